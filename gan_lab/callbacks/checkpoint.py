@@ -1,0 +1,114 @@
+"""Checkpoints that survive anything: written aside, flushed, renamed; and the signals that ask for one."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, Trainer
+
+from gan_lab.callbacks.budget import Budget
+from gan_lab.callbacks.quality import Quality
+from gan_lab.families.base import Family
+from gan_lab.runs import read
+
+SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses
+KEPT = 2  # numbered checkpoints: the newest, and one more in case it is torn
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Files that are complete or not there, read as plain tensors only: a pickle with code in it is refused."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        serialised = io.BytesIO()
+        torch.save(checkpoint, serialised)
+        unfinished = path.with_name(f".{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                file.write(serialised.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise OSError(
+                error.errno, f"cannot write {path} ({error.strerror}); the checkpoint before it is whole: "
+                "make room, then the same command continues"
+            ) from None  # fmt: skip
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        return read(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class Checkpoint(Callback):
+    """Writes ``iteration-<n>.ckpt`` and links ``last.ckpt`` to it: at each evaluation, at least once in half a minute,
+    at the end, and when a signal asks for the end. ``best.ckpt`` is linked to the best evaluation's.
+
+    A signal only sets a flag: the iteration ends, all ranks agree, and the training stops with a checkpoint.
+    """
+
+    def __init__(self, folder: Path, budget: Budget, quality: Quality) -> None:
+        self.folder, self.budget, self.quality = folder, budget, quality
+        self.signal: int | None = None  # the one that ended the training
+        self._saved_at = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: Any) -> None:
+        if self.signal == number == signal.SIGINT:  # the second Ctrl-C
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def teardown(self, trainer: Trainer, family: Family, stage: str) -> None:  # type: ignore[override]
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
+        ending, due = self.signal is not None, time.monotonic() - self._saved_at > SECONDS_BETWEEN
+        if trainer.world_size > 1:
+            ending = trainer.strategy.reduce_boolean_decision(ending, all=False)
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if ending:
+            self.signal = self.signal or signal.SIGTERM
+            trainer.should_stop = True
+        if ending or due or self.quality.evaluated or self.budget.spent:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """A checkpoint of the iteration just ended. ``best`` is linked first: a run killed in between repeats this."""
+        path = self.folder / f"iteration-{self.budget.iteration:08d}.ckpt"
+        if self.quality.improved:
+            aside = self.folder / "new.ckpt"
+            trainer.save_checkpoint(aside)
+            if trainer.is_global_zero:
+                _link(aside, self.folder / "best.ckpt")
+                os.replace(aside, path)
+        else:
+            trainer.save_checkpoint(path)
+        if trainer.is_global_zero:
+            _link(path, self.folder / "last.ckpt")
+            for old in sorted(self.folder.glob("iteration-*.ckpt"))[:-KEPT]:
+                old.unlink()
+        self._saved_at = time.monotonic()
+
+
+def _link(path: Path, name: Path) -> None:
+    """Give a file a second name, replacing what had it; a second copy of the bytes is not needed."""
+    aside = name.with_name(f".{name.name}")
+    aside.unlink(missing_ok=True)
+    os.link(path, aside)
+    os.replace(aside, name)

@@ -1,0 +1,82 @@
+"""The exponential moving average of the networks that make images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, distributed, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from gan_lab.callbacks.budget import Budget
+from gan_lab.config import EmaConfig
+from gan_lab.families.base import Family
+
+
+class EMA(Callback):
+    """Averages parameters and floating buffers with a half-life in images, which grows with the images seen so far.
+
+    The weight of the past is 0.5^(batch size / half-life).
+
+    Source: Karras et al. 2018 (arXiv 1710.10196), section 4; half-life and ramp as Karras et al. 2020 (arXiv 1912.04958).
+    """
+
+    def __init__(self, cfg: EmaConfig, budget: Budget) -> None:
+        self.cfg, self.budget = cfg, budget
+        self.networks: dict[str, nn.Module] = {}
+
+    def setup(self, trainer: Trainer, family: Family, stage: str) -> None:  # type: ignore[override]
+        if not self.networks:
+            self.networks = {name: copy.deepcopy(getattr(family, name)) for name in family.averaged}
+            for network in self.networks.values():
+                network.requires_grad_(False).eval()
+
+    def on_fit_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+        for network in self.networks.values():
+            network.to(family.device)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
+        half_life = min(self.cfg.half_life_images, self.cfg.ramp * self.budget.images)
+        average = get_ema_multi_avg_fn(0.5 ** (self.budget.batch_size / half_life) if half_life else 0.0)
+        for name, network in self.networks.items():
+            live = getattr(family, name)
+            average(list(network.parameters()), list(live.parameters()), None)
+            for mean, now in zip(network.buffers(), live.buffers(), strict=True):
+                average([mean], [now], None)
+
+    @contextmanager
+    def applied(self, family: Family) -> Iterator[None]:
+        """Inside, the family generates with the averaged networks; every rank with those of rank 0."""
+        live = {name: getattr(family, name) for name in self.networks}
+        if distributed.is_available() and distributed.is_initialized():
+            for network in self.networks.values():
+                for buffer in network.buffers():  # batch-norm statistics, which each rank has of its own images
+                    distributed.broadcast(buffer, src=0)
+        try:
+            for name, network in self.networks.items():
+                setattr(family, name, network)
+            yield
+        finally:
+            for name, network in live.items():
+                setattr(family, name, network)
+
+    def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+        checkpoint["ema"] = {name: _plain(network.state_dict()) for name, network in self.networks.items()}
+        checkpoint["recipes"] = {name: getattr(family, name).recipe for name in self.networks}
+
+    def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+        self.load(checkpoint)
+
+    def load(self, checkpoint: dict[str, Any]) -> None:
+        """Take the averages of a checkpoint."""
+        for name, network in self.networks.items():
+            network.load_state_dict(checkpoint["ema"][name])
+
+
+def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return dict(state)

@@ -1,0 +1,70 @@
+"""Weights & Biases beside the files of the run. Whatever goes wrong with it, the training goes on."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gan_lab.data.cache import reachable
+
+
+class Tracker:
+    """One W&B run whose axis is the images seen. Made for rank 0 only; nothing is sent before ``start``."""
+
+    def __init__(self, mode: str, folder: Path, experiment: str, run_id: str, config: dict[str, Any]) -> None:
+        self.mode, self.folder, self.experiment, self.run_id, self.config = mode, folder, experiment, run_id, config
+        self.id: str | None = None  # W&B's, kept in the checkpoint so that a resumed run is the same run
+        self.run: Any = None
+
+    def start(self) -> None:
+        """Open the run: online where that was asked for or a key is present, and the host answers, else offline."""
+        online = self.mode == "online" or (self.mode == "auto" and _key_is_present())
+        host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+        if online and not reachable(host, 3.0):
+            warnings.warn(f"{host} does not answer: W&B records offline", stacklevel=2)
+            online = False
+        self._safely(lambda: self._init("online" if online else "offline"))
+
+    def _init(self, mode: str) -> None:
+        os.environ["WANDB_MODE"] = mode  # before the import: init(mode="offline") alone still looks up a host
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        self.id = self.id or wandb.util.generate_id()
+        settings = wandb.Settings(
+            init_timeout=20, finish_timeout=20, x_transaction_log_flush_interval=1, console="off", x_disable_stats=True
+        )
+        self.run = wandb.init(
+            project="gan-lab", group=self.experiment, name=self.run_id, id=self.id, resume="allow",
+            dir=str(self.folder), mode=mode, config=self.config, settings=settings,
+        )  # fmt: skip
+        self.run.define_metric("images")
+        self.run.define_metric("*", step_metric="images")
+
+    def log(self, row: dict[str, float]) -> None:
+        """One row; ``images`` is its place on the axis."""
+        if self.run is not None:
+            self._safely(lambda: self.run.log(row))
+
+    def finish(self, code: int = 0) -> None:
+        """Close the run; never waits for longer than the time-out above."""
+        if self.run is not None:
+            self._safely(lambda: self.run.finish(exit_code=code, quiet=True))
+            self.run = None
+
+    def _safely(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:  # by design: the tracker can never stop a training
+            warnings.warn(f"W&B is off for the rest of this run: {error}", stacklevel=2)
+            self.run = None
+
+
+def _key_is_present() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    return netrc.is_file() and "wandb" in netrc.read_text(errors="ignore")

@@ -1,0 +1,245 @@
+"""What an experiment can be told: its dataclasses, and ``load`` which fills them from YAML and ``key=value`` words.
+
+No torch is imported here, so that a misspelt word is answered at once. After ``load`` nobody sees OmegaConf.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+def number(default: Any, *, minimum: float | None = None, above: float | None = None,
+           maximum: float | None = None, below: float | None = None) -> Any:
+    """A dataclass field with a range, which ``load`` checks: ``lr: float = number(2e-4, above=0)``."""
+    bounds = {"minimum": minimum, "above": above, "maximum": maximum, "below": below}
+    return field(default=default, metadata={name: bound for name, bound in bounds.items() if bound is not None})
+
+
+@dataclass
+class DataConfig:
+    name: str = "mnist"
+    # full: the real set, or an error; sample: the images that ship with our dependencies; auto: the first that is there
+    source: Literal["auto", "full", "sample"] = "auto"
+    root: str = "data"  # folder of the real sets and of the decoded cache
+    size: int = number(28, minimum=1)  # height and width in pixels
+    batch_size: int = number(64, minimum=1)  # images per iteration, over all processes
+    labels: bool = True  # false: hide the labels that the data has
+    workers: int = number(0, minimum=0)  # loader processes per device; 0 gathers in the training process
+
+
+@dataclass
+class RunConfig:
+    images: int = number(100_000, minimum=1)  # the budget: training images seen, repeats included
+    seed: int = number(0, minimum=0)
+    id: str | None = None  # folder name; by default a slug of what was overridden, and the seed
+    root: str = "runs"
+    devices: str = "1"  # passed to Lightning: a number, a list such as "0,1", or auto
+    num_nodes: int = number(1, minimum=1)
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+    compile: bool = False
+    evaluate_every: int = number(50_000, minimum=1)  # images
+    overwrite: bool = False  # delete the run folder first
+
+
+@dataclass
+class MetricsConfig:
+    headline: str | None = None  # the score that chooses best.ckpt; None: the first that the data offers
+    n: int = number(1000, minimum=2)  # fakes, and held-out reals at most
+    # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
+    inception_weights: str = "auto"
+    allow_small_n: bool = False  # compute a Fréchet distance of fewer images than it has features
+
+
+@dataclass
+class LogConfig:
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"  # auto: online if a key is present, else offline
+    every: int = number(2_000, minimum=1)  # images between two rows of losses
+    images_every: int = number(25_000, minimum=1)  # images between two sample grids
+    bar: bool = True
+
+
+@dataclass
+class EmaConfig:
+    half_life_images: float = number(10_000.0, minimum=0)  # 0: no averaging
+    ramp: float = number(0.05, above=0)  # the half-life is at most this share of the images seen so far
+
+
+@dataclass
+class Config:
+    """One experiment; ``model`` is the dataclass of the family, which stands in the family's file."""
+
+    family: str = "gan"
+    data: DataConfig = field(default_factory=DataConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    model: Any = None
+
+    @property
+    def iterations(self) -> int:
+        """The budget in iterations, rounded up."""
+        return -(-self.run.images // self.data.batch_size)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what there is
+
+
+def config_folder() -> Path:
+    """The folder of the experiments: in the package when installed, else beside it."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def experiments() -> dict[str, str]:
+    """Every experiment with the first comment of its file."""
+    return {path.stem: path.read_text().splitlines()[0].lstrip("# ") for path in sorted(config_folder().glob("*.yaml"))}
+
+
+def families() -> list[str]:
+    """Every family: the files of ``gan_lab/families`` but the base, found without importing them."""
+    folder = Path(__file__).parent / "families"
+    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if module.name != "base")
+
+
+def family_class(name: str) -> Any:
+    """The family class in ``gan_lab/families/<name>.py``. Raises ValueError for an unknown name."""
+    if name not in families():
+        raise ValueError(unknown("family", name, families()))
+    return importlib.import_module(f"gan_lab.families.{name}").FAMILY
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    """One line: there is no such thing, the nearest name, and what there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"no {kind} {name!r}. {hint}There are: {', '.join(known)}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# load
+
+
+@dataclass
+class Loaded:
+    """A checked config, and where each value that is not a default came from ('file' or 'command line')."""
+
+    experiment: str
+    config: Config
+    origin: dict[str, str]
+
+
+def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
+    """Merge the defaults, the experiment's YAML file and ``key=value`` words, and check every value.
+
+    ``experiment`` is a name in ``configs/`` or the path of a YAML file. Raises ValueError, in one line that names the
+    value and the remedy, for an unknown experiment or key, a wrong type and a value out of range.
+    """
+    path = Path(experiment) if experiment.endswith((".yaml", ".yml")) else config_folder() / f"{experiment}.yaml"
+    if not path.is_file():
+        raise ValueError(unknown("experiment", experiment, list(experiments())))
+    for word in words:
+        if "=" not in word:
+            raise ValueError(f"{word!r} is not key=value, such as model.z_dim=64")
+    try:
+        from_file, from_words = OmegaConf.load(path), OmegaConf.from_dotlist(list(words))
+    except Exception as error:  # the YAML reader and the word parser have no common error type
+        raise ValueError(f"{path}: {_first_line(error)}") from None
+    if not isinstance(from_file, DictConfig):
+        raise ValueError(f"{path}: an experiment is a mapping such as 'family: gan', this is {from_file!r}")
+    if os.environ.get("RUN_ID") and OmegaConf.select(from_words, "run.id") is None:
+        from_words = OmegaConf.merge(from_words, {"run": {"id": os.environ["RUN_ID"]}})
+
+    config = parse([from_file, from_words])
+    origin = {key: "file" for key, _ in leaves(OmegaConf.to_container(from_file))}
+    origin |= {key: "command line" for key, _ in leaves(OmegaConf.to_container(from_words))}
+    return Loaded(path.stem, config, origin)
+
+
+def parse(layers: Sequence[Any]) -> Config:
+    """Merge mappings over the defaults, first the keys that all experiments have, then those of the family."""
+    parts = [OmegaConf.create(layer) for layer in layers]
+    model = [part.pop("model") for part in parts if part.get("model") is not None]
+    config: Config = _merge(Config, parts, "")
+    check_ranges(config)
+    config.model = _merge(family_class(config.family).Config, model, "model.")
+    check_ranges(config)
+    return config
+
+
+def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
+    structured = OmegaConf.structured(schema)
+    for layer in layers:
+        for key, _ in leaves(OmegaConf.to_container(layer)):
+            value = OmegaConf.select(layer, key)
+            try:
+                _update(structured, key, value)
+            except OmegaConfBaseException as error:
+                raise ValueError(_explain(error, key, value, schema, prefix)) from None
+    return OmegaConf.to_object(structured)
+
+
+def _update(structured: Any, key: str, value: Any) -> None:
+    try:
+        OmegaConf.update(structured, key, value, merge=True)
+    except OmegaConfBaseException:
+        if not isinstance(value, bool):
+            raise
+        OmegaConf.update(structured, key, "on" if value else "off", merge=True)  # YAML reads off as false
+
+
+def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, prefix: str) -> str:
+    known = [name for name, _ in leaves(schema())]
+    if key not in known and not any(key.startswith(f"{name}.") for name in known):
+        groups = {name.partition(".")[0] for name in known if "." in name}
+        if key in groups:
+            return f"{prefix}{key} is a group: set one of its keys, such as {_under(key, known)}"
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
+        return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
+    return f"{prefix}{key}={value}: {_first_line(error)}"
+
+
+def _under(group: str, known: Sequence[str]) -> str:
+    return ", ".join(name for name in known if name.startswith(f"{group}."))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).partition("full_key")[0].splitlines()]
+    return " ".join(line for line in lines[:3] if line)
+
+
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested mappings or dataclasses as ('data.batch_size', 64)."""
+    if is_dataclass(tree):
+        tree = {item.name: getattr(tree, item.name) for item in fields(tree)}
+    for key, value in tree.items():
+        if (isinstance(value, dict) and value) or is_dataclass(value):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def check_ranges(config: Any, prefix: str = "") -> None:
+    """Raise ValueError for the first number outside the range that its field was declared with."""
+    tests = {"minimum": ("at least", lambda v, b: v >= b), "above": ("greater than", lambda v, b: v > b),
+             "maximum": ("at most", lambda v, b: v <= b), "below": ("less than", lambda v, b: v < b)}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            check_ranges(value, f"{prefix}{item.name}.")
+        for name, bound in item.metadata.items():
+            words, holds = tests[name]
+            if value is not None and not all(holds(v, bound) for v in (value if isinstance(value, tuple) else (value,))):
+                raise ValueError(f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}")

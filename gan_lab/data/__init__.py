@@ -1,0 +1,22 @@
+"""Data sets. The file name is the registry: ``data.name=mnist`` is ``mnist.py`` with its function ``decode``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from gan_lab.config import DataConfig, unknown
+from gan_lab.data.base import LabData
+
+
+def names() -> list[str]:
+    """Every data set, found without importing it."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("base", "cache"))
+
+
+def load(cfg: DataConfig, seed: int) -> LabData:
+    """The data module of ``cfg.name``. Raises ValueError for an unknown name or data that cannot be had."""
+    if cfg.name not in names():
+        raise ValueError(unknown("data set", cfg.name, names()))
+    decoded = importlib.import_module(f"gan_lab.data.{cfg.name}").decode(cfg)
+    return LabData(decoded, cfg, seed)

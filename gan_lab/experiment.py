@@ -1,0 +1,257 @@
+"""Puts an experiment together: config to family, data and trainer. The only file that knows everybody."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
+
+from gan_lab import config as configs
+from gan_lab import data as datasets
+from gan_lab import runs, seeding
+from gan_lab.callbacks.bar import Bar
+from gan_lab.callbacks.budget import Budget
+from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
+from gan_lab.callbacks.ema import EMA
+from gan_lab.callbacks.quality import Quality
+from gan_lab.callbacks.record import Record
+from gan_lab.callbacks.samples import Samples
+from gan_lab.callbacks.tracker import Tracker
+from gan_lab.config import Config, Loaded
+from gan_lab.data.base import LabData
+from gan_lab.families.base import Family
+from gan_lab.metrics import measures
+from gan_lab.metrics.evaluate import Evaluator, inception
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # workers=0 gathers whole batches: faster
+warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
+
+
+@dataclass
+class Experiment:
+    """Everything that one run is made of."""
+
+    config: Config
+    folder: Path
+    data: LabData
+    family: Family
+    trainer: Trainer
+    quality: Quality
+    checkpoint: Checkpoint
+    tracker: Tracker | None
+
+
+def build_family(config: Config, data: LabData) -> Family:
+    """The family on freshly drawn weights. Raises ValueError if the data does not suit it."""
+    seeding.seed_torch(config.run.seed, "weights")
+    family: Family = configs.family_class(config.family)(data.spec, config.model, config.run.seed)
+    family.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.run.precision == "64-true":
+        family.double()  # before weights are restored, or Lightning rounds them to float32
+    if config.run.compile:
+        for network in family.children():
+            network.compile()
+    return family
+
+
+def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callback] = ()) -> Experiment:
+    """Family, data, callbacks and trainer of a config. Raises ValueError for values that do not go together."""
+    run, log = config.run, config.log
+    data = datasets.load(config.data, run.seed)
+    config.data.source = data.decoded.source  # type: ignore[assignment]
+    data.iterations = config.iterations
+    family = build_family(config, data)
+
+    offered = measures.for_content(data.spec, family.conditional)
+    names = [name for measure in offered for name in measure.names]
+    headline = config.metrics.headline or (names[0] if names else None)
+    if headline and headline not in names:
+        raise ValueError(configs.unknown("score", headline, names) + f" (metrics.headline={headline})")
+    budget = Budget(config.data.batch_size, config.iterations)
+    ema = EMA(config.ema, budget)
+    evaluator = Evaluator(data, offered, config.metrics.n, run.seed)
+    quality = Quality(evaluator, headline, run.evaluate_every, ema, budget)
+    tracker = None
+    if log.wandb != "off" and rank_zero_only.rank == 0:
+        tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))
+    samples = Samples(folder, log.images_every, data, family.conditional, run.seed, ema, budget)
+    record = Record(folder, log.every, budget, quality, tracker)
+    checkpoint = Checkpoint(folder / "checkpoints", budget, quality)
+    callbacks: list[Callback] = [budget, ema, samples, quality, record, checkpoint, *extra]
+    if log.bar:
+        callbacks.append(Bar(budget, record, quality))
+    trainer = build_trainer(config, callbacks)
+    if config.data.batch_size % trainer.world_size:
+        raise ValueError(
+            f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the "
+            f"{trainer.world_size} processes of run.devices={run.devices}, run.num_nodes={run.num_nodes}"
+        )
+    return Experiment(config, folder, data, family, trainer, quality, checkpoint, tracker)
+
+
+def build_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
+    """Lightning's trainer, with everything that it would do on its own and the lab does otherwise switched off."""
+    run = config.run
+    try:
+        several = run.num_nodes > 1 or processes(run.devices) > 1
+        return Trainer(
+            devices=run.devices,
+            num_nodes=run.num_nodes,
+            # each step uses a part of the networks: DDP must look which
+            strategy="ddp_find_unused_parameters_true" if several else "auto",
+            precision=run.precision,
+            max_epochs=1,  # the order of the data runs on over all passes
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=config.log.bar,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except Exception as error:  # Lightning's own type for a device that is not there
+        raise ValueError(f"run.devices={run.devices}: {str(error).splitlines()[0]}") from None
+
+
+def processes(devices: str) -> int:
+    """How many processes on this node: of a number, a list such as '0,1', or auto."""
+    if devices == "auto":
+        return max(1, torch.cuda.device_count())
+    return int(devices) if devices.strip().isdigit() else len([part for part in devices.split(",") if part.strip()])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# verbs
+
+
+def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
+    """Train, or go on training, and score; the exit code: 0, or 128 + the signal that ended it.
+
+    Raises ValueError or OSError for what the user can mend.
+    """
+    folder, config = runs.folder_of(loaded), loaded.config
+    leader = rank_zero_only.rank == 0
+    if leader:
+        finished = None if config.run.overwrite else _finished(folder, config)
+        if finished:
+            say(f"{folder} is finished: {finished['images']:,} images. On: run.images=<more>, run.id=<another>, "
+                "run.overwrite=true")  # fmt: skip
+            return 0
+        if (folder / "config.yaml").is_file() and config.data.source == "auto" and not config.run.overwrite:
+            config.data.source = runs.read_config(folder).data.source
+        check = build(config, folder, loaded.experiment)  # before anything is written or deleted
+        say(check.data.decoded.about)
+        lock = _locked(folder)
+        runs.prepare(folder, config, ["train", loaded.experiment, *words])
+    built = check if leader else build(config, folder, loaded.experiment)
+    path = runs.newest(folder)
+    if path and leader:
+        say(f"continues {folder} after iteration {int(path.stem.rpartition('-')[2] or 0):,}"
+            if path.stem != "last" else f"continues {folder}")  # fmt: skip
+    if built.tracker:
+        built.tracker.start()
+    started = time.time()
+    built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
+    code = 128 + built.checkpoint.signal if built.checkpoint.signal else 0
+    if leader:
+        if code == 0:
+            conclude(built, loaded.experiment, time.time() - started, say)
+        else:
+            say(f"stopped by signal {code - 128} with a checkpoint; the same command continues {folder}")
+        if built.tracker:
+            built.tracker.finish(code)
+        lock.release()
+    return code
+
+
+def _locked(folder: Path) -> FileLock:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder} is being trained by another process: wait for it, or choose another run.id") from None
+    return lock
+
+
+def _finished(folder: Path, config: Config) -> dict[str, Any] | None:
+    ended = runs.summary(folder)
+    if not ended or ended["iteration"] < config.iterations:
+        return None
+    return None if runs.differences(runs.read_config(folder), config) else ended
+
+
+def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> None:
+    """Score the best generator by all measures at hand and write summary.json."""
+    iteration = built.family.iteration
+    state = {
+        "experiment": experiment,
+        "run_id": built.folder.name,
+        "iteration": iteration,
+        "images": iteration * built.config.data.batch_size,
+        "headline": built.quality.headline,
+        "data": built.data.decoded.about,
+        "last": built.quality.scores,
+        "best_iteration": built.quality.best_at,
+        "seconds_of_last_start": round(seconds, 1),
+        "peak_memory_mb": round(peak_memory()),
+    }
+    runs.write(built.folder / "summary.json", json.dumps(state, indent=1))
+    evaluate(built.folder, "best", say)
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in MB; on a GPU, of the GPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
+    """A run's config, data, and family with the averaged networks of a checkpoint; and the checkpoint's iteration."""
+    config = runs.read_config(folder)
+    checkpoint = runs.read(folder / "checkpoints" / f"{weights}.ckpt")
+    data = datasets.load(config.data, config.run.seed)
+    family = build_family(config, data)
+    for name, state in checkpoint["ema"].items():
+        getattr(family, name).load_state_dict(state)
+    family.eval().requires_grad_(False)
+    return config, data, family.to("cuda" if torch.cuda.is_available() else "cpu"), checkpoint["iteration"]
+
+
+def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
+    """Score a checkpoint of a run by all measures at hand; each value with its protocol, into summary.json."""
+    config, data, family, iteration = restore(folder, weights)
+    every = measures.for_content(data.spec, family.conditional)
+    n = min(config.metrics.n, len(data.test))
+    if data.spec.content != "points":
+        reference, why_not = inception(config.metrics, n)
+        every += [reference] if reference else []
+        if why_not:
+            say(why_not)
+    evaluator = Evaluator(data, every, n, config.run.seed)
+    values = evaluator(family)
+    scores = {
+        name: {"value": value, "protocol": evaluator.protocol(name, f"ema {weights}, iteration {iteration}")}
+        for name, value in values.items()
+    }
+    state = runs.summary(folder)
+    state["scores"] = state.get("scores", {}) | {weights: scores}
+    runs.write(folder / "summary.json", json.dumps(state, indent=1))
+    return state

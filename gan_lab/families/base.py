@@ -1,0 +1,68 @@
+"""The contract between a family and the rails."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from gan_lab import seeding
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.seeding import Stream
+
+
+class Family(LightningModule, ABC):
+    """A method of one paper: its networks, its losses, its step. One call of ``training_step`` is one iteration."""
+
+    Config: ClassVar[type]  # the dataclass of the keys under ``model:``
+    averaged: ClassVar[tuple[str, ...]] = ("generator",)  # the networks that make images: the EMA follows them
+    conditional: ClassVar[bool] = False  # whether generate() shows the label that it is given
+    generator: nn.Module
+    discriminator: nn.Module
+
+    def __init__(self, spec: ImageSpec, cfg: Any, seed: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.spec, self.cfg, self.seed = spec, cfg, seed
+        self.iteration = 0  # completed calls of training_step; the rails count
+        self.recorded: dict[str, Tensor] = {}  # what the last step recorded
+
+    @abstractmethod
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """The paper's algorithm box on one real minibatch."""
+
+    @abstractmethod
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        """One fake for each real of the batch, [B, C, H, W] in [-1, 1]; all that is random comes from the stream."""
+
+    @abstractmethod
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers, in the order in which the step unpacks them."""
+
+    def stream(self, purpose: str) -> Stream:
+        """This iteration's random numbers for a purpose; this rank's rows of the global draw."""
+        return Stream(self.seed, purpose, self.iteration, self.global_rank, self.trainer.world_size)
+
+    def toggled(self, optimizer: LightningOptimizer) -> AbstractContextManager[None]:
+        """Inside, only the optimizer's parameters require gradients: no other network's are computed."""
+        return self.toggled_optimizer(optimizer)
+
+    def descend(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
+        """One step of the optimizer down the gradient of the loss."""
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        optimizer.step()
+        torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
+
+    def record(self, **values: Tensor) -> None:
+        """Scalars of this iteration for the log; nothing is synchronised here."""
+        self.recorded.update({name: value.detach() for name, value in values.items()})
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well."""
+        seeding.seed_torch(self.seed, "networks", self.iteration, self.global_rank)

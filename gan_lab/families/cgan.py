@@ -1,0 +1,80 @@
+"""Conditional generative adversarial nets.
+
+Mirza, Osindero 2014. arXiv 1411.1784, equation 2 with Algorithm 1 of arXiv 1406.2661.
+
+Differs from the paper:
+- Convolutional networks by default (`network: mlp` for fully connected ones), Adam instead of momentum.
+- The non-saturating generator loss; the labels of the fakes are those of the real minibatch, so classes are drawn
+  with the frequency of the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from gan_lab import losses, networks
+from gan_lab.config import number
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.seeding import Stream
+
+
+@dataclass
+class CGANConfig:
+    network: networks.Kind = "dcgan"
+    z_dim: int = number(100, minimum=1)
+    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
+    norm: Literal["batch", "none"] = "batch"
+    lr_d: float = number(2e-4, above=0)
+    lr_g: float = number(2e-4, above=0)
+    betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
+
+
+class CGAN(Family):
+    Config = CGANConfig
+    conditional = True
+
+    def __init__(self, spec: ImageSpec, cfg: CGANConfig, seed: int) -> None:
+        super().__init__(spec, cfg, seed)
+        if spec.classes == 0:
+            raise ValueError("cgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan")
+        sizes = {"shape": spec.shape, "classes": spec.classes, "width": cfg.width, "norm": cfg.norm}
+        self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
+        self.discriminator = networks.discriminator(cfg.network, **sizes)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        x, y = batch
+        G, D = self.generator, self.discriminator
+        opt_d, opt_g = self.optimizers()
+
+        with self.toggled(opt_d):  # equation 2, max over D
+            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            with torch.no_grad():
+                fake = G(z, y)
+            loss_d = losses.nonsaturating_d(D(x, y), D(fake, y))
+            self.descend(loss_d, opt_d)
+
+        with self.toggled(opt_g):  # equation 2, over G, with new noise
+            z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+            loss_g = losses.nonsaturating_g(D(G(z, y), y))
+            self.descend(loss_g, opt_g)
+
+        self.record(loss_d=loss_d, loss_g=loss_g)
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)
+        return self.generator(z, batch.labels)
+
+
+FAMILY = CGAN

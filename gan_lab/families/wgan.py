@@ -1,0 +1,75 @@
+"""Wasserstein GAN, with weight clipping.
+
+Arjovsky, Chintala, Bottou 2017. arXiv 1701.07875, Algorithm 1.
+
+Differs from the paper:
+- One iteration is one critic step on one real minibatch; the generator moves at every n_critic-th. The paper's extra
+  critic steps at the start (100 instead of 5) are left out.
+- Clipping bounds the batch norm's scales too, as in the authors' code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import RMSprop
+
+from gan_lab import losses, networks, penalties
+from gan_lab.config import number
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.seeding import Stream
+
+
+@dataclass
+class WGANConfig:
+    network: networks.Kind = "dcgan"
+    z_dim: int = number(100, minimum=1)
+    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
+    norm: Literal["batch", "none"] = "batch"
+    lr: float = number(5e-5, above=0)  # Algorithm 1: alpha
+    clip: float = number(0.01, above=0)  # Algorithm 1: c
+    n_critic: int = number(5, minimum=1)
+
+
+class WGAN(Family):
+    Config = WGANConfig
+
+    def __init__(self, spec: ImageSpec, cfg: WGANConfig, seed: int) -> None:
+        super().__init__(spec, cfg, seed)
+        sizes = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
+        self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
+        self.discriminator = networks.discriminator(cfg.network, **sizes)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [RMSprop(self.discriminator.parameters(), self.cfg.lr), RMSprop(self.generator.parameters(), self.cfg.lr)]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        x = batch.images
+        G, f = self.generator, self.discriminator
+        opt_f, opt_g = self.optimizers()
+
+        with self.toggled(opt_f):  # Algorithm 1, lines 2-8: the critic
+            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            with torch.no_grad():
+                fake = G(z)
+            loss_d = losses.wasserstein_d(f(x), f(fake))
+            self.descend(loss_d, opt_f)
+            penalties.clip_weights(f.parameters(), self.cfg.clip)
+        self.record(loss_d=loss_d, wasserstein=-loss_d)
+
+        if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 9-11: the generator
+            with self.toggled(opt_g):
+                z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+                loss_g = losses.wasserstein_g(f(G(z)))
+                self.descend(loss_g, opt_g)
+            self.record(loss_g=loss_g)
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))
+
+
+FAMILY = WGAN

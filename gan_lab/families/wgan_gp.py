@@ -1,0 +1,81 @@
+"""Wasserstein GAN with gradient penalty.
+
+Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville 2017. arXiv 1704.00028, Algorithm 1.
+
+Differs from the paper:
+- One iteration is one critic step on one real minibatch; the generator moves at every n_critic-th.
+- DCGAN networks by default, with layer norm or none in the critic: batch norm would tie the images of a batch
+  together, and the penalty is about each image alone (section 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from gan_lab import losses, networks, penalties
+from gan_lab.config import number
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.seeding import Stream
+
+
+@dataclass
+class WGANGPConfig:
+    network: networks.Kind = "dcgan"
+    z_dim: int = number(100, minimum=1)
+    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
+    norm: Literal["batch", "none"] = "batch"  # of the generator
+    critic_norm: Literal["layer", "none"] = "layer"
+    lr: float = number(1e-4, above=0)  # Algorithm 1: alpha
+    betas: tuple[float, float] = number((0.0, 0.9), minimum=0, below=1)
+    n_critic: int = number(5, minimum=1)
+    gp_weight: float = number(10.0, minimum=0)  # Algorithm 1: lambda
+
+
+class WGANGP(Family):
+    Config = WGANGPConfig
+
+    def __init__(self, spec: ImageSpec, cfg: WGANGPConfig, seed: int) -> None:
+        super().__init__(spec, cfg, seed)
+        sizes = {"shape": spec.shape, "width": cfg.width}
+        self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, norm=cfg.norm, **sizes)
+        self.discriminator = networks.discriminator(cfg.network, norm=cfg.critic_norm, **sizes)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            Adam(self.discriminator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        x = batch.images
+        G, D = self.generator, self.discriminator
+        opt_d, opt_g = self.optimizers()
+
+        with self.toggled(opt_d):  # Algorithm 1, lines 2-10: the critic
+            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            with torch.no_grad():
+                x_tilde = G(z)
+            loss_d = losses.wasserstein_d(D(x), D(x_tilde))
+            epsilon = self.stream("interpolation").uniform(len(x), like=x)
+            penalty = penalties.gradient_penalty(D.forward, x, x_tilde, epsilon)  # eager: it is differentiated twice
+            self.descend(loss_d + self.cfg.gp_weight * penalty, opt_d)
+        self.record(loss_d=loss_d, wasserstein=-loss_d, penalty=penalty)
+
+        if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 11-12: the generator
+            with self.toggled(opt_g):
+                z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+                loss_g = losses.wasserstein_g(D(G(z)))
+                self.descend(loss_g, opt_g)
+            self.record(loss_g=loss_g)
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))
+
+
+FAMILY = WGANGP

@@ -1,0 +1,66 @@
+"""Images between data, networks and files. The only place where pixel ranges change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What the images of a data set are: their shape, their classes (0: unlabelled), and which scores make sense."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int = 0
+    content: Literal["digits", "points", "photos"] = "photos"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
+
+class Batch(NamedTuple):
+    """Images [B, C, H, W], float in [-1, 1] once they are on the device, and labels [B] int64 where there are any."""
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Pixels 0..255 (uint8) as float32 in [-1, 1]: x / 127.5 - 1. Floats are taken to be in range already."""
+    return pixels.float().div_(127.5).sub_(1.0) if pixels.dtype == torch.uint8 else pixels
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as pixels 0..255 (uint8): clamped, then rounded, so that 1.01 is white and never wraps."""
+    return images.float().add(1.0).mul(127.5).clamp(0, 255).round().to(torch.uint8)
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Images [B, C, H, W] in [-1, 1] as one picture [3, H', W'] in [0, 1], row by row; 2-D points as a scatter."""
+    if images.shape[1:] == (2, 1, 1):
+        return scatter(images)
+    return make_grid(to_uint8(images).float() / 255, nrow=columns, padding=2, pad_value=0.25)
+
+
+def scatter(points: Tensor, size: int = 256) -> Tensor:
+    """Points [B, 2, 1, 1] in [-1, 1] as a picture [3, size, size] in [0, 1], dark on white, y upwards."""
+    x, y = ((points.detach().float().cpu().flatten(1).T + 1) / 2 * (size - 1)).round().long().clamp(0, size - 1)
+    counts = torch.zeros(size, size).index_put_((size - 1 - y, x), torch.ones(len(x)), accumulate=True)
+    return (1 - counts.clamp(max=3) / 3).expand(3, size, size)
+
+
+def save_grid(images: Tensor, columns: int, path: Path) -> None:
+    """Write ``grid`` as a PNG file, complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}")
+    save_image(grid(images.detach().cpu(), columns), unfinished, format="png")
+    unfinished.replace(path)

@@ -1,0 +1,88 @@
+"""Adversarial losses: pure functions of logits, each the mean over the batch of what is to be minimised.
+
+``<name>_d(real_logits, fake_logits)`` is the discriminator's (or critic's) loss, ``<name>_g(fake_logits)`` the
+generator's. Logits have any shape, [B] per image or [B, 1, h, w] per patch; the losses are scalars. With a = real
+logits, b = fake logits, D = sigmoid(logit).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+
+def minimax_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-E[log D(x)] - E[log(1 - D(G(z)))] = E[softplus(-a)] + E[softplus(b)]; log 4 - 2 JSD at the optimal D.
+
+    Source: Goodfellow et al. 2014 (arXiv 1406.2661), equation 1, sign turned.
+    """
+    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+
+
+def minimax_g(fake_logits: Tensor) -> Tensor:
+    """E[log(1 - D(G(z)))] = -E[softplus(b)]: saturates, its gradient vanishes where D rejects the fakes.
+
+    Source: Goodfellow et al. 2014, equation 1.
+    """
+    return -softplus(fake_logits).mean()
+
+
+def nonsaturating_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The discriminator's loss of ``minimax_d``: the two methods differ in the generator's alone."""
+    return minimax_d(real_logits, fake_logits)
+
+
+def nonsaturating_g(fake_logits: Tensor) -> Tensor:
+    """-E[log D(G(z))] = E[softplus(-b)]; its gradient in b is (1 - D)/D times that of ``minimax_g``.
+
+    Source: Goodfellow et al. 2014, section 3, last paragraph.
+    """
+    return softplus(-fake_logits).mean()
+
+
+def least_squares_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """½ E[(a - 1)²] + ½ E[b²].
+
+    Source: Mao et al. 2017 (arXiv 1611.04076), equation 9 (targets 0, 1, 1).
+    """
+    return 0.5 * (real_logits - 1).square().mean() + 0.5 * fake_logits.square().mean()
+
+
+def least_squares_g(fake_logits: Tensor) -> Tensor:
+    """½ E[(b - 1)²].
+
+    Source: Mao et al. 2017, equation 9.
+    """
+    return 0.5 * (fake_logits - 1).square().mean()
+
+
+def hinge_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[max(0, 1 - a)] + E[max(0, 1 + b)]: flat for logits beyond the margin.
+
+    Source: Miyato et al. 2018 (arXiv 1802.05957), equation 16, after Lim & Ye 2017 (arXiv 1705.02894).
+    """
+    return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
+
+
+def hinge_g(fake_logits: Tensor) -> Tensor:
+    """-E[b].
+
+    Source: Miyato et al. 2018, equation 17.
+    """
+    return -fake_logits.mean()
+
+
+def wasserstein_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[b] - E[a]: minus the estimate of the Wasserstein distance, up to the critic's Lipschitz constant.
+
+    Source: Arjovsky et al. 2017 (arXiv 1701.07875), equation 2 and Algorithm 1, line 5, sign turned.
+    """
+    return fake_logits.mean() - real_logits.mean()
+
+
+def wasserstein_g(fake_logits: Tensor) -> Tensor:
+    """-E[b].
+
+    Source: Arjovsky et al. 2017, Algorithm 1, line 10.
+    """
+    return -fake_logits.mean()

@@ -1,0 +1,38 @@
+"""Networks: plain arguments in, tensors in and out; no network knows of a config, a family or Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_lab.networks.layers import Network, Norm
+from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
+
+Kind = Literal["mlp", "dcgan"]
+Shape = Sequence[int]  # (channels, height, width)
+
+
+def generator(kind: Kind, *, z_dim: int, shape: Shape, width: int, norm: Norm, classes: int = 0) -> Network:
+    """Make the generator of a kind: latents [B, z_dim], and labels [B] if it has classes, to images of ``shape``."""
+    if kind == "mlp":
+        return MLPGenerator(z_dim=z_dim, shape=shape, classes=classes, norm=norm)
+    return DCGANGenerator(z_dim=z_dim, shape=shape, classes=classes, width=width, norm=norm)
+
+
+def discriminator(kind: Kind, *, shape: Shape, width: int, norm: Norm, classes: int = 0) -> Network:
+    """Make the discriminator or critic of a kind: images, and labels [B] if it has classes, to logits [B]."""
+    if kind == "mlp":
+        return MLPDiscriminator(shape=shape, classes=classes)
+    return DCGANDiscriminator(shape=shape, classes=classes, width=width, norm=norm)
+
+
+def rebuild(recipe: dict[str, Any]) -> Network:
+    """Make a network from the ``recipe`` that a ``Network`` carries and a checkpoint stores.
+
+    Raises ValueError if the recipe names something else than a network of this package.
+    """
+    known = {made.__name__: made for made in (MLPGenerator, MLPDiscriminator, DCGANGenerator, DCGANDiscriminator)}
+    if recipe.get("network") not in known:
+        raise ValueError(f"the recipe names no network of this package: {recipe.get('network')!r}")
+    return known[recipe["network"]](**recipe["arguments"])

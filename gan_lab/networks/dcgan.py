@@ -1,0 +1,112 @@
+"""Deep convolutional networks (Radford et al. 2015, arXiv 1511.06434), for any size that halves down to 4..7."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gan_lab.networks.layers import Network, Norm, initialise_normal, one_hot
+
+SLOPE = 0.2  # of LeakyReLU below zero (Radford et al. 2015, section 4)
+
+
+def halvings(height: int, width: int) -> int:
+    """How often both sides can be halved until they lie in 4..7; the halvings are the networks' strided convolutions.
+
+    Raises ValueError if there is no such number of at least one, the same for both sides.
+
+    >>> halvings(28, 28), halvings(64, 64)
+    (2, 4)
+    """
+    for count in range(1, 16):
+        step = 2**count
+        if height % step == width % step == 0 and 4 <= height // step <= 7 and 4 <= width // step <= 7:
+            return count
+    raise ValueError(
+        f"a DCGAN cannot make images of {height} x {width}: halving both sides must end in 4..7, as for 28, 32 or 64"
+    )
+
+
+class DCGANGenerator(Network):
+    """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
+
+    A dense layer to the smallest map, then transposed convolutions of stride 2 with batch norm and ReLU, tanh last. The
+    map before the image has ``width`` channels, and each map before it twice as many. Labels are concatenated to the
+    latents as one-hot rows (Mirza & Osindero 2014, arXiv 1411.1784).
+
+    Source: Radford et al. 2015, section 3 and figure 1. Kernels are 4 rather than 5, so that stride 2 divides them.
+    """
+
+    def __init__(
+        self, *, z_dim: int, shape: Sequence[int], classes: int = 0, width: int = 64, norm: Norm = "batch"
+    ) -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        count = halvings(height, breadth)
+        self.classes = classes
+        self.smallest = (width * 2 ** (count - 1), height >> count, breadth >> count)
+        deep, low, narrow = self.smallest
+        self.project = nn.Linear(z_dim + classes, deep * low * narrow, bias=norm == "none")
+
+        layers = self._activated(deep, norm)
+        for i in reversed(range(count - 1)):
+            into, out = width * 2 ** (i + 1), width * 2**i
+            layers += [nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm == "none"), *self._activated(out, norm)]
+        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
+        initialise_normal(self)
+
+    @staticmethod
+    def _activated(channels: int, norm: Norm) -> list[nn.Module]:
+        return [*([nn.BatchNorm2d(channels)] if norm == "batch" else []), nn.ReLU()]
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.classes:
+            z = torch.cat([z, one_hot(y, self.classes, like=z)], dim=1)
+        deep, low, narrow = self.smallest
+        images: Tensor = self.layers(self.project(z).view(-1, low, narrow, deep).permute(0, 3, 1, 2))
+        return images
+
+
+class DCGANDiscriminator(Network):
+    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B].
+
+    Convolutions of stride 2 with LeakyReLU, the first to ``width`` channels and each next to twice as many, then a dense
+    layer. ``norm`` acts between them, not before the first nor after the last: "batch" as published, "layer" or "none"
+    for critics whose gradient is penalised image by image. A label is a learned plane beside the image's channels.
+
+    Source: Radford et al. 2015, section 3; labels as Mirza & Osindero 2014, both networks see them.
+    """
+
+    def __init__(self, *, shape: Sequence[int], classes: int = 0, width: int = 64, norm: Norm = "batch") -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        count = halvings(height, breadth)
+        self.classes, self.plane = classes, (1, height, breadth)
+        self.embedding = nn.Linear(classes, height * breadth, bias=False) if classes else None
+
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels + (classes > 0), width, 4, 2, 1),
+            nn.LeakyReLU(SLOPE),
+        ]
+        for i in range(count - 1):
+            into, out = width * 2**i, width * 2 ** (i + 1)
+            layers.append(nn.Conv2d(into, out, 4, 2, 1, bias=norm != "batch"))
+            if norm == "batch":
+                layers.append(nn.BatchNorm2d(out))
+            elif norm == "layer":
+                layers.append(nn.GroupNorm(1, out))
+            layers.append(nn.LeakyReLU(SLOPE))
+        smallest = width * 2 ** (count - 1) * (height >> count) * (breadth >> count)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(smallest, 1))
+        initialise_normal(self)
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight)  # as large as the pixels, or the label goes unheard
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.embedding is not None:
+            plane = self.embedding(one_hot(y, self.classes, like=x)).view(-1, *self.plane)
+            x = torch.cat([x, plane], dim=1)
+        logits: Tensor = self.layers(x)
+        return logits.squeeze(1)

@@ -1,0 +1,50 @@
+"""What several networks share: the base class that remembers its arguments, and weight initialisation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+Norm = Literal["batch", "layer", "none"]
+
+
+class Network(nn.Module):
+    """A network that remembers how it was made, so that a checkpoint can rebuild it without its family.
+
+    ``recipe`` is plain data: the class and the keyword arguments of the constructor.
+    """
+
+    recipe: dict[str, Any]
+
+    def __new__(cls, **arguments: Any) -> Self:
+        network = super().__new__(cls)
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+        network.__dict__["recipe"] = {"network": cls.__name__, "arguments": plain}
+        return network
+
+
+def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
+    """Labels [B] as one-hot rows [B, classes] of the type of ``like``; raises ValueError if they are missing."""
+    if labels is None:
+        raise ValueError(f"this network is conditional on {classes} classes: it needs labels [B]")
+    return F.one_hot(labels, classes).to(like.dtype)
+
+
+@torch.no_grad()
+def initialise_normal(module: nn.Module, std: float = 0.02) -> None:
+    """Draw weights from N(0, std²) and batch-norm scales from N(1, std²), biases 0.
+
+    Source: Radford et al. 2015 (arXiv 1511.06434), section 4.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, std)
+            nn.init.zeros_(layer.bias)

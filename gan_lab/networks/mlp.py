@@ -1,0 +1,76 @@
+"""Fully connected networks, as in the first generative adversarial networks (Goodfellow et al. 2014, arXiv 1406.2661)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gan_lab.networks.layers import Network, Norm, one_hot
+
+BATCH_NORM_MOMENTUM = 0.2  # weight of the new batch; Keras writes the same as momentum=0.8
+SLOPE = 0.2  # of LeakyReLU below zero
+
+
+class MLPGenerator(Network):
+    """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
+
+    Dense, LeakyReLU, batch norm for each of ``widths``, then dense and tanh. ``norm`` "none" leaves batch norm out,
+    which points in the plane, images of ``shape`` (2, 1, 1), need. Labels are concatenated to the latents as one-hot rows.
+
+    Source: Goodfellow et al. 2014; the widths and the order of layers are those of Keras-GAN's ``gan.py``.
+    """
+
+    def __init__(
+        self,
+        *,
+        z_dim: int,
+        shape: Sequence[int],
+        classes: int = 0,
+        widths: Sequence[int] = (256, 512, 1024),
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        self.shape, self.classes = tuple(shape), classes
+        layers: list[nn.Module] = []
+        before = z_dim + classes
+        for width in widths:
+            layers += [nn.Linear(before, width), nn.LeakyReLU(SLOPE)]
+            if norm == "batch":
+                layers.append(nn.BatchNorm1d(width, momentum=BATCH_NORM_MOMENTUM))
+            before = width
+        self.layers = nn.Sequential(*layers, nn.Linear(before, math.prod(shape)), nn.Tanh())
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.classes:
+            z = torch.cat([z, one_hot(y, self.classes, like=z)], dim=1)
+        images: Tensor = self.layers(z)
+        return images.view(-1, *self.shape)
+
+
+class MLPDiscriminator(Network):
+    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B].
+
+    Dense and LeakyReLU for each of ``widths``, then dense. Labels are concatenated to the pixels as one-hot rows.
+
+    Source: as ``MLPGenerator``, without the sigmoid: the losses take logits.
+    """
+
+    def __init__(self, *, shape: Sequence[int], classes: int = 0, widths: Sequence[int] = (512, 256)) -> None:
+        super().__init__()
+        self.classes = classes
+        layers: list[nn.Module] = []
+        before = math.prod(shape) + classes
+        for width in widths:
+            layers += [nn.Linear(before, width), nn.LeakyReLU(SLOPE)]
+            before = width
+        self.layers = nn.Sequential(*layers, nn.Linear(before, 1))
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = x.flatten(1)
+        if self.classes:
+            x = torch.cat([x, one_hot(y, self.classes, like=x)], dim=1)
+        logits: Tensor = self.layers(x)
+        return logits.squeeze(1)

@@ -1,0 +1,44 @@
+"""Regularisers of the critic: pure functions of (critic, images), in float32 or better whatever the precision.
+
+``critic`` is any function from images [B, C, H, W] to one logit per image [B]: a conditional family passes
+``lambda x: D(x, y)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, alpha: Tensor | None = None) -> Tensor:
+    """E[(‖∇ critic(x̂)‖₂ - 1)²] at x̂ = α·real + (1 - α)·fake, one α per image; a scalar.
+
+    ``real`` and ``fake`` are [B, C, H, W]; ``alpha`` [B] in [0, 1], uniform from torch's generator if not given.
+    Raises ValueError if the shapes differ.
+
+    Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3 and Algorithm 1, lines 4-7.
+    """
+    if real.shape != fake.shape:
+        raise ValueError(f"real images are {tuple(real.shape)} but fake ones {tuple(fake.shape)}")
+    if alpha is None:
+        alpha = torch.rand(len(real), device=real.device)
+    with torch.autocast(real.device.type, enabled=False):
+        real, fake = (x.detach().to(torch.promote_types(x.dtype, torch.float32)) for x in (real, fake))
+        alpha = alpha.to(real.dtype).view(-1, *[1] * (real.dim() - 1))
+        x_hat = (alpha * real + (1 - alpha) * fake).requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+@torch.no_grad()
+def clip_weights(weights: Iterable[Tensor], bound: float) -> None:
+    """Clamp every weight to [-bound, bound], in place.
+
+    Source: Arjovsky et al. 2017 (arXiv 1701.07875), Algorithm 1, line 7.
+    """
+    for weight in weights:
+        weight.clamp_(-bound, bound)

@@ -1,0 +1,160 @@
+"""The run folder: its name, what may differ when a run goes on, its checkpoints. Needs torch, but not Lightning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from gan_lab.config import Config, Loaded, leaves, parse
+
+# Keys that do not make another run: how long, where, how it is watched.
+FREE = ("run.images", "run.id", "run.root", "run.overwrite", "run.devices", "run.num_nodes", "data.root", "data.workers")
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "numpy", "wandb")
+
+
+def is_free(key: str) -> bool:
+    """Whether a run may go on with another value of this key."""
+    return key in FREE or key.startswith("log.")
+
+
+def run_id(loaded: Loaded) -> str:
+    """``run.id``, or a readable slug of what the command line overrode, and the seed; never the clock."""
+    if loaded.config.run.id:
+        return loaded.config.run.id
+    values = dict(leaves(loaded.config))
+    overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
+    words = [f"{key.removeprefix('model.')}={_short(values[key])}" for key in sorted(overridden) if key in values
+             and not is_free(key) and key != "run.seed"]  # fmt: skip
+    slug = re.sub(r"[^\w.=,-]+", "_", "-".join([*words, f"seed{loaded.config.run.seed}"]))
+    return slug if len(slug) <= 100 else f"{slug[:88]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
+
+
+def _short(value: Any) -> str:
+    return ",".join(str(item) for item in value) if isinstance(value, tuple | list) else str(value)
+
+
+def folder_of(loaded: Loaded) -> Path:
+    """``<run.root>/<experiment>/<run id>``."""
+    return Path(loaded.config.run.root) / loaded.experiment / run_id(loaded)
+
+
+def prepare(folder: Path, config: Config, words: Sequence[str]) -> None:
+    """Make the folder, or check that what is in it is this very run.
+
+    Raises ValueError if it holds a run of another config (naming each difference) or something else, OSError if it
+    cannot be written.
+    """
+    if config.run.overwrite and (folder / "config.yaml").is_file():
+        shutil.rmtree(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / "config.yaml").is_file():
+            raise ValueError(f"{folder} exists and is no run folder: choose another run.id or run.root")
+        differing = differences(read_config(folder), config)
+        if differing:
+            raise ValueError(
+                f"{folder} is a run of another config ({'; '.join(differing)}): "
+                "run.id=... starts a second run, run.overwrite=true replaces this one"
+            )
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    write(folder / "config.yaml", OmegaConf.to_yaml(plain(config)))
+    with (folder / "command.txt").open("a") as file:
+        file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(words)}\n")
+    write(folder / "environment.txt", environment())
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """A config as plain containers, tuples as lists."""
+    container: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return container
+
+
+def read_config(folder: Path) -> Config:
+    """The config of a run. Raises ValueError if the folder is not a run."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run folder: it has no config.yaml")
+    return parse([OmegaConf.load(path)])
+
+
+def differences(before: Config, now: Config) -> list[str]:
+    """The keys that make these two different runs, each as 'key: before -> now'."""
+    if now.data.source == "auto":  # a run goes on with the data it began with
+        now = replace(now, data=replace(now.data, source=before.data.source))
+    old, new = dict(leaves(plain(before))), dict(leaves(plain(now)))
+    keys = sorted(key for key in old.keys() | new.keys() if not is_free(key) and old.get(key) != new.get(key))
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, complete or not at all."""
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def environment() -> str:
+    """Versions and the machine, one line each."""
+    lines = [f"python {platform.python_version()}", f"platform {platform.platform()}"]
+    lines += [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    lines += [f"cores {os.cpu_count()}", f"threads {torch.get_num_threads()}", f"executable {sys.executable}"]
+    lines += [f"gpu {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return "\n".join(lines) + "\n"
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What ``summary.json`` holds; empty if the run has not ended yet."""
+    path = folder / "summary.json"
+    loaded: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return loaded
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# checkpoints
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint of this lab. Raises ValueError in one line if it is not there, torn, or holds more than tensors."""
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint {path}")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, dict) or not {"iteration", "ema", "recipes"} <= checkpoint.keys():
+            raise ValueError("it was not written by this lab")
+        return checkpoint
+    except Exception as error:  # a torn or hostile file can raise anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}") from None
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint of a run that can be read; newer ones that cannot are passed over with a warning.
+
+    Raises ValueError if there are checkpoints and none can be read.
+    """
+    checkpoints = folder / "checkpoints"
+    every = [*sorted(checkpoints.glob("iteration-*.ckpt"), reverse=True), checkpoints / "last.ckpt"]
+    present = [path for path in every if path.exists()]
+    for path in present:
+        try:
+            read(path)
+            return path
+        except ValueError as error:
+            warnings.warn(f"passed over: {error}", stacklevel=2)
+    if present:
+        raise ValueError(f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run anew")
+    return None

@@ -1,0 +1,58 @@
+"""Stateless randomness: everything random is a function of (seed, purpose, index), sliced by rank.
+
+A resumed run needs no saved generator state, ranks differ, and N processes draw exactly what one process draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def key(seed: int, purpose: str, index: int = 0, rank: int = 0) -> int:
+    """A 128-bit key that is different for every argument list."""
+    return int.from_bytes(blake2b(f"{seed}/{purpose}/{index}/{rank}".encode(), digest_size=16).digest(), "little")
+
+
+def seed_torch(seed: int, purpose: str, index: int = 0, rank: int = 0) -> None:
+    """Seed torch's global generators, which only initialisation and draws inside networks (dropout) use."""
+    torch.manual_seed(key(seed, purpose, index, rank) % 2**63)
+
+
+def permutation(seed: int, purpose: str, index: int, n: int) -> np.ndarray:
+    """A random order of 0..n-1, int64 [n]."""
+    return np.random.Generator(np.random.Philox(key=key(seed, purpose, index))).permutation(n)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Random numbers for one purpose at one index (an iteration, or the number of a batch).
+
+    Every draw is made for the global batch of ``n * world`` rows, of which rank r gets rows r*n to (r+1)*n. Two draws
+    of one kind from one stream are the same numbers: a second set of latents needs a second purpose.
+    """
+
+    seed: int
+    purpose: str
+    index: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def normal(self, n: int, *shape: int, like: Tensor) -> Tensor:
+        """Standard normal [n, *shape], of the device and the floating type of ``like``."""
+        return self._rows(self._generator().standard_normal((n * self.world, *shape), dtype=np.float32), n, like)
+
+    def uniform(self, n: int, *shape: int, like: Tensor) -> Tensor:
+        """Uniform in [0, 1), [n, *shape], of the device and the floating type of ``like``."""
+        return self._rows(self._generator().random((n * self.world, *shape), dtype=np.float32), n, like)
+
+    def _generator(self) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=key(self.seed, self.purpose, self.index)))
+
+    def _rows(self, drawn: np.ndarray, n: int, like: Tensor) -> Tensor:
+        mine = torch.from_numpy(drawn[self.rank * n : (self.rank + 1) * n])
+        return mine.to(device=like.device, dtype=like.dtype, non_blocking=True)

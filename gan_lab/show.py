@@ -1,0 +1,110 @@
+"""What the command line draws: the table of scores, and the dry run of an experiment."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from gan_lab import config as configs
+from gan_lab import experiment, runs
+from gan_lab.config import Loaded
+
+MEASURED = 10  # iterations of the dry run, after the first, which warms up
+
+
+def table(state: dict[str, Any], folder: Path) -> None:
+    """The scores of a run, of the last generator and of the best, and where the last grid is."""
+    best, last = state.get("scores", {}).get("best", {}), state.get("last", {})
+    title = f"{folder}: {state.get('images', 0):,} images"
+    rows = Table("score", "last", "best", "extractor", title=title, title_justify="left")
+    for name in dict.fromkeys([*last, *best]):
+        entry = best.get(name, {})
+        protocol = entry.get("protocol", {})
+        by = f"{protocol.get('extractor', '')}, n={protocol.get('fakes', '')}" if entry else ""
+        mark = " *" if name == state.get("headline") else ""
+        rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")), by)
+    console = Console()
+    console.print(rows)
+    images = state.get("best_iteration", 0) * state.get("images", 0) // max(1, state.get("iteration", 1))
+    console.print(f"* chooses best.ckpt, here after {images:,} images", style="dim")
+    grids = sorted((folder / "samples").glob("*.png"))
+    if grids:
+        console.print(f"last grid: {grids[-1]}", soft_wrap=True)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+class Stopwatch(Callback):
+    """Seconds of each iteration, and the shapes that came out of each network."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def on_train_start(self, trainer: Trainer, family: Any) -> None:
+        for name, network in family.named_children():
+            network.register_forward_hook(lambda _, __, out, name=name: self.shapes.setdefault(name, tuple(out.shape)))
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._before = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self._before)
+
+
+def dry_run(loaded: Loaded) -> None:
+    """Print the config with the origin of each value, the networks, and the expected time and memory of the run."""
+    console, config = Console(), loaded.config
+    values = Table("key", "value", "from", title=f"{loaded.experiment}: {runs.folder_of(loaded)}", title_justify="left")
+    for key, value in configs.leaves(config):
+        origin = loaded.origin.get(key, "default")
+        values.add_row(key, str(value), origin, style="" if origin == "default" else "bold")
+    console.print(values)
+
+    budget, wanted = config.iterations, config.run.images
+    config.run.images = (1 + MEASURED) * config.data.batch_size
+    config.run.devices, config.run.num_nodes = "1", 1
+    config.log.bar, config.log.wandb = False, "off"
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        built = experiment.build(config, Path(folder), loaded.experiment, extra=[watch])
+        evaluating = _time_of_evaluation(built)
+        built.trainer.fit(built.family, datamodule=built.data)
+    networks = Table("network", "parameters", "output", title="networks", title_justify="left")
+    for name, network in built.family.named_children():
+        networks.add_row(name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ()))))
+    console.print(networks)
+
+    iteration = sorted(watch.seconds[1:])[MEASURED // 2]
+    evaluations = wanted // config.run.evaluate_every + 1
+    total = budget * iteration + evaluations * evaluating
+    console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
+    console.print(f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
+                  f"({config.data.batch_size / iteration:,.0f} images/s)")  # fmt: skip
+    console.print(f"the whole run: {budget:,} iterations and {evaluations} evaluations, about {total / 60:.1f} minutes, "
+                  f"peak memory about {experiment.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _time_of_evaluation(built: experiment.Experiment) -> float:
+    built.family.eval()
+    built.quality.evaluator(built.family)  # the first one reads the reals too
+    started = time.perf_counter()
+    built.quality.evaluator(built.family)
+    built.family.train()
+    return time.perf_counter() - started
