@@ -169,13 +169,23 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
 
 def parse(layers: Sequence[Any]) -> Config:
     """Merge mappings over the defaults, first the keys that all experiments have, then those of the family."""
-    parts = [OmegaConf.create(layer) for layer in layers]
+    parts = [_nested(layer) for layer in layers]
     model = [part.pop("model") for part in parts if part.get("model") is not None]
     config: Config = _merge(Config, parts, "")
     check_ranges(config)
     config.model = _merge(family_class(config.family).Config, model, "model.")
     check_ranges(config)
     return config
+
+
+def _nested(layer: Any) -> DictConfig:
+    """A copy in which a key with dots, such as 'data.size', is a key of its group."""
+    nested = OmegaConf.create({})
+    for key, value in leaves(OmegaConf.to_container(OmegaConf.create(layer))):
+        if key == "model" and not isinstance(value, dict | None):
+            raise ValueError(f"model is a group: set one of its keys, such as model.z_dim=64, not model={value}")
+        OmegaConf.update(nested, str(key), value)
+    return nested
 
 
 def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
@@ -191,12 +201,9 @@ def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
 
 
 def _update(structured: Any, key: str, value: Any) -> None:
-    try:
-        OmegaConf.update(structured, key, value, merge=True)
-    except OmegaConfBaseException:
-        if not isinstance(value, bool):
-            raise
-        OmegaConf.update(structured, key, "on" if value else "off", merge=True)  # YAML reads off as false
+    if isinstance(value, bool) and not isinstance(OmegaConf.select(structured, key), bool):
+        value = "on" if value else "off"  # YAML reads off as false
+    OmegaConf.update(structured, key, value, merge=True)
 
 
 def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, prefix: str) -> str:

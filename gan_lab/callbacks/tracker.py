@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ class Tracker:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
-        self.id = self.id or wandb.util.generate_id()
+        self.id = self.id or secrets.token_hex(4)
         settings = wandb.Settings(
             init_timeout=20, finish_timeout=20, x_transaction_log_flush_interval=1, console="off", x_disable_stats=True
         )

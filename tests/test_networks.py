@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_lab.networks import discriminator, generator, rebuild
+from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, halvings
+from gan_lab.networks.layers import Network, initialise_normal
+from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
+
+KINDS = ["mlp", "dcgan"]
+
+
+def make(kind: Any, part: str, *, size: int = 28, channels: int = 1, classes: int = 0, norm: Any = "batch") -> Network:
+    torch.manual_seed(0)
+    sizes = {"shape": (channels, size, size), "width": 8, "norm": norm, "classes": classes}
+    return generator(kind, z_dim=16, **sizes) if part == "generator" else discriminator(kind, **sizes)
+
+
+def inputs(part: str, n: int = 6, size: int = 28, channels: int = 1) -> Tensor:
+    draws = torch.Generator().manual_seed(1)
+    return (
+        torch.randn(n, 16, generator=draws)
+        if part == "generator"
+        else torch.rand(n, channels, size, size, generator=draws)
+    )
+
+
+def perturb(network: Network) -> None:
+    """Weights and running statistics as after some training."""
+    draws = torch.Generator().manual_seed(2)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.add_(0.05 * torch.rand(tensor.shape, generator=draws))
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+@pytest.mark.parametrize("part", ["generator", "discriminator"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recipe_and_a_state_dict_make_the_same_network_again(kind: str, part: str, classes: int) -> None:
+    network = make(kind, part, classes=classes)
+    perturb(network)
+    arguments = (inputs(part), torch.arange(6)) if classes else (inputs(part),)
+    again = rebuild(network.recipe)
+    with torch.no_grad():
+        assert not torch.equal(again.eval()(*arguments), network.eval()(*arguments))
+        again.load_state_dict(network.state_dict())
+        assert torch.equal(again(*arguments), network(*arguments))
+    assert type(again) is type(network)
+    assert again.recipe == network.recipe
+
+
+def test_a_recipe_is_plain_data() -> None:
+    recipe = make("dcgan", "generator").recipe
+    assert recipe == {
+        "network": "DCGANGenerator",
+        "arguments": {"z_dim": 16, "shape": [1, 28, 28], "classes": 0, "width": 8, "norm": "batch"},
+    }
+
+
+@pytest.mark.parametrize("name", ["Sequential", None])
+def test_a_recipe_of_something_else_is_refused(name: str | None) -> None:
+    with pytest.raises(ValueError, match=f"the recipe names no network of this package: {name!r}"):
+        rebuild({"network": name, "arguments": {}})
+
+
+@pytest.mark.parametrize("part", ["generator", "discriminator"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_label_alone_changes_the_output_of_a_conditional_network(kind: str, part: str) -> None:
+    network = make(kind, part, classes=10).eval()
+    same = inputs(part, n=1).expand(10, *[-1] * (inputs(part).dim() - 1))
+    with torch.no_grad():
+        out = network(same, torch.arange(10)).flatten(1) if part == "generator" else network(same, torch.arange(10))
+        assert len(out.unique(dim=0)) == 10
+        assert torch.allclose(
+            network(same, torch.full((10,), 3)).flatten(0), out[3].expand_as(out).flatten(), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("part", ["generator", "discriminator"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_conditional_network_asks_for_missing_labels(kind: str, part: str) -> None:
+    with pytest.raises(ValueError, match=r"this network is conditional on 10 classes: it needs labels \[B\]"):
+        make(kind, part, classes=10)(inputs(part))
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_generators_fill_and_discriminators_read_images_of_each_size_in_range(
+    kind: str, size: int, channels: int
+) -> None:
+    G = make(kind, "generator", size=size, channels=channels)
+    perturb(G)
+    D = make(kind, "discriminator", size=size, channels=channels)
+    z = 30 * inputs("generator")  # far out: without the tanh this would leave the range
+    images = G(z)
+    assert images.shape == (6, channels, size, size)
+    assert images.abs().max() <= 1
+    assert images.detach().abs().max() > 0.2
+    logits = D(images)
+    assert logits.shape == (6,)
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    assert (gradient.abs().sum(dim=(0, 1)) > 0).all()  # every pixel is seen
+
+
+def test_halving_ends_in_4_to_7_or_says_which_sizes_do() -> None:
+    assert [halvings(size, size) for size in (8, 14, 28, 32, 48, 64, 128)] == [1, 1, 2, 3, 3, 4, 5]
+    assert halvings(32, 48) == 3
+    for sides in ((30, 30), (4, 4), (28, 64), (1, 1)):
+        with pytest.raises(
+            ValueError, match=rf"a DCGAN cannot make images of {sides[0]} x {sides[1]}: .* 28, 32 or 64"
+        ):
+            halvings(*sides)
+    for network in (DCGANGenerator, DCGANDiscriminator):
+        with pytest.raises(ValueError, match="cannot make images of 30 x 30"):
+            network(shape=(1, 30, 30), **({"z_dim": 4} if network is DCGANGenerator else {}))
+
+
+def test_the_mlps_batch_norm_gives_the_new_batch_a_weight_of_a_fifth() -> None:
+    G = make("mlp", "generator")
+    norms = [layer for layer in G.modules() if isinstance(layer, nn.BatchNorm1d)]
+    seen: list[Tensor] = []
+    norms[0].register_forward_hook(lambda layer, into, out: seen.append(into[0].detach()))
+    G(inputs("generator", n=64))
+    assert torch.allclose(norms[0].running_mean, 0.2 * seen[0].mean(dim=0), atol=1e-7)
+    assert {(layer.momentum, layer.eps) for layer in norms} == {(0.2, 1e-5)}
+    assert len(norms) == 3
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_norm_none_leaves_batch_norm_out_of_the_generator(kind: str, norm: str) -> None:
+    G = make(kind, "generator", norm=norm)
+    z = inputs("generator")
+    with torch.no_grad():
+        independent = torch.allclose(G(z)[:1], G(torch.cat([z[:1], 5 * z[1:]]))[:1], atol=1e-6)
+    assert independent == (norm == "none")
+
+
+@pytest.mark.parametrize(
+    ("kind", "norm"), [("mlp", "batch"), ("dcgan", "layer"), ("dcgan", "none"), ("dcgan", "batch")]
+)
+def test_discriminators_without_batch_norm_judge_each_image_by_itself(kind: str, norm: str) -> None:
+    D = make(kind, "discriminator", norm=norm)
+    x = inputs("discriminator").requires_grad_()
+    (gradient,) = torch.autograd.grad(D(x)[0], x)
+    others = float(gradient[1:].abs().max())
+    assert (others > 1e-6) if (kind, norm) == ("dcgan", "batch") else (others == 0)
+
+
+def test_layer_norm_makes_the_critics_inner_maps_standard_for_each_image() -> None:
+    D = make("dcgan", "discriminator", norm="layer", size=32)
+    seen: list[Tensor] = []
+    for layer in D.modules():
+        if isinstance(layer, nn.GroupNorm):
+            layer.register_forward_hook(lambda layer, into, out: seen.append(out.detach().flatten(1)))
+    D(inputs("discriminator", size=32))
+    assert len(seen) == 2  # between the three convolutions and not before the first
+    for maps in seen:
+        assert torch.allclose(maps.mean(dim=1), torch.zeros(6), atol=1e-5)
+        assert torch.allclose(maps.std(dim=1), torch.ones(6), atol=0.1)
+
+
+def test_initial_weights_are_normal_with_spread_0_02_around_0_and_scales_around_1() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(64, 64, 4), nn.ConvTranspose2d(64, 64, 4), nn.Linear(256, 256), nn.BatchNorm2d(4096)
+    )
+    torch.manual_seed(0)
+    initialise_normal(layers)
+    for i, layer in enumerate(layers):
+        weight = layer.weight.detach()
+        error = 5 * 0.02 / weight.numel() ** 0.5  # five standard errors
+        assert float(weight.mean()) == pytest.approx(1.0 if i == 3 else 0.0, abs=error)
+        assert float(weight.std()) == pytest.approx(0.02, rel=0.06)
+        assert (layer.bias == 0).all()
+
+
+@pytest.mark.parametrize("part", ["generator", "discriminator"])
+def test_dcgan_begins_from_that_initialisation(part: str) -> None:
+    network = make("dcgan", part, size=64)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(convolutions) == 4
+    pooled = torch.cat([layer.weight.detach().flatten() for layer in convolutions])
+    assert float(pooled.std()) == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("network", [MLPGenerator, MLPDiscriminator])
+def test_the_mlps_widths_are_those_that_were_asked_for(network: type[Network]) -> None:
+    made = network(shape=(1, 4, 4), widths=(5, 7), **({"z_dim": 3} if network is MLPGenerator else {}))
+    dense = [(layer.in_features, layer.out_features) for layer in made.modules() if isinstance(layer, nn.Linear)]
+    assert dense == ([(3, 5), (5, 7), (7, 16)] if network is MLPGenerator else [(16, 5), (5, 7), (7, 1)])

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_lab.penalties import clip_weights, gradient_penalty
+
+SHAPE = (4, 3, 5, 6)
+
+
+def draw(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def linear(w: Tensor) -> object:
+    return lambda x: x.flatten(1) @ w
+
+
+class Recorder:
+    """A critic that remembers where its gradient was asked for."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.x_hat = x
+        return x.square().flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("alpha", [None, torch.zeros(4), torch.ones(4), torch.tensor([0.0, 0.2, 0.7, 1.0])])
+def test_a_linear_critic_pays_its_norms_squared_distance_to_one_wherever_x_hat_falls(alpha: Tensor | None) -> None:
+    w = draw(0, 90)
+    penalty = gradient_penalty(linear(w), draw(1, *SHAPE), draw(2, *SHAPE), alpha)  # type: ignore[arg-type]
+    assert float(penalty) == pytest.approx(float((w.norm() - 1) ** 2), rel=1e-12)
+    unit = gradient_penalty(linear(w / w.norm()), draw(1, *SHAPE), draw(2, *SHAPE), alpha)  # type: ignore[arg-type]
+    assert float(unit) == pytest.approx(0, abs=1e-20)
+
+
+def test_the_penalty_is_the_mean_of_each_images_own() -> None:
+    slopes = torch.tensor([1.0, 2.0, 3.0, 0.5], dtype=torch.float64)
+
+    def critic(x: Tensor) -> Tensor:  # image i has a gradient of norm slopes[i]
+        return slopes * x[:, 0, 0, 0]
+
+    penalty = gradient_penalty(critic, draw(1, *SHAPE), draw(2, *SHAPE))
+    assert float(penalty) == pytest.approx((0 + 1 + 4 + 0.25) / 4)
+
+
+def test_alpha_is_one_per_image() -> None:
+    critic = Recorder()
+    gradient_penalty(critic, torch.ones(64, 3, 5, 6), torch.zeros(64, 3, 5, 6))  # so that x_hat is alpha
+    alpha = critic.x_hat.detach().flatten(1)
+    assert torch.equal(alpha, alpha[:, :1].expand_as(alpha))
+    assert len(alpha[:, 0].unique()) == 64
+    assert 0 <= alpha.min() < 0.2 < 0.8 < alpha.max() <= 1
+
+
+def test_alpha_0_is_the_fake_and_alpha_1_the_real_image() -> None:
+    critic, real, fake = Recorder(), draw(1, *SHAPE), draw(2, *SHAPE)
+    gradient_penalty(critic, real, fake, torch.tensor([0.0, 1.0, 0.25, 0.0]))
+    expected = torch.stack([fake[0], real[1], 0.25 * real[2] + 0.75 * fake[2], fake[3]])
+    assert torch.allclose(critic.x_hat, expected, rtol=0, atol=1e-15)
+
+
+def test_its_gradient_in_the_critics_weights_is_the_closed_form_and_the_images_get_none() -> None:
+    w = draw(0, 90).requires_grad_()
+    real, fake = draw(1, *SHAPE).requires_grad_(), draw(2, *SHAPE).requires_grad_()
+    gradient_penalty(linear(w), real, fake).backward()  # type: ignore[arg-type]
+    v = w.detach()
+    assert w.grad is not None
+    assert torch.allclose(w.grad, 2 * (v.norm() - 1) * v / v.norm(), rtol=1e-12)
+    assert real.grad is None
+    assert fake.grad is None
+
+
+def test_a_dead_critic_pays_one_and_its_gradient_is_a_number() -> None:
+    w = torch.zeros(90, dtype=torch.float64, requires_grad=True)
+    penalty = gradient_penalty(linear(w), draw(1, *SHAPE), draw(2, *SHAPE))  # type: ignore[arg-type]
+    penalty.backward()
+    assert float(penalty.detach()) == 1
+    assert w.grad is not None
+    assert w.grad.isfinite().all()
+
+
+def test_under_bf16_autocast_it_is_computed_in_float32() -> None:
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(90, 1), nn.Flatten(0))
+    real, fake = draw(1, *SHAPE, dtype=torch.float32), draw(2, *SHAPE, dtype=torch.float32)
+    alpha = torch.tensor([0.1, 0.4, 0.6, 0.9])
+    plain = gradient_penalty(critic, real, fake, alpha)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert critic(real).dtype == torch.bfloat16  # otherwise this test shows nothing
+        mixed = gradient_penalty(critic, real, fake, alpha)
+        half = gradient_penalty(critic, real.bfloat16(), fake.bfloat16(), alpha)
+    assert mixed.dtype == half.dtype == torch.float32
+    assert torch.equal(mixed, plain)
+
+
+def test_float64_stays_float64() -> None:
+    critic = Recorder()
+    penalty = gradient_penalty(critic, draw(1, *SHAPE), draw(2, *SHAPE), torch.full((4,), 0.5))
+    assert penalty.dtype == critic.x_hat.dtype == torch.float64
+
+
+def test_real_and_fake_images_of_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"real images are \(4, 3, 5, 6\) but fake ones \(2, 3, 5, 6\)"):
+        gradient_penalty(Recorder(), draw(1, *SHAPE), draw(2, 2, 3, 5, 6))
+
+
+def test_clipping_bounds_every_weight_and_bias_and_leaves_small_ones_alone() -> None:
+    critic = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 1))
+    with torch.no_grad():
+        for i, weight in enumerate(critic.parameters()):
+            weight.copy_(draw(i, *weight.shape) * 0.02)
+    before = [weight.detach().clone() for weight in critic.parameters()]
+    clip_weights(critic.parameters(), 0.01)
+    bound = torch.tensor(0.01)
+    for old, new in zip(before, critic.parameters(), strict=True):
+        assert new.abs().max() <= bound
+        assert torch.equal(new[old.abs() <= bound], old[old.abs() <= bound])
+        assert torch.equal(new[old.abs() > bound], bound * old[old.abs() > bound].sign())
+    assert any((old.abs() > bound).any() for old in before)
+    assert all(weight.requires_grad and weight.grad is None for weight in critic.parameters())

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import gan_lab
+from gan_lab import networks
+from gan_lab.sampling import TrainedGenerator, load_generator
+
+
+def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
+    """What training leaves of a generator, with running statistics that are not those of the start."""
+    torch.manual_seed(0)
+    G = networks.generator(kind, z_dim=8, shape=(1, 28, 28), width=16, norm="batch", classes=classes)  # type: ignore[arg-type]
+    for name, tensor in G.state_dict().items():
+        if "running" in name:
+            tensor.add_(0.3 * torch.rand_like(tensor))
+        elif tensor.is_floating_point():
+            tensor.mul_(8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> TrainedGenerator:
+    return load_generator(checkpoint(tmp_path_factory.mktemp("runs") / "best.ckpt", classes=10))
+
+
+@pytest.fixture(scope="module")
+def unconditional(tmp_path_factory: pytest.TempPathFactory) -> TrainedGenerator:
+    return load_generator(checkpoint(tmp_path_factory.mktemp("runs") / "best.ckpt", classes=0))
+
+
+@pytest.mark.parametrize("label", [None, 3])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_an_image_does_not_depend_on_the_batch_it_is_made_in(
+    conditional: TrainedGenerator, batch_size: int, label: int | None
+) -> None:
+    images = conditional(12, label, seed=4)
+    assert torch.equal(conditional(12, label, seed=4, batch_size=batch_size), images)
+    assert len(images.flatten(1).unique(dim=0)) == 12
+    assert images.dtype == torch.float32
+    assert images.std() > 0.1
+
+
+def test_images_are_a_prefix_of_any_larger_number_of_them(
+    conditional: TrainedGenerator, unconditional: TrainedGenerator
+) -> None:
+    for generator in (conditional, unconditional):
+        assert torch.equal(generator(30)[:7], generator(7))
+        assert not torch.equal(generator(7, seed=1), generator(7))
+
+
+def test_the_same_pixels_come_after_other_random_numbers_and_a_second_loading(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.ckpt", classes=0)
+    first = load_generator(path)(4)
+    torch.rand(100)
+    assert torch.equal(load_generator(path)(4), first)
+
+
+def test_it_is_the_averaged_network_in_evaluation_mode(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.ckpt", classes=0)
+    generator, content = load_generator(path), torch.load(path, weights_only=True)
+    again = networks.rebuild(content["recipes"]["generator"])
+    again.load_state_dict(content["ema"]["generator"])
+    from gan_lab.seeding import Stream
+
+    with torch.no_grad():
+        expected = again.eval()(Stream(0, "sample").normal(5, 8, like=torch.empty(0)))
+    assert torch.allclose(generator(5), expected, atol=1e-5)
+
+
+def test_classes_are_gone_through_in_turn_unless_labels_are_given(conditional: TrainedGenerator) -> None:
+    in_turn = conditional(12)
+    assert torch.equal(conditional(12, [i % 10 for i in range(12)]), in_turn)
+    assert torch.equal(conditional(12, 3)[3], in_turn[3])
+    assert not torch.equal(conditional(12, 3)[4], in_turn[4])
+
+
+@pytest.mark.parametrize("label", [10, -1, [0, 1], [0, 1, 10], [[0, 1, 2]]])
+def test_a_label_that_is_none_is_refused(conditional: TrainedGenerator, label: object) -> None:
+    with pytest.raises(ValueError, match="a label is one number from 0 to 9, or 3 of them") as raised:
+        conditional(3, label)  # type: ignore[arg-type]
+    assert f"label={label}" in str(raised.value)
+
+
+def test_a_label_for_a_generator_without_labels_is_refused(unconditional: TrainedGenerator) -> None:
+    with pytest.raises(ValueError, match="label=3: this generator was trained without labels"):
+        unconditional(2, 3)
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(0, 64), (3, 0)])
+def test_no_images_and_empty_batches_are_refused(unconditional: TrainedGenerator, n: int, batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"n={n} and batch_size={batch_size} must be at least 1"):
+        unconditional(n, batch_size=batch_size)
+
+
+def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Path) -> None:
+    for name, classes in (("best", 10), ("last", 0)):
+        checkpoint(tmp_path / "checkpoints" / f"{name}.ckpt", classes)
+    assert gan_lab.load_generator(tmp_path).classes == 10
+    assert gan_lab.load_generator(str(tmp_path), "last").classes == 0
+    with pytest.raises(ValueError, match=r"there is no checkpoint .*nowhere: train the run first, or name its folder"):
+        load_generator(tmp_path / "nowhere")
+    torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other.ckpt has no generator of latents: it has translator"):
+        load_generator(tmp_path / "other.ckpt")
+
+
+def test_sampling_imports_neither_lightning_nor_the_tracker(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.ckpt", classes=10, kind="mlp")
+    code = (
+        f"import gan_lab, sys; images = gan_lab.load_generator({str(path)!r})(3);"
+        "print(len(images), [name for name in ('lightning', 'pytorch_lightning', 'wandb') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split(maxsplit=1) == ["3", "[]\n"]
