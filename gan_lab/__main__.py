@@ -35,7 +35,7 @@ def train(experiment: Name = "", words: Words = None) -> None:
 
     code = lab.train(loaded, words or [], typer.echo)
     folder = runs.folder_of(loaded)
-    if code == 0 and lab.rank_zero_only.rank == 0:
+    if code == 0 and lab.rank() == 0:
         show.table(runs.summary(folder), folder)
     raise typer.Exit(code)
 
@@ -92,7 +92,7 @@ def _list() -> None:
 
 def main() -> None:
     """The console script: one line and exit code 2 for what the user can mend, 130 for Ctrl-C."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         app()
     except (ValueError, OSError) as error:

@@ -18,8 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 
-def number(default: Any, *, minimum: float | None = None, above: float | None = None,
-           maximum: float | None = None, below: float | None = None) -> Any:
+def number(
+    default: Any,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> Any:
     """A dataclass field with a range, which ``load`` checks: ``lr: float = number(2e-4, above=0)``."""
     bounds = {"minimum": minimum, "above": above, "maximum": maximum, "below": below}
     return field(default=default, metadata={name: bound for name, bound in bounds.items() if bound is not None})
@@ -27,6 +33,8 @@ def number(default: Any, *, minimum: float | None = None, above: float | None = 
 
 @dataclass
 class DataConfig:
+    """Keys under ``data:``."""
+
     name: str = "mnist"
     # full: the real set, or an error; sample: the images that ship with our dependencies; auto: the first that is there
     source: Literal["auto", "full", "sample"] = "auto"
@@ -39,6 +47,8 @@ class DataConfig:
 
 @dataclass
 class RunConfig:
+    """Keys under ``run:``."""
+
     images: int = number(100_000, minimum=1)  # the budget: training images seen, repeats included
     seed: int = number(0, minimum=0)
     id: str | None = None  # folder name; by default a slug of what was overridden, and the seed
@@ -53,6 +63,8 @@ class RunConfig:
 
 @dataclass
 class MetricsConfig:
+    """Keys under ``metrics:``."""
+
     headline: str | None = None  # the score that chooses best.ckpt; None: the first that the data offers
     n: int = number(1000, minimum=2)  # fakes, and held-out reals at most
     # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
@@ -62,6 +74,8 @@ class MetricsConfig:
 
 @dataclass
 class LogConfig:
+    """Keys under ``log:``."""
+
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # auto: online if a key is present, else offline
     every: int = number(2_000, minimum=1)  # images between two rows of losses
     images_every: int = number(25_000, minimum=1)  # images between two sample grids
@@ -70,6 +84,8 @@ class LogConfig:
 
 @dataclass
 class EmaConfig:
+    """Keys under ``ema:``."""
+
     half_life_images: float = number(10_000.0, minimum=0)  # 0: no averaging
     ramp: float = number(0.05, above=0)  # the half-life is at most this share of the images seen so far
 
@@ -159,7 +175,7 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
     if not isinstance(from_file, DictConfig):
         raise ValueError(f"{path}: an experiment is a mapping such as 'family: gan', this is {from_file!r}")
     if os.environ.get("RUN_ID") and OmegaConf.select(from_words, "run.id") is None:
-        from_words = OmegaConf.merge(from_words, {"run": {"id": os.environ["RUN_ID"]}})
+        OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
 
     config = parse([from_file, from_words])
     origin = {key: "file" for key, _ in leaves(OmegaConf.to_container(from_file))}
@@ -240,13 +256,19 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_ranges(config: Any, prefix: str = "") -> None:
     """Raise ValueError for the first number outside the range that its field was declared with."""
-    tests = {"minimum": ("at least", lambda v, b: v >= b), "above": ("greater than", lambda v, b: v > b),
-             "maximum": ("at most", lambda v, b: v <= b), "below": ("less than", lambda v, b: v < b)}
+    tests = {
+        "minimum": ("at least", lambda v, b: v >= b),
+        "above": ("greater than", lambda v, b: v > b),
+        "maximum": ("at most", lambda v, b: v <= b),
+        "below": ("less than", lambda v, b: v < b),
+    }
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
             check_ranges(value, f"{prefix}{item.name}.")
         for name, bound in item.metadata.items():
             words, holds = tests[name]
-            if value is not None and not all(holds(v, bound) for v in (value if isinstance(value, tuple) else (value,))):
+            if value is not None and not all(
+                holds(v, bound) for v in (value if isinstance(value, tuple) else (value,))
+            ):
                 raise ValueError(f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}")

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only
 
 from gan_lab import config as configs
 from gan_lab import data as datasets
@@ -41,6 +41,11 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # w
 warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
 
 
+def rank() -> int:
+    """This process's number among all of the training."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
 @dataclass
 class Experiment:
     """Everything that one run is made of."""
@@ -59,7 +64,7 @@ def build_family(config: Config, data: LabData) -> Family:
     """The family on freshly drawn weights. Raises ValueError if the data does not suit it."""
     seeding.seed_torch(config.run.seed, "weights")
     family: Family = configs.family_class(config.family)(data.spec, config.model, config.run.seed)
-    family.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    family.to(memory_format=torch.channels_last)
     if config.run.precision == "64-true":
         family.double()  # before weights are restored, or Lightning rounds them to float32
     if config.run.compile:
@@ -86,7 +91,7 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
     evaluator = Evaluator(data, offered, config.metrics.n, run.seed)
     quality = Quality(evaluator, headline, run.evaluate_every, ema, budget)
     tracker = None
-    if log.wandb != "off" and rank_zero_only.rank == 0:
+    if log.wandb != "off" and rank() == 0:
         tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))
     samples = Samples(folder, log.images_every, data, family.conditional, run.seed, ema, budget)
     record = Record(folder, log.every, budget, quality, tracker)
@@ -145,7 +150,7 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
     Raises ValueError or OSError for what the user can mend.
     """
     folder, config = runs.folder_of(loaded), loaded.config
-    leader = rank_zero_only.rank == 0
+    leader = rank() == 0
     if leader:
         finished = None if config.run.overwrite else _finished(folder, config)
         if finished:
@@ -185,7 +190,9 @@ def _locked(folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"{folder} is being trained by another process: wait for it, or choose another run.id") from None
+        raise ValueError(
+            f"{folder} is being trained by another process: wait for it, or choose another run.id"
+        ) from None
     return lock
 
 

@@ -23,7 +23,16 @@ from omegaconf import OmegaConf
 from gan_lab.config import Config, Loaded, leaves, parse
 
 # Keys that do not make another run: how long, where, how it is watched.
-FREE = ("run.images", "run.id", "run.root", "run.overwrite", "run.devices", "run.num_nodes", "data.root", "data.workers")
+FREE = (
+    "run.images",
+    "run.id",
+    "run.root",
+    "run.overwrite",
+    "run.devices",
+    "run.num_nodes",
+    "data.root",
+    "data.workers",
+)
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "numpy", "wandb")
 
 

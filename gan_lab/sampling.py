@@ -45,7 +45,9 @@ class TrainedGenerator:
         parts = []
         for i in range(0, n, batch_size):
             y = None if labels is None else labels[i : i + batch_size]
-            parts.append(self.network(z[i : i + batch_size], y) if y is not None else self.network(z[i : i + batch_size]))
+            parts.append(
+                self.network(z[i : i + batch_size], y) if y is not None else self.network(z[i : i + batch_size])
+            )
         return torch.cat(parts).float()
 
     def _labels(self, n: int, label: int | Sequence[int] | None) -> Tensor | None:
@@ -70,5 +72,7 @@ def load_generator(run: str | Path, weights: str = "best") -> TrainedGenerator:
     if path.is_dir():
         path = path / "checkpoints" / f"{weights}.ckpt"
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}: train the run first, or name its folder runs/<experiment>/<id>")
+        raise ValueError(
+            f"there is no checkpoint {path}: train the run first, or name its folder runs/<experiment>/<id>"
+        )
     return TrainedGenerator(path)

@@ -98,7 +98,11 @@ def record_draws(draws: list[tuple[str, int, torch.Tensor]]) -> None:
 
 
 def start(
-    experiment: str, words: Sequence[str], log: Path, kill: Kill | None = None, environment: dict[str, str] | None = None
+    experiment: str,
+    words: Sequence[str],
+    log: Path,
+    kill: Kill | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Any:
     """A training that has been started; ``join`` it and read its ``exitcode``."""
     process = CONTEXT.Process(target=_train, args=(experiment, words, kill, environment or {}, log))

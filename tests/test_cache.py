@@ -144,11 +144,13 @@ def answering(status: int) -> Iterator[str]:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("status", [200, 404, 403])
@@ -165,10 +167,31 @@ def test_a_host_that_does_not_answer_is_given_up_in_time() -> None:
 
 
 def test_name_resolution_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(1.5))
+    released = threading.Event()
+
+    def hang(*_: object) -> None:
+        released.wait(5)
+        raise socket.gaierror("at last")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
     start = time.monotonic()
     assert not reachable("http://slow.invalid/", seconds=0.2)
     assert time.monotonic() - start < 1
+    released.set()
+
+
+def test_a_server_that_speaks_no_http_is_not_reachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            connection.sendall(b"220 mail ready\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        assert not reachable(f"http://127.0.0.1:{server.getsockname()[1]}/", seconds=2)
+        thread.join()
 
 
 def test_a_port_that_refuses_and_a_name_that_is_unknown_are_not_reachable() -> None:

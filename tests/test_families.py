@@ -131,7 +131,9 @@ def test_bf16_steps_use_the_new_weights_and_stay_near_float32(family: str, tmp_p
     """Under autocast, stale casts would make the discriminator's second use that of the old weights."""
     means = {}
     for precision in ("32-true", "bf16-mixed"):
-        built, _ = fit(family, tmp_path / precision, data_root, "run.images=160", "log.every=160", f"run.precision={precision}")
+        built, _ = fit(
+            family, tmp_path / precision, data_root, "run.images=160", "log.every=160", f"run.precision={precision}"
+        )
         with (tmp_path / precision / family / "metrics.csv").open() as file:
             means[precision] = {k: float(v) for k, v in next(csv.DictReader(file)).items() if k.startswith("loss")}
         assert all(p.dtype == torch.float32 for p in built.family.parameters())

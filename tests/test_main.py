@@ -35,12 +35,21 @@ def answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
     [
         (["cgam"], "no experiment 'cgam'. Did you mean 'cgan'?"),
         (["cgan", "data.bach_size=3"], "Key 'data.bach_size' not in 'Config'. Did you mean 'data.batch_size'?"),
-        (["wgan_gp", "model.gp_wieght=3"], "Key 'model.gp_wieght' not in 'WGANGPConfig'. Did you mean 'model.gp_weight'?"),
-        (["cgan", "model.z_dim=many"], "model.z_dim=many: Value 'many' of type 'str' could not be converted to Integer"),
+        (
+            ["wgan_gp", "model.gp_wieght=3"],
+            "Key 'model.gp_wieght' not in 'WGANGPConfig'. Did you mean 'model.gp_weight'?",
+        ),
+        (
+            ["cgan", "model.z_dim=many"],
+            "model.z_dim=many: Value 'many' of type 'str' could not be converted to Integer",
+        ),
         (["cgan", "model.lr_d=-1"], "model.lr_d=-1.0 is out of range: it must be greater than 0"),
         (["gan", "model.loss=hing"], "model.loss=hing: Invalid value 'hing', expected one of"),
         (["cgan", "data.labels=false"], "conditional on labels, but the data has 0 classes"),
-        (["gan", "data.batch_size=15", "run.devices=2"], "data.batch_size=15 is the global batch: it must be divisible"),
+        (
+            ["gan", "data.batch_size=15", "run.devices=2"],
+            "data.batch_size=15 is the global batch: it must be divisible",
+        ),
         (["gan", "metrics.headline=label_accuracy"], "metrics.headline=label_accuracy"),
         (["gan", "data.name=mnits"], "no data set 'mnits'. Did you mean 'mnist'?"),
         (["dcgan", "data.size=30"], "a DCGAN cannot make images of 30 x 30"),
@@ -65,7 +74,9 @@ def test_real_data_that_cannot_be_had_names_the_manual_steps(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("gan_lab.data.mnist.reachable", lambda url: False)
-    code, error = answer(capsys, monkeypatch, "train", "gan", "data.source=full", f"data.root={tmp_path}", "log.wandb=off")
+    code, error = answer(
+        capsys, monkeypatch, "train", "gan", "data.source=full", f"data.root={tmp_path}", "log.wandb=off"
+    )
     assert (code, len(error.splitlines())) == (2, 1)
     assert "train-images-idx3-ubyte.gz" in error
     assert "data.source=sample" in error

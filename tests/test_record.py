@@ -53,7 +53,7 @@ def test_a_table_that_was_rewound_and_went_on_is_the_one_that_never_stopped(tmp_
     filled(tmp_path / "rewound.csv", ROWS)
     resumed = Table(tmp_path / "rewound.csv")
     resumed.rewind(kept)
-    assert [int(row["iteration"]) for row in read(resumed.path)] == list(range(1, kept + 1))
+    assert resumed.path.read_bytes() == filled(tmp_path / "short.csv", ROWS[:kept]).path.read_bytes()
     for row in ROWS[kept:]:
         resumed.append(row)
     assert resumed.path.read_bytes() == (tmp_path / "whole.csv").read_bytes()

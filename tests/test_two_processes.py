@@ -61,7 +61,9 @@ def _tensors(tree: object) -> list[torch.Tensor]:
 def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, data_root: Path) -> None:
     """With batch norm and the default precision; Lightning compares nothing by itself, so the ranks say what they hold."""
     log = tmp_path / "log"
-    words = small("cgan", tmp_path, data_root, "run.images=640", "run.evaluate_every=160", "log.every=64", "run.devices=2")
+    words = small(
+        "cgan", tmp_path, data_root, "run.images=640", "run.evaluate_every=160", "log.every=64", "run.devices=2"
+    )
     assert train("cgan", [*words, "run.id=whole"], log, world=2) == 0, log.read_text()
     assert train("cgan", [*words, "run.id=halves", "run.images=320"], log, world=2) == 0, log.read_text()
     assert train("cgan", [*words, "run.id=halves"], log, world=2) == 0, log.read_text()

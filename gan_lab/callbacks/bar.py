@@ -16,6 +16,8 @@ from gan_lab.families.base import Family
 
 
 class ImagesPerSecond(ProgressColumn):
+    """Speed of the last seconds."""
+
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f} images/s")
 

@@ -42,7 +42,7 @@ class EMA(Callback):
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         half_life = min(self.cfg.half_life_images, self.cfg.ramp * self.budget.images)
-        average = get_ema_multi_avg_fn(0.5 ** (self.budget.batch_size / half_life) if half_life else 0.0)
+        average: Any = get_ema_multi_avg_fn(0.5 ** (self.budget.batch_size / half_life) if half_life else 0.0)
         for name, network in self.networks.items():
             live = getattr(family, name)
             average(list(network.parameters()), list(live.parameters()), None)

@@ -121,6 +121,9 @@ class Record(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         parallel = distributed.is_available() and distributed.is_initialized()
         mine = state_dict["ranks"][distributed.get_rank() if parallel else 0]
-        self._sums, self._counts = {name: torch.as_tensor(total) for name, total in mine["sums"].items()}, mine["counts"]
+        self._sums, self._counts = (
+            {name: torch.as_tensor(total) for name, total in mine["sums"].items()},
+            mine["counts"],
+        )
         if self.tracker and state_dict["tracker"]:
             self.tracker.id = state_dict["tracker"]

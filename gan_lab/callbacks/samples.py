@@ -43,6 +43,6 @@ class Samples(Callback):
         with self.ema.applied(family):
             if trainer.is_global_zero:
                 labels = None if self.batch.labels is None else self.batch.labels.to(family.device)
-                batch = Batch(self.batch.images.to(family.device, family.dtype), labels)
+                batch = Batch(self.batch.images.to(family.device).type(family.dtype), labels)
                 images = family.generate(batch, Stream(self.seed, "samples"))
                 save_grid(images, self.columns, self.folder / "samples" / f"{self.budget.images:09d}.png")

@@ -7,7 +7,7 @@ import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gan_lab.data.cache import reachable
 
@@ -29,7 +29,7 @@ class Tracker:
             online = False
         self._safely(lambda: self._init("online" if online else "offline"))
 
-    def _init(self, mode: str) -> None:
+    def _init(self, mode: Literal["online", "offline"]) -> None:
         os.environ["WANDB_MODE"] = mode  # before the import: init(mode="offline") alone still looks up a host
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb

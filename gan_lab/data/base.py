@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,9 @@ class Order(Sampler[list[int]]):
     r-th part of what one process would read.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, n: int, batch_size: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1
+    ) -> None:
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.start, self.stop, self.rank, self.world = start, stop, rank, world
         self._pass, self._order = -1, np.empty(0, dtype=np.int64)
@@ -91,7 +94,7 @@ class LabData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
-        start = self.trainer.lightning_module.iteration
+        start = int(self.trainer.lightning_module.iteration)  # type: ignore[arg-type]
         rank, world = self.trainer.global_rank, self.trainer.world_size
         order = Order(len(self.train), self.cfg.batch_size, self.seed, start, self.iterations, rank, world)
         workers = self.cfg.workers
@@ -127,7 +130,7 @@ class LabData(LightningDataModule):
         return Batch(to_unit(batch.images), batch.labels), columns
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 

@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def reachable(url: str, seconds: float = 5.0) -> bool:
             answers.append(True)
         except urllib.error.HTTPError:
             answers.append(True)  # a refusal is an answer
-        except OSError:
+        except (OSError, HTTPException):
             pass
 
     thread = threading.Thread(target=ask, daemon=True)

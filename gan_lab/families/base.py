@@ -48,6 +48,12 @@ class Family(LightningModule, ABC):
         """This iteration's random numbers for a purpose; this rank's rows of the global draw."""
         return Stream(self.seed, purpose, self.iteration, self.global_rank, self.trainer.world_size)
 
+    def stepped_by(self) -> list[LightningOptimizer]:
+        """Those of ``configure_optimizers``, in their order."""
+        wrapped = self.optimizers()
+        assert isinstance(wrapped, list)
+        return wrapped
+
     def toggled(self, optimizer: LightningOptimizer) -> AbstractContextManager[None]:
         """Inside, only the optimizer's parameters require gradients: no other network's are computed."""
         return self.toggled_optimizer(optimizer)

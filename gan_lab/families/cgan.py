@@ -11,7 +11,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ from gan_lab.seeding import Stream
 
 @dataclass
 class CGANConfig:
+    """The keys under ``model:``."""
+
     network: networks.Kind = "dcgan"
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
@@ -36,14 +38,18 @@ class CGANConfig:
 
 
 class CGAN(Family):
+    """See the head of this file."""
+
     Config = CGANConfig
     conditional = True
 
     def __init__(self, spec: ImageSpec, cfg: CGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         if spec.classes == 0:
-            raise ValueError("cgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan")
-        sizes = {"shape": spec.shape, "classes": spec.classes, "width": cfg.width, "norm": cfg.norm}
+            raise ValueError(
+                "cgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
+            )
+        sizes: dict[str, Any] = {"shape": spec.shape, "classes": spec.classes, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
         self.discriminator = networks.discriminator(cfg.network, **sizes)
 
@@ -56,7 +62,7 @@ class CGAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.optimizers()
+        opt_d, opt_g = self.stepped_by()
 
         with self.toggled(opt_d):  # equation 2, max over D
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)

@@ -13,7 +13,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from gan_lab.seeding import Stream
 
 @dataclass
 class GANConfig:
+    """The keys under ``model:``."""
+
     network: networks.Kind = "mlp"
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
@@ -39,11 +41,13 @@ class GANConfig:
 
 
 class GAN(Family):
+    """See the head of this file."""
+
     Config = GANConfig
 
     def __init__(self, spec: ImageSpec, cfg: GANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
-        sizes = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
+        sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
         self.discriminator = networks.discriminator(cfg.network, **sizes)
         self.loss_d = getattr(losses, f"{cfg.loss}_d")
@@ -58,7 +62,7 @@ class GAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.optimizers()
+        opt_d, opt_g = self.stepped_by()
 
         with self.toggled(opt_d):  # Algorithm 1: ascend the discriminator's gradient
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)

@@ -11,7 +11,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ from gan_lab.seeding import Stream
 
 @dataclass
 class WGANConfig:
+    """The keys under ``model:``."""
+
     network: networks.Kind = "dcgan"
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
@@ -36,21 +38,26 @@ class WGANConfig:
 
 
 class WGAN(Family):
+    """See the head of this file."""
+
     Config = WGANConfig
 
     def __init__(self, spec: ImageSpec, cfg: WGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
-        sizes = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
+        sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
         self.discriminator = networks.discriminator(cfg.network, **sizes)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [RMSprop(self.discriminator.parameters(), self.cfg.lr), RMSprop(self.generator.parameters(), self.cfg.lr)]
+        return [
+            RMSprop(self.discriminator.parameters(), self.cfg.lr),
+            RMSprop(self.generator.parameters(), self.cfg.lr),
+        ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
         G, f = self.generator, self.discriminator
-        opt_f, opt_g = self.optimizers()
+        opt_f, opt_g = self.stepped_by()
 
         with self.toggled(opt_f):  # Algorithm 1, lines 2-8: the critic
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)

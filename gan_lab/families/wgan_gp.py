@@ -11,7 +11,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ from gan_lab.seeding import Stream
 
 @dataclass
 class WGANGPConfig:
+    """The keys under ``model:``."""
+
     network: networks.Kind = "dcgan"
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
@@ -38,11 +40,13 @@ class WGANGPConfig:
 
 
 class WGANGP(Family):
+    """See the head of this file."""
+
     Config = WGANGPConfig
 
     def __init__(self, spec: ImageSpec, cfg: WGANGPConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
-        sizes = {"shape": spec.shape, "width": cfg.width}
+        sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, norm=cfg.norm, **sizes)
         self.discriminator = networks.discriminator(cfg.network, norm=cfg.critic_norm, **sizes)
 
@@ -55,7 +59,7 @@ class WGANGP(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.optimizers()
+        opt_d, opt_g = self.stepped_by()
 
         with self.toggled(opt_d):  # Algorithm 1, lines 2-10: the critic
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)

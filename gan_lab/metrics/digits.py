@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 
 SIZE = 28  # pixels, each side
 FEATURES = 64
@@ -44,7 +44,7 @@ class DigitClassifier(nn.Module):
         """What the last layer sees, [B, 64]; colour is averaged to gray and other sizes are resized to 28 x 28."""
         images = images.mean(dim=1, keepdim=True)
         if images.shape[-2:] != (SIZE, SIZE):
-            images = F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
+            images = interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
         features: Tensor = self.body(images)
         return features
 

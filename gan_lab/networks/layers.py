@@ -6,8 +6,7 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-
+from torch.nn import functional
 
 Norm = Literal["batch", "layer", "none"]
 
@@ -31,7 +30,7 @@ def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
     """Labels [B] as one-hot rows [B, classes] of the type of ``like``; raises ValueError if they are missing."""
     if labels is None:
         raise ValueError(f"this network is conditional on {classes} classes: it needs labels [B]")
-    return F.one_hot(labels, classes).to(like.dtype)
+    return functional.one_hot(labels, classes).to(like.dtype)
 
 
 @torch.no_grad()
