@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
+import operator
 import os
 import pkgutil
 from collections.abc import Iterator, Sequence
@@ -17,18 +19,18 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+BOUNDS = {
+    "minimum": ("at least", operator.ge),
+    "above": ("greater than", operator.gt),
+    "maximum": ("at most", operator.le),
+    "below": ("less than", operator.lt),
+}
 
-def number(
-    default: Any,
-    *,
-    minimum: float | None = None,
-    above: float | None = None,
-    maximum: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A dataclass field with a range, which ``load`` checks: ``lr: float = number(2e-4, above=0)``."""
-    bounds = {"minimum": minimum, "above": above, "maximum": maximum, "below": below}
-    return field(default=default, metadata={name: bound for name, bound in bounds.items() if bound is not None})
+
+def number(default: Any, **bounds: float) -> Any:
+    """A dataclass field with a range out of ``BOUNDS``, which ``load`` checks: ``lr: float = number(2e-4, above=0)``."""
+    assert bounds.keys() <= BOUNDS.keys()
+    return field(default=default, metadata=bounds)
 
 
 @dataclass
@@ -174,6 +176,10 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
         raise ValueError(f"{path}: {_first_line(error)}") from None
     if not isinstance(from_file, DictConfig):
         raise ValueError(f"{path}: an experiment is a mapping such as 'family: gan', this is {from_file!r}")
+    text = {key for key, default in leaves(Config()) if isinstance(default, str | None)}
+    for key, _, value in (word.partition("=") for word in words):
+        if key in text and value != "null":
+            OmegaConf.update(from_words, key, value)  # as it was typed: YAML would read run.id=0012 as 10
     if os.environ.get("RUN_ID") and OmegaConf.select(from_words, "run.id") is None:
         OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
 
@@ -227,15 +233,12 @@ def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, 
     if key not in known and not any(key.startswith(f"{name}.") for name in known):
         groups = {name.partition(".")[0] for name in known if "." in name}
         if key in groups:
-            return f"{prefix}{key} is a group: set one of its keys, such as {_under(key, known)}"
+            inside = ", ".join(name for name in known if name.startswith(f"{key}."))
+            return f"{prefix}{key} is a group: set one of its keys: {inside}"
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
         return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
     return f"{prefix}{key}={value}: {_first_line(error)}"
-
-
-def _under(group: str, known: Sequence[str]) -> str:
-    return ", ".join(name for name in known if name.startswith(f"{group}."))
 
 
 def _first_line(error: Exception) -> str:
@@ -256,19 +259,12 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_ranges(config: Any, prefix: str = "") -> None:
     """Raise ValueError for the first number outside the range that its field was declared with."""
-    tests = {
-        "minimum": ("at least", lambda v, b: v >= b),
-        "above": ("greater than", lambda v, b: v > b),
-        "maximum": ("at most", lambda v, b: v <= b),
-        "below": ("less than", lambda v, b: v < b),
-    }
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
             check_ranges(value, f"{prefix}{item.name}.")
         for name, bound in item.metadata.items():
-            words, holds = tests[name]
-            if value is not None and not all(
-                holds(v, bound) for v in (value if isinstance(value, tuple) else (value,))
-            ):
+            words, holds = BOUNDS[name]
+            every = value if isinstance(value, tuple) else (value,)
+            if not all(holds(v, bound) and math.isfinite(v) for v in every):
                 raise ValueError(f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -152,7 +151,7 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
     folder, config = runs.folder_of(loaded), loaded.config
     leader = rank() == 0
     if leader:
-        finished = None if config.run.overwrite else _finished(folder, config)
+        finished = None if config.run.overwrite else runs.finished(folder, config)
         if finished:
             say(f"{folder} is finished: {finished['images']:,} images. On: run.images=<more>, run.id=<another>, "
                 "run.overwrite=true")  # fmt: skip
@@ -161,7 +160,7 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
             config.data.source = runs.read_config(folder).data.source
         check = build(config, folder, loaded.experiment)  # before anything is written or deleted
         say(check.data.decoded.about)
-        lock = _locked(folder)
+        lock = runs.locked(folder)
         runs.prepare(folder, config, ["train", loaded.experiment, *words])
     built = check if leader else build(config, folder, loaded.experiment)
     path = runs.newest(folder)
@@ -182,25 +181,6 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
             built.tracker.finish(code)
         lock.release()
     return code
-
-
-def _locked(folder: Path) -> FileLock:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(
-            f"{folder} is being trained by another process: wait for it, or choose another run.id"
-        ) from None
-    return lock
-
-
-def _finished(folder: Path, config: Config) -> dict[str, Any] | None:
-    ended = runs.summary(folder)
-    if not ended or ended["iteration"] < config.iterations:
-        return None
-    return None if runs.differences(runs.read_config(folder), config) else ended
 
 
 def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> None:
@@ -252,7 +232,7 @@ def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
         every += [reference] if reference else []
         if why_not:
             say(why_not)
-    evaluator = Evaluator(data, every, n, config.run.seed)
+    evaluator = Evaluator(data, every, n, config.run.seed, shared=False)
     values = evaluator(family)
     scores = {
         name: {"value": value, "protocol": evaluator.protocol(name, f"ema {weights}, iteration {iteration}")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import platform
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from gan_lab.config import Config, Loaded, leaves, parse
@@ -132,6 +134,25 @@ def summary(folder: Path) -> dict[str, Any]:
     return loaded
 
 
+def finished(folder: Path, config: Config) -> dict[str, Any] | None:
+    """The summary of a run that has spent this config's budget; None if it has not, or is another run."""
+    ended = summary(folder)
+    if not ended or ended["iteration"] < config.iterations or differences(read_config(folder), config):
+        return None
+    return ended
+
+
+def locked(folder: Path) -> FileLock:
+    """The right to train in this folder, until it is released or the process ends. Raises ValueError if it is taken."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder} is being trained by another process: wait, or choose another run.id") from None
+    return lock
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # checkpoints
 
@@ -145,9 +166,11 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(checkpoint, dict) or not {"iteration", "ema", "recipes"} <= checkpoint.keys():
             raise ValueError("it was not written by this lab")
         return checkpoint
-    except Exception as error:  # a torn or hostile file can raise anything
+    except pickle.UnpicklingError:
+        reason = "it is no whole file of plain tensors, and other pickles could run code"
+    except Exception as error:  # a torn file can raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}") from None
+    raise ValueError(f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}")
 
 
 def newest(folder: Path) -> Path | None:

@@ -106,7 +106,7 @@ def test_config_imports_no_torch() -> None:
 
 def test_files_are_short_enough_to_be_held_at_once() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
-    assert {name: length for name, length in lengths.items() if length > 260} == {}
+    assert {name: length for name, length in lengths.items() if length > 275} == {}
 
 
 def pins() -> dict[str, Version]:

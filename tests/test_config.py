@@ -33,7 +33,7 @@ def written(tmp_path: Path) -> object:
         ("famly=gan", "Key 'famly' not in 'Config'. Did you mean 'family'?"),
         ("model.zdim=3", "Key 'model.zdim' not in 'GANConfig'. Did you mean 'model.z_dim'?"),
         ("model.qqqqqq=3", "Key 'model.qqqqqq' not in 'GANConfig'. There are: model.network, model.z_dim"),
-        ("data=mnist", "data is a group: set one of its keys, such as data.name, data.source"),
+        ("data=mnist", "data is a group: set one of its keys: data.name, data.source"),
         ("model=dcgan", "model is a group: set one of its keys, such as model.z_dim=64, not model=dcgan"),
         ("run.images", "'run.images' is not key=value, such as model.z_dim=64"),
         ("data.size=big", "data.size=big: Value 'big' of type 'str' could not be converted to Integer"),

@@ -164,6 +164,7 @@ def test_a_bad_checkpoint_is_one_line_and_runs_no_code(
     assert not (tmp_path / "struck").exists()
 
 
+@pytest.mark.filterwarnings("ignore:passed over")
 def test_training_on_a_hostile_checkpoint_runs_no_code(
     trained: tuple[Path, list[str]], tmp_path: Path, data_root: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,

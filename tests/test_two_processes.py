@@ -44,7 +44,8 @@ def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_pa
     for part in ("state_dict", "ema"):
         for a, b in zip(_tensors(one[part]), _tensors(other[part]), strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-9)
-    rows = [list(csv.DictReader((tmp_path / experiment / name / "metrics.csv").open())) for name in ("one", "two")]
+    files = [tmp_path / experiment / name / "metrics.csv" for name in ("one", "two")]
+    rows = [list(csv.DictReader(file.read_text().splitlines())) for file in files]
     assert len(rows[0]) == len(rows[1]) == 10
     for a, b in zip(*rows, strict=True):
         assert {k: float(v) for k, v in a.items() if v} == pytest.approx(

@@ -28,11 +28,12 @@ class Evaluator:
     """Generates one fake for each of the first ``n`` held-out reals and scores them by every measure.
 
     The statistics of the reals are computed once. Fake i is the same whatever the number of processes: each batch has
-    a stream of its own, batches are dealt to the ranks in turn, and their statistics are put back in order.
+    a stream of its own, batches are dealt to the ranks in turn, and their statistics are put back in order. With
+    ``shared`` false this process does all of them, whatever others there are.
     """
 
-    def __init__(self, data: LabData, measures: Sequence[Measure], n: int, seed: int) -> None:
-        self.data, self.measures, self.seed = data, measures, seed
+    def __init__(self, data: LabData, measures: Sequence[Measure], n: int, seed: int, shared: bool = True) -> None:
+        self.data, self.measures, self.seed, self.shared = data, measures, seed, shared
         self.points = data.spec.content == "points"
         self.batches = data.reference(n) if measures else []
         self.n = sum(len(batch.images) for batch in self.batches)
@@ -59,7 +60,7 @@ class Evaluator:
         return values
 
     def _over_batches(self, make: Any) -> list[Statistics]:
-        parallel = distributed.is_available() and distributed.is_initialized()
+        parallel = self.shared and distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         mine: dict[int, list[Statistics]] = {}
         for i, batch in enumerate(self.batches):

@@ -70,7 +70,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"a Fréchet distance needs two images or more of each kind, not {len(real)} and {len(fake)}")
-    distance = FrechetInceptionDistance(feature=Given(real.shape[1]))
+    distance = FrechetInceptionDistance(feature=Given(real.shape[1]), sync_on_compute=False)
     distance.update(real.double(), real=True)
     distance.update(fake.double(), real=False)
     return max(0.0, float(distance.compute()))
@@ -85,7 +85,7 @@ def inception_score(logits: Tensor, splits: int) -> float:
         torch.manual_seed(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the memory for all features, and of the spread over one split
-            score = InceptionScore(feature=Given(logits.shape[1]), splits=splits)
+            score = InceptionScore(feature=Given(logits.shape[1]), splits=splits, sync_on_compute=False)
             score.update(logits.double())
             return float(score.compute()[0])
 
