@@ -20,7 +20,10 @@ def key(seed: int, purpose: str, index: int = 0, rank: int = 0) -> int:
 
 def seed_torch(seed: int, purpose: str, index: int = 0, rank: int = 0) -> None:
     """Seed torch's global generators, which only initialisation and draws inside networks (dropout) use."""
-    torch.manual_seed(key(seed, purpose, index, rank) % 2**63)
+    number = key(seed, purpose, index, rank) % 2**63
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_available():  # torch.manual_seed would format a stack trace for each device that is not there
+        torch.cuda.manual_seed_all(number)
 
 
 def permutation(seed: int, purpose: str, index: int, n: int) -> np.ndarray:

@@ -45,9 +45,12 @@ class EMA(Callback):
         average: Any = get_ema_multi_avg_fn(0.5 ** (self.budget.batch_size / half_life) if half_life else 0.0)
         for name, network in self.networks.items():
             live = getattr(family, name)
-            average(list(network.parameters()), list(live.parameters()), None)
-            for mean, now in zip(network.buffers(), live.buffers(), strict=True):
-                average([mean], [now], None)
+            pairs = list(zip(_tensors(network), _tensors(live), strict=True))
+            floating = [pair for pair in pairs if pair[0].is_floating_point()]
+            average([mean for mean, _ in floating], [now for _, now in floating], None)
+            for count, now in pairs:
+                if not count.is_floating_point():
+                    count.copy_(now)
 
     @contextmanager
     def applied(self, family: Family) -> Iterator[None]:
@@ -66,17 +69,13 @@ class EMA(Callback):
                 setattr(family, name, network)
 
     def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
-        checkpoint["ema"] = {name: _plain(network.state_dict()) for name, network in self.networks.items()}
+        checkpoint["ema"] = {name: dict(network.state_dict()) for name, network in self.networks.items()}
         checkpoint["recipes"] = {name: getattr(family, name).recipe for name in self.networks}
 
     def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
-        self.load(checkpoint)
-
-    def load(self, checkpoint: dict[str, Any]) -> None:
-        """Take the averages of a checkpoint."""
         for name, network in self.networks.items():
             network.load_state_dict(checkpoint["ema"][name])
 
 
-def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return dict(state)
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]

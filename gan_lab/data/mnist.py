@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from torchvision.datasets import MNIST
 
 from gan_lab.config import DataConfig
@@ -50,6 +51,12 @@ def decode(cfg: DataConfig) -> Decoded:
 
 def find_full(root: Path) -> str:
     """Make sure that the full set is in ``root``, downloading it if need be; otherwise say in a few words why not."""
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".mnist.lock"):  # of processes that start together one downloads
+        return _find_full(root)
+
+
+def _find_full(root: Path) -> str:
     raw = root / "MNIST" / "raw"
     try:
         _unpack(raw)
