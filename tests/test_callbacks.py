@@ -101,6 +101,7 @@ def test_an_offline_run_of_the_real_client_holds_each_row_once_under_the_images_
     words = small("cgan", tmp_path, data_root, "run.images=320", "run.evaluate_every=160", "log.every=80", "run.id=w")
     words = [word for word in words if not word.startswith("log.wandb")] + ["log.wandb=offline"]
     assert train("cgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    assert "W&B is off" not in (tmp_path / "log").read_text()
     (record,) = (tmp_path / "cgan" / "w" / "wandb").glob("offline-run-*")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(record)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -53,7 +53,7 @@ class Tracker:
     def finish(self, code: int = 0) -> None:
         """Close the run; never waits for longer than the time-out above."""
         if self.run is not None:
-            self._safely(lambda: self.run.finish(exit_code=code, quiet=True))
+            self._safely(lambda: self.run.finish(exit_code=code))
             self.run = None
 
     def _safely(self, action: Callable[[], Any]) -> None:
