@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ class Stopwatch(Callback):
 
     def on_train_start(self, trainer: Trainer, family: Any) -> None:
         for name, network in family.named_children():
-            network.register_forward_hook(lambda _, __, out, name=name: self.shapes.setdefault(name, tuple(out.shape)))
+            network.register_forward_hook(partial(self._note, name))
+
+    def _note(self, name: str, network: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        self.shapes.setdefault(name, tuple(output.shape))
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._before = time.perf_counter()

@@ -1,0 +1,32 @@
+"""The dry run says what the run will be, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gan_lab import config, networks, show
+from tests.families import small
+
+
+def test_the_dry_run_names_origins_networks_and_the_expected_time(
+    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    words = small("cgan", tmp_path, data_root, "run.images=1600", "run.evaluate_every=800")
+    loaded = config.load("cgan", words)
+    show.dry_run(loaded)
+    said = capsys.readouterr().out
+    rows = {cells[1].strip(): cells[2:4] for line in said.splitlines() if len(cells := line.split("│")) > 4}
+    assert [cell.strip() for cell in rows["model.width"]] == ["4", "command line"]
+    assert [cell.strip() for cell in rows["model.z_dim"]] == ["64", "file"]
+    assert [cell.strip() for cell in rows["model.betas"]] == ["(0.5, 0.999)", "default"]
+    generator = networks.generator("dcgan", z_dim=64, shape=(1, 28, 28), width=4, norm="batch", classes=10)
+    count = sum(parameter.numel() for parameter in generator.parameters())
+    assert [cell.strip() for cell in rows["generator"]] == [f"{count:,}", "16 x 1 x 28 x 28"]
+    assert rows["discriminator"][1].strip() == "16"
+    assert "the whole run: 100 iterations and 3 evaluations" in said
+    assert re.search(r"one iteration, measured on this machine: [\d.]+ ms", said)
+    assert not list(tmp_path.iterdir())
