@@ -153,10 +153,12 @@ def lab(name: str, words: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("experiments", nargs="*", default=["dcgan", "cgan"])
-    arguments, words = parser.parse_known_args()
+    parser.add_argument("words", nargs="*", help="experiments (default: dcgan cgan) and key=value overrides")
+    arguments = parser.parse_args()
+    words = [word for word in arguments.words if "=" in word]
+    experiments = [word for word in arguments.words if "=" not in word] or ["dcgan", "cgan"]
     os.environ["TTY_COMPATIBLE"] = "1"  # rich draws the bar although nobody looks
-    for name in arguments.experiments:
+    for name in experiments:
         ratios: dict[str, list[float]] = {"plain": [], "tutorial": []}
         speeds: list[float] = []
         with tempfile.TemporaryDirectory() as folder:

@@ -37,8 +37,8 @@ def train(experiment: Name = "", words: Words = None) -> None:
     from gan_lab import experiment as lab
     from gan_lab import runs, show
 
-    code = lab.train(loaded, words or [], typer.echo)
     folder = runs.folder_of(loaded)
+    code = lab.train(loaded, words or [], typer.echo)
     if code == 0 and lab.rank() == 0:
         show.table(runs.summary(folder), folder)
     raise typer.Exit(code)

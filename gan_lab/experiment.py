@@ -33,6 +33,7 @@ from gan_lab.config import Config, Loaded
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
 from gan_lab.metrics import measures
+from gan_lab.metrics.digits import FEATURES
 from gan_lab.metrics.evaluate import Evaluator, inception
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -85,6 +86,7 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
     headline = config.metrics.headline or (names[0] if names else None)
     if headline and headline not in names:
         raise ValueError(configs.unknown("score", headline, names) + f" (metrics.headline={headline})")
+    check_metrics(config, data)
     budget = Budget(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, budget)
     evaluator = Evaluator(data, offered, config.metrics.n, run.seed)
@@ -107,12 +109,25 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
     return Experiment(config, folder, data, family, trainer, quality, checkpoint, tracker)
 
 
+def check_metrics(config: Config, data: LabData) -> None:
+    """Raise ValueError, before hours of training, for scores that could not be computed after them."""
+    metrics, n = config.metrics, min(config.metrics.n, len(data.test))
+    if metrics.inception_weights not in ("auto", "off") and not Path(metrics.inception_weights).is_file():
+        raise ValueError(f"metrics.inception_weights={metrics.inception_weights}: there is no such file")
+    if data.spec.content == "digits" and n < FEATURES and not metrics.allow_small_n:
+        raise ValueError(
+            f"metrics.n={n} is below the {FEATURES} features of fd_digits, which makes it meaningless: "
+            "raise it, or metrics.allow_small_n=true"
+        )
+
+
 def build_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
     """Lightning's trainer, with everything that it would do on its own and the lab does otherwise switched off."""
     run = config.run
     try:
         several = run.num_nodes > 1 or processes(run.devices) > 1
         return Trainer(
+            accelerator="gpu" if torch.cuda.is_available() else "cpu",
             devices=run.devices,
             num_nodes=run.num_nodes,
             # each step uses a part of the networks: DDP must look which
@@ -134,7 +149,7 @@ def build_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
 
 def processes(devices: str) -> int:
     """How many processes on this node: of a number, a list such as '0,1', or auto."""
-    if devices == "auto":
+    if devices.strip() in ("auto", "-1"):
         return max(1, torch.cuda.device_count())
     return int(devices) if devices.strip().isdigit() else len([part for part in devices.split(",") if part.strip()])
 
@@ -149,28 +164,38 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
     Raises ValueError or OSError for what the user can mend.
     """
     folder, config = runs.folder_of(loaded), loaded.config
-    leader = rank() == 0
-    if leader:
-        finished = None if config.run.overwrite else runs.finished(folder, config)
-        if finished:
+    leader, anew = rank() == 0, config.run.overwrite
+    finished = None if anew else runs.finished(folder, config)
+    if finished:
+        if leader:
             say(f"{folder} is finished: {finished['images']:,} images. On: run.images=<more>, run.id=<another>, "
                 "run.overwrite=true")  # fmt: skip
-            return 0
-        if (folder / "config.yaml").is_file() and config.data.source == "auto" and not config.run.overwrite:
-            config.data.source = runs.read_config(folder).data.source
-        check = build(config, folder, loaded.experiment)  # before anything is written or deleted
-        say(check.data.decoded.about)
+        return 0
+    if (folder / "config.yaml").is_file() and config.data.source == "auto" and not anew:
+        config.data.source = runs.read_config(folder).data.source
+    built = build(config, folder, loaded.experiment)  # before anything is written or deleted
+    if leader:
+        say(built.data.decoded.about)
         lock = runs.locked(folder)
         runs.prepare(folder, config, ["train", loaded.experiment, *words])
-    built = check if leader else build(config, folder, loaded.experiment)
-    path = runs.newest(folder)
-    if path and leader:
-        say(f"continues {folder} after iteration {int(path.stem.rpartition('-')[2] or 0):,}"
-            if path.stem != "last" else f"continues {folder}")  # fmt: skip
+    path = None if anew else runs.newest(folder)
+    if path:
+        checkpoint = runs.read(path)
+        with runs.fitting(path):
+            built.family.load_state_dict(checkpoint["state_dict"])  # says now, in one line, if it is of another network
+            if built.tracker:
+                built.tracker.id = checkpoint["callbacks"]["Record"]["tracker"]
+        if leader:
+            say(f"continues {folder} after iteration {checkpoint['iteration']:,}")
     if built.tracker:
         built.tracker.start()
     started = time.time()
-    built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
+    try:
+        built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
+    except SystemExit as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
     code = 128 + built.checkpoint.signal if built.checkpoint.signal else 0
     if leader:
         if code == 0:
@@ -180,7 +205,7 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
         if built.tracker:
             built.tracker.finish(code)
         lock.release()
-    return code
+    return code if leader else 0  # Lightning would kill the leader for another rank's code
 
 
 def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> None:
@@ -216,8 +241,9 @@ def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
     checkpoint = runs.read(folder / "checkpoints" / f"{weights}.ckpt")
     data = datasets.load(config.data, config.run.seed)
     family = build_family(config, data)
-    for name, state in checkpoint["ema"].items():
-        getattr(family, name).load_state_dict(state)
+    with runs.fitting(folder):
+        for name, state in checkpoint["ema"].items():
+            getattr(family, name).load_state_dict(state)
     family.eval().requires_grad_(False)
     return config, data, family.to("cuda" if torch.cuda.is_available() else "cpu"), checkpoint["iteration"]
 

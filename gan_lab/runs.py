@@ -11,7 +11,8 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -34,6 +35,7 @@ FREE = (
     "run.num_nodes",
     "data.root",
     "data.workers",
+    "metrics.inception_weights",
 )
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "numpy", "wandb")
 
@@ -45,8 +47,11 @@ def is_free(key: str) -> bool:
 
 def run_id(loaded: Loaded) -> str:
     """``run.id``, or a readable slug of what the command line overrode, and the seed; never the clock."""
-    if loaded.config.run.id:
-        return loaded.config.run.id
+    name = loaded.config.run.id
+    if name:
+        if name in (".", "..") or Path(name).name != name:
+            raise ValueError(f"run.id={name} must be the name of a folder, without '/'; run.root says where it lies")
+        return name
     values = dict(leaves(loaded.config))
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
     words = [f"{key.removeprefix('model.')}={_short(values[key])}" for key in sorted(overridden) if key in values
@@ -99,7 +104,12 @@ def read_config(folder: Path) -> Config:
     path = folder / "config.yaml"
     if not path.is_file():
         raise ValueError(f"{folder} is no run folder: it has no config.yaml")
-    return parse([OmegaConf.load(path)])
+    try:
+        return parse([OmegaConf.load(path)])
+    except ValueError:
+        raise
+    except Exception as error:  # the YAML reader has many
+        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
 
 
 def differences(before: Config, now: Config) -> list[str]:
@@ -137,7 +147,11 @@ def summary(folder: Path) -> dict[str, Any]:
 def finished(folder: Path, config: Config) -> dict[str, Any] | None:
     """The summary of a run that has spent this config's budget; None if it has not, or is another run."""
     ended = summary(folder)
-    if not ended or ended["iteration"] < config.iterations or differences(read_config(folder), config):
+    if (
+        not {"iteration", "scores"} <= ended.keys()
+        or ended["iteration"] < config.iterations
+        or differences(read_config(folder), config)
+    ):
         return None
     return ended
 
@@ -171,6 +185,16 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # a torn file can raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     raise ValueError(f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}")
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Inside, what a checkpoint that can be read but does not fit raises becomes a ValueError in one line."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"the checkpoint of {path} does not fit this run or this lab: {reason}") from None
 
 
 def newest(folder: Path) -> Path | None:

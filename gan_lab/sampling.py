@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_lab import networks
-from gan_lab.runs import read
+from gan_lab.runs import fitting, read
 from gan_lab.seeding import Stream
 
 
@@ -21,13 +21,14 @@ class TrainedGenerator:
 
     def __init__(self, checkpoint: Path) -> None:
         content = read(checkpoint)
-        recipe = content["recipes"].get("generator")
-        if recipe is None:
-            raise ValueError(f"{checkpoint} has no generator of latents: it has {', '.join(content['recipes'])}")
-        self.z_dim: int = recipe["arguments"]["z_dim"]
-        self.classes: int = recipe["arguments"].get("classes", 0)
-        self.network = networks.rebuild(recipe)
-        self.network.load_state_dict(content["ema"]["generator"])
+        with fitting(checkpoint):
+            recipe = content["recipes"].get("generator")
+            if recipe is None:
+                raise ValueError(f"{checkpoint} has no generator of latents: it has {', '.join(content['recipes'])}")
+            self.z_dim: int = recipe["arguments"]["z_dim"]
+            self.classes: int = recipe["arguments"].get("classes", 0)
+            self.network = networks.rebuild(recipe)
+            self.network.load_state_dict(content["ema"]["generator"])
         self.network.double().requires_grad_(False).eval()
 
     def __call__(

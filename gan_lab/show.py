@@ -23,7 +23,9 @@ MEASURED = 10  # iterations of the dry run, after the first, which warms up
 
 def table(state: dict[str, Any], folder: Path) -> None:
     """The scores of a run, of the last generator and of the best, and where the last grid is."""
-    best, last = state.get("scores", {}).get("best", {}), state.get("last", {})
+    scores = state.get("scores", {})
+    best, last = scores.get("best", {}), {name: entry["value"] for name, entry in scores.get("last", {}).items()}
+    last = state.get("last", {}) | last
     title = f"{folder}: {state.get('images', 0):,} images"
     rows = Table("score", "last", "best", "extractor", title=title, title_justify="left")
     for name in dict.fromkeys([*last, *best]):
@@ -86,6 +88,8 @@ def dry_run(loaded: Loaded) -> None:
         built = experiment.build(config, Path(folder), loaded.experiment, extra=[watch])
         evaluating = _time_of_evaluation(built)
         built.trainer.fit(built.family, datamodule=built.data)
+        if built.checkpoint.signal:
+            raise KeyboardInterrupt
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():
         networks.add_row(name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ()))))
@@ -106,7 +110,7 @@ def _parameters(network: nn.Module) -> int:
 
 
 def _time_of_evaluation(built: experiment.Experiment) -> float:
-    built.family.eval()
+    built.family.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     built.quality.evaluator(built.family)  # the first one reads the reals too
     started = time.perf_counter()
     built.quality.evaluator(built.family)

@@ -248,3 +248,49 @@ def test_the_run_folder_holds_what_it_should(trained: tuple[Path, list[str]]) ->
     assert state["scores"]["best"]["label_accuracy"]["value"] == pytest.approx(state["last"]["label_accuracy"])
     weights = load_file(Path(lab.measures.__file__).with_name("digits.safetensors"))
     assert sum(tensor.numel() * tensor.element_size() for tensor in weights.values()) <= 1_000_000
+
+
+def test_an_interrupted_run_may_be_scored_and_then_goes_on(
+    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = small("gan", tmp_path, data_root, "run.images=160", "run.id=half", "run.evaluate_every=80")
+    assert train("gan", words, tmp_path / "log") == 0
+    folder = tmp_path / "gan" / "half"
+    (folder / "summary.json").unlink()  # as if it had ended before the last scores
+    lab.evaluate(folder, "best", lambda line: None)
+    assert train("gan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    assert runs.summary(folder)["iteration"] == 10
+    assert "best" in runs.summary(folder)["scores"]
+
+
+def test_a_checkpoint_of_another_network_is_one_line(
+    trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, data_root: Path,
+) -> None:  # fmt: skip
+    words = small("cgan", tmp_path, data_root, "run.images=320", "run.id=other", "model.z_dim=9")
+    assert train("cgan", [*words[:-3], "run.images=16", *words[-2:]], tmp_path / "log") == 0
+    for name in ("last", "best", "iteration-00000010"):
+        stranger = (trained[0] / "checkpoints" / "best.ckpt").read_bytes()
+        (tmp_path / "cgan" / "other" / "checkpoints" / f"{name}.ckpt").unlink(missing_ok=True)
+        (tmp_path / "cgan" / "other" / "checkpoints" / f"{name}.ckpt").write_bytes(stranger)
+    for call in (["train", "cgan", *words], ["evaluate", str(tmp_path / "cgan" / "other")]):
+        code, error = answer(capsys, monkeypatch, *call)
+        assert (code, len(error.splitlines())) == (2, 1), error
+        assert "does not fit this run or this lab" in error
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("run.id=../../home", "must be the name of a folder"),
+        ("metrics.n=10", "metrics.n=10 is below the 64 features of fd_digits"),
+        ("metrics.inception_weights=/nowhere.pth", "metrics.inception_weights=/nowhere.pth: there is no such file"),
+    ],
+)
+def test_what_would_be_found_out_too_late_is_refused_first(
+    word: str, expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, data_root: Path,
+) -> None:  # fmt: skip
+    code, error = answer(capsys, monkeypatch, "train", "gan", *small("gan", tmp_path, data_root), word)
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert expected in error

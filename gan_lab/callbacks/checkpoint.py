@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -110,5 +111,8 @@ def _link(path: Path, name: Path) -> None:
     """Give a file a second name, replacing what had it; a second copy of the bytes is not needed."""
     aside = name.with_name(f".{name.name}")
     aside.unlink(missing_ok=True)
-    os.link(path, aside)
+    try:
+        os.link(path, aside)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, aside)
     os.replace(aside, name)

@@ -120,10 +120,13 @@ class Record(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         parallel = distributed.is_available() and distributed.is_initialized()
-        mine = state_dict["ranks"][distributed.get_rank() if parallel else 0]
+        ranks = state_dict["ranks"]
+        if len(ranks) == (distributed.get_world_size() if parallel else 1):
+            mine = ranks[distributed.get_rank() if parallel else 0]
+        else:  # it goes on with another number of processes
+            means = {name: sum(share["sums"][name] for share in ranks) / len(ranks) for name in ranks[0]["sums"]}
+            mine = {"sums": means, "counts": ranks[0]["counts"]}
         self._sums, self._counts = (
             {name: torch.as_tensor(total) for name, total in mine["sums"].items()},
             mine["counts"],
         )
-        if self.tracker and state_dict["tracker"]:
-            self.tracker.id = state_dict["tracker"]

@@ -22,7 +22,8 @@ class Tracker:
 
     def start(self) -> None:
         """Open the run: online where that was asked for or a key is present, and the host answers, else offline."""
-        online = self.mode == "online" or (self.mode == "auto" and _key_is_present())
+        wanted = os.environ.get("WANDB_MODE", "online") == "online" and _key_is_present()
+        online = self.mode == "online" or (self.mode == "auto" and wanted)
         host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
         if online and not reachable(host, 3.0):
             warnings.warn(f"{host} does not answer: W&B records offline", stacklevel=2)
@@ -68,4 +69,7 @@ def _key_is_present() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return netrc.is_file() and "wandb" in netrc.read_text(errors="ignore")
+    try:
+        return "wandb" in netrc.read_text(errors="ignore")
+    except OSError:
+        return False

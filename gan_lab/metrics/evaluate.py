@@ -130,5 +130,8 @@ def inception(cfg: MetricsConfig, n: int) -> tuple[Inception | None, str]:
             ) from None
     name = os.path.basename(urllib.parse.urlparse(URL_INCEPTION_V3).path)
     if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file() or reachable(URL_INCEPTION_V3):
-        return Inception(None), ""
+        try:
+            return Inception(None), ""
+        except Exception as error:  # a proxy that refuses, a download that breaks off
+            return None, f"{skipped}the Inception weights cannot be downloaded ({type(error).__name__})"
     return None, f"{skipped}the Inception weights are not on this machine and cannot be downloaded"
