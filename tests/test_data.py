@@ -152,10 +152,10 @@ def test_the_ring_has_eight_modes_of_its_radius_and_spread() -> None:
     points, labels = data.train_images.reshape(-1, 2).astype(float), data.train_labels
     for mode in range(8):
         mine = points[labels == mode]
-        error = 0.007 / len(mine) ** 0.5
+        error = 0.035 / len(mine) ** 0.5
         angle = mode * np.pi / 4
         assert mine.mean(axis=0) == pytest.approx([0.7 * np.cos(angle), 0.7 * np.sin(angle)], abs=5 * error)
-        assert mine.std(axis=0) == pytest.approx([0.007, 0.007], rel=0.05)
+        assert mine.std(axis=0) == pytest.approx([0.035, 0.035], rel=0.05)
         assert abs(np.corrcoef(mine.T)[0, 1]) < 0.07
     assert stats.chisquare(np.bincount(labels)).pvalue > 0.001
     assert abs(points).max() < 1

@@ -54,7 +54,7 @@ def test_an_id_is_one_safe_name_of_a_folder() -> None:
 
 
 def test_a_long_id_is_cut_and_stays_different() -> None:
-    long = "metrics.inception_weights=" + "x" * 200
+    long = "metrics.headline=" + "x" * 200
     first, second = slug(long + "1"), slug(long + "2")
     assert first != second
     assert slug(long + "1") == first
