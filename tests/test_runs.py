@@ -47,7 +47,7 @@ def test_where_how_long_and_how_a_run_is_watched_do_not_enter_the_id() -> None:
 
 
 def test_an_id_is_one_safe_name_of_a_folder() -> None:
-    made = slug("metrics.inception_weights=../../weights (1).pth")
+    made = slug("metrics.headline=../../weights (1).pth")
     assert re.fullmatch(r"[\w.=,-]+", made)
     assert "/" not in made
     assert folder_of(load("cgan", ["run.root=here", "model.z_dim=3"])) == Path("here/cgan/z_dim=3-seed0")
@@ -59,7 +59,7 @@ def test_a_long_id_is_cut_and_stays_different() -> None:
     assert first != second
     assert slug(long + "1") == first
     assert len(first) < 100
-    assert first.startswith("metrics.inception_weights=xxx")
+    assert first.startswith("metrics.headline=xxx")
 
 
 def test_differences_name_each_key_and_both_values() -> None:

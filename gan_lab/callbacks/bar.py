@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.quality import Quality
-from gan_lab.callbacks.record import Record
+from gan_lab.callbacks.record import Record, Row
 from gan_lab.families.base import Family
 
 
@@ -26,8 +26,9 @@ class Bar(RichProgressBar):
     """Images seen of the budget, images/s, time left, and the latest row of metrics; a line for each evaluation."""
 
     def __init__(self, budget: Budget, record: Record, quality: Quality) -> None:
-        super().__init__(refresh_rate=4, leave=True)
+        super().__init__(refresh_rate=2, leave=True)
         self.budget, self.record, self.quality = budget, record, quality
+        self._shown: Row = {}
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         return [
@@ -48,7 +49,9 @@ class Bar(RichProgressBar):
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         self._update(self.train_progress_bar_id, self.budget.images)
-        self._update_metrics(trainer, family)
+        if self.record.latest is not self._shown:  # drawing them at every iteration costs more than it tells
+            self._shown = self.record.latest
+            self._update_metrics(trainer, family)
         if self.quality.evaluated and self.quality.scores and self.progress is not None:
             scores = "  ".join(f"{name} {value:.4g}" for name, value in self.quality.scores.items())
             self.progress.console.print(f"{self.budget.images:>11,} images  {scores}")
