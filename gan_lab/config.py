@@ -1,4 +1,4 @@
-"""What an experiment can be told: its dataclasses, and ``load`` which fills them from YAML and ``key=value`` words.
+"""What there is to run, and ``load``, which fills the dataclasses of schema.py from YAML and ``key=value`` words.
 
 No torch is imported here, so that a misspelt word is answered at once. After ``load`` nobody sees OmegaConf.
 """
@@ -7,108 +7,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import math
-import operator
 import os
 import pkgutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-BOUNDS = {
-    "minimum": ("at least", operator.ge),
-    "above": ("greater than", operator.gt),
-    "maximum": ("at most", operator.le),
-    "below": ("less than", operator.lt),
-}
-
-
-def number(default: Any, **bounds: float) -> Any:
-    """A dataclass field with a range out of ``BOUNDS``, which ``load`` checks: ``lr: float = number(2e-4, above=0)``."""
-    assert bounds.keys() <= BOUNDS.keys()
-    return field(default=default, metadata=bounds)
-
-
-@dataclass
-class DataConfig:
-    """Keys under ``data:``."""
-
-    name: str = "mnist"
-    # full: the real set, or an error; sample: the images that ship with our dependencies; auto: the first that is there
-    source: Literal["auto", "full", "sample"] = "auto"
-    root: str = "data"  # folder of the real sets and of the decoded cache
-    size: int = number(28, minimum=1)  # height and width in pixels
-    batch_size: int = number(64, minimum=1)  # images per iteration, over all processes
-    labels: bool = True  # false: hide the labels that the data has
-    workers: int = number(0, minimum=0)  # loader processes per device; 0 gathers in the training process
-
-
-@dataclass
-class RunConfig:
-    """Keys under ``run:``."""
-
-    images: int = number(100_000, minimum=1)  # the budget: training images seen, repeats included
-    seed: int = number(0, minimum=0)
-    id: str | None = None  # folder name; by default a slug of what was overridden, and the seed
-    root: str = "runs"
-    devices: str = "1"  # passed to Lightning: a number, a list such as "0,1", or auto
-    num_nodes: int = number(1, minimum=1)
-    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
-    compile: bool = False
-    evaluate_every: int = number(50_000, minimum=1)  # images
-    overwrite: bool = False  # delete the run folder first
-
-
-@dataclass
-class MetricsConfig:
-    """Keys under ``metrics:``."""
-
-    headline: str | None = None  # the score that chooses best.ckpt; None: the first that the data offers
-    n: int = number(1000, minimum=2)  # fakes, and held-out reals at most
-    # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
-    inception_weights: str = "auto"
-    allow_small_n: bool = False  # compute a Fréchet distance of fewer images than it has features
-
-
-@dataclass
-class LogConfig:
-    """Keys under ``log:``."""
-
-    wandb: Literal["auto", "online", "offline", "off"] = "auto"  # auto: online if a key is present, else offline
-    every: int = number(2_000, minimum=1)  # images between two rows of losses
-    images_every: int = number(25_000, minimum=1)  # images between two sample grids
-    bar: bool = True
-
-
-@dataclass
-class EmaConfig:
-    """Keys under ``ema:``."""
-
-    half_life_images: float = number(10_000.0, minimum=0)  # 0: no averaging
-    ramp: float = number(0.05, above=0)  # the half-life is at most this share of the images seen so far
-
-
-@dataclass
-class Config:
-    """One experiment; ``model`` is the dataclass of the family, which stands in the family's file."""
-
-    family: str = "gan"
-    data: DataConfig = field(default_factory=DataConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-    metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    log: LogConfig = field(default_factory=LogConfig)
-    ema: EmaConfig = field(default_factory=EmaConfig)
-    model: Any = None
-
-    @property
-    def iterations(self) -> int:
-        """The budget in iterations, rounded up."""
-        return -(-self.run.images // self.data.batch_size)
-
+from gan_lab.schema import Config, check_ranges, leaves
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what there is
@@ -244,27 +153,3 @@ def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).partition("full_key")[0].splitlines()]
     return " ".join(line for line in lines[:3] if line)
-
-
-def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested mappings or dataclasses as ('data.batch_size', 64)."""
-    if is_dataclass(tree):
-        tree = {item.name: getattr(tree, item.name) for item in fields(tree)}
-    for key, value in tree.items():
-        if (isinstance(value, dict) and value) or is_dataclass(value):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def check_ranges(config: Any, prefix: str = "") -> None:
-    """Raise ValueError for the first number outside the range that its field was declared with."""
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            check_ranges(value, f"{prefix}{item.name}.")
-        for name, bound in item.metadata.items():
-            words, holds = BOUNDS[name]
-            every = value if isinstance(value, tuple) else (value,)
-            if not all(holds(v, bound) and math.isfinite(v) for v in every):
-                raise ValueError(f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}")

@@ -29,12 +29,13 @@ from gan_lab.callbacks.quality import Quality
 from gan_lab.callbacks.record import Record
 from gan_lab.callbacks.samples import Samples
 from gan_lab.callbacks.tracker import Tracker
-from gan_lab.config import Config, Loaded
+from gan_lab.config import Loaded
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
 from gan_lab.metrics import measures
 from gan_lab.metrics.digits import FEATURES
 from gan_lab.metrics.evaluate import Evaluator, inception
+from gan_lab.schema import Config
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # workers=0 gathers whole batches: faster

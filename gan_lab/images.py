@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,13 +14,20 @@ from torchvision.utils import make_grid, save_image
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the images of a data set are: their shape, their classes (0: unlabelled), and which scores make sense."""
+    """What the images of a data set are: their shape, their classes (0: unlabelled), and which scores make sense.
+
+    For image-to-image sets also the inputs: ``source_channels`` (0: there are none) and ``pairs``, which says where
+    input i is the counterpart of image i: nowhere, among the held-out images only (the truth of an unpaired set), or in
+    all. Of "horses" input and image differ inside the animal alone.
+    """
 
     channels: int
     height: int
     width: int
     classes: int = 0
-    content: Literal["digits", "points", "photos"] = "photos"
+    content: Literal["digits", "points", "photos", "horses"] = "photos"
+    source_channels: int = 0
+    pairs: Literal["none", "held out", "all"] = "none"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -28,10 +36,21 @@ class ImageSpec:
 
 
 class Batch(NamedTuple):
-    """Images [B, C, H, W], float in [-1, 1] once they are on the device, and labels [B] int64 where there are any."""
+    """Images [B, C, H, W], float in [-1, 1] once they are on the device; where there are any, labels [B] int64 (-1: not
+    shown) and sources [B, C', H, W], the inputs of an image-to-image family."""
 
     images: Tensor
     labels: Tensor | None = None
+    sources: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same change of images and sources."""
+        return Batch(change(self.images), self.labels, None if self.sources is None else change(self.sources))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+        """On a device, images and sources as this floating type."""
+        moved = self.map(lambda images: images.to(device, dtype))
+        return moved._replace(labels=None if self.labels is None else self.labels.to(device))
 
 
 def to_unit(pixels: Tensor) -> Tensor:

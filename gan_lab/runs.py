@@ -23,7 +23,8 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from gan_lab.config import Config, Loaded, leaves, parse
+from gan_lab.config import Loaded, parse
+from gan_lab.schema import Config, leaves
 
 # Keys that do not make another run: how long, where, how it is watched.
 FREE = (

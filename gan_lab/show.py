@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from gan_lab import config as configs
 from gan_lab import experiment, runs
 from gan_lab.config import Loaded
+from gan_lab.schema import leaves
 
 MEASURED = 10  # iterations of the dry run, after the first, which warms up
 
@@ -74,7 +74,7 @@ def dry_run(loaded: Loaded) -> None:
     """Print the config with the origin of each value, the networks, and the expected time and memory of the run."""
     console, config = Console(), loaded.config
     values = Table("key", "value", "from", title=f"{loaded.experiment}: {runs.folder_of(loaded)}", title_justify="left")
-    for key, value in configs.leaves(config):
+    for key, value in leaves(config):
         origin = loaded.origin.get(key, "default")
         values.add_row(key, str(value), origin, style="" if origin == "default" else "bold")
     console.print(values)

@@ -17,7 +17,7 @@ from gan_lab.callbacks import tracker
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.ema import EMA
 from gan_lab.callbacks.quality import Quality
-from gan_lab.config import EmaConfig
+from gan_lab.schema import EmaConfig
 from tests.families import small
 from tests.processes import train
 

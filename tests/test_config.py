@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_lab.config import Config, DataConfig, check_ranges, config_folder, experiments, families, leaves, load, parse
+from gan_lab.config import config_folder, experiments, families, load, parse
+from gan_lab.schema import Config, DataConfig, check_ranges, leaves
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import torch
 from scipy import stats
 
 from gan_lab import data as datasets
-from gan_lab.config import DataConfig
 from gan_lab.data import toy
 from gan_lab.data.base import Decoded, LabData, Order, resized, stratified
 from gan_lab.images import ImageSpec
+from gan_lab.schema import DataConfig
 
 
 def numbered(train: int = 30, test: int = 25, classes: int = 5) -> Decoded:

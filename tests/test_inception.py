@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
-from gan_lab.config import MetricsConfig
 from gan_lab.metrics import evaluate
+from gan_lab.schema import MetricsConfig
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_lab.config import DataConfig
 from gan_lab.data import mnist
 from gan_lab.data.base import Decoded
+from gan_lab.schema import DataConfig
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 

@@ -13,8 +13,8 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gan_lab.callbacks.budget import Budget
-from gan_lab.config import EmaConfig
 from gan_lab.families.base import Family
+from gan_lab.schema import EmaConfig
 
 
 class EMA(Callback):

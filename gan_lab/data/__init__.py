@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from gan_lab.config import DataConfig, unknown
+from gan_lab.config import unknown
 from gan_lab.data.base import LabData
+from gan_lab.schema import DataConfig
 
 
 def names() -> list[str]:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gan_lab import seeding
-from gan_lab.config import DataConfig
 from gan_lab.images import Batch, ImageSpec, to_unit
+from gan_lab.schema import DataConfig
 
 
 @dataclass

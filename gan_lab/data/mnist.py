@@ -15,10 +15,10 @@ import numpy as np
 from filelock import FileLock
 from torchvision.datasets import MNIST
 
-from gan_lab.config import DataConfig
 from gan_lab.data.base import Decoded, resized, stratified
 from gan_lab.data.cache import Arrays, decoded_once, file_hash, reachable
 from gan_lab.images import ImageSpec
+from gan_lab.schema import DataConfig
 
 HELD_OUT_PER_DIGIT = 100  # of the 500 in the sample
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")

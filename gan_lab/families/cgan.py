@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.optim import Adam
 
 from gan_lab import losses, networks
-from gan_lab.config import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 
@@ -60,7 +60,7 @@ class CGAN(Family):
         ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        x, y = batch
+        x, y = batch.images, batch.labels
         G, D = self.generator, self.discriminator
         opt_d, opt_g = self.stepped_by()
 

@@ -13,12 +13,12 @@ import torch
 import torchmetrics
 from torch import Tensor, distributed
 
-from gan_lab.config import MetricsConfig
 from gan_lab.data.base import LabData
 from gan_lab.data.cache import reachable
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.measures import Inception, Measure, Statistics
+from gan_lab.schema import MetricsConfig
 from gan_lab.seeding import Stream
 
 Protocol = dict[str, Any]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -32,7 +34,8 @@ def rebuild(recipe: dict[str, Any]) -> Network:
 
     Raises ValueError if the recipe names something else than a network of this package.
     """
-    known = {made.__name__: made for made in (MLPGenerator, MLPDiscriminator, DCGANGenerator, DCGANDiscriminator)}
-    if recipe.get("network") not in known:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    if recipe.get("network") not in Network.known:
         raise ValueError(f"the recipe names no network of this package: {recipe.get('network')!r}")
-    return known[recipe["network"]](**recipe["arguments"])
+    return Network.known[recipe["network"]](**recipe["arguments"])

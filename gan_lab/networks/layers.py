@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,14 @@ Norm = Literal["batch", "layer", "none"]
 class Network(nn.Module):
     """A network that remembers how it was made, so that a checkpoint can rebuild it without its family.
 
-    ``recipe`` is plain data: the class and the keyword arguments of the constructor.
+    ``recipe`` is plain data: the class and the keyword arguments of the constructor, which takes nothing else.
     """
 
     recipe: dict[str, Any]
+    known: ClassVar[dict[str, type[Network]]] = {}  # every subclass by its name
+
+    def __init_subclass__(cls) -> None:
+        Network.known[cls.__name__] = cls
 
     def __new__(cls, **arguments: Any) -> Self:
         network = super().__new__(cls)
