@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,33 +17,51 @@ from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.schema import DataConfig
 
 
+class Pixels(Protocol):
+    """Images uint8 [N, C, H, W] (points: float in [-1, 1]), of which rows are read: an array, or files not yet decoded."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
+
+
 @dataclass
 class Decoded:
-    """A data set in memory: images [N, C, H, W] uint8 (or float in [-1, 1]) and labels [N] int64."""
+    """A data set: images, their labels [N] int64 where it has any, and the sources where it is about translation.
+
+    ``spec.pairs`` says where sources and images correspond; where they do not, their numbers may differ.
+    """
 
     spec: ImageSpec
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    train_images: Pixels
+    train_labels: np.ndarray | None
+    test_images: Pixels
+    test_labels: np.ndarray | None
     source: str  # full or sample
     about: str  # one line for the user: which data, and why
     fingerprint: str
+    train_sources: Pixels | None = None
+    test_sources: Pixels | None = None
 
 
 class Split(Dataset[Batch]):
-    """Images and labels of which whole batches are gathered at once."""
+    """Images, labels and sources, of which whole batches are gathered at once.
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, labelled: bool) -> None:
-        self.images = torch.from_numpy(images)
-        self.labels = torch.from_numpy(labels) if labelled else None
+    A row is a number, or (number of the image, number of the source) where they do not correspond.
+    """
+
+    def __init__(self, images: Pixels, labels: np.ndarray | None, sources: Pixels | None) -> None:
+        self.images, self.labels, self.sources = images, labels, sources
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitems__(self, rows: list[int]) -> Batch:
-        index = torch.as_tensor(rows)
-        return Batch(self.images[index], None if self.labels is None else self.labels[index])
+    def __getitems__(self, rows: Sequence[int] | Sequence[tuple[int, int]]) -> Batch:
+        numbers = np.asarray(rows, dtype=np.int64).reshape(len(rows), -1)
+        images = torch.from_numpy(self.images[numbers[:, 0]])
+        labels = None if self.labels is None else torch.from_numpy(self.labels[numbers[:, 0]])
+        sources = None if self.sources is None else torch.from_numpy(self.sources[numbers[:, -1]])
+        return Batch(images, labels, sources)
 
 
 class Order(Sampler[list[int]]):

@@ -21,7 +21,10 @@ class Family(LightningModule, ABC):
 
     Config: ClassVar[type]  # the dataclass of the keys under ``model:``
     averaged: ClassVar[tuple[str, ...]] = ("generator",)  # the networks that make images: the EMA follows them
-    conditional: ClassVar[bool] = False  # whether generate() shows the label that it is given
+    offers: ClassVar[tuple[str, ...]] = ("generated",)  # the names of outputs()
+    conditional: bool = False  # whether generate() shows the label that it is given
+    translates: ClassVar[bool] = False  # whether it needs data with sources
+    semi_supervised: ClassVar[bool] = False  # whether it can do with labels of a few images only
     generator: nn.Module
     discriminator: nn.Module
 
@@ -30,6 +33,7 @@ class Family(LightningModule, ABC):
         self.automatic_optimization = False
         self.spec, self.cfg, self.seed = spec, cfg, seed
         self.iteration = 0  # completed calls of training_step; the rails count
+        self.images_seen = 0  # iterations x global batch, at the start of this one; the rails count
         self.recorded: dict[str, Tensor] = {}  # what the last step recorded
 
     @abstractmethod
@@ -43,6 +47,18 @@ class Family(LightningModule, ABC):
     @abstractmethod
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizers, in the order in which the step unpacks them."""
+
+    def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
+        """All that can be scored on held-out reals, by the names of ``offers``.
+
+        The measures know ``generated``, ``reconstructed``, ``logits`` and ``baseline_logits`` [B, classes], and of what
+        translates both ways ``back`` (of the images), ``cycled`` (the sources there and back) and ``back_cycled``.
+        """
+        return {"generated": self.generate(batch, stream)}
+
+    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+        """What a grid shows: one set of images, or several of which image i stand side by side."""
+        return [self.generate(batch, stream)]
 
     def stream(self, purpose: str) -> Stream:
         """This iteration's random numbers for a purpose; this rank's rows of the global draw."""
@@ -64,6 +80,11 @@ class Family(LightningModule, ABC):
         self.manual_backward(loss)
         optimizer.step()
         torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
+
+    def anneal(self, optimizer: LightningOptimizer, lr: float) -> None:
+        """Set the learning rate, which schedules compute from ``images_seen``."""
+        for group in optimizer.param_groups:
+            group["lr"] = lr
 
     def record(self, **values: Tensor) -> None:
         """Scalars of this iteration for the log; nothing is synchronised here."""
