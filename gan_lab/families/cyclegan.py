@@ -1,0 +1,146 @@
+"""Unpaired image-to-image translation using cycle-consistent adversarial networks.
+
+Zhu, Park, Isola, Efros 2017. arXiv 1703.10593, equations 1 to 3, with the least-squares loss of section 4.
+
+Differs from the paper:
+- The identity loss of section 5.2 is on, as in the authors' experiments on horses; `model.identity_weight=0` is the
+  objective of equation 3.
+- Scores and grids are made with averaged weights.
+- No jitter: images are not enlarged and cropped at random; `data.flip=true` mirrors half of them.
+- The learning rate decays in images, from `decay_from` over `decay_images`, not in epochs.
+- As wide and as deep as a CPU allows; `cyclegan_256` has the paper's sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import l1_loss
+from torch.optim import Adam
+
+from gan_lab import losses
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.patch import PatchDiscriminator
+from gan_lab.networks.pool import Pool
+from gan_lab.networks.translator import Translator
+from gan_lab.schema import number
+from gan_lab.seeding import Stream
+
+
+@dataclass
+class CycleGANConfig:
+    """The keys under ``model:``."""
+
+    width: int = number(64, minimum=1)  # channels of the outermost layers of the translators
+    blocks: int = number(9, minimum=0)  # residual blocks; the paper has 6 for 128 pixels, 9 for 256
+    width_d: int = number(64, minimum=1)  # channels of the discriminators' first layer
+    layers: int = number(3, minimum=1, maximum=8)  # strided layers of the discriminators; 3: patches of 70 x 70
+    norm: Literal["instance", "none"] = "instance"
+    cycle_weight: float = number(10.0, minimum=0)  # equation 3: lambda
+    identity_weight: float = number(0.5, minimum=0)  # section 5.2, in units of the cycle weight
+    pool: int = number(50, minimum=0)  # generated images that each discriminator is shown again; 0: none
+    lr_d: float = number(2e-4, above=0)
+    lr_g: float = number(2e-4, above=0)
+    betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
+    decay_from: int = number(0, minimum=0)  # images after which the learning rates decay
+    decay_images: int = number(0, minimum=0)  # images over which they fall to zero; 0: they do not decay
+
+
+class CycleGAN(Family):
+    """See the head of this file."""
+
+    Config = CycleGANConfig
+    averaged = ("generator", "generator_back")
+    offers = ("generated", "back", "cycled", "back_cycled")
+    translates = True
+
+    def __init__(self, spec: ImageSpec, cfg: CycleGANConfig, seed: int) -> None:
+        super().__init__(spec, cfg, seed)
+        if spec.source_channels == 0:
+            raise ValueError("cyclegan translates between two sets, but the data has one: choose data.name=horse2zebra")
+        if cfg.identity_weight and spec.source_channels != spec.channels:
+            raise ValueError(
+                f"the identity loss compares inputs of {spec.source_channels} channels with images of {spec.channels}: "
+                "set model.identity_weight=0"
+            )
+        ours, theirs = spec.shape, (spec.source_channels, *spec.shape[1:])
+        self.generator, self.generator_back = (
+            Translator(shape=b, source_channels=a[0], width=cfg.width, blocks=cfg.blocks, norm=cfg.norm)
+            for a, b in ((theirs, ours), (ours, theirs))
+        )
+        self.discriminator, self.discriminator_back = (
+            PatchDiscriminator(shape=shape, width=cfg.width_d, layers=cfg.layers, norm=cfg.norm)
+            for shape in (ours, theirs)
+        )
+        self.pool, self.pool_back = Pool(cfg.pool, ours), Pool(cfg.pool, theirs)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        discriminators = [*self.discriminator.parameters(), *self.discriminator_back.parameters()]
+        generators = [*self.generator.parameters(), *self.generator_back.parameters()]
+        return [
+            Adam(discriminators, self.cfg.lr_d, self.cfg.betas, fused=True),
+            Adam(generators, self.cfg.lr_g, self.cfg.betas, fused=True),
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        x, y = batch.sources, batch.images
+        assert x is not None
+        G, F, D_Y, D_X = self.generator, self.generator_back, self.discriminator, self.discriminator_back
+        opt_d, opt_g = self.stepped_by()
+        self.anneal(opt_d, self.cfg.lr_d * self.decayed())
+        self.anneal(opt_g, self.cfg.lr_g * self.decayed())
+
+        with self.toggled(opt_g):  # equation 3 over G and F
+            fake_y, fake_x = G(x), F(y)
+            loss_g = 2 * (losses.least_squares_g(D_Y(fake_y)) + losses.least_squares_g(D_X(fake_x)))
+            loss_cycle = l1_loss(F(fake_y), x) + l1_loss(G(fake_x), y)  # equation 2
+            total = loss_g + self.cfg.cycle_weight * loss_cycle
+            if self.cfg.identity_weight:  # section 5.2
+                loss_identity = l1_loss(G(y), y) + l1_loss(F(x), x)
+                total = total + self.cfg.identity_weight * self.cfg.cycle_weight * loss_identity
+                self.record(loss_identity=loss_identity)
+            self.descend(total, opt_g)
+
+        with self.toggled(opt_d):  # equation 3 over D_X and D_Y, halved; of a history of generated images (section 4)
+            old_y = self.pooled(self.pool, fake_y, "pool")
+            old_x = self.pooled(self.pool_back, fake_x, "pool back")
+            loss_d = losses.least_squares_d(D_Y(y), D_Y(old_y)) + losses.least_squares_d(D_X(x), D_X(old_x))
+            self.descend(loss_d, opt_d)
+
+        self.record(loss_d=loss_d, loss_g=loss_g, loss_cycle=loss_cycle)
+
+    def decayed(self) -> float:
+        """The share of the learning rates that is left."""
+        if not self.cfg.decay_images:
+            return 1.0
+        return min(1.0, max(0.0, 1 - (self.images_seen - self.cfg.decay_from) / self.cfg.decay_images))
+
+    def pooled(self, pool: Pool, fakes: Tensor, purpose: str) -> Tensor:
+        """What the pool gives for these fakes. Every rank shows it those of all, so that it is one and the same."""
+        gathered = self.all_gather(fakes.detach())  # [B, ...], of several processes [world, B, ...]
+        assert isinstance(gathered, Tensor)
+        n, every = len(fakes), gathered.flatten(0, -4)
+        draws = replace(self.stream(purpose), rank=0, world=1).uniform(len(every), 2, like=pool.images)
+        return pool(every, draws)[self.global_rank * n :][:n]
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        return self.generator(batch.sources)
+
+    def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
+        fake_y, fake_x = self.generator(batch.sources), self.generator_back(batch.images)
+        cycled, back_cycled = self.generator_back(fake_y), self.generator(fake_x)
+        return {"generated": fake_y, "back": fake_x, "cycled": cycled, "back_cycled": back_cycled}
+
+    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+        assert batch.sources is not None
+        made = self.outputs(batch, stream)
+        shown = [batch.sources, made["generated"], made["cycled"], batch.images, made["back"], made["back_cycled"]]
+        channels = max(images.shape[1] for images in shown)
+        return [images.expand(-1, channels, -1, -1) for images in shown]  # gray beside colour
+
+
+FAMILY = CycleGAN

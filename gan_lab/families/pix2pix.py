@@ -1,0 +1,107 @@
+"""Image-to-image translation with conditional adversarial networks.
+
+Isola, Zhu, Zhou, Efros 2017. arXiv 1611.07004, equations 1, 3 and 4.
+
+Differs from the paper:
+- Images are generated in evaluation mode: without dropout, with the running statistics of batch norm, and with averaged
+  weights. The paper leaves dropout on and normalises by the statistics of the one image; then the noise is barely
+  seen, as its section 3.2 says, and here the same input gives the same image.
+- One draw of the dropout serves both steps of an iteration.
+- No jitter: images are not enlarged and cropped at random; `data.flip=true` mirrors half of them.
+- As deep and as wide as the size and a CPU allow; `pix2pix_256` has the paper's sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import l1_loss
+from torch.optim import Adam
+
+from gan_lab import losses
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.patch import PatchDiscriminator
+from gan_lab.networks.unet import UNet
+from gan_lab.schema import number
+from gan_lab.seeding import Stream
+
+
+@dataclass
+class Pix2PixConfig:
+    """The keys under ``model:``."""
+
+    width: int = number(64, minimum=1)  # channels of the outermost layers of both networks
+    depth: int = number(0, minimum=0)  # halvings of the U-Net; 0: as many as the size allows
+    layers: int = number(3, minimum=1, maximum=8)  # strided layers of the discriminator; 3: patches of 70 x 70
+    norm: Literal["batch", "instance", "none"] = "batch"
+    dropout: float = number(0.5, minimum=0, below=1)
+    l1_weight: float = number(100.0, minimum=0)  # equation 4: lambda
+    lr: float = number(2e-4, above=0)
+    betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
+
+
+class Pix2Pix(Family):
+    """See the head of this file."""
+
+    Config = Pix2PixConfig
+    translates = True
+
+    def __init__(self, spec: ImageSpec, cfg: Pix2PixConfig, seed: int) -> None:
+        super().__init__(spec, cfg, seed)
+        if spec.source_channels == 0 or spec.pairs != "all":
+            has = "no inputs" if spec.source_channels == 0 else "no pairs to train on"
+            raise ValueError(
+                f"pix2pix translates an input into its counterpart, but the data has {has}: "
+                "choose data.name=pairs, data.gray_input=true or, for unpaired images, family=cyclegan"
+            )
+        C = spec.source_channels
+        self.generator = UNet(
+            shape=spec.shape,
+            source_channels=C,
+            width=cfg.width,
+            depth=cfg.depth,
+            norm=cfg.norm,
+            dropout=cfg.dropout,
+        )
+        self.discriminator = PatchDiscriminator(
+            shape=spec.shape, source_channels=C, width=cfg.width, layers=cfg.layers, norm=cfg.norm
+        )
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            Adam(self.discriminator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        x, y = batch.sources, batch.images
+        G, D = self.generator, self.discriminator
+        opt_d, opt_g = self.stepped_by()
+        fake = G(x)  # G(x, z): z is the dropout
+
+        with self.toggled(opt_d):  # equation 1, max over D; halved "to slow down D" (section 3.3)
+            loss_d = 0.5 * losses.nonsaturating_d(D(y, x), D(fake.detach(), x))
+            self.descend(loss_d, opt_d)
+
+        with self.toggled(opt_g):  # equation 4: arg min over G, with log D instead of -log(1 - D) (section 3.3)
+            loss_g = losses.nonsaturating_g(D(fake, x))
+            loss_l1 = l1_loss(fake, y)  # equation 3
+            self.descend(loss_g + self.cfg.l1_weight * loss_l1, opt_g)
+
+        self.record(loss_d=loss_d, loss_g=loss_g, loss_l1=loss_l1)
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        return self.generator(batch.sources)
+
+    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+        assert batch.sources is not None
+        shown = [batch.sources, self.generate(batch, stream), batch.images]
+        channels = max(images.shape[1] for images in shown)
+        return [images.expand(-1, channels, -1, -1) for images in shown]  # gray beside colour
+
+
+FAMILY = Pix2Pix
