@@ -1,0 +1,87 @@
+"""Spectral normalisation for generative adversarial networks, with a projection discriminator where there are labels.
+
+Miyato, Kataoka, Koyama, Yoshida 2018. arXiv 1802.05957, equations 8, 16 and 17, Algorithm 1.
+Miyato, Koyama 2018. arXiv 1802.05637, equation 10.
+
+Differs from the paper:
+- One iteration is one discriminator step on one real minibatch; the generator moves at every n_critic-th.
+- The labels of the fakes are those of the real minibatch, so classes are drawn with the frequency of the data.
+- The generator's step has a minibatch of the discriminator's size, not twice that.
+- The residual networks double and halve their channels as the size halves and doubles, and are narrower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from gan_lab import losses
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gan_lab.schema import number
+from gan_lab.seeding import Stream
+
+
+@dataclass
+class SNGANConfig:
+    """The keys under ``model:``."""
+
+    z_dim: int = number(128, minimum=1)
+    width: int = number(64, minimum=1)  # channels of the outermost blocks
+    norm: Literal["batch", "none"] = "batch"  # of the generator
+    lr_d: float = number(2e-4, above=0)
+    lr_g: float = number(2e-4, above=0)
+    betas: tuple[float, float] = number((0.0, 0.9), minimum=0, below=1)
+    n_critic: int = number(5, minimum=1)
+
+
+class SNGAN(Family):
+    """See the head of this file."""
+
+    Config = SNGANConfig
+
+    def __init__(self, spec: ImageSpec, cfg: SNGANConfig, seed: int) -> None:
+        super().__init__(spec, cfg, seed)
+        self.conditional = spec.classes > 0
+        self.generator = ResNetGenerator(
+            z_dim=cfg.z_dim, shape=spec.shape, classes=spec.classes, width=cfg.width, norm=cfg.norm
+        )
+        self.discriminator = ResNetDiscriminator(shape=spec.shape, classes=spec.classes, width=cfg.width)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        x, y = batch.images, batch.labels
+        G, D = self.generator, self.discriminator
+        opt_d, opt_g = self.stepped_by()
+
+        with self.toggled(opt_d):  # Algorithm 1: each forward pass of D also does one power iteration
+            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            with torch.no_grad():
+                fake = G(z, y)
+            loss_d = losses.hinge_d(D(x, y), D(fake, y))  # equation 16
+            self.descend(loss_d, opt_d)
+        self.record(loss_d=loss_d)
+
+        if (self.iteration + 1) % self.cfg.n_critic == 0:
+            with self.toggled(opt_g):
+                z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+                loss_g = losses.hinge_g(D(G(z, y), y))  # equation 17
+                self.descend(loss_g, opt_g)
+            self.record(loss_g=loss_g)
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)
+        return self.generator(z, batch.labels)
+
+
+FAMILY = SNGAN
