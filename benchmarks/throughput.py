@@ -91,7 +91,8 @@ def loop(built: experiment.Experiment, batches: Batches) -> float:
 
 
 def plain(built: experiment.Experiment) -> float:
-    images, labels = to_unit(built.data.train.images), built.data.train.labels
+    everything = built.data.train.__getitems__(range(len(built.data.train)))
+    images, labels = to_unit(everything.images), everything.labels
     size = built.config.data.batch_size
 
     def batches() -> Batches:
@@ -104,7 +105,8 @@ def plain(built: experiment.Experiment) -> float:
 
 
 def tutorial(built: experiment.Experiment) -> float:
-    pictures = Pictures(built.data.train.images, built.data.train.labels)
+    everything = built.data.train.__getitems__(range(len(built.data.train)))
+    pictures = Pictures(everything.images, everything.labels)
     loader = DataLoader(
         pictures, built.config.data.batch_size, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
     )

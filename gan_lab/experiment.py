@@ -32,9 +32,9 @@ from gan_lab.callbacks.tracker import Tracker
 from gan_lab.config import Loaded
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
-from gan_lab.metrics import measures
-from gan_lab.metrics.digits import FEATURES
 from gan_lab.metrics.evaluate import Evaluator, inception
+from gan_lab.metrics.measures import Measure
+from gan_lab.metrics.offered import measures_of
 from gan_lab.schema import Config
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -63,8 +63,19 @@ class Experiment:
 
 def build_family(config: Config, data: LabData) -> Family:
     """The family on freshly drawn weights. Raises ValueError if the data does not suit it."""
+    made = configs.family_class(config.family)
+    if made.translates and data.spec.source_channels == 0:
+        raise ValueError(
+            f"{config.family} translates images, but data.name={config.data.name} has no inputs: choose "
+            "data.name=pairs or horse2zebra, or data.gray_input=true"
+        )
+    if config.data.labels_per_class and not made.semi_supervised:
+        raise ValueError(
+            f"data.labels_per_class={config.data.labels_per_class}: {config.family} cannot learn from a few labels, "
+            "family sgan can"
+        )
     seeding.seed_torch(config.run.seed, "weights")
-    family: Family = configs.family_class(config.family)(data.spec, config.model, config.run.seed)
+    family: Family = made(data.spec, config.model, config.run.seed)
     family.to(memory_format=torch.channels_last)
     if config.run.precision == "64-true":
         family.double()  # before weights are restored, or Lightning rounds them to float32
@@ -82,12 +93,12 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
     data.iterations = config.iterations
     family = build_family(config, data)
 
-    offered = measures.for_content(data.spec, family.conditional)
+    offered = measures_of(family, data.spec)
     names = [name for measure in offered for name in measure.names]
     headline = config.metrics.headline or (names[0] if names else None)
     if headline and headline not in names:
         raise ValueError(configs.unknown("score", headline, names) + f" (metrics.headline={headline})")
-    check_metrics(config, data)
+    check_metrics(config, data, offered)
     budget = Budget(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, budget)
     evaluator = Evaluator(data, offered, config.metrics.n, run.seed)
@@ -102,24 +113,27 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
     if log.bar:
         callbacks.append(Bar(budget, record, quality))
     trainer = build_trainer(config, callbacks)
-    if config.data.batch_size % trainer.world_size:
+    parts = trainer.world_size * (2 if config.data.labels_per_class else 1)
+    if config.data.batch_size % parts:
+        halves = "two halves (with and without labels) of the " if config.data.labels_per_class else ""
         raise ValueError(
-            f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the "
+            f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}"
             f"{trainer.world_size} processes of run.devices={run.devices}, run.num_nodes={run.num_nodes}"
         )
     return Experiment(config, folder, data, family, trainer, quality, checkpoint, tracker)
 
 
-def check_metrics(config: Config, data: LabData) -> None:
+def check_metrics(config: Config, data: LabData, offered: Sequence[Measure]) -> None:
     """Raise ValueError, before hours of training, for scores that could not be computed after them."""
     metrics, n = config.metrics, min(config.metrics.n, len(data.test))
     if metrics.inception_weights not in ("auto", "off") and not Path(metrics.inception_weights).is_file():
         raise ValueError(f"metrics.inception_weights={metrics.inception_weights}: there is no such file")
-    if data.spec.content == "digits" and n < FEATURES and not metrics.allow_small_n:
-        raise ValueError(
-            f"metrics.n={n} is below the {FEATURES} features of fd_digits, which makes it meaningless: "
-            "raise it, or metrics.allow_small_n=true"
-        )
+    for measure in offered:
+        if n < measure.features and not metrics.allow_small_n:
+            raise ValueError(
+                f"metrics.n={n} is below the {measure.features} features of {measure.names[0]}, which makes it "
+                "meaningless: raise it, or metrics.allow_small_n=true"
+            )
 
 
 def build_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
@@ -243,6 +257,7 @@ def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
     data = datasets.load(config.data, config.run.seed)
     family = build_family(config, data)
     with runs.fitting(folder):
+        family.load_state_dict(checkpoint["state_dict"])
         for name, state in checkpoint["ema"].items():
             getattr(family, name).load_state_dict(state)
     family.eval().requires_grad_(False)
@@ -252,7 +267,7 @@ def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
 def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
     """Score a checkpoint of a run by all measures at hand; each value with its protocol, into summary.json."""
     config, data, family, iteration = restore(folder, weights)
-    every = measures.for_content(data.spec, family.conditional)
+    every = measures_of(family, data.spec)
     n = min(config.metrics.n, len(data.test))
     if data.spec.content != "points":
         reference, why_not = inception(config.metrics, n)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
         """The same change of images and sources."""
         return Batch(change(self.images), self.labels, None if self.sources is None else change(self.sources))
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+    def on(self, device: torch.device, dtype: Any) -> Batch:
         """On a device, images and sources as this floating type."""
         moved = self.map(lambda images: images.to(device, dtype))
         return moved._replace(labels=None if self.labels is None else self.labels.to(device))
@@ -61,6 +61,35 @@ def to_unit(pixels: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Images in [-1, 1] as pixels 0..255 (uint8): clamped, then rounded, so that 1.01 is white and never wraps."""
     return images.float().add(1.0).mul(127.5).clamp(0, 255).round().to(torch.uint8)
+
+
+def to_gray(images: Tensor) -> Tensor:
+    """The luma of colour images [B, 3, H, W], [B, 1, H, W]: 0.299 R + 0.587 G + 0.114 B; gray ones as they are.
+
+    Source: ITU-R BT.601.
+    """
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def mirrored(images: Tensor, which: Tensor) -> Tensor:
+    """Images [B, C, H, W], those of ``which`` [B] (bool) with left and right exchanged."""
+    return torch.where(which.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def arranged(sets: Sequence[Tensor], columns: int) -> tuple[Tensor, int]:
+    """Images for a grid and its number of columns: one set as it is; of several, image i of each side by side.
+
+    Sets are [B, 1 or C, H, W]; of several, as many images are shown as make eight rows.
+    """
+    if len(sets) == 1:
+        return sets[0], columns
+    abreast = max(1, 8 // len(sets))
+    channels = max(images.shape[1] for images in sets)
+    shown = [images[: 8 * abreast].expand(-1, channels, -1, -1) for images in sets]
+    return torch.stack(shown, dim=1).flatten(0, 1), abreast * len(sets)
 
 
 def grid(images: Tensor, columns: int) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 
 from gan_lab import config
 
+SMALL = {"width": 4, "blocks": 1}
 FAMILIES = config.families()
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -20,9 +21,12 @@ def experiment_of(family: str) -> str:
 
 
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
-    """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar."""
-    keys = {item.name for item in fields(config.family_class(family).Config)}
+    """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
+    made = config.family_class(family)
+    keys = {item.name for item in fields(made.Config)}
     words = ["data.batch_size=16", "log.bar=false", "log.wandb=off", "metrics.n=100", f"run.root={root}",
              f"data.root={data_root}", "data.source=sample"]  # fmt: skip
-    words += ["model.width=4"] if "width" in keys else []
+    words += ["data.name=mnist", "data.size=28"]
+    words += ["data.gray_input=true"] if made.translates else []
+    words += [f"model.{key}={value}" for key, value in SMALL.items() if key in keys]
     return [*words, *more]

@@ -78,20 +78,21 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     if "RECORD_DRAWS" in environment:
         record_draws(draws)
     code = lab.train(config.load(experiment, words), words)
-    if draws:
+    if "RECORD_DRAWS" in environment:
         torch.save(draws, f"{environment['RECORD_DRAWS']}-rank{environment['RANK']}.pt")
     os._exit(code)
 
 
 def record_draws(draws: list[tuple[str, int, torch.Tensor]]) -> None:
-    """Note everything normal that this process draws, as (purpose, iteration, values)."""
+    """Note everything normal that this process draws for a step, as (purpose, iteration, values)."""
     from gan_lab.seeding import Stream
 
     real = Stream.normal
 
     def noted(stream: Stream, n: int, *shape: int, like: torch.Tensor) -> torch.Tensor:
         values = real(stream, n, *shape, like=like)
-        draws.append((stream.purpose, stream.index, values.clone()))
+        if stream.purpose not in ("evaluate", "samples"):
+            draws.append((stream.purpose, stream.index, values.clone()))
         return values
 
     Stream.normal = noted  # type: ignore[method-assign]

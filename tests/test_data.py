@@ -11,7 +11,8 @@ from scipy import stats
 
 from gan_lab import data as datasets
 from gan_lab.data import toy
-from gan_lab.data.base import Decoded, LabData, Order, resized, stratified
+from gan_lab.data.base import Decoded, LabData, resized, stratified
+from gan_lab.data.order import Order
 from gan_lab.images import ImageSpec
 from gan_lab.schema import DataConfig
 

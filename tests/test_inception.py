@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
+from gan_lab.images import Batch
 from gan_lab.metrics import evaluate
 from gan_lab.schema import MetricsConfig
 
@@ -32,7 +33,7 @@ def test_inception_on_gray_pixels_gives_what_torch_fidelitys_own_network_gives(w
     measure, why = evaluate.inception(MetricsConfig(inception_weights=str(weights)), 2048)
     assert measure is not None
     assert why == ""
-    mine = measure.observe(pixels, None)
+    mine = measure.reference(Batch(pixels))
     layers = ["2048", "logits_unbiased"]
     theirs = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", layers, str(weights))(
         pixels.repeat(1, 3, 1, 1)

@@ -3,6 +3,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,11 @@ from torch import Tensor
 
 from gan_lab.data.base import Decoded
 from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
-from gan_lab.images import ImageSpec, to_unit
+from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import measures
 from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
 from gan_lab.metrics.measures import Digits, Points, frechet_distance, inception_score
+from gan_lab.metrics.offered import measures_of
 
 
 def matched(mean: Tensor, covariance: Tensor, seed: int, n: int = 400) -> Tensor:
@@ -91,19 +95,19 @@ def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sam
 def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: Decoded) -> None:
     images, labels = (torch.from_numpy(np.asarray(part[::4])) for part in (sample.test_images, sample.test_labels))
     measure = Digits(conditional=True)
-    real = measure.observe(images, labels)
+    real = measure.reference(Batch(images, labels))
     good = measure.scores(real, real)
     assert good["fd_digits"] < 1e-5
     assert good["digit_score"] > 9.5
     assert good["label_accuracy"] > 0.97
-    swapped = measure.scores(real, measure.observe(images, (labels + 1) % 10))
+    swapped = measure.scores(real, measure.reference(Batch(images, (labels + 1) % 10)))
     assert swapped["label_accuracy"] < 0.02
-    zeros = measure.scores(real, measure.observe(images[labels == 0], labels[labels == 0]))
+    zeros = measure.scores(real, measure.reference(Batch(images[labels == 0], labels[labels == 0])))
     assert zeros["fd_digits"] > 10 * good["fd_digits"] + 1
     assert zeros["digit_score"] < 1.2
     assert tuple(good) == measure.names
     assert Digits(conditional=False).names == ("fd_digits", "digit_score")
-    assert "label_accuracy" not in Digits(conditional=False).scores(real, Digits(False).observe(images, None))
+    assert "label_accuracy" not in Digits(conditional=False).scores(real, Digits(False).reference(Batch(images)))
 
 
 def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: Decoded) -> None:
@@ -118,7 +122,7 @@ def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: Decoded)
 def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayleigh_one() -> None:
     n, rng = 40_000, np.random.default_rng(0)
     points = centres()[rng.integers(MODES, size=n)] + SPREAD * rng.standard_normal((n, 2))
-    scores = Points().scores({}, Points().observe(torch.from_numpy(points).float().view(n, 2, 1, 1), None))
+    scores = Points().scores({}, Points().reference(Batch(torch.from_numpy(points).float().view(n, 2, 1, 1))))
     share = 1 - math.exp(-4.5)  # P(r < 3 sigma) in the plane
     assert scores["modes_covered"] == 8
     assert scores["high_quality"] == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / n))
@@ -128,21 +132,39 @@ def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayl
                                                  ([776, 24] + [0] * 6, 1)])  # fmt: skip
 def test_a_mode_is_covered_with_a_quarter_of_its_share(shares: list[int], covered: int) -> None:
     points = torch.from_numpy(np.repeat(centres(), shares, axis=0)).view(-1, 2, 1, 1)
-    scores = Points().scores({}, Points().observe(points, None))
+    scores = Points().scores({}, Points().reference(Batch(points)))
     assert scores == {"modes_covered": covered, "high_quality": 1.0}
 
 
 def test_points_off_the_ring_cover_nothing() -> None:
     just_out = torch.tensor([[RADIUS + 3.1 * SPREAD, 0.0], [0.0, 0.0], [0.0, RADIUS - 2.9 * SPREAD]]).view(3, 2, 1, 1)
-    assert Points().observe(just_out, None)["near"].tolist() == [False, False, True]
+    assert Points().reference(Batch(just_out))["near"].tolist() == [False, False, True]
 
 
-def test_each_content_has_its_measures_and_each_score_its_direction() -> None:
-    kinds = {"digits": (1, True), "points": (2, True), "photos": (3, False)}
-    for content, (channels, offered) in kinds.items():
-        found = measures.for_content(ImageSpec(channels, 28, 28, content=content), conditional=True)  # type: ignore[arg-type]
-        assert bool(found) == offered
-        assert all(measure.extractor["extractor"] == content for measure in found)
-    lower = [name for name in ("fid", "kid", "fd_digits", "is", "digit_score", "modes_covered", "high_quality",
-                               "label_accuracy") if measures.lower_is_better(name)]  # fmt: skip
-    assert lower == ["fid", "kid", "fd_digits"]
+def names_of(spec: ImageSpec, *offers: str, conditional: bool = False) -> list[str]:
+    family: Any = SimpleNamespace(offers=("generated", *offers), conditional=conditional)
+    return [name for measure in measures_of(family, spec) for name in measure.names]
+
+
+def test_each_content_and_each_offer_has_its_scores() -> None:
+    digits = ImageSpec(1, 28, 28, content="digits")
+    assert names_of(digits) == ["fd_digits", "digit_score"]
+    assert names_of(digits, conditional=True) == ["fd_digits", "digit_score", "label_accuracy"]
+    assert names_of(digits, "reconstructed")[2:] == ["reconstruction_accuracy", "reconstruction_psnr"]
+    assert names_of(digits, "logits", "baseline_logits")[:2] == ["test_accuracy", "baseline_accuracy"]
+    assert names_of(ImageSpec(2, 1, 1, content="points")) == ["modes_covered", "high_quality"]
+    assert names_of(ImageSpec(3, 64, 64)) == ["fd_random"]
+    horses = ImageSpec(3, 64, 64, content="horses", source_channels=3, pairs="held out")
+    one_way = ["psnr", "ssim", "psnr_inside", "gain_inside", "psnr_outside"]
+    both = [*one_way, *(f"back_{name}" for name in one_way), "cycle_psnr", "back_cycle_psnr"]
+    assert names_of(horses) == [*one_way, "fd_random"]
+    assert names_of(horses, "back", "cycled", "back_cycled") == [*both, "fd_random"]
+    assert names_of(replace(horses, pairs="none")) == ["fd_random"]  # nothing is known to compare with
+    gray = ImageSpec(3, 64, 64, source_channels=1, pairs="all")
+    assert names_of(gray) == ["psnr", "ssim", "gain_over_mean_colour", "fd_random"]
+
+
+def test_of_the_scores_the_distances_are_better_when_lower() -> None:
+    every = ("fid", "kid", "fd_digits", "fd_random", "is", "digit_score", "modes_covered", "label_accuracy", "psnr",
+             "gain_inside", "test_accuracy")  # fmt: skip
+    assert [name for name in every if measures.lower_is_better(name)] == ["fid", "kid", "fd_digits", "fd_random"]

@@ -33,6 +33,7 @@ class Budget(Callback):
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         family.iteration += 1
         self.iteration = family.iteration
+        family.images_seen = self.images
         if self.spent:
             trainer.should_stop = True
 
@@ -42,3 +43,4 @@ class Budget(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
         family.iteration = self.iteration = checkpoint["iteration"]
+        family.images_seen = self.images

@@ -12,7 +12,7 @@ from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.ema import EMA
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
-from gan_lab.images import Batch, save_grid
+from gan_lab.images import arranged, save_grid
 from gan_lab.seeding import Stream
 
 
@@ -29,7 +29,8 @@ class Samples(Callback):
     def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
             reals, columns = self.data.fixed(held_out=False, by_class=self.by_class)
-            save_grid(reals.images, columns, self.folder / "reals.png")
+            sets = [reals.images] if reals.sources is None else [reals.sources, reals.images]
+            save_grid(*arranged(sets, columns), self.folder / "reals.png")
         if self.budget.iteration == 0:
             self.write(trainer, family)
 
@@ -42,7 +43,6 @@ class Samples(Callback):
         """One grid of the generator as it is now."""
         with self.ema.applied(family):
             if trainer.is_global_zero:
-                labels = None if self.batch.labels is None else self.batch.labels.to(family.device)
-                batch = Batch(self.batch.images.to(family.device).type(family.dtype), labels)
-                images = family.generate(batch, Stream(self.seed, "samples"))
-                save_grid(images, self.columns, self.folder / "samples" / f"{self.budget.images:09d}.png")
+                path = self.folder / "samples" / f"{self.budget.images:09d}.png"
+                sets = family.picture(self.batch.on(family.device, family.dtype), Stream(self.seed, "samples"))
+                save_grid(*arranged(sets, self.columns), path)

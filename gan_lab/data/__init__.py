@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
+from pathlib import Path
 
 from gan_lab.config import unknown
 from gan_lab.data.base import LabData
@@ -11,8 +11,9 @@ from gan_lab.schema import DataConfig
 
 
 def names() -> list[str]:
-    """Every data set, found without importing it."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("base", "cache"))
+    """Every data set, found without importing it: the files with a function ``decode``."""
+    folder = Path(__file__).parent
+    return sorted(path.stem for path in folder.glob("*.py") if "\ndef decode(" in path.read_text(encoding="utf-8"))
 
 
 def load(cfg: DataConfig, seed: int) -> LabData:

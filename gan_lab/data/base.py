@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from gan_lab import seeding
-from gan_lab.images import Batch, ImageSpec, to_unit
+from gan_lab.data.order import Order, SemiSupervised, Unpaired
+from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
 from gan_lab.schema import DataConfig
+from gan_lab.seeding import Stream
 
 
 class Pixels(Protocol):
@@ -47,7 +49,7 @@ class Decoded:
 class Split(Dataset[Batch]):
     """Images, labels and sources, of which whole batches are gathered at once.
 
-    A row is a number, or (number of the image, number of the source) where they do not correspond.
+    A row is a number, ~number to hide its label, or (number of the image, number of the source) where they differ.
     """
 
     def __init__(self, images: Pixels, labels: np.ndarray | None, sources: Pixels | None) -> None:
@@ -58,78 +60,103 @@ class Split(Dataset[Batch]):
 
     def __getitems__(self, rows: Sequence[int] | Sequence[tuple[int, int]]) -> Batch:
         numbers = np.asarray(rows, dtype=np.int64).reshape(len(rows), -1)
-        images = torch.from_numpy(self.images[numbers[:, 0]])
-        labels = None if self.labels is None else torch.from_numpy(self.labels[numbers[:, 0]])
-        sources = None if self.sources is None else torch.from_numpy(self.sources[numbers[:, -1]])
-        return Batch(images, labels, sources)
-
-
-class Order(Sampler[list[int]]):
-    """The rows of each iteration: a new order of the whole set for each pass, batches running on across its border.
-
-    A pure function of (seed, iteration): a resumed run goes on with the next unseen image, and rank r of N reads the
-    r-th part of what one process would read.
-    """
-
-    def __init__(
-        self, n: int, batch_size: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1
-    ) -> None:
-        self.n, self.batch_size, self.seed = n, batch_size, seed
-        self.start, self.stop, self.rank, self.world = start, stop, rank, world
-        self._pass, self._order = -1, np.empty(0, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return max(0, self.stop - self.start)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        share = self.batch_size // self.world
-        for iteration in range(self.start, self.stop):
-            yield self.rows(iteration)[self.rank * share : (self.rank + 1) * share].tolist()
-
-    def rows(self, iteration: int) -> np.ndarray:
-        """The rows of the global batch, [batch_size]."""
-        begin, end = iteration * self.batch_size, (iteration + 1) * self.batch_size
-        parts = []
-        while begin < end:
-            number, offset = divmod(begin, self.n)
-            if number != self._pass:
-                self._pass, self._order = number, seeding.permutation(self.seed, "order", number, self.n)
-            parts.append(self._order[offset : offset + end - begin])
-            begin += len(parts[-1])
-        return np.concatenate(parts)
+        hidden = numbers[:, 0] < 0
+        first, last = np.where(hidden, ~numbers[:, 0], numbers[:, 0]), numbers[:, -1]
+        labels = None if self.labels is None else torch.from_numpy(np.where(hidden, -1, self.labels[first]))
+        sources = None if self.sources is None else torch.from_numpy(np.asarray(self.sources[last]))
+        return Batch(torch.from_numpy(np.asarray(self.images[first])), labels, sources)
 
 
 class LabData(LightningDataModule):
-    """Serves training batches in the order of ``Order``, held-out reals for the scores, and fixed batches for grids."""
+    """Serves training batches in the order of ``order.py``, held-out reals for the scores, and fixed ones for grids.
+
+    Raises ValueError for keys that this data cannot serve.
+    """
 
     def __init__(self, decoded: Decoded, cfg: DataConfig, seed: int) -> None:
         super().__init__()
         self.decoded, self.cfg, self.seed = decoded, cfg, seed
-        self.spec = decoded.spec if cfg.labels else replace(decoded.spec, classes=0)
-        self.train = Split(decoded.train_images, decoded.train_labels, cfg.labels)
-        self.test = Split(decoded.test_images, decoded.test_labels, cfg.labels)
+        self.spec = self._spec()
+        labelled, gray = self.spec.classes > 0, cfg.gray_input
+        self.train, self.test = (
+            Split(images, labels if labelled else None, None if gray else sources)
+            for images, labels, sources in (
+                (decoded.train_images, decoded.train_labels, decoded.train_sources),
+                (decoded.test_images, decoded.test_labels, decoded.test_sources),
+            )
+        )
+        self.labelled = self._labelled() if cfg.labels_per_class else None
         self.iterations = 0  # where the training ends; set by the experiment
+
+    def _spec(self) -> ImageSpec:
+        spec, cfg = self.decoded.spec, self.cfg
+        if not cfg.labels or self.decoded.train_labels is None:
+            spec = replace(spec, classes=0)
+        if cfg.gray_input:
+            content: Any = "photos" if spec.content == "horses" else spec.content
+            spec = replace(spec, source_channels=1, pairs="all", content=content)
+        return spec
+
+    def _labelled(self) -> np.ndarray:
+        """The rows whose labels are shown: ``data.labels_per_class`` of each class, chosen by the seed."""
+        wanted, labels = self.cfg.labels_per_class, self.train.labels
+        if labels is None:
+            raise ValueError(f"data.labels_per_class={wanted}, but this data has no labels")
+        order = seeding.permutation(self.seed, "labelled", 0, len(labels))
+        rows = [order[labels[order] == label][:wanted] for label in range(self.spec.classes)]
+        fewest = min(len(mine) for mine in rows)
+        if fewest < wanted:
+            raise ValueError(f"data.labels_per_class={wanted}: a class has {fewest} images only")
+        return np.concatenate(rows)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
         start = int(self.trainer.lightning_module.iteration)  # type: ignore[arg-type]
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        order = Order(len(self.train), self.cfg.batch_size, self.seed, start, self.iterations, rank, world)
+        n, span = len(self.train), (start, self.iterations, self.trainer.global_rank, self.trainer.world_size)
+        order: Order
+        if self.labelled is not None:
+            order = SemiSupervised(n, self.labelled, self.cfg.batch_size, self.seed, *span)
+        elif self.train.sources is not None and self.spec.pairs != "all":
+            order = Unpaired(n, len(self.train.sources), self.cfg.batch_size, self.seed, *span)
+        else:
+            order = Order(n, self.cfg.batch_size, self.seed, *span)
         workers = self.cfg.workers
         return DataLoader(
             self.train, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """To [-1, 1], whole batches at a time, on the device."""
+        """To [-1, 1] and mirrored by chance, whole batches at a time, on the device."""
         assert self.trainer is not None
-        return Batch(to_unit(batch.images).to(self.trainer.lightning_module.dtype), batch.labels)
+        family, trainer = self.trainer.lightning_module, self.trainer
+        batch = self._in_range(batch).map(lambda images: images.to(family.dtype))
+        if not self.cfg.flip:
+            return batch
+        chance = Stream(self.seed, "flip", int(family.iteration), trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
+        which = chance.uniform(len(batch.images), 2, like=batch.images) < 0.5
+        sources = batch.sources
+        if sources is not None:
+            sources = mirrored(sources, which[:, 0 if self.spec.pairs == "all" else 1])
+        return Batch(mirrored(batch.images, which[:, 0]), batch.labels, sources)
 
-    def reference(self, n: int, size: int = 100) -> list[Batch]:
-        """Up to n held-out reals in [-1, 1], in batches of ``size`` in an order that never changes."""
+    def _in_range(self, batch: Batch) -> Batch:
+        batch = batch.map(to_unit)
+        return batch._replace(sources=to_gray(batch.images)) if self.cfg.gray_input else batch
+
+    def reference(self, n: int, size: int | None = None) -> list[Batch]:
+        """Up to n held-out reals in [-1, 1], in batches of ``size`` in an order that never changes.
+
+        Sources that are no counterparts have an order of their own, and where there are fewer of them, so many.
+        """
+        if size is None:  # 100 images of 64 x 64, and as many pixels of larger ones
+            size = max(1, min(100, 100 * 64 * 64 // (self.spec.height * self.spec.width)))
         rows = seeding.permutation(0, "reference", 0, len(self.test))[:n]
+        if self.test.sources is not None and self.spec.pairs == "none":
+            others = seeding.permutation(0, "reference of sources", 0, len(self.test.sources))[:n]
+            n = min(len(rows), len(others))
+            rows = np.stack([rows[:n], others[:n]], axis=1)
         batches = [self.test.__getitems__(rows[i : i + size].tolist()) for i in range(0, len(rows), size)]
-        return [Batch(to_unit(batch.images), batch.labels) for batch in batches]
+        return [self._in_range(batch) for batch in batches]
 
     def fixed(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
         """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes."""
@@ -140,12 +167,13 @@ class LabData(LightningDataModule):
             rows = rows[:1000]
         elif not by_class:
             rows = rows[:64]
+            if split.sources is not None and self.spec.pairs == "none":
+                rows = np.stack([rows, np.resize(np.arange(len(split.sources)), len(rows))], axis=1)
         else:
             assert split.labels is not None
-            labels = split.labels.numpy()[rows]
+            labels = split.labels[rows]
             rows = np.concatenate([rows[labels == c][:columns] for c in range(min(self.spec.classes, 10))])
-        batch = split.__getitems__(rows.tolist())
-        return Batch(to_unit(batch.images), batch.labels), columns
+        return self._in_range(split.__getitems__(rows.tolist())), columns
 
 
 def _as_is(batch: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from gan_lab.schema import MetricsConfig
 from gan_lab.seeding import Stream
 
 Protocol = dict[str, Any]
+Outputs = Callable[[int, Batch], dict[str, Tensor] | None]  # None: of the reals
 
 
 class Evaluator:
@@ -47,28 +48,28 @@ class Evaluator:
         device, dtype = family.device, family.dtype
         with torch.autocast(device.type, enabled=False):
             if self._real is None:
-                self._real = self._over_batches(lambda i, batch: batch.images.to(device))
+                self._real = self._over_batches(device, dtype, lambda i, batch: None)
             fake = self._over_batches(
-                lambda i, batch: family.generate(
-                    Batch(batch.images.to(device, dtype), None if batch.labels is None else batch.labels.to(device)),
-                    Stream(self.seed, "evaluate", i),
-                )
+                device, dtype, lambda i, batch: family.outputs(batch, Stream(self.seed, "evaluate", i))
             )
         values: dict[str, float] = {}
         for measure, reals, fakes in zip(self.measures, self._real, fake, strict=True):
             values |= measure.scores(reals, fakes)
         return values
 
-    def _over_batches(self, make: Any) -> list[Statistics]:
+    def _over_batches(self, device: torch.device, dtype: Any, make: Outputs) -> list[Statistics]:
         parallel = self.shared and distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         mine: dict[int, list[Statistics]] = {}
         for i, batch in enumerate(self.batches):
             if i % world == rank:
-                images = make(i, batch)
-                images = images if self.points else to_uint8(images)
-                labels = None if batch.labels is None else batch.labels.to(images.device)
-                mine[i] = [measure.observe(images, labels) for measure in self.measures]
+                on_device = batch.on(device, dtype)
+                outputs, reals = make(i, on_device), on_device.map(self._pixels)
+                if outputs is None:
+                    mine[i] = [measure.reference(reals) for measure in self.measures]
+                else:
+                    pixels = {name: self._pixels(output) for name, output in outputs.items()}
+                    mine[i] = [measure.observe(pixels, reals) for measure in self.measures]
         shares: list[Any] = [mine]
         if parallel:
             shares = [None] * world
@@ -76,6 +77,9 @@ class Evaluator:
         every = {i: statistics for share in shares for i, statistics in share.items()}
         ordered = [every[i] for i in sorted(every)]
         return [_joined([statistics[m] for statistics in ordered]) for m in range(len(self.measures))]
+
+    def _pixels(self, output: Tensor) -> Tensor:
+        return output if self.points or output.dim() < 4 else to_uint8(output)
 
     def protocol(self, score: str, weights: str) -> Protocol:
         """All that a value of this score depends on besides the generator's weights."""
@@ -100,6 +104,8 @@ class Evaluator:
 
 
 def _joined(parts: Sequence[Statistics]) -> Statistics:
+    if not parts:
+        return {}
     joined: dict[str, Tensor] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return joined
 

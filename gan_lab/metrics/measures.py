@@ -16,8 +16,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
 from gan_lab.data.toy import MODES, SPREAD, centres
-from gan_lab.images import ImageSpec, to_unit
-from gan_lab.metrics.digits import load_digit_classifier
+from gan_lab.images import Batch, to_unit
+from gan_lab.metrics.digits import FEATURES, load_digit_classifier
 
 Statistics = dict[str, Tensor]
 
@@ -27,10 +27,18 @@ class Measure(ABC):
 
     names: tuple[str, ...]
     extractor: dict[str, Any]  # what the protocol says of the extractor
+    features: int = 0  # of its Fréchet distance, which of fewer images is meaningless
 
     @abstractmethod
-    def observe(self, images: Tensor, labels: Tensor | None) -> Statistics:
-        """Statistics of a batch of pixels, uint8 [B, C, H, W] (points: float); first dimension B."""
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        """Statistics of what a family made of a batch of held-out reals, each [B, ...].
+
+        Images are pixels, uint8 [B, C, H, W] (points: float), here and in the batch; logits are [B, classes].
+        """
+
+    def reference(self, batch: Batch) -> Statistics:
+        """The same of the reals; nothing, for a measure that compares image by image."""
+        return self.observe({"generated": batch.images}, batch)
 
     @abstractmethod
     def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
@@ -93,6 +101,8 @@ def inception_score(logits: Tensor, splits: int) -> float:
 class Digits(Measure):
     """Digits judged by the lab's own classifier: distance, inception-score formula, and is it the digit asked for."""
 
+    features = FEATURES
+
     def __init__(self, conditional: bool) -> None:
         self.conditional = conditional
         self.names = ("fd_digits", "digit_score") + (("label_accuracy",) if conditional else ())
@@ -100,13 +110,14 @@ class Digits(Measure):
         self.extractor = {"extractor": "digits", "weights_sha256": weights_hash(self.classifier)}
 
     @torch.no_grad()
-    def observe(self, images: Tensor, labels: Tensor | None) -> Statistics:
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        images = outputs["generated"]
         self.classifier.to(images.device)
         features = self.classifier.features(to_unit(images))
         logits = self.classifier.head(features)
         observed = {"features": features.cpu(), "logits": logits.cpu()}
         if self.conditional:
-            observed["correct"] = (logits.argmax(dim=1) == labels).cpu()
+            observed["correct"] = (logits.argmax(dim=1) == batch.labels).cpu()
         return observed
 
     def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
@@ -132,8 +143,8 @@ class Points(Measure):
     def __init__(self) -> None:
         self.extractor = {"extractor": "points"}
 
-    def observe(self, images: Tensor, labels: Tensor | None) -> Statistics:
-        distance = torch.cdist(images.flatten(1).float().cpu(), torch.from_numpy(centres()))
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        distance = torch.cdist(outputs["generated"].flatten(1).float().cpu(), torch.from_numpy(centres()))
         nearest = distance.min(dim=1)
         return {"mode": nearest.indices, "near": nearest.values < 3 * SPREAD}
 
@@ -160,7 +171,8 @@ class Inception(Measure):
         self.extractor = {"extractor": "inception-v3-compat", "weights_sha256": sha256, "resize": "bilinear to 299"}
 
     @torch.no_grad()
-    def observe(self, images: Tensor, labels: Tensor | None) -> Statistics:
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        images = outputs["generated"]
         self.network.to(images.device)
         colour = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
         features, logits = self.network._torch_fidelity_forward(colour)  # its forward gives the first only
@@ -172,10 +184,3 @@ class Inception(Measure):
             "fid": frechet_distance(real["features"], fake["features"]),
             "is": inception_score(fake["logits"], splits),
         }
-
-
-def for_content(spec: ImageSpec, conditional: bool) -> list[Measure]:
-    """The measures that need nothing from outside; of a conditional family also those of its labels."""
-    if spec.content == "digits":
-        return [Digits(conditional)]
-    return [Points()] if spec.content == "points" else []

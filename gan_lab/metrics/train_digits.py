@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,10 +32,8 @@ BATCH = 100
 def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
     """Training images [N, 28, 28] uint8 and labels, the 1,000 held-out images and labels, and the data's name."""
     sample = decode(DataConfig(source="sample", root=str(root)))
-    images, labels, test, test_labels = (
-        torch.from_numpy(array)
-        for array in (sample.train_images[:, 0], sample.train_labels, sample.test_images[:, 0], sample.test_labels)
-    )
+    images, test = (torch.from_numpy(np.asarray(array)[:, 0]) for array in (sample.train_images, sample.test_images))
+    labels, test_labels = (torch.from_numpy(np.asarray(array)) for array in (sample.train_labels, sample.test_labels))
     try:
         full = MNIST(str(root), train=True, download=False)
     except RuntimeError:

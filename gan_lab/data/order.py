@@ -1,0 +1,81 @@
+"""Which rows of a data set each iteration reads: pure functions of (seed, iteration), of which each rank takes its part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from gan_lab import seeding
+
+
+class Order(Sampler[list[Any]]):
+    """A new order of the whole set for each pass, batches running on across its border.
+
+    A resumed run goes on with the next unseen image, and rank r of N reads the r-th part of what one process would read.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        purpose: str = "order",
+    ) -> None:
+        self.n, self.batch_size, self.seed, self.purpose = n, batch_size, seed, purpose
+        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+        self._pass, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        share = self.batch_size // self.world
+        for iteration in range(self.start, self.stop):
+            yield self.rows(iteration)[self.rank * share : (self.rank + 1) * share].tolist()
+
+    def rows(self, iteration: int) -> np.ndarray:
+        """The rows of the global batch, [batch_size]."""
+        begin, end = iteration * self.batch_size, (iteration + 1) * self.batch_size
+        parts = []
+        while begin < end:
+            number, offset = divmod(begin, self.n)
+            if number != self._pass:
+                self._pass, self._order = number, seeding.permutation(self.seed, self.purpose, number, self.n)
+            parts.append(self._order[offset : offset + end - begin])
+            begin += len(parts[-1])
+        return np.concatenate(parts)
+
+
+class Unpaired(Order):
+    """Rows (image, source), each in an order of its own: nothing is known of which belong together."""
+
+    def __init__(self, n: int, sources: int, batch_size: int, seed: int, *rest: int) -> None:
+        super().__init__(n, batch_size, seed, *rest)
+        self.sources = Order(sources, batch_size, seed, *rest, purpose="order of sources")
+
+    def rows(self, iteration: int) -> np.ndarray:
+        """The rows of the global batch, [batch_size, 2]."""
+        return np.stack([super().rows(iteration), self.sources.rows(iteration)], axis=1)
+
+
+class SemiSupervised(Order):
+    """By turns a row of the few that are labelled and, written ~row, one of all without its label."""
+
+    def __init__(self, n: int, labelled: np.ndarray, batch_size: int, seed: int, *rest: int) -> None:
+        super().__init__(n, batch_size, seed, *rest)
+        self.labelled = labelled
+        self.known = Order(len(labelled), batch_size // 2, seed, 0, 0, purpose="order of the labelled")
+        self.hidden = Order(n, batch_size // 2, seed, 0, 0)
+
+    def rows(self, iteration: int) -> np.ndarray:
+        """The rows of the global batch, [batch_size]."""
+        known = self.labelled[self.known.rows(iteration)]
+        return np.stack([known, ~self.hidden.rows(iteration)], axis=1).reshape(-1)
