@@ -109,7 +109,7 @@ def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(monkeypatch: pyt
     alone, left, right = (made(pool=3) for _ in range(3))
     monkeypatch.setattr(CycleGAN, "global_rank", property(lambda family: int(family is right)))
 
-    def pooled(family: Any, mine: Tensor, every: Tensor, rank: int = 0, world: int = 1) -> Tensor:
+    def pooled(family: Any, iteration: int, mine: Tensor, every: Tensor, rank: int = 0, world: int = 1) -> Tensor:
         family.all_gather = lambda _: every
         family.stream = lambda purpose: Stream(0, purpose, iteration, rank, world)
         return family.pooled(family.pool, mine, "pool")
@@ -117,8 +117,8 @@ def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(monkeypatch: pyt
     given = []
     for iteration, now in enumerate(fakes):
         every = now.unflatten(0, (2, 2))  # as it is gathered: [world, B, C, H, W]
-        given.append(pooled(alone, now, now))
-        halves = pooled(left, now[:2], every, 0, 2), pooled(right, now[2:], every, 1, 2)
+        given.append(pooled(alone, iteration, now, now))
+        halves = pooled(left, iteration, now[:2], every, 0, 2), pooled(right, iteration, now[2:], every, 1, 2)
         assert torch.equal(torch.cat(halves), given[-1])
     assert torch.equal(left.pool.images, alone.pool.images)
     assert torch.equal(right.pool.images, alone.pool.images)
