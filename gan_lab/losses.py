@@ -1,7 +1,7 @@
 """Adversarial losses: pure functions of logits, each the mean over the batch of what is to be minimised.
 
 ``<name>_d(real_logits, fake_logits)`` is the discriminator's (or critic's) loss, ``<name>_g(fake_logits)`` the
-generator's. Logits have any shape, [B] per image or [B, 1, h, w] per patch; the losses are scalars. With a = real
+generator's; the relativistic generator is given both. Logits have any shape, [B] per image or [B, 1, h, w] per patch; the losses are scalars. With a = real
 logits, b = fake logits, D = sigmoid(logit).
 """
 
@@ -11,12 +11,16 @@ from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 
-def minimax_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def minimax_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
     """-E[log D(x)] - E[log(1 - D(G(z)))] = E[softplus(-a)] + E[softplus(b)]; log 4 - 2 JSD at the optimal D.
 
-    Source: Goodfellow et al. 2014 (arXiv 1406.2661), equation 1, sign turned.
+    With ``smoothing`` s the target of the reals is 1 - s: -E[(1 - s) log D(x) + s log(1 - D(x))], which adds s E[a].
+
+    Source: Goodfellow et al. 2014 (arXiv 1406.2661), equation 1, sign turned; smoothing on one side: Salimans et al. 2016
+    (arXiv 1606.03498), section 3.4.
     """
-    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+    loss = softplus(-real_logits).mean() + softplus(fake_logits).mean()
+    return loss + smoothing * real_logits.mean() if smoothing else loss
 
 
 def minimax_g(fake_logits: Tensor) -> Tensor:
@@ -27,9 +31,9 @@ def minimax_g(fake_logits: Tensor) -> Tensor:
     return -softplus(fake_logits).mean()
 
 
-def nonsaturating_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def nonsaturating_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
     """The discriminator's loss of ``minimax_d``: the two methods differ in the generator's alone."""
-    return minimax_d(real_logits, fake_logits)
+    return minimax_d(real_logits, fake_logits, smoothing)
 
 
 def nonsaturating_g(fake_logits: Tensor) -> Tensor:
@@ -40,12 +44,12 @@ def nonsaturating_g(fake_logits: Tensor) -> Tensor:
     return softplus(-fake_logits).mean()
 
 
-def least_squares_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """½ E[(a - 1)²] + ½ E[b²].
+def least_squares_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
+    """½ E[(a - 1)²] + ½ E[b²]; with ``smoothing`` s the target of the reals is 1 - s.
 
     Source: Mao et al. 2017 (arXiv 1611.04076), equation 9 (targets 0, 1, 1).
     """
-    return 0.5 * (real_logits - 1).square().mean() + 0.5 * fake_logits.square().mean()
+    return 0.5 * (real_logits - (1 - smoothing)).square().mean() + 0.5 * fake_logits.square().mean()
 
 
 def least_squares_g(fake_logits: Tensor) -> Tensor:
@@ -86,3 +90,27 @@ def wasserstein_g(fake_logits: Tensor) -> Tensor:
     Source: Arjovsky et al. 2017, Algorithm 1, line 10.
     """
     return -fake_logits.mean()
+
+
+def relativistic_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[softplus(b - a)], real i paired with fake i: each fake is judged against a real one, and only differences count.
+
+    Raises ValueError if the shapes differ.
+
+    Source: Huang et al. 2024 (arXiv 2501.05441), equation 2, after Jolicoeur-Martineau 2019 (arXiv 1807.00734).
+    """
+    if real_logits.shape != fake_logits.shape:
+        raise ValueError(
+            f"real logits are {tuple(real_logits.shape)} but fake ones {tuple(fake_logits.shape)}: they are paired"
+        )
+    return softplus(fake_logits - real_logits).mean()
+
+
+def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[softplus(a - b)]: the discriminator's loss with the two exchanged.
+
+    Raises ValueError if the shapes differ.
+
+    Source: as ``relativistic_d``.
+    """
+    return relativistic_d(fake_logits, real_logits)

@@ -34,6 +34,17 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, alpha: Tensor |
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
+def zero_centred(critic: Critic, images: Tensor) -> Tensor:
+    """E[‖∇ critic(x)‖₂²] at the images [B, C, H, W]; a scalar. On reals it is R1, on fakes R2, both without γ/2.
+
+    Source: Mescheder, Geiger, Nowozin 2018 (arXiv 1801.04406), equations 9 and 10.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        x = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean()
+
+
 @torch.no_grad()
 def clip_weights(weights: Iterable[Tensor], bound: float) -> None:
     """Clamp every weight to [-bound, bound], in place.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, Norm, initialise_normal, one_hot
+from gan_lab.networks.layers import Network, Norm, dropped, initialise_normal, one_hot
 
 SLOPE = 0.2  # of LeakyReLU below zero (Radford et al. 2015, section 4)
 
@@ -70,25 +70,35 @@ class DCGANGenerator(Network):
 
 
 class DCGANDiscriminator(Network):
-    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B].
+    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B], or to ``outputs`` > 1, [B, outputs].
 
     Convolutions of stride 2 with LeakyReLU, the first to ``width`` channels and each next to twice as many, then a dense
     layer. ``norm`` acts between them, not before the first nor after the last: "batch" as published, "layer" or "none"
-    for critics whose gradient is penalised image by image. A label is a learned plane beside the image's channels.
+    for critics whose gradient is penalised image by image. ``dropout`` follows each LeakyReLU. A label is a learned plane beside the image's channels.
 
     Source: Radford et al. 2015, section 3; labels as Mirza & Osindero 2014, both networks see them.
     """
 
-    def __init__(self, *, shape: Sequence[int], classes: int = 0, width: int = 64, norm: Norm = "batch") -> None:
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        classes: int = 0,
+        width: int = 64,
+        norm: Norm = "batch",
+        outputs: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         channels, height, breadth = shape
         count = halvings(height, breadth)
-        self.classes, self.plane = classes, (1, height, breadth)
+        self.classes, self.outputs, self.plane = classes, outputs, (1, height, breadth)
         self.embedding = nn.Linear(classes, height * breadth, bias=False) if classes else None
 
         layers: list[nn.Module] = [
             nn.Conv2d(channels + (classes > 0), width, 4, 2, 1),
             nn.LeakyReLU(SLOPE),
+            *dropped(dropout),
         ]
         for i in range(count - 1):
             into, out = width * 2**i, width * 2 ** (i + 1)
@@ -97,16 +107,21 @@ class DCGANDiscriminator(Network):
                 layers.append(nn.BatchNorm2d(out))
             elif norm == "layer":
                 layers.append(nn.GroupNorm(1, out))
-            layers.append(nn.LeakyReLU(SLOPE))
+            layers += [nn.LeakyReLU(SLOPE), *dropped(dropout)]
         smallest = width * 2 ** (count - 1) * (height >> count) * (breadth >> count)
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(smallest, 1))
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(smallest, outputs))
         initialise_normal(self)
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight)  # as large as the pixels, or the label goes unheard
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the last dense layer reads of images [B, C, H, W], and of labels [B] if it has classes: [B, F]."""
         if self.embedding is not None:
             plane = self.embedding(one_hot(y, self.classes, like=x)).view(-1, *self.plane)
             x = torch.cat([x, plane], dim=1)
-        logits: Tensor = self.layers(x)
-        return logits.squeeze(1)
+        features: Tensor = self.layers[:-1](x)
+        return features
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.layers[-1](self.features(x, y))
+        return logits.squeeze(1) if self.outputs == 1 else logits

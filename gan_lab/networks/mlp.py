@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, Norm, one_hot
+from gan_lab.networks.layers import Network, Norm, dropped, one_hot
 
 BATCH_NORM_MOMENTUM = 0.2  # weight of the new batch; Keras writes the same as momentum=0.8
 SLOPE = 0.2  # of LeakyReLU below zero
@@ -53,24 +53,31 @@ class MLPGenerator(Network):
 class MLPDiscriminator(Network):
     """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B].
 
-    Dense and LeakyReLU for each of ``widths``, then dense. Labels are concatenated to the pixels as one-hot rows.
+    Dense, LeakyReLU and ``dropout`` for each of ``widths``, then dense. Labels are concatenated to the pixels as one-hot rows.
 
     Source: as ``MLPGenerator``, without the sigmoid: the losses take logits.
     """
 
-    def __init__(self, *, shape: Sequence[int], classes: int = 0, widths: Sequence[int] = (512, 256)) -> None:
+    def __init__(
+        self, *, shape: Sequence[int], classes: int = 0, widths: Sequence[int] = (512, 256), dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.classes = classes
         layers: list[nn.Module] = []
         before = math.prod(shape) + classes
         for width in widths:
-            layers += [nn.Linear(before, width), nn.LeakyReLU(SLOPE)]
+            layers += [nn.Linear(before, width), nn.LeakyReLU(SLOPE), *dropped(dropout)]
             before = width
         self.layers = nn.Sequential(*layers, nn.Linear(before, 1))
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the last dense layer reads of images [B, C, H, W], and of labels [B] if it has classes: [B, F]."""
         x = x.flatten(1)
         if self.classes:
             x = torch.cat([x, one_hot(y, self.classes, like=x)], dim=1)
-        logits: Tensor = self.layers(x)
+        features: Tensor = self.layers[:-1](x)
+        return features
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.layers[-1](self.features(x, y))
         return logits.squeeze(1)

@@ -1,0 +1,98 @@
+"""Auxiliary classifier generative adversarial networks.
+
+Odena, Olah, Shlens 2017. arXiv 1610.09585, equations 2 and 3.
+
+Differs from the paper:
+- The generator's part of L_S is the non-saturating one, as with the other families; equation 2 as it stands saturates.
+- The labels of the fakes are those of the real minibatch, so classes are drawn with the frequency of the data.
+- DCGAN's networks without dropout and without noise on the discriminator's input; the classes of all images are
+  learned by one generator, where the paper has one for each ten classes of ImageNet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim import Adam
+
+from gan_lab import losses
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_lab.schema import number
+from gan_lab.seeding import Stream
+
+
+@dataclass
+class ACGANConfig:
+    """The keys under ``model:``."""
+
+    z_dim: int = number(100, minimum=1)
+    width: int = number(64, minimum=1)  # channels of the outermost layers
+    norm: Literal["batch", "none"] = "batch"
+    lr_d: float = number(2e-4, above=0)
+    lr_g: float = number(2e-4, above=0)
+    betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
+
+
+class ACGAN(Family):
+    """See the head of this file."""
+
+    Config = ACGANConfig
+    conditional = True
+
+    def __init__(self, spec: ImageSpec, cfg: ACGANConfig, seed: int) -> None:
+        super().__init__(spec, cfg, seed)
+        if spec.classes == 0:
+            raise ValueError(
+                "acgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
+            )
+        sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
+        self.generator = DCGANGenerator(z_dim=cfg.z_dim, classes=spec.classes, **sizes)
+        self.discriminator = DCGANDiscriminator(outputs=1 + spec.classes, **sizes)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [
+            Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        x, c = batch.images, batch.labels
+        assert c is not None
+        G, D = self.generator, self.discriminator
+        opt_d, opt_g = self.stepped_by()
+
+        with self.toggled(opt_d):  # D maximises L_S + L_C
+            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            with torch.no_grad():
+                fake = G(z, c)
+            (real_source, real_class), (fake_source, fake_class) = judged(D(x)), judged(D(fake))
+            loss_d = losses.nonsaturating_d(real_source, fake_source)  # -L_S, equation 2
+            class_d = cross_entropy(real_class, c) + cross_entropy(fake_class, c)  # -L_C, equation 3
+            self.descend(loss_d + class_d, opt_d)
+
+        with self.toggled(opt_g):  # G maximises L_C - L_S
+            z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+            fake_source, fake_class = judged(D(G(z, c)))
+            loss_g = losses.nonsaturating_g(fake_source)
+            class_g = cross_entropy(fake_class, c)
+            self.descend(loss_g + class_g, opt_g)
+
+        self.record(loss_d=loss_d, class_d=class_d, loss_g=loss_g, class_g=class_g)
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)
+        return self.generator(z, batch.labels)
+
+
+def judged(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The discriminator's [B, 1 + classes] as the logit of being real [B] and those of the classes [B, classes]."""
+    return logits[:, 0], logits[:, 1:]
+
+
+FAMILY = ACGAN
