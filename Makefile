@@ -6,11 +6,11 @@ VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 
-.PHONY: help setup train show evaluate sample test check bench clean
+.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe table test check bench clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## make the environment (every other target does so when it must)
 
@@ -30,11 +30,30 @@ train: $(READY)  ## EXP=cgan [ARGS=...]: train, or go on training, and score; wi
 show: $(READY)  ## EXP=cgan [ARGS=...]: the dry run: config, networks, one measured iteration, expected time
 	@exec $(LAB) show $(EXP) $(ARGS)
 
+data: $(READY)  ## EXP=dcgan ARGS="data.name=folder data.root=photos": layout, count, sizes, modes, and a contact sheet
+	@exec $(LAB) data $(EXP) $(ARGS)
+
 evaluate: $(READY)  ## RUN=runs/cgan/seed0: score a run on held-out images
 	@exec $(LAB) evaluate $(RUN) $(ARGS)
 
-sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7] [SEED=0]: draw images into one PNG
-	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7] [SEED=0] [INTERPOLATE=8]: draw images, or walks, into one PNG
+	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(INTERPOLATE),--interpolate $(INTERPOLATE)) $(ARGS)
+
+reconstruct: $(READY)  ## RUN=runs/vaegan/seed0 [N=32]: held-out images beside their reconstructions
+	@exec $(LAB) reconstruct $(RUN) $(if $(N),--n $(N)) $(ARGS)
+
+interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: ways between held-out images
+	@exec $(LAB) interpolate $(RUN) $(if $(N),--n $(N)) $(ARGS)
+
+translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA]: images of any size, in their size
+	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(ARGS)
+
+probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminator's features
+	@exec $(LAB) probe $(RUN) $(ARGS)
+
+table: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
+	@exec $(LAB) table $(or $(TABLE),families) $(ARGS)
 
 test: $(READY)  ## everything that must hold
 	@$(VENV)/bin/python -m pytest $(ARGS)

@@ -18,6 +18,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 Words = Annotated[list[str] | None, typer.Argument(help="key=value overrides, such as model.z_dim=64 run.seed=1")]
 Name = Annotated[str, typer.Argument(help="an experiment of configs/, or the path of a YAML file; empty: list them")]
 Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
+Seed = Annotated[int, typer.Option(min=0)]
+Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run folder")]
 
 
 @app.callback()
@@ -34,12 +36,12 @@ def train(experiment: Name = "", words: Words = None) -> None:
         _list()
         return
     loaded = config.load(experiment, words or [])
-    from gan_lab import experiment as lab
-    from gan_lab import runs, show
+    from gan_lab import runs, show, verbs
+    from gan_lab.experiment import rank
 
     folder = runs.folder_of(loaded)
-    code = lab.train(loaded, words or [], typer.echo)
-    if code == 0 and lab.rank() == 0:
+    code = verbs.train(loaded, words or [], typer.echo)
+    if code == 0 and rank() == 0:
         show.table(runs.summary(folder), folder)
     raise typer.Exit(code)
 
@@ -47,10 +49,9 @@ def train(experiment: Name = "", words: Words = None) -> None:
 @app.command()
 def evaluate(run: Run, weights: Annotated[str, typer.Option(help="best or last")] = "best") -> None:
     """Score a run's generator on held-out reals; each score is stored with its protocol in summary.json."""
-    from gan_lab import experiment as lab
-    from gan_lab import show
+    from gan_lab import show, verbs
 
-    show.table(lab.evaluate(run, weights, typer.echo), run)
+    show.table(verbs.evaluate(run, weights, typer.echo), run)
 
 
 @app.command()
@@ -58,19 +59,103 @@ def sample(
     run: Run,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 64,
     label: Annotated[int | None, typer.Option(help="the class, of a conditional generator")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="PNG file; default: in the run folder")] = None,
+    seed: Seed = 0,
+    interpolate: Annotated[int, typer.Option(help="draw walks of so many steps instead, one in a row")] = 0,
+    out: Png = None,
 ) -> None:
-    """Draw images from a run's generator into one PNG."""
+    """Draw images from a run's generator into one PNG, or walks through its latent space."""
     from gan_lab import load_generator
     from gan_lab.images import save_grid
 
     generator = load_generator(run)
-    images = generator(n, label, seed)
-    name = f"sample-n{n}-seed{seed}" + ("" if label is None else f"-class{label}")
-    out = out or (run if run.is_dir() else run.parent) / f"{name}.png"
-    save_grid(images, min(n, 10 if generator.classes else 8), out)
+    if interpolate:
+        images, columns = generator.walk(max(1, n // interpolate), interpolate, label, seed), interpolate
+    else:
+        images, columns = generator(n, label, seed), min(n, 10 if generator.classes else 8)
+    name = (f"walk{interpolate}" if interpolate else "sample") + f"-n{n}-seed{seed}"
+    out = out or _inside(run, name + ("" if label is None else f"-class{label}"))
+    save_grid(images, columns, out)
     typer.echo(out)
+
+
+@app.command()
+def reconstruct(
+    run: Run, n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 32, out: Png = None
+) -> None:
+    """Draw held-out images beside what an encoder and its generator make of them."""
+    from gan_lab import verbs
+
+    out = out or _inside(run, f"reconstruct-n{n}")
+    verbs.reconstruct(run, n, out)
+    typer.echo(out)
+
+
+@app.command()
+def interpolate(
+    run: Run,
+    steps: Annotated[int, typer.Option(min=2, help="images from one to the next, both included")] = 8,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many pairs")] = 8,
+    out: Png = None,
+) -> None:
+    """Draw the ways between held-out images through the latent space of an encoder, one in a row."""
+    from gan_lab import verbs
+
+    out = out or _inside(run, f"interpolate-n{n}-steps{steps}")
+    verbs.interpolate(run, n, steps, out)
+    typer.echo(out)
+
+
+@app.command()
+def translate(
+    run: Run,
+    source: Annotated[Path, typer.Argument(help="an image, or a folder of images", metavar="IN")],
+    out: Annotated[Path, typer.Argument(help="folder for the translated images, as PNG of the same size")],
+    direction: Annotated[str, typer.Option(help="AtoB is the way in which the run was trained; or BtoA")] = "AtoB",
+) -> None:
+    """Translate images of any size with an image-to-image run."""
+    from gan_lab import translate as translating
+
+    made, bad = translating.translate(run, source, out, direction, typer.echo)
+    typer.echo(f"{made} images translated into {out}" + (f", {bad} could not be read" if bad else ""))
+
+
+@app.command()
+def probe(
+    run: Run,
+    labels: Annotated[int, typer.Option(min=1, help="labelled images to learn from")] = 100,
+    weights: Annotated[str, typer.Option(help="best or last")] = "last",
+    seed: Seed = 0,
+) -> None:
+    """Reuse a run's discriminator or encoder: logistic regression on its features, beside raw pixels; into probe.json."""
+    from gan_lab import probe as probing
+    from gan_lab import show
+
+    show.probe(probing.probe(run, labels, weights, seed), run)
+
+
+@app.command()
+def data(experiment: Name = "", words: Words = None) -> None:
+    """Look at an experiment's data: layout, count, sizes, modes, and a contact sheet."""
+    from gan_lab import config
+
+    if not experiment:
+        _list()
+        return
+    loaded = config.load(experiment, words or [])
+    from gan_lab import show
+
+    show.data(loaded)
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families", words: Words = None
+) -> None:
+    """Train every row of a table at equal budget, go on where it was interrupted, and draw it."""
+    from gan_lab import table as tables
+
+    made = tables.load(name)
+    typer.echo(tables.drawn(made, tables.train(made, words or [], typer.echo)))
 
 
 @app.command()
@@ -87,11 +172,15 @@ def show(experiment: Name = "", words: Words = None) -> None:
     drawing.dry_run(loaded)
 
 
+def _inside(run: Path, name: str) -> Path:
+    return (run if run.is_dir() else run.parent) / f"{name}.png"
+
+
 def _list() -> None:
     from gan_lab import config
 
     for name, about in config.experiments().items():
-        typer.echo(f"{name:<10} {about}")
+        typer.echo(f"{name:<13} {about}")
 
 
 def main() -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import resource
-import sys
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -29,10 +24,9 @@ from gan_lab.callbacks.quality import Quality
 from gan_lab.callbacks.record import Record
 from gan_lab.callbacks.samples import Samples
 from gan_lab.callbacks.tracker import Tracker
-from gan_lab.config import Loaded
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
-from gan_lab.metrics.evaluate import Evaluator, inception
+from gan_lab.metrics.evaluate import Evaluator
 from gan_lab.metrics.measures import Measure
 from gan_lab.metrics.offered import measures_of
 from gan_lab.schema import Config
@@ -167,120 +161,3 @@ def processes(devices: str) -> int:
     if devices.strip() in ("auto", "-1"):
         return max(1, torch.cuda.device_count())
     return int(devices) if devices.strip().isdigit() else len([part for part in devices.split(",") if part.strip()])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# verbs
-
-
-def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
-    """Train, or go on training, and score; the exit code: 0, or 128 + the signal that ended it.
-
-    Raises ValueError or OSError for what the user can mend.
-    """
-    folder, config = runs.folder_of(loaded), loaded.config
-    leader, anew = rank() == 0, config.run.overwrite
-    finished = None if anew else runs.finished(folder, config)
-    if finished:
-        if leader:
-            say(f"{folder} is finished: {finished['images']:,} images. On: run.images=<more>, run.id=<another>, "
-                "run.overwrite=true")  # fmt: skip
-        return 0
-    if (folder / "config.yaml").is_file() and config.data.source == "auto" and not anew:
-        config.data.source = runs.read_config(folder).data.source
-    built = build(config, folder, loaded.experiment)  # before anything is written or deleted
-    if leader:
-        say(built.data.decoded.about)
-        lock = runs.locked(folder)
-        runs.prepare(folder, config, ["train", loaded.experiment, *words])
-    path = None if anew else runs.newest(folder)
-    if path:
-        checkpoint = runs.read(path)
-        with runs.fitting(path):
-            built.family.load_state_dict(checkpoint["state_dict"])  # says now, in one line, if it is of another network
-            if built.tracker:
-                built.tracker.id = checkpoint["callbacks"]["Record"]["tracker"]
-        if leader:
-            say(f"continues {folder} after iteration {checkpoint['iteration']:,}")
-    if built.tracker:
-        built.tracker.start()
-    started = time.time()
-    try:
-        built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
-    except SystemExit as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
-        if isinstance(ended.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
-    code = 128 + built.checkpoint.signal if built.checkpoint.signal else 0
-    if leader:
-        if code == 0:
-            conclude(built, loaded.experiment, time.time() - started, say)
-        else:
-            say(f"stopped by signal {code - 128} with a checkpoint; the same command continues {folder}")
-        if built.tracker:
-            built.tracker.finish(code)
-        lock.release()
-    return code if leader else 0  # Lightning would kill the leader for another rank's code
-
-
-def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> None:
-    """Score the best generator by all measures at hand and write summary.json."""
-    iteration = built.family.iteration
-    state = {
-        "experiment": experiment,
-        "run_id": built.folder.name,
-        "iteration": iteration,
-        "images": iteration * built.config.data.batch_size,
-        "headline": built.quality.headline,
-        "data": built.data.decoded.about,
-        "last": built.quality.scores,
-        "best_iteration": built.quality.best_at,
-        "seconds_of_last_start": round(seconds, 1),
-        "peak_memory_mb": round(peak_memory()),
-    }
-    runs.write(built.folder / "summary.json", json.dumps(state, indent=1))
-    evaluate(built.folder, "best", say)
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held, in MB; on a GPU, of the GPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
-    """A run's config, data, and family with the averaged networks of a checkpoint; and the checkpoint's iteration."""
-    config = runs.read_config(folder)
-    checkpoint = runs.read(folder / "checkpoints" / f"{weights}.ckpt")
-    data = datasets.load(config.data, config.run.seed)
-    family = build_family(config, data)
-    with runs.fitting(folder):
-        family.load_state_dict(checkpoint["state_dict"])
-        for name, state in checkpoint["ema"].items():
-            getattr(family, name).load_state_dict(state)
-    family.eval().requires_grad_(False)
-    return config, data, family.to("cuda" if torch.cuda.is_available() else "cpu"), checkpoint["iteration"]
-
-
-def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
-    """Score a checkpoint of a run by all measures at hand; each value with its protocol, into summary.json."""
-    config, data, family, iteration = restore(folder, weights)
-    every = measures_of(family, data.spec)
-    n = min(config.metrics.n, len(data.test))
-    if data.spec.content != "points":
-        reference, why_not = inception(config.metrics, n)
-        every += [reference] if reference else []
-        if why_not:
-            say(why_not)
-    evaluator = Evaluator(data, every, n, config.run.seed, shared=False)
-    values = evaluator(family)
-    scores = {
-        name: {"value": value, "protocol": evaluator.protocol(name, f"ema {weights}, iteration {iteration}")}
-        for name, value in values.items()
-    }
-    state = runs.summary(folder)
-    state["scores"] = state.get("scores", {}) | {weights: scores}
-    runs.write(folder / "summary.json", json.dumps(state, indent=1))
-    return state

@@ -8,6 +8,7 @@ import os
 import pickle
 import platform
 import re
+import resource
 import shutil
 import sys
 import warnings
@@ -138,6 +139,14 @@ def environment() -> str:
     return "\n".join(lines) + "\n"
 
 
+def peak_memory() -> float:
+    """The most memory that this process has held, in MB; on a GPU, of the GPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
 def summary(folder: Path) -> dict[str, Any]:
     """What ``summary.json`` holds; empty if the run has not ended yet."""
     path = folder / "summary.json"
@@ -215,3 +224,16 @@ def newest(folder: Path) -> Path | None:
     if present:
         raise ValueError(f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run anew")
     return None
+
+
+def checkpoint_of(run: Path, weights: str = "best") -> Path:
+    """The checkpoint of a run folder (``weights``: best or last), or the file itself.
+
+    Raises ValueError if there is none.
+    """
+    path = run / "checkpoints" / f"{weights}.ckpt" if run.is_dir() else run
+    if not path.is_file():
+        raise ValueError(
+            f"there is no checkpoint {path}: train the run first, or name its folder runs/<experiment>/<id>"
+        )
+    return path

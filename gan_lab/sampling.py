@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_lab import networks
-from gan_lab.runs import fitting, read
+from gan_lab.runs import checkpoint_of, fitting, read
 from gan_lab.seeding import Stream
 
 
@@ -24,7 +24,9 @@ class TrainedGenerator:
         with fitting(checkpoint):
             recipe = content["recipes"].get("generator")
             if recipe is None:
-                raise ValueError(f"{checkpoint} has no generator of latents: it has {', '.join(content['recipes'])}")
+                raise ValueError(f"{checkpoint} has no generator: it has {', '.join(content['recipes'])}")
+            if "z_dim" not in recipe["arguments"]:
+                raise ValueError(f"the generator of {checkpoint} makes images of images, not of latents: use translate")
             self.z_dim: int = recipe["arguments"]["z_dim"]
             self.classes: int = recipe["arguments"].get("classes", 0)
             self.network = networks.rebuild(recipe)
@@ -41,14 +43,41 @@ class TrainedGenerator:
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
-        labels = self._labels(n, label)
-        z = Stream(seed, "sample").normal(n, self.z_dim, like=torch.empty(0, dtype=torch.float64))
+        return self._images(self._latents(n, seed), self._labels(n, label), batch_size)
+
+    def walk(self, walks: int = 8, steps: int = 8, label: int | None = None, seed: int = 0) -> Tensor:
+        """``walks`` ways through the latent space of ``steps`` images each, [walks * steps, C, H, W], way by way.
+
+        A way leads along the great circle from one latent to the next; it keeps its class. Without ``label`` every second
+        way of a conditional generator keeps its latent instead and goes from its class to the next one.
+
+        Source: White 2016 (arXiv 1609.04468), section 2.1, for the great circle.
+        """
+        if walks < 1 or steps < 2:
+            raise ValueError(f"a walk needs 2 steps at least, and there must be one: walks={walks}, steps={steps}")
+        z = self._latents(walks + 1, seed)
+        share = torch.linspace(0, 1, steps, dtype=z.dtype)
+        ways = great_circle(z[:-1], z[1:], share)
+        if self.classes == 0:
+            return self._images(ways.flatten(0, 1), self._labels(walks * steps, label), 64)
+        starts = self._labels(walks, label)
+        assert starts is not None
+        classes = torch.eye(self.classes, dtype=z.dtype)
+        rows = classes[starts].unsqueeze(1).repeat(1, steps, 1)
+        if label is None:
+            ends = classes[(starts[1::2] + 1) % self.classes].unsqueeze(1)
+            rows[1::2] += share.view(1, -1, 1) * (ends - rows[1::2])
+            ways[1::2] = z[1:-1:2].unsqueeze(1)
+        return self._images(ways.flatten(0, 1), rows.flatten(0, 1), 64)
+
+    def _latents(self, n: int, seed: int) -> Tensor:
+        return Stream(seed, "sample").normal(n, self.z_dim, like=torch.empty(0, dtype=torch.float64))
+
+    def _images(self, z: Tensor, labels: Tensor | None, batch_size: int) -> Tensor:
         parts = []
-        for i in range(0, n, batch_size):
-            y = None if labels is None else labels[i : i + batch_size]
-            parts.append(
-                self.network(z[i : i + batch_size], y) if y is not None else self.network(z[i : i + batch_size])
-            )
+        for i in range(0, len(z), batch_size):
+            given = () if labels is None else (labels[i : i + batch_size],)
+            parts.append(self.network(z[i : i + batch_size], *given))
         return torch.cat(parts).float()
 
     def _labels(self, n: int, label: int | Sequence[int] | None) -> Tensor | None:
@@ -69,11 +98,18 @@ def load_generator(run: str | Path, weights: str = "best") -> TrainedGenerator:
 
     Raises ValueError if there is no such run or its checkpoint cannot be used.
     """
-    path = Path(run)
-    if path.is_dir():
-        path = path / "checkpoints" / f"{weights}.ckpt"
-    if not path.is_file():
-        raise ValueError(
-            f"there is no checkpoint {path}: train the run first, or name its folder runs/<experiment>/<id>"
-        )
-    return TrainedGenerator(path)
+    return TrainedGenerator(checkpoint_of(Path(run), weights))
+
+
+def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
+    """Points on the great circles from ``start`` to ``end`` [N, D], at these shares of the angle [S]: [N, S, D].
+
+    sin((1 - t) θ) / sin θ · start + sin(t θ) / sin θ · end, with θ the angle between them; a line if there is none.
+    """
+    cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)
+    angle, t = cosine.acos().view(-1, 1, 1), share.view(1, -1, 1)
+    straight = angle.sin() < 1e-6
+    sine = torch.where(straight, 1.0, angle.sin())
+    weights = (torch.where(straight, 1 - t, ((1 - t) * angle).sin() / sine),
+               torch.where(straight, t, (t * angle).sin() / sine))  # fmt: skip
+    return weights[0] * start.unsqueeze(1) + weights[1] * end.unsqueeze(1)

@@ -8,14 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from gan_lab import data as datasets
 from gan_lab import experiment, runs
 from gan_lab.config import Loaded
+from gan_lab.images import arranged, save_grid
 from gan_lab.schema import leaves
 
 MEASURED = 10  # iterations of the dry run, after the first, which warms up
@@ -45,6 +48,44 @@ def table(state: dict[str, Any], folder: Path) -> None:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def probe(state: dict[str, Any], folder: Path) -> None:
+    """What a probe found: the accuracy that each set of features allows."""
+    title = f"{folder}: {state['labels']} labels, {state['held_out']:,} held-out images"
+    rows = Table("features", "accuracy", title=title, title_justify="left")
+    for kind, accuracy in state["accuracy"].items():
+        rows.add_row(kind, f"{accuracy:.3f}")
+    Console().print(rows)
+
+
+def data(loaded: Loaded) -> None:
+    """The data of an experiment as they are served, what lies in their folder, and a contact sheet."""
+    from gan_lab.data.files import survey
+
+    console, config = Console(), loaded.config
+    served = datasets.load(config.data, config.run.seed)
+    spec = served.spec
+    console.print(f"data: {served.decoded.about}", soft_wrap=True)
+    rows = Table("", "train", "held out", title=f"served as {spec.channels} x {spec.height} x {spec.width}, "
+                 f"{spec.classes or 'no'} classes", title_justify="left")  # fmt: skip
+    rows.add_row("images", f"{len(served.train):,}", f"{len(served.test):,}")
+    if served.train.sources is not None and served.test.sources is not None:
+        rows.add_row("inputs", f"{len(served.train.sources):,}", f"{len(served.test.sources):,}")
+    if served.train.labels is not None and served.test.labels is not None:
+        for label in range(min(spec.classes, 40)):
+            counts = [f"{np.count_nonzero(split.labels == label):,}" for split in (served.train, served.test)]
+            rows.add_row(f"class {label}", *counts)
+    console.print(rows)
+    if served.decoded.source == "full" and Path(config.data.root).is_dir():
+        found = Table("on disk", "", title=config.data.root, title_justify="left")
+        for what, value in survey(Path(config.data.root)).items():
+            found.add_row(what, str(value))
+        console.print(found)
+    batch, columns = served.fixed(held_out=False, by_class=False)
+    sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
+    save_grid(*arranged([batch.images] if batch.sources is None else [batch.sources, batch.images], columns), sheet)
+    console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 
 class Stopwatch(Callback):
@@ -102,7 +143,7 @@ def dry_run(loaded: Loaded) -> None:
     console.print(f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
                   f"({config.data.batch_size / iteration:,.0f} images/s)")  # fmt: skip
     console.print(f"the whole run: {budget:,} iterations and {evaluations} evaluations, about {total / 60:.1f} minutes, "
-                  f"peak memory about {experiment.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
+                  f"peak memory about {runs.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
 
 
 def _parameters(network: nn.Module) -> int:

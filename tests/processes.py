@@ -68,6 +68,7 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     torch.set_num_threads(1)
     from gan_lab import config
     from gan_lab import experiment as lab
+    from gan_lab import verbs
     from gan_lab.callbacks import checkpoint
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
@@ -77,7 +78,7 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     draws: list[tuple[str, int, torch.Tensor]] = []
     if "RECORD_DRAWS" in environment:
         record_draws(draws)
-    code = lab.train(config.load(experiment, words), words)
+    code = verbs.train(config.load(experiment, words), words)
     if "RECORD_DRAWS" in environment:
         torch.save(draws, f"{environment['RECORD_DRAWS']}-rank{environment['RANK']}.pt")
     os._exit(code)

@@ -22,11 +22,11 @@ ROWS = [
     {"data"},
     {"metrics"},
     {"callbacks"},
-    {"experiment", "show"},
+    {"experiment", "verbs", "show", "probe", "table", "translate"},
     {"__main__"},
 ]
 ALLOWED = {  # within a row
-    ("config", "schema"), ("sampling", "runs"), ("show", "experiment"), ("experiment", "show"),
+    ("config", "schema"), ("sampling", "runs"), ("show", "experiment"), ("verbs", "experiment"), ("probe", "verbs"),
 }  # fmt: skip
 FORBIDDEN = {("families", "runs"), ("families", "sampling"), ("data", "families"), ("data", "sampling")}
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from gan_lab import __main__ as cli
-from gan_lab import experiment as lab
+from gan_lab import verbs
 from gan_lab import runs
 from gan_lab.callbacks import checkpoint
 from tests.families import small
@@ -257,7 +257,7 @@ def test_an_interrupted_run_may_be_scored_and_then_goes_on(
     assert train("gan", words, tmp_path / "log") == 0
     folder = tmp_path / "gan" / "half"
     (folder / "summary.json").unlink()  # as if it had ended before the last scores
-    lab.evaluate(folder, "best", lambda line: None)
+    verbs.evaluate(folder, "best", lambda line: None)
     assert train("gan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert runs.summary(folder)["iteration"] == 10
     assert "best" in runs.summary(folder)["scores"]

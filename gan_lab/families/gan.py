@@ -3,6 +3,8 @@
 Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio 2014. arXiv 1406.2661, Algorithm 1.
 With `network: dcgan` the networks of Radford, Metz, Chintala 2015 (arXiv 1511.06434); with `loss: least_squares` the
 loss of Mao et al. 2017 (arXiv 1611.04076); with `loss: hinge` that of Lim & Ye 2017 (arXiv 1705.02894).
+Tricks, all off: one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4), instance noise (Sønderby et
+al. 2016, arXiv 1610.04490, section 4), weight decay, dropout, a head start for the discriminator.
 
 Differs from the paper:
 - Adam instead of momentum; one discriminator step per generator step (the paper's k = 1).
@@ -13,11 +15,12 @@ Differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Adam, AdamW
 
 from gan_lab import losses, networks
 from gan_lab.families.base import Family
@@ -38,6 +41,13 @@ class GANConfig:
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
+    # tricks for the discriminator, each off by default
+    label_smoothing: float = number(0.0, minimum=0, below=1)  # the reals' target is 1 minus this
+    instance_noise: float = number(0.0, minimum=0)  # standard deviation of the noise on its inputs at the start
+    instance_noise_images: int = number(100_000, minimum=1)  # images over which the noise falls to zero
+    weight_decay: float = number(0.0, minimum=0)  # of its weights, per step and unit of learning rate
+    dropout: float = number(0.0, minimum=0, below=1)
+    pretrain_images: int = number(0, minimum=0)  # images that it learns from before the generator moves
 
 
 class GAN(Family):
@@ -49,13 +59,18 @@ class GAN(Family):
         super().__init__(spec, cfg, seed)
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
-        self.discriminator = networks.discriminator(cfg.network, **sizes)
+        self.discriminator = networks.discriminator(cfg.network, dropout=cfg.dropout, **sizes)
         self.loss_d = getattr(losses, f"{cfg.loss}_d")
         self.loss_g = getattr(losses, f"{cfg.loss}_g")
+        if cfg.label_smoothing:
+            if cfg.loss == "hinge":
+                raise ValueError(f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to smooth")
+            self.loss_d = partial(self.loss_d, smoothing=cfg.label_smoothing)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        D = self.discriminator
         return [
-            Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
+            AdamW(D.parameters(), self.cfg.lr_d, self.cfg.betas, weight_decay=self.cfg.weight_decay, fused=True),
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
@@ -68,15 +83,24 @@ class GAN(Family):
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
             with torch.no_grad():
                 fake = G(z)
-            loss_d = self.loss_d(D(x), D(fake))
+            loss_d = self.loss_d(D(self.noisy(x, "noise real")), D(self.noisy(fake, "noise fake")))
             self.descend(loss_d, opt_d)
+        self.record(loss_d=loss_d)
 
-        with self.toggled(opt_g):  # Algorithm 1: descend the generator's gradient, with new noise
-            z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
-            loss_g = self.loss_g(D(G(z)))
-            self.descend(loss_g, opt_g)
+        if self.images_seen >= self.cfg.pretrain_images:
+            with self.toggled(opt_g):  # Algorithm 1: descend the generator's gradient, with new noise
+                z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+                loss_g = self.loss_g(D(self.noisy(G(z), "noise g")))
+                self.descend(loss_g, opt_g)
+            self.record(loss_g=loss_g)
 
-        self.record(loss_d=loss_d, loss_g=loss_g)
+    def noisy(self, images: Tensor, purpose: str) -> Tensor:
+        """The discriminator's input: with instance noise, which is annealed to nothing."""
+        left = 1 - self.images_seen / self.cfg.instance_noise_images
+        if self.cfg.instance_noise == 0 or left <= 0:
+            return images
+        noise = self.stream(purpose).normal(len(images), *images.shape[1:], like=images)
+        return images + self.cfg.instance_noise * left * noise
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))

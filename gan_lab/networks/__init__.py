@@ -22,11 +22,13 @@ def generator(kind: Kind, *, z_dim: int, shape: Shape, width: int, norm: Norm, c
     return DCGANGenerator(z_dim=z_dim, shape=shape, classes=classes, width=width, norm=norm)
 
 
-def discriminator(kind: Kind, *, shape: Shape, width: int, norm: Norm, classes: int = 0) -> Network:
+def discriminator(
+    kind: Kind, *, shape: Shape, width: int, norm: Norm, classes: int = 0, dropout: float = 0.0
+) -> Network:
     """Make the discriminator or critic of a kind: images, and labels [B] if it has classes, to logits [B]."""
     if kind == "mlp":
-        return MLPDiscriminator(shape=shape, classes=classes)
-    return DCGANDiscriminator(shape=shape, classes=classes, width=width, norm=norm)
+        return MLPDiscriminator(shape=shape, classes=classes, dropout=dropout)
+    return DCGANDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout)
 
 
 def rebuild(recipe: dict[str, Any]) -> Network:

@@ -30,11 +30,20 @@ class Network(nn.Module):
         return network
 
 
+def dropped(share: float) -> list[nn.Module]:
+    """A dropout layer; none at all if it would drop nothing."""
+    return [nn.Dropout(share)] if share else []
+
+
 def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
-    """Labels [B] as one-hot rows [B, classes] of the type of ``like``; raises ValueError if they are missing."""
+    """Labels [B] as one-hot rows [B, classes] of the type of ``like``; rows of weights [B, classes] as they are.
+
+    Raises ValueError if there are no labels.
+    """
     if labels is None:
         raise ValueError(f"this network is conditional on {classes} classes: it needs labels [B]")
-    return functional.one_hot(labels, classes).to(like.dtype)
+    rows = labels if labels.dim() == 2 else functional.one_hot(labels, classes)
+    return rows.to(like.dtype)
 
 
 @torch.no_grad()

@@ -1,0 +1,101 @@
+"""What a trained network has learned: logistic regression on its features, beside raw pixels and an untrained network.
+
+Radford et al. 2015 (arXiv 1511.06434), section 5.1, reuse a discriminator's features so.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from gan_lab import networks, runs, seeding, verbs
+from gan_lab.data.base import LabData, Split
+from gan_lab.images import to_unit
+
+STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, of which cross-validation takes the best
+
+
+def probe(folder: Path, labels: int = 100, weights: str = "last", seed: int = 0) -> dict[str, Any]:
+    """Share of held-out images that each set of features gets right with so many labels; also into ``probe.json``.
+
+    The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the data
+    has no labels, the network reads them itself, or there are too few of them.
+    """
+    config, data, family, iteration = verbs.restore(folder, weights)
+    name = "encoder" if hasattr(family, "encoder") else "discriminator"
+    network: Any = getattr(family, name, None)
+    if not hasattr(network, "features"):
+        raise ValueError(f"the {name} of {folder} has no features of an image")
+    if data.spec.classes == 0:
+        raise ValueError(f"a probe needs labels, and the data of {folder} has none")
+    if network.recipe["arguments"].get("classes"):
+        raise ValueError(f"the {name} of {folder} reads the labels itself, which a probe would find in its features")
+    rows = chosen(data.train, data.spec.classes, labels, seed)
+    with torch.random.fork_rng():
+        seeding.seed_torch(config.run.seed, "untrained")
+        untrained = networks.rebuild(network.recipe).to(family.device).eval()
+    kinds = {name: network, f"untrained {name}": untrained, "pixels": None}
+    state = {
+        "labels": labels,
+        "held_out": len(data.test),
+        "seed": seed,
+        "iteration": iteration,
+        "data": data.decoded.about,
+        "accuracy": {kind: accuracy(data, rows, features_of) for kind, features_of in kinds.items()},
+    }
+    runs.write(folder / "probe.json", json.dumps(state, indent=1))
+    return state
+
+
+def chosen(split: Split, classes: int, labels: int, seed: int) -> list[int]:
+    """The rows of so many labelled images, as many of each class."""
+    assert split.labels is not None
+    each = labels // classes
+    order = seeding.permutation(seed, "probe", 0, len(split))
+    rows = [order[split.labels[order] == label][:each] for label in range(classes)]
+    fewest = min(len(mine) for mine in rows)
+    if each < 5 or fewest < each:
+        raise ValueError(
+            f"labels={labels} of {classes} classes: each needs 5 for cross-validation, and one has {fewest} images here"
+        )
+    return [int(row) for row in np.concatenate(rows)]
+
+
+def accuracy(data: LabData, rows: list[int], network: nn.Module | None) -> float:
+    """Accuracy on all held-out images of standardised logistic regression, its penalty chosen by 5-fold validation."""
+    x, y = features(data.train, rows, network)
+    test_x, test_y = features(data.test, list(range(len(data.test))), network)
+    model = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)), {"logisticregression__C": STRENGTHS}, cv=5
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of the weakest penalties, which validation passes over
+        model.fit(x, y)
+    return float(model.score(test_x, test_y))
+
+
+@torch.no_grad()
+def features(split: Split, rows: list[int], network: Any, size: int = 250) -> tuple[np.ndarray, np.ndarray]:
+    """Features [N, F] of these rows, of raw pixels without a network, and their labels [N]."""
+    found: list[Tensor] = []
+    labels: list[Tensor] = []
+    for i in range(0, len(rows), size):
+        batch = split.__getitems__(rows[i : i + size])
+        images = to_unit(batch.images)
+        if network is not None:
+            images = network.features(images.to(next(network.parameters()).device))
+        found.append(images.flatten(1).cpu())
+        assert batch.labels is not None
+        labels.append(batch.labels)
+    return torch.cat(found).numpy(), torch.cat(labels).numpy()

@@ -1,0 +1,102 @@
+"""A table of methods at equal budget: every row is trained by the command line of its own, and measured alike."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from gan_lab import config, runs
+from gan_lab.metrics.measures import lower_is_better
+
+
+@dataclass
+class Table:
+    """What ``configs/tables/<name>.yaml`` says."""
+
+    rows: list[str] = field(default_factory=list)  # an experiment each, and the words that are its own
+    words: list[str] = field(default_factory=list)  # for all rows
+    seeds: int = 1
+    scores: list[str] = field(default_factory=list)  # the columns; the first one orders the rows
+
+
+def load(name: str) -> Table:
+    """The table of a name. Raises ValueError for an unknown one, or one that is not as ``Table`` says."""
+    folder = config.config_folder() / "tables"
+    if not (folder / f"{name}.yaml").is_file():
+        raise ValueError(config.unknown("table", name, sorted(path.stem for path in folder.glob("*.yaml"))))
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml"))
+    except Exception as error:  # the YAML reader and the schema have no common error type
+        raise ValueError(f"{folder / name}.yaml: {str(error).splitlines()[0]}") from None
+    loaded: Any = OmegaConf.to_object(merged)
+    assert isinstance(loaded, Table)
+    return loaded
+
+
+def train(table: Table, words: list[str], say: Callable[[str], None] = print) -> list[tuple[str, list[Path]]]:
+    """Train what is not trained yet, one run after the other; each row with the folders of its seeds.
+
+    Raises ValueError, before anything is trained, for words that a row does not take; and if a training fails.
+    """
+    commands: list[tuple[str, list[list[str]]]] = []
+    for row in table.rows:
+        experiment, *own = row.split()
+        each = [[experiment, *own, *table.words, *words, f"run.seed={seed}"] for seed in range(table.seeds)]
+        commands.append((row, each))
+    loaded = {tuple(c): config.load(c[0], c[1:]) for _, each in commands for c in each}
+    for number, (command, one) in enumerate(loaded.items(), 1):
+        folder = runs.folder_of(one)
+        if runs.finished(folder, one.config) is None:
+            say(f"{number} of {len(loaded)}: {' '.join(command)}")
+            code = subprocess.run([sys.executable, "-m", "gan_lab", "train", *command], stdout=subprocess.DEVNULL)
+            if code.returncode == 130:
+                raise KeyboardInterrupt
+            if code.returncode:
+                raise ValueError(f"'gan-lab train {' '.join(command)}' ended with {code.returncode}")
+    return [(row, [runs.folder_of(loaded[tuple(command)]) for command in each]) for row, each in commands]
+
+
+def drawn(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
+    """The table in Markdown, best first score on top; mean ± standard deviation over the seeds.
+
+    Raises ValueError if the runs were not measured alike.
+    """
+    states = {folder: runs.summary(folder) for _, folders in trained for folder in folders}
+    for score in table.scores:
+        protocols = {_protocol(state, score) for state in states.values()} - {""}
+        if len(protocols) > 1:
+            raise ValueError(f"{score} was not measured alike in all rows: {'; '.join(sorted(protocols))}")
+    lines = []
+    for row, folders in trained:
+        mine = [states[folder] for folder in folders]
+        values = [[state["scores"]["best"].get(score, {}).get("value") for state in mine] for score in table.scores]
+        seconds = mean(state["seconds_of_last_start"] for state in mine)
+        cells = [_cell([v for v in column if v is not None]) for column in values]
+        first = mean(values[0]) if None not in values[0] else math.inf
+        lines.append((first, [f"`{row}`", *cells, f"{seconds:.0f} s"]))
+    lines.sort(key=lambda line: line[0] if lower_is_better(table.scores[0]) else -line[0])
+    head = ["EXP", *table.scores, "training"]
+    body = [head, ["---"] * len(head), *[cells for _, cells in lines]]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in body)
+
+
+def _protocol(state: dict[str, Any], score: str) -> str:
+    entry = state.get("scores", {}).get("best", {}).get(score)
+    if entry is None:
+        return ""
+    said = {key: entry["protocol"][key] for key in ("extractor", "reals", "fakes", "data", "fingerprint", "split")}
+    return ", ".join(f"{key}={value}" for key, value in said.items())
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    return f"{mean(values):.3g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")
