@@ -106,3 +106,31 @@ def test_losses_are_means_so_that_repeating_a_batch_changes_nothing(name: str) -
     loss_d, loss_g = getattr(losses, f"{name}_d"), getattr(losses, f"{name}_g")
     assert torch.allclose(loss_d(a.repeat(2), b.repeat(3)), loss_d(a, b))
     assert torch.allclose(loss_g(b.repeat(3)), loss_g(b))
+
+
+def test_the_relativistic_pair_judges_each_fake_against_the_real_one_beside_it() -> None:
+    a, b = logits(8, 8), logits(8, 9)
+    by_hand = sum(math.log(1 + math.exp(y - x)) for x, y in zip(a.tolist(), b.tolist(), strict=True)) / 8
+    assert float(losses.relativistic_d(a, b)) == pytest.approx(by_hand, rel=1e-12)
+    assert not torch.allclose(losses.relativistic_d(a, b), losses.relativistic_d(a, b.flip(0)))  # pairs, not means
+    assert torch.equal(losses.relativistic_g(a, b), losses.relativistic_d(b, a))
+
+
+def test_the_relativistic_losses_differ_by_the_mean_difference_and_know_no_common_height() -> None:
+    a, b = logits(8, 10), logits(8, 11)
+    # softplus(t) - softplus(-t) = t
+    difference = losses.relativistic_d(a, b) - losses.relativistic_g(a, b)
+    assert float(difference) == pytest.approx(float((b - a).mean()), rel=1e-12)
+    for loss in (losses.relativistic_d, losses.relativistic_g):
+        assert torch.allclose(loss(a + 7, b + 7), loss(a, b))
+        assert float(loss(a, a)) == pytest.approx(math.log(2))
+
+
+def test_relativistic_losses_are_means_over_pairs_of_any_shape_and_refuse_what_is_not_paired() -> None:
+    a, b = logits(30, 12), logits(30, 13)
+    for loss in (losses.relativistic_d, losses.relativistic_g):
+        assert torch.allclose(loss(a.view(2, 1, 3, 5), b.view(2, 1, 3, 5)), loss(a, b))
+        assert torch.allclose(loss(a.repeat(2), b.repeat(2)), loss(a, b))
+        assert float(loss(torch.tensor([1e4]), torch.tensor([-1e4]))) in (0, 2e4)  # and no overflow
+        with pytest.raises(ValueError, match=r"\(30,\).* they are paired"):
+            loss(a, b.view(30, 1))  # would be broadcast to all pairs

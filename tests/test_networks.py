@@ -192,3 +192,31 @@ def test_the_mlps_widths_are_those_that_were_asked_for(network: type[Network]) -
     made = network(shape=(1, 4, 4), widths=(5, 7), **({"z_dim": 3} if network is MLPGenerator else {}))
     dense = [(layer.in_features, layer.out_features) for layer in made.modules() if isinstance(layer, nn.Linear)]
     assert dense == ([(3, 5), (5, 7), (7, 16)] if network is MLPGenerator else [(16, 5), (5, 7), (7, 1)])
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_are_what_the_last_dense_layer_reads(kind: str, classes: int) -> None:
+    D = make(kind, "discriminator", classes=classes).eval()
+    seen: list[Tensor] = []
+    last = [layer for layer in D.modules() if isinstance(layer, nn.Linear)][-1]
+    last.register_forward_hook(lambda layer, given, out: seen.append(given[0].detach()))
+    arguments = (inputs("discriminator"), torch.arange(6)) if classes else (inputs("discriminator"),)
+    D(*arguments)
+    features = D.features(*arguments)  # type: ignore[operator]
+    assert features.dim() == 2
+    assert torch.equal(features, seen[0])
+
+
+def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_weights_their_names() -> None:
+    one, eleven = (DCGANDiscriminator(shape=(1, 28, 28), width=4, outputs=outputs) for outputs in (1, 11))
+    weights = {name: weight for name, weight in one.state_dict().items() if not name.startswith("layers.6")}
+    assert list(one.state_dict()) == list(eleven.state_dict())
+    assert not eleven.load_state_dict(weights, strict=False).unexpected_keys
+    last: nn.Linear = eleven.layers[-1]  # type: ignore[assignment]
+    with torch.no_grad():
+        last.weight[3], last.bias[3] = one.layers[-1].weight[0], one.layers[-1].bias[0]  # type: ignore[union-attr]
+        rows = eleven(inputs("discriminator"))
+        assert rows.shape == (6, 11)
+        assert torch.allclose(rows[:, 3], one(inputs("discriminator")), atol=1e-7)
+    assert rebuild(eleven.recipe)(inputs("discriminator")).shape == (6, 11)
