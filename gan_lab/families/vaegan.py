@@ -1,0 +1,123 @@
+"""Autoencoding beyond pixels using a learned similarity metric: VAE/GAN.
+
+Larsen, Sønderby, Larochelle, Winther 2016. arXiv 1512.09300, Algorithm 1.
+With `adversarial: false` the variational autoencoder (Kingma, Welling 2014, arXiv 1312.6114) with the same encoder and
+decoder: no discriminator, a normal likelihood of unit variance on the pixels.
+
+Differs from the paper:
+- DCGAN's networks, Adam instead of RMSProp. Dis_l is the input of the discriminator's last dense layer.
+- L_GAN is written as what the discriminator minimises: in Algorithm 1 as printed, the signs of L_GAN and of its update
+  do not go together. The decoder descends gamma L_llike - L_GAN, as there.
+- Encoder, decoder and discriminator are updated one after the other, but no gradient is taken at a weight that this
+  iteration has already moved: the updates are those of Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from gan_lab import losses, networks
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
+from gan_lab.schema import number
+from gan_lab.seeding import Stream
+
+
+@dataclass
+class VAEGANConfig:
+    """The keys under ``model:``."""
+
+    adversarial: bool = True  # false: the plain variational autoencoder
+    z_dim: int = number(64, minimum=1)
+    width: int = number(32, minimum=1)  # channels of the outermost layers of each network
+    norm: Literal["batch", "none"] = "batch"
+    gamma: float = number(1e-3, minimum=0)  # Algorithm 1: what reconstructing weighs in the decoder beside L_GAN
+    lr: float = number(1e-3, above=0)
+    betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
+
+
+class VAEGAN(Family):
+    """See the head of this file."""
+
+    Config = VAEGANConfig
+    averaged = ("generator", "encoder")
+    offers = ("generated", "reconstructed")
+
+    def __init__(self, spec: ImageSpec, cfg: VAEGANConfig, seed: int) -> None:
+        super().__init__(spec, cfg, seed)
+        sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
+        self.encoder = Encoder(z_dim=cfg.z_dim, **sizes)
+        self.generator = networks.generator("dcgan", z_dim=cfg.z_dim, **sizes)
+        if cfg.adversarial:
+            self.discriminator = networks.discriminator("dcgan", **sizes)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        moved = [self.encoder, self.generator, self.discriminator] if self.cfg.adversarial else [self]
+        return [Adam(network.parameters(), self.cfg.lr, self.cfg.betas, fused=True) for network in moved]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        x = batch.images
+        if self.cfg.adversarial:
+            self.adversarial_step(x)
+        else:
+            self.plain_step(x)
+
+    def adversarial_step(self, x: Tensor) -> None:
+        """Algorithm 1."""
+        dec, dis = self.generator, self.discriminator
+        opt_enc, opt_dec, opt_dis = self.stepped_by()
+        with torch.no_grad():
+            dis_l = dis.features(x)
+
+        with self.toggled(opt_enc):  # theta_Enc: L_prior + L_llike
+            z, l_prior = self.encoded(x)
+            l_llike = half_squared_distance(dis_l, dis.features(dec(z)))
+            self.descend(l_prior + l_llike, opt_enc)
+
+        with self.toggled(opt_dec):  # theta_Dec: gamma L_llike - L_GAN
+            z_p = self.stream("prior").normal(len(x), self.cfg.z_dim, like=x)
+            x_tilde, x_p = dec(z.detach()), dec(z_p)
+            l_llike = half_squared_distance(dis_l, dis.features(x_tilde))
+            fooled = losses.minimax_g(dis(x_tilde)) + losses.minimax_g(dis(x_p))
+            self.descend(self.cfg.gamma * l_llike + fooled, opt_dec)
+
+        with self.toggled(opt_dis):  # theta_Dis: L_GAN, where reconstructions and samples are fakes
+            l_gan = losses.minimax_d(dis(x), dis(x_tilde.detach())) - losses.minimax_g(dis(x_p.detach()))
+            self.descend(l_gan, opt_dis)
+
+        self.record(loss_prior=l_prior, loss_like=l_llike, loss_d=l_gan, loss_g=fooled)
+
+    def plain_step(self, x: Tensor) -> None:
+        """Kingma & Welling 2014, equation 10 with one draw of the latents: encoder and decoder together."""
+        (opt,) = self.stepped_by()
+        with self.toggled(opt):
+            z, l_prior = self.encoded(x)
+            l_llike = half_squared_distance(x, self.generator(z))
+            self.descend(l_prior + l_llike, opt)
+        self.record(loss_prior=l_prior, loss_like=l_llike)
+
+    def encoded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A draw z ~ q(z|x) of the posterior's latents [B, z_dim], and L_prior."""
+        mean, log_variance = self.encoder(x)
+        noise = self.stream("posterior").normal(len(x), self.cfg.z_dim, like=x)
+        return mean + (0.5 * log_variance).exp() * noise, kl_from_standard_normal(mean, log_variance)
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))
+
+    def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
+        mean, _ = self.encoder(batch.images)
+        return {"generated": self.generate(batch, stream), "reconstructed": self.generator(mean)}
+
+    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+        shown = self.outputs(batch, stream)
+        return [batch.images, shown["reconstructed"], shown["generated"]]
+
+
+FAMILY = VAEGAN

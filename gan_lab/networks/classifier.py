@@ -1,0 +1,40 @@
+"""Classifier of images: of a semi-supervised network the discriminator too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from gan_lab.networks.dcgan import SLOPE, DCGANDiscriminator
+from gan_lab.networks.layers import Network
+
+
+class Classifier(Network):
+    """Images [B, C, H, W] to logits [B, classes], each image by itself: there is no norm.
+
+    The convolutions of ``DCGANDiscriminator``, a dense layer to ``hidden`` features, LeakyReLU, and a dense layer to the
+    classes. The weights begin so that the spread of the maps stays what it is from layer to layer.
+
+    Source: convolutions as Radford et al. 2015 (arXiv 1511.06434), section 3; initial weights as He et al. 2015
+    (arXiv 1502.01852), equation 15.
+    """
+
+    def __init__(self, *, shape: Sequence[int], classes: int, width: int = 32, hidden: int = 128) -> None:
+        super().__init__()
+        self.body = DCGANDiscriminator(shape=shape, width=width, norm="none", outputs=hidden)
+        self.head = nn.Linear(hidden, classes)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, SLOPE)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last dense layer reads of images [B, C, H, W]: [B, hidden]."""
+        return leaky_relu(self.body(x), SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x))
+        return logits
