@@ -39,6 +39,7 @@ FREE = (
     "data.workers",
     "metrics.inception_weights",
 )
+OWN = ("folder", "pairs", "horse2zebra")  # data sets of which data.root is the user's own folder
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "numpy", "wandb")
 
 
@@ -58,6 +59,8 @@ def run_id(loaded: Loaded) -> str:
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
     words = [f"{key.removeprefix('model.')}={_short(values[key])}" for key in sorted(overridden) if key in values
              and not is_free(key) and key != "run.seed"]  # fmt: skip
+    if "data.root" in overridden and loaded.config.data.name in OWN:
+        words.append(f"root={Path(loaded.config.data.root).resolve().name}")
     slug = re.sub(r"[^\w.=,-]+", "_", "-".join([*words, f"seed{loaded.config.run.seed}"]))
     return slug if len(slug) <= 100 else f"{slug[:88]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
 
@@ -71,11 +74,11 @@ def folder_of(loaded: Loaded) -> Path:
     return Path(loaded.config.run.root) / loaded.experiment / run_id(loaded)
 
 
-def prepare(folder: Path, config: Config, words: Sequence[str]) -> None:
-    """Make the folder, or check that what is in it is this very run.
+def prepare(folder: Path, config: Config, words: Sequence[str], fingerprint: str = "") -> None:
+    """Make the folder, or check that what is in it is this very run, on the data of this fingerprint.
 
-    Raises ValueError if it holds a run of another config (naming each difference) or something else, OSError if it
-    cannot be written.
+    Raises ValueError if it holds a run of another config (naming each difference), of other data or something else,
+    OSError if it cannot be written.
     """
     if config.run.overwrite and (folder / "config.yaml").is_file():
         shutil.rmtree(folder)
@@ -88,11 +91,18 @@ def prepare(folder: Path, config: Config, words: Sequence[str]) -> None:
                 f"{folder} is a run of another config ({'; '.join(differing)}): "
                 "run.id=... starts a second run, run.overwrite=true replaces this one"
             )
+        known = folder / "data.txt"
+        if known.is_file() and known.read_text().strip() != fingerprint:
+            raise ValueError(
+                f"the data of {folder} have changed since it began (fingerprint {known.read_text().strip()}, now "
+                f"{fingerprint}): run.id=... starts a second run, run.overwrite=true replaces this one"
+            )
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write(folder / "config.yaml", OmegaConf.to_yaml(plain(config)))
     with (folder / "command.txt").open("a") as file:
         file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(words)}\n")
     write(folder / "environment.txt", environment())
+    write(folder / "data.txt", f"{fingerprint}\n")
 
 
 def plain(config: Config) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
     if leader:
         say(built.data.decoded.about)
         lock = runs.locked(folder)
-        runs.prepare(folder, config, ["train", loaded.experiment, *words])
+        runs.prepare(folder, config, ["train", loaded.experiment, *words], built.data.decoded.fingerprint)
     path = None if anew else runs.newest(folder)
     if path:
         checkpoint = runs.read(path)
