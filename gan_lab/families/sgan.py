@@ -22,10 +22,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim import Adam
 
-from gan_lab import losses, networks
+from gan_lab import losses
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.classifier import Classifier
+from gan_lab.networks.dcgan import DCGANGenerator
 from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
@@ -51,12 +52,13 @@ class SGAN(Family):
     averaged = ("generator", "discriminator", "baseline")
     offers = ("generated", "logits", "baseline_logits")
     semi_supervised = True
+    discriminator: Classifier
 
     def __init__(self, spec: ImageSpec, cfg: SGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         if spec.classes == 0:
             raise ValueError("sgan learns classes from labels, but the data has 0: choose labelled data or family=gan")
-        self.generator = networks.generator("dcgan", z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm)
+        self.generator = DCGANGenerator(z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm)
         self.discriminator = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
         self.baseline = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
 

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from gan_lab import losses, networks
+from gan_lab import losses
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
 from gan_lab.schema import number
 from gan_lab.seeding import Stream
@@ -48,14 +49,15 @@ class VAEGAN(Family):
     Config = VAEGANConfig
     averaged = ("generator", "encoder")
     offers = ("generated", "reconstructed")
+    discriminator: DCGANDiscriminator
 
     def __init__(self, spec: ImageSpec, cfg: VAEGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.encoder = Encoder(z_dim=cfg.z_dim, **sizes)
-        self.generator = networks.generator("dcgan", z_dim=cfg.z_dim, **sizes)
+        self.generator = DCGANGenerator(z_dim=cfg.z_dim, **sizes)
         if cfg.adversarial:
-            self.discriminator = networks.discriminator("dcgan", **sizes)
+            self.discriminator = DCGANDiscriminator(**sizes)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         moved = [self.encoder, self.generator, self.discriminator] if self.cfg.adversarial else [self]
