@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -27,6 +28,14 @@ def file_hash(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def cache_folder(root: Path) -> Path:
+    """Where decoded arrays are kept: in ``cache`` under the data folder, or where GAN_LAB_CACHE says.
+
+    A folder of the user's own photos is no place for it: for these, root is the lab's own ``data``.
+    """
+    return Path(os.environ.get("GAN_LAB_CACHE") or root / "cache")
+
+
 def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -> tuple[Arrays, str]:
     """The arrays that ``build`` makes, memory-mapped, and their fingerprint (16 hexadecimal digits of SHA-256).
 
@@ -34,7 +43,7 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
     build one cache; a half-built one is never seen, because the folder gets its name when it is complete. The mapping
     is copy-on-write: nothing that is written to an array reaches the file.
     """
-    cache = root / "cache"
+    cache = cache_folder(root)
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     with FileLock(cache / ".lock"):
@@ -44,7 +53,8 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
             unfinished = Path(tempfile.mkdtemp(dir=cache, prefix=".unfinished-"))
             try:
                 for part, array in arrays.items():
-                    digest.update(f"{part}{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+                    digest.update(f"{part}{array.shape}{array.dtype}".encode())
+                    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # tobytes would copy it
                     np.save(unfinished / f"{part}.npy", array)
                 about = {"key": key, "fingerprint": digest.hexdigest()[:16], "parts": list(arrays)}
                 (unfinished / "about.json").write_text(json.dumps(about, indent=1))

@@ -1,0 +1,153 @@
+"""From image files to rows of pixels: decoded once into the cache, or, where that would be too large, as they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gan_lab.data.base import Pixels
+from gan_lab.data.cache import Arrays, decoded_once
+from gan_lab.data.files import UnreadableError, in_threads, listed, quiet
+from gan_lab.schema import DataConfig
+
+Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
+Reader = Callable[[Item], np.ndarray]  # gives uint8 [C, H, W] or raises UnreadableError
+
+
+@dataclass(frozen=True)
+class Files:
+    """Rows that are decoded as they are read, in the loader's workers."""
+
+    items: Sequence[Item]
+    read: Reader
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        with quiet():
+            return np.stack([self.read(self.items[row]) for row in rows])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of other pixels, and some of their channels, without a copy."""
+
+    pixels: Pixels
+    rows: np.ndarray
+    channels: tuple[int, int | None] = (0, None)  # from, to
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        return self.pixels[self.rows[rows]][:, slice(*self.channels)]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The readable ones of a list of items: their pixels, and their places in the list."""
+
+    pixels: Pixels
+    places: np.ndarray
+    fingerprint: str
+    lazy: bool
+
+    @property
+    def note(self) -> str:
+        """For the line that tells the user which data are used."""
+        return " (more than data.cache_gb: decoded as they are read, see data.workers)" if self.lazy else ""
+
+
+def opened(
+    cfg: DataConfig, items: Sequence[Item], read: Reader, transform: str, name: str, channels: int = 3,
+    cache: Path = Path("data"),
+) -> Opened:  # fmt: skip
+    """Decode every item, now or, if all of them take more than ``cfg.cache_gb``, when it is read.
+
+    Every file is decoded once at the first start, so that the unreadable ones are known before the training: they are
+    named in a warning and left out. ``transform`` says in words what ``read`` does with a file. Raises ValueError if
+    more than ``cfg.max_bad`` of the items cannot be read, or none can.
+    """
+    shape = (channels, cfg.size, cfg.size)
+    lazy = len(items) * channels * cfg.size**2 > cfg.cache_gb * 1e9
+    key = f"{transform}/{shape}/{lazy}/1/{_listing(items)}"
+    arrays, fingerprint = decoded_once(
+        cache, f"{name}-{cfg.size}{'-names' * lazy}", key, lambda: _decoded(items, read, shape, lazy)
+    )
+    _bearable(cfg, [str(words) for words in arrays["unreadable"]], len(items))
+    places = np.asarray(arrays["places"])
+    if lazy:
+        pixels: Pixels = Files([items[place] for place in places], read)
+        return Opened(pixels, places, combined(fingerprint, key), lazy)
+    return Opened(arrays["images"], places, fingerprint, lazy)
+
+
+def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: bool) -> Arrays:
+    images = None if lazy else np.empty((len(items), *shape), np.uint8)
+
+    def one(row: int) -> str | None:
+        try:
+            pixels = read(items[row])
+        except UnreadableError as error:
+            return str(error)
+        if images is not None:
+            images[row] = pixels
+        return None
+
+    bad = dict(in_threads(one, len(items), f"decoding {len(items):,} images"))
+    places = np.array([row for row in range(len(items)) if row not in bad], dtype=np.int64)
+    arrays = {"places": places, "unreadable": np.array([bad[row] for row in sorted(bad)], dtype=np.str_)}
+    if images is not None:
+        arrays["images"] = images[places] if bad else images
+    return arrays
+
+
+def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:
+    words = f"{len(bad):,} of {n:,} images cannot be read ({listed(bad)})"
+    if len(bad) == n:
+        raise ValueError(words)
+    if len(bad) > cfg.max_bad * n:
+        raise ValueError(f"{words}: more than data.max_bad={cfg.max_bad:g} of them")
+    if bad:
+        warnings.warn(f"{words}: left out", stacklevel=3)
+
+
+def _listing(items: Sequence[Item]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        for path in item:
+            about = path.stat()
+            digest.update(
+                f"{path.absolute()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+            )
+    return digest.hexdigest()
+
+
+def combined(*parts: object) -> str:
+    """One fingerprint of several things, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.tobytes() if isinstance(part, np.ndarray) else str(part).encode())
+    return digest.hexdigest()[:16]
+
+
+def split(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training and rows held out, chosen once and for all: a tenth, of each class where there are labels, at
+    least one and at most 1,000. A class keeps an image for training. Raises ValueError for fewer than two rows."""
+    if n < 2:
+        raise ValueError(f"{n} image is too few: one is held out, and at least one is trained on")
+    share = min(0.1, 1000 / n)
+    rng = np.random.default_rng(0)
+    classes = [np.arange(n)] if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    orders = sorted((rng.permutation(rows) for rows in classes), key=len, reverse=True)
+    held = [order[: int(share * len(order))] for order in orders]
+    if not any(len(rows) for rows in held):
+        held[0] = orders[0][:1]
+    test = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(n), test), test
