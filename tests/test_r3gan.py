@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from gan_lab.families.r3gan import R3GAN, R3GANConfig
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.seeding import Stream
+
+
+def made(classes: int = 0, **changed: Any) -> Any:
+    """A family whose step descends nothing: ``descended`` says what it would, by the network that it moves."""
+    torch.manual_seed(0)
+    config = R3GANConfig(**({"z_dim": 5, "width": 4, "blocks": 1} | changed))
+    family: Any = R3GAN(ImageSpec(1, 8, 8, classes=classes), config, seed=0).double()
+    family.descended, family.rates = {}, {}
+    family.descend = lambda loss, name: family.descended.update({name: float(loss.detach())})
+    family.anneal = lambda name, lr: family.rates.update({name: lr})
+    family.stepped_by = lambda: ["discriminator", "generator"]
+    family.toggled = lambda optimizer: nullcontext()
+    family.stream = lambda purpose: Stream(0, purpose)
+    return family
+
+
+def images() -> Tensor:
+    return torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(classes: int) -> None:
+    family, x = made(classes, gamma=3.0), images()
+    y = torch.tensor([2, 0, 1, 2]) if classes else None
+    D = family.discriminator
+    with torch.no_grad():
+        for weight in D.parameters():
+            weight += 0.1
+        first, second = (
+            family.generator(Stream(0, purpose).normal(4, 5, like=x), y) for purpose in ("latent d", "latent g")
+        )
+        pairs_d = -logsigmoid(D(x, y) - D(first, y)).mean()
+        pairs_g = -logsigmoid(D(second, y) - D(x, y)).mean()
+    squares = []
+    for shown in (x.clone(), first.clone()):
+        (slope,) = torch.autograd.grad(D(shown.requires_grad_(), y).sum(), shown)
+        squares.append(float(slope.square().sum()) / 4)
+    assert min(squares) > 0
+    family.training_step(Batch(x, y), 0)
+    assert family.descended == pytest.approx(
+        {"discriminator": float(pairs_d) + 1.5 * sum(squares), "generator": float(pairs_g)}, rel=1e-10
+    )
+
+
+def test_rate_and_gamma_fall_along_a_cosine_in_images_and_then_stay() -> None:
+    family = made(lr=1e-3, gamma=2.0, burn_in=1000, burnt_in=0.2)
+    shares = {}
+    for seen in (0, 250, 500, 1000, 9000):
+        family.images_seen = seen
+        family.training_step(Batch(images()), 0)
+        shares[seen] = family.rates["generator"] / 1e-3
+        assert family.rates["discriminator"] == family.rates["generator"]
+        penalties = 0.5 * float(family.recorded["r1"] + family.recorded["r2"])
+        weight = (family.descended["discriminator"] - float(family.recorded["loss_d"])) / penalties
+        assert weight == pytest.approx(2.0 * shares[seen])
+    assert shares == pytest.approx({0: 1, 250: 0.2 + 0.8 * (0.5 + 0.5**1.5), 500: 0.6, 1000: 0.2, 9000: 0.2})
+
+
+def test_without_a_burn_in_both_stay() -> None:
+    family = made()
+    family.images_seen = 10**9
+    assert family.remaining() == 1
