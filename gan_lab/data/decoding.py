@@ -12,11 +12,16 @@ import numpy as np
 
 from gan_lab.data.base import Pixels
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.files import UnreadableError, in_threads, listed, quiet
+from gan_lab.data.files import UnreadableError, in_threads, listed, quiet, square
 from gan_lab.schema import DataConfig
 
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
 Reader = Callable[[Item], np.ndarray]  # gives uint8 [C, H, W] or raises UnreadableError
+
+
+def middle(item: Item, size: int, crop: int | None = None) -> np.ndarray:
+    """The reader of single files: ``files.square`` of the first."""
+    return square(item[0], size, crop)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Folders of the first level are the classes, where there are at least two and eve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ def decode(cfg: DataConfig) -> Decoded:
     if cfg.source == "sample":
         raise ValueError("data.source=sample: data.name=folder has no sample, data.root names a folder of images")
     paths = images_under(root)
-    opened = decoding.opened(cfg, [(path,) for path in paths], Square(cfg.size), "square", "folder")
+    opened = decoding.opened(
+        cfg, [(path,) for path in paths], partial(decoding.middle, size=cfg.size), "square", "folder"
+    )
     names, labels = classes(root, [paths[place] for place in opened.places]) if cfg.labels else ([], None)
     train, test = decoding.split(len(opened.places), labels)
     about = (
@@ -37,16 +40,6 @@ def decode(cfg: DataConfig) -> Decoded:
         Rows(opened.pixels, test), None if labels is None else labels[test],
         "full", about, decoding.combined(opened.fingerprint, train, test, labels),
     )  # fmt: skip
-
-
-class Square:
-    """Reads the middle square of a file, with the keywords of ``files.square``."""
-
-    def __init__(self, size: int, crop: int | None = None) -> None:
-        self.size, self.crop = size, crop
-
-    def __call__(self, item: decoding.Item) -> np.ndarray:
-        return files.square(item[0], self.size, self.crop)
 
 
 def images_under(root: Path) -> list[Path]:

@@ -1,0 +1,193 @@
+"""CelebA: 202,599 faces with 40 attributes of Liu et al. 2015 (arXiv 1411.7766), or the 100 faces inside scikit-image.
+
+Recognised are torchvision's layout, Kaggle's, and one folder with images and attribute file. The centre of 178 x 178
+pixels is resized. Training and held-out faces are those of the authors' partition, where its file is there (its
+validation part is not used). The sample is gray: 80 faces of 25 x 25 pixels for training, 20 held out.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock
+from torchvision.datasets import CelebA
+
+from gan_lab.config import unknown
+from gan_lab.data import decoding, download
+from gan_lab.data.base import Decoded, resized
+from gan_lab.data.cache import Arrays, decoded_once
+from gan_lab.data.decoding import Rows
+from gan_lab.data.files import SUFFIXES
+from gan_lab.images import ImageSpec
+from gan_lab.schema import DataConfig
+
+CROP = 178  # the width of the aligned images, whose height is 218
+FACES, TRAIN = 100, 80  # of the sample: the first 100 rows of lfw_subset are faces
+IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
+MOST = 8  # attributes, which make 256 classes
+SITE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
+ON_DRIVE = {name: f"{DRIVE}{number}" for number, _, name in CelebA.file_list}
+MIRRORS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
+BUNDLES = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)  # images and attributes in one
+
+
+class Layout(NamedTuple):
+    """Where the parts of a CelebA are."""
+
+    images: Path
+    attributes: Path | None
+    partition: Path | None
+
+
+def decode(cfg: DataConfig) -> Decoded:
+    """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it cannot be had, and for
+    attributes that the data do not have."""
+    root = Path(cfg.root)
+    problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
+    if not problem:
+        return _full(cfg, _layout(root))
+    if cfg.source == "full":
+        raise ValueError(
+            f"data.source=full: {problem}. From {SITE} (or Kaggle: jessicali9530/celeba-dataset) put "
+            f"img_align_celeba.zip or the folder in it, list_attr_celeba.txt and list_eval_partition.txt into "
+            f"{root / 'celeba'}, or take data.source=sample"
+        )
+    if cfg.attributes:
+        raise ValueError(f"data.attributes={','.join(cfg.attributes)}, but the sample of faces has none: {problem}")
+    arrays, fingerprint = decoded_once(root, f"faces-{cfg.size}", f"lfw_subset/{cfg.size}/1", lambda: _sample(cfg.size))
+    about = (
+        f"the {FACES} real faces (LFW) embedded in scikit-image ({TRAIN} train, {FACES - TRAIN} held out): {problem}"
+    )
+    images = arrays["train_images"], None, arrays["test_images"], None
+    return Decoded(ImageSpec(1, cfg.size, cfg.size), *images, "sample", about, fingerprint)
+
+
+def _sample(size: int) -> Arrays:
+    from skimage import data
+
+    faces = (data.lfw_subset()[:FACES, None] * 255).round().astype(np.uint8)
+    order = np.random.default_rng(0).permutation(FACES)
+    return {
+        "train_images": resized(faces[np.sort(order[:TRAIN])], size),
+        "test_images": resized(faces[np.sort(order[TRAIN:])], size),
+    }
+
+
+def _full(cfg: DataConfig, layout: Layout | None) -> Decoded:
+    assert layout is not None
+    paths = sorted(path for path in layout.images.iterdir() if path.suffix.lower() in SUFFIXES)
+    labels = _labels(cfg, layout, paths) if cfg.attributes else None
+    crop = partial(decoding.middle, size=cfg.size, crop=CROP)
+    opened = decoding.opened(cfg, [(path,) for path in paths], crop, f"crop {CROP}", "celeba", cache=Path(cfg.root))
+    paths, labels = [paths[place] for place in opened.places], None if labels is None else labels[opened.places]
+    train, test = _split(layout, paths, labels)
+    about = (
+        f"{len(paths):,} faces of CelebA ({len(train):,} train, {len(test):,} held out): found in {layout.images}"
+        + (f", classes by {', '.join(cfg.attributes)}" if cfg.attributes else "") + opened.note
+    )  # fmt: skip
+    return Decoded(
+        ImageSpec(3, cfg.size, cfg.size, classes=2 ** len(cfg.attributes) if cfg.attributes else 0),
+        Rows(opened.pixels, train), None if labels is None else labels[train],
+        Rows(opened.pixels, test), None if labels is None else labels[test],
+        "full", about, decoding.combined(opened.fingerprint, train, test, labels),
+    )  # fmt: skip
+
+
+def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
+    """The class of each image [N] int64: the sum of 2^i over the attributes i that it has."""
+    words = f"data.attributes={','.join(cfg.attributes)}"
+    if layout.attributes is None:
+        raise ValueError(f"{words}: no {ATTRIBUTES}.txt or .csv beside {layout.images}; {SITE} has it")
+    names, rows = _table(layout.attributes)
+    for name in cfg.attributes:
+        if name not in names:
+            raise ValueError(f"{words}: {unknown('attribute', name, names)}")
+    if len(set(cfg.attributes)) < len(cfg.attributes) or len(cfg.attributes) > MOST:
+        raise ValueError(f"{words}: each once, and at most {MOST} of them")
+    missing = [path.name for path in paths if path.name not in rows]
+    if missing:
+        raise ValueError(f"{layout.attributes} says nothing about {missing[0]} and {len(missing) - 1:,} others")
+    columns = [names.index(name) for name in cfg.attributes]
+    has = np.array([[int(rows[path.name][column]) > 0 for column in columns] for path in paths])
+    return has @ (1 << np.arange(len(columns), dtype=np.int64))
+
+
+def _split(layout: Layout, paths: list[Path], labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    if layout.partition is not None:
+        _, rows = _table(layout.partition)
+        part = np.array([int(rows.get(path.name, ["-1"])[0]) for path in paths])
+        train, test = np.flatnonzero(part == 0), np.flatnonzero(part == 2)
+        if len(train) and len(test):
+            return train, test
+    return decoding.split(len(paths), labels)
+
+
+def _table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """The columns' names and the rows by file name: of the authors' .txt (words; in the list of attributes first the
+    count and the names), or of Kaggle's .csv. Raises ValueError for a file that is neither."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    comma = "," if path.suffix == ".csv" else None
+    split = [[word.strip() for word in line.split(comma)] for line in lines if line.strip()]
+    try:
+        if comma:
+            names, split = split[0][1:], split[1:]
+        elif len(split[0]) == 1:
+            names, split = split[1], split[2:]
+        else:
+            names = [str(i) for i in range(len(split[0]) - 1)]
+        if any(len(words) != len(names) + 1 for words in split):
+            raise IndexError
+        int(split[0][1])
+    except (IndexError, ValueError):
+        raise ValueError(f"{path} is not a table of CelebA") from None
+    return names, {words[0]: words[1:] for words in split}
+
+
+def _layout(root: Path) -> Layout | None:
+    """The first place that holds images under one of the known names; images beside the attribute file are one too."""
+    for base in (root / "celeba", root / "CelebA", root / "celeba" / "celeba", root):
+        for name in (f"{IMAGES}/{IMAGES}", IMAGES, "images", "."):
+            folder = base / name
+            near = [folder, folder.parent, folder.parent.parent] if name != "." else [folder]
+            attributes, partition = _beside(near, ATTRIBUTES), _beside(near, PARTITION)
+            if name in (".", "images") and attributes is None:
+                continue
+            if folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
+                return Layout(folder, attributes, partition)
+    return None
+
+
+def _beside(folders: list[Path], stem: str) -> Path | None:
+    found = (folder / f"{stem}{suffix}" for folder in folders for suffix in (".txt", ".csv"))
+    return next((path for path in found if path.is_file()), None)
+
+
+def find_full(root: Path) -> str:
+    """Make sure that CelebA is in ``root``, unpacking or downloading it if need be; otherwise say why not."""
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".celeba.lock"):  # of processes that start together one downloads
+        if _layout(root):
+            return ""
+        home = root / "celeba"
+        for archive in (home / f"{IMAGES}.zip", home / "celeba.zip", home / "archive.zip", root / f"{IMAGES}.zip"):
+            if archive.is_file():
+                return download.unpack(archive, home) or ("" if _layout(root) else f"{archive} holds no CelebA")
+        return _downloaded(root, home)
+
+
+def _downloaded(root: Path, home: Path) -> str:
+    archive = home / f"{IMAGES}.zip"
+    problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"], *MIRRORS), archive)
+    if not problem:
+        for name in (ATTRIBUTES, PARTITION):  # without them there are no classes, and the split is ours
+            download.fetch((ON_DRIVE[f"{name}.txt"],), home / f"{name}.txt", archive=False)
+    else:
+        archive = home / "celeba.zip"
+        further = download.fetch(BUNDLES, archive)
+        if further:
+            return f"CelebA is not in {root} and the downloads failed ({problem}; {further})"
+    return download.unpack(archive, home) or ("" if _layout(root) else f"{archive} holds no CelebA")
