@@ -54,7 +54,7 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
             try:
                 for part, array in arrays.items():
                     digest.update(f"{part}{array.shape}{array.dtype}".encode())
-                    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # tobytes would copy it
+                    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # tobytes would copy it
                     np.save(unfinished / f"{part}.npy", array)
                 about = {"key": key, "fingerprint": digest.hexdigest()[:16], "parts": list(arrays)}
                 (unfinished / "about.json").write_text(json.dumps(about, indent=1))
