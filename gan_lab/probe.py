@@ -47,7 +47,7 @@ def probe(folder: Path, labels: int = 100, weights: str = "last", seed: int = 0)
         untrained = networks.rebuild(network.recipe).to(family.device).eval()
     kinds = {name: network, f"untrained {name}": untrained, "pixels": None}
     state = {
-        "labels": labels,
+        "labels": len(rows),
         "held_out": len(data.test),
         "seed": seed,
         "iteration": iteration,

@@ -80,9 +80,10 @@ def drawn(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
         values = [[state["scores"]["best"].get(score, {}).get("value") for state in mine] for score in table.scores]
         seconds = mean(state["seconds_of_last_start"] for state in mine)
         cells = [_cell([v for v in column if v is not None]) for column in values]
-        first = mean(values[0]) if None not in values[0] else math.inf
+        first = math.nan if None in values[0] else mean(values[0])
         lines.append((first, [f"`{row}`", *cells, f"{seconds:.0f} s"]))
-    lines.sort(key=lambda line: line[0] if lower_is_better(table.scores[0]) else -line[0])
+    sign = 1 if lower_is_better(table.scores[0]) else -1
+    lines.sort(key=lambda line: math.inf if math.isnan(line[0]) else sign * line[0])
     head = ["EXP", *table.scores, "training"]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in body)

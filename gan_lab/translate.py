@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,14 +78,18 @@ def translate(
 ) -> tuple[int, int]:
     """Translate every image under ``source`` into ``out`` as PNG; how many were made, and how many could not be read.
 
-    A file that cannot be read is named and passed over. Raises ValueError if there is no image at all.
+    A file that cannot be read is named and passed over. Raises ValueError if there is no image at all, or if one of them
+    would be written over.
     """
     translator = Translator(checkpoint_of(folder), direction)
+    if out.resolve() == source.resolve():
+        raise ValueError(f"the images of {source} would be written over: choose another folder than {out}")
     paths = [source] if source.is_file() else files.find(source, apart_from=out)
     if not paths:
         raise ValueError(f"there is no image in {source}: {files.seen(source)}")
+    targets = _targets(paths, source if source.is_dir() else source.parent, out)
     bad = 0
-    for path in track(paths, description="translating", transient=True):
+    for path, target in track(list(zip(paths, targets, strict=True)), description="translating", transient=True):
         try:
             pixels = files.read(path)
         except (OSError, ValueError) as error:
@@ -92,8 +97,18 @@ def translate(
             bad += 1
             continue
         made = translator(to_unit(torch.from_numpy(pixels)[None]))
-        name = path.relative_to(source if source.is_dir() else source.parent)
-        target = (out / name).with_suffix(".png")
         target.parent.mkdir(parents=True, exist_ok=True)
         save_image(to_uint8(made[0]).float() / 255, target)
     return len(paths) - bad, bad
+
+
+def _targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
+    """Where each image goes: a.jpg to a.png, and to a.jpg.png where there is another a."""
+    names = [path.relative_to(base) for path in paths]
+    count = Counter(name.with_suffix("") for name in names)
+    targets = [
+        out / (name.with_suffix(".png") if count[name.with_suffix("")] == 1 else f"{name}.png") for name in names
+    ]
+    if {path.resolve() for path in paths} & {target.resolve() for target in targets}:
+        raise ValueError(f"the images of {base} would be written over: choose another folder than {out}")
+    return targets

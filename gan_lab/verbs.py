@@ -140,7 +140,7 @@ def interpolate(folder: Path, n: int, steps: int, out: Path) -> None:
     """Draw the straight ways between the latents of held-out images 1 and 2, 2 and 3 ..., one in a row."""
     _, family, batch = _held_out(folder, n + 1)
     with torch.no_grad():
-        z = family.encode(batch.images)
+        z, _ = family.encoder(batch.images)
         share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)
         ways = z[:-1].unsqueeze(1) * (1 - share) + z[1:].unsqueeze(1) * share
         save_grid(family.generator(ways.flatten(0, 1)), steps, out)

@@ -8,7 +8,18 @@ import torch
 from PIL import Image
 
 from gan_lab import images
-from gan_lab.images import ImageSpec, grid, save_grid, scatter, to_uint8, to_unit
+from gan_lab.images import (
+    Batch,
+    ImageSpec,
+    arranged,
+    grid,
+    mirrored,
+    save_grid,
+    scatter,
+    to_gray,
+    to_uint8,
+    to_unit,
+)
 
 CELL = 8 + 2  # an 8-pixel image and the padding before it
 
@@ -104,3 +115,60 @@ def test_a_grid_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Pat
     with pytest.raises(OSError, match="no space left"):
         save_grid(one_white(1), 3, tmp_path / "new.png")
     assert not (tmp_path / "new.png").exists()
+
+
+def test_gray_is_the_luma_of_bt_601_and_gray_images_stay_as_they_are() -> None:
+    primaries = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [-1, -1, -1]]).view(5, 3, 1, 1)
+    assert to_gray(primaries).flatten().tolist() == pytest.approx([0.299, 0.587, 0.114, 1, -1])
+    pixels = torch.randint(256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    ours = to_uint8(to_gray(to_unit(pixels)))[0, 0].int()
+    pillow = np.asarray(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).convert("L")).astype(int)
+    assert abs(ours.numpy() - pillow).max() <= 1  # Pillow's coefficients are rounded
+    gray = primaries[:, :1]
+    assert to_gray(gray) is gray
+
+
+def test_only_the_chosen_images_are_mirrored_and_a_second_time_brings_them_back() -> None:
+    ramps = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
+    made = mirrored(ramps, torch.tensor([False, True]))
+    assert torch.equal(made[0], ramps[0])
+    for column in range(5):
+        assert torch.equal(made[1, :, :, column], ramps[1, :, :, 4 - column])
+    assert torch.equal(mirrored(made, torch.tensor([False, True])), ramps)
+
+
+@pytest.mark.parametrize(("sets", "abreast"), [(2, 4), (3, 2), (6, 1), (9, 1)])
+def test_image_i_of_each_set_stands_side_by_side_in_eight_rows(sets: int, abreast: int) -> None:
+    given = [100 * number + torch.arange(40.0).view(40, 1, 1, 1) for number in range(sets)]
+    images, columns = arranged(given, columns=8)
+    assert columns == abreast * sets
+    rows = images.flatten().view(8, columns)
+    for row in range(8):
+        expected = [100 * number + row * abreast + i for i in range(abreast) for number in range(sets)]
+        assert rows[row].tolist() == expected
+    few, _ = arranged([part[:3] for part in given], columns=8)
+    assert len(few) == 3 * sets
+
+
+def test_one_set_is_shown_as_it_is_and_gray_beside_colour_becomes_gray_colour() -> None:
+    colour, gray = torch.rand(4, 3, 2, 2), torch.rand(4, 1, 2, 2)
+    images, columns = arranged([colour], columns=10)
+    assert images is colour
+    assert columns == 10
+    both, _ = arranged([gray, colour], columns=10)
+    assert torch.equal(both[0::2], gray.repeat(1, 3, 1, 1))
+    assert torch.equal(both[1::2], colour)
+
+
+def test_a_batch_changes_images_and_sources_alike_and_never_its_labels() -> None:
+    labels = torch.tensor([3, -1])
+    batch = Batch(torch.ones(2, 3, 4, 4), labels, torch.full((2, 1, 4, 4), 2.0))
+    doubled = batch.map(lambda images: 2 * images)
+    assert float(doubled.images.mean()) == 2
+    assert float(doubled.sources.mean()) == 4
+    assert doubled.labels is labels
+    moved = batch.on(torch.device("cpu"), torch.float64)
+    assert moved.images.dtype == moved.sources.dtype == torch.float64
+    assert moved.labels.dtype == torch.int64
+    alone = Batch(torch.ones(2, 1, 4, 4)).on(torch.device("cpu"), torch.float64)
+    assert alone.labels is alone.sources is None

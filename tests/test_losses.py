@@ -134,3 +134,34 @@ def test_relativistic_losses_are_means_over_pairs_of_any_shape_and_refuse_what_i
         assert float(loss(torch.tensor([1e4]), torch.tensor([-1e4]))) in (0, 2e4)  # and no overflow
         with pytest.raises(ValueError, match=r"\(30,\).* they are paired"):
             loss(a, b.view(30, 1))  # would be broadcast to all pairs
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+@pytest.mark.parametrize("name", ["minimax_d", "nonsaturating_d"])
+def test_smoothing_is_the_cross_entropy_with_a_softer_target_for_the_reals_alone(name: str, smoothing: float) -> None:
+    a, b = logits(8, 14), logits(8, 15)
+    loss = getattr(losses, name)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = entropy(a, torch.full_like(a, 1 - smoothing)) + entropy(b, torch.zeros_like(b))
+    assert torch.allclose(loss(a, b, smoothing), expected, rtol=1e-12)
+    assert torch.equal(slope(lambda x: loss(a, x, smoothing), b), slope(lambda x: loss(a, x), b))  # one-sided
+    assert torch.equal(loss(a, b, 0.0), loss(a, b))
+
+
+def test_the_optimal_discriminator_of_smoothed_labels_is_the_published_one() -> None:
+    """D* = (1 - s) p / (p + q): of Salimans et al. 2016, section 3.4, with alpha = 1 - s and beta = 0."""
+    reals, fakes, s = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2]), torch.tensor([0, 1, 2, 2, 2, 2, 2, 2]), 0.2
+    p, q = (torch.bincount(points).double() / 8 for points in (reals, fakes))
+    optimal = torch.logit((1 - s) * p / (p + q))
+    gradient = slope(lambda at: losses.minimax_d(at[reals], at[fakes], s), optimal)
+    assert torch.allclose(gradient, torch.zeros(3, dtype=torch.float64), atol=1e-12)
+
+
+def test_smoothed_least_squares_pull_the_reals_to_one_minus_the_smoothing() -> None:
+    zero = torch.zeros(3)
+    assert float(losses.least_squares_d(torch.full((3,), 0.7), zero, 0.3)) == pytest.approx(0, abs=1e-12)
+    assert float(losses.least_squares_d(torch.full((3,), 1.0), zero, 0.3)) == pytest.approx(0.045)
+    a, b = logits(4, 16), logits(4, 17)
+    assert torch.equal(losses.least_squares_d(a, b, 0.0), losses.least_squares_d(a, b))
+    assert torch.equal(slope(lambda x: losses.least_squares_d(a, x, 0.3), b),
+                       slope(lambda x: losses.least_squares_d(a, x), b))  # fmt: skip

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from gan_lab import __main__ as cli
-from gan_lab import verbs
-from gan_lab import runs
+from gan_lab import runs, verbs
 from gan_lab.callbacks import checkpoint
+from gan_lab.metrics.digits import WEIGHTS
 from tests.families import small
 from tests.processes import start, train
 
@@ -246,7 +246,7 @@ def test_the_run_folder_holds_what_it_should(trained: tuple[Path, list[str]]) ->
         assert entry["protocol"].keys() >= {"extractor", "weights_sha256", "reals", "fakes", "data", "fingerprint",
                                             "split", "weights", "seed", "versions"}, name  # fmt: skip
     assert state["scores"]["best"]["label_accuracy"]["value"] == pytest.approx(state["last"]["label_accuracy"])
-    weights = load_file(Path(lab.measures.__file__).with_name("digits.safetensors"))
+    weights = load_file(WEIGHTS)
     assert sum(tensor.numel() * tensor.element_size() for tensor in weights.values()) <= 1_000_000
 
 

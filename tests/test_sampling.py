@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import torch
 
 import gan_lab
 from gan_lab import networks
-from gan_lab.sampling import TrainedGenerator, load_generator
+from gan_lab.networks.unet import UNet
+from gan_lab.sampling import TrainedGenerator, great_circle, load_generator
 
 
 def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
@@ -121,3 +123,80 @@ def test_sampling_imports_neither_lightning_nor_the_tracker(tmp_path: Path) -> N
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split(maxsplit=1) == ["3", "[]\n"]
+
+
+def test_points_of_a_great_circle_have_equal_angles_between_them_and_its_length() -> None:
+    draws = torch.Generator().manual_seed(0)
+    start, end = torch.nn.functional.normalize(torch.randn(2, 5, 16, dtype=torch.float64, generator=draws), dim=2)
+    points = great_circle(start, end, torch.linspace(0, 1, 9, dtype=torch.float64))
+    assert torch.allclose(points[:, 0], start)
+    assert torch.allclose(points[:, -1], end)
+    assert torch.allclose(points.norm(dim=2), torch.ones(5, 9, dtype=torch.float64))
+    steps = (points[:, 1:] * points[:, :-1]).sum(dim=2).acos()
+    whole = (start * end).sum(dim=1).acos()
+    assert torch.allclose(steps, (whole / 8).unsqueeze(1).expand(5, 8))
+
+
+def test_at_right_angles_a_great_circle_is_cosine_and_sine_and_without_an_angle_a_line() -> None:
+    x, y = torch.tensor([[3.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0, 2.0]], dtype=torch.float64)
+    share = torch.linspace(0, 1, 5, dtype=torch.float64)
+    angle = share * math.pi / 2
+    assert torch.allclose(great_circle(x, y, share)[0], torch.stack([3 * angle.cos(), 2 * angle.sin()], dim=1))
+    for end in (5 * x, -x):  # along, and opposite, where no circle is the shortest
+        line = x + share.unsqueeze(1) * (end - x)
+        assert torch.allclose(great_circle(x, end, share)[0], line)
+
+
+def test_each_walk_begins_where_the_one_before_ended(unconditional: TrainedGenerator) -> None:
+    images = unconditional.walk(4, 3, seed=2).unflatten(0, (4, 3))
+    ends = unconditional(5, seed=2)
+    assert torch.allclose(images[:, 0], ends[:4], atol=1e-6)
+    assert torch.allclose(images[:, -1], ends[1:], atol=1e-6)
+    z = unconditional._latents(5, 2)
+    halfway = great_circle(z[:-1], z[1:], torch.tensor([0.5], dtype=z.dtype)).flatten(0, 1)
+    assert torch.allclose(images[:, 1], unconditional.network(halfway).float(), atol=1e-6)
+    assert not torch.equal(unconditional.walk(4, 3, seed=3).unflatten(0, (4, 3)), images)
+
+
+def test_a_walk_with_a_label_keeps_it(conditional: TrainedGenerator) -> None:
+    images = conditional.walk(3, 4, label=7).unflatten(0, (3, 4))
+    ends = conditional(4, 7)
+    assert torch.allclose(images[:, 0], ends[:3], atol=1e-6)
+    assert torch.allclose(images[:, -1], ends[1:], atol=1e-6)
+
+
+def test_every_second_walk_keeps_its_latent_and_goes_from_its_class_to_the_next(conditional: TrainedGenerator) -> None:
+    images = conditional.walk(10, 3).unflatten(0, (10, 3))
+    begin = conditional(11, [*range(10), 0])
+    end = conditional(11, [(i + 1) % 10 for i in range(11)])
+    assert torch.allclose(images[:, 0], begin[:10], atol=1e-6)
+    assert torch.allclose(images[1::2, -1], end[1:11:2], atol=1e-6)  # the last one from 9 to 0
+    stayed = conditional(11, [max(0, i - 1) for i in range(11)])  # latent i + 1 with class i
+    assert torch.allclose(images[0::2, -1], stayed[1:11:2], atol=1e-6)
+    half = torch.zeros(1, 10, dtype=torch.float64)
+    half[0, 3] = half[0, 4] = 0.5
+    z = conditional._latents(11, 0)[3:4]
+    assert torch.allclose(images[3, 1], conditional.network(z, half)[0].float(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("walks", "steps"), [(0, 3), (2, 1), (2, -4)])
+def test_a_walk_of_no_steps_is_refused(unconditional: TrainedGenerator, walks: int, steps: int) -> None:
+    with pytest.raises(ValueError, match=f"walks={walks}, steps={steps}"):
+        unconditional.walk(walks, steps)
+
+
+def test_a_walk_along_a_label_that_is_none_is_refused(
+    conditional: TrainedGenerator, unconditional: TrainedGenerator
+) -> None:
+    with pytest.raises(ValueError, match="label=10: a label is one number from 0 to 9"):
+        conditional.walk(2, 2, label=10)
+    with pytest.raises(ValueError, match="label=0: this generator was trained without labels"):
+        unconditional.walk(2, 2, label=0)
+
+
+def test_a_generator_that_makes_images_of_images_is_no_generator_of_latents(tmp_path: Path) -> None:
+    G = UNet(shape=(1, 8, 8), source_channels=1, width=2)
+    state = {"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}
+    torch.save(state, tmp_path / "best.ckpt")
+    with pytest.raises(ValueError, match=r"best\.ckpt makes images of images, not of latents: use translate"):
+        load_generator(tmp_path / "best.ckpt")

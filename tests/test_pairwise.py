@@ -1,0 +1,196 @@
+"""Scores image by image, against closed forms and scikit-image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage import metrics as skimage
+from torch import Tensor
+
+from gan_lab.data.base import Decoded
+from gan_lab.images import Batch
+from gan_lab.metrics.measures import Statistics
+from gan_lab.metrics.pairwise import Classification, Reconstruction, Translation, psnr, squared_error
+
+BOTH_WAYS = ("generated", "back", "cycled", "back_cycled")
+
+
+def pixels(seed: int, *shape: int, low: int = 0, high: int = 256) -> Tensor:
+    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def scored(measure: Translation, outputs: dict[str, Tensor], batch: Batch, size: int = 100) -> dict[str, float]:
+    """The scores of images that are observed so many at a time."""
+    parts: list[Statistics] = []
+    for i in range(0, len(batch.images), size):
+        rows = slice(i, i + size)
+        part = Batch(batch.images[rows], None, None if batch.sources is None else batch.sources[rows])
+        parts.append(measure.observe({name: images[rows] for name, images in outputs.items()}, part))
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return measure.scores(measure.reference(batch), joined)
+
+
+def test_squared_errors_are_of_pixels_and_never_wrap() -> None:
+    black, white = torch.zeros(2, 1, 2, 3, dtype=torch.uint8), torch.full((2, 1, 2, 3), 255, dtype=torch.uint8)
+    assert squared_error(black, white).tolist() == squared_error(white, black).tolist() == [[6 * 255.0**2, 6]] * 2
+    a, b = pixels(0, 3, 3, 5, 7), pixels(1, 3, 3, 5, 7)
+    expected = ((a.numpy().astype(float) - b.numpy()) ** 2).sum(axis=(1, 2, 3))
+    assert squared_error(a, b)[:, 0].tolist() == expected.tolist()
+    assert squared_error(a, b)[:, 1].tolist() == [3 * 5 * 7] * 3
+    gray = a[:, :1]
+    assert torch.equal(squared_error(gray, b), squared_error(gray.expand(-1, 3, -1, -1), b))
+
+
+def test_a_region_and_the_rest_add_up_to_the_whole() -> None:
+    a, b, where = pixels(0, 4, 3, 6, 6), pixels(1, 4, 3, 6, 6), pixels(2, 4, 1, 6, 6, high=2).bool()
+    inside, outside = squared_error(a, b, where), squared_error(a, b, ~where)
+    assert torch.allclose(inside + outside, squared_error(a, b))
+    assert inside[:, 1].tolist() == (3 * where.flatten(1).sum(dim=1)).tolist()
+
+
+@pytest.mark.parametrize("off", [1, 10, 100])
+def test_the_psnr_of_images_that_are_off_by_a_constant_is_the_closed_form(off: int) -> None:
+    a = pixels(0, 4, 3, 8, 8, high=150)
+    assert psnr(squared_error(a + off, a)) == pytest.approx(20 * math.log10(255 / off))
+
+
+def test_the_psnr_is_that_of_all_pixels_together_at_most_100() -> None:
+    a, b = pixels(0, 4, 3, 8, 8), pixels(1, 4, 3, 8, 8)
+    assert psnr(squared_error(a, b)) == pytest.approx(skimage.peak_signal_noise_ratio(a.numpy(), b.numpy()))
+    half = torch.cat([a[:2], b[2:]])  # two images right, two wrong: no mean of decibels would do
+    assert psnr(squared_error(half, b)) == pytest.approx(skimage.peak_signal_noise_ratio(half.numpy(), b.numpy()))
+    assert psnr(squared_error(a, a)) == 100
+    assert psnr(torch.zeros(3, 2)) == 100  # nothing was compared
+
+
+@pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 28), (3, 8)])
+def test_the_similarity_of_structures_is_that_of_scikit_image(channels: int, side: int) -> None:
+    truth = pixels(0, 3, channels, side, side, high=200)
+    made = truth + pixels(1, 3, channels, side, side, high=50)
+    window = min(11, side - 1 + side % 2)
+    half = (window - 1) // 2  # scikit-image leaves out as much at each edge; torchmetrics reflects the image there
+    expected = [
+        skimage.structural_similarity(
+            *(np.pad(image, ((0, 0), (half, half), (half, half)), mode="reflect") for image in pair),
+            win_size=window, channel_axis=0, data_range=255, use_sample_covariance=False,
+        )
+        for pair in zip(made.numpy(), truth.numpy(), strict=True)
+    ]  # fmt: skip
+    measure = Translation(("generated",), inside=False, gray=False)
+    scores = scored(measure, {"generated": made}, Batch(truth, None, truth))
+    assert scores["ssim"] == pytest.approx(float(np.mean(expected)), abs=1e-6)
+    assert scored(measure, {"generated": truth}, Batch(truth, None, truth))["ssim"] == pytest.approx(1)
+
+
+def animals() -> tuple[Batch, Tensor]:
+    """Images and sources that differ in a square, and the square."""
+    where = torch.zeros(4, 1, 16, 16, dtype=torch.bool)
+    where[:, :, 4:10, 5:12] = True
+    images = pixels(0, 4, 3, 16, 16, low=100, high=200)
+    return Batch(images, None, torch.where(where, images - 50, images)), where
+
+
+def test_doing_nothing_gains_nothing_and_the_truth_gains_all_there_is() -> None:
+    batch, where = animals()
+    measure = Translation(("generated",), inside=True, gray=False)
+    nothing = scored(measure, {"generated": batch.sources}, batch)
+    assert nothing["gain_inside"] == 0
+    assert nothing["psnr_inside"] == pytest.approx(20 * math.log10(255 / 50))
+    assert nothing["psnr_outside"] == 100
+    share = float(where.double().mean())
+    assert nothing["psnr"] == pytest.approx(10 * math.log10(255**2 / (share * 50**2)))
+    perfect = scored(measure, {"generated": batch.images}, batch)
+    assert perfect["psnr"] == perfect["psnr_inside"] == perfect["psnr_outside"] == 100
+    assert perfect["gain_inside"] == pytest.approx(100 - 20 * math.log10(255 / 50))
+
+
+def test_what_is_wrong_around_the_animal_counts_outside_alone_and_inside_the_other_way_round() -> None:
+    batch, where = animals()
+    measure = Translation(("generated",), inside=True, gray=False)
+    around = scored(measure, {"generated": torch.where(where, batch.images, batch.images + 20)}, batch)
+    assert around["psnr_inside"] == 100
+    assert around["psnr_outside"] == pytest.approx(20 * math.log10(255 / 20))
+    worse = scored(measure, {"generated": torch.where(where, batch.images - 100, batch.images)}, batch)
+    assert worse["gain_inside"] == pytest.approx(20 * math.log10(50 / 100))  # twice as wrong as doing nothing
+    assert worse["psnr_outside"] == 100
+
+
+def test_the_way_back_is_measured_against_the_source_and_each_cycle_against_where_it_began() -> None:
+    batch, where = animals()
+    assert batch.sources is not None
+    outputs = {
+        "generated": batch.images,
+        "back": torch.where(where, batch.sources + 5, batch.sources),
+        "cycled": batch.sources + 2,
+        "back_cycled": batch.images + 8,
+    }
+    measure = Translation(BOTH_WAYS, inside=True, gray=False)
+    scores = scored(measure, outputs, batch)
+    assert scores["psnr"] == 100
+    assert scores["back_psnr_inside"] == pytest.approx(20 * math.log10(255 / 5))
+    assert scores["back_gain_inside"] == pytest.approx(20 * math.log10(50 / 5))
+    assert scores["back_psnr_outside"] == 100
+    assert scores["cycle_psnr"] == pytest.approx(20 * math.log10(255 / 2))
+    assert scores["back_cycle_psnr"] == pytest.approx(20 * math.log10(255 / 8))
+    assert set(scores) == set(measure.names)
+
+
+def test_scores_do_not_depend_on_the_batches_they_are_made_in() -> None:
+    batch, _ = animals()
+    made = {name: pixels(number, 4, 3, 16, 16) for number, name in enumerate(BOTH_WAYS)}
+    measure = Translation(BOTH_WAYS, inside=True, gray=False)
+    assert scored(measure, made, batch, size=1) == pytest.approx(scored(measure, made, batch, size=3))
+
+
+def test_colouring_by_the_mean_colour_gains_nothing_and_gray_less_than_nothing() -> None:
+    gray = pixels(0, 6, 1, 8, 8, low=60, high=180)
+    tint = torch.tensor([20, -10, 30]).view(1, 3, 1, 1)
+    noise = (2 * pixels(1, 3, 3, 8, 8, high=2).int() - 1) * 7
+    true = (gray.int() + tint + torch.cat([noise, -noise])).to(torch.uint8)  # the mean colour is the tint exactly
+    batch = Batch(true, None, gray)
+    measure = Translation(("generated",), inside=False, gray=True)
+
+    def gain(made: Tensor) -> float:
+        return scored(measure, {"generated": made.to(torch.uint8)}, batch, size=4)["gain_over_mean_colour"]
+
+    baseline = 20 * math.log10(255 / 7)
+    assert gain(gray.int() + tint) == pytest.approx(0, abs=1e-9)
+    assert gain(true) == pytest.approx(100 - baseline)
+    assert gain(gray.expand(-1, 3, -1, -1)) == pytest.approx(10 * math.log10(49 / (49 + (400 + 100 + 900) / 3)))
+    assert measure.names == ("psnr", "ssim", "gain_over_mean_colour")
+
+
+def test_a_reconstruction_keeps_the_digit_or_not(sample: Decoded) -> None:
+    images, labels = (torch.from_numpy(np.asarray(part[::5])) for part in (sample.test_images, sample.test_labels))
+    measure = Reconstruction(digits=True)
+
+    def of(made: Tensor, given: Tensor | None) -> dict[str, float]:
+        return measure.scores({}, measure.observe({"reconstructed": made}, Batch(images, given)))
+
+    same = of(images, labels)
+    assert same["reconstruction_psnr"] == 100
+    assert same["reconstruction_accuracy"] > 0.96
+    assert of(images, None)["reconstruction_accuracy"] == 1  # without labels, what was read before
+    others = images[(labels + 1) % 10 * 20]  # 20 of each digit, sorted
+    assert of(others, labels)["reconstruction_accuracy"] < 0.05
+    shifted = of(images // 2, labels)["reconstruction_psnr"]
+    expected = skimage.peak_signal_noise_ratio(images.numpy(), (images // 2).numpy())
+    assert shifted == pytest.approx(expected)
+    assert tuple(same) == measure.names
+    photos = Reconstruction(digits=False)
+    assert tuple(photos.scores({}, photos.observe({"reconstructed": images}, Batch(images)))) == photos.names
+
+
+def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
+    labels = torch.tensor([0, 1, 2, 2])
+    right = torch.eye(3)[labels]
+    one_wrong = torch.eye(3)[torch.tensor([0, 1, 2, 1])]
+    batch = Batch(torch.zeros(4, 1, 2, 2), labels)
+    measure = Classification(("generated", "logits", "baseline_logits"))
+    fake = measure.observe({"logits": one_wrong, "baseline_logits": 1 - right}, batch)
+    assert measure.scores({}, fake) == {"test_accuracy": 0.75, "baseline_accuracy": 0.0}
+    alone = Classification(("generated", "logits"))
+    assert alone.scores({}, alone.observe({"logits": right}, batch)) == {"test_accuracy": 1.0}
