@@ -102,7 +102,7 @@ def test_evaluation_leaves_the_power_iteration_alone() -> None:
 
 
 def test_the_projection_adds_the_scalar_product_of_features_and_embedding() -> None:
-    """ψ(h) + yᵀVh: equation 10 of arXiv 1802.05637."""
+    """ψ(h) + yᵀVh: section 3 of arXiv 1802.05637."""
     D = discriminator(classes=10).eval()
     x, y = draw(4, 5, 1, 28, 28), torch.tensor([0, 3, 9, 3, 1])
     assert D.embedding is not None

@@ -1,7 +1,7 @@
 """Spectral normalisation for generative adversarial networks, with a projection discriminator where there are labels.
 
 Miyato, Kataoka, Koyama, Yoshida 2018. arXiv 1802.05957, equations 8, 16 and 17, Algorithm 1.
-Miyato, Koyama 2018. arXiv 1802.05637, equation 10.
+Miyato, Koyama 2018. arXiv 1802.05637, section 3.
 
 Differs from the paper:
 - One iteration is one discriminator step on one real minibatch; the generator moves at every n_critic-th.

@@ -15,7 +15,7 @@ from torch.nn import functional
 from gan_lab.networks.dcgan import halvings
 from gan_lab.networks.layers import Network, one_hot
 
-SLOPE = 0.2  # of LeakyReLU below zero (Huang et al. 2024, section 3.2)
+SLOPE = 0.2  # of LeakyReLU below zero (Huang et al. 2024, section 3)
 EXPANSION = 2  # channels inside a block over those between blocks
 GROUP = 16  # channels of a group of the 3 x 3 convolution, or the largest divisor of both
 
@@ -62,7 +62,7 @@ class ConvNetDiscriminator(Network):
     The mirror image of ``ConvNetGenerator``: h is, for each channel of the smallest map, its scalar product with a learned
     map. ψ has no bias, since the relativistic loss knows only differences.
 
-    Source: Huang et al. 2024, section 3 and appendix; labels as Miyato & Koyama 2018 (arXiv 1802.05637), equation 10.
+    Source: Huang et al. 2024, section 3 and appendix; labels as Miyato & Koyama 2018 (arXiv 1802.05637), section 3.
     """
 
     def __init__(self, *, shape: Sequence[int], classes: int = 0, width: int = 64, blocks: int = 2) -> None:

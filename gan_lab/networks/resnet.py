@@ -21,7 +21,7 @@ class ResNetGenerator(Network):
     The last block has ``width`` channels, and each map before it twice as many. ``norm`` is "batch" or "none"; with
     labels each class has a scale and a shift of its own, with and without batch norm.
 
-    Source: Miyato et al. 2018, appendix B.4, table 4 and figure 9; labels as Dumoulin et al. 2017 (arXiv 1610.07629) and
+    Source: Miyato et al. 2018, appendix B.4, table 4; labels as Dumoulin et al. 2017 (arXiv 1610.07629) and
     de Vries et al. 2017 (arXiv 1707.00683), which Miyato & Koyama 2018 (arXiv 1802.05637), section 5, take up.
     """
 
@@ -57,7 +57,7 @@ class ResNetDiscriminator(Network):
     One residual block for each halving, the first to ``width`` channels and each next to twice as many, one more at the
     smallest size, ReLU, and h the sum over places. Spectral norm on every layer, the embedding V too.
 
-    Source: Miyato et al. 2018, appendix B.4, tables 4 and 5; labels as Miyato & Koyama 2018, equation 10.
+    Source: Miyato et al. 2018, appendix B.4, tables 4 and 5; labels as Miyato & Koyama 2018, section 3.
     """
 
     def __init__(self, *, shape: Sequence[int], classes: int = 0, width: int = 64) -> None:
