@@ -1,0 +1,34 @@
+"""Run folders as a training leaves them, without one: the weights are those of the start, thrown about a little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from gan_lab import config, runs
+from gan_lab import data as datasets
+from gan_lab.experiment import build_family
+from tests.families import experiment_of, small
+
+
+def run_folder(family: str, root: Path, data_root: Path, *words: str) -> Path:
+    """The folder of a run of this family on digits, with ``best.ckpt`` and ``last.ckpt``, which differ."""
+    loaded = config.load(experiment_of(family), small(family, root, data_root, *words))
+    data = datasets.load(loaded.config.data, loaded.config.run.seed)
+    made, folder = build_family(loaded.config, data), root / family
+    runs.prepare(folder, loaded.config, ["train", loaded.experiment], data.decoded.fingerprint)
+    for number, name in enumerate(("best", "last"), 1):
+        with torch.no_grad():
+            draws = torch.Generator().manual_seed(number)
+            for tensor in made.parameters():
+                tensor.add_(0.1 * torch.randn(tensor.shape, generator=draws))
+        networks = {part: getattr(made, part) for part in made.averaged}
+        state = {
+            "iteration": number,
+            "state_dict": made.state_dict(),
+            "ema": {part: network.state_dict() for part, network in networks.items()},
+            "recipes": {part: network.recipe for part, network in networks.items()},
+        }
+        torch.save(state, folder / "checkpoints" / f"{name}.ckpt")
+    return folder
