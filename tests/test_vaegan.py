@@ -57,12 +57,12 @@ def drawn(purpose: str, n: int = 4) -> Tensor:
 
 
 def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_from_before_the_step() -> None:
-    family, real = made(gamma=0.3), batch()
+    family, real = made(gamma=0.3, variance=0.5), batch()
     E, G, D, x = family.encoder, family.generator, family.discriminator, real.images
     mean, log_variance = E(x)
     x_tilde, x_p = G(mean + (log_variance / 2).exp() * drawn("posterior")), G(drawn("prior"))
     l_prior = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum() / 4
-    l_like = (D.features(x) - D.features(x_tilde)).square().sum() / 2 / 4
+    l_like = (D.features(x) - D.features(x_tilde)).square().sum() / (2 * 0.5) / 4
     fooled = -(softplus(D(x_tilde)) + softplus(D(x_p))).mean()
     l_gan = softplus(-D(x)).mean() - fooled
     aims = [(l_prior + l_like, E), (0.3 * l_like - l_gan, G), (l_gan, D)]
@@ -78,13 +78,13 @@ def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_fro
 
 
 def test_the_plain_autoencoder_descends_minus_the_evidence_bound_of_a_normal_likelihood() -> None:
-    family, real = made(adversarial=False), batch()
+    family, real = made(adversarial=False, variance=0.25), batch()
     assert [name for name, _ in family.named_children()] == ["encoder", "generator"]
     mean, log_variance = family.encoder(real.images)
     posterior = Normal(mean, (log_variance / 2).exp())
     shown = family.generator(posterior.mean + posterior.stddev * drawn("posterior"))
-    constant = Normal(0.0, 1.0).log_prob(torch.tensor(0.0, dtype=torch.float64)) * 64
-    likelihood = Normal(shown, 1.0).log_prob(real.images).sum() / 4 - constant
+    constant = Normal(0.0, 0.5).log_prob(torch.tensor(0.0, dtype=torch.float64)) * 64
+    likelihood = Normal(shown, 0.5).log_prob(real.images).sum() / 4 - constant
     bound = likelihood - kl_divergence(posterior, Normal(0.0, 1.0)).sum() / 4
     expected = torch.autograd.grad(-bound, list(family.parameters()))
 

@@ -38,10 +38,10 @@ class SGANConfig:
     z_dim: int = number(64, minimum=1)
     width: int = number(32, minimum=1)  # channels of the outermost layers of each network
     norm: Literal["batch", "none"] = "batch"  # of the generator
-    noise: float = number(0.3, minimum=0)  # standard deviation, on images in [-1, 1]
+    noise: float = number(0.4, minimum=0)  # standard deviation, on images in [-1, 1]
     unsupervised_weight: float = number(1.0, minimum=0)
-    lr_d: float = number(1e-3, above=0)  # of the baseline too
-    lr_g: float = number(1e-3, above=0)
+    lr_d: float = number(2e-3, above=0)  # of the baseline too
+    lr_g: float = number(2e-3, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
 
 

@@ -2,7 +2,7 @@
 
 Larsen, Sønderby, Larochelle, Winther 2016. arXiv 1512.09300, Algorithm 1.
 With `adversarial: false` the variational autoencoder (Kingma, Welling 2014, arXiv 1312.6114) with the same encoder and
-decoder: no discriminator, a normal likelihood of unit variance on the pixels.
+decoder: no discriminator, and the normal likelihood is one of pixels.
 
 Differs from the paper:
 - DCGAN's networks, Adam instead of RMSProp. Dis_l is the input of the discriminator's last dense layer.
@@ -38,7 +38,8 @@ class VAEGANConfig:
     z_dim: int = number(64, minimum=1)
     width: int = number(32, minimum=1)  # channels of the outermost layers of each network
     norm: Literal["batch", "none"] = "batch"
-    gamma: float = number(1e-3, minimum=0)  # Algorithm 1: what reconstructing weighs in the decoder beside L_GAN
+    variance: float = number(1.0, above=0)  # of the normal distribution in L_llike
+    gamma: float = number(2e-3, minimum=0)  # Algorithm 1: what L_llike weighs in the decoder beside L_GAN
     lr: float = number(1e-3, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
 
@@ -79,13 +80,13 @@ class VAEGAN(Family):
 
         with self.toggled(opt_enc):  # theta_Enc: L_prior + L_llike
             z, l_prior = self.encoded(x)
-            l_llike = half_squared_distance(dis_l, dis.features(dec(z)))
+            l_llike = self.minus_log_likelihood(dis_l, dis.features(dec(z)))
             self.descend(l_prior + l_llike, opt_enc)
 
         with self.toggled(opt_dec):  # theta_Dec: gamma L_llike - L_GAN
             z_p = self.stream("prior").normal(len(x), self.cfg.z_dim, like=x)
             x_tilde, x_p = dec(z.detach()), dec(z_p)
-            l_llike = half_squared_distance(dis_l, dis.features(x_tilde))
+            l_llike = self.minus_log_likelihood(dis_l, dis.features(x_tilde))
             fooled = losses.minimax_g(dis(x_tilde)) + losses.minimax_g(dis(x_p))
             self.descend(self.cfg.gamma * l_llike + fooled, opt_dec)
 
@@ -100,7 +101,7 @@ class VAEGAN(Family):
         (opt,) = self.stepped_by()
         with self.toggled(opt):
             z, l_prior = self.encoded(x)
-            l_llike = half_squared_distance(x, self.generator(z))
+            l_llike = self.minus_log_likelihood(x, self.generator(z))
             self.descend(l_prior + l_llike, opt)
         self.record(loss_prior=l_prior, loss_like=l_llike)
 
@@ -109,6 +110,10 @@ class VAEGAN(Family):
         mean, log_variance = self.encoder(x)
         noise = self.stream("posterior").normal(len(x), self.cfg.z_dim, like=x)
         return mean + (0.5 * log_variance).exp() * noise, kl_from_standard_normal(mean, log_variance)
+
+    def minus_log_likelihood(self, observed: Tensor, mean: Tensor) -> Tensor:
+        """-log N(observed; mean, variance) without its constant, of features or pixels: summed, mean over the batch."""
+        return half_squared_distance(observed, mean) / self.cfg.variance
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))

@@ -47,6 +47,6 @@ def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 def half_squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """½ ‖a - b‖² of each pair of rows, mean over the batch [B, ...]: -log N(a; b, 1) without its constant, in nats.
 
-    Source: Larsen et al. 2016, equations 7 and 8.
+    Source: Larsen et al. 2016, section 2.3.
     """
     return 0.5 * (a - b).square().flatten(1).sum(dim=1).mean()
