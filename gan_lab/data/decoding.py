@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,11 @@ def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:
     if len(bad) == n:
         raise ValueError(words)
     if len(bad) > cfg.max_bad * n:
-        raise ValueError(f"{words}: more than data.max_bad={cfg.max_bad:g} of them")
+        enough = math.ceil(100 * len(bad) / n) / 100
+        raise ValueError(
+            f"{words}: more than data.max_bad={cfg.max_bad:g} of them; remove them, or go on without them by "
+            f"data.max_bad={enough:g}"
+        )
     if bad:
         warnings.warn(f"{words}: left out", stacklevel=3)
 
@@ -143,16 +148,20 @@ def combined(*parts: object) -> str:
 
 
 def split(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for training and rows held out, chosen once and for all: a tenth, of each class where there are labels, at
-    least one and at most 1,000. A class keeps an image for training. Raises ValueError for fewer than two rows."""
+    """Rows for training and rows held out, chosen once and for all: a tenth, of each class where there are labels.
+
+    At most about 1,000 are held out, and at least two, which the scores need, or one of two or three rows; a class of
+    one image is trained on. Raises ValueError for fewer than two rows.
+    """
     if n < 2:
         raise ValueError(f"{n} image is too few: one is held out, and at least one is trained on")
     share = min(0.1, 1000 / n)
     rng = np.random.default_rng(0)
     classes = [np.arange(n)] if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    orders = sorted((rng.permutation(rows) for rows in classes), key=len, reverse=True)
-    held = [order[: int(share * len(order))] for order in orders]
-    if not any(len(rows) for rows in held):
-        held[0] = orders[0][:1]
-    test = np.sort(np.concatenate(held))
+    orders = [rng.permutation(rows) for rows in classes]
+    counts = [int(share * len(order)) for order in orders]
+    while sum(counts) < min(2, n // 2):
+        left = [len(order) - count for order, count in zip(orders, counts, strict=True)]
+        counts[left.index(max(left))] += 1
+    test = np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)]))
     return np.setdiff1d(np.arange(n), test), test

@@ -60,7 +60,8 @@ def find(folder: Path, apart_from: Path | None = None) -> list[Path]:
 def seen(folder: Path) -> str:
     """What lies under a folder by the ending of the names, as '12 .txt, 1 without ending'."""
     endings = Counter(path.suffix.lower() or "without ending" for path in _every(folder, None))
-    return ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(12)) or "no files at all"
+    most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))[:12]
+    return ", ".join(f"{count:,} {ending}" for ending, count in most) or "no files at all"
 
 
 def _every(folder: Path, apart_from: Path | None) -> Iterator[Path]:
@@ -94,7 +95,7 @@ def read(path: Path) -> np.ndarray:
 def square(path: Path, size: int, crop: int | None = None) -> np.ndarray:
     """The middle of an image as uint8 RGB [3, size, size]: the largest square, or that of ``crop`` pixels if it has it.
 
-    Resized with antialias. Raises UnreadableError. Pillow's warnings are the caller's to silence, by ``quiet``.
+    Resized with antialias, as the whole image would be. Raises UnreadableError. Pillow's warnings are the caller's to silence, by ``quiet``.
     """
     return squared(opened(path, least=0 if crop else 2 * size), size, crop)
 

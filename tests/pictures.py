@@ -1,0 +1,62 @@
+"""Files for the tests of data sets: images of every mode, and what is wrong with those of users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def noise(width: int = 24, height: int = 20, seed: int = 0) -> Image.Image:
+    """An RGB picture that is nowhere flat."""
+    values = np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def flat(path: Path, colour: tuple[int, ...] | int | str, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Path:
+    """A picture of one colour, saved as PNG; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+    return path
+
+
+def every_mode(folder: Path) -> int:
+    """Write an image of every mode and fault that can be read; their number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = noise()
+    for mode, ending in {"RGB": "jpg", "L": "png", "LA": "png", "P": "gif", "RGBA": "png", "CMYK": "jpg", "1": "png",
+                         "YCbCr": "jpg", "LAB": "tiff"}.items():  # fmt: skip
+        picture.convert(mode).save(folder / f"{mode}.{ending}")
+    picture.convert("P").save(folder / "transparent palette.png", transparency=3)
+    levels = np.asarray(picture.convert("L"))
+    Image.fromarray(levels.astype(np.uint16) * 257).save(folder / "sixteen bits.PNG")
+    Image.fromarray(levels.astype(np.float32) / 255).save(folder / "float.tif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(folder / "turned.jpg", exif=exif)
+    picture.resize((3, 90)).save(folder / "narrow.webp")
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "up again").symlink_to(folder)
+    picture.save(folder / "deeper" / "nested.bmp")
+    (folder / "notes.txt").write_text("not an image")
+    (folder / ".hidden.png").write_bytes(b"not an image either")
+    return 15
+
+
+def every_fault(folder: Path) -> dict[str, str]:
+    """Write files that cannot be read; their names with the reasons that must be given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    noise(200, 200).save(folder / "whole.jpg")
+    content = (folder / "whole.jpg").read_bytes()
+    (folder / "whole.jpg").unlink()
+    (folder / "truncated.jpg").write_bytes(content[: len(content) // 2])
+    (folder / "empty.png").touch()
+    (folder / "page.png").write_text("<html>Quota exceeded</html>")
+    Image.new("1", (20_000, 9_000)).save(folder / "bomb.png")
+    Image.new("1", (10_000, 9_000)).save(folder / "large.png")  # of which Pillow warns only
+    return {
+        "truncated.jpg": "image file is truncated", "empty.png": "cannot identify image file",
+        "page.png": "cannot identify image file", "bomb.png": "decompression bomb",
+        "large.png": "10000 x 9000 is more than 89,478,485 pixels",
+    }  # fmt: skip
