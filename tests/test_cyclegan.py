@@ -15,7 +15,7 @@ from gan_lab.seeding import Stream
 def made(source_channels: int = 3, **changed: Any) -> CycleGAN:
     torch.manual_seed(0)
     spec = ImageSpec(3, 16, 16, source_channels=source_channels)
-    cfg = CycleGANConfig(**({"width": 2, "width_d": 2, "blocks": 1, "layers": 1} | changed))
+    cfg = CycleGANConfig(**({"width": 2, "blocks": 1, "layers": 1} | changed))
     return CycleGAN(spec, cfg, seed=0)
 
 

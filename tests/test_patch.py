@@ -51,7 +51,7 @@ def test_logits_move_with_the_image_by_whole_strides() -> None:
     assert here.std() > 0
 
 
-@pytest.mark.parametrize(("norm", "alone"), [("none", True), ("instance", True), ("batch", False)])
+@pytest.mark.parametrize(("norm", "alone"), [("none", True), ("instance", True), ("layer", True), ("batch", False)])
 def test_only_batch_norm_lets_an_image_be_judged_by_its_neighbours(norm: str, alone: bool) -> None:
     torch.manual_seed(0)
     D = PatchDiscriminator(shape=(1, 32, 32), width=2, layers=2, norm=norm)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def test_only_batch_norm_lets_an_image_be_judged_by_its_neighbours(norm: str, al
 
 
 def test_the_norm_stands_between_the_layers_and_not_at_the_ends() -> None:
-    for norm, kind in (("batch", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)):
+    for norm, kind in (("batch", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d), ("layer", nn.GroupNorm)):
         D = PatchDiscriminator(shape=(1, 64, 64), width=2, norm=norm)  # type: ignore[arg-type]
         order = [type(layer) for layer in D.stack]
         assert order.count(kind) == 3

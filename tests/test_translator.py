@@ -34,7 +34,7 @@ def test_the_papers_generator_has_its_layers() -> None:
     assert sum(p.numel() for p in Translator(shape=(3, 64, 64), source_channels=3).parameters()) == 11_372_931
 
 
-@pytest.mark.parametrize("norm", ["instance", "none"])
+@pytest.mark.parametrize("norm", ["instance", "layer", "none"])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (28, 28), (40, 24)])
 def test_images_of_each_size_come_back_in_range_and_every_pixel_counts(height: int, width: int, norm: str) -> None:
     G = make(norm=norm, shape=(3, height, width)).double()
@@ -57,12 +57,19 @@ def test_each_image_is_translated_by_itself() -> None:
         assert torch.allclose(G(x), torch.cat([G(x[i : i + 1]) for i in range(3)]), atol=1e-6)
 
 
-def test_instance_norm_takes_brightness_and_contrast_away() -> None:
+def test_instance_norm_is_blind_to_brightness_and_contrast() -> None:
     G, x = make().eval(), image()
     with torch.no_grad():
         assert torch.allclose(G(0.5 * x + 0.2), G(x), atol=1e-3)
-        bare = make(norm="none").eval()
-        assert not torch.allclose(bare(0.5 * x + 0.2), bare(x), rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_the_other_norms_see_brightness_contrast_and_colour(norm: str) -> None:
+    G = make(norm=norm, shape=(3, 32, 32), source_channels=3).eval()
+    x = 0.2 * torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for other in (0.5 * x, x + 0.5, x + torch.tensor([0.5, 0, 0]).view(3, 1, 1)):
+            assert not torch.allclose(G(other), G(x), rtol=0.1, atol=0)
 
 
 def test_a_mirrored_image_in_a_mirrored_network_is_the_mirrored_translation() -> None:

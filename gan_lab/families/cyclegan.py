@@ -5,6 +5,8 @@ Zhu, Park, Isola, Efros 2017. arXiv 1703.10593, equations 1 to 3, with the least
 Differs from the paper:
 - The identity loss of section 5.2 is on, as in the authors' experiments on horses; `model.identity_weight=0` is the
   objective of equation 3.
+- `model.norm=layer`, which the short `cyclegan` has, puts layer norm for instance norm: it sees how bright an image is
+  and of what colour, which instance norm has to guess.
 - Scores and grids are made with averaged weights.
 - No jitter: images are not enlarged and cropped at random; `data.flip=true` mirrors half of them.
 - The learning rate decays in images, from `decay_from` over `decay_images`, not in epochs.
@@ -35,11 +37,10 @@ from gan_lab.seeding import Stream
 class CycleGANConfig:
     """The keys under ``model:``."""
 
-    width: int = number(64, minimum=1)  # channels of the outermost layers of the translators
+    width: int = number(64, minimum=1)  # channels of the outermost layers of all four networks
     blocks: int = number(9, minimum=0)  # residual blocks; the paper has 6 for 128 pixels, 9 for 256
-    width_d: int = number(64, minimum=1)  # channels of the discriminators' first layer
     layers: int = number(3, minimum=1, maximum=8)  # strided layers of the discriminators; 3: patches of 70 x 70
-    norm: Literal["instance", "none"] = "instance"
+    norm: Literal["instance", "layer", "none"] = "instance"
     cycle_weight: float = number(10.0, minimum=0)  # equation 3: lambda
     identity_weight: float = number(0.5, minimum=0)  # section 5.2, in units of the cycle weight
     pool: int = number(50, minimum=0)  # generated images that each discriminator is shown again; 0: none
@@ -73,7 +74,7 @@ class CycleGAN(Family):
             for a, b in ((theirs, ours), (ours, theirs))
         )
         self.discriminator, self.discriminator_back = (
-            PatchDiscriminator(shape=shape, width=cfg.width_d, layers=cfg.layers, norm=cfg.norm)
+            PatchDiscriminator(shape=shape, width=cfg.width, layers=cfg.layers, norm=cfg.norm)
             for shape in (ours, theirs)
         )
         self.pool, self.pool_back = Pool(cfg.pool, ours), Pool(cfg.pool, theirs)

@@ -13,13 +13,20 @@ from gan_lab.networks.layers import Network, initialise_normal
 SLOPE = 0.2  # of LeakyReLU below zero (Isola et al. 2017, section 6.1)
 WIDEST = 8  # no layer has more than 8 x width channels
 
-TranslatorNorm = Literal["batch", "instance", "none"]
+TranslatorNorm = Literal["batch", "instance", "layer", "none"]
+BIASED = ("layer", "none")  # the other norms take a bias away again
 
 
 def normalised(channels: int, norm: TranslatorNorm) -> list[nn.Module]:
-    """The layer after a convolution: batch norm, instance norm without scale and shift, or none."""
+    """What stands after a convolution: batch norm, instance norm without scale and shift, layer norm, or nothing.
+
+    Instance norm takes the mean and the spread of each channel of each image away, and with them how bright the image is
+    and of what colour; layer norm takes those of all its channels together, which leaves both to be seen.
+    """
     if norm == "none":
         return []
+    if norm == "layer":
+        return [nn.GroupNorm(1, channels)]
     return [nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels)]
 
 
@@ -56,7 +63,7 @@ class PatchDiscriminator(Network):
         into = width
         for i in range(1, layers + 1):
             out, stride = width * min(2**i, WIDEST), 2 if i < layers else 1
-            stack += [nn.Conv2d(into, out, 4, stride, 1, bias=norm == "none"), *normalised(out, norm)]
+            stack += [nn.Conv2d(into, out, 4, stride, 1, bias=norm in BIASED), *normalised(out, norm)]
             stack.append(nn.LeakyReLU(SLOPE))
             into = out
         self.stack = nn.Sequential(*stack, nn.Conv2d(into, 1, 4, 1, 1))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, initialise_normal
-from gan_lab.networks.patch import normalised
+from gan_lab.networks.patch import BIASED, TranslatorNorm, normalised
 
 
 class Residual(nn.Module):
     """x + conv(relu(conv(x))), two 3 x 3 convolutions with reflection padding: the paper's Rk."""
 
-    def __init__(self, channels: int, norm: Literal["instance", "none"]) -> None:
+    def __init__(self, channels: int, norm: TranslatorNorm) -> None:
         super().__init__()
-        convolution = {"padding": 1, "padding_mode": "reflect", "bias": norm == "none"}
+        convolution = {"padding": 1, "padding_mode": "reflect", "bias": norm in BIASED}
         self.inner = nn.Sequential(
             nn.Conv2d(channels, channels, 3, **convolution),  # type: ignore[arg-type]
             *normalised(channels, norm),
@@ -51,7 +50,7 @@ class Translator(Network):
         source_channels: int,
         width: int = 64,
         blocks: int = 9,
-        norm: Literal["instance", "none"] = "instance",
+        norm: TranslatorNorm = "instance",
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
@@ -60,7 +59,7 @@ class Translator(Network):
                 f"the translator halves its images twice: {height} x {breadth} must be multiples of 4 and 8 at least, "
                 "choose another data.size such as 28, 32 or 64"
             )
-        bias = norm == "none"
+        bias = norm in BIASED
         layers: list[nn.Module] = [
             nn.Conv2d(source_channels, width, 7, padding=3, padding_mode="reflect", bias=bias),
             *normalised(width, norm),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, initialise_normal
-from gan_lab.networks.patch import SLOPE, WIDEST, TranslatorNorm, normalised
+from gan_lab.networks.patch import BIASED, SLOPE, WIDEST, TranslatorNorm, normalised
 
 DROPPED = 3  # how many of the innermost doublings have dropout (Isola et al. 2017, section 6.1.1: CD512-CD512-CD512)
 
@@ -64,7 +64,7 @@ class UNet(Network):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, out in enumerate(widths):
             between = norm if 0 < i < depth - 1 else "none"
-            convolution = nn.Conv2d(widths[i - 1] if i else source_channels, out, 4, 2, 1, bias=between == "none")
+            convolution = nn.Conv2d(widths[i - 1] if i else source_channels, out, 4, 2, 1, bias=between in BIASED)
             before = [nn.LeakyReLU(SLOPE)] if i else []
             self.down.append(nn.Sequential(*before, convolution, *normalised(out, between)))
         for i in reversed(range(depth)):
@@ -74,7 +74,7 @@ class UNet(Network):
                 self.up.append(nn.Sequential(nn.ReLU(), *last))
                 break
             out = widths[i - 1]
-            transposed = nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm == "none")
+            transposed = nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm in BIASED)
             dropped = [nn.Dropout(dropout)] if innermost < DROPPED and dropout else []
             self.up.append(nn.Sequential(nn.ReLU(), transposed, *normalised(out, norm), *dropped))
         initialise_normal(self)
