@@ -64,11 +64,11 @@ def test_instance_norm_is_blind_to_brightness_and_contrast() -> None:
 
 
 @pytest.mark.parametrize("norm", ["layer", "none"])
-def test_the_other_norms_see_brightness_contrast_and_colour(norm: str) -> None:
+def test_the_other_norms_see_brightness_and_colour(norm: str) -> None:
     G = make(norm=norm, shape=(3, 32, 32), source_channels=3).eval()
     x = 0.2 * torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        for other in (0.5 * x, x + 0.5, x + torch.tensor([0.5, 0, 0]).view(3, 1, 1)):
+        for other in (x + 0.5, x + torch.tensor([0.5, 0, 0]).view(3, 1, 1)):
             assert not torch.allclose(G(other), G(x), rtol=0.1, atol=0)
 
 
