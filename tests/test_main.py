@@ -55,6 +55,16 @@ def answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
         (["dcgan", "data.size=30"], "a DCGAN cannot make images of 30 x 30"),
         (["gan", "run.devices=0"], "run.devices=0"),
         (["gan", "run.devices=two"], "run.devices=two"),
+        (
+            ["gan", "data.labels_per_class=10"],
+            "data.labels_per_class=10: gan cannot learn from a few labels, family sgan",
+        ),
+        (["sgan", "data.labels_per_class=401"], "data.labels_per_class=401: a class has 400 images only"),
+        (["sgan", "data.batch_size=15"], "divisible by the two halves (with and without labels)"),
+        (["sgan", "data.labels=false"], "data.labels_per_class=10, but this data has no labels"),
+        (["cyclegan", "data.name=mnist", "data.size=28"], "data.name=mnist has no inputs: choose data.name=pairs"),
+        (["gan", "model.loss=hinge", "model.label_smoothing=0.1"], "the hinge loss has no target to smooth"),
+        (["gan", "model.label_smoothing=1"], "model.label_smoothing=1.0 is out of range: it must be less than 1"),
     ],
 )
 def test_bad_words_are_answered_in_one_line(

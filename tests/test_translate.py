@@ -124,7 +124,8 @@ def saved(path: Path, seed: int, height: int = 20, width: int = 12) -> np.ndarra
 
 
 def read(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path)).transpose(2, 0, 1)
+    with Image.open(path) as picture:
+        return np.asarray(picture).transpose(2, 0, 1)
 
 
 def of(folder: Path, pixels: np.ndarray) -> np.ndarray:
@@ -194,7 +195,7 @@ def test_a_folder_without_images_is_answered_with_what_it_holds(unet: Path, tmp_
         (tmp_path / name).write_text("")
     with pytest.raises(ValueError, match=r"there is no image in .*: 2 \.txt, 1 \.pdf"):
         translate.translate(unet, tmp_path, tmp_path / "out")
-    with pytest.raises(ValueError, match="there is no image in .*nowhere: no files at all"):
+    with pytest.raises(ValueError, match=r"there is no image in .*nowhere: no files at all"):
         translate.translate(unet, tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

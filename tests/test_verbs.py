@@ -1,0 +1,144 @@
+"""What can be asked of a run that is there: reconstruct, interpolate, walk; and each wrong question in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_lab import load_generator, verbs
+from gan_lab.data.base import Decoded
+from gan_lab.images import to_uint8
+from tests.folders import run_folder
+from tests.test_main import answer
+
+FAMILIES = ("gan", "cgan", "pix2pix", "vaegan")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, data_root: Path, sample: Decoded) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    return {family: run_folder(family, root, data_root) for family in FAMILIES}
+
+
+def cells(path: Path, columns: int, count: int) -> Tensor:
+    """The first images of 28 x 28 of a grid, gray, as pixels [count, 28, 28]."""
+    with Image.open(path) as opened:
+        picture = np.asarray(opened)[..., 0]
+    made = []
+    for i in range(count):
+        top, left = 2 + i // columns * 30, 2 + i % columns * 30
+        made.append(picture[top : top + 28, left : left + 28])
+    assert picture.shape[1] == 2 + 30 * min(columns, count)
+    return torch.from_numpy(np.stack(made))
+
+
+def parts(folder: Path, n: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
+    """Held-out images, the means that the averaged encoder gives them, and the averaged generator."""
+    _, data, family, _ = verbs.restore(folder, "best")
+    images = torch.cat([batch.images for batch in data.reference(n)])
+    with torch.no_grad():
+        mean, _ = family.cpu().encoder(images)  # type: ignore[operator]
+    return images, mean, family.generator
+
+
+def near(made: Tensor, images: Tensor) -> bool:
+    """Whether pixels are those of images, but for a level that was rounded the other way."""
+    return bool((made.int() - to_uint8(images).squeeze(1).int()).abs().max() <= 1)
+
+
+def test_reconstructions_stand_beside_their_held_out_images(folders: dict[str, Path], tmp_path: Path) -> None:
+    verbs.reconstruct(folders["vaegan"], 6, tmp_path / "made.png")
+    images, mean, G = parts(folders["vaegan"], 6)
+    made = cells(tmp_path / "made.png", 8, 12)
+    with torch.no_grad():
+        assert near(made[0::2], images)
+        assert near(made[1::2], G(mean))
+    assert not near(made[1::2], images)
+    assert len(made[1::2].flatten(1).unique(dim=0)) == 6
+
+
+def test_ways_lead_in_a_line_from_the_mean_of_each_held_out_image_to_the_next(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    verbs.interpolate(folders["vaegan"], 3, 5, tmp_path / "made.png")
+    _, mean, G = parts(folders["vaegan"], 4)
+    made = cells(tmp_path / "made.png", 5, 15).unflatten(0, (3, 5))
+    with torch.no_grad():
+        for i in range(3):
+            for step in range(5):
+                z = mean[i : i + 1] + step / 4 * (mean[i + 1 : i + 2] - mean[i : i + 1])
+                assert near(made[i, step : step + 1], G(z))
+    assert torch.equal(made[0, -1], made[1, 0])
+    assert not torch.equal(made[0, 0], made[0, -1])
+
+
+@pytest.mark.parametrize(
+    ("verb", "family", "options", "name"),
+    [
+        ("reconstruct", "vaegan", ["-n", "3"], "reconstruct-n3"),
+        ("interpolate", "vaegan", ["-n", "2", "--steps", "3"], "interpolate-n2-steps3"),
+        ("sample", "gan", ["-n", "8", "--interpolate", "4"], "walk4-n8-seed0"),
+        ("sample", "cgan", ["-n", "4", "--label", "3"], "sample-n4-seed0-class3"),
+    ],
+)
+def test_pictures_are_drawn_into_the_run_folder(
+    verb: str, family: str, options: list[str], name: str, folders: dict[str, Path],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    code, error = answer(capsys, monkeypatch, verb, str(folders[family]), *options)
+    assert (code, error) == (0, "")
+    assert (folders[family] / f"{name}.png").is_file()
+
+
+def test_the_command_line_draws_the_walks_of_the_generator(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "walk.png"
+    answer(capsys, monkeypatch, "sample", str(folders["cgan"]), "-n", "11", "--interpolate", "5", "--seed", "4",
+           "--out", str(out))  # fmt: skip
+    expected = load_generator(folders["cgan"]).walk(2, 5, seed=4)  # eleven images have room for two ways of five
+    assert near(cells(out, 5, 10), expected)
+    with Image.open(out) as picture:
+        assert picture.size == (2 + 5 * 30, 2 + 2 * 30)
+
+
+@pytest.mark.parametrize(
+    ("family", "words", "expected"),
+    [
+        (
+            "gan",
+            ["translate", "RUN", "RUN", "out"],
+            "best.ckpt is no image-to-image run: its generator makes images of",
+        ),
+        ("pix2pix", ["translate", "RUN", "RUN", "out", "--direction", "BtoA"], "best.ckpt translates AtoB only"),
+        ("pix2pix", ["translate", "RUN", "nowhere", "out"], "there is no image in nowhere: no files at all"),
+        ("pix2pix", ["sample", "RUN"], "makes images of images, not of latents: use translate"),
+        ("gan", ["sample", "RUN", "--interpolate", "1"], "a walk needs 2 steps at least"),
+        ("gan", ["sample", "RUN", "--interpolate", "4", "--label", "2"], "this generator was trained without labels"),
+        ("gan", ["reconstruct", "RUN"], "has no encoder, as the runs of family vaegan have"),
+        ("cgan", ["interpolate", "RUN"], "has no encoder, as the runs of family vaegan have"),
+        ("cgan", ["probe", "RUN"], "reads the labels itself, which a probe would find in its features"),
+        ("gan", ["probe", "RUN", "--labels", "40"], "labels=40 of 10 classes: each needs 5 for cross-validation"),
+        ("gan", ["probe", "RUN", "--weights", "newest"], "there is no checkpoint"),
+        ("gan", ["probe", "nowhere"], "nowhere is no run folder"),
+        ("gan", ["reconstruct", "nowhere"], "nowhere is no run folder"),
+        ("gan", ["table", "famlies"], "no table 'famlies'. Did you mean 'families'?"),
+    ],
+)
+def test_a_wrong_question_is_answered_in_one_line_and_writes_nothing(
+    family: str, words: list[str], expected: str, folders: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = folders[family]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    monkeypatch.chdir(tmp_path)
+    code, error = answer(capsys, monkeypatch, *(str(folder) if word == "RUN" else word for word in words))
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert expected in error
+    assert not list(tmp_path.iterdir())
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
