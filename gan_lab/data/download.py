@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
@@ -34,7 +35,7 @@ def fetch(sources: Sequence[str], to: Path, archive: bool = True) -> str:
     to.parent.mkdir(parents=True, exist_ok=True)
     reasons = {}
     for source in sources:
-        host = source.split("/")[2]
+        host = urlsplit(source).hostname or source
         partial = to.with_name(f"{to.name}.{hashlib.sha256(source.encode()).hexdigest()[:8]}.part")
         problem = _received(source, partial) if reachable(source) else "cannot be reached"
         if not problem:
