@@ -168,6 +168,8 @@ def _beside(folders: list[Path], stem: str) -> Path | None:
 
 def find_full(root: Path) -> str:
     """Make sure that CelebA is in ``root``, unpacking or downloading it if need be; otherwise say why not."""
+    if _layout(root):  # looked at first, since the folder may be one that cannot be written
+        return ""
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".celeba.lock"):  # of processes that start together one downloads
         if _layout(root):

@@ -79,6 +79,8 @@ def _home(root: Path) -> Path | None:
 
 def find_full(root: Path) -> str:
     """Make sure that the two sets are in ``root``, downloading horses and zebras if need be; otherwise say why not."""
+    if _home(root):  # looked at first: nothing is written into a folder of the user's own
+        return ""
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".horse2zebra.lock"):  # of processes that start together one downloads
         if _home(root):
