@@ -164,7 +164,7 @@ def test_colouring_by_the_mean_colour_gains_nothing_and_gray_less_than_nothing()
 
 
 def test_a_reconstruction_keeps_the_digit_or_not(sample: Decoded) -> None:
-    images, labels = (torch.from_numpy(np.asarray(part[::5])) for part in (sample.test_images, sample.test_labels))
+    images, labels = (torch.from_numpy(np.asarray(part[::10])) for part in (sample.test_images, sample.test_labels))
     measure = Reconstruction(digits=True)
 
     def of(made: Tensor, given: Tensor | None) -> dict[str, float]:
@@ -172,9 +172,10 @@ def test_a_reconstruction_keeps_the_digit_or_not(sample: Decoded) -> None:
 
     same = of(images, labels)
     assert same["reconstruction_psnr"] == 100
-    assert same["reconstruction_accuracy"] > 0.96
+    assert same["reconstruction_accuracy"] > 0.94
+    assert of(images, (labels + 1) % 10)["reconstruction_accuracy"] < 0.03  # the labels say what there was
     assert of(images, None)["reconstruction_accuracy"] == 1  # without labels, what was read before
-    others = images[(labels + 1) % 10 * 20]  # 20 of each digit, sorted
+    others = images[(labels + 1) % 10 * 10]  # ten of each digit, sorted
     assert of(others, labels)["reconstruction_accuracy"] < 0.05
     shifted = of(images // 2, labels)["reconstruction_psnr"]
     expected = skimage.peak_signal_noise_ratio(images.numpy(), (images // 2).numpy())
