@@ -27,8 +27,7 @@ from gan_lab.callbacks.tracker import Tracker
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
 from gan_lab.metrics.evaluate import Evaluator
-from gan_lab.metrics.measures import Measure
-from gan_lab.metrics.offered import measures_of
+from gan_lab.metrics.offered import measurable, measures_of
 from gan_lab.schema import Config
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -53,6 +52,7 @@ class Experiment:
     quality: Quality
     checkpoint: Checkpoint
     tracker: Tracker | None
+    note: str  # which scores are left out, and why
 
 
 def build_family(config: Config, data: LabData) -> Family:
@@ -87,12 +87,13 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
     data.iterations = config.iterations
     family = build_family(config, data)
 
-    offered = measures_of(family, data.spec)
+    if config.metrics.inception_weights not in ("auto", "off") and not Path(config.metrics.inception_weights).is_file():
+        raise ValueError(f"metrics.inception_weights={config.metrics.inception_weights}: there is no such file")
+    offered, note = measurable(measures_of(family, data.spec), len(data.test), config.metrics)
     names = [name for measure in offered for name in measure.names]
     headline = config.metrics.headline or (names[0] if names else None)
     if headline and headline not in names:
         raise ValueError(configs.unknown("score", headline, names) + f" (metrics.headline={headline})")
-    check_metrics(config, data, offered)
     budget = Budget(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, budget)
     evaluator = Evaluator(data, offered, config.metrics.n, run.seed)
@@ -114,20 +115,7 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
             f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}"
             f"{trainer.world_size} processes of run.devices={run.devices}, run.num_nodes={run.num_nodes}"
         )
-    return Experiment(config, folder, data, family, trainer, quality, checkpoint, tracker)
-
-
-def check_metrics(config: Config, data: LabData, offered: Sequence[Measure]) -> None:
-    """Raise ValueError, before hours of training, for scores that could not be computed after them."""
-    metrics, n = config.metrics, min(config.metrics.n, len(data.test))
-    if metrics.inception_weights not in ("auto", "off") and not Path(metrics.inception_weights).is_file():
-        raise ValueError(f"metrics.inception_weights={metrics.inception_weights}: there is no such file")
-    for measure in offered:
-        if n < measure.features and not metrics.allow_small_n:
-            raise ValueError(
-                f"metrics.n={n} is below the {measure.features} features of {measure.names[0]}, which makes it "
-                "meaningless: raise it, or metrics.allow_small_n=true"
-            )
+    return Experiment(config, folder, data, family, trainer, quality, checkpoint, tracker, note)
 
 
 def build_trainer(config: Config, callbacks: list[Callback]) -> Trainer:

@@ -18,7 +18,7 @@ from gan_lab.experiment import Experiment, build, build_family, rank
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, save_grid
 from gan_lab.metrics.evaluate import Evaluator, inception
-from gan_lab.metrics.offered import measures_of
+from gan_lab.metrics.offered import measurable, measures_of
 from gan_lab.schema import Config
 from gan_lab.seeding import Stream
 
@@ -41,6 +41,8 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
     built = build(config, folder, loaded.experiment)  # before anything is written or deleted
     if leader:
         say(built.data.decoded.about)
+        if built.note:
+            say(built.note)
         lock = runs.locked(folder)
         runs.prepare(folder, config, ["train", loaded.experiment, *words], built.data.decoded.fingerprint)
     path = None if anew else runs.newest(folder)
@@ -109,7 +111,7 @@ def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
 def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
     """Score a checkpoint of a run by all measures at hand; each value with its protocol, into summary.json."""
     config, data, family, iteration = restore(folder, weights)
-    every = measures_of(family, data.spec)
+    every, _ = measurable(measures_of(family, data.spec), len(data.test), config.metrics)
     n = min(config.metrics.n, len(data.test))
     if data.spec.content != "points":
         reference, why_not = inception(config.metrics, n)

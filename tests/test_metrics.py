@@ -17,8 +17,9 @@ from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import measures
 from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
-from gan_lab.metrics.measures import Digits, Points, frechet_distance, inception_score
-from gan_lab.metrics.offered import measures_of
+from gan_lab.metrics.measures import Digits, Measure, Points, frechet_distance, inception_score
+from gan_lab.metrics.offered import measurable, measures_of
+from gan_lab.schema import MetricsConfig
 
 
 def matched(mean: Tensor, covariance: Tensor, seed: int, n: int = 400) -> Tensor:
@@ -168,3 +169,14 @@ def test_of_the_scores_the_distances_are_better_when_lower() -> None:
     every = ("fid", "kid", "fd_digits", "fd_random", "is", "digit_score", "modes_covered", "label_accuracy", "psnr",
              "gain_inside", "test_accuracy")  # fmt: skip
     assert [name for name in every if measures.lower_is_better(name)] == ["fid", "kid", "fd_digits", "fd_random"]
+
+
+def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n_refused() -> None:
+    measures_: list[Measure] = [Points(), Digits(conditional=False)]
+    assert measurable(measures_, 64, MetricsConfig(n=64)) == (measures_, "")
+    kept, note = measurable(measures_, 20, MetricsConfig(n=1000))
+    assert kept == measures_[:1]
+    assert note.startswith("fd_digits is left out: 20 images are held out, fewer than its 64 features")
+    with pytest.raises(ValueError, match="metrics.n=63 is below the 64 features of fd_digits"):
+        measurable(measures_, 64, MetricsConfig(n=63))
+    assert measurable(measures_, 20, MetricsConfig(n=10, allow_small_n=True)) == (measures_, "")
