@@ -22,8 +22,10 @@ def checkpoint(folder: Path, **made: nn.Module) -> Path:
     draws = torch.Generator().manual_seed(0)
     for network in made.values():
         with torch.no_grad():
-            for tensor in network.state_dict().values():
-                if tensor.is_floating_point():
+            for tensor in network.parameters():
+                tensor.add_(0.1 * torch.randn(tensor.shape, generator=draws))
+            for name, tensor in network.named_buffers():
+                if "running" in name:
                     tensor.add_(0.2 * torch.rand(tensor.shape, generator=draws))
     state = {
         "iteration": 1,
@@ -99,6 +101,7 @@ def test_each_direction_has_its_network_and_its_channels(both_ways: Path) -> Non
         assert torch.allclose(back(colour), rebuilt(both_ways, "generator_back")(colour), atol=1e-6)
         gray = to_gray(colour)
         assert torch.allclose(back(gray), rebuilt(both_ways, "generator_back")(gray.repeat(1, 3, 1, 1)), atol=1e-6)
+        assert not torch.allclose(there(colour), rebuilt(both_ways)(colour[:, :1]), atol=1e-3)
     assert (there(colour).shape[1], back(colour).shape[1]) == (3, 1)
 
 

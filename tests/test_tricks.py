@@ -19,7 +19,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
 from tests.test_families import GOLDEN, fit, weights
 
-SPEC = ImageSpec(1, 8, 8)
+SPEC = ImageSpec(1, 16, 16)
 
 
 def made(**changed: Any) -> GAN:
@@ -44,7 +44,7 @@ def step(family: Any, x: Tensor, then: Callable[[Tensor, Any], None]) -> None:
 
 
 def images(n: int = 6) -> Tensor:
-    return torch.rand(n, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return torch.rand(n, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
 def drawn(purpose: str, *shape: int) -> Tensor:
@@ -84,7 +84,7 @@ def test_a_hinge_has_no_target_to_smooth() -> None:
 def test_instance_noise_falls_in_a_line_to_nothing(seen: int, left: float) -> None:
     family, x = made(instance_noise=0.5, instance_noise_images=1000), images()
     family.images_seen = seen
-    expected = x + 0.5 * left * drawn("noise real", 6, 1, 8, 8)
+    expected = x + 0.5 * left * drawn("noise real", 6, 1, 16, 16)
     assert torch.allclose(family.noisy(x, "noise real"), expected, atol=1e-12)
     if left == 0:
         assert family.noisy(x, "noise real") is x
@@ -99,7 +99,7 @@ def test_every_image_that_the_discriminator_sees_has_noise_of_its_own() -> None:
         fake_d, fake_g = (family.generator(drawn(f"latent {part}", 6, 3)) for part in "dg")
     noise = [made_noisy - clean for made_noisy, clean in zip(seen, (x, fake_d, fake_g), strict=True)]
     for one in noise:
-        assert float(one.std()) == pytest.approx(0.5, rel=0.15)  # 384 numbers
+        assert float(one.std()) == pytest.approx(0.5, rel=0.15)  # 1,536 numbers
     together = torch.corrcoef(torch.stack([one.flatten() for one in noise]))
     assert (together - torch.eye(3)).abs().max() < 0.2
     family.iteration = 4
@@ -138,7 +138,7 @@ def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else
         return [type(layer).__name__ for layer in of.modules() if not list(layer.children())]
 
     layers = kinds(family.discriminator)
-    assert layers.count("Dropout") == layers.count("LeakyReLU") > 0
+    assert layers.count("Dropout") == layers.count("LeakyReLU") == 2
     assert all(layers[i + 1] == "Dropout" for i, kind in enumerate(layers) if kind == "LeakyReLU")
     assert {layer.p for layer in family.discriminator.modules() if isinstance(layer, nn.Dropout)} == {0.3}
     assert "Dropout" not in kinds(family.generator) + kinds(made(network=network).discriminator)
