@@ -156,7 +156,7 @@ def test_norm_none_makes_each_image_of_its_own_latents_alone(norm: Any) -> None:
 def test_up_and_down_blocks_resample_both_paths_as_in_the_paper() -> None:
     """The shortcut's 1 x 1 convolution changes places with the resampling, which may change no value."""
     torch.manual_seed(0)
-    up, down = UpBlock(3, 2, 0, "none").double(), DownBlock(3, 2, first=False, half=True).double()
+    up, down = UpBlock(3, 2, 0, "none").double(), DownBlock(3, 2, first=False, halve=True).double()
     x = draw(8, 2, 3, 6, 6)
     doubled, doubled_relu = (t.repeat_interleave(2, 2).repeat_interleave(2, 3) for t in (x, x.relu()))
     expected = up.conv_2(up.conv_1(doubled_relu).relu()) + up.shortcut(doubled)

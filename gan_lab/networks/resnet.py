@@ -68,7 +68,7 @@ class ResNetDiscriminator(Network):
         widths = [channels, *(width * 2**i for i in range(count + 1))]
         self.blocks = nn.Sequential(
             *(
-                DownBlock(into, out, first=i == 0, half=i < count)
+                DownBlock(into, out, first=i == 0, halve=i < count)
                 for i, (into, out) in enumerate(zip(widths, widths[1:], strict=False))
             ),
             nn.ReLU(),
@@ -126,17 +126,17 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """ReLU (but not on images), convolution, ReLU, convolution, mean of 2 x 2 if ``half``; beside it the input, likewise."""
+    """ReLU (but not on images), convolution, ReLU, convolution, mean of 2 x 2 if ``halve``; beside it the input, likewise."""
 
-    def __init__(self, into: int, out: int, *, first: bool, half: bool) -> None:
+    def __init__(self, into: int, out: int, *, first: bool, halve: bool) -> None:
         super().__init__()
-        self.first, self.half = first, half
+        self.first, self.halve = first, halve
         self.conv_1, self.conv_2 = nn.Conv2d(into, out, 3, 1, 1), nn.Conv2d(out, out, 3, 1, 1)
         self.shortcut = nn.Conv2d(into, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv_2(functional.relu(self.conv_1(x if self.first else functional.relu(x))))
-        if self.half:  # the mean and a 1 x 1 convolution may change places
+        if self.halve:  # the mean and a 1 x 1 convolution may change places
             h, x = functional.avg_pool2d(h, 2), functional.avg_pool2d(x, 2)
         return h + self.shortcut(x)
 
