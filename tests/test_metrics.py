@@ -177,6 +177,6 @@ def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n
     kept, note = measurable(measures_, 20, MetricsConfig(n=1000))
     assert kept == measures_[:1]
     assert note.startswith("fd_digits is left out: 20 images are held out, fewer than its 64 features")
-    with pytest.raises(ValueError, match="metrics.n=63 is below the 64 features of fd_digits"):
+    with pytest.raises(ValueError, match=r"metrics\.n=63 is below the 64 features of fd_digits"):
         measurable(measures_, 64, MetricsConfig(n=63))
     assert measurable(measures_, 20, MetricsConfig(n=10, allow_small_n=True)) == (measures_, "")
