@@ -44,7 +44,8 @@ def load(name: str) -> Table:
 def train(table: Table, words: list[str], say: Callable[[str], None] = print) -> list[tuple[str, list[Path]]]:
     """Train what is not trained yet, one run after the other; each row with the folders of its seeds.
 
-    Raises ValueError, before anything is trained, for words that a row does not take; and if a training fails.
+    Raises ValueError, before anything is trained, for words that a row does not take or that give two runs one folder; and
+    if a training fails.
     """
     commands: list[tuple[str, list[list[str]]]] = []
     for row in table.rows:
@@ -52,6 +53,8 @@ def train(table: Table, words: list[str], say: Callable[[str], None] = print) ->
         each = [[experiment, *own, *table.words, *words, f"run.seed={seed}"] for seed in range(table.seeds)]
         commands.append((row, each))
     loaded = {tuple(c): config.load(c[0], c[1:]) for _, each in commands for c in each}
+    if len({runs.folder_of(one) for one in loaded.values()}) < len(loaded):
+        raise ValueError("rows and seeds of a table each need a folder of their own: do without run.id and RUN_ID")
     for number, (command, one) in enumerate(loaded.items(), 1):
         folder = runs.folder_of(one)
         if runs.finished(folder, one.config) is None:

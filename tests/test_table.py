@@ -131,6 +131,14 @@ def test_a_word_that_a_row_does_not_take_is_refused_before_anything_is_trained(
     assert not trained
 
 
+def test_rows_that_would_share_a_folder_are_refused_before_anything_is_trained(
+    tmp_path: Path, trained: list[list[str]]
+) -> None:
+    with pytest.raises(ValueError, match=r"each need a folder of their own: do without run\.id"):
+        table.train(two_rows(), [f"run.root={tmp_path}", "run.id=mine"], lambda line: None)
+    assert not trained
+
+
 def test_a_training_that_fails_ends_the_table_and_names_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [f"run.root={tmp_path}"]
     ended = SimpleNamespace(returncode=2)
