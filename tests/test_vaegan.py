@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import softplus
 
+from gan_lab import config, experiment
 from gan_lab.families.vaegan import VAEGAN, VAEGANConfig
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks import rebuild
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
 from gan_lab.seeding import Stream
+from tests.families import small
 
 SPEC = ImageSpec(1, 8, 8)
 
@@ -137,3 +140,15 @@ def test_the_encoder_is_rebuilt_from_its_recipe_and_reads_its_features() -> None
 
 def test_the_decoders_recipe_says_how_many_latents_it_has() -> None:
     assert made().generator.recipe["arguments"]["z_dim"] == 5
+
+
+def test_the_plain_autoencoder_trains_with_its_single_optimizer(tmp_path: Path, data_root: Path) -> None:
+    loaded = config.load("vae", small("vaegan", tmp_path, data_root, "run.images=32", "run.evaluate_every=100000"))
+    (tmp_path / "checkpoints").mkdir()
+    built = experiment.build(loaded.config, tmp_path, "vae")
+    before = {name: value.clone() for name, value in built.family.named_parameters()}
+    built.trainer.fit(built.family, datamodule=built.data)
+    after = dict(built.family.named_parameters())
+    assert {name.partition(".")[0] for name in after} == {"encoder", "generator"}
+    assert all(not torch.equal(before[name], after[name]) for name in after)
+    assert built.family.iteration == 2

@@ -67,8 +67,7 @@ class Family(LightningModule, ABC):
     def stepped_by(self) -> list[LightningOptimizer]:
         """Those of ``configure_optimizers``, in their order."""
         wrapped = self.optimizers()
-        assert isinstance(wrapped, list)
-        return wrapped
+        return wrapped if isinstance(wrapped, list) else [wrapped]  # Lightning gives a single one bare
 
     def toggled(self, optimizer: LightningOptimizer) -> AbstractContextManager[None]:
         """Inside, only the optimizer's parameters require gradients: no other network's are computed."""
