@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_lab import load_generator, verbs
+from gan_lab import load_generator, networks, verbs
 from gan_lab.data.base import Decoded
 from gan_lab.images import to_uint8
 from tests.folders import run_folder
@@ -39,11 +39,15 @@ def cells(path: Path, columns: int, count: int) -> Tensor:
 
 def parts(folder: Path, n: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
     """Held-out images, the means that the averaged encoder gives them, and the averaged generator."""
-    _, data, family, _ = verbs.restore(folder, "best")
+    _, data, _, _ = verbs.restore(folder, "best")
+    content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    made = {name: networks.rebuild(recipe).eval() for name, recipe in content["recipes"].items()}
+    for name, network in made.items():
+        network.load_state_dict(content["ema"][name])
     images = torch.cat([batch.images for batch in data.reference(n)])
     with torch.no_grad():
-        mean, _ = family.cpu().encoder(images)  # type: ignore[operator]
-    return images, mean, family.generator
+        mean, _ = made["encoder"](images)
+    return images, mean, made["generator"]
 
 
 def near(made: Tensor, images: Tensor) -> bool:
