@@ -14,6 +14,11 @@ FAMILIES = config.families()
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
+def keys_of(family: str) -> set[str]:
+    """The keys of a family under ``model:``."""
+    return {item.name for item in fields(config.family_class(family).Config)}
+
+
 def experiment_of(family: str) -> str:
     """The first experiment of a family: the one of its own name, if there is one."""
     mine = [name for name in config.experiments() if config.load(name).config.family == family]
@@ -22,8 +27,7 @@ def experiment_of(family: str) -> str:
 
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
     """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
-    made = config.family_class(family)
-    keys = {item.name for item in fields(made.Config)}
+    made, keys = config.family_class(family), keys_of(family)
     words = ["data.batch_size=16", "log.bar=false", "log.wandb=off", "metrics.n=100", f"run.root={root}",
              f"data.root={data_root}", "data.source=sample"]  # fmt: skip
     words += ["data.name=mnist", "data.size=28"]

@@ -5,21 +5,20 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
-from gan_lab import config, runs
-from tests.families import every_family, experiment_of, small
+from gan_lab import runs
+from tests.families import every_family, experiment_of, keys_of, small
 from tests.processes import train
 
 
 @every_family
 def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_path: Path, data_root: Path) -> None:
     experiment, log = experiment_of(family), tmp_path / "log"
-    keys = {item.name for item in fields(config.family_class(family).Config)}
+    keys = keys_of(family)
     words = small(family, tmp_path, data_root, "run.precision=64-true", "run.images=160", "run.evaluate_every=80",
                   "log.every=16")  # fmt: skip
     words += ["model.norm=none"] if "norm" in keys else []  # batch norm sees its own share of the batch only
