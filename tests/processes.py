@@ -66,9 +66,8 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)
-    from gan_lab import config
+    from gan_lab import config, verbs
     from gan_lab import experiment as lab
-    from gan_lab import verbs
     from gan_lab.callbacks import checkpoint
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
