@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -69,7 +70,7 @@ class ResNetDiscriminator(Network):
         self.blocks = nn.Sequential(
             *(
                 DownBlock(into, out, first=i == 0, halve=i < count)
-                for i, (into, out) in enumerate(zip(widths, widths[1:], strict=False))
+                for i, (into, out) in enumerate(itertools.pairwise(widths))
             ),
             nn.ReLU(),
         )
