@@ -52,7 +52,7 @@ def answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
         ),
         (["gan", "metrics.headline=label_accuracy"], "metrics.headline=label_accuracy"),
         (["gan", "data.name=mnits"], "no data set 'mnits'. Did you mean 'mnist'?"),
-        (["dcgan", "data.size=30"], "a DCGAN cannot make images of 30 x 30"),
+        (["dcgan", "data.size=30"], "these networks cannot make images of 30 x 30"),
         (["gan", "run.devices=0"], "run.devices=0"),
         (["gan", "run.devices=two"], "run.devices=two"),
         (

@@ -111,7 +111,7 @@ def test_halving_ends_in_4_to_7_or_says_which_sizes_do() -> None:
     assert halvings(32, 48) == 3
     for sides in ((30, 30), (4, 4), (28, 64), (1, 1)):
         with pytest.raises(
-            ValueError, match=rf"a DCGAN cannot make images of {sides[0]} x {sides[1]}: .* 28, 32 or 64"
+            ValueError, match=rf"these networks cannot make images of {sides[0]} x {sides[1]}: .* 28, 32 or 64"
         ):
             halvings(*sides)
     for network in (DCGANGenerator, DCGANDiscriminator):

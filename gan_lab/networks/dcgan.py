@@ -25,7 +25,7 @@ def halvings(height: int, width: int) -> int:
         if height % step == width % step == 0 and 4 <= height // step <= 7 and 4 <= width // step <= 7:
             return count
     raise ValueError(
-        f"a DCGAN cannot make images of {height} x {width}: halving both sides must end in 4..7, as for 28, 32 or 64"
+        f"these networks cannot make images of {height} x {width}: halving both sides must end in 4..7, as for 28, 32 or 64"
     )
 
 
