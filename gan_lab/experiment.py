@@ -58,11 +58,6 @@ class Experiment:
 def build_family(config: Config, data: LabData) -> Family:
     """The family on freshly drawn weights. Raises ValueError if the data does not suit it."""
     made = configs.family_class(config.family)
-    if made.translates and data.spec.source_channels == 0:
-        raise ValueError(
-            f"{config.family} translates images, but data.name={config.data.name} has no inputs: choose "
-            "data.name=pairs or horse2zebra, or data.gray_input=true"
-        )
     if config.data.labels_per_class and not made.semi_supervised:
         raise ValueError(
             f"data.labels_per_class={config.data.labels_per_class}: {config.family} cannot learn from a few labels, "
