@@ -81,13 +81,12 @@ def drawn(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
     for row, folders in trained:
         mine = [states[folder] for folder in folders]
         values = [[state["scores"]["best"].get(score, {}).get("value") for state in mine] for score in table.scores]
-        seconds = mean(state["seconds_of_last_start"] for state in mine)
         cells = [_cell([v for v in column if v is not None]) for column in values]
         first = math.nan if None in values[0] else mean(values[0])
-        lines.append((first, [f"`{row}`", *cells, f"{seconds:.0f} s"]))
+        lines.append((first, [f"`{row}`", *cells]))
     sign = 1 if lower_is_better(table.scores[0]) else -1
     lines.sort(key=lambda line: math.inf if math.isnan(line[0]) else sign * line[0])
-    head = ["EXP", *table.scores, "training"]
+    head = ["EXP", *table.scores]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in body)
 
