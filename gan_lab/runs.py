@@ -59,8 +59,9 @@ def run_id(loaded: Loaded) -> str:
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
     words = [f"{key.removeprefix('model.')}={_short(values[key])}" for key in sorted(overridden) if key in values
              and not is_free(key) and key != "run.seed"]  # fmt: skip
-    if "data.root" in overridden and loaded.config.data.name in OWN:
-        words.append(f"root={Path(loaded.config.data.root).resolve().name}")
+    data = loaded.config.data
+    if "data.root" in overridden and data.name in OWN and data.source != "sample":
+        words.append(f"root={Path(data.root).resolve().name}")
     slug = re.sub(r"[^\w.=,-]+", "_", "-".join([*words, f"seed{loaded.config.run.seed}"]))
     return slug if len(slug) <= 100 else f"{slug[:88]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
 

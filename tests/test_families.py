@@ -66,8 +66,8 @@ def test_each_network_moves_in_its_iterations_across_the_border_of_a_pass(
     if not has_critic and n_critic > 1:
         pytest.skip(f"{family} has no n_critic")
     words = [f"model.n_critic={n_critic}"] if has_critic else []
-    # 4,000 images: the pass ends in the middle of iteration 4
-    built, watch = fit(family, tmp_path, data_root, "data.batch_size=850", "run.images=11000", *words)
+    # 4,000 images: the pass ends in the middle of iteration 9
+    built, watch = fit(family, tmp_path, data_root, "data.batch_size=410", "run.images=5330", *words)
     names = set(weights(built.family))
     expected = [names if (i + 1) % n_critic == 0 else names - set(built.family.averaged) for i in range(13)]
     assert watch.moved == expected
