@@ -166,7 +166,7 @@ class LabData(LightningDataModule):
         if self.spec.content == "points":
             rows = rows[:1000]
         elif not by_class:
-            rows = rows[:64]
+            rows = np.resize(rows, 64)  # a grid is full even of a few images, for most grids show none of them
             if split.sources is not None and self.spec.pairs == "none":
                 rows = np.stack([rows, np.resize(np.arange(len(split.sources)), len(rows))], axis=1)
         else:
