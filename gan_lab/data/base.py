@@ -166,9 +166,11 @@ class LabData(LightningDataModule):
         if self.spec.content == "points":
             rows = rows[:1000]
         elif not by_class:
-            rows = np.resize(rows, 64)  # a grid is full even of a few images, for most grids show none of them
-            if split.sources is not None and self.spec.pairs == "none":
-                rows = np.stack([rows, np.resize(np.arange(len(split.sources)), len(rows))], axis=1)
+            if split.sources is None:
+                rows = np.resize(rows, 64)  # a grid is full even of a few images: most grids show none of them
+            elif self.spec.pairs == "none":
+                rows = np.stack([rows[:64], np.resize(np.arange(len(split.sources)), len(rows[:64]))], axis=1)
+            rows = rows[:64]
         else:
             assert split.labels is not None
             labels = split.labels[rows]
