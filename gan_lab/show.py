@@ -38,9 +38,10 @@ def table(state: dict[str, Any], folder: Path) -> None:
         mark = " *" if name == state.get("headline") else ""
         rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")), by)
     console = Console()
-    console.print(rows)
+    console.print(rows if rows.row_count else f"{title}, of which nothing could be scored", soft_wrap=True)
     images = state.get("best_iteration", 0) * state.get("images", 0) // max(1, state.get("iteration", 1))
-    console.print(f"* chooses best.ckpt, here after {images:,} images", style="dim")
+    if state.get("headline"):
+        console.print(f"* chooses best.ckpt, here after {images:,} images", style="dim")
     grids = sorted((folder / "samples").glob("*.png"))
     if grids:
         console.print(f"last grid: {grids[-1]}", soft_wrap=True)
