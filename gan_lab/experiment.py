@@ -84,7 +84,7 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
 
     if config.metrics.inception_weights not in ("auto", "off") and not Path(config.metrics.inception_weights).is_file():
         raise ValueError(f"metrics.inception_weights={config.metrics.inception_weights}: there is no such file")
-    offered, note = measurable(measures_of(family, data.spec), len(data.test), config.metrics)
+    offered, note = measurable(measures_of(family, data.spec), data.held_out, config.metrics)
     names = [name for measure in offered for name in measure.names]
     headline = config.metrics.headline or (names[0] if names else None)
     if headline and headline not in names:

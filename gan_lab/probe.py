@@ -33,6 +33,7 @@ def probe(folder: Path, labels: int = 100, weights: str = "last", seed: int = 0)
     has no labels, the network reads them itself, or there are too few of them.
     """
     config, data, family, iteration = verbs.restore(folder, weights)
+    family.float()  # as the images are, whatever run.precision was
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)
     if not hasattr(network, "features"):

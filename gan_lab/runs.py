@@ -92,18 +92,24 @@ def prepare(folder: Path, config: Config, words: Sequence[str], fingerprint: str
                 f"{folder} is a run of another config ({'; '.join(differing)}): "
                 "run.id=... starts a second run, run.overwrite=true replaces this one"
             )
-        known = folder / "data.txt"
-        if known.is_file() and known.read_text().strip() != fingerprint:
-            raise ValueError(
-                f"the data of {folder} have changed since it began (fingerprint {known.read_text().strip()}, now "
-                f"{fingerprint}): run.id=... starts a second run, run.overwrite=true replaces this one"
-            )
+        check_data(folder, fingerprint)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write(folder / "config.yaml", OmegaConf.to_yaml(plain(config)))
     with (folder / "command.txt").open("a") as file:
         file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(words)}\n")
     write(folder / "environment.txt", environment())
     write(folder / "data.txt", f"{fingerprint}\n")
+
+
+def check_data(folder: Path, fingerprint: str) -> None:
+    """Raise ValueError if a run began with other data: what it learned from could be held out now."""
+    known = folder / "data.txt"
+    before = known.read_text().strip() if known.is_file() else fingerprint
+    if before != fingerprint:
+        raise ValueError(
+            f"the data of {folder} have changed since it began (fingerprint {before}, now {fingerprint}): put them back, "
+            "or train anew by run.id=... or run.overwrite=true"
+        )
 
 
 def plain(config: Config) -> dict[str, Any]:

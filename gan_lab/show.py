@@ -100,8 +100,9 @@ class Stopwatch(Callback):
         for name, network in family.named_children():
             network.register_forward_hook(partial(self._note, name))
 
-    def _note(self, name: str, network: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        self.shapes.setdefault(name, tuple(output.shape))
+    def _note(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output  # of an encoder the means
+        self.shapes.setdefault(name, tuple(first.shape))
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._before = time.perf_counter()

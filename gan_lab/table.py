@@ -38,6 +38,8 @@ def load(name: str) -> Table:
         raise ValueError(f"{folder / name}.yaml: {str(error).splitlines()[0]}") from None
     loaded: Any = OmegaConf.to_object(merged)
     assert isinstance(loaded, Table)
+    if not loaded.rows or not all(row.strip() for row in loaded.rows) or not loaded.scores:
+        raise ValueError(f"{folder / name}.yaml: a table needs rows, none of them empty, and scores")
     return loaded
 
 
@@ -60,8 +62,8 @@ def train(table: Table, words: list[str], say: Callable[[str], None] = print) ->
         if runs.finished(folder, one.config) is None:
             say(f"{number} of {len(loaded)}: {' '.join(command)}")
             code = subprocess.run([sys.executable, "-m", "gan_lab", "train", *command], stdout=subprocess.DEVNULL)
-            if code.returncode == 130:
-                raise KeyboardInterrupt
+            if code.returncode in (130, 143):  # a signal, with a checkpoint: the same command continues
+                raise SystemExit(code.returncode)
             if code.returncode:
                 raise ValueError(f"'gan-lab train {' '.join(command)}' ended with {code.returncode}")
     return [(row, [runs.folder_of(loaded[tuple(command)]) for command in each]) for row, each in commands]
@@ -80,7 +82,9 @@ def drawn(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
     lines = []
     for row, folders in trained:
         mine = [states[folder] for folder in folders]
-        values = [[state["scores"]["best"].get(score, {}).get("value") for state in mine] for score in table.scores]
+        values = [
+            [state["scores"].get("best", {}).get(score, {}).get("value") for state in mine] for score in table.scores
+        ]
         cells = [_cell([v for v in column if v is not None]) for column in values]
         first = math.nan if None in values[0] else mean(values[0])
         lines.append((first, [f"`{row}`", *cells]))

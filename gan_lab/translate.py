@@ -54,8 +54,8 @@ class Translator:
         elif images.shape[1] == 1:
             images = images.expand(-1, self.channels, -1, -1)
         height, width = images.shape[-2:]
-        multiple: int = self.network.multiple  # type: ignore[assignment]
-        images = _reflected(images, *(max(-(-side // multiple), 2) * multiple for side in (height, width)))
+        multiple, least = int(self.network.multiple), int(self.network.least)  # type: ignore[arg-type]
+        images = _reflected(images, *(max(-(-side // multiple) * multiple, least) for side in (height, width)))
         made: Tensor = self.network(images.to(self.device))
         return made[..., :height, :width].cpu()
 
@@ -109,6 +109,8 @@ def _targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
     targets = [
         out / (name.with_suffix(".png") if count[name.with_suffix("")] == 1 else f"{name}.png") for name in names
     ]
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"two images of {base} would be written as one PNG: rename one, or translate them apart")
     if {path.resolve() for path in paths} & {target.resolve() for target in targets}:
         raise ValueError(f"the images of {base} would be written over: choose another folder than {out}")
     return targets

@@ -99,6 +99,7 @@ def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
     config = runs.read_config(folder)
     checkpoint = runs.read(folder / "checkpoints" / f"{weights}.ckpt")
     data = datasets.load(config.data, config.run.seed)
+    runs.check_data(folder, data.decoded.fingerprint)
     family = build_family(config, data)
     with runs.fitting(folder):
         family.load_state_dict(checkpoint["state_dict"])
@@ -111,8 +112,8 @@ def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
 def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
     """Score a checkpoint of a run by all measures at hand; each value with its protocol, into summary.json."""
     config, data, family, iteration = restore(folder, weights)
-    every, _ = measurable(measures_of(family, data.spec), len(data.test), config.metrics)
-    n = min(config.metrics.n, len(data.test))
+    every, _ = measurable(measures_of(family, data.spec), data.held_out, config.metrics)
+    n = min(config.metrics.n, data.held_out)
     if data.spec.content != "points":
         reference, why_not = inception(config.metrics, n)
         every += [reference] if reference else []
@@ -141,6 +142,8 @@ def reconstruct(folder: Path, n: int, out: Path) -> None:
 def interpolate(folder: Path, n: int, steps: int, out: Path) -> None:
     """Draw the straight ways between the latents of held-out images 1 and 2, 2 and 3 ..., one in a row."""
     _, family, batch = _held_out(folder, n + 1)
+    if len(batch.images) < 2:
+        raise ValueError(f"{folder} has one held-out image: a way needs two")
     with torch.no_grad():
         z, _ = family.encoder(batch.images)
         share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)

@@ -78,11 +78,11 @@ def test_images_are_made_without_dropout() -> None:
     assert not torch.equal(family.train().generate(real, Stream(0, "one")), first)
 
 
-def test_the_picture_shows_source_generated_and_truth_all_in_colour() -> None:
+def test_the_picture_shows_source_generated_and_truth() -> None:
     family, real = made().eval(), batch()
     source, generated, truth = family.picture(real, Stream(0, "grid"))
     assert real.sources is not None
-    assert torch.equal(source, real.sources.repeat(1, 3, 1, 1))
+    assert torch.equal(source, real.sources)
     assert torch.equal(generated, family.generate(real, Stream(0, "grid")))
     assert torch.equal(truth, real.images)
 

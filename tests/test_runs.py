@@ -10,7 +10,7 @@ import torch
 
 from gan_lab import runs
 from gan_lab.config import load
-from gan_lab.runs import differences, folder_of, newest, prepare, read, read_config, run_id, summary, write
+from gan_lab.runs import check_data, differences, folder_of, newest, prepare, read, read_config, run_id, summary, write
 
 
 def slug(*words: str, experiment: str = "gan") -> str:
@@ -195,3 +195,15 @@ def test_the_newest_checkpoint_that_can_be_read_is_taken_with_a_warning_of_the_o
     last = save(tmp_path / "checkpoints" / "last.ckpt", 80)
     with pytest.warns(UserWarning, match="passed over"):
         assert newest(tmp_path) == last
+
+
+def test_a_run_whose_data_have_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    config = load("gan").config
+    prepare(tmp_path / "run", config, [], "abc")
+    prepare(tmp_path / "run", config, [], "abc")
+    with pytest.raises(ValueError, match=r"the data of .*run have changed .*fingerprint abc, now xyz"):
+        prepare(tmp_path / "run", config, [], "xyz")
+    with pytest.raises(ValueError, match="have changed"):
+        check_data(tmp_path / "run", "xyz")
+    prepare(tmp_path / "run", load("gan", ["run.overwrite=true"]).config, [], "xyz")
+    check_data(tmp_path / "run", "xyz")

@@ -30,3 +30,13 @@ def test_the_dry_run_names_origins_networks_and_the_expected_time(
     assert "the whole run: 100 iterations and 3 evaluations" in said
     assert re.search(r"one iteration, measured on this machine: [\d.]+ ms", said)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_dry_run_of_an_encoder_shows_the_shape_of_its_means(
+    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    show.dry_run(config.load("vaegan", small("vaegan", tmp_path, data_root, "run.images=160", "model.z_dim=5")))
+    rows = {cells[1].strip(): cells[3] for line in capsys.readouterr().out.splitlines()
+            if len(cells := line.split("│")) > 4}  # fmt: skip
+    assert rows["encoder"].strip() == "16 x 5"

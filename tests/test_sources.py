@@ -119,3 +119,15 @@ def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> Non
     assert list(chain(*(images for images, _ in read[:4]))) != list(chain(*(sources for _, sources in read[:4])))
     assert sorted(chain(*(images for images, _ in read))) == sorted(list(range(16)) * 3)
     assert sorted(chain(*(sources for _, sources in read))) == sorted(list(range(12)) * 4)
+
+
+@pytest.mark.parametrize(("pairs", "sources", "held_out"), [("none", 4, 4), ("none", 9, 6), ("all", 6, 6)])
+def test_as_many_held_out_images_count_as_can_be_scored(pairs: str, sources: int, held_out: int) -> None:
+    data = LabData(sided(pairs=pairs, test=6, test_sources=sources), DataConfig(), seed=0)
+    assert data.held_out == held_out == sum(len(batch.images) for batch in data.reference(100))
+
+
+def test_points_have_no_gray_version() -> None:
+    made = Decoded(ImageSpec(2, 1, 1, content="points"), *[np.zeros((3, 2, 1, 1)), None] * 2, "full", "", "0")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"data\.gray_input=true: images of 2 channels have no gray version"):
+        LabData(made, DataConfig(gray_input=True), seed=0)

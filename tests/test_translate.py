@@ -209,3 +209,21 @@ def test_gray_results_are_written_as_gray_pixels(both_ways: Path, tmp_path: Path
     made = read(tmp_path / "out" / "a.png")
     expected = to_uint8(Translator(best(both_ways), "BtoA")(to_unit(torch.from_numpy(pixels)[None])))[0].numpy()
     assert np.array_equal(made, np.broadcast_to(expected, made.shape))
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_an_image_of_the_training_size_is_translated_as_the_network_translates_it(side: int, tmp_path: Path) -> None:
+    """Reflected further than it needs, a U-Net would see another innermost map than the one it was trained with."""
+    torch.manual_seed(0)
+    network = UNet(shape=(3, side, side), source_channels=3, width=2, norm="instance", dropout=0.0).eval()
+    translator = object.__new__(Translator)
+    translator.channels, translator.network, translator.device = 3, network, torch.device("cpu")
+    images = torch.rand(2, 3, side, side) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(translator(images), network(images))
+
+
+def test_images_that_would_become_one_png_are_refused(tmp_path: Path) -> None:
+    names = ["a.jpg", "a.png", "a.jpg.png"]
+    with pytest.raises(ValueError, match=r"two images of .* would be written as one PNG"):
+        translate._targets([tmp_path / name for name in names], tmp_path, tmp_path / "out")

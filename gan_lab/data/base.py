@@ -88,11 +88,21 @@ class LabData(LightningDataModule):
         self.labelled = self._labelled() if cfg.labels_per_class else None
         self.iterations = 0  # where the training ends; set by the experiment
 
+    @property
+    def held_out(self) -> int:
+        """How many held-out images can be scored: of two sets that do not correspond, as many as the smaller has."""
+        sources = self.test.sources
+        if sources is None or self.spec.pairs != "none":
+            return len(self.test)
+        return min(len(self.test), len(sources))
+
     def _spec(self) -> ImageSpec:
         spec, cfg = self.decoded.spec, self.cfg
         if not cfg.labels or self.decoded.train_labels is None:
             spec = replace(spec, classes=0)
         if cfg.gray_input:
+            if spec.channels not in (1, 3):
+                raise ValueError(f"data.gray_input=true: images of {spec.channels} channels have no gray version")
             content: Any = "photos" if spec.content == "horses" else spec.content
             spec = replace(spec, source_channels=1, pairs="all", content=content)
         return spec

@@ -139,9 +139,7 @@ class CycleGAN(Family):
     def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
         assert batch.sources is not None
         made = self.outputs(batch, stream)
-        shown = [batch.sources, made["generated"], made["cycled"], batch.images, made["back"], made["back_cycled"]]
-        channels = max(images.shape[1] for images in shown)
-        return [images.expand(-1, channels, -1, -1) for images in shown]  # gray beside colour
+        return [batch.sources, made["generated"], made["cycled"], batch.images, made["back"], made["back_cycled"]]
 
 
 FAMILY = CycleGAN

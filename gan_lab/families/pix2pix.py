@@ -99,9 +99,7 @@ class Pix2Pix(Family):
 
     def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
         assert batch.sources is not None
-        shown = [batch.sources, self.generate(batch, stream), batch.images]
-        channels = max(images.shape[1] for images in shown)
-        return [images.expand(-1, channels, -1, -1) for images in shown]  # gray beside colour
+        return [batch.sources, self.generate(batch, stream), batch.images]
 
 
 FAMILY = Pix2Pix

@@ -41,7 +41,7 @@ class Translator(Network):
     Source: Zhu et al. 2017 (arXiv 1703.10593), sections 4 and 7.2, after Johnson et al. 2016 (arXiv 1603.08155).
     """
 
-    multiple = 4
+    multiple, least = 4, 8  # of the sides of an input
 
     def __init__(
         self,

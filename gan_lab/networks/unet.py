@@ -58,7 +58,7 @@ class UNet(Network):
                 f"a U-Net cannot halve images of {height} x {breadth} {max(depth, 1)} times: "
                 f"{f'model.depth={most} at most' if most else 'choose an even data.size such as 28, 32 or 64'}"
             )
-        self.multiple = 2**depth
+        self.multiple = self.least = 2**depth
         widths = [width * min(2**i, WIDEST) for i in range(depth)]
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
