@@ -176,8 +176,9 @@ class LabData(LightningDataModule):
         if self.spec.content == "points":
             rows = rows[:1000]
         elif not by_class:
-            if split.sources is None and held_out:
-                rows = np.resize(rows, 64)  # the grid of samples, which shows none of them, is full even of a few
+            if split.sources is None:
+                # the grid of samples, which shows none of these, is full even where few are held out
+                rows = np.resize(rows, 64) if held_out else rows
             elif self.spec.pairs == "none":
                 rows = np.stack([rows[:64], np.resize(np.arange(len(split.sources)), len(rows[:64]))], axis=1)
             rows = rows[:64]
