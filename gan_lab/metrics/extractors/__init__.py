@@ -1,0 +1,28 @@
+"""Feature extractors: one file each, found by its name, with ``EXTRACTOR`` in it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from gan_lab.images import ImageSpec
+from gan_lab.metrics.extractors.base import Extractor
+
+
+def names() -> list[str]:
+    """Every extractor there is."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
+
+
+def load(name: str, *arguments: Any) -> Extractor:
+    """The extractor of a name, on the CPU. Raises ValueError for an unknown one."""
+    if name not in names():
+        raise ValueError(f"metrics.extractors={name}: there is {', '.join(names())}")
+    made: Extractor = importlib.import_module(f"{__name__}.{name}").EXTRACTOR(*arguments)
+    return made
+
+
+def default(spec: ImageSpec) -> str:
+    """The one that needs nothing from outside, for images of this content."""
+    return {"digits": "digits", "points": "points"}.get(spec.content, "random")

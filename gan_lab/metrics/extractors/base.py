@@ -1,0 +1,61 @@
+"""The contract of a feature extractor: pixels in, features and perhaps logits out."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+class Extractor(ABC):
+    """A frozen network whose features two sets of images are compared by.
+
+    It is no ``nn.Module``: held by a callback or a family it could end up in a checkpoint.
+    """
+
+    name: ClassVar[str]  # in the names of scores: fd_<name>, kd_<name>, precision_<name> ...
+    score: ClassVar[str | None] = None  # what the inception-score formula on its logits is called
+    features: ClassVar[int]  # D: a Fréchet distance of fewer images is meaningless
+    resize: ClassVar[str]  # what it does to images of another size, for the protocol
+    network: nn.Module
+
+    @abstractmethod
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features [B, D] and logits [B, classes], if it has any, of pixels uint8 [B, C, H, W] (points: float)."""
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``forward`` on the device of the pixels, without autocast; 1-channel images are repeated to three."""
+        self.network.to(pixels.device)
+        with torch.autocast(pixels.device.type, enabled=False):
+            return self.forward(pixels)
+
+    @property
+    def distance(self) -> str:
+        """What the Fréchet distance of its features is called."""
+        return f"fd_{self.name}"
+
+    @property
+    def kernel(self) -> str:
+        """What the kernel distance of its features is called."""
+        return f"kd_{self.name}"
+
+    def protocol(self) -> dict[str, Any]:
+        """What a value needs to say of its extractor."""
+        return {"extractor": self.name, "weights_sha256": weights_hash(self.network), "resize": self.resize}
+
+
+def colour(pixels: Tensor) -> Tensor:
+    """Images of one channel repeated to three; others as they are."""
+    return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+
+
+def weights_hash(network: nn.Module) -> str:
+    """16 hexadecimal digits of SHA-256 over all weights and buffers of a network."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,28 @@
+"""Digits: the lab's own classifier, which ships with it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gan_lab.images import to_unit
+from gan_lab.metrics.digits import FEATURES, SIZE, load_digit_classifier
+from gan_lab.metrics.extractors.base import Extractor
+
+
+class Digits(Extractor):
+    """The 64 features before the last layer of the digit classifier, and its logits."""
+
+    name = "digits"
+    score = "digit_score"
+    features = FEATURES
+    resize = f"bilinear, antialiased, to {SIZE}"
+
+    def __init__(self) -> None:
+        self.network = self.classifier = load_digit_classifier()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.classifier.features(to_unit(pixels))
+        return features, self.classifier.head(features)
+
+
+EXTRACTOR = Digits

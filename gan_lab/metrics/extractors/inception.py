@@ -1,0 +1,81 @@
+"""The Inception network of FID and KID: torch-fidelity's port of the original, which its numbers are defined by."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+
+from gan_lab.data.cache import reachable
+from gan_lab.metrics.extractors.base import Extractor, colour
+
+LAYERS = ["2048", "logits_unbiased"]
+
+
+class Inception(Extractor):
+    """2,048 pooled features and the logits without bias, of which FID, KID and IS are made.
+
+    ``weights`` is a file of torch-fidelity's, or "auto": the one that it keeps in torch's hub folder, downloaded if
+    it is not there. Raises ValueError if the weights are not at hand or are something else.
+
+    Source: Szegedy et al. 2015 (arXiv 1512.00567); Heusel et al. 2017 (arXiv 1706.08500), Bińkowski et al. 2018 (arXiv
+    1801.01401) and Salimans et al. 2016 (arXiv 1606.03498) for the measures.
+    """
+
+    name = "inception"
+    score = "is"
+    features = 2048
+    resize = "bilinear as in TensorFlow 1, to 299"
+
+    def __init__(self, weights: str = "auto") -> None:
+        path = None if weights == "auto" else weights
+        if path is None:
+            why_not = missing()
+            if why_not:
+                raise ValueError(f"the extractor inception is not at hand: {why_not}; name them by metrics.inception_weights=")
+        else:
+            if not Path(path).is_file():
+                raise ValueError(f"metrics.inception_weights={path}: there is no such file")
+            try:  # torch-fidelity's own reader runs the code in a file
+                torch.load(path, weights_only=True)
+            except Exception as error:  # whatever reading a foreign file can raise
+                raise ValueError(_not_weights(path, error)) from None
+        try:
+            self.network = FeatureExtractorInceptionV3("inception-v3-compat", LAYERS, path)
+        except Exception as error:  # a proxy that refuses, a download that breaks off, weights of another network
+            if path is None:
+                reason = f"the Inception weights cannot be downloaded ({type(error).__name__})"
+                raise ValueError(f"the extractor inception is not at hand: {reason}") from None
+            raise ValueError(_not_weights(path, error)) from None
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.network(colour(pixels))
+        return features, logits
+
+    @property
+    def distance(self) -> str:
+        return "fid"
+
+    @property
+    def kernel(self) -> str:
+        return "kid"
+
+
+def missing() -> str:
+    """Why torch-fidelity's weights cannot be had; empty if they are on this machine or their host answers."""
+    name = os.path.basename(urllib.parse.urlparse(URL_INCEPTION_V3).path)
+    if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file() or reachable(URL_INCEPTION_V3):
+        return ""
+    return "the Inception weights are not on this machine and cannot be downloaded"
+
+
+def _not_weights(path: str, error: Exception) -> str:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return f"metrics.inception_weights={path} does not hold torch-fidelity's weights: {reason}"
+
+
+EXTRACTOR = Inception
