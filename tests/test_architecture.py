@@ -21,7 +21,7 @@ ROWS = [
     {"families"},
     {"data"},
     {"metrics"},
-    {"callbacks"},
+    {"callbacks", "compare"},
     {"experiment", "verbs", "show", "probe", "table", "translate"},
     {"__main__"},
 ]
