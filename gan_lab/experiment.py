@@ -84,14 +84,16 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
 
     if config.metrics.inception_weights not in ("auto", "off") and not Path(config.metrics.inception_weights).is_file():
         raise ValueError(f"metrics.inception_weights={config.metrics.inception_weights}: there is no such file")
-    offered, note = measurable(measures_of(family, data.spec), data.held_out, config.metrics)
+    offered, note = measurable(
+        measures_of(family, data.spec, config.metrics), data.available(config.metrics.split), config.metrics
+    )
     names = [name for measure in offered for name in measure.names]
     headline = config.metrics.headline or (names[0] if names else None)
     if headline and headline not in names:
         raise ValueError(configs.unknown("score", headline, names) + f" (metrics.headline={headline})")
     budget = Budget(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, budget)
-    evaluator = Evaluator(data, offered, config.metrics.n, run.seed)
+    evaluator = Evaluator(data, offered, config.metrics, run.seed)
     quality = Quality(evaluator, headline, run.evaluate_every, ema, budget)
     tracker = None
     if log.wandb != "off" and rank() == 0:

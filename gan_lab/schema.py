@@ -64,7 +64,12 @@ class MetricsConfig:
     """Keys under ``metrics:``."""
 
     headline: str | None = None  # the score that chooses best.ckpt; None: the first that the data offers
-    n: int = number(1000, minimum=2)  # fakes, and held-out reals at most
+    n: int = number(1000, minimum=2)  # fakes, and reals at most
+    split: Literal["held_out", "train"] = (
+        "held_out"  # which reals; published figures are mostly against the training set
+    )
+    extractors: list[str] = field(default_factory=list)  # at every evaluation; []: what the content suggests
+    cap: int = number(10_000, minimum=20)  # images that kernel distance, precision, recall, density and coverage are of
     # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
     inception_weights: str = "auto"
     allow_small_n: bool = False  # compute a Fréchet distance of fewer images than it has features

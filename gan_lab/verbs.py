@@ -17,8 +17,10 @@ from gan_lab.data.base import LabData
 from gan_lab.experiment import Experiment, build, build_family, rank
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, save_grid
-from gan_lab.metrics.evaluate import Evaluator, inception
-from gan_lab.metrics.offered import measurable, measures_of
+from gan_lab.metrics.evaluate import Evaluator
+from gan_lab.metrics.features import Features
+from gan_lab.metrics.neighbours import neighbours
+from gan_lab.metrics.offered import inception_measures, measurable, measures_of
 from gan_lab.schema import Config
 from gan_lab.seeding import Stream
 
@@ -110,21 +112,33 @@ def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
 
 
 def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
-    """Score a checkpoint of a run by all measures at hand; each value with its protocol, into summary.json."""
+    """Score a checkpoint of a run by all measures at hand; each value with its protocol, into summary.json.
+
+    Beside it ``neighbours.png``: samples and the training images nearest to them.
+    """
     config, data, family, iteration = restore(folder, weights)
-    every, _ = measurable(measures_of(family, data.spec), data.held_out, config.metrics)
-    n = min(config.metrics.n, data.held_out)
-    if data.spec.content != "points":
-        reference, why_not = inception(config.metrics, n)
-        every += [reference] if reference else []
-        if why_not:
-            say(why_not)
-    evaluator = Evaluator(data, every, n, config.run.seed, shared=False)
+    cfg, available = config.metrics, data.available(config.metrics.split)
+    every, _ = measurable(measures_of(family, data.spec, cfg, full=True), available, cfg)
+    more, why_not = inception_measures(cfg, data.spec, min(cfg.n, available))
+    every += more
+    if why_not:
+        say(why_not)
+    evaluator, which = (
+        Evaluator(data, every, cfg, config.run.seed, shared=False),
+        f"ema {weights}, iteration {iteration}",
+    )
     values = evaluator(family)
-    scores = {
-        name: {"value": value, "protocol": evaluator.protocol(name, f"ema {weights}, iteration {iteration}")}
-        for name, value in values.items()
-    }
+    scores: dict[str, Any] = {}
+    for name in (name for measure in every for name in measure.names):
+        spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
+        scores[name] = {"value": values[name], **spread, "protocol": evaluator.protocol(name, which)}
+    compared = [measure for measure in every if isinstance(measure, Features)]
+    if compared and not data.spec.source_channels and data.spec.content != "points":
+        ratio, protocol, pairs = neighbours(family, data, compared[0], cfg, config.run.seed)
+        name = f"nearest_ratio_{compared[0].extractor.name}"
+        said = evaluator.protocol(compared[0].names[0], which) | protocol
+        scores[name] = {"value": ratio, "protocol": said | {"split": "train and held_out"}}
+        save_grid(pairs, 8, folder / "neighbours.png")
     state = runs.summary(folder)
     state["scores"] = state.get("scores", {}) | {weights: scores}
     runs.write(folder / "summary.json", json.dumps(state, indent=1))
@@ -133,7 +147,7 @@ def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
 
 def reconstruct(folder: Path, n: int, out: Path) -> None:
     """Draw n held-out images, each beside its reconstruction. Raises ValueError for a family that has no encoder."""
-    _, family, batch = _held_out(folder, n)
+    family, batch = _held_out(folder, n)
     with torch.no_grad():
         made = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
     save_grid(torch.stack([batch.images, made], dim=1).flatten(0, 1), 8, out)
@@ -141,7 +155,7 @@ def reconstruct(folder: Path, n: int, out: Path) -> None:
 
 def interpolate(folder: Path, n: int, steps: int, out: Path) -> None:
     """Draw the straight ways between the latents of held-out images 1 and 2, 2 and 3 ..., one in a row."""
-    _, family, batch = _held_out(folder, n + 1)
+    family, batch = _held_out(folder, n + 1)
     if len(batch.images) < 2:
         raise ValueError(f"{folder} has one held-out image: a way needs two")
     with torch.no_grad():
@@ -151,9 +165,9 @@ def interpolate(folder: Path, n: int, steps: int, out: Path) -> None:
         save_grid(family.generator(ways.flatten(0, 1)), steps, out)
 
 
-def _held_out(folder: Path, n: int) -> tuple[LabData, Any, Batch]:
+def _held_out(folder: Path, n: int) -> tuple[Any, Batch]:
     _, data, family, _ = restore(folder, "best")
     if "reconstructed" not in family.offers:
         raise ValueError(f"{folder} has no encoder, as the runs of family vaegan have")
     (batch,) = data.reference(n, size=n)
-    return data, family, batch.on(family.device, family.dtype)
+    return family, batch.on(family.device, family.dtype)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from gan_lab import seeding
 from gan_lab.data.order import Order, SemiSupervised, Unpaired
 from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
+from gan_lab.runs import OWN
 from gan_lab.schema import DataConfig
 from gan_lab.seeding import Stream
 
@@ -58,13 +61,14 @@ class Split(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitems__(self, rows: Sequence[int] | Sequence[tuple[int, int]]) -> Batch:
+    def __getitems__(self, rows: Sequence[int] | Sequence[tuple[int, int]], images: bool = True) -> Batch:
         numbers = np.asarray(rows, dtype=np.int64).reshape(len(rows), -1)
         hidden = numbers[:, 0] < 0
         first, last = np.where(hidden, ~numbers[:, 0], numbers[:, 0]), numbers[:, -1]
         labels = None if self.labels is None else torch.from_numpy(np.where(hidden, -1, self.labels[first]))
         sources = None if self.sources is None else torch.from_numpy(np.asarray(self.sources[last]))
-        return Batch(torch.from_numpy(np.asarray(self.images[first])), labels, sources)
+        read = torch.from_numpy(np.asarray(self.images[first])) if images else torch.empty(0)
+        return Batch(read, labels, sources)
 
 
 class LabData(LightningDataModule):
@@ -88,13 +92,15 @@ class LabData(LightningDataModule):
         self.labelled = self._labelled() if cfg.labels_per_class else None
         self.iterations = 0  # where the training ends; set by the experiment
 
+    def available(self, split: str) -> int:
+        """How many reals there are to score against: of two sets that do not correspond, as many as the smaller has."""
+        return len(self.reference(sys.maxsize, split=split).rows)
+
     @property
-    def held_out(self) -> int:
-        """How many held-out images can be scored: of two sets that do not correspond, as many as the smaller has."""
-        sources = self.test.sources
-        if sources is None or self.spec.pairs != "none":
-            return len(self.test)
-        return min(len(self.test), len(sources))
+    def cache(self) -> Path:
+        """Under which folder what is made of the data is kept: not under a folder of the user's own images."""
+        own = self.cfg.name in OWN and self.decoded.source == "full"
+        return Path("data" if own else self.cfg.root)
 
     def _spec(self) -> ImageSpec:
         spec, cfg = self.decoded.spec, self.cfg
@@ -153,20 +159,20 @@ class LabData(LightningDataModule):
         batch = batch.map(to_unit)
         return batch._replace(sources=to_gray(batch.images)) if self.cfg.gray_input else batch
 
-    def reference(self, n: int, size: int | None = None) -> list[Batch]:
-        """Up to n held-out reals in [-1, 1], in batches of ``size`` in an order that never changes.
+    def reference(self, n: int, size: int | None = None, split: str = "held_out") -> Reference:
+        """Up to n reals, held out or of the training, in batches of ``size`` and in an order that never changes.
 
         Sources that are no counterparts have an order of their own, and where there are fewer of them, so many.
         """
+        reals = self.train if split == "train" else self.test
         if size is None:  # 100 images of 64 x 64, and as many pixels of larger ones
             size = max(1, min(100, 100 * 64 * 64 // (self.spec.height * self.spec.width)))
-        rows = seeding.permutation(0, "reference", 0, len(self.test))[:n]
-        if self.test.sources is not None and self.spec.pairs == "none":
-            others = seeding.permutation(0, "reference of sources", 0, len(self.test.sources))[:n]
+        rows = seeding.permutation(0, "reference", 0, len(reals))[:n]
+        if reals.sources is not None and self.spec.pairs == "none":
+            others = seeding.permutation(0, "reference of sources", 0, len(reals.sources))[:n]
             n = min(len(rows), len(others))
             rows = np.stack([rows[:n], others[:n]], axis=1)
-        batches = [self.test.__getitems__(rows[i : i + size].tolist()) for i in range(0, len(rows), size)]
-        return [self._in_range(batch) for batch in batches]
+        return Reference(reals, rows, size, self)
 
     def fixed(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
         """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes."""
@@ -187,6 +193,35 @@ class LabData(LightningDataModule):
             labels = split.labels[rows]
             rows = np.concatenate([rows[labels == c][:columns] for c in range(min(self.spec.classes, 10))])
         return self._in_range(split.__getitems__(rows.tolist())), columns
+
+
+class Reference(Sequence[Batch]):
+    """Reals to compare with, in batches [-1, 1] that are read when they are asked for."""
+
+    def __init__(self, split: Split, rows: np.ndarray, size: int, data: LabData) -> None:
+        self.split, self.rows, self.size, self.data = split, rows, size, data
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.data._in_range(self.split.__getitems__(self._rows(i)))
+
+    def asked(self, i: int) -> Batch:
+        """Batch i without its images, which are zeros: what a generator is asked for by labels and sources."""
+        if self.data.cfg.gray_input:  # the sources are made of the images
+            return self[i]._replace(images=self._zeros(i))
+        batch = self.split.__getitems__(self._rows(i), images=False)
+        return batch._replace(images=self._zeros(i)).map(to_unit)
+
+    def _rows(self, i: int) -> list[Any]:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        rows: list[Any] = self.rows[i * self.size : (i + 1) * self.size].tolist()
+        return rows
+
+    def _zeros(self, i: int) -> Tensor:
+        return torch.zeros(len(self._rows(i)), *self.data.spec.shape)
 
 
 def _as_is(batch: Any) -> Any:

@@ -1,143 +1,165 @@
-"""Scores of a family on held-out reals: the same in training and after, with one process and with several."""
+"""Scores of a family against reals: the same in training and after, with one process and with several."""
 
 from __future__ import annotations
 
-import os
-import urllib.parse
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 import torch
+import torch_fidelity
 import torchmetrics
 from torch import Tensor, distributed
 
-from gan_lab.data.base import LabData
-from gan_lab.data.cache import reachable
+from gan_lab.data.base import LabData, Reference
+from gan_lab.data.cache import decoded_once
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
-from gan_lab.metrics.measures import Inception, Measure, Statistics
+from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.measures import Measure
 from gan_lab.schema import MetricsConfig
 from gan_lab.seeding import Stream
 
 Protocol = dict[str, Any]
-Outputs = Callable[[int, Batch], dict[str, Tensor] | None]  # None: of the reals
 
 
 class Evaluator:
-    """Generates one fake for each of the first ``n`` held-out reals and scores them by every measure.
+    """Generates one fake for each of the first ``metrics.n`` reals and scores them by every measure.
 
-    The statistics of the reals are computed once. Fake i is the same whatever the number of processes: each batch has
-    a stream of its own, batches are dealt to the ranks in turn, and their statistics are put back in order. With
-    ``shared`` false this process does all of them, whatever others there are.
+    Fake i is the same whatever the number of processes: each batch has a stream of its own, batches are dealt to the ranks
+    in turn, and what is kept of them is put back in order. With ``shared`` false this process does all of them, whatever
+    others there are.
     """
 
-    def __init__(self, data: LabData, measures: Sequence[Measure], n: int, seed: int, shared: bool = True) -> None:
-        self.data, self.measures, self.seed, self.shared = data, measures, seed, shared
-        self.points = data.spec.content == "points"
-        self.batches = data.reference(n) if measures else []
-        self.n = sum(len(batch.images) for batch in self.batches)
-        self._real: list[Statistics] | None = None
+    def __init__(
+        self, data: LabData, measures: Sequence[Measure], cfg: MetricsConfig, seed: int, shared: bool = True
+    ) -> None:
+        self.data, self.measures, self.cfg, self.seed, self.shared = data, measures, cfg, seed, shared
+        self.reals = data.reference(cfg.n, split=cfg.split)
+        self.n = len(self.reals.rows)
+        self._known: list[Statistics] | None = None
 
     @torch.no_grad()
     def __call__(self, family: Family) -> dict[str, float]:
         """All scores of the family's generator as it is now, in evaluation mode and float32."""
         if not self.measures:
             return {}
-        device, dtype = family.device, family.dtype
-        with torch.autocast(device.type, enabled=False):
-            if self._real is None:
-                self._real = self._over_batches(device, dtype, lambda i, batch: None)
-            fake = self._over_batches(
-                device, dtype, lambda i, batch: family.outputs(batch, Stream(self.seed, "evaluate", i))
-            )
+        with torch.autocast(family.device.type, enabled=False):
+            if self._known is None:
+                self._known = [
+                    real_statistics(self.data, self.reals, measure, family.device, self.cfg)
+                    for measure in self.measures
+                ]
+            fakes = self._over_batches(family)
         values: dict[str, float] = {}
-        for measure, reals, fakes in zip(self.measures, self._real, fake, strict=True):
-            values |= measure.scores(reals, fakes)
+        for measure, real, fake in zip(self.measures, self._known, fakes, strict=True):
+            values |= measure.scores(real, fake)
         return values
 
-    def _over_batches(self, device: torch.device, dtype: Any, make: Outputs) -> list[Statistics]:
+    def _over_batches(self, family: Family) -> list[Statistics]:
         parallel = self.shared and distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
-        mine: dict[int, list[Statistics]] = {}
-        for i, batch in enumerate(self.batches):
-            if i % world == rank:
-                on_device = batch.on(device, dtype)
-                outputs, reals = make(i, on_device), on_device.map(self._pixels)
-                if outputs is None:
-                    mine[i] = [measure.reference(reals) for measure in self.measures]
-                else:
-                    pixels = {name: self._pixels(output) for name, output in outputs.items()}
-                    mine[i] = [measure.observe(pixels, reals) for measure in self.measures]
-        shares: list[Any] = [mine]
+        points = self.data.spec.content == "points"
+        reads = any(measure.compares for measure in self.measures) or tuple(family.offers) != ("generated",)
+        mine = [Tally(measure, self.cfg.cap) for measure in self.measures]
+        for i in range(rank, len(self.reals), world):
+            batch = (self.reals[i] if reads else self.reals.asked(i)).on(family.device, family.dtype)
+            outputs = family.outputs(batch, Stream(self.seed, "evaluate", i))
+            seen = {name: _pixels(output, points) for name, output in outputs.items()}
+            batch = _seen(batch, points)
+            for tally in mine:
+                tally.add(i * self.reals.size, tally.measure.observe(seen, batch))
         if parallel:
-            shares = [None] * world
-            distributed.all_gather_object(shares, mine)
-        every = {i: statistics for share in shares for i, statistics in share.items()}
-        ordered = [every[i] for i in sorted(every)]
-        return [_joined([statistics[m] for statistics in ordered]) for m in range(len(self.measures))]
-
-    def _pixels(self, output: Tensor) -> Tensor:
-        return output if self.points or output.dim() < 4 else to_uint8(output)
+            shares: list[Any] = [None] * world
+            distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in mine])
+            mine = [Tally.joined(tally, [share[m] for share in shares]) for m, tally in enumerate(mine)]
+        return [tally.statistics() for tally in mine]
 
     def protocol(self, score: str, weights: str) -> Protocol:
         """All that a value of this score depends on besides the generator's weights."""
         measure = next(measure for measure in self.measures if score in measure.names)
         decoded = self.data.decoded
         return {
-            **measure.extractor,
+            **measure.protocol(score, self.n),
             "reals": self.n,
             "fakes": self.n,
             "data": f"{self.data.cfg.name}-{decoded.source}",
             "fingerprint": decoded.fingerprint,
-            "split": "held out",
+            "split": self.cfg.split,
             "shape": list(self.data.spec.shape),
             "weights": weights,
             "seed": self.seed,
             "versions": {
                 "torch": torch.__version__,
                 "torchmetrics": torchmetrics.__version__,
+                "torch-fidelity": torch_fidelity.__version__,
                 "numpy": numpy.__version__,
             },
         }
 
 
-def _joined(parts: Sequence[Statistics]) -> Statistics:
-    if not parts:
-        return {}
-    joined: dict[str, Tensor] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return joined
+class Tally:
+    """What is kept of the batches for one measure: sums, and rows by the place of their batch."""
+
+    def __init__(self, measure: Measure, cap: int) -> None:
+        self.measure, self.cap = measure, cap
+        self.sums: Statistics = {}
+        self.rows: dict[int, Statistics] = {}
+
+    def add(self, place: int, observed: Statistics) -> None:
+        """The statistics of the batch that begins at this place."""
+        for name in observed.keys() & self.measure.summed:
+            self.sums[name] = self.sums[name].add_(observed[name]) if name in self.sums else observed[name]
+        self.rows[place] = {
+            name: rows[: max(0, self.cap - place)] if name in self.measure.capped else rows
+            for name, rows in observed.items()
+            if name not in self.measure.summed
+        }
+
+    @classmethod
+    def joined(cls, like: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]) -> Tally:
+        """The tallies of several processes as one."""
+        tally = cls(like.measure, like.cap)
+        for sums, rows in shares:
+            for name, value in sums.items():
+                tally.sums[name] = tally.sums[name] + value if name in tally.sums else value
+            tally.rows |= rows
+        return tally
+
+    def statistics(self) -> Statistics:
+        """Sums and rows, in the order of the batches."""
+        ordered = [self.rows[place] for place in sorted(self.rows)]
+        names = ordered[0] if ordered else ()
+        return self.sums | {name: torch.cat([rows[name] for rows in ordered]) for name in names}
 
 
-def inception(cfg: MetricsConfig, n: int) -> tuple[Inception | None, str]:
-    """FID and IS if their weights are at hand, else None; and one line that says why not.
+@torch.no_grad()
+def real_statistics(
+    data: LabData, reals: Reference, measure: Measure, device: torch.device, cfg: MetricsConfig
+) -> Statistics:
+    """What a measure needs to know of the reals: made once, then kept in the cache of the data.
 
-    Raises ValueError if ``metrics.inception_weights`` names a file that is not there or does not hold the weights.
+    Of several processes one makes it while the others wait for the file.
     """
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    if not measure.reals:
+        return {}
+    points = data.spec.content == "points"
 
-    skipped = "fid and is skipped: "
-    if cfg.inception_weights == "off":
-        return None, skipped + "metrics.inception_weights=off"
-    if n < 2048 and not cfg.allow_small_n:
-        remedy = "metrics.allow_small_n=true computes them all the same"
-        return None, f"{skipped}{n} images are fewer than the 2048 features, which makes a FID meaningless; {remedy}"
-    if cfg.inception_weights != "auto":
-        if not Path(cfg.inception_weights).is_file():
-            raise ValueError(f"metrics.inception_weights={cfg.inception_weights}: there is no such file")
-        try:
-            torch.load(cfg.inception_weights, weights_only=True)  # torch-fidelity's own reader runs the code in a file
-            return Inception(cfg.inception_weights), ""
-        except Exception as error:  # whatever reading a foreign file can raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"metrics.inception_weights={cfg.inception_weights} does not hold torch-fidelity's weights: {reason}"
-            ) from None
-    name = os.path.basename(urllib.parse.urlparse(URL_INCEPTION_V3).path)
-    if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file() or reachable(URL_INCEPTION_V3):
-        try:
-            return Inception(None), ""
-        except Exception as error:  # a proxy that refuses, a download that breaks off
-            return None, f"{skipped}the Inception weights cannot be downloaded ({type(error).__name__})"
-    return None, f"{skipped}the Inception weights are not on this machine and cannot be downloaded"
+    def make() -> dict[str, numpy.ndarray]:
+        tally = Tally(measure, cfg.cap)
+        for i, batch in enumerate(reals):
+            tally.add(i * reals.size, measure.reference(_seen(batch.on(device, torch.float32), points)))
+        return {name: value.numpy() for name, value in tally.statistics().items()}
+
+    split = "train" if reals.split is data.train else "held_out"
+    key = f"{measure.reals}/{data.decoded.fingerprint}/{data.spec}/{split}/{len(reals.rows)}/1"
+    arrays, _ = decoded_once(data.cache, "reals", key, make)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _pixels(output: Tensor, points: bool) -> Tensor:
+    return output if points or output.dim() < 4 else to_uint8(output)
+
+
+def _seen(batch: Batch, points: bool) -> Batch:
+    return batch.map(lambda images: _pixels(images, points))

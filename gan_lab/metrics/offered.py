@@ -6,24 +6,28 @@ from collections.abc import Sequence
 
 from gan_lab.families.base import Family
 from gan_lab.images import ImageSpec
-from gan_lab.metrics.measures import Digits, Measure, Points
+from gan_lab.metrics import extractors
+from gan_lab.metrics.classification import ClassificationAccuracy
+from gan_lab.metrics.extractors.inception import missing
+from gan_lab.metrics.features import Features
+from gan_lab.metrics.measures import Measure, Points
 from gan_lab.metrics.pairwise import Classification, Reconstruction, Translation
-from gan_lab.metrics.random import Random
 from gan_lab.schema import MetricsConfig
 
 
-def measurable(measures: Sequence[Measure], held_out: int, cfg: MetricsConfig) -> tuple[list[Measure], str]:
-    """Those measures that enough images are held out for, and a line that says which are left out.
+def measurable(measures: Sequence[Measure], reals: int, cfg: MetricsConfig) -> tuple[list[Measure], str]:
+    """Those measures that there are enough reals for, and a line that says which are left out.
 
     Raises ValueError, before hours of training, if it is ``metrics.n`` that is too small for one.
     """
     kept, note = [], ""
     for measure in measures:
         name, remedy = measure.names[0], "metrics.allow_small_n=true computes it all the same"
-        if measure.features <= min(cfg.n, held_out) or cfg.allow_small_n:
+        if measure.features <= min(cfg.n, reals) or cfg.allow_small_n:
             kept.append(measure)
-        elif held_out < measure.features:
-            note = f"{name} is left out: {held_out} images are held out, fewer than its {measure.features} features, "
+        elif reals < measure.features:
+            which = "are held out" if cfg.split == "held_out" else "are in the training set"
+            note = f"{name} is left out: {reals} images {which}, fewer than its {measure.features} features, "
             note += f"which makes it meaningless; {remedy}"
         else:
             raise ValueError(
@@ -33,8 +37,11 @@ def measurable(measures: Sequence[Measure], held_out: int, cfg: MetricsConfig) -
     return kept, note
 
 
-def measures_of(family: Family, spec: ImageSpec) -> list[Measure]:
-    """The measures that need nothing from outside; the first score of the first is the default headline."""
+def measures_of(family: Family, spec: ImageSpec, cfg: MetricsConfig, full: bool = False) -> list[Measure]:
+    """What is measured at every evaluation; ``full``: at the end. The first score of the first is the default headline.
+
+    Raises ValueError for an extractor of ``metrics.extractors`` that does not exist or is not at hand.
+    """
     offers = family.offers
     measures: list[Measure] = []
     if "logits" in offers:
@@ -42,12 +49,43 @@ def measures_of(family: Family, spec: ImageSpec) -> list[Measure]:
     if spec.source_channels and spec.pairs != "none":
         colours = spec.channels == 3 and spec.source_channels == 1
         measures.append(Translation(offers, inside=spec.content == "horses", gray=colours))
-    if spec.content == "digits":
-        measures.append(Digits(family.conditional))
-    elif spec.content == "points":
+    if spec.content == "points":
         measures.append(Points())
-    else:
-        measures.append(Random())
+    for name in cfg.extractors or ([] if spec.content == "points" else [extractors.default(spec)]):
+        arguments = [_weights(cfg)] if name == "inception" else []
+        asked = name == "digits" and spec.content == "digits" and family.conditional
+        measures.append(Features(extractors.load(name, *arguments), asked, cfg.cap, full))
+    if full and family.conditional:
+        measures.append(ClassificationAccuracy(spec.classes, cfg.cap))
     if "reconstructed" in offers:
         measures.append(Reconstruction(spec.content == "digits"))
     return measures
+
+
+def inception_measures(cfg: MetricsConfig, spec: ImageSpec, n: int) -> tuple[list[Measure], str]:
+    """FID, KID, IS and the like, for the end, if their weights are at hand; and one line that says why not.
+
+    Raises ValueError if ``metrics.inception_weights`` names a file that is not there or does not hold the weights.
+    """
+    if spec.content == "points" or "inception" in cfg.extractors:
+        return [], ""
+    skipped = "fid, kid and is skipped: "
+    if cfg.inception_weights == "off":
+        return [], skipped + "metrics.inception_weights=off"
+    if n < 2048 and not cfg.allow_small_n:
+        remedy = "metrics.allow_small_n=true computes them all the same"
+        return [], f"{skipped}{n} images are fewer than the 2048 features, which makes a FID meaningless; {remedy}"
+    if cfg.inception_weights == "auto" and missing():
+        return [], skipped + missing()
+    try:
+        return [Features(extractors.load("inception", cfg.inception_weights), False, cfg.cap, full=True)], ""
+    except ValueError as error:
+        if cfg.inception_weights != "auto":
+            raise
+        return [], skipped + str(error)
+
+
+def _weights(cfg: MetricsConfig) -> str:
+    if cfg.inception_weights == "off":
+        raise ValueError("metrics.extractors has inception, but metrics.inception_weights=off")
+    return cfg.inception_weights

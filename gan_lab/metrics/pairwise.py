@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_lab.images import Batch, to_unit
 from gan_lab.metrics.digits import load_digit_classifier
-from gan_lab.metrics.measures import Measure, Statistics, weights_hash
+from gan_lab.metrics.extractors.base import weights_hash
+from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.measures import Measure
 
 
 def squared_error(images: Tensor, truth: Tensor, where: Tensor | None = None) -> Tensor:
@@ -40,6 +43,8 @@ class Translation(Measure):
     and the gain over doing nothing are measured too. ``gain`` names are in dB.
     """
 
+    compares = True
+
     def __init__(self, offers: tuple[str, ...], inside: bool, gray: bool) -> None:
         self.inside, self.gray, self.ways = inside, gray, [""]
         if "back" in offers:
@@ -49,10 +54,9 @@ class Translation(Measure):
         self.names = tuple(way + name for way in self.ways for name in each)
         self.names += ("gain_over_mean_colour",) if gray else ()
         self.names += tuple(f"{way}cycle_psnr" for way in self.cycles)
-        self.extractor = {"extractor": "pixels"}
 
-    def reference(self, batch: Batch) -> Statistics:
-        return {}
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "pixels"}
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.sources is not None
@@ -103,15 +107,16 @@ def _ssim(images: Tensor, truth: Tensor) -> Tensor:
 class Reconstruction(Measure):
     """Reconstructed images against the originals; of digits also whether they still show the same one."""
 
+    compares = True
+
     def __init__(self, digits: bool) -> None:
         self.names = (("reconstruction_accuracy",) if digits else ()) + ("reconstruction_psnr",)
         self.classifier = load_digit_classifier() if digits else None
-        self.extractor = {"extractor": "pixels"}
-        if self.classifier:
-            self.extractor = {"extractor": "digits", "weights_sha256": weights_hash(self.classifier)}
 
-    def reference(self, batch: Batch) -> Statistics:
-        return {}
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        if score == "reconstruction_accuracy" and self.classifier:
+            return {"extractor": "digits", "weights_sha256": weights_hash(self.classifier)}
+        return {"extractor": "pixels"}
 
     @torch.no_grad()
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
@@ -131,13 +136,14 @@ class Reconstruction(Measure):
 class Classification(Measure):
     """The share of held-out images whose class a family's own classifier reads right; its baseline's beside it."""
 
+    compares = True
+
     def __init__(self, offers: tuple[str, ...]) -> None:
         self.kinds = [kind for kind in ("", "baseline_") if f"{kind}logits" in offers]
         self.names = tuple(f"{kind or 'test_'}accuracy" for kind in self.kinds)
-        self.extractor = {"extractor": "none"}
 
-    def reference(self, batch: Batch) -> Statistics:
-        return {}
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "none"}
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.labels is not None

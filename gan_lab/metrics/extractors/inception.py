@@ -28,6 +28,7 @@ class Inception(Extractor):
 
     name = "inception"
     score = "is"
+    splits = 10
     features = 2048
     resize = "bilinear as in TensorFlow 1, to 299"
 
@@ -36,7 +37,9 @@ class Inception(Extractor):
         if path is None:
             why_not = missing()
             if why_not:
-                raise ValueError(f"the extractor inception is not at hand: {why_not}; name them by metrics.inception_weights=")
+                raise ValueError(
+                    f"the extractor inception is not at hand: {why_not}; name them by metrics.inception_weights="
+                )
         else:
             if not Path(path).is_file():
                 raise ValueError(f"metrics.inception_weights={path}: there is no such file")

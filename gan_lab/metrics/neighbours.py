@@ -1,0 +1,66 @@
+"""Does a generator copy? Its samples beside the training images that are nearest to them, and how near that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_lab.data.base import LabData
+from gan_lab.families.base import Family
+from gan_lab.images import to_uint8, to_unit
+from gan_lab.metrics.evaluate import real_statistics
+from gan_lab.metrics.features import Features
+from gan_lab.schema import MetricsConfig
+from gan_lab.seeding import Stream
+
+FAKES = 500  # samples that are looked at
+
+
+def nearest(points: Tensor, others: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
+    """Distance to, and number of, each point's nearest of the others [N]; ``skip`` 1 where the first is the point itself."""
+    found = [torch.cdist(rows, others).topk(skip + 1, largest=False) for rows in points.split(500)]
+    distance, number = (torch.cat([getattr(part, kind)[:, skip] for part in found]) for kind in ("values", "indices"))
+    return distance, number
+
+
+def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float:
+    """How near fakes are to what was learned from against what was not: 1 for fresh images, towards 0 for copies.
+
+    The ratio of the median distances to the nearest training and the nearest held-out image, over the same ratio of
+    training images to the others of theirs, which takes out that there are more of the ones than of the others. Features
+    are [N, D]; at most ``FAKES`` training images stand for all.
+    """
+
+    def ratio(points: Tensor, skip: int) -> float:
+        return float(nearest(points, train, skip)[0].median() / nearest(points, held_out)[0].median())
+
+    return ratio(fake, 0) / ratio(train[:FAKES], 1)
+
+
+@torch.no_grad()
+def neighbours(
+    family: Family, data: LabData, measure: Features, cfg: MetricsConfig, seed: int, shown: int = 32
+) -> tuple[float, dict[str, Any], Tensor]:
+    """The ratio, its protocol, and pairs [2 shown, C, H, W] in [-1, 1]: samples, the nearest first, and their neighbours.
+
+    At most ``metrics.cap`` training images are looked through.
+    """
+    asked, train = data.reference(min(FAKES, cfg.n), split="held_out"), data.reference(cfg.cap, split="train")
+    known, fresh = (
+        real_statistics(data, reals, measure, family.device, cfg)["features"].double()
+        for reals in (train, data.reference(cfg.cap, split="held_out"))
+    )
+    made, features = [], []
+    for i in range(len(asked)):
+        batch = asked.asked(i).on(family.device, family.dtype)
+        made.append(to_uint8(family.generate(batch, Stream(seed, "evaluate", i))))
+        features.append(measure.extractor(made[-1])[0].double().cpu())
+    fake, images = torch.cat(features), torch.cat(made).cpu()
+    distance, number = nearest(fake, known)
+    first = distance.argsort()[:shown]
+    reals = data.train.__getitems__(train.rows[number[first].numpy()].tolist()).images
+    pairs = torch.stack([to_unit(images[first]), to_unit(reals)], dim=1).flatten(0, 1)
+    protocol = {**measure.said, "reals": len(fresh), "train": len(known), "fakes": len(fake)}
+    return nearest_ratio(fake, known, fresh), protocol, pairs
