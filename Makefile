@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 
-.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe table test check bench clean
+.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe table compare test check bench clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -54,6 +54,9 @@ probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminat
 
 table: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
 	@exec $(LAB) table $(or $(TABLE),families) $(ARGS)
+
+compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean and spread over seeds, side by side
+	@exec $(LAB) compare $(RUN) $(ARGS)
 
 test: $(READY)  ## everything that must hold
 	@$(VENV)/bin/python -m pytest $(ARGS)

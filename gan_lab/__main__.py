@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Annotated
 
 import typer
 
+from gan_lab.sweeps import commands as sweeps
+
 # How long a thread that waits for the others keeps its core, in turns of a loop. The default is 30 times longer, is no
 # faster on an idle machine, and makes two trainings on the same cores several times slower than they must be.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(sweeps.app)
 Words = Annotated[list[str] | None, typer.Argument(help="key=value overrides, such as model.z_dim=64 run.seed=1")]
 Name = Annotated[str, typer.Argument(help="an experiment of configs/, or the path of a YAML file; empty: list them")]
 Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
@@ -159,6 +163,18 @@ def table(
 
 
 @app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="run folders, runs/<experiment>/<run id>", metavar="RUN")],
+    weights: Annotated[str, typer.Option(help="best or last")] = "best",
+) -> None:
+    """Set runs side by side: mean and spread over seeds, and only scores that were measured alike in one column."""
+    from gan_lab import compare as comparing
+    from gan_lab import show
+
+    show.comparison(comparing.compare(folders, weights))
+
+
+@app.command()
 def show(experiment: Name = "", words: Words = None) -> None:
     """The dry run: every value and where it came from, the networks, one measured iteration, the expected time."""
     from gan_lab import config
@@ -170,6 +186,28 @@ def show(experiment: Name = "", words: Words = None) -> None:
     from gan_lab import show as drawing
 
     drawing.dry_run(loaded)
+
+
+@app.command()
+def slurm(
+    experiment: Name,
+    words: Words = None,
+    nodes: Annotated[int, typer.Option(help="machines")] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs of each machine, one process for each")] = 1,
+    time: Annotated[str, typer.Option(help="limit of one stay on the cluster, HH:MM:SS or D-HH:MM:SS")] = "04:00:00",
+) -> None:
+    """Write a batch script for SLURM that trains on several machines, and goes on where it was interrupted."""
+    from gan_lab import slurm as batch
+
+    typer.echo(f"sbatch {batch.write(experiment, words or [], nodes, gpus, time)}")
+
+
+@app.command()
+def doctor(words: Words = None) -> None:
+    """Check this machine in under a minute: one line for each thing that a training needs, with its remedy."""
+    from gan_lab import doctor as checks
+
+    raise typer.Exit(checks.examine(words or [], typer.echo))
 
 
 def _inside(run: Path, name: str) -> Path:
@@ -186,6 +224,8 @@ def _list() -> None:
 def main() -> None:
     """The console script: one line and exit code 2 for what the user can mend, 130 for Ctrl-C."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    if os.getpid() == 1:  # in a container: the kernel ignores a SIGTERM that process 1 has no handler for
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except (ValueError, OSError) as error:

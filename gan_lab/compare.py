@@ -17,6 +17,7 @@ from gan_lab.schema import Config, leaves
 
 # Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, and the libraries.
 FREE = ("weights", "seed", "versions")
+NEUTRAL = ("baseline_", "nearest_ratio_")  # a yardstick and a warning: more of it is neither better nor worse
 Entry = dict[str, Any]  # of summary.json: value, protocol
 Rows = Sequence[tuple[str, Sequence[Path]]]
 
@@ -139,8 +140,12 @@ def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
     every = [entry for scores in entries for group in scores.values() for entry in group]
     if differing := _versions(every):
         made.notes.append(f"measured by different versions: {differing}")
-    undecided = [column.title for i, column in enumerate(columns) if not _mark([row.cells[i] for row in made.rows],
-                 lower_is_better(column.score))]  # fmt: skip
+    undecided = [
+        column.title
+        for i, column in enumerate(columns)
+        if not column.score.startswith(NEUTRAL)
+        and not _mark([row.cells[i] for row in made.rows], lower_is_better(column.score))
+    ]
     if undecided:
         made.notes.append(
             f"no best is marked of {', '.join(undecided)}: of one seed there is no spread to exceed; "

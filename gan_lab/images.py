@@ -52,6 +52,10 @@ class Batch(NamedTuple):
         moved = self.map(lambda images: images.to(device, dtype))
         return moved._replace(labels=None if self.labels is None else self.labels.to(device))
 
+    def shown(self) -> list[Tensor]:
+        """What a grid of reals shows: the sources, if there are any, and the images."""
+        return [self.images] if self.sources is None else [self.sources, self.images]
+
 
 def to_unit(pixels: Tensor) -> Tensor:
     """Pixels 0..255 (uint8) as float32 in [-1, 1]: x / 127.5 - 1. Floats are taken to be in range already."""

@@ -17,7 +17,9 @@ from torch import nn
 
 from gan_lab import data as datasets
 from gan_lab import experiment, runs
+from gan_lab.compare import Cell, Comparison
 from gan_lab.config import Loaded
+from gan_lab.data.files import survey
 from gan_lab.images import arranged, save_grid
 from gan_lab.schema import leaves
 
@@ -51,6 +53,31 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
+def comparison(made: Comparison) -> None:
+    """Rows of runs, a column for each score; below, what must be known to read it. ``*`` is the best of its column."""
+    rows = Table("EXP", "n", *(column.title for column in made.columns))
+    for row in made.rows:
+        rows.add_row(row.name, str(len(row.runs)), *(_compared(cell, len(row.runs)) for cell in row.cells))
+    console = Console()
+    # no number is cut off: a terminal folds what is too wide for it
+    console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
+    if made.rows:
+        console.print(rows)
+    if any(cell and cell.best for row in made.rows for cell in row.cells):
+        console.print("* the best, by more than the spread of the two best: |Δ mean| > √(sd₁² + sd₂²)", style="dim")
+    ways: dict[str, list[str]] = {}
+    for column in made.columns:
+        ways.setdefault(column.note, []).append(column.title)
+    for note in [*(f"{', '.join(titles)}: {note}" for note, titles in ways.items() if note), *made.notes]:
+        console.print(note, soft_wrap=True, highlight=False, markup=False)
+
+
+def _compared(cell: Cell | None, runs: int) -> str:
+    if cell is None:
+        return ""
+    return f"{cell}" + (" *" if cell.best else "") + (f" (n={cell.n})" if cell.n < runs else "")
+
+
 def probe(state: dict[str, Any], folder: Path) -> None:
     """What a probe found: the accuracy that each set of features allows."""
     title = f"{folder}: {state['labels']} labels, {state['held_out']:,} held-out images"
@@ -62,8 +89,6 @@ def probe(state: dict[str, Any], folder: Path) -> None:
 
 def data(loaded: Loaded) -> None:
     """The data of an experiment as they are served, what lies in their folder, and a contact sheet."""
-    from gan_lab.data.files import survey
-
     console, config = Console(), loaded.config
     served = datasets.load(config.data, config.run.seed)
     spec = served.spec
@@ -85,7 +110,7 @@ def data(loaded: Loaded) -> None:
         console.print(found)
     batch, columns = served.fixed(held_out=False, by_class=False)
     sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
-    save_grid(*arranged([batch.images] if batch.sources is None else [batch.sources, batch.images], columns), sheet)
+    save_grid(*arranged(batch.shown(), columns), sheet)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 
@@ -123,22 +148,14 @@ def dry_run(loaded: Loaded) -> None:
     console.print(values)
 
     budget, wanted = config.iterations, config.run.images
-    config.run.images = (1 + MEASURED) * config.data.batch_size
-    config.run.devices, config.run.num_nodes = "1", 1
-    config.log.bar, config.log.wandb = False, "off"
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
-        built = experiment.build(config, Path(folder), loaded.experiment, extra=[watch])
-        evaluating = _time_of_evaluation(built)
-        built.trainer.fit(built.family, datamodule=built.data)
-        if built.checkpoint.signal:
-            raise KeyboardInterrupt
+        built, iteration, evaluating = measured(loaded, Path(folder), watch)
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():
         networks.add_row(name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ()))))
     console.print(networks)
 
-    iteration = sorted(watch.seconds[1:])[MEASURED // 2]
     evaluations = wanted // config.run.evaluate_every + 1
     total = budget * iteration + evaluations * evaluating
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
@@ -146,6 +163,20 @@ def dry_run(loaded: Loaded) -> None:
                   f"({config.data.batch_size / iteration:,.0f} images/s)")  # fmt: skip
     console.print(f"the whole run: {budget:,} iterations and {evaluations} evaluations, about {total / 60:.1f} minutes, "
                   f"peak memory about {runs.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
+
+
+def measured(loaded: Loaded, folder: Path, watch: Stopwatch) -> tuple[experiment.Experiment, float, float]:
+    """An experiment after some iterations, and the seconds that an iteration and an evaluation take. Its budget is changed."""
+    config = loaded.config
+    config.run.images = (1 + MEASURED) * config.data.batch_size
+    config.run.devices, config.run.num_nodes = "1", 1
+    config.log.bar, config.log.wandb = False, "off"
+    built = experiment.build(config, folder, loaded.experiment, extra=[watch])
+    evaluating = _time_of_evaluation(built)
+    built.trainer.fit(built.family, datamodule=built.data)
+    if built.checkpoint.signal:
+        raise KeyboardInterrupt
+    return built, sorted(watch.seconds[1:])[MEASURED // 2], evaluating
 
 
 def _parameters(network: nn.Module) -> int:

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from gan_lab import config, runs
+from gan_lab.compare import side_by_side
 from gan_lab.metrics.measures import lower_is_better
 
 
@@ -74,36 +74,23 @@ def drawn(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
 
     Raises ValueError if the runs were not measured alike.
     """
-    states = {folder: runs.summary(folder) for _, folders in trained for folder in folders}
+    made = side_by_side(trained)
+    places: dict[str, int] = {}
     for score in table.scores:
-        protocols = {_protocol(state, score) for state in states.values()} - {""}
-        if len(protocols) > 1:
-            raise ValueError(f"{score} was not measured alike in all rows: {'; '.join(sorted(protocols))}")
+        ways = [i for i, column in enumerate(made.columns) if column.score == score]
+        if len(ways) > 1:
+            said = "; ".join(made.columns[i].note for i in ways)
+            raise ValueError(f"{score} was not measured alike in all rows: {said}")
+        if ways:
+            places[score] = ways[0]
     lines = []
-    for row, folders in trained:
-        mine = [states[folder] for folder in folders]
-        values = [
-            [state["scores"].get("best", {}).get(score, {}).get("value") for state in mine] for score in table.scores
-        ]
-        cells = [_cell([v for v in column if v is not None]) for column in values]
-        first = math.nan if None in values[0] else mean(values[0])
-        lines.append((first, [f"`{row}`", *cells]))
+    for row in made.rows:
+        cells = [row.cells[places[score]] if score in places else None for score in table.scores]
+        first = cells[0]
+        whole = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
+        lines.append((first.mean if first and whole else math.nan, [f"`{row.name}`", *(str(c or "") for c in cells)]))
     sign = 1 if lower_is_better(table.scores[0]) else -1
     lines.sort(key=lambda line: math.inf if math.isnan(line[0]) else sign * line[0])
     head = ["EXP", *table.scores]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in body)
-
-
-def _protocol(state: dict[str, Any], score: str) -> str:
-    entry = state.get("scores", {}).get("best", {}).get(score)
-    if entry is None:
-        return ""
-    said = {key: entry["protocol"][key] for key in ("extractor", "reals", "fakes", "data", "fingerprint", "split")}
-    return ", ".join(f"{key}={value}" for key, value in said.items())
-
-
-def _cell(values: list[float]) -> str:
-    if not values:
-        return ""
-    return f"{mean(values):.3g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")

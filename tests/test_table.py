@@ -28,7 +28,7 @@ def test_every_row_can_be_built_and_has_the_score_that_orders_the_table(
     loaded = config.load(experiment, [*own, *made.words, f"data.root={data_root}"]).config
     data = datasets.load(loaded.data, loaded.run.seed)
     family = build_family(loaded, data)
-    offered = {score for measure in measures_of(family, data.spec) for score in measure.names}
+    offered = {score for measure in measures_of(family, data.spec, loaded.metrics) for score in measure.names}
     assert made.scores[0] in offered
     assert loaded.metrics.headline in offered
 
@@ -42,7 +42,7 @@ def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(name: str, 
         family = config.family_class(loaded.family)
         spec = datasets.load(loaded.data, loaded.run.seed).spec
         like: Any = SimpleNamespace(offers=family.offers, conditional=family.conditional)
-        offered |= {score for measure in measures_of(like, spec) for score in measure.names}
+        offered |= {score for measure in measures_of(like, spec, loaded.metrics) for score in measure.names}
     assert set(made.scores) <= offered
     assert len(set(made.rows)) == len(made.rows)
     assert made.seeds >= 1

@@ -29,8 +29,7 @@ class Samples(Callback):
     def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
             reals, columns = self.data.fixed(held_out=False, by_class=self.by_class)
-            sets = [reals.images] if reals.sources is None else [reals.sources, reals.images]
-            save_grid(*arranged(sets, columns), self.folder / "reals.png")
+            save_grid(*arranged(reals.shown(), columns), self.folder / "reals.png")
         if self.budget.iteration == 0:
             self.write(trainer, family)
 
