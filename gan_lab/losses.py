@@ -10,6 +10,17 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+# The logit at which a discriminator is undecided, halfway between what each loss asks of reals and of fakes. None: only
+# the differences of its logits mean something.
+UNDECIDED: dict[str, float | None] = {
+    "minimax": 0.0,
+    "nonsaturating": 0.0,
+    "least_squares": 0.5,
+    "hinge": 0.0,
+    "wasserstein": None,
+    "relativistic": None,
+}
+
 
 def minimax_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
     """-E[log D(x)] - E[log(1 - D(G(z)))] = E[softplus(-a)] + E[softplus(b)]; log 4 - 2 JSD at the optimal D.

@@ -73,8 +73,10 @@ def test_the_losses_are_those_of_equations_1_to_3_and_section_5_2() -> None:
     # each discriminator's of the same logit for real and fake, halved
     assert loss_d == pytest.approx(sum(((a - 1) ** 2 + a**2) / 2 for a in (0.25, -0.5)))
     recorded = {name: float(value) for name, value in family.recorded.items()}
+    verdicts = {"d_real": 0.25, "d_fake": 0.25, "accuracy_real": 0, "accuracy_fake": 1}  # it says fake of both
+    verdicts |= {"d_real_back": -0.5, "d_fake_back": -0.5, "accuracy_real_back": 0, "accuracy_fake_back": 1}
     assert recorded == pytest.approx(
-        {"loss_d": loss_d, "loss_g": adversarial, "loss_cycle": cycle, "loss_identity": identity}, rel=1e-5
+        {"loss_d": loss_d, "loss_g": adversarial, "loss_cycle": cycle, "loss_identity": identity} | verdicts, rel=1e-5
     )
 
 

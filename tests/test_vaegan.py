@@ -68,6 +68,9 @@ def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_fro
     l_like = (D.features(x) - D.features(x_tilde)).square().sum() / (2 * 0.5) / 4
     fooled = -(softplus(D(x_tilde)) + softplus(D(x_p))).mean()
     l_gan = softplus(-D(x)).mean() - fooled
+    genuine, fakes = D(x), torch.cat([D(x_tilde), D(x_p)])  # reconstructions and samples are fakes
+    verdict = {"d_real": genuine.mean(), "accuracy_real": (genuine > 0).double().mean()}
+    verdict |= {"d_fake": fakes.mean(), "accuracy_fake": (fakes < 0).double().mean()}
     aims = [(l_prior + l_like, E), (0.3 * l_like - l_gan, G), (l_gan, D)]
     expected = [torch.autograd.grad(aim, list(network.parameters()), retain_graph=True) for aim, network in aims]
 
@@ -76,7 +79,7 @@ def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_fro
         assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(theirs, mine, strict=True))
         assert max(float(a.abs().max()) for a in theirs) > 1e-3
     recorded = {name: float(value) for name, value in family.recorded.items()}
-    terms = {"loss_prior": l_prior, "loss_like": l_like, "loss_d": l_gan, "loss_g": fooled}
+    terms = {"loss_prior": l_prior, "loss_like": l_like, "loss_d": l_gan, "loss_g": fooled} | verdict
     assert recorded == pytest.approx({name: float(value.detach()) for name, value in terms.items()})
 
 

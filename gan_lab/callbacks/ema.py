@@ -52,6 +52,14 @@ class EMA(Callback):
                 if not count.is_floating_point():
                     count.copy_(now)
 
+    @torch.no_grad()
+    def distance(self, family: Family) -> Tensor:
+        """‖average - live‖ / ‖live‖ over all weights of the averaged networks."""
+        live = [weight for name in self.networks for weight in getattr(family, name).parameters()]
+        average = [weight for network in self.networks.values() for weight in network.parameters()]
+        apart, long = (_norm(tensors) for tensors in (torch._foreach_sub(average, live), live))
+        return apart / long
+
     @contextmanager
     def applied(self, family: Family) -> Iterator[None]:
         """Inside, the family generates with the averaged networks; every rank with those of rank 0."""
@@ -79,3 +87,8 @@ class EMA(Callback):
 
 def _tensors(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *network.buffers()]
+
+
+def _norm(tensors: Any) -> Tensor:
+    norms: Any = torch._foreach_norm(tensors)
+    return torch.stack(norms).norm()

@@ -78,12 +78,13 @@ class ACGAN(Family):
 
         with self.toggled(opt_g):  # G maximises L_C - L_S
             z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
-            fake_source, fake_class = judged(D(G(z, c)))
-            loss_g = losses.nonsaturating_g(fake_source)
+            source, fake_class = judged(D(G(z, c)))
+            loss_g = losses.nonsaturating_g(source)
             class_g = cross_entropy(fake_class, c)
             self.descend(loss_g + class_g, opt_g)
 
         self.record(loss_d=loss_d, class_d=class_d, loss_g=loss_g, class_g=class_g)
+        self.verdict(real_source, fake_source)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)

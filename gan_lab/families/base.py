@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from gan_lab import seeding
 from gan_lab.images import Batch, ImageSpec
@@ -34,7 +34,9 @@ class Family(LightningModule, ABC):
         self.spec, self.cfg, self.seed = spec, cfg, seed
         self.iteration = 0  # completed calls of training_step; the rails count
         self.images_seen = 0  # iterations x global batch, at the start of this one; the rails count
+        self.branch = 0  # how often the run went back to a checkpoint, to go on with other random numbers
         self.recorded: dict[str, Tensor] = {}  # what the last step recorded
+        self._moved_by: dict[int, dict[str, list[Tensor]]] = {}
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -77,6 +79,7 @@ class Family(LightningModule, ABC):
         """One step of the optimizer down the gradient of the loss."""
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
+        self._record_gradients(optimizer)
         optimizer.step()
         torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
 
@@ -88,6 +91,38 @@ class Family(LightningModule, ABC):
     def record(self, **values: Tensor) -> None:
         """Scalars of this iteration for the log; nothing is synchronised here."""
         self.recorded.update({name: value.detach() for name, value in values.items()})
+
+    def verdict(
+        self, real_logits: Tensor, fake_logits: Tensor, undecided: float | None = 0.0, suffix: str = ""
+    ) -> None:
+        """Record the discriminator's mean logits, d_real and d_fake, and accuracy_real and accuracy_fake.
+
+        The accuracies are the shares of logits, of any shape, above ``undecided`` for reals and below it for fakes; None,
+        where only differences mean something, puts it halfway between the two means, which are those of all processes.
+        """
+        real, fake = real_logits.detach().double(), fake_logits.detach().double()
+        d_real, d_fake = real.mean(), fake.mean()
+        middle: Tensor | float = (d_real + d_fake) / 2 if undecided is None else undecided
+        if undecided is None and distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(middle)
+            middle = middle / distributed.get_world_size()
+        accuracy_real, accuracy_fake = (real > middle).double().mean(), (fake < middle).double().mean()
+        values = {"d_real": d_real, "d_fake": d_fake, "accuracy_real": accuracy_real, "accuracy_fake": accuracy_fake}
+        self.record(**{name + suffix: value for name, value in values.items()})
+
+    @torch.no_grad()
+    def _record_gradients(self, optimizer: LightningOptimizer) -> None:
+        """The norm of the gradient of each network that the optimizer is about to move."""
+        if id(optimizer) not in self._moved_by:
+            mine = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+            moved = {name: [weight for weight in network.parameters() if id(weight) in mine]
+                     for name, network in self.named_children()}  # fmt: skip
+            self._moved_by[id(optimizer)] = {name: weights for name, weights in moved.items() if weights}
+        for name, weights in self._moved_by[id(optimizer)].items():
+            gradients = [weight.grad for weight in weights if weight.grad is not None]
+            if gradients:
+                norms: Any = torch._foreach_norm(gradients)  # one norm after the other costs a launch for each
+                self.record(**{f"gradient_{name}": torch.stack(norms).norm()})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well."""

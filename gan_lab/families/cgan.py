@@ -68,7 +68,8 @@ class CGAN(Family):
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
             with torch.no_grad():
                 fake = G(z, y)
-            loss_d = losses.nonsaturating_d(D(x, y), D(fake, y))
+            real_logits, fake_logits = D(x, y), D(fake, y)
+            loss_d = losses.nonsaturating_d(real_logits, fake_logits)
             self.descend(loss_d, opt_d)
 
         with self.toggled(opt_g):  # equation 2, over G, with new noise
@@ -77,6 +78,7 @@ class CGAN(Family):
             self.descend(loss_g, opt_g)
 
         self.record(loss_d=loss_d, loss_g=loss_g)
+        self.verdict(real_logits, fake_logits)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)

@@ -109,10 +109,13 @@ class CycleGAN(Family):
         with self.toggled(opt_d):  # equation 3 over D_X and D_Y, halved; of a history of generated images (section 4)
             old_y = self.pooled(self.pool, fake_y, "pool")
             old_x = self.pooled(self.pool_back, fake_x, "pool back")
-            loss_d = losses.least_squares_d(D_Y(y), D_Y(old_y)) + losses.least_squares_d(D_X(x), D_X(old_x))
+            said_y, said_x = (D_Y(y), D_Y(old_y)), (D_X(x), D_X(old_x))
+            loss_d = losses.least_squares_d(*said_y) + losses.least_squares_d(*said_x)
             self.descend(loss_d, opt_d)
 
         self.record(loss_d=loss_d, loss_g=loss_g, loss_cycle=loss_cycle)
+        for said, suffix in ((said_y, ""), (said_x, "_back")):
+            self.verdict(*said, losses.UNDECIDED["least_squares"], suffix)
 
     def decayed(self) -> float:
         """The share of the learning rates that is left."""

@@ -62,6 +62,7 @@ class GAN(Family):
         self.discriminator = networks.discriminator(cfg.network, dropout=cfg.dropout, **sizes)
         self.loss_d = getattr(losses, f"{cfg.loss}_d")
         self.loss_g = getattr(losses, f"{cfg.loss}_g")
+        self.undecided = losses.UNDECIDED[cfg.loss]
         if cfg.label_smoothing:
             if cfg.loss == "hinge":
                 raise ValueError(f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to smooth")
@@ -83,9 +84,11 @@ class GAN(Family):
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
             with torch.no_grad():
                 fake = G(z)
-            loss_d = self.loss_d(D(self.noisy(x, "noise real")), D(self.noisy(fake, "noise fake")))
+            real_logits, fake_logits = D(self.noisy(x, "noise real")), D(self.noisy(fake, "noise fake"))
+            loss_d = self.loss_d(real_logits, fake_logits)
             self.descend(loss_d, opt_d)
         self.record(loss_d=loss_d)
+        self.verdict(real_logits, fake_logits, self.undecided)
 
         if self.images_seen >= self.cfg.pretrain_images:
             with self.toggled(opt_g):  # Algorithm 1: descend the generator's gradient, with new noise

@@ -84,7 +84,8 @@ class Pix2Pix(Family):
         fake = G(x)  # G(x, z): z is the dropout
 
         with self.toggled(opt_d):  # equation 1, max over D; halved "to slow down D" (section 3.3)
-            loss_d = 0.5 * losses.nonsaturating_d(D(y, x), D(fake.detach(), x))
+            real_logits, fake_logits = D(y, x), D(fake.detach(), x)
+            loss_d = 0.5 * losses.nonsaturating_d(real_logits, fake_logits)
             self.descend(loss_d, opt_d)
 
         with self.toggled(opt_g):  # equation 4: arg min over G, with log D instead of -log(1 - D) (section 3.3)
@@ -93,6 +94,7 @@ class Pix2Pix(Family):
             self.descend(loss_g + self.cfg.l1_weight * loss_l1, opt_g)
 
         self.record(loss_d=loss_d, loss_g=loss_g, loss_l1=loss_l1)
+        self.verdict(real_logits, fake_logits)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(batch.sources)

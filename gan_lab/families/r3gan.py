@@ -74,10 +74,12 @@ class R3GAN(Family):
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
             with torch.no_grad():
                 fake = G(z, y)
-            loss_d = losses.relativistic_d(D(x, y), D(fake, y))
+            real_logits, fake_logits = D(x, y), D(fake, y)
+            loss_d = losses.relativistic_d(real_logits, fake_logits)
             r1 = penalties.zero_centred(lambda x: D.forward(x, y), x)  # eager: it is differentiated twice
             r2 = penalties.zero_centred(lambda x: D.forward(x, y), fake)
             self.descend(loss_d + 0.5 * self.cfg.gamma * share * (r1 + r2), opt_d)
+        self.verdict(real_logits, fake_logits, losses.UNDECIDED["relativistic"])
 
         with self.toggled(opt_g):  # equation 2 for the generator, with new noise
             z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)

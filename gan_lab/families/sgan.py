@@ -81,7 +81,8 @@ class SGAN(Family):
                 fake = G(z)
             loss_class = cross_entropy(D(self.noisy(x_l, "labelled")), y_l)
             real, false = (D(self.noisy(x, purpose)) for x, purpose in ((x_u, "real d"), (fake, "fake d")))
-            loss_d = losses.nonsaturating_d(realness(real), realness(false))
+            real_logits, fake_logits = realness(real), realness(false)
+            loss_d = losses.nonsaturating_d(real_logits, fake_logits)
             self.descend(loss_class + self.cfg.unsupervised_weight * loss_d, opt_d)
 
         with self.toggled(opt_g):  # section 3.1: || E f(x) - E f(G(z)) ||^2
@@ -95,6 +96,7 @@ class SGAN(Family):
             self.descend(loss_baseline, opt_baseline)
 
         self.record(loss_class=loss_class, loss_d=loss_d, loss_g=loss_g, loss_baseline=loss_baseline)
+        self.verdict(real_logits, fake_logits)
 
     def noisy(self, images: Tensor, purpose: str) -> Tensor:
         """What the classifiers see in training: images and normal noise."""

@@ -68,9 +68,11 @@ class SNGAN(Family):
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
             with torch.no_grad():
                 fake = G(z, y)
-            loss_d = losses.hinge_d(D(x, y), D(fake, y))  # equation 16
+            real_logits, fake_logits = D(x, y), D(fake, y)
+            loss_d = losses.hinge_d(real_logits, fake_logits)  # equation 16
             self.descend(loss_d, opt_d)
         self.record(loss_d=loss_d)
+        self.verdict(real_logits, fake_logits)
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:
             with self.toggled(opt_g):

@@ -91,10 +91,12 @@ class VAEGAN(Family):
             self.descend(self.cfg.gamma * l_llike + fooled, opt_dec)
 
         with self.toggled(opt_dis):  # theta_Dis: L_GAN, where reconstructions and samples are fakes
-            l_gan = losses.minimax_d(dis(x), dis(x_tilde.detach())) - losses.minimax_g(dis(x_p.detach()))
+            real, reconstructed, drawn = dis(x), dis(x_tilde.detach()), dis(x_p.detach())
+            l_gan = losses.minimax_d(real, reconstructed) - losses.minimax_g(drawn)
             self.descend(l_gan, opt_dis)
 
         self.record(loss_prior=l_prior, loss_like=l_llike, loss_d=l_gan, loss_g=fooled)
+        self.verdict(real, torch.cat([reconstructed, drawn]))
 
     def plain_step(self, x: Tensor) -> None:
         """Kingma & Welling 2014, equation 10 with one draw of the latents: encoder and decoder together."""

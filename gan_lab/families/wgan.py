@@ -63,10 +63,12 @@ class WGAN(Family):
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
             with torch.no_grad():
                 fake = G(z)
-            loss_d = losses.wasserstein_d(f(x), f(fake))
+            real_logits, fake_logits = f(x), f(fake)
+            loss_d = losses.wasserstein_d(real_logits, fake_logits)
             self.descend(loss_d, opt_f)
             penalties.clip_weights(f.parameters(), self.cfg.clip)
         self.record(loss_d=loss_d, wasserstein=-loss_d)
+        self.verdict(real_logits, fake_logits, losses.UNDECIDED["wasserstein"])
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 9-11: the generator
             with self.toggled(opt_g):

@@ -65,11 +65,13 @@ class WGANGP(Family):
             z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
             with torch.no_grad():
                 x_tilde = G(z)
-            loss_d = losses.wasserstein_d(D(x), D(x_tilde))
+            real_logits, fake_logits = D(x), D(x_tilde)
+            loss_d = losses.wasserstein_d(real_logits, fake_logits)
             epsilon = self.stream("interpolation").uniform(len(x), like=x)
             penalty = penalties.gradient_penalty(D.forward, x, x_tilde, epsilon)  # eager: it is differentiated twice
             self.descend(loss_d + self.cfg.gp_weight * penalty, opt_d)
         self.record(loss_d=loss_d, wasserstein=-loss_d, penalty=penalty)
+        self.verdict(real_logits, fake_logits, losses.UNDECIDED["wasserstein"])
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 11-12: the generator
             with self.toggled(opt_g):

@@ -1,0 +1,73 @@
+"""What only the rails can see of a training: how far its average is from it, and how diverse its images are."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from gan_lab.callbacks.budget import Budget
+from gan_lab.callbacks.ema import EMA
+from gan_lab.data.base import LabData
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, to_uint8
+from gan_lab.metrics.extractors.base import Extractor
+from gan_lab.seeding import Stream
+
+ROWS = 5  # between two looks at the diversity, which costs a batch of images
+
+
+class Watch(Callback):
+    """Records ``ema_distance`` at each row of losses, and at every fifth ``diversity`` and ``class_entropy``.
+
+    They are of the grid that the samples show: the same latents all through, of the averaged generator. Both are
+    relative to the reals beside which the fakes are made, so that 1 is as diverse as the data and 0 is one image.
+    """
+
+    def __init__(
+        self, every: int, data: LabData, extractor: Extractor, by_class: bool, seed: int, ema: EMA, budget: Budget
+    ) -> None:
+        self.every, self.extractor, self.by_class, self.seed = every, extractor, by_class, seed
+        self.points = data.spec.content == "points"
+        self.ema, self.budget = ema, budget
+        self.batch, _ = data.fixed(held_out=True, by_class=by_class)
+        self._real: dict[str, Tensor] | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
+        ends = self.budget.spent
+        if ends or self.budget.crossed(self.every):
+            family.record(ema_distance=self.ema.distance(family))
+        if ends or self.budget.crossed(ROWS * self.every):
+            with self.ema.applied(family):
+                family.record(**self.look(family))
+
+    @torch.no_grad()
+    def look(self, family: Family) -> dict[str, Tensor]:
+        """The diversity and the class entropy of the family's generator as it is now; nothing of a single image."""
+        batch = self.batch.on(family.device, family.dtype)
+        with torch.autocast(family.device.type, enabled=False):
+            if self._real is None:
+                self._real = self._statistics(batch.images, batch)
+            fake = self._statistics(family.generate(batch, Stream(self.seed, "samples")), batch)
+        return {name: fake[name] / real for name, real in self._real.items() if real > 0}
+
+    def _statistics(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        features, logits = self.extractor(images if self.points else to_uint8(images))
+        found = {"diversity": spread(features, batch.labels if self.by_class else None)}
+        if logits is not None:
+            found["class_entropy"] = entropy(logits)
+        return found
+
+
+def spread(features: Tensor, labels: Tensor | None = None) -> Tensor:
+    """The mean distance between two of the features [B, D], with labels [B] between two of one label; 0 without a pair."""
+    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist").double()
+    alike = torch.ones_like(distances, dtype=torch.bool) if labels is None else labels.unsqueeze(0) == labels.unsqueeze(1)
+    alike.fill_diagonal_(False)
+    return (distances * alike).sum() / alike.sum().clamp(min=1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy, in nats, of the histogram of the likeliest classes of logits [B, classes]."""
+    shares = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1]).double() / len(logits)
+    return torch.special.entr(shares).sum()
