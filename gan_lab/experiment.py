@@ -24,8 +24,10 @@ from gan_lab.callbacks.quality import Quality
 from gan_lab.callbacks.record import Record
 from gan_lab.callbacks.samples import Samples
 from gan_lab.callbacks.tracker import Tracker
+from gan_lab.callbacks.watch import Watch
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
+from gan_lab.metrics import extractors
 from gan_lab.metrics.evaluate import Evaluator
 from gan_lab.metrics.offered import measurable, measures_of
 from gan_lab.schema import Config
@@ -99,9 +101,11 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
     if log.wandb != "off" and rank() == 0:
         tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))
     samples = Samples(folder, log.images_every, data, family.conditional, run.seed, ema, budget)
+    extractor = extractors.load(extractors.default(data.spec))
+    watch = Watch(log.every, data, extractor, family.conditional, run.seed, ema, budget)
     record = Record(folder, log.every, budget, quality, tracker)
     checkpoint = Checkpoint(folder / "checkpoints", budget, quality)
-    callbacks: list[Callback] = [budget, ema, samples, quality, record, checkpoint, *extra]
+    callbacks: list[Callback] = [budget, ema, samples, watch, quality, record, checkpoint, *extra]
     if log.bar:
         callbacks.append(Bar(budget, record, quality))
     trainer = build_trainer(config, callbacks)
