@@ -6,11 +6,11 @@ VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 
-.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe table compare test check bench clean
+.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe report table compare sweep sweep-check sweep-report test check bench clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## make the environment (every other target does so when it must)
 
@@ -52,11 +52,24 @@ translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=B
 probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminator's features
 	@exec $(LAB) probe $(RUN) $(ARGS)
 
+report: $(READY)  ## RUN=runs/cgan/seed0 [OUT=page.html]: one HTML page of a run; RUN="a b c" compares runs
+	@exec $(LAB) report $(RUN) $(if $(OUT),--out "$(OUT)") $(ARGS)
+
 table: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
 	@exec $(LAB) table $(or $(TABLE),families) $(ARGS)
 
 compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean and spread over seeds, side by side
 	@exec $(LAB) compare $(RUN) $(ARGS)
+
+sweep: $(READY)  ## SWEEP=cgan_lr [WORKERS=2] [TRIALS=20] [BACKEND=local] [STORAGE=postgresql://...]: many trials; without SWEEP: list them
+	@exec $(LAB) sweep $(SWEEP) $(if $(WORKERS),--workers $(WORKERS)) $(if $(TRIALS),--trials $(TRIALS)) \
+	  $(if $(BACKEND),--backend $(BACKEND)) $(if $(STORAGE),--storage "$(STORAGE)") $(ARGS)
+
+sweep-check: $(READY)  ## SWEEP=cgan_lr: every value, the metric, the first halving, the expected time
+	@exec $(LAB) sweep-check $(SWEEP) $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
+
+sweep-report: $(READY)  ## SWEEP=cgan_lr [STORAGE=...]: the best configuration, what mattered, the history, as a page and here
+	@exec $(LAB) sweep-report $(SWEEP) $(if $(STORAGE),--storage "$(STORAGE)") $(ARGS)
 
 test: $(READY)  ## everything that must hold
 	@$(VENV)/bin/python -m pytest $(ARGS)

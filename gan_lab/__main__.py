@@ -138,6 +138,17 @@ def probe(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="a run folder, or several to compare")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
+) -> None:
+    """Draw a run on one HTML page, or several runs side by side."""
+    from gan_lab import report as reporting
+
+    typer.echo(reporting.write(runs, out))
+
+
+@app.command()
 def data(experiment: Name = "", words: Words = None) -> None:
     """Look at an experiment's data: layout, count, sizes, modes, and a contact sheet."""
     from gan_lab import config

@@ -22,7 +22,9 @@ ROWS = [
     {"data"},
     {"metrics"},
     {"callbacks", "compare"},
+    {"report"},
     {"experiment", "verbs", "show", "probe", "table", "translate"},
+    {"sweeps"},
     {"__main__"},
 ]
 ALLOWED = {  # within a row

@@ -1,0 +1,77 @@
+"""Whether a sweep can run: every value is legal, the metric exists, and what it will cost."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan_lab import config
+from gan_lab.sweeps.file import Sweep, words_of
+
+
+def legal(sweep: Sweep, words: Sequence[str] = ()) -> None:
+    """Load the experiment with every value and every end of a range. Raises ValueError that names the first bad one."""
+    for parameter in sweep.parameters:
+        for value in parameter.ends():
+            (word,) = words_of({parameter.key: value})
+            if value is None:
+                raise ValueError(f"sweep {sweep.name}: {parameter.key}: None arrives at the trial as the text 'None'")
+            try:
+                config.load(sweep.experiment, [*sweep.fixed, *words, word])
+            except ValueError as error:
+                raise ValueError(f"sweep {sweep.name}: {word}: {error}") from None
+
+
+def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> None:
+    """Print what a sweep will try, how it ends trials early, and how long it would take on this machine.
+
+    Raises ValueError if a value is not legal or the experiment has no such metric.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    legal(sweep, words)
+    console = Console()
+    rows = Table("parameter", "values", "legal", title=f"{sweep.name}: {sweep.about}", title_justify="left")
+    for parameter in sweep.parameters:
+        rows.add_row(parameter.key, str(parameter), ", ".join(str(value) for value in parameter.ends()))
+    console.print(rows)
+    loaded = config.load(sweep.experiment, [*sweep.fixed, *words])
+    run, batch = loaded.config.run, loaded.config.data.batch_size
+    seconds = _measured(sweep, [*sweep.fixed, *words])
+    evaluations = -(-run.images // run.evaluate_every)
+    goal = "the greater the better" if sweep.maximize else "the smaller the better"
+    say = [f"metric: {sweep.metric}, {goal}, logged at each of {evaluations} evaluations of a trial"]
+    if sweep.halving is None:
+        say.append("no trial is ended early")
+    else:
+        rungs = [sweep.halving.first * sweep.halving.eta**k for k in range(20)]
+        rungs = [rung for rung in rungs if rung < evaluations]
+        after = [f"{-(-rung * run.evaluate_every // batch) * batch:,}" for rung in rungs]
+        say.append(
+            f"the first halving falls after {after[0]} images (evaluation {rungs[0]} of {evaluations}); all: "
+            f"{', '.join(after)}; about 1 of {sweep.halving.eta} goes on at each"
+            if rungs else f"no halving falls into a trial: the first would be after evaluation {sweep.halving.first}"
+        )  # fmt: skip
+    trials = limit or sweep.run_cap or (len(sweep.points()) if sweep.method == "grid" else 0)
+    whole = f"{trials} trials one after the other, none ended early: about {trials * seconds / 3600:.1f} hours" if trials else (
+        "without run_cap or --trials it has no end")  # fmt: skip
+    say.append(f"one trial, measured on this machine: about {seconds / 60:.1f} minutes; {whole}")
+    for line in say:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _measured(sweep: Sweep, words: Sequence[str]) -> float:
+    """Seconds of a trial. Raises ValueError if the experiment does not have the metric."""
+    from gan_lab import show
+
+    first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
+    loaded = config.load(sweep.experiment, [*words, *first])
+    with tempfile.TemporaryDirectory() as folder:
+        made, iteration, evaluating = show.measured(loaded, Path(folder), show.Stopwatch())
+    names = [name for measure in made.quality.evaluator.measures for name in measure.names]
+    if sweep.metric not in names:
+        raise ValueError(f"sweep {sweep.name}: {config.unknown('score', sweep.metric, names)} (of {sweep.experiment})")
+    whole = config.load(sweep.experiment, list(words)).config
+    return whole.iterations * iteration + -(-whole.run.images // whole.run.evaluate_every) * evaluating

@@ -1,0 +1,189 @@
+"""What a sweep found: the best configuration as a file to train, what mattered, and the history."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+
+from gan_lab import config
+from gan_lab.sweeps.file import Sweep, words_of
+from gan_lab.sweeps.trials import Trials, is_retry
+
+STATES = {
+    TrialState.COMPLETE: "complete", TrialState.PRUNED: "ended early", TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running", TrialState.WAITING: "waiting",
+}  # fmt: skip
+NOT_IN_A_CONFIG = ("run.id", "run.root", "run.overwrite")
+
+
+@dataclass
+class Row:
+    """One trial as it is reported: of several tries the last one."""
+
+    slot: int
+    state: str
+    values: dict[str, Any]
+    value: float | None
+    scores: dict[int, float]  # of each evaluation
+    reason: str = ""
+
+
+@dataclass
+class Found:
+    """What is known of a sweep so far. ``best`` is the best complete trial; ``importances`` add up to 1, or are empty."""
+
+    sweep: Sweep
+    rows: list[Row]
+    best: Row | None
+    importances: dict[str, float] = field(default_factory=dict)
+
+
+def found(trials: Trials) -> Found:
+    """Read a sweep's trials."""
+    last: dict[int, FrozenTrial] = {}
+    for trial in trials.all():
+        if "slot" in trial.user_attrs:
+            last[trial.user_attrs["slot"]] = trial
+    rows = [_row(slot, trial) for slot, trial in sorted(last.items())]
+    complete = [row for row in rows if row.state == "complete" and row.value is not None]
+    sign = -1 if trials.sweep.maximize else 1
+    best = min(complete, key=lambda row: sign * (row.value or 0.0), default=None)
+    return Found(trials.sweep, rows, best, _importances(trials, len(complete)))
+
+
+def _row(slot: int, trial: FrozenTrial) -> Row:
+    reason = trial.user_attrs.get("reason", "its worker was lost") if trial.state == TrialState.FAIL else ""
+    if not reason and is_retry(trial):
+        reason = "tried again"
+    value = trial.values[0] if trial.values else None
+    return Row(
+        slot, STATES[trial.state], json.loads(trial.user_attrs["values"]), value, trial.intermediate_values, reason
+    )
+
+
+def _importances(trials: Trials, complete: int) -> dict[str, float]:
+    if complete < 2:
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            found = optuna.importance.get_param_importances(trials.study, evaluator=evaluator)
+    except (RuntimeError, ValueError):  # values that are all alike, or parameters that never varied
+        return {}
+    return {key: share for key, share in found.items() if math.isfinite(share)}
+
+
+def best_config(found: Found, words: Sequence[str], folder: Path) -> Path | None:
+    """Write the best configuration as ``<folder>/<sweep>_best.yaml``, which ``make train EXP=<path>`` trains."""
+    if found.best is None:
+        return None
+    sweep = found.sweep
+    name = sweep.experiment
+    base = Path(name) if name.endswith((".yaml", ".yml")) else config.config_folder() / f"{name}.yaml"
+    merged = OmegaConf.load(base)
+    for word in [*sweep.fixed, *words, *words_of(found.best.values)]:
+        key = word.partition("=")[0]
+        if key not in NOT_IN_A_CONFIG and not key.startswith("log."):
+            OmegaConf.update(merged, key, OmegaConf.select(OmegaConf.from_dotlist([word]), key))
+    about = f"{name} as the sweep {sweep.name} found it: trial {found.best.slot}, {sweep.metric} {found.best.value:.4g}"
+    path = folder / f"{sweep.name}_best.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"# {about}\n{OmegaConf.to_yaml(merged)}")
+    config.load(str(path))  # it would be no use otherwise
+    return path
+
+
+def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
+    """Print a sweep's report, write its page and its best configuration; the path of the page."""
+    from rich.console import Console
+
+    made = found(trials)
+    path = best_config(made, words, folder)
+    page = folder / "report.html"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.write_text(drawn(made, path, folder, words), "utf-8")
+    console = Console()
+    console.print(_table(made))
+    for key, share in made.importances.items():
+        console.print(f"importance of {key}: {share:.2f}", highlight=False)
+    if path:
+        console.print(f"best: {path}; make train EXP={path} trains it", soft_wrap=True, highlight=False)
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    return page
+
+
+def _table(made: Found) -> Any:
+    from rich.table import Table
+
+    counts = {state: sum(row.state == state for row in made.rows) for state in STATES.values()}
+    said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    keys = [parameter.key for parameter in made.sweep.parameters]
+    title = f"{made.sweep.name}: {made.sweep.about} ({said})"
+    table = Table("trial", *keys, made.sweep.metric, "state", title=title, title_justify="left")
+    sign = -1 if made.sweep.maximize else 1
+    for row in sorted(made.rows, key=lambda row: math.inf if row.value is None else sign * row.value):
+        mark = " *" if row is made.best else ""
+        value = "" if row.value is None else f"{row.value:.4g}{mark}"
+        table.add_row(str(row.slot), *(shown(row.values.get(key)) for key in keys), value,
+                      row.state + (f": {row.reason}" if row.reason else ""))  # fmt: skip
+    return table
+
+
+def shown(value: Any) -> str:
+    """A value with no more digits than are of use."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def drawn(made: Found, best: Path | None, folder: Path, words: Sequence[str]) -> str:
+    """The page: one file without any reference to the outside, everything in it escaped."""
+    from gan_lab.report import curves, page
+
+    sweep = made.sweep
+    run = config.load(sweep.experiment, [*sweep.fixed, *words]).config.run
+    series = []
+    for row in made.rows:
+        points = [(min(step * run.evaluate_every, run.images), value) for step, value in sorted(row.scores.items())]
+        if points:
+            series.append(curves.series(f"trial {row.slot}", [(float(images), value) for images, value in points]))
+    charts = [{"title": f"{sweep.metric} of each trial", "series": series}] if series else []
+    return page.render(
+        "sweep.html", title=f"Sweep {sweep.name}", made=made, charts=[("", charts)] if charts else [], thinned=False,
+        data={"charts": charts}, keys=[parameter.key for parameter in sweep.parameters], shown=shown,
+        best=best.read_text() if best else "", command=f"make train EXP={best}" if best else "",
+        history=history(made), folder=str(folder),
+    )  # fmt: skip
+
+
+def history(made: Found) -> dict[str, Any]:
+    """The values of the complete trials in turn and the best so far, as places in a drawing of 640 x 200."""
+    complete = [row for row in made.rows if row.state == "complete" and row.value is not None]
+    if not complete:
+        return {}
+    values = [float(row.value or 0.0) for row in complete]
+    low, high, last = min(values), max(values), max(1, complete[-1].slot)
+    better = max if made.sweep.maximize else min
+    places = [
+        (
+            round(50 + 580 * row.slot / last, 1),
+            round(180 - 165 * (value - low) / ((high - low) or 1), 1),
+            row.slot,
+            value,
+        )
+        for row, value in zip(complete, values, strict=True)
+    ]
+    line, reached = [], math.inf if better is min else -math.inf
+    for x, _, _, value in places:
+        line += [f"{x} {180 - 165 * (reached - low) / ((high - low) or 1):.1f}"] if math.isfinite(reached) else []
+        reached = better(reached, value)
+        line.append(f"{x} {180 - 165 * (reached - low) / ((high - low) or 1):.1f}")
+    return {"places": places, "line": "M" + "L".join(line), "low": low, "high": high, "last": last}

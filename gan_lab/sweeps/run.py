@@ -1,0 +1,67 @@
+"""Runs a sweep: where its files lie, and by whom its trials are run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gan_lab.sweeps import agents, report
+from gan_lab.sweeps.engine import Worker
+from gan_lab.sweeps.file import Sweep
+from gan_lab.sweeps.trials import Trials
+
+
+def folder_of(sweep: Sweep, words: Sequence[str]) -> Path:
+    """``<run.root>/sweeps/<name>``: the database, the runs, the output of the trials, the report."""
+    roots = [word.partition("=")[2] for word in words if word.startswith("run.root=")]
+    return Path(roots[-1] if roots else "runs") / "sweeps" / sweep.name
+
+
+def opened(sweep: Sweep, words: Sequence[str], limit: int | None, storage: str | None) -> Trials:
+    """The trials of a sweep. Raises ValueError if there are none yet, or of another file or with other words."""
+    folder = folder_of(sweep, words)
+    if not storage and not (folder / "trials.db").is_file():
+        raise ValueError(f"{folder} holds no trials: make sweep SWEEP={sweep.name} begins them")
+    return Trials(sweep, storage or _beside(folder), limit)
+
+
+def _beside(folder: Path) -> str:
+    return f"sqlite:///{(folder / 'trials.db').absolute()}"
+
+
+def run(
+    sweep: Sweep, words: Sequence[str], workers: int, limit: int | None, backend: str, storage: str | None,
+    say: Callable[[str], None],
+) -> int:  # fmt: skip
+    """Run the trials that are not done yet; the exit code. Raises ValueError for what the user can mend."""
+    folder = folder_of(sweep, words)
+    if backend == "wandb" and storage:
+        raise ValueError("--storage is for --backend local: W&B keeps the trials of its sweeps itself")
+    if backend == "wandb" or (backend == "auto" and not storage and _answers(say)):
+        return agents.run(sweep, folder, words, workers, limit, say)
+    from gan_lab import runs  # it loads torch
+
+    trials = Trials(sweep, storage or _beside(folder), limit)
+    keys = {word: word.partition("=")[0] for word in words}
+    telling = sorted(word for word, key in keys.items() if not runs.is_free(key) or key == "run.images")
+    told = {key: sweep.given.get(key) for key in ("method", "metric", "parameters", "early_terminate", "command")}
+    trials.same({**told, "words": telling})
+    say(f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}")
+    code = Worker(sweep, trials, folder, words, say).run(workers)
+    if code == 0:
+        report.report(trials, folder, words)
+    return code
+
+
+def _answers(say: Callable[[str], None]) -> bool:
+    from gan_lab.callbacks import tracker
+    from gan_lab.data.cache import reachable
+
+    if os.environ.get("WANDB_MODE", "online") != "online" or not tracker._key_is_present():
+        return False
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    if reachable(host, 3.0):
+        return True
+    say(f"{host} does not answer: the sweep runs here")
+    return False

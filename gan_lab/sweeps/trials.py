@@ -1,0 +1,236 @@
+"""The trials of a sweep in a database that any number of workers share. The only file that knows Optuna's storage.
+
+What a worker does here cannot be lost by its death at any instant: a trial counts from the moment when its ``slot`` is
+written, which is the last thing of a claim, after its first heartbeat; what a claim left unfinished is undone by the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from gan_lab.sweeps.file import Sweep
+
+HEARTBEAT = 5  # seconds
+GRACE = 20  # seconds without a heartbeat after which a trial's worker is taken for dead
+RETRIES = 1
+
+
+@dataclass
+class Claimed:
+    """A trial that is this worker's. ``slot`` numbers the trials of the sweep; one that is tried again keeps it."""
+
+    trial: Trial
+    slot: int
+    values: dict[str, Any]
+    reported: int  # evaluations that the storage knows
+
+
+class Trials:
+    """One sweep's trials. ``limit`` is how many there are to be, None as many as the file says."""
+
+    def __init__(
+        self, sweep: Sweep, url: str, limit: int | None = None, heartbeat: int = HEARTBEAT, grace: int = GRACE
+    ):
+        self.sweep, self.heartbeat = sweep, heartbeat
+        self.points = sweep.points() if sweep.method == "grid" else None
+        self.limit = limit or sweep.run_cap or (len(self.points) if self.points else 0)
+        if self.points:
+            self.limit = min(self.limit, len(self.points))
+        if not self.limit:
+            raise ValueError(
+                f"{sweep.name}: a {sweep.method} search has no end: --trials 20, or run_cap in the file, gives it one"
+            )
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.url = _with_driver(url)
+        with _readable(url), self._exclusively():  # two workers must not both make the tables
+            self.retry = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+            self.storage = RDBStorage(
+                self.url, heartbeat_interval=heartbeat, grace_period=grace,
+                heartbeat_stale_trial_callback=self.retry, engine_kwargs={"connect_args": self._patience()},
+            )  # fmt: skip
+            self.study = optuna.create_study(
+                storage=self.storage, study_name=sweep.name, load_if_exists=True, pruner=pruner_of(sweep),
+                direction="maximize" if sweep.maximize else "minimize",
+            )  # fmt: skip
+
+    def _patience(self) -> dict[str, int]:
+        return {"timeout": 60} if self.url.startswith("sqlite") else {"connect_timeout": 10}
+
+    def same(self, about: dict[str, Any]) -> None:
+        """Remember what the trials are of. Raises ValueError if they are of something else."""
+        with _readable(self.url), self._exclusively():
+            known = self.study.user_attrs.get("sweep")
+            if known is None:
+                self.study.set_user_attr("sweep", json.dumps(about))
+                return
+        before = json.loads(known)
+        differing = [key for key in about | before if about.get(key) != before.get(key)]
+        if differing:
+            raise ValueError(
+                f"the sweep {self.sweep.name} was begun with another {' and '.join(differing)}: "
+                "go on as it was begun, delete its folder, or copy the file to another name"
+            )
+
+    def claim(self) -> Claimed | None:
+        """The next trial: one that was put back or whose worker died, else a new one; None if there is none to take."""
+        with _readable(self.url), self._exclusively():
+            self._undo_half_claims()
+            fail_stale_trials(self.study)
+            taken = [trial for trial in self.all() if "slot" in trial.user_attrs and not is_retry(trial)]
+            slot = len(taken)
+            waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            if not waiting:
+                if slot >= self.limit:
+                    return None
+                if self.points:
+                    self.study.enqueue_trial({key: str(value) for key, value in self.points[slot].items()})
+                    waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            if waiting:
+                self.storage.record_heartbeat(waiting[0]._trial_id)  # before it runs, or nobody would miss it
+                slot = waiting[0].user_attrs.get("slot", slot)
+            self.study.sampler = sampler_of(self.sweep, slot)
+            trial = self.study.ask()
+            values = {p.key: p.suggest(trial, grid=self.points is not None) for p in self.sweep.parameters}
+            trial.set_user_attr("values", json.dumps(values))
+            self.storage.record_heartbeat(trial._trial_id)
+            trial.set_user_attr("slot", slot)
+            reported = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+            return Claimed(trial, slot, values, len(reported))
+
+    def _undo_half_claims(self) -> None:
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if "slot" not in trial.user_attrs:
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    def all(self) -> list[FrozenTrial]:
+        """Every trial that was ever begun."""
+        return self.study.get_trials(deepcopy=False)
+
+    def running(self) -> int:
+        """How many trials are running, at this worker or at others."""
+        return sum(trial.state == TrialState.RUNNING for trial in self.all())
+
+    def beat(self, claimed: Claimed) -> bool:
+        """A sign of life; False if the trial is no longer this worker's, which was taken for dead."""
+        with _readable(self.url):
+            self.storage.record_heartbeat(claimed.trial._trial_id)
+            return self.storage.get_trial(claimed.trial._trial_id).state == TrialState.RUNNING
+
+    def report(self, claimed: Claimed, evaluation: int, value: float) -> bool:
+        """Store the metric of an evaluation, counted from 1; whether the trial should end here."""
+        with _readable(self.url):
+            try:
+                if evaluation > claimed.reported:
+                    claimed.trial.report(value, evaluation)
+                    claimed.reported = evaluation
+                return claimed.trial.should_prune()
+            except UpdateFinishedTrialError:
+                return False  # the next heartbeat tells
+
+    def conclude(self, claimed: Claimed, state: TrialState, value: float | None = None, reason: str = "") -> None:
+        """The end of a trial: COMPLETE with its value, PRUNED, or FAIL for a reason."""
+        with _readable(self.url):
+            with suppress(UpdateFinishedTrialError):
+                if reason:
+                    claimed.trial.set_user_attr("reason", reason)
+                values = None if value is None else [value]
+                self.storage.set_trial_state_values(claimed.trial._trial_id, state, values)
+
+    def put_back(self, claimed: Claimed) -> None:
+        """This worker ends before its trial does: whoever comes next goes on with it."""
+        with _readable(self.url):
+            with suppress(UpdateFinishedTrialError):
+                self.storage.set_trial_state_values(claimed.trial._trial_id, TrialState.WAITING)
+
+    def again(self, claimed: Claimed, reason: str) -> bool:
+        """A trial that was killed is tried once more; False if it already was."""
+        with _readable(self.url), self._exclusively():
+            before = len(self.all())
+            self.conclude(claimed, TrialState.FAIL, reason=reason)
+            self.retry(self.study, self.storage.get_trial(claimed.trial._trial_id))
+            return len(self.all()) > before
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """One worker at a time, on all machines. The lock goes with the process that holds it."""
+        url = sqlalchemy.make_url(self.url)
+        if url.get_backend_name() == "sqlite":
+            path = Path(url.database or "")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_name(f".{path.name}.lock")):
+                yield
+            return
+        key = int.from_bytes(hashlib.sha256(self.sweep.name.encode()).digest()[:8], "big", signed=True)
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=self._patience())
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text("select pg_advisory_lock(:key)"), {"key": key})
+            yield
+
+
+def is_retry(trial: FrozenTrial) -> bool:
+    """Whether this is the second try of an earlier trial."""
+    return "failed_trial" in trial.system_attrs
+
+
+def sampler_of(sweep: Sweep, slot: int) -> BaseSampler:
+    """How values are drawn. A trial has a seed of its own, so two workers never draw alike."""
+    if sweep.method == "bayes":
+        return TPESampler(seed=slot, constant_liar=True)
+    return RandomSampler(seed=slot)
+
+
+def pruner_of(sweep: Sweep) -> BasePruner:
+    """Asynchronous successive halving, which is what W&B calls hyperband; its steps are evaluations."""
+    if sweep.halving is None:
+        return NopPruner()
+    return SuccessiveHalvingPruner(min_resource=sweep.halving.first, reduction_factor=sweep.halving.eta)
+
+
+def _with_driver(url: str) -> str:
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise ValueError(
+            f"--storage {url} is no address: sqlite:///<file> or postgresql://user@host/database"
+        ) from None
+    if parsed.drivername == "sqlite" and parsed.database:
+        return url
+    if parsed.drivername not in ("postgresql", "postgresql+psycopg", "postgres"):
+        raise ValueError(
+            f"--storage {parsed.drivername}://…: it must be sqlite:///<file> or postgresql://user@host/database"
+        )
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise ValueError("PostgreSQL needs a driver: pip install 'lightning-gan-lab[postgres]'") from None
+    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+@contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Inside, an error of the database is a ValueError in one line, and Optuna's experiments are no news."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
+            yield
+    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        hidden = sqlalchemy.make_url(url).render_as_string()
+        raise ValueError(f"the storage {hidden} does not answer: {str(cause).strip().splitlines()[0]}") from None
