@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from gan_lab import data as datasets
-from gan_lab import runs
+from gan_lab import report, runs
 from gan_lab.config import Loaded
 from gan_lab.data.base import LabData
 from gan_lab.experiment import Experiment, build, build_family, rank
@@ -78,7 +79,7 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
 
 
 def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> None:
-    """Score the best generator by all measures at hand and write summary.json."""
+    """Score the best generator by all measures at hand; write summary.json and the page of the run."""
     iteration = built.family.iteration
     state = {
         "experiment": experiment,
@@ -94,6 +95,10 @@ def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> No
     }
     runs.write(built.folder / "summary.json", json.dumps(state, indent=1))
     evaluate(built.folder, "best", say)
+    try:
+        say(f"report: {report.write([built.folder])}")
+    except Exception as error:  # the training has ended well, whatever becomes of its page
+        warnings.warn(f"no report was drawn: {error}", stacklevel=2)
 
 
 def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:

@@ -1,0 +1,7 @@
+"""One HTML page of a run, or of several runs side by side, that needs nothing but itself."""
+
+from __future__ import annotations
+
+from gan_lab.report.page import write as write
+
+__all__ = ["write"]

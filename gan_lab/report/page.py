@@ -1,0 +1,114 @@
+"""Puts a page together: what was read goes into a template, with the style, the script and the pictures in it.
+
+Jinja escapes every value, and data for the script as JSON. The page tells the browser that nothing may be loaded, and
+by its hash that no other script than its own may run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gan_lab.report import curves, pictures
+from gan_lab.report.commands import commands
+from gan_lab.report.comparison import comparison
+from gan_lab.report.reading import Run
+from gan_lab.report.words import verdict
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def write(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the page of a run or of several; the path of the page.
+
+    By default it is ``report.html`` in the folder of the run, ``comparison.html`` beside the folders of the experiments.
+    Raises ValueError for a folder that is no run.
+    """
+    runs = [Run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    if not runs:
+        raise ValueError("a report is of a run folder, runs/<experiment>/<run id>, or of several")
+    if len(runs) == 1:
+        out = out or runs[0].folder / "report.html"
+        text = render("run.html", **of_run(runs[0]))
+    else:
+        out = out or runs[0].folder.resolve().parent.parent / "comparison.html"
+        text = render("comparison.html", **comparison(runs))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}")
+    unfinished.write_bytes(text.encode("utf-8", "replace"))
+    os.replace(unfinished, out)
+    return out
+
+
+def render(template: str, **values: Any) -> str:
+    """The text of a page."""
+    style, script = (ASSETS / "page.css").read_text("utf-8"), (ASSETS / "page.js").read_text("utf-8")
+    allowed = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+    allowed += f"style-src {_hash(style)}; script-src {_hash(script)}"
+    return _templates().get_template(template).render(style=style, script=script, allowed=allowed, **values)
+
+
+@cache
+def _templates() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    made.filters["count"] = lambda value: f"{value:,}"
+    return made
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def of_run(run: Run) -> dict[str, Any]:
+    """What the template of one run shows."""
+    grids = run.grids
+    extras = {name: run.folder / f"{name}.png" for name in ("reals", "neighbours")}
+    pages = {name: pictures.picture(path, pictures.BUDGET // 5) for name, path in extras.items() if path.is_file()}
+    left = pictures.BUDGET - sum(len(data) for data in pages.values() if data)
+    frames, note = pictures.within([path for _, path in grids], left)
+    seen = [grids[i][0] for i in frames]
+    charts = curves.of_run(run)
+    thinned = any(one["step"] > 1 for _, group in charts for chart in group for one in chart["series"])
+    return {
+        "title": run.name,
+        "run": run,
+        "verdict": verdict(run),
+        "frames": list(frames.values()),
+        "seen": seen,
+        "note": note,
+        "pages": {name: pictures.uri(data) for name, data in pages.items() if data},
+        "charts": charts,
+        "thinned": thinned,
+        "cost": _cost(run),
+        "commands": commands(run),
+        "data": {"charts": [chart for _, group in charts for chart in group], "seen": seen,
+                 "frames": list(frames.values())[:-1]},  # the last one stands in the page
+    }  # fmt: skip
+
+
+def _cost(run: Run) -> list[tuple[str, str]]:
+    memory = run.state.get("peak_memory_mb")
+    hours = run.hours
+    return [
+        ("training images seen", f"{run.images:,} of {run.wanted:,}"),
+        ("speed", "not recorded" if run.speed is None else f"{run.speed:,.4g} images/s (median)"),
+        (
+            "training time",
+            "not recorded" if not hours else f"{hours:.2f} hours" if hours >= 1 else f"{hours * 60:.1f} min",
+        ),
+        ("peak memory", "not recorded" if memory is None else f"{memory:,} MB"),
+    ]

@@ -1,0 +1,236 @@
+"""What a run folder holds, as far as it is there: of a run that trains, that broke off, or that an older lab left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from gan_lab import config as configs
+from gan_lab import runs
+from gan_lab.schema import Config, leaves
+
+Points = list[tuple[float, float]]  # images seen, value (may be NaN)
+# Scores by their names, for a run that has not ended yet and so names none itself.
+SCORE = re.compile(
+    r"(fd_|kd_|fid|kid|ssim|psnr|lpips|back_|gain_|cycle_|cas_|modes_|reconstruction_|precision|recall|density|coverage"
+    r"|nearest_|memor)\w*|is|digit_score|label_accuracy|test_accuracy|baseline_accuracy|high_quality|cas"
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of the config; ``default`` is None where this lab no longer knows the key."""
+
+    key: str
+    value: str
+    default: str | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is not the default."""
+        return self.value != self.default
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What the watch of a run has found."""
+
+    images: int
+    flag: str
+    sentence: str
+
+
+class Run:
+    """A run folder, read when it is asked. Raises ValueError if the folder is no run, or its config cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "config.yaml"
+        if not path.is_file():
+            raise ValueError(f"{folder} is no run folder: it has no config.yaml")
+        try:
+            tree = OmegaConf.to_container(OmegaConf.load(path))
+            assert isinstance(tree, dict)
+        except Exception as error:  # the YAML reader has many
+            first = (str(error).splitlines() or ["it holds no keys"])[0]
+            raise ValueError(f"{path} is damaged: {first}") from None
+        self.folder = folder
+        self.values: dict[str, Any] = dict(leaves(tree))
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """``summary.json``; empty if there is none, or none that can be read."""
+        try:
+            loaded = json.loads((self.folder / "summary.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return loaded if isinstance(loaded, dict) else {}
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The last command line: ``train``, the experiment, and its overrides."""
+        path = self.folder / "command.txt"
+        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        return lines[-1].partition("gan-lab ")[2].split() if lines else []
+
+    @property
+    def experiment(self) -> str:
+        """Its name."""
+        return str(self.state.get("experiment") or (self.words[1:2] or [self.folder.resolve().parent.name])[0])
+
+    @property
+    def name(self) -> str:
+        """Experiment and id."""
+        return f"{Path(self.experiment).stem} / {self.folder.resolve().name}"
+
+    @cached_property
+    def curves(self) -> dict[str, Points]:
+        """Every numeric column of ``metrics.csv`` over images seen."""
+        return _columns(self.folder / "metrics.csv")
+
+    @cached_property
+    def timing(self) -> dict[str, Points]:
+        """Every numeric column of ``timing.csv`` over images seen."""
+        return _columns(self.folder / "timing.csv")
+
+    @property
+    def images(self) -> int:
+        """Training images seen, as far as they are recorded."""
+        recorded = [points[-1][0] for points in self.curves.values() if points]
+        return int(max([self.state.get("images", 0), *recorded]))
+
+    @property
+    def wanted(self) -> int:
+        """The budget in images."""
+        return int(_number(self.values.get("run.images")) or 0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has spent its budget and was summed up."""
+        return bool(self.state) and self.state.get("images", 0) >= self.wanted
+
+    def scores(self, weights: str) -> dict[str, dict[str, Any]]:
+        """The scores of the ``best`` or ``last`` generator: value, and protocol where it is known."""
+        kept: dict[str, dict[str, Any]] = dict(self.state.get("scores", {}).get(weights, {}))
+        if weights == "last":
+            values = self.state.get("last", {})
+            for name in (name for name in values if not name.endswith("_sd")):
+                spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
+                kept.setdefault(name, {"value": values[name], "protocol": {}} | spread)
+        return kept
+
+    @property
+    def data(self) -> str:
+        """The data in words, or their name."""
+        return str(self.state.get("data") or self.values.get("data.name") or "not recorded")
+
+    @cached_property
+    def score_names(self) -> list[str]:
+        """Everything that is a score of this run."""
+        named = [*self.scores("last"), *self.scores("best")]
+        return list(
+            dict.fromkeys(
+                [*named, *(name for name in self.curves if SCORE.fullmatch(name) and not name.endswith("_sd"))]
+            )
+        )
+
+    @property
+    def headline(self) -> str | None:
+        """The score that chooses the best generator."""
+        chosen = self.state.get("headline") or self.values.get("metrics.headline")
+        return str(chosen) if chosen else next((name for name in self.score_names if self.curves.get(name)), None)
+
+    @cached_property
+    def alarms(self) -> list[Alarm] | None:
+        """What the watch found; None if nobody watched this run."""
+        path = self.folder / "health.csv"
+        if not path.is_file():
+            return [] if "health" in self.state else None
+        rows = csv.DictReader(path.read_text(errors="replace").splitlines())
+        return [Alarm(int(_number(row.get("images")) or 0), row.get("flag") or "", row.get("sentence") or "")
+                for row in rows]  # fmt: skip
+
+    @cached_property
+    def grids(self) -> list[tuple[int, Path]]:
+        """Images seen and file of each grid, in order."""
+        found = (self.folder / "samples").glob("*.png")
+        return sorted((int(path.stem), path) for path in found if path.stem.isdecimal())
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The config, each key beside its default."""
+        known = _defaults(str(self.values.get("family")))
+        return [Setting(key, shown(value), shown(known[key]) if key in known else None)
+                for key, value in self.values.items()]  # fmt: skip
+
+    @property
+    def lines(self) -> list[str]:
+        """``environment.txt``."""
+        path = self.folder / "environment.txt"
+        return path.read_text(errors="replace").splitlines() if path.is_file() else []
+
+    @property
+    def hours(self) -> float:
+        """Hours spent training, pauses between two starts left out; 0 if nothing is recorded."""
+        speeds = [(images, speed) for images, speed in self.timing.get("images_per_s", []) if speed > 0]
+        before = [0.0, *(images for images, _ in speeds)]
+        return sum((images - since) / speed for since, (images, speed) in zip(before, speeds, strict=False)) / 3600
+
+    @property
+    def speed(self) -> float | None:
+        """Images per second, the median over the rows."""
+        values = sorted(speed for _, speed in self.timing.get("images_per_s", []) if math.isfinite(speed))
+        return values[len(values) // 2] if values else None
+
+
+def shown(value: Any) -> str:
+    """A value of a config, as YAML has it; tuples as lists."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(shown(item) for item in value) + "]"
+    return str(value)
+
+
+def family_of(name: str) -> Any:
+    """The class of a family, or None."""
+    try:
+        return configs.family_class(name)
+    except ValueError:  # a run of a family that is no longer there
+        return None
+
+
+def _defaults(family: str) -> Mapping[str, Any]:
+    made = family_of(family)
+    defaults = Config() if made is None else Config(family=family, model=made.Config())
+    return dict(leaves(runs.plain(defaults)))
+
+
+def _columns(path: Path) -> dict[str, Points]:
+    """The numeric columns of a CSV file but iteration and images; a last line that was cut off is left out."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    found: dict[str, Points] = {}
+    for row in csv.DictReader([line for line in lines if line.endswith("\n")]):
+        images = _number(row.get("images"))
+        for name, text in row.items():
+            value = _number(text)
+            if images is not None and value is not None and name not in ("iteration", "images", None):
+                found.setdefault(name, []).append((images, value))
+    return found
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None

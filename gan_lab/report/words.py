@@ -1,0 +1,119 @@
+"""The verdict of a run in plain words, and the table of its scores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from gan_lab.metrics.measures import lower_is_better
+from gan_lab.report.reading import Alarm, Run
+
+ALARMS = 12  # so many are shown
+
+
+@dataclass
+class Row:
+    """A score of the best and of the last generator, and how the best was measured."""
+
+    name: str
+    best: str
+    last: str
+    protocol: list[tuple[str, str]]
+
+
+@dataclass
+class Verdict:
+    """What stands on top of the page."""
+
+    figure: str  # the headline's value, or a dash
+    caption: str
+    sentences: list[str]
+    rows: list[Row] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+    watched: bool = True
+    more: int = 0  # alarms that are not shown
+
+
+def verdict(run: Run) -> Verdict:
+    """How good the run is, how far it came, and what went wrong."""
+    sentences = [] if run.ended else [_progress(run)]
+    made = _of_scores(run) or _of_curve(run)
+    if made is None:
+        made = Verdict("none", "no score", ["Nothing has been scored in this run."])
+    made.sentences[:0] = sentences
+    made.rows = rows(run)
+    made.watched, made.alarms = run.alarms is not None, (run.alarms or [])[:ALARMS]
+    made.more = len(run.alarms or []) - len(made.alarms)
+    return made
+
+
+def number(value: Any) -> str:
+    """Four digits; empty for None."""
+    return f"{value:.4g}" if isinstance(value, int | float) else ""
+
+
+def rows(run: Run) -> list[Row]:
+    """The table of scores, the headline first."""
+    best, last = run.scores("best"), run.scores("last")
+    names = sorted(dict.fromkeys([*best, *last]), key=lambda name: name != run.headline)
+    return [Row(name, _value(best.get(name)), _value(last.get(name)), _protocol(best.get(name) or last[name]))
+            for name in names]  # fmt: skip
+
+
+def _value(entry: dict[str, Any] | None) -> str:
+    if entry is None:
+        return ""
+    spread = entry.get("spread")
+    return number(entry.get("value")) + (f" ± {spread:.2g}" if isinstance(spread, int | float) else "")
+
+
+def _protocol(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    said = entry.get("protocol", {})
+    found = [
+        ("extractor", " ".join(str(said.get(key, "")) for key in ("extractor", "weights_sha256")).strip()),
+        ("fakes / reals", f"{said['fakes']:,} / {said['reals']:,}" if {"fakes", "reals"} <= said.keys() else ""),
+        ("data", " ".join(str(said.get(key, "")) for key in ("data", "split")).strip()),
+        ("weights", str(said.get("weights", ""))),
+    ]
+    return found
+
+
+def _progress(run: Run) -> str:
+    what = "It was not summed up" if run.images >= run.wanted else "It has not ended"
+    return f"{what}: {run.images:,} of {run.wanted:,} images are recorded."
+
+
+def _of_scores(run: Run) -> Verdict | None:
+    name = run.headline
+    best, last = (run.scores(weights).get(name or "", {}).get("value") for weights in ("best", "last"))
+    if name is None or best is None:
+        return None
+    at = run.state.get("best_iteration", -1) * int(run.values.get("data.batch_size", 0))
+    total = run.state.get("images", 0)
+    if 0 < at < total:
+        sentences = [f"The best generator is that of {at:,} of {total:,} images"]
+        sentences[0] += f"; the last one has {number(last)}{_worse(name, best, last)}." if last is not None else "."
+    else:
+        sentences = [f"The best generator is the last one, after {total:,} images."]
+    return Verdict(number(best), _caption(name), sentences)
+
+
+def _of_curve(run: Run) -> Verdict | None:
+    name = run.headline
+    points = [(images, value) for images, value in run.curves.get(name or "", []) if math.isfinite(value)]
+    if name is None or not points:
+        return None
+    images, best = (min if lower_is_better(name) else max)(points, key=lambda point: point[1])
+    said = f"So far the best was after {int(images):,} images"
+    said += "." if images == points[-1][0] else f"; the latest is {number(points[-1][1])}."
+    return Verdict(number(best), _caption(name), [said, "Measured while it trained; it is not scored in full yet."])
+
+
+def _caption(name: str) -> str:
+    return f"{name}, {'lower' if lower_is_better(name) else 'higher'} is better"
+
+
+def _worse(name: str, best: float, last: float) -> str:
+    change = (last - best if lower_is_better(name) else best - last) / abs(best) if best else math.nan
+    return f", {change:.0%} worse" if math.isfinite(change) and change >= 0.005 else ""
