@@ -15,7 +15,7 @@ from skimage import data as pictures
 from gan_lab.data import celeba
 from gan_lab.data.base import Decoded
 from gan_lab.schema import DataConfig
-from tests.test_download import Host
+from tests.hosts import Host, serving
 
 NAMES = ["5_o_Clock_Shadow", "Male", "Smiling"]
 LAYOUTS = ["torchvision", "kaggle", "kaggle in a folder", "flat", "flat in a folder", "images"]
@@ -214,16 +214,12 @@ def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Every source of CelebA is this host: Drive sends a page for the images."""
-    made = Host()
-    drive = {name: made.url(name) for name in ("list_attr_celeba.txt", "list_eval_partition.txt")}
-    monkeypatch.setattr(celeba, "ON_DRIVE", {"img_align_celeba.zip": made.url("page.zip"), **drive})
-    monkeypatch.setattr(celeba, "MIRRORS", (made.url("mirror.zip"),))
-    monkeypatch.setattr(celeba, "BUNDLES", (made.url("bundle.zip"),))
-    made.thread.start()
-    yield made
-    made.server.shutdown()
-    made.thread.join()
-    made.server.server_close()
+    with serving() as made:
+        drive = {name: made.url(name) for name in ("list_attr_celeba.txt", "list_eval_partition.txt")}
+        monkeypatch.setattr(celeba, "ON_DRIVE", {"img_align_celeba.zip": made.url("page.zip"), **drive})
+        monkeypatch.setattr(celeba, "MIRRORS", (made.url("mirror.zip"),))
+        monkeypatch.setattr(celeba, "BUNDLES", (made.url("bundle.zip"),))
+        yield made
 
 
 def test_the_mirror_is_asked_when_drive_sends_a_page(tmp_path: Path, host: Host) -> None:

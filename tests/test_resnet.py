@@ -5,57 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from gan_lab.networks import rebuild
-from gan_lab.networks.resnet import ClassNorm, DownBlock, ResNetDiscriminator, ResNetGenerator, UpBlock
-
-DRAWS = torch.Generator()
-
-
-def draw(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=DRAWS.manual_seed(seed))
-
-
-def generator(**arguments: Any) -> ResNetGenerator:
-    torch.manual_seed(0)
-    return ResNetGenerator(**{"z_dim": 8, "shape": (1, 28, 28), "width": 4, **arguments}).double()
-
-
-def discriminator(**arguments: Any) -> ResNetDiscriminator:
-    torch.manual_seed(0)
-    return ResNetDiscriminator(**{"shape": (1, 28, 28), "width": 4, **arguments}).double()
-
-
-def wake(network: nn.Module) -> None:
-    """Weights as after some training: no class is like another."""
-    torch.manual_seed(1)
-    for weight in network.parameters():
-        weight.data += 0.1 * torch.randn_like(weight)
+from gan_lab.networks.resnet import ClassNorm, DownBlock, UpBlock
+from tests.networks import draw, wake
+from tests.networks import resnet_discriminator as discriminator
+from tests.networks import resnet_generator as generator
 
 
 def layers_of(network: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
-
-
-@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 1)])
-def test_images_of_each_size_are_filled_in_range_and_every_pixel_is_judged(size: int, channels: int) -> None:
-    G, D = generator(shape=(channels, size, size)), discriminator(shape=(channels, size, size))
-    images = G(5 * draw(0, 3, 8))
-    assert images.shape == (3, channels, size, size)
-    assert 0.2 < float(images.detach().abs().max()) <= 1
-    logits = D(images)
-    assert logits.shape == (3,)
-    (gradient,) = torch.autograd.grad(logits.sum(), images)
-    assert (gradient.abs().sum(dim=(0, 1)) > 0).all()
-
-
-def test_a_size_that_does_not_halve_to_4_to_7_is_refused() -> None:
-    for make in (generator, discriminator):
-        with pytest.raises(ValueError, match="cannot make images of 30 x 30"):
-            make(shape=(1, 30, 30))
 
 
 @pytest.mark.parametrize("classes", [0, 10])
@@ -99,18 +60,6 @@ def test_evaluation_leaves_the_power_iteration_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in D.named_buffers())
     D.train()(x)
     assert not all(torch.equal(value, before[name]) for name, value in D.named_buffers())
-
-
-def test_the_projection_adds_the_scalar_product_of_features_and_embedding() -> None:
-    """ψ(h) + yᵀVh: section 3 of arXiv 1802.05637."""
-    D = discriminator(classes=10).eval()
-    x, y = draw(4, 5, 1, 28, 28), torch.tensor([0, 3, 9, 3, 1])
-    assert D.embedding is not None
-    with torch.no_grad():
-        h, V, psi = D.features(x), D.embedding.weight, D.judge.weight
-        expected = torch.stack([psi[0] @ h[i] + V[:, y[i]] @ h[i] for i in range(5)]) + D.judge.bias
-        assert torch.allclose(D(x, y), expected, rtol=1e-12)
-        assert not torch.allclose(D(x, y), D(x, y.flip(0)))
 
 
 def test_features_are_sums_over_places_so_they_grow_with_the_map() -> None:
@@ -170,27 +119,6 @@ def test_the_first_block_reads_dark_pixels_too() -> None:
     D = discriminator().eval()
     with torch.no_grad():
         assert not torch.allclose(D(-torch.ones(1, 1, 28, 28).double()), D(-0.5 * torch.ones(1, 1, 28, 28).double()))
-
-
-@pytest.mark.parametrize("classes", [0, 10])
-def test_recipe_state_and_deep_copy_make_the_same_networks_again(classes: int) -> None:
-    y = torch.arange(4) if classes else None
-    for network, given in ((generator(classes=classes), draw(9, 4, 8)), (discriminator(classes=classes), draw(9, 4, 1, 28, 28))):  # fmt: skip
-        wake(network)
-        again = rebuild(network.recipe).double()
-        again.load_state_dict(network.state_dict())
-        expected = network.eval()(given, y)
-        assert torch.equal(again.eval()(given, y), expected)
-        copied = copy.deepcopy(network)
-        for weight in network.parameters():
-            weight.data.zero_()
-        assert torch.equal(copied(given, y), expected)
-
-
-def test_missing_labels_are_asked_for() -> None:
-    for network, given in ((generator(classes=10), draw(1, 2, 8)), (discriminator(classes=10), draw(1, 2, 1, 28, 28))):
-        with pytest.raises(ValueError, match=r"conditional on 10 classes: it needs labels \[B\]"):
-            network(given)
 
 
 def test_under_bf16_autocast_the_discriminator_stays_near_float32() -> None:

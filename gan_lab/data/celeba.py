@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from torchvision.datasets import CelebA
 
 from gan_lab.config import unknown
@@ -168,28 +167,21 @@ def _beside(folders: list[Path], stem: str) -> Path | None:
 
 def find_full(root: Path) -> str:
     """Make sure that CelebA is in ``root``, unpacking or downloading it if need be; otherwise say why not."""
-    if _layout(root):  # looked at first, since the folder may be one that cannot be written
-        return ""
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".celeba.lock"):  # of processes that start together one downloads
-        if _layout(root):
-            return ""
-        home = root / "celeba"
-        for archive in (home / f"{IMAGES}.zip", home / "celeba.zip", home / "archive.zip", root / f"{IMAGES}.zip"):
-            if archive.is_file():
-                return download.unpack(archive, home) or ("" if _layout(root) else f"{archive} holds no CelebA")
-        return _downloaded(root, home)
+    home = root / "celeba"
+    return download.provide(root, _layout, lambda: _archive(root, home), home, "celeba", "CelebA")
 
 
-def _downloaded(root: Path, home: Path) -> str:
-    archive = home / f"{IMAGES}.zip"
-    problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"], *MIRRORS), archive)
-    if not problem:
-        for name in (ATTRIBUTES, PARTITION):  # without them there are no classes, and the split is ours
-            download.fetch((ON_DRIVE[f"{name}.txt"],), home / f"{name}.txt", archive=False)
-    else:
-        archive = home / "celeba.zip"
-        further = download.fetch(BUNDLES, archive)
-        if further:
-            return f"CelebA is not in {root} and the downloads failed ({problem}; {further})"
-    return download.unpack(archive, home) or ("" if _layout(root) else f"{archive} holds no CelebA")
+def _archive(root: Path, home: Path) -> tuple[Path, str]:
+    """An archive that lies there or is downloaded, or why not."""
+    images = home / f"{IMAGES}.zip"
+    for archive in (images, home / "celeba.zip", home / "archive.zip", root / f"{IMAGES}.zip"):
+        if archive.is_file():
+            return archive, ""
+    problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"], *MIRRORS), images)
+    if problem:
+        further = download.fetch(BUNDLES, home / "celeba.zip")
+        problem = f"CelebA is not in {root} and the downloads failed ({problem}; {further})" if further else ""
+        return home / "celeba.zip", problem
+    for name in (ATTRIBUTES, PARTITION):  # without them there are no classes, and the split is ours
+        download.fetch((ON_DRIVE[f"{name}.txt"],), home / f"{name}.txt", archive=False)
+    return images, ""

@@ -9,11 +9,12 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
@@ -106,6 +107,23 @@ def _wrong(path: Path, archive: bool) -> str:
     if archive and not zipfile.is_zipfile(path):
         return "sent no zip file"
     return "" if start else "sent nothing"
+
+
+def provide(root: Path, find: Callable[[Path], object], fetched: Callable[[], tuple[Path, str]], into: Path, name: str,
+            what: str) -> str:  # fmt: skip
+    """Make sure that ``find`` finds a data set in ``root``; '' or why not.
+
+    If it does not, ``fetched`` says where its archive is, or why there is none, and it is unpacked ``into`` a folder.
+    ``name`` is that of the data set, ``what`` an archive without it lacks.
+    """
+    if find(root):  # looked at first: nothing is written into a folder that is the user's own, or is read-only
+        return ""
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{name}.lock"):  # of processes that start together one downloads
+        if find(root):
+            return ""
+        archive, problem = fetched()
+        return problem or unpack(archive, into) or ("" if find(root) else f"{archive} holds no {what}")
 
 
 def unpack(archive: Path, folder: Path) -> str:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from gan_lab.data import decoding, download, files, horses
 from gan_lab.data.base import Decoded
@@ -79,14 +78,10 @@ def _home(root: Path) -> Path | None:
 
 def find_full(root: Path) -> str:
     """Make sure that the two sets are in ``root``, downloading horses and zebras if need be; otherwise say why not."""
-    if _home(root):  # looked at first: nothing is written into a folder of the user's own
-        return ""
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".horse2zebra.lock"):  # of processes that start together one downloads
-        if _home(root):
-            return ""
-        archive = root / "horse2zebra.zip"
-        problem = download.fetch(SOURCES, archive)
-        if problem:
-            return f"no trainA and trainB in {root}, and the download of horse2zebra failed ({problem})"
-        return download.unpack(archive, root) or ("" if _home(root) else f"{archive} holds no trainA")
+    return download.provide(root, _home, lambda: _archive(root), root, "horse2zebra", "trainA")
+
+
+def _archive(root: Path) -> tuple[Path, str]:
+    archive = root / "horse2zebra.zip"
+    problem = download.fetch(SOURCES, archive)
+    return archive, problem and f"no trainA and trainB in {root}, and the download of horse2zebra failed ({problem})"

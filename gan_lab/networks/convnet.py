@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_lab.networks.dcgan import halvings
-from gan_lab.networks.layers import Network, one_hot
+from gan_lab.networks.layers import Network, one_hot, projection_logits
 
 SLOPE = 0.2  # of LeakyReLU below zero (Huang et al. 2024, section 3)
 EXPANSION = 2  # channels inside a block over those between blocks
@@ -89,11 +89,7 @@ class ConvNetDiscriminator(Network):
         return (maps * self.basis).sum(dim=(2, 3))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        h = self.features(x)
-        logits: Tensor = self.judge(h).squeeze(1)
-        if self.embedding is not None:
-            logits = logits + (h * self.embedding(one_hot(y, self.classes, like=x))).sum(dim=1)
-        return logits
+        return projection_logits(self.features(x), self.judge, self.embedding, y)
 
 
 class Block(nn.Module):

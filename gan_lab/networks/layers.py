@@ -46,6 +46,21 @@ def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
     return rows.to(like.dtype)
 
 
+def projection_logits(
+    h: Tensor, judge: nn.Linear, embedding: nn.Linear | None = None, labels: Tensor | None = None
+) -> Tensor:
+    """ψ(h) + yᵀVh of features h [B, F], [B]: ``judge`` is ψ, and the weight of ``embedding`` is V; without it ψ(h).
+
+    Raises ValueError if there is an embedding and no labels.
+
+    Source: Miyato & Koyama 2018 (arXiv 1802.05637), section 3.
+    """
+    logits: Tensor = judge(h).squeeze(1)
+    if embedding is not None:
+        logits = logits + (h * embedding(one_hot(labels, embedding.in_features, like=h))).sum(dim=1)
+    return logits
+
+
 @torch.no_grad()
 def initialise_normal(module: nn.Module, std: float = 0.02) -> None:
     """Draw weights from N(0, std²) and batch-norm scales from N(1, std²), biases 0.

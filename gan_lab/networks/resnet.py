@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_lab.networks.dcgan import halvings
-from gan_lab.networks.layers import Network, Norm, one_hot
+from gan_lab.networks.layers import Network, Norm, one_hot, projection_logits
 
 
 class ResNetGenerator(Network):
@@ -87,11 +87,7 @@ class ResNetDiscriminator(Network):
         return maps.sum(dim=(2, 3))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        h = self.features(x)
-        logits: Tensor = self.judge(h).squeeze(1)
-        if self.embedding is not None:
-            logits = logits + (h * self.embedding(one_hot(y, self.classes, like=x))).sum(dim=1)
-        return logits
+        return projection_logits(self.features(x), self.judge, self.embedding, y)
 
 
 class ClassNorm(nn.Module):
