@@ -12,74 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_lab import seeding
 from gan_lab.data.base import Decoded
 from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
-from gan_lab.metrics import measures
+from gan_lab.metrics import classification, measures
+from gan_lab.metrics.classification import ClassificationAccuracy
 from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
-from gan_lab.metrics.measures import Digits, Measure, Points, frechet_distance, inception_score
+from gan_lab.metrics.extractors.digits import Digits
+from gan_lab.metrics.features import Features
+from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.measures import Measure, Points
 from gan_lab.metrics.offered import measurable, measures_of
 from gan_lab.schema import MetricsConfig
-
-
-def matched(mean: Tensor, covariance: Tensor, seed: int, n: int = 400) -> Tensor:
-    """Features whose sample mean and sample covariance are exactly these."""
-    x = torch.randn(n, len(mean), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    white = (x - x.mean(dim=0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
-    return white @ torch.linalg.cholesky(covariance).T + mean
-
-
-def test_the_frechet_distance_of_diagonal_gaussians_is_the_closed_form() -> None:
-    means = torch.tensor([[0.0, 1, -2, 3], [0.5, 1, 2, 2.5]], dtype=torch.float64)
-    spreads = torch.tensor([[1.0, 2, 0.5, 3], [2, 2, 1.5, 0.1]], dtype=torch.float64)
-    real, fake = (matched(means[i], torch.diag(spreads[i] ** 2), seed=i) for i in range(2))
-    closed = float((means[0] - means[1]).square().sum() + (spreads[0] - spreads[1]).square().sum())
-    assert frechet_distance(real, fake) == pytest.approx(closed, abs=1e-6)
-    assert frechet_distance(fake, real) == pytest.approx(closed, abs=1e-6)
-
-
-def test_the_frechet_distance_of_correlated_gaussians_is_the_closed_form() -> None:
-    def covariance(correlation: float, scale: float) -> Tensor:
-        return scale * torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
-
-    zero = torch.zeros(2, dtype=torch.float64)
-    real, fake = matched(zero, covariance(0.9, 1), 0), matched(zero, covariance(-0.5, 4), 1)
-    # both have the eigenvectors (1, 1) and (1, -1), so the roots of the eigenvalues are compared
-    closed = (math.sqrt(1.9) - math.sqrt(2)) ** 2 + (math.sqrt(0.1) - math.sqrt(6)) ** 2
-    assert frechet_distance(real, fake) == pytest.approx(closed, abs=1e-6)
-
-
-def test_the_frechet_distance_of_a_set_to_itself_in_any_order_is_zero() -> None:
-    x = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
-    assert frechet_distance(x, x) <= 1e-6
-    assert 0 <= frechet_distance(x, x.flip(0)) <= 1e-6
-
-
-@pytest.mark.parametrize(("real", "fake"), [(1, 5), (5, 1)])
-def test_one_image_has_no_frechet_distance(real: int, fake: int) -> None:
-    with pytest.raises(ValueError, match=f"needs two images or more of each kind, not {real} and {fake}"):
-        frechet_distance(torch.zeros(real, 2), torch.zeros(fake, 2))
-
-
-@pytest.mark.parametrize("splits", [1, 4])
-def test_the_inception_score_of_k_balanced_sure_classes_is_k_and_of_no_idea_one(splits: int) -> None:
-    sure = 100 * torch.eye(10)[:7].repeat(400, 1)
-    score = inception_score(sure, splits)
-    assert score == pytest.approx(7, abs=1e-9 if splits == 1 else 0.1)  # parts are drawn: not quite balanced
-    assert inception_score(torch.zeros(100, 10), splits) == pytest.approx(1)
-    assert inception_score(sure[:1].repeat(100, 1), splits) == pytest.approx(1)
-
-
-def test_no_measure_touches_or_uses_the_global_random_state() -> None:
-    logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
-    values = []
-    for seed in (1, 2):
-        torch.manual_seed(seed), np.random.seed(seed)
-        before, before_numpy = torch.get_rng_state(), np.random.get_state()[1]
-        values.append((inception_score(logits, 5), frechet_distance(logits, logits + 1)))
-        assert torch.equal(torch.get_rng_state(), before)
-        assert np.array_equal(np.random.get_state()[1], before_numpy)
-    assert values[0] == values[1]
 
 
 def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sample: Decoded) -> None:
@@ -93,22 +38,67 @@ def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sam
     assert record["held_out_images"] == len(sample.test_labels)
 
 
+def digits(asked: bool, full: bool = False) -> Features:
+    return Features(Digits(), asked, 10_000, full)
+
+
 def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: Decoded) -> None:
     images, labels = (torch.from_numpy(np.asarray(part[::4])) for part in (sample.test_images, sample.test_labels))
-    measure = Digits(conditional=True)
+    measure = digits(asked=True, full=True)
     real = measure.reference(Batch(images, labels))
-    good = measure.scores(real, real)
+
+    def scores(rows: Tensor, asked_for: Tensor) -> dict[str, float]:
+        batch = Batch(images, asked_for[rows])
+        return measure.scores(real, measure.observe({"generated": images[rows]}, batch))
+
+    every, nothing = torch.ones(len(labels), dtype=torch.bool), labels == 0
+    good = scores(every, labels)
     assert good["fd_digits"] < 1e-5
     assert good["digit_score"] > 9.5
     assert good["label_accuracy"] > 0.97
-    swapped = measure.scores(real, measure.reference(Batch(images, (labels + 1) % 10)))
-    assert swapped["label_accuracy"] < 0.02
-    zeros = measure.scores(real, measure.reference(Batch(images[labels == 0], labels[labels == 0])))
+    assert good["kd_digits"] <= 3 * good["kd_digits_sd"]
+    assert [good[f"{name}_digits"] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert scores(every, (labels + 1) % 10)["label_accuracy"] < 0.02
+    zeros = scores(nothing, labels)
     assert zeros["fd_digits"] > 10 * good["fd_digits"] + 1
+    assert zeros["kd_digits"] > 10 * good["kd_digits_sd"]
     assert zeros["digit_score"] < 1.2
-    assert tuple(good) == measure.names
-    assert Digits(conditional=False).names == ("fd_digits", "digit_score")
-    assert "label_accuracy" not in Digits(conditional=False).scores(real, Digits(False).reference(Batch(images)))
+    assert zeros["precision_digits"] == 1  # each is a real zero
+    assert zeros["recall_digits"] < 0.3
+    assert zeros["coverage_digits"] < 0.3
+    assert [name for name in good if not name.endswith("_sd")] == list(measure.names)
+    assert digits(asked=False).names == ("fd_digits", "digit_score")
+
+
+def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
+    sample: Decoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classification, "PASSES", 5)
+    train, held_out = (
+        Batch(torch.from_numpy(np.asarray(images[::step])), torch.from_numpy(np.asarray(labels[::step])))
+        for images, labels, step in (
+            (sample.train_images, sample.train_labels, 4),
+            (sample.test_images, sample.test_labels, 2),
+        )
+    )
+    measure = ClassificationAccuracy(10, cap=10_000)
+    real = measure.reference(held_out)
+
+    def score(made: Tensor, labels: Tensor) -> float:
+        return measure.scores(real, measure.observe({"generated": made}, Batch(held_out.images, labels)))["cas"]
+
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    shuffled = torch.randperm(len(train.images), generator=torch.Generator().manual_seed(0))
+    order = seeding.permutation(0, "test", 0, len(train.images))
+    images, labels = train.images[order], train.labels[order]
+    perfect = score(images, labels)
+    assert perfect > 0.8  # reals as fakes
+    assert perfect == score(images, labels)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert score(images, labels[shuffled]) < 0.3  # samples that do not show what they were asked for
+    one_each = torch.stack([images[labels == label][0] for label in range(10)])
+    assert score(one_each[labels], labels) < perfect - 0.2  # ten images, over and over
 
 
 def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: Decoded) -> None:
@@ -120,10 +110,14 @@ def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: Decoded)
         assert (classifier(larger).argmax(1) == classifier(gray).argmax(1)).double().mean() > 0.97
 
 
+def observed(points: Tensor) -> Statistics:
+    return Points().observe({"generated": points}, Batch(points))
+
+
 def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayleigh_one() -> None:
     n, rng = 40_000, np.random.default_rng(0)
     points = centres()[rng.integers(MODES, size=n)] + SPREAD * rng.standard_normal((n, 2))
-    scores = Points().scores({}, Points().reference(Batch(torch.from_numpy(points).float().view(n, 2, 1, 1))))
+    scores = Points().scores({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
     share = 1 - math.exp(-4.5)  # P(r < 3 sigma) in the plane
     assert scores["modes_covered"] == 8
     assert scores["high_quality"] == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / n))
@@ -133,18 +127,18 @@ def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayl
                                                  ([776, 24] + [0] * 6, 1)])  # fmt: skip
 def test_a_mode_is_covered_with_a_quarter_of_its_share(shares: list[int], covered: int) -> None:
     points = torch.from_numpy(np.repeat(centres(), shares, axis=0)).view(-1, 2, 1, 1)
-    scores = Points().scores({}, Points().reference(Batch(points)))
+    scores = Points().scores({}, observed(points))
     assert scores == {"modes_covered": covered, "high_quality": 1.0}
 
 
 def test_points_off_the_ring_cover_nothing() -> None:
     just_out = torch.tensor([[RADIUS + 3.1 * SPREAD, 0.0], [0.0, 0.0], [0.0, RADIUS - 2.9 * SPREAD]]).view(3, 2, 1, 1)
-    assert Points().reference(Batch(just_out))["near"].tolist() == [False, False, True]
+    assert observed(just_out)["near"].tolist() == [False, False, True]
 
 
-def names_of(spec: ImageSpec, *offers: str, conditional: bool = False) -> list[str]:
+def names_of(spec: ImageSpec, *offers: str, conditional: bool = False, full: bool = False, **keys: Any) -> list[str]:
     family: Any = SimpleNamespace(offers=("generated", *offers), conditional=conditional)
-    return [name for measure in measures_of(family, spec) for name in measure.names]
+    return [name for measure in measures_of(family, spec, MetricsConfig(**keys), full) for name in measure.names]
 
 
 def test_each_content_and_each_offer_has_its_scores() -> None:
@@ -165,6 +159,30 @@ def test_each_content_and_each_offer_has_its_scores() -> None:
     assert names_of(gray) == ["psnr", "ssim", "gain_over_mean_colour", "fd_random"]
 
 
+def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
+    labelled = ImageSpec(1, 28, 28, classes=10, content="digits")
+    later = ["kd_digits", "precision_digits", "recall_digits", "density_digits", "coverage_digits"]
+    assert names_of(labelled, full=True) == ["fd_digits", "digit_score", *later]
+    told = names_of(labelled, conditional=True, full=True)
+    assert told == ["fd_digits", "digit_score", "label_accuracy", *later, "cas"]
+    assert names_of(labelled, conditional=True, extractors=["random"]) == ["fd_random"]
+    assert names_of(labelled, extractors=["random", "digits"]) == ["fd_random", "fd_digits", "digit_score"]
+    assert names_of(ImageSpec(2, 1, 1, content="points"), full=True) == ["modes_covered", "high_quality"]
+    with pytest.raises(ValueError, match=r"metrics\.extractors=clip: there is digits, inception, points, random"):
+        names_of(labelled, extractors=["clip"])
+    with pytest.raises(ValueError, match=r"metrics\.extractors has inception, but metrics\.inception_weights=off"):
+        names_of(labelled, extractors=["inception"], inception_weights="off")
+
+
+def test_a_value_says_what_its_own_formula_depends_on() -> None:
+    measure = Features(Digits(), False, cap=600, full=True)
+    assert {"extractor", "weights_sha256", "resize"} == measure.protocol("fd_digits", 1000).keys()
+    assert measure.protocol("kd_digits", 1000)["subset_size"] == 300  # half of the rows that are kept
+    assert measure.protocol("kd_digits", 1000)["rows"] == 600
+    assert measure.protocol("recall_digits", 500) == measure.said | {"neighbours": 3, "rows": 500}
+    assert measure.protocol("coverage_digits", 500)["neighbours"] == 5
+
+
 def test_of_the_scores_the_distances_are_better_when_lower() -> None:
     every = ("fid", "kid", "fd_digits", "fd_random", "is", "digit_score", "modes_covered", "label_accuracy", "psnr",
              "gain_inside", "test_accuracy")  # fmt: skip
@@ -172,11 +190,12 @@ def test_of_the_scores_the_distances_are_better_when_lower() -> None:
 
 
 def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n_refused() -> None:
-    measures_: list[Measure] = [Points(), Digits(conditional=False)]
+    measures_: list[Measure] = [Points(), digits(asked=False)]
     assert measurable(measures_, 64, MetricsConfig(n=64)) == (measures_, "")
     kept, note = measurable(measures_, 20, MetricsConfig(n=1000))
     assert kept == measures_[:1]
     assert note.startswith("fd_digits is left out: 20 images are held out, fewer than its 64 features")
+    assert "20 images are in the training set" in measurable(measures_, 20, MetricsConfig(split="train"))[1]
     with pytest.raises(ValueError, match=r"metrics\.n=63 is below the 64 features of fd_digits"):
         measurable(measures_, 64, MetricsConfig(n=63))
     assert measurable(measures_, 20, MetricsConfig(n=10, allow_small_n=True)) == (measures_, "")

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from gan_lab.images import Batch, to_uint8
-from gan_lab.metrics.measures import weights_hash
-from gan_lab.metrics.random import FEATURES, Random, RandomNetwork
+from gan_lab.metrics.extractors.base import weights_hash
+from gan_lab.metrics.extractors.random import FEATURES, Random, RandomNetwork
+from gan_lab.metrics.features import Features
 
 
 def photos(n: int = 200, seed: int = 0) -> Tensor:
@@ -19,7 +20,7 @@ def photos(n: int = 200, seed: int = 0) -> Tensor:
     return torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear")
 
 
-def distance(measure: Random, made: Tensor, real: Tensor) -> float:
+def distance(measure: Features, made: Tensor, real: Tensor) -> float:
     reals = measure.reference(Batch(to_uint8(real)))
     fakes = measure.observe({"generated": to_uint8(made)}, Batch(to_uint8(real)))
     (value,) = measure.scores(reals, fakes).values()
@@ -33,12 +34,12 @@ def test_the_network_is_always_the_same_and_leaves_the_global_numbers_alone() ->
         before = torch.get_rng_state()
         hashes.add(weights_hash(RandomNetwork()))
         assert torch.equal(torch.get_rng_state(), before)
-    assert hashes == {Random().extractor["weights_sha256"]}
+    assert hashes == {Random().protocol()["weights_sha256"]}
     assert not any(parameter.requires_grad for parameter in RandomNetwork().parameters())
 
 
 def test_the_distance_is_nothing_to_oneself_and_grows_with_what_is_done_to_the_images() -> None:
-    measure, real = Random(), photos()
+    measure, real = Features(Random(), False, 10_000, full=False), photos()
     assert distance(measure, real, real) < 1e-4
     other = distance(measure, photos(seed=1), real)
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(2))

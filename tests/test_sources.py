@@ -124,7 +124,7 @@ def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> Non
 @pytest.mark.parametrize(("pairs", "sources", "held_out"), [("none", 4, 4), ("none", 9, 6), ("all", 6, 6)])
 def test_as_many_held_out_images_count_as_can_be_scored(pairs: str, sources: int, held_out: int) -> None:
     data = LabData(sided(pairs=pairs, test=6, test_sources=sources), DataConfig(), seed=0)
-    assert data.held_out == held_out == sum(len(batch.images) for batch in data.reference(100))
+    assert data.available("held_out") == held_out == sum(len(batch.images) for batch in data.reference(100))
 
 
 def test_points_have_no_gray_version() -> None:

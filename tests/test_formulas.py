@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+from gan_lab.metrics import formulas
+from gan_lab.metrics.formulas import kernel_distance, manifold, moments, radii
+from gan_lab.metrics.neighbours import nearest_ratio
+
+
+def frechet_distance(real: Tensor, fake: Tensor) -> float:
+    return formulas.frechet_distance(moments(real), moments(fake))
+
+
+def inception_score(logits: Tensor, splits: int) -> float:
+    return formulas.inception_score(logits, splits)[0]
+
+
+def drawn(n: int, size: int, seed: int) -> Tensor:
+    return torch.randn(n, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def matched(mean: Tensor, covariance: Tensor, seed: int, n: int = 400) -> Tensor:
+    """Features whose sample mean and sample covariance are exactly these."""
+    x = drawn(n, len(mean), seed)
+    white = (x - x.mean(dim=0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
+    return white @ torch.linalg.cholesky(covariance).T + mean
+
+
+def test_the_frechet_distance_of_diagonal_gaussians_is_the_closed_form() -> None:
+    means = torch.tensor([[0.0, 1, -2, 3], [0.5, 1, 2, 2.5]], dtype=torch.float64)
+    spreads = torch.tensor([[1.0, 2, 0.5, 3], [2, 2, 1.5, 0.1]], dtype=torch.float64)
+    real, fake = (matched(means[i], torch.diag(spreads[i] ** 2), seed=i) for i in range(2))
+    closed = float((means[0] - means[1]).square().sum() + (spreads[0] - spreads[1]).square().sum())
+    assert frechet_distance(real, fake) == pytest.approx(closed, rel=1e-6)
+    assert frechet_distance(fake, real) == pytest.approx(closed, rel=1e-6)
+
+
+def test_the_frechet_distance_of_correlated_gaussians_is_the_closed_form() -> None:
+    def covariance(correlation: float, scale: float) -> Tensor:
+        return scale * torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
+
+    zero = torch.zeros(2, dtype=torch.float64)
+    real, fake = matched(zero, covariance(0.9, 1), 0), matched(zero, covariance(-0.5, 4), 1)
+    # both have the eigenvectors (1, 1) and (1, -1), so the roots of the eigenvalues are compared
+    closed = (math.sqrt(1.9) - math.sqrt(2)) ** 2 + (math.sqrt(0.1) - math.sqrt(6)) ** 2
+    assert frechet_distance(real, fake) == pytest.approx(closed, rel=1e-6)
+
+
+def test_the_frechet_distance_of_a_set_to_itself_in_any_order_is_zero() -> None:
+    x = drawn(300, 64, 0).float()
+    assert frechet_distance(x, x) <= 1e-6
+    assert 0 <= frechet_distance(x, x.flip(0)) <= 1e-6
+
+
+def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
+    x, y = drawn(500, 8, 0), drawn(300, 8, 1) * 2 + 1
+    parts = [moments(part) for part in x.split(130)]
+    together = {name: sum(part[name] for part in parts) for name in parts[0]}
+    assert formulas.frechet_distance(together, moments(y)) == pytest.approx(frechet_distance(x, y), rel=1e-10)
+
+
+@pytest.mark.parametrize(("real", "fake"), [(1, 5), (5, 1)])
+def test_one_image_has_no_frechet_distance(real: int, fake: int) -> None:
+    with pytest.raises(ValueError, match=f"needs two images or more of each kind, not {real} and {fake}"):
+        frechet_distance(torch.zeros(real, 2), torch.zeros(fake, 2))
+
+
+@pytest.mark.parametrize("splits", [1, 4])
+def test_the_inception_score_of_k_balanced_sure_classes_is_k_and_of_no_idea_one(splits: int) -> None:
+    sure = 100 * torch.eye(10)[:7].repeat(400, 1)
+    score = inception_score(sure, splits)
+    assert score == pytest.approx(7, abs=1e-9 if splits == 1 else 0.1)  # parts are drawn: not quite balanced
+    assert inception_score(torch.zeros(100, 10), splits) == pytest.approx(1)
+    assert inception_score(sure[:1].repeat(100, 1), splits) == pytest.approx(1)
+
+
+def test_the_kernel_distance_of_equal_distributions_is_nothing_within_its_spread_and_of_others_is_not() -> None:
+    real = drawn(1000, 16, 0)
+    each = [kernel_distance(real, drawn(1000, 16, seed)) for seed in range(1, 13)]
+    spread = float(np.mean([sd for _, sd in each]))
+    values = [mean for mean, _ in each]
+    assert min(values) < 0 < max(values)  # unbiased: a square that can be negative
+    assert abs(float(np.mean(values))) < spread
+    moved, sd = kernel_distance(real, drawn(1000, 16, 1) + 0.5)
+    assert moved > 10 * sd
+
+
+def test_the_kernel_distance_is_the_mean_of_the_unbiased_estimate() -> None:
+    """Over the two sets themselves, which are their own only subset of their size."""
+    x, y = drawn(40, 3, 0), drawn(40, 3, 1) + 1
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / 3 + 1) ** 3
+
+    off = ~torch.eye(40, dtype=torch.bool)
+    expected = kernel(x, x)[off].mean() + kernel(y, y)[off].mean() - 2 * kernel(x, y).mean()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(formulas, "subset_size", lambda n: n)
+        assert kernel_distance(x, y)[0] == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_precision_recall_density_and_coverage_of_constructed_sets() -> None:
+    line = torch.arange(20.0).view(-1, 1)
+    same = manifold(line, line)
+    assert (same["precision"], same["recall"], same["coverage"]) == (1, 1, 1)
+    assert manifold(line, line + 1000) == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
+    # all fakes at one real: each lies in every ball that reaches it, of the others nothing is recalled
+    one = manifold(line, torch.full((20, 1), 10.0))
+    within = sum(abs(10 - i) <= (5 if i in (0, 19) else 4 if i in (1, 18) else 3) for i in range(20))
+    assert one["precision"] == 1
+    assert one["recall"] == 1 / 20
+    assert one["coverage"] == within / 20
+    assert one["density"] == within / 5
+    # half of the fakes on the left half of the reals, half far away
+    half = manifold(line, torch.cat([line[:10], line[:10] - 500]))
+    assert half["precision"] == 0.5
+    assert 0.5 <= half["recall"] < 0.7  # a ball reaches over the border
+
+
+def test_precision_and_recall_are_those_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = drawn(300, 4, 0), drawn(250, 4, 1) * 0.7 + 0.3
+    monkeypatch.setattr(formulas, "ROWS", 77)
+    theirs = prc_features_to_metric(fake, real, verbose=False)
+    ours = manifold(real, fake)
+    assert ours["precision"] == pytest.approx(theirs["precision"], abs=1e-6)
+    assert ours["recall"] == pytest.approx(theirs["recall"], abs=1e-6)
+    assert 0.1 < ours["recall"] < ours["precision"] < 1
+
+
+def test_too_few_images_have_no_neighbours() -> None:
+    with pytest.raises(ValueError, match="5 images are too few to have 5 neighbours each"):
+        radii(drawn(5, 2, 0), (3, 5))
+
+
+def test_copies_are_known_by_the_ratio_of_distances_and_fresh_images_have_one() -> None:
+    train, held_out, fresh = drawn(2000, 4, 0), drawn(500, 4, 1), drawn(500, 4, 2)
+    assert nearest_ratio(fresh, train, held_out) == pytest.approx(1, abs=0.12)
+    assert nearest_ratio(train[700:1200] + 1e-3 * fresh, train, held_out) < 0.02
+    blurred = train[700:1200] + 0.1 * fresh  # a little away from what was learned
+    assert 0.1 < nearest_ratio(blurred, train, held_out) < 0.8
+
+
+def test_no_measure_touches_or_uses_the_global_random_state() -> None:
+    x = drawn(200, 10, 0).float()
+    values = []
+    for seed in (1, 2):
+        torch.manual_seed(seed), np.random.seed(seed)
+        before, before_numpy = torch.get_rng_state(), np.random.get_state()[1]
+        values.append(
+            (inception_score(x, 5), frechet_distance(x, x + 1), kernel_distance(x, x + 1), manifold(x, x + 1))
+        )
+        assert torch.equal(torch.get_rng_state(), before)
+        assert np.array_equal(np.random.get_state()[1], before_numpy)
+    assert values[0] == values[1]
