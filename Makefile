@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 
-.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe report table compare sweep sweep-check sweep-report test check bench clean
+.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe report table compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test check bench clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -70,6 +70,26 @@ sweep-check: $(READY)  ## SWEEP=cgan_lr: every value, the metric, the first halv
 
 sweep-report: $(READY)  ## SWEEP=cgan_lr [STORAGE=...]: the best configuration, what mattered, the history, as a page and here
 	@exec $(LAB) sweep-report $(SWEEP) $(if $(STORAGE),--storage "$(STORAGE)") $(ARGS)
+
+slurm: $(READY)  ## EXP=cgan [NODES=2] [GPUS=8] [TIME=04:00:00] [ARGS=...]: write a batch script, which continues what was interrupted
+	@exec $(LAB) slurm $(EXP) $(if $(NODES),--nodes $(NODES)) $(if $(GPUS),--gpus $(GPUS)) $(if $(TIME),--time $(TIME)) $(ARGS)
+
+doctor: $(READY)  ## [ARGS="data.root=/scratch"]: what this machine lacks, one line for each check
+	@exec $(LAB) doctor $(ARGS)
+
+docker:  ## build the image gan-lab; of this machine it needs Docker alone
+	@exec docker build --tag gan-lab .
+
+docker-train:  ## EXP=cgan [GPUS=all] [ARGS=...]: the same training in a container, into the same runs/
+	@docker image inspect gan-lab >/dev/null 2>&1 || $(MAKE) docker
+	@mkdir -p runs data
+	@exec docker run --rm --init --user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp --shm-size 2g \
+	  $(if $(GPUS),--gpus $(GPUS)) --env WANDB_API_KEY --env WANDB_MODE --env WANDB_BASE_URL --env RUN_ID \
+	  --volume "$(CURDIR)/runs:/runs" --volume "$(CURDIR)/data:/data" --volume gan-lab-cache:/cache \
+	  gan-lab train $(EXP) $(ARGS)
+
+container-test:  ## build and run the image without Docker, as root, by buildah and podman (some minutes)
+	@exec scripts/container-test.sh
 
 test: $(READY)  ## everything that must hold
 	@$(VENV)/bin/python -m pytest $(ARGS)

@@ -23,7 +23,7 @@ ROWS = [
     {"metrics"},
     {"callbacks", "compare"},
     {"report"},
-    {"experiment", "verbs", "show", "probe", "table", "translate"},
+    {"experiment", "verbs", "show", "probe", "table", "translate", "slurm", "doctor"},
     {"sweeps"},
     {"__main__"},
 ]

@@ -1,0 +1,115 @@
+"""What this process can reach: W&B, those that started it, and other processes of its kind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from gan_lab.doctor.finding import SECONDS, Finding
+from gan_lab.schema import Config
+
+REDUCE_SECONDS = 30  # for the all-reduce, the imports of its processes included
+LAUNCHERS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # all of them, or none
+
+
+def wandb(config: Config) -> Finding:
+    """Whether runs will be recorded online."""
+    from gan_lab.callbacks import tracker
+    from gan_lab.data.cache import reachable
+
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode != "online":
+        return Finding("ok", f"runs are recorded offline (WANDB_MODE={mode})")
+    if not tracker._key_is_present():
+        return Finding("ok", "no key, runs are recorded offline; `wandb login` changes that")
+    if not reachable(host, SECONDS):
+        return Finding("warn", f"there is a key, but {host} does not answer", "runs are recorded offline: `wandb sync`")
+    return Finding("ok", f"there is a key, and {host} answers")
+
+
+def launcher(config: Config) -> Finding:
+    """What torchrun or SLURM told this process, if it was one of them that started it."""
+    told = {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
+    if "MASTER_ADDR" in told and not _has_address(told["MASTER_ADDR"]):
+        return Finding("FAIL", f"MASTER_ADDR={told['MASTER_ADDR']} has no address here", "name the first machine by IP")
+    if {"RANK", "WORLD_SIZE"} & told.keys() and len(told) < len(LAUNCHERS):
+        absent = ", ".join(name for name in LAUNCHERS if name not in told)
+        return Finding(
+            "FAIL", f"{', '.join(told)} without {absent}", "unset them, or start by torchrun, which sets all"
+        )
+    if os.environ.get("SLURM_JOB_ID"):
+        tasks, nodes = os.environ.get("SLURM_NTASKS", "1"), os.environ.get("SLURM_JOB_NUM_NODES", "1")
+        text = f"SLURM job {os.environ['SLURM_JOB_ID']}, {nodes} machines, {tasks} tasks"
+        if int(tasks) > 1 and "SLURM_PROCID" not in os.environ:
+            return Finding("warn", f"{text}, of which this is none", "start the training by srun: see make slurm")
+        return Finding("ok", text)
+    return Finding("ok", ", ".join(f"{name}={value}" for name, value in told.items()) or "none, this is a plain start")
+
+
+def _has_address(host: str) -> bool:
+    found: list[Any] = []
+
+    def look_up() -> None:
+        with contextlib.suppress(OSError):
+            found.extend(socket.getaddrinfo(host, None))
+
+    thread = threading.Thread(target=look_up, daemon=True)  # a resolver knows no time-out of its own
+    thread.start()
+    thread.join(SECONDS)
+    return bool(found)
+
+
+def port(config: Config) -> Finding:
+    """Whether this process can listen: on MASTER_PORT if it is of the machine that does, else on any port."""
+    number = os.environ.get("MASTER_PORT", "")
+    if number and not (number.isdigit() and 0 < int(number) < 65536):
+        return Finding("FAIL", f"MASTER_PORT={number} is no port", "1 to 65535; above 1023 for those who are not root")
+    first = all(os.environ.get(name, "0") == "0" for name in ("GROUP_RANK", "NODE_RANK", "SLURM_NODEID"))
+    asked = int(number) if number and first else 0
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as torch's store does
+        try:
+            listener.bind(("", asked))
+            listener.listen()
+        except OSError as error:
+            return Finding("FAIL", f"cannot listen on port {asked or '(any)'}: {error.strerror}", "another MASTER_PORT")
+        return Finding("ok", f"can listen, on port {listener.getsockname()[1]}")
+
+
+def all_reduce(config: Config) -> Finding:
+    """A sum over processes: over all GPUs by NCCL if there are several, else over two processes by gloo."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    world, backend = (gpus, "nccl") if gpus > 1 else (2, "gloo")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    words = [sys.executable, "-m", "gan_lab.doctor.reduce", backend, str(world), str(number)]
+    processes = [subprocess.Popen([*words, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                 for rank in range(world)]  # fmt: skip
+    said = ""
+    try:
+        for process in processes:
+            said, _ = process.communicate(timeout=REDUCE_SECONDS)
+            if process.returncode:
+                break
+        else:
+            return Finding("ok", f"{world} processes agree on a sum, by {backend}")
+    except subprocess.TimeoutExpired:
+        said = f"no answer in {REDUCE_SECONDS} seconds"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    variable = "NCCL_SOCKET_IFNAME" if backend == "nccl" else "GLOO_SOCKET_IFNAME"
+    reason = (said.strip().splitlines() or ["no reason given"])[-1]
+    return Finding(
+        "FAIL", f"{world} processes by {backend}: {reason}", f"{variable}=lo, or the name of the network card"
+    )

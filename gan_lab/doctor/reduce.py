@@ -1,0 +1,27 @@
+"""One process of the all-reduce: python -m gan_lab.doctor.reduce gloo WORLD PORT RANK."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+
+import torch
+from torch import distributed
+
+SECONDS = 30
+
+
+def reduce(backend: str, world: int, number: int, rank: int) -> None:
+    """One process of the all-reduce. Raises ValueError if the sum is wrong."""
+    address = f"tcp://127.0.0.1:{number}"
+    limit = timedelta(seconds=SECONDS)
+    distributed.init_process_group(backend, init_method=address, timeout=limit, world_size=world, rank=rank)
+    mine = torch.tensor([float(rank + 1)], device=f"cuda:{rank}" if backend == "nccl" else "cpu")
+    distributed.all_reduce(mine)
+    if mine.item() != world * (world + 1) / 2:
+        raise ValueError(f"the sum is {mine.item()} instead of {world * (world + 1) / 2}")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    reduce(sys.argv[1], *(int(word) for word in sys.argv[2:]))
