@@ -129,6 +129,14 @@ def test_a_run_of_another_config_is_refused_with_the_difference(
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+def test_a_training_ends_with_the_page_of_the_run(trained: tuple[Path, list[str]]) -> None:
+    folder, _ = trained
+    assert f"report: {folder / 'report.html'}" in (folder.parent.parent / "log").read_text()
+    text = (folder / "report.html").read_text()
+    assert "The best generator is the last one, after 160 images." in text
+    assert text.count("<script") == 2
+
+
 def test_a_finished_run_says_so_and_names_the_ways_on(
     trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

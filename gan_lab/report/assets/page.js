@@ -319,7 +319,7 @@
     requestAnimationFrame(() => {
       waiting = false;
       charts.forEach((chart) => chart.draw());
-      document.getElementById("range").textContent = `${whole(view.from)} – ${whole(view.to)} images`;
+      document.getElementById("range").textContent = `${whole(view.from)} to ${whole(view.to)} images`;
     });
   }
 
