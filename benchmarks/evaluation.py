@@ -1,0 +1,64 @@
+"""What an evaluation costs beyond generating its images and extracting their features: `make bench-evaluation`.
+
+Each round measures both, one after the other; what is reported is the median over the rounds of the ratios within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gan_lab import config, experiment
+from gan_lab.images import to_uint8
+from gan_lab.metrics.features import Features
+from gan_lab.seeding import Stream
+
+ROUNDS = 7
+
+
+def seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def ratios(name: str, words: list[str]) -> list[float]:
+    """Of each round the time of an evaluation over that of generating and extracting alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = config.load(name, ["log.bar=false", "log.wandb=off", *words])
+        built = experiment.build(loaded.config, Path(folder), name)
+        family, evaluator = built.family.eval(), built.quality.evaluator
+        (measure,) = (measure for measure in evaluator.measures if isinstance(measure, Features))
+
+        @torch.no_grad()
+        def alone() -> None:
+            for i, batch in enumerate(evaluator.reals):
+                asked = batch.on(family.device, family.dtype)
+                measure.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", i))))
+
+        evaluator(family), alone()  # reads the reals, once
+        found = []
+        for _ in range(ROUNDS):
+            plain = seconds(alone)
+            found.append(seconds(lambda: evaluator(family)) / plain)
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="key=value overrides")
+    words = parser.parse_args().words
+    for name in ("dcgan", "cgan", "sngan"):
+        found = ratios(name, words)
+        print(f"{name}: an evaluation takes {statistics.median(found):.2f} times as long as generating and extracting "
+              f"({min(found):.2f}-{max(found):.2f} in {ROUNDS} rounds)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
