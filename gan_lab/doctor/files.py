@@ -27,7 +27,9 @@ def folder(path: Path, needed: bool = True) -> Finding:
     except OSError as error:
         return Finding("FAIL" if needed else "warn", f"{path} cannot be written ({error.strerror})",
                        "another one by run.root=, data.root= or GAN_LAB_CACHE")  # fmt: skip
-    return Finding("warn", text, "make room: a checkpoint that does not fit ends the run") if free < ENOUGH_DISK else Finding("ok", text)  # fmt: skip
+    if free < ENOUGH_DISK:
+        return Finding("warn", text, "make room: a checkpoint that does not fit ends the run")
+    return Finding("ok", text)
 
 
 def runs(config: Config) -> Finding:
@@ -70,16 +72,20 @@ def inception(config: Config) -> Finding:
     from gan_lab.data.cache import reachable
 
     chosen = config.metrics.inception_weights
+    if chosen == "off":
+        return Finding("ok", "metrics.inception_weights=off: fid, kid and is are left out")
     published = URL_INCEPTION_V3.rpartition("/")[2]
-    path = Path(get_dir()) / "checkpoints" / published if chosen in ("auto", "off") else Path(chosen)
     wanted = Path(published).stem.rpartition("-")[2]  # the beginning of its SHA-256, as torch's hub names files
+    path = Path(get_dir()) / "checkpoints" / published if chosen == "auto" else Path(chosen)
     if path.is_file():
         found = hashlib.sha256(path.read_bytes()).hexdigest()[: len(wanted)]
-        if found != wanted:
-            return Finding("FAIL", f"{path} is not the published file (SHA-256 {found}..., not {wanted}...)",
-                           "remove it, and it is downloaded again")  # fmt: skip
-        return Finding("ok", f"{path}, SHA-256 {found}...")
-    if chosen not in ("auto", "off"):
+        text = f"{path}, SHA-256 {found}..."
+        if found == wanted:
+            return Finding("ok", text)
+        if chosen == "auto":
+            return Finding("FAIL", f"{text} instead of {wanted}...", "remove it: it is no whole download")
+        return Finding("warn", f"{text}, not the published {wanted}...", "scores by it are like no one else's")
+    if chosen != "auto":
         return Finding("FAIL", f"metrics.inception_weights={chosen}: there is no such file", "auto looks for them")
     if reachable(URL_INCEPTION_V3, SECONDS):
         return Finding("ok", f"not here; the first fid downloads them to {path}")

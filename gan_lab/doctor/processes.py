@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 from gan_lab.doctor.finding import SECONDS, Finding
@@ -92,24 +93,25 @@ def all_reduce(config: Config) -> Finding:
         free.bind(("127.0.0.1", 0))
         number = free.getsockname()[1]
     words = [sys.executable, "-m", "gan_lab.doctor.reduce", backend, str(world), str(number)]
-    processes = [subprocess.Popen([*words, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-                 for rank in range(world)]  # fmt: skip
-    said = ""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC")}
+    started = [subprocess.Popen([*words, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                env=clean) for rank in range(world)]  # fmt: skip
+    end = time.monotonic() + REDUCE_SECONDS
     try:
-        for process in processes:
-            said, _ = process.communicate(timeout=REDUCE_SECONDS)
-            if process.returncode:
+        while any(process.poll() is None for process in started) and time.monotonic() < end:
+            if any(process.poll() for process in started):  # the others wait for it
                 break
-        else:
-            return Finding("ok", f"{world} processes agree on a sum, by {backend}")
-    except subprocess.TimeoutExpired:
-        said = f"no answer in {REDUCE_SECONDS} seconds"
+            time.sleep(0.05)
+        codes = [process.poll() for process in started]
     finally:
-        for process in processes:
+        for process in started:
             process.kill()
-            process.wait()
+    said = [process.communicate()[0] for process in started]
+    if codes == [0] * world:
+        return Finding("ok", f"{world} processes agree on a sum, by {backend}")
+    words = next((text for text, code in zip(said, codes, strict=True) if code), "").strip().splitlines()
+    reason = words[-1] if words else f"no answer in {REDUCE_SECONDS} seconds"
     variable = "NCCL_SOCKET_IFNAME" if backend == "nccl" else "GLOO_SOCKET_IFNAME"
-    reason = (said.strip().splitlines() or ["no reason given"])[-1]
     return Finding(
         "FAIL", f"{world} processes by {backend}: {reason}", f"{variable}=lo, or the name of the network card"
     )
