@@ -20,6 +20,8 @@ from gan_lab.callbacks.bar import Bar
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.callbacks.ema import EMA
+from gan_lab.callbacks.guard import Guard
+from gan_lab.callbacks.health import Health
 from gan_lab.callbacks.quality import Quality
 from gan_lab.callbacks.record import Record
 from gan_lab.callbacks.samples import Samples
@@ -53,6 +55,7 @@ class Experiment:
     trainer: Trainer
     quality: Quality
     checkpoint: Checkpoint
+    health: Health
     tracker: Tracker | None
     note: str  # which scores are left out, and why
 
@@ -76,8 +79,13 @@ def build_family(config: Config, data: LabData) -> Family:
     return family
 
 
-def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callback] = ()) -> Experiment:
-    """Family, data, callbacks and trainer of a config. Raises ValueError for values that do not go together."""
+def build(
+    config: Config, folder: Path, experiment: str, extra: Sequence[Callback] = (), tracker: Tracker | None = None
+) -> Experiment:
+    """Family, data, callbacks and trainer of a config; ``tracker``: one that is open already.
+
+    Raises ValueError for values that do not go together.
+    """
     run, log = config.run, config.log
     data = datasets.load(config.data, run.seed)
     config.data.source = data.decoded.source  # type: ignore[assignment]
@@ -97,15 +105,16 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
     ema = EMA(config.ema, budget)
     evaluator = Evaluator(data, offered, config.metrics, run.seed)
     quality = Quality(evaluator, headline, run.evaluate_every, ema, budget)
-    tracker = None
-    if log.wandb != "off" and rank() == 0:
+    if tracker is None and log.wandb != "off" and rank() == 0:
         tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))
     samples = Samples(folder, log.images_every, data, family.conditional, run.seed, ema, budget)
     extractor = extractors.load(extractors.default(data.spec))
     watch = Watch(log.every, data, extractor, family.conditional, run.seed, ema, budget)
     record = Record(folder, log.every, budget, quality, tracker)
-    checkpoint = Checkpoint(folder / "checkpoints", budget, quality)
-    callbacks: list[Callback] = [budget, ema, samples, watch, quality, record, checkpoint, *extra]
+    guard = Guard((log.every, log.images_every, run.evaluate_every), ema, budget)
+    health = Health(folder, budget, record, tracker)
+    checkpoint = Checkpoint(folder / "checkpoints", budget, quality, guard, config.health.on_nan == "rollback")
+    callbacks: list[Callback] = [budget, ema, guard, samples, watch, quality, record, health, checkpoint, *extra]
     if log.bar:
         callbacks.append(Bar(budget, record, quality))
     trainer = build_trainer(config, callbacks)
@@ -116,7 +125,7 @@ def build(config: Config, folder: Path, experiment: str, extra: Sequence[Callbac
             f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}"
             f"{trainer.world_size} processes of run.devices={run.devices}, run.num_nodes={run.num_nodes}"
         )
-    return Experiment(config, folder, data, family, trainer, quality, checkpoint, tracker, note)
+    return Experiment(config, folder, data, family, trainer, quality, checkpoint, health, tracker, note)
 
 
 def build_trainer(config: Config, callbacks: list[Callback]) -> Trainer:

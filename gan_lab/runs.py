@@ -45,7 +45,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "n
 
 def is_free(key: str) -> bool:
     """Whether a run may go on with another value of this key."""
-    return key in FREE or key.startswith("log.")
+    return key in FREE or key.startswith(("log.", "health."))
 
 
 def run_id(loaded: Loaded) -> str:

@@ -94,6 +94,15 @@ class EmaConfig:
 
 
 @dataclass
+class HealthConfig:
+    """Keys under ``health:``."""
+
+    # where a weight is no number any more. stop: the run ends; rollback: it goes on from the last good checkpoint with
+    # other random numbers, three times at most
+    on_nan: Literal["stop", "rollback"] = "stop"
+
+
+@dataclass
 class Config:
     """One experiment; ``model`` is the dataclass of the family, which stands in the family's file."""
 
@@ -103,6 +112,7 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     model: Any = None
 
     @property

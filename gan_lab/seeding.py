@@ -18,6 +18,11 @@ def key(seed: int, purpose: str, index: int = 0, rank: int = 0) -> int:
     return int.from_bytes(blake2b(f"{seed}/{purpose}/{index}/{rank}".encode(), digest_size=16).digest(), "little")
 
 
+def branched(seed: int, branch: int) -> int:
+    """The seed of a run that went back to a checkpoint ``branch`` times: the seed itself, or another for each."""
+    return key(seed, "branch", branch) % 2**63 if branch else seed
+
+
 def seed_torch(seed: int, purpose: str, index: int = 0, rank: int = 0) -> None:
     """Seed torch's global generators, which only initialisation and draws inside networks (dropout) use."""
     number = key(seed, purpose, index, rank) % 2**63

@@ -6,13 +6,18 @@ import json
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 
 from gan_lab import data as datasets
 from gan_lab import report, runs
+from gan_lab.callbacks.checkpoint import branch_off
+from gan_lab.callbacks.guard import DivergedError
+from gan_lab.callbacks.health import Flag
 from gan_lab.config import Loaded
 from gan_lab.data.base import LabData
 from gan_lab.experiment import Experiment, build, build_family, rank
@@ -25,11 +30,13 @@ from gan_lab.metrics.offered import inception_measures, measurable, measures_of
 from gan_lab.schema import Config
 from gan_lab.seeding import Stream
 
+ROLLBACKS = 3  # of one run
+
 
 def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
     """Train, or go on training, and score; the exit code: 0, or 128 + the signal that ended it.
 
-    Raises ValueError or OSError for what the user can mend.
+    Raises ValueError or OSError for what the user can mend; a training that diverged is such a thing.
     """
     folder, config = runs.folder_of(loaded), loaded.config
     leader, anew = rank() == 0, config.run.overwrite
@@ -60,22 +67,58 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
     if built.tracker:
         built.tracker.start()
     started = time.time()
-    try:
-        built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
-    except SystemExit as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
-        if isinstance(ended.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
-    code = 128 + built.checkpoint.signal if built.checkpoint.signal else 0
+    built, diverged = fit(built, loaded.experiment, path)
+    code = 128 + built.checkpoint.signal if built.checkpoint.signal else 2 if diverged else 0
     if leader:
         if code == 0:
             conclude(built, loaded.experiment, time.time() - started, say)
-        else:
+        elif not diverged:
             say(f"stopped by signal {code - 128} with a checkpoint; the same command continues {folder}")
         if built.tracker:
             built.tracker.finish(code)
         lock.release()
+        if diverged:
+            raise ValueError(given_up(built, diverged))
     return code if leader else 0  # Lightning would kill the leader for another rank's code
+
+
+def fit(built: Experiment, experiment: str, path: Path | None) -> tuple[Experiment, DivergedError | None]:
+    """Train from a checkpoint, or from the start, to the end: the experiment that got there, and what broke it off."""
+    while True:
+        try:
+            built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
+            return built, None
+        except DivergedError as diverged:
+            if built.config.health.on_nan == "stop" or built.family.branch >= ROLLBACKS:
+                return built, diverged
+            built, path = rolled_back(built, experiment, diverged)
+        except SystemExit as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
+            if isinstance(ended.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
+
+
+def rolled_back(built: Experiment, experiment: str, diverged: DivergedError) -> tuple[Experiment, Path]:
+    """A run at its last good checkpoint, in its next branch; a run that is killed from now on continues there too."""
+    path, branch = runs.newest(built.folder), built.family.branch + 1
+    assert path is not None  # on_nan=rollback writes one before the first iteration
+    if rank() == 0:
+        iteration = runs.read(path)["iteration"]
+        sentence = f"back to iteration {iteration:,}, and on with other random numbers ({branch} of {ROLLBACKS} times)"
+        built.health.report(Flag("rollback", diverged.iteration, diverged.images, sentence), leader=True)
+        branch_off(path, branch, [asdict(flag) for flag in built.health.flags[-2:]])
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+    return build(built.config, built.folder, experiment, tracker=built.tracker), path
+
+
+def given_up(built: Experiment, diverged: DivergedError) -> str:
+    """What a user is told of a training that diverged, in one line."""
+    path, branch = runs.newest(built.folder), built.family.branch
+    last = f"the last good checkpoint is {path}" if path else "there was no checkpoint yet"
+    tried = f" after {branch} rollbacks" if branch else ""
+    again = "" if branch else ", or health.on_nan=rollback, which goes on from there with other random numbers"
+    return f"{diverged}{tried}; {last}. Try lower learning rates, a gradient penalty or run.precision=32-true{again}"
 
 
 def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> None:
@@ -92,6 +135,7 @@ def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> No
         "best_iteration": built.quality.best_at,
         "seconds_of_last_start": round(seconds, 1),
         "peak_memory_mb": round(runs.peak_memory()),
+        "health": [asdict(flag) for flag in built.health.flags],
     }
     runs.write(built.folder / "summary.json", json.dumps(state, indent=1))
     evaluate(built.folder, "best", say)

@@ -91,7 +91,7 @@ def values(batch: Batch) -> tuple[list[int], list[int], list[int]]:
 def served(data: LabData, iterations: int) -> list[Batch]:
     """The batches that a training in one process reads."""
     data.iterations = iterations
-    family = SimpleNamespace(iteration=0, dtype=torch.float32)
+    family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32)
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
     return list(data.train_dataloader())
 

@@ -38,9 +38,10 @@ class Budget(Callback):
             trainer.should_stop = True
 
     def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
-        checkpoint["iteration"] = self.iteration
+        checkpoint["iteration"], checkpoint["branch"] = self.iteration, family.branch
         checkpoint.pop("loops")  # Lightning's own counters: the order of the data knows where to go on
 
     def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
         family.iteration = self.iteration = checkpoint["iteration"]
+        family.branch = checkpoint.get("branch", 0)  # older checkpoints know of none
         family.images_seen = self.images

@@ -15,6 +15,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 
 from gan_lab.callbacks.budget import Budget
+from gan_lab.callbacks.guard import Guard
 from gan_lab.callbacks.quality import Quality
 from gan_lab.families.base import Family
 from gan_lab.runs import read
@@ -59,8 +60,9 @@ class Checkpoint(Callback):
     A signal only sets a flag: the iteration ends, all ranks agree, and the training stops with a checkpoint.
     """
 
-    def __init__(self, folder: Path, budget: Budget, quality: Quality) -> None:
-        self.folder, self.budget, self.quality = folder, budget, quality
+    def __init__(self, folder: Path, budget: Budget, quality: Quality, guard: Guard, at_start: bool = False) -> None:
+        self.folder, self.budget, self.quality, self.guard = folder, budget, quality, guard
+        self.at_start = at_start  # one of iteration 0 too, which a run can go back to
         self.signal: int | None = None  # the one that ended the training
         self._saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
@@ -68,6 +70,8 @@ class Checkpoint(Callback):
     def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._remember)
+        if self.at_start and self.budget.iteration == 0:
+            self.save(trainer, family)
 
     def _remember(self, number: int, frame: Any) -> None:
         if self.signal == number == signal.SIGINT:  # the second Ctrl-C
@@ -78,6 +82,9 @@ class Checkpoint(Callback):
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
+    def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:  # type: ignore[override]
+        self.teardown(trainer, family, "fit")  # which Lightning calls at a good end only
+
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         ending, due = self.signal is not None, time.monotonic() - self._saved_at > SECONDS_BETWEEN
         if trainer.world_size > 1:
@@ -87,10 +94,14 @@ class Checkpoint(Callback):
             self.signal = self.signal or signal.SIGTERM
             trainer.should_stop = True
         if ending or due or self.quality.evaluated or self.budget.spent:
-            self.save(trainer)
+            self.save(trainer, family)
 
-    def save(self, trainer: Trainer) -> None:
-        """A checkpoint of the iteration just ended. ``best`` is linked first: a run killed in between repeats this."""
+    def save(self, trainer: Trainer, family: Family) -> None:
+        """A checkpoint of the iteration just ended. ``best`` is linked first: a run killed in between repeats this.
+
+        Raises DivergedError, and writes none, if a weight is not finite.
+        """
+        self.guard.check(trainer, family)
         path = self.folder / f"iteration-{self.budget.iteration:08d}.ckpt"
         if self.quality.improved:
             aside = self.folder / "new.ckpt"
@@ -105,6 +116,15 @@ class Checkpoint(Callback):
             for old in sorted(self.folder.glob("iteration-*.ckpt"))[:-KEPT]:
                 old.unlink()
         self._saved_at = time.monotonic()
+
+
+def branch_off(path: Path, branch: int, flags: list[dict[str, Any]]) -> None:
+    """Make a checkpoint the beginning of another branch of its run, with findings that it does not know of yet."""
+    checkpoint = read(path)
+    checkpoint["branch"] = branch
+    checkpoint["callbacks"]["Health"]["flags"] += flags
+    AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+    _link(path, path.with_name("last.ckpt"))
 
 
 def _link(path: Path, name: Path) -> None:

@@ -55,8 +55,8 @@ class EMA(Callback):
     @torch.no_grad()
     def distance(self, family: Family) -> Tensor:
         """‖average - live‖ / ‖live‖ over all weights of the averaged networks."""
-        live = [weight for name in self.networks for weight in getattr(family, name).parameters()]
-        average = [weight for network in self.networks.values() for weight in network.parameters()]
+        live: list[Tensor] = [weight for name in self.networks for weight in getattr(family, name).parameters()]
+        average: list[Tensor] = [weight for network in self.networks.values() for weight in network.parameters()]
         apart, long = (_norm(tensors) for tensors in (torch._foreach_sub(average, live), live))
         return apart / long
 

@@ -51,6 +51,11 @@ class Tracker:
         if self.run is not None:
             self._safely(lambda: self.run.log(row))
 
+    def alert(self, title: str, text: str) -> None:
+        """A message to whoever watches the run."""
+        if self.run is not None:
+            self._safely(lambda: self.run.alert(title=title, text=text))
+
     def finish(self, code: int = 0) -> None:
         """Close the run; never waits for longer than the time-out above."""
         if self.run is not None:

@@ -62,7 +62,8 @@ class Watch(Callback):
 def spread(features: Tensor, labels: Tensor | None = None) -> Tensor:
     """The mean distance between two of the features [B, D], with labels [B] between two of one label; 0 without a pair."""
     distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist").double()
-    alike = torch.ones_like(distances, dtype=torch.bool) if labels is None else labels.unsqueeze(0) == labels.unsqueeze(1)
+    same = torch.zeros(len(features), device=features.device) if labels is None else labels
+    alike = same.unsqueeze(0) == same.unsqueeze(1)
     alike.fill_diagonal_(False)
     return (distances * alike).sum() / alike.sum().clamp(min=1)
 

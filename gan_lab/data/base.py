@@ -129,13 +129,14 @@ class LabData(LightningDataModule):
         assert self.trainer is not None
         start = int(self.trainer.lightning_module.iteration)  # type: ignore[arg-type]
         n, span = len(self.train), (start, self.iterations, self.trainer.global_rank, self.trainer.world_size)
+        seed = self._branched(self.trainer.lightning_module)
         order: Order
         if self.labelled is not None:
-            order = SemiSupervised(n, self.labelled, self.cfg.batch_size, self.seed, *span)
+            order = SemiSupervised(n, self.labelled, self.cfg.batch_size, seed, *span)
         elif self.train.sources is not None and self.spec.pairs != "all":
-            order = Unpaired(n, len(self.train.sources), self.cfg.batch_size, self.seed, *span)
+            order = Unpaired(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
         else:
-            order = Order(n, self.cfg.batch_size, self.seed, *span)
+            order = Order(n, self.cfg.batch_size, seed, *span)
         workers = self.cfg.workers
         return DataLoader(
             self.train, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0
@@ -148,12 +149,17 @@ class LabData(LightningDataModule):
         batch = self._in_range(batch).map(lambda images: images.to(family.dtype))
         if not self.cfg.flip:
             return batch
-        chance = Stream(self.seed, "flip", int(family.iteration), trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
+        seed, iteration = self._branched(family), int(family.iteration)  # type: ignore[arg-type]
+        chance = Stream(seed, "flip", iteration, trainer.global_rank, trainer.world_size)
         which = chance.uniform(len(batch.images), 2, like=batch.images) < 0.5
         sources = batch.sources
         if sources is not None:
             sources = mirrored(sources, which[:, 0 if self.spec.pairs == "all" else 1])
         return Batch(mirrored(batch.images, which[:, 0]), batch.labels, sources)
+
+    def _branched(self, family: Any) -> int:
+        """The seed of what the training reads: another in each branch of a run."""
+        return seeding.branched(self.seed, family.branch)
 
     def _in_range(self, batch: Batch) -> Batch:
         batch = batch.map(to_unit)

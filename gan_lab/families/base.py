@@ -64,7 +64,8 @@ class Family(LightningModule, ABC):
 
     def stream(self, purpose: str) -> Stream:
         """This iteration's random numbers for a purpose; this rank's rows of the global draw."""
-        return Stream(self.seed, purpose, self.iteration, self.global_rank, self.trainer.world_size)
+        seed = seeding.branched(self.seed, self.branch)
+        return Stream(seed, purpose, self.iteration, self.global_rank, self.trainer.world_size)
 
     def stepped_by(self) -> list[LightningOptimizer]:
         """Those of ``configure_optimizers``, in their order."""
@@ -102,7 +103,7 @@ class Family(LightningModule, ABC):
         """
         real, fake = real_logits.detach().double(), fake_logits.detach().double()
         d_real, d_fake = real.mean(), fake.mean()
-        middle: Tensor | float = (d_real + d_fake) / 2 if undecided is None else undecided
+        middle = (d_real + d_fake) / 2 if undecided is None else torch.full_like(d_real, undecided)
         if undecided is None and distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(middle)
             middle = middle / distributed.get_world_size()
@@ -115,8 +116,9 @@ class Family(LightningModule, ABC):
         """The norm of the gradient of each network that the optimizer is about to move."""
         if id(optimizer) not in self._moved_by:
             mine = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-            moved = {name: [weight for weight in network.parameters() if id(weight) in mine]
-                     for name, network in self.named_children()}  # fmt: skip
+            moved: dict[str, list[Tensor]] = {}
+            for name, network in self.named_children():
+                moved[name] = [weight for weight in network.parameters() if id(weight) in mine]
             self._moved_by[id(optimizer)] = {name: weights for name, weights in moved.items() if weights}
         for name, weights in self._moved_by[id(optimizer)].items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
@@ -126,4 +128,4 @@ class Family(LightningModule, ABC):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well."""
-        seeding.seed_torch(self.seed, "networks", self.iteration, self.global_rank)
+        seeding.seed_torch(seeding.branched(self.seed, self.branch), "networks", self.iteration, self.global_rank)

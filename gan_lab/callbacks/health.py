@@ -1,0 +1,201 @@
+"""What goes wrong in a training and can be seen while it does: each finding once when it begins, in one plain sentence.
+
+The rules read the rows of ``metrics.csv`` and nothing else: all processes decide alike, and a run that was killed and
+continued finds what an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from gan_lab.callbacks.budget import Budget
+from gan_lab.callbacks.guard import DivergedError
+from gan_lab.callbacks.record import Record, Row
+from gan_lab.callbacks.tracker import Tracker
+from gan_lab.families.base import Family
+from gan_lab.runs import write
+
+# docs/health.md says on which runs these were chosen, and how far they are from either side.
+YOUNG = 1_000  # iterations in which a generator may still be without diversity, or a discriminator ahead
+LASTING = 3  # rows in turn, that have the values in question, before a finding begins, or is over
+DIVERSE = 0.3  # of the reals' mean feature distance
+BALANCED = 0.3  # of the entropy of the reals' classes
+CERTAIN = 0.99  # accuracy
+VANISHING = 0.01  # of the largest gradient so far
+EXPLODING = 100.0  # times the median of the rows before
+HUGE = 1e5  # the norm of a gradient, whatever came before
+BEFORE = 100  # rows that the median is of, at most
+KNOWN = 10  # and at least
+
+COLLAPSE = (
+    "the images of different latents are hardly different any more (diversity {diversity:.2f}, entropy of their classes "
+    "{class_entropy:.2f} of the reals'): the generator has collapsed. Try a lower learning rate of the generator, a faster "
+    "discriminator, or a gradient penalty (wgan_gp, r3gan)"
+)
+WON = (
+    "the discriminator tells every real from every fake (accuracies {real:.3f} and {fake:.3f}) and the "
+    "generator's gradient has all but vanished ({gradient:.2g}): it learns nothing any more. Try a lower learning rate of the "
+    "discriminator, the non-saturating loss, label smoothing or instance noise"
+)
+EXPLODED = (
+    "the {name} has grown to {value:.3g} (median of the rows before: {usual:.3g}): the training is about to diverge. Try "
+    "lower learning rates, a gradient penalty or spectral norm"
+)
+NO_NUMBERS = (
+    "{values} not finite: the training cannot go on from here. Try lower learning rates, a gradient penalty, or "
+    "run.precision=32-true where it was bf16-mixed; health.on_nan=rollback goes on from the last good checkpoint with other "
+    "random numbers"
+)
+
+
+@dataclass
+class Condition:
+    """Begins, and is over, once it has been seen ``LASTING`` times in turn."""
+
+    turn: int = 0  # observations that were like the last
+    last: bool = False
+    raised: bool = False
+
+    def begins(self, holds: bool) -> bool:
+        """Whether this observation is the one with which it begins."""
+        self.turn = self.turn + 1 if holds == self.last else 1
+        self.last = holds
+        if self.turn < LASTING or holds == self.raised:
+            return False
+        self.raised = holds
+        return holds
+
+
+@dataclass
+class Rules:
+    """What is remembered of the rows so far, and what a new one means. A plain tree of numbers: it goes into checkpoints."""
+
+    conditions: dict[str, Condition] = field(default_factory=dict)
+    gradients: dict[str, list[float]] = field(default_factory=dict)  # of the rows before, by their names
+    largest: dict[str, float] = field(default_factory=dict)
+
+    def read(self, row: Row, iteration: int) -> list[tuple[str, str]]:
+        """The findings that begin with this row of means, each with its sentence."""
+        rules = {"collapse": self._collapse, "discriminator_won": self._won, "diverged": self._exploded}
+        found = []
+        for flag, rule in rules.items():
+            seen = rule(row, iteration)
+            if seen is not None and self.conditions.setdefault(flag, Condition()).begins(bool(seen)):
+                found.append((flag, seen))
+        for name, value in row.items():
+            if name.startswith("gradient_"):
+                self.gradients[name] = [*self.gradients.get(name, []), value][-BEFORE:]
+                self.largest[name] = max(self.largest.get(name, 0.0), value)
+        return found
+
+    def _collapse(self, row: Row, iteration: int) -> str | None:
+        """The sentence, empty if all is well, None if the row says nothing of it: so with the rules below."""
+        if "diversity" not in row or iteration < YOUNG:
+            return None
+        values = {"class_entropy": 1.0} | row
+        collapsed = values["diversity"] < DIVERSE or values["class_entropy"] < BALANCED
+        return COLLAPSE.format(**values) if collapsed else ""
+
+    def _won(self, row: Row, iteration: int) -> str | None:
+        names = ("accuracy_real", "accuracy_fake", "gradient_generator")
+        # the second pair is of what translates both ways
+        pairs = [[name + suffix for name in names] for suffix in ("", "_back")]
+        present = [pair for pair in pairs if set(pair) <= row.keys()]
+        if not present or iteration < YOUNG:
+            return None
+        for pair in present:
+            real, fake, gradient = (row[name] for name in pair)
+            if min(real, fake) >= CERTAIN and gradient <= VANISHING * self.largest.get(pair[2], 0.0):
+                return WON.format(real=real, fake=fake, gradient=gradient)
+        return ""
+
+    def _exploded(self, row: Row, iteration: int) -> str | None:
+        for name in [name for name in row if name.startswith("gradient_")]:
+            before = self.gradients.get(name, [])
+            usual = statistics.median(before) if before else 0.0
+            if row[name] > HUGE or (len(before) >= KNOWN and row[name] > EXPLODING * usual > 0):
+                return EXPLODED.format(name=name.replace("_", " of the ", 1), value=row[name], usual=usual)
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> Rules:
+        conditions = {name: Condition(**values) for name, values in state["conditions"].items()}
+        return cls(conditions, state["gradients"], state["largest"])
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A finding: a line of ``health.csv`` and an entry of ``summary.json``."""
+
+    flag: str
+    iteration: int
+    images: int
+    sentence: str
+
+
+class Health(Callback):
+    """Says what the rules find: on the console, in ``health.csv``, as an alert of the tracker, and in the summary."""
+
+    def __init__(self, folder: Path, budget: Budget, record: Record, tracker: Tracker | None) -> None:
+        self.path, self.budget, self.record, self.tracker = folder / "health.csv", budget, record, tracker
+        self.flags: list[Flag] = []
+        self.rules = Rules()
+        self._read: Row = {}
+
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+        if trainer.is_global_zero:
+            write(self.path, table(self.flags))  # without what the checkpoint does not know of
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
+        row = self.record.latest
+        if not row or row is self._read:
+            return
+        self._read = row
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            raise DivergedError(bad, self.budget.iteration, self.budget.images)
+        for flag, sentence in self.rules.read(row, self.budget.iteration):
+            self.report(Flag(flag, self.budget.iteration, self.budget.images, sentence), trainer.is_global_zero)
+
+    def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:  # type: ignore[override]
+        if isinstance(exception, DivergedError):
+            sentence = NO_NUMBERS.format(values=exception.named)
+            self.report(Flag("diverged", exception.iteration, exception.images, sentence), trainer.is_global_zero)
+
+    def report(self, flag: Flag, leader: bool, warn: Callable[..., Any] = warnings.warn) -> None:
+        """Add a finding; the leader tells everyone."""
+        self.flags.append(flag)
+        if leader:
+            write(self.path, table(self.flags))
+            warn(f"{flag.flag} at {flag.images:,} images: {flag.sentence}", stacklevel=2)
+            if self.tracker:
+                self.tracker.alert(flag.flag, f"{flag.images:,} images: {flag.sentence}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"flags": [asdict(flag) for flag in self.flags], "rules": self.rules.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.flags = [Flag(**flag) for flag in state_dict["flags"]]
+        self.rules = Rules.restored(state_dict["rules"])
+
+
+def table(flags: list[Flag]) -> str:
+    """``health.csv``: one line for each finding, under a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["flag", "iteration", "images", "sentence"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(flag) for flag in flags)
+    return text.getvalue()
