@@ -44,7 +44,8 @@ class Features(Measure):
         if self.extractor.score and logits is not None:
             observed["logits"] = logits.cpu()
         if self.asked:
-            assert logits is not None and batch.labels is not None
+            assert logits is not None
+            assert batch.labels is not None
             observed["correct"] = logits.argmax(dim=1).eq(batch.labels).cpu()
         return observed
 

@@ -45,7 +45,7 @@ class Measure(ABC):
 
 def lower_is_better(score: str) -> bool:
     """Whether a score is a distance."""
-    return score.startswith(("fd_", "fid", "kid", "kd_"))
+    return score.startswith(("fd_", "fid", "kid", "kd_", "lpips", "back_lpips"))
 
 
 class Points(Measure):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gan_lab.families.base import Family
 from gan_lab.images import ImageSpec
-from gan_lab.metrics import extractors
+from gan_lab.metrics import extractors, perceptual
 from gan_lab.metrics.classification import ClassificationAccuracy
 from gan_lab.metrics.extractors.inception import missing
 from gan_lab.metrics.features import Features
@@ -49,6 +49,8 @@ def measures_of(family: Family, spec: ImageSpec, cfg: MetricsConfig, full: bool 
     if spec.source_channels and spec.pairs != "none":
         colours = spec.channels == 3 and spec.source_channels == 1
         measures.append(Translation(offers, inside=spec.content == "horses", gray=colours))
+        if full and perceptual.at_hand(spec.height, spec.width):
+            measures.append(perceptual.Perceptual(offers))
     if spec.content == "points":
         measures.append(Points())
     for name in cfg.extractors or ([] if spec.content == "points" else [extractors.default(spec)]):
