@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,11 @@ def of_run(run: Run) -> dict[str, Any]:
     """What the template of one run shows."""
     grids = run.grids
     extras = {name: run.folder / f"{name}.png" for name in ("reals", "neighbours")}
-    pages = {name: pictures.picture(path, pictures.BUDGET // 5) for name, path in extras.items() if path.is_file()}
-    left = pictures.BUDGET - sum(len(data) for data in pages.values() if data)
+    pages = {}
+    for name, path in extras.items():
+        with suppress(ValueError):  # a page that is not there, or torn
+            pages[name], _ = pictures.picture(path, pictures.BUDGET // 5)
+    left = pictures.BUDGET - sum(map(len, pages.values()))
     frames, note = pictures.within([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.of_run(run)
@@ -90,7 +94,7 @@ def of_run(run: Run) -> dict[str, Any]:
         "frames": list(frames.values()),
         "seen": seen,
         "note": note,
-        "pages": {name: pictures.uri(data) for name, data in pages.items() if data},
+        "pages": {name: pictures.uri(data) for name, data in pages.items()},
         "charts": charts,
         "thinned": thinned,
         "cost": _cost(run),

@@ -11,7 +11,8 @@ from PIL import Image
 
 BUDGET = 5_000_000  # bytes of all pictures of a page, which are a third more in the page
 MOST = 60  # grids of a slider
-SIDE = 1400  # pixels of a picture that is made smaller
+LARGE = 24  # and if so many are beyond the budget
+RUNGS = ((1400, 85), (1400, 60), (700, 60), (350, 50))  # longest side and quality of a picture that is made smaller
 
 
 def even(items: Sequence[int], most: int) -> list[int]:
@@ -29,25 +30,27 @@ def even(items: Sequence[int], most: int) -> list[int]:
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
-def picture(path: Path, budget: int) -> bytes | None:
-    """A picture as it is if it is within the budget, else smaller and as WebP; None if it cannot be read."""
+def picture(path: Path, budget: int, rung: int = -1) -> tuple[bytes, int]:
+    """A picture within the budget if that can be, and the rung of ``RUNGS`` by which it got there, -1: as it is.
+
+    Raises ValueError if it cannot be read. ``rung`` is the first one that is tried.
+    """
     try:
         with Image.open(path) as image:
             image.load()
-            if path.stat().st_size <= budget:
-                return path.read_bytes()
+            if rung < 0 and path.stat().st_size <= budget:
+                return path.read_bytes(), -1
             small = image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError):
-        return None
-    data = b""
-    for side, quality in ((SIDE, 85), (SIDE, 60), (SIDE // 2, 60), (SIDE // 4, 50)):
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    for i in range(max(0, rung), len(RUNGS)):
+        side, quality = RUNGS[i]
         small.thumbnail((side, side))
         file = io.BytesIO()
         small.save(file, "WEBP", quality=quality, method=2)
-        data = file.getvalue()
-        if len(data) <= budget:
-            break
-    return data
+        if file.tell() <= budget or i == len(RUNGS) - 1:
+            return file.getvalue(), i
+    raise AssertionError("the last rung is taken in any case")
 
 
 def uri(data: bytes) -> str:
@@ -59,18 +62,20 @@ def uri(data: bytes) -> str:
 def within(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
     """Data URIs of the pictures by their number, and what had to be done to stay within the budget, in words.
 
-    Pictures that cannot be read are left out and named as such.
+    Pictures that cannot be read are left out, and counted.
     """
     kept = even(range(len(paths)), MOST)
-    total = sum(paths[i].stat().st_size for i in kept)
-    share = budget if total <= budget else budget // max(1, len(kept))
-    made = {i: picture(paths[i], share) for i in kept}
-    good = {i: data for i, data in made.items() if data is not None}
-    said = []
-    if len(kept) < len(paths):
-        said.append(f"{len(kept)} of {len(paths)} grids, evenly spaced")
-    if any(data[:4] == b"RIFF" for data in good.values()):
-        said.append("large ones compressed as WebP")
-    if len(good) < len(made):
-        said.append(f"{len(made) - len(good)} could not be read")
-    return {i: uri(data) for i, data in good.items()}, "; ".join(said)
+    fits = sum(paths[i].stat().st_size for i in kept) <= budget
+    if not fits:
+        kept = even(kept, LARGE)
+    share = budget if fits else budget // max(1, len(kept))
+    made, rung = {}, -1
+    for i in reversed(kept):  # the last one has the most to show: what it needs the others need at most
+        try:
+            made[i], rung = picture(paths[i], share, rung)
+        except ValueError:
+            continue
+    said = [f"{len(kept)} of {len(paths)} grids, evenly spaced"] if len(kept) < len(paths) else []
+    said += ["large ones compressed as WebP"] if any(data[:4] == b"RIFF" for data in made.values()) else []
+    said += [f"{len(kept) - len(made)} could not be read"] if len(made) < len(kept) else []
+    return {i: uri(made[i]) for i in kept if i in made}, "; ".join(said)

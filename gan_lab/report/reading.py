@@ -152,9 +152,11 @@ class Run:
     def alarms(self) -> list[Alarm] | None:
         """What the watch found; None if nobody watched this run."""
         path = self.folder / "health.csv"
-        if not path.is_file():
-            return [] if "health" in self.state else None
-        rows = csv.DictReader(path.read_text(errors="replace").splitlines())
+        if not path.is_file() and "health" not in self.state:
+            return None
+        rows: Any = self.state.get("health", [])
+        if path.is_file():
+            rows = csv.DictReader(path.read_text(errors="replace").splitlines())
         return [Alarm(int(_number(row.get("images")) or 0), row.get("flag") or "", row.get("sentence") or "")
                 for row in rows]  # fmt: skip
 

@@ -105,11 +105,11 @@
     for (let i = Math.ceil(low / step); i * step <= high * (1 + 1e-12) && found.length < 20; i++) found.push(Number((i * step).toPrecision(12)));
     return found;
   }
-  const brief = (value) => {
+  const brief = (value, thousands = 1e4) => {
     const size = Math.abs(value);
     if (size >= 1e9 || (size > 0 && size < 1e-3)) return value.toExponential(1).replace("e+", "e");
     if (size >= 1e6) return `${Number((value / 1e6).toPrecision(4))}M`;
-    if (size >= 1e4) return `${Number((value / 1e3).toPrecision(4))}k`;
+    if (size >= thousands) return `${Number((value / 1e3).toPrecision(4))}k`;
     return String(Number(value.toPrecision(4)));
   };
 
@@ -193,7 +193,7 @@
       const steps = ticks(view.from, view.to, Math.max(2, this.width / 90));
       for (const value of steps) {
         const x = this.x(value), anchor = x > this.width - 30 ? "end" : "middle";
-        element("text", { x: anchor === "end" ? this.width - 2 : x, y: HEIGHT - 6, "text-anchor": anchor, class: "x" }, this.svg).textContent = brief(value);
+        element("text", { x: anchor === "end" ? this.width - 2 : x, y: HEIGHT - 6, "text-anchor": anchor, class: "x" }, this.svg).textContent = brief(value, view.to >= 1e4 ? 1e3 : 1e4);
       }
       const name = `clip${charts.indexOf(this)}`;
       const clip = element("clipPath", { id: name }, element("defs", {}, this.svg));
