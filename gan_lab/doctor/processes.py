@@ -109,8 +109,8 @@ def all_reduce(config: Config) -> Finding:
     said = [process.communicate()[0] for process in started]
     if codes == [0] * world:
         return Finding("ok", f"{world} processes agree on a sum, by {backend}")
-    words = next((text for text, code in zip(said, codes, strict=True) if code), "").strip().splitlines()
-    reason = words[-1] if words else f"no answer in {REDUCE_SECONDS} seconds"
+    lines = next((text for text, code in zip(said, codes, strict=True) if code), "").strip().splitlines()
+    reason = lines[-1] if lines else f"no answer in {REDUCE_SECONDS} seconds"
     variable = "NCCL_SOCKET_IFNAME" if backend == "nccl" else "GLOO_SOCKET_IFNAME"
     return Finding(
         "FAIL", f"{world} processes by {backend}: {reason}", f"{variable}=lo, or the name of the network card"
