@@ -172,17 +172,14 @@ def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
     every += more
     if why_not:
         say(why_not)
-    evaluator, which = (
-        Evaluator(data, every, cfg, config.run.seed, shared=False),
-        f"ema {weights}, iteration {iteration}",
-    )
-    values = evaluator(family)
+    evaluator = Evaluator(data, every, cfg, config.run.seed, shared=False)
+    values, which = evaluator(family), f"ema {weights}, iteration {iteration}"
     scores: dict[str, Any] = {}
-    for name in (name for measure in every for name in measure.names):
+    for name in (name for measure in every for name in measure.names if name in values):
         spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
         scores[name] = {"value": values[name], **spread, "protocol": evaluator.protocol(name, which)}
     compared = [measure for measure in every if isinstance(measure, Features)]
-    if compared and not data.spec.source_channels and data.spec.content != "points":
+    if compared and not data.spec.source_channels and data.spec.content != "points" and len(data.train) > 1:
         ratio, protocol, pairs = neighbours(family, data, compared[0], cfg, config.run.seed)
         name = f"nearest_ratio_{compared[0].extractor.name}"
         said = evaluator.protocol(compared[0].names[0], which) | protocol

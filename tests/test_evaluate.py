@@ -147,6 +147,14 @@ def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], 
     assert measure.scores(noise_to_noise, same)[f"fd_{extractor}"] < 1e-3 < scores[f"fd_{extractor}"]
 
 
+def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Path) -> None:
+    cfg = MetricsConfig(n=5, allow_small_n=True)
+    served = data(tmp_path, 5)
+    scores = Evaluator(served, [digits()], cfg, seed=0)(FAMILY)
+    assert scores.keys() == {"fd_digits", "digit_score", "label_accuracy"}
+    assert "coverage_digits" in Evaluator(data(tmp_path, 6), [digits()], MetricsConfig(n=6), seed=0)(FAMILY)
+
+
 @pytest.mark.parametrize("name", ["digits", "random"])
 def test_autocast_changes_no_feature_of_fixed_images(name: str) -> None:
     pixels = torch.from_numpy(images(5, 0))

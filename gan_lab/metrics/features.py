@@ -18,8 +18,8 @@ MANIFOLD = ("precision", "recall", "density", "coverage")
 class Features(Measure):
     """Fréchet distance and inception-score formula; with ``full`` also kernel distance, precision, recall, density, coverage.
 
-    The former is made of sums over the batches; the others need rows, of which ``cap`` are kept. ``asked``: the
-    extractor's classes are the labels that the generator was asked for.
+    A Fréchet distance is made of sums over the batches; those of ``full`` need rows, of which ``cap`` are kept, and are left
+    out for five images or fewer. ``asked``: the extractor's classes are the labels that the generator was asked for.
     """
 
     summed = frozenset(("count", "sum", "outer"))
@@ -61,7 +61,7 @@ class Features(Measure):
             values |= {extractor.score: mean} | ({f"{extractor.score}_sd": spread} if extractor.splits > 1 else {})
         if "correct" in fake:
             values["label_accuracy"] = float(fake["correct"].double().mean())
-        if self.full:
+        if self.full and min(len(part["features"]) for part in (real, fake)) > formulas.NEIGHBOURS_DC:
             mean, spread = formulas.kernel_distance(real["features"], fake["features"])
             values |= {extractor.kernel: mean, f"{extractor.kernel}_sd": spread}
             shares = formulas.manifold(real["features"], fake["features"])
