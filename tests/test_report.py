@@ -209,7 +209,7 @@ def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     words = [("run.seed=0",), ("run.seed=1",), ("run.seed=1", "model.z_dim=7", "log.every=7")]
     made = [Run(written_run(tmp_path / str(i), *each)) for i, each in enumerate(words)]
     other = Run(written_run(tmp_path / "other", experiment="gan"))
-    assert labels([*made, other]) == ["cgan seed=0 z_dim=64", "cgan seed=1 z_dim=64", "cgan seed=1 z_dim=7", "gan"]
+    assert labels([*made, other]) == ["cgan seed=0", "cgan seed=1", "cgan seed=1 z_dim=7", "gan"]
     assert dict(differences(made)) == {"run.seed": ["0", "1", "1"], "model.z_dim": ["64", "64", "7"]}
     assert labels([made[0], made[0]]) == ["cgan (1)", "cgan (2)"]
 

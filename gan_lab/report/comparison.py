@@ -65,7 +65,11 @@ def labels(runs: Sequence[Run]) -> list[str]:
     made = []
     for run in runs:
         same = [other for other in runs if other.experiment == run.experiment]
-        words = [f"{key.rpartition('.')[2]}={values[same.index(run)]}" for key, values in differences(same)]
+        words = []
+        for key, values in differences(same):
+            value, (usual, count) = values[same.index(run)], Counter(values).most_common(1)[0]
+            if value != usual or 2 * count <= len(same) or key == "run.seed":  # what most have need not be said
+                words.append(f"{key.rpartition('.')[2]}={value}")
         made.append(" ".join([Path(run.experiment).stem, *words]))
     made = [label if len(label) <= 70 else run.name for label, run in zip(made, runs, strict=True)]
     counts = Counter(made)
