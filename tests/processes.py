@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["gan_lab.experiment", "gan_lab.families.gan"])
+CONTEXT.set_forkserver_preload(["gan_lab.experiment", "gan_lab.families.gan", "gan_lab.sweeps.engine"])
 
 
 @dataclass

@@ -14,6 +14,7 @@ from gan_lab.sweeps import process
 from gan_lab.sweeps.file import Sweep
 
 PROJECT = "gan-lab"
+AGENT = [sys.executable, "-m", "wandb", "agent", "--forward-signals"]
 PATIENCE = 150.0  # seconds for the agents' trials to write their last checkpoint
 
 
@@ -22,9 +23,9 @@ def run(
 ) -> int:
     """Create the sweep, or go on with it, and run agents until they end; the exit code."""
     name = _created(sweep, folder, words, limit, say)
-    here = str(Path(sys.executable).parent)  # the agent looks for "python" on the path
-    environment = os.environ | {"PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}
-    command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", "--project", PROJECT, name]
+    # the agent looks for "python" on the path
+    environment = os.environ | {"PATH": f"{interpreter()}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [*AGENT, "--project", PROJECT, name]
     with process.Signals().watched() as signals:
         agents = [process.start(command, environment=environment) for _ in range(workers)]
         told, deadline = 0, 0.0
@@ -41,6 +42,11 @@ def run(
         say(f"stopped by signal {signals.number}; the same command continues the sweep")
         return 128 + signals.number
     return max(abs(agent.returncode) for agent in agents)
+
+
+def interpreter() -> str:
+    """The folder of this Python."""
+    return str(Path(sys.executable).parent)
 
 
 def _created(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None, say: Callable[[str], None]) -> str:

@@ -51,6 +51,7 @@ def run(
     code = Worker(sweep, trials, folder, words, say).run(workers)
     if code == 0:
         report.report(trials, folder, words)
+    trials.close()
     return code
 
 

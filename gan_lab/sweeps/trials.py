@@ -90,33 +90,28 @@ class Trials:
     def claim(self) -> Claimed | None:
         """The next trial: one that was put back or whose worker died, else a new one; None if there is none to take."""
         with _readable(self.url), self._exclusively():
-            self._undo_half_claims()
             fail_stale_trials(self.study)
-            taken = [trial for trial in self.all() if "slot" in trial.user_attrs and not is_retry(trial)]
-            slot = len(taken)
-            waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            if not waiting:
-                if slot >= self.limit:
-                    return None
-                if self.points:
-                    self.study.enqueue_trial({key: str(value) for key, value in self.points[slot].items()})
-                    waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            every = self.all()
+            for trial in every:
+                if trial.state == TrialState.RUNNING and "slot" not in trial.user_attrs:
+                    self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            slot = sum("slot" in trial.user_attrs and not is_retry(trial) for trial in every)
+            waiting = next((trial for trial in every if trial.state == TrialState.WAITING), None)
             if waiting:
-                self.storage.record_heartbeat(waiting[0]._trial_id)  # before it runs, or nobody would miss it
-                slot = waiting[0].user_attrs.get("slot", slot)
+                slot = waiting.user_attrs.get("slot", slot)
+                self.storage.record_heartbeat(waiting._trial_id)  # before it runs, or nobody would miss it
+            elif slot >= self.limit:
+                return None
+            elif self.points:
+                self.study.enqueue_trial({key: str(value) for key, value in self.points[slot].items()})
             self.study.sampler = sampler_of(self.sweep, slot)
             trial = self.study.ask()
             values = {p.key: p.suggest(trial, grid=self.points is not None) for p in self.sweep.parameters}
-            trial.set_user_attr("values", json.dumps(values))
-            self.storage.record_heartbeat(trial._trial_id)
-            trial.set_user_attr("slot", slot)
-            reported = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-            return Claimed(trial, slot, values, len(reported))
-
-    def _undo_half_claims(self) -> None:
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if "slot" not in trial.user_attrs:
-                self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            if not waiting or "slot" not in waiting.user_attrs:
+                trial.set_user_attr("values", json.dumps(values))
+                self.storage.record_heartbeat(trial._trial_id)
+                trial.set_user_attr("slot", slot)
+            return Claimed(trial, slot, values, len(waiting.intermediate_values) if waiting else 0)
 
     def all(self) -> list[FrozenTrial]:
         """Every trial that was ever begun."""
@@ -139,24 +134,22 @@ class Trials:
                 if evaluation > claimed.reported:
                     claimed.trial.report(value, evaluation)
                     claimed.reported = evaluation
-                return claimed.trial.should_prune()
+                return self.sweep.halving is not None and claimed.trial.should_prune()
             except UpdateFinishedTrialError:
                 return False  # the next heartbeat tells
 
     def conclude(self, claimed: Claimed, state: TrialState, value: float | None = None, reason: str = "") -> None:
         """The end of a trial: COMPLETE with its value, PRUNED, or FAIL for a reason."""
-        with _readable(self.url):
-            with suppress(UpdateFinishedTrialError):
-                if reason:
-                    claimed.trial.set_user_attr("reason", reason)
-                values = None if value is None else [value]
-                self.storage.set_trial_state_values(claimed.trial._trial_id, state, values)
+        with _readable(self.url), suppress(UpdateFinishedTrialError):
+            if reason:
+                claimed.trial.set_user_attr("reason", reason)
+            values = None if value is None else [value]
+            self.storage.set_trial_state_values(claimed.trial._trial_id, state, values)
 
     def put_back(self, claimed: Claimed) -> None:
         """This worker ends before its trial does: whoever comes next goes on with it."""
-        with _readable(self.url):
-            with suppress(UpdateFinishedTrialError):
-                self.storage.set_trial_state_values(claimed.trial._trial_id, TrialState.WAITING)
+        with _readable(self.url), suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_state_values(claimed.trial._trial_id, TrialState.WAITING)
 
     def again(self, claimed: Claimed, reason: str) -> bool:
         """A trial that was killed is tried once more; False if it already was."""
@@ -165,6 +158,11 @@ class Trials:
             self.conclude(claimed, TrialState.FAIL, reason=reason)
             self.retry(self.study, self.storage.get_trial(claimed.trial._trial_id))
             return len(self.all()) > before
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from gan_lab.sweeps import engine, file, report
+from gan_lab.sweeps.trials import Trials, is_retry
+from tests.processes import CONTEXT  # noqa: F401  the server is started while nothing else runs
+from tests.sweeping import alive, postgres, postgres_binaries, starts, sweep_file, wait_for, worker
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    if postgres_binaries() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    # not below pytest's folder, which another user must not enter
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, postgres(Path(folder)) as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        address: str = request.getfixturevalue("server")
+        return address
+    return f"sqlite:///{tmp_path / 'sweep' / 'trials.db'}"
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables made, which takes some time."""
+    folder = tmp_path_factory.mktemp("empty")
+    Trials(file.load(str(sweep_file(folder / "of"))), f"sqlite:///{folder / 'trials.db'}")
+    return folder / "trials.db"
+
+
+@pytest.fixture(autouse=True)
+def prepared(empty: Path, tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "sweep").mkdir()
+    shutil.copy(empty, tmp_path / "sweep" / "trials.db")
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+OPENED: list[Trials] = []
+
+
+def opened(path: Path, url: str) -> Trials:
+    OPENED.append(Trials(file.load(str(path)), url, heartbeat=1, grace=2))
+    return OPENED[-1]
+
+
+def local(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'sweep' / 'trials.db'}"
+
+
+def rows(folder: Path) -> dict[str, list[str]]:
+    """The evaluations that each trial has written."""
+    tables = {path.parent.name: path.read_text() for path in sorted(folder.glob("runs/ring/*/metrics.csv"))}
+    return {name: [row["iteration"] for row in csv.DictReader(text.splitlines())] for name, text in tables.items()}
+
+
+def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_another(tmp_path: Path, url: str) -> None:
+    path, folder = sweep_file(tmp_path, run_cap=30), tmp_path / "sweep"
+    workers = [worker(path, folder, url, words=["hang=7"]) for _ in range(3)]
+    (hanging, victim) = wait_for(lambda: starts(folder).get("trial-0007"))[0]
+    wait_for(lambda: rows(folder).get("trial-0007"))
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: not alive(hanging), 5)
+    for one in workers:
+        one.join(60)
+    assert sorted(one.exitcode for one in workers) == [-signal.SIGKILL, 0, 0], (folder / "said.txt").read_text()
+
+    trials = opened(path, url).all()
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert sorted(trial.user_attrs["slot"] for trial in complete) == list(range(30))
+    assert len({trial.params["x"] for trial in complete}) == 30
+    (lost,) = [trial for trial in trials if trial.state != TrialState.COMPLETE]
+    (again,) = [trial for trial in complete if is_retry(trial)]
+    assert (lost.state, lost.params) == (TrialState.FAIL, again.params)
+    for trial in complete:
+        assert trial.value == pytest.approx((trial.params["x"] - 3) ** 2 + 1 / 3)
+    begun = starts(folder)
+    assert {name: len(each) for name, each in begun.items()} == {
+        f"trial-{slot:04d}": 2 if slot == 7 else 1 for slot in range(30)
+    }
+    assert begun["trial-0007"][1][1] in {one.pid for one in workers} - {victim}
+    assert len({parent for each in begun.values() for _, parent in each}) == 3
+    assert set(map(tuple, rows(folder).values())) == {("1", "2", "3")}  # it went on, and did nothing again
+
+
+def test_a_stopped_sweep_leaves_no_process_and_goes_on_by_the_same_command(tmp_path: Path) -> None:
+    path, folder = sweep_file(tmp_path), tmp_path / "sweep"
+    for number, expected in ((signal.SIGINT, 2), (signal.SIGTERM, 4)):
+        one = worker(path, folder, slots=2, words=["hang=all", "nap=0"])
+        wait_for(lambda expected=expected: len(rows(folder)) == expected and all(rows(folder).values()))
+        running = [each[-1][0] for each in starts(folder).values()]
+        os.kill(one.pid, number)
+        one.join(20)
+        assert one.exitcode == 128 + number
+        assert not any(map(alive, running))
+        states = [trial.state for trial in opened(path, local(tmp_path)).all()]
+        assert states == [TrialState.COMPLETE] * (expected - 2) + [TrialState.WAITING] * 2
+    one = worker(path, folder, slots=2, words=["hang=all"])
+    one.join(20)
+    assert one.exitcode == 0, (folder / "said.txt").read_text()
+    trials = opened(path, local(tmp_path)).all()
+    assert [(trial.state, trial.user_attrs["slot"]) for trial in trials] == [(TrialState.COMPLETE, s) for s in range(4)]
+    assert {name: len(each) for name, each in starts(folder).items()} == {f"trial-{s:04d}": 2 for s in range(4)}
+    assert set(map(tuple, rows(folder).values())) == {("1", "2", "3")}
+    assert [list(trial.intermediate_values) for trial in trials] == [[1, 2, 3]] * 4
+
+
+def run(tmp_path: Path, path: Path, words: Any = (), slots: int = 1) -> list[str]:
+    """A worker in this process; what it said."""
+    said: list[str] = []
+    sweep = file.load(str(path))
+    engine.Worker(sweep, opened(path, local(tmp_path)), tmp_path / "sweep", words, said.append).run(slots)
+    return said
+
+
+def test_what_is_worse_than_half_ends_at_the_first_evaluation(tmp_path: Path) -> None:
+    path = sweep_file(
+        tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [3, 3.5, 6, 5]}},
+        early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2},
+    )  # fmt: skip
+    run(tmp_path, path, ["nap=0.3"])
+    made = report.found(opened(path, local(tmp_path)))
+    assert [(row.values["x"], row.state) for row in made.rows] == [
+        (3, "complete"), (3.5, "ended early"), (6, "ended early"), (5, "ended early"),
+    ]  # fmt: skip
+    assert [len(row.scores) for row in made.rows] == [3, 1, 1, 1]
+    assert rows(tmp_path / "sweep")["trial-0002"] == ["1"]
+
+
+def test_a_trial_that_is_killed_is_tried_once_more(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=1)
+    said = run(tmp_path, path, ["die=first"])
+    assert "trial 0 was killed by signal 9: it is tried once more" in said
+    (row,) = report.found(opened(path, local(tmp_path))).rows
+    assert (row.slot, row.state, row.reason) == (0, "complete", "tried again")
+
+
+def test_a_trial_that_is_killed_again_has_failed(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=1)
+    run(tmp_path, path, ["die=always"])
+    (row,) = report.found(opened(path, local(tmp_path))).rows
+    assert (row.state, row.reason) == ("failed", "killed by signal 9")
+    assert len(starts(tmp_path / "sweep")["trial-0000"]) == 2
+
+
+def test_a_sweep_of_which_nothing_succeeds_stops(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=9)
+    with pytest.raises(ValueError, match=r"the first 3 trials failed, the last with: no such GAN \(see .*trial-0002"):
+        run(tmp_path, path, ["fail=true"])
+    assert len(starts(tmp_path / "sweep")) == 3
+
+
+def test_a_metric_that_is_never_logged_is_named(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=1, metric={"name": "scores"})
+    assert "trial 0 failed: it never logged scores: metric.name must be a score of ring" in run(tmp_path, path)
+
+
+def test_a_finished_sweep_runs_nothing_and_more_trials_continue_it(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=2)
+    run(tmp_path, path)
+    before = starts(tmp_path / "sweep")
+    assert run(tmp_path, path) == []
+    assert starts(tmp_path / "sweep") == before
+    run(tmp_path, sweep_file(tmp_path, run_cap=3))
+    assert list(starts(tmp_path / "sweep")) == ["trial-0000", "trial-0001", "trial-0002"]
+
+
+def test_a_claim_that_was_cut_off_at_any_of_its_writes_loses_nothing(
+    tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every write of a claim is made the last one of a worker; the next worker still gets each point of the grid once."""
+
+    class Cut(BaseException):
+        pass
+
+    path = sweep_file(
+        tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}, "y": {"values": [4]}}
+    )
+    cut, reached = 0, True
+    monkeypatch.setattr("gan_lab.sweeps.trials.fail_stale_trials", lambda study: None)
+    while reached:
+        trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
+        writes = itertools.count()
+
+        def cut_before(real: Any, *args: Any, count: Any = writes, at: int = cut, **options: Any) -> Any:
+            if next(count) == at:
+                raise Cut
+            return real(*args, **options)
+
+        with monkeypatch.context() as patch:
+            for name in ("create_new_trial", "set_trial_param", "set_trial_state_values", "record_heartbeat",
+                         "set_trial_user_attr", "set_trial_system_attr"):  # fmt: skip
+                patch.setattr(trials.storage, name, partial(cut_before, getattr(trials.storage, name)))
+            with suppress(Cut):
+                trials.claim()
+        reached = next(writes) > cut
+        later = opened(path, trials.url)
+        claimed = [one for one in (later.claim() for _ in range(4)) if one]
+        missing = [] if reached else [1]  # a whole claim is the dead worker's until its heartbeat is too old
+        assert sorted(missing + [one.values["x"] for one in claimed]) == [1, 2, 3], f"cut before write {cut}"
+        running = [trial for trial in later.all() if trial.state == TrialState.RUNNING]
+        assert sorted(trial.user_attrs["slot"] for trial in running) == [0, 1, 2]
+        cut += 1
+    assert cut > 4
+
+
+def test_another_question_is_not_mixed_into_the_same_trials(tmp_path: Path) -> None:
+    trials = opened(sweep_file(tmp_path), local(tmp_path))
+    trials.same({"method": "random", "words": ["run.images=64"]})
+    trials.same({"method": "random", "words": ["run.images=64"]})
+    with pytest.raises(ValueError, match="stand_in was begun with another method and words: go on as it was begun"):
+        trials.same({"method": "bayes", "words": []})
+
+
+def test_a_storage_that_does_not_answer_is_one_line_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the storage postgresql://me:\*\*\*@127.0.0.1:9/db does not answer"):
+        opened(sweep_file(tmp_path), "postgresql://me:secret@127.0.0.1:9/db")
+
+
+@pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "journal.log"])
+def test_other_storages_are_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match=r"--storage .*sqlite:///<file> or postgresql://user@host/database"):
+        opened(sweep_file(tmp_path), url)
+
+
+def test_a_search_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stand_in: a random search has no end: --trials 20, or run_cap"):
+        opened(sweep_file(tmp_path, run_cap=None), local(tmp_path))
+
+
+def test_bayes_learns_where_the_good_values_are(tmp_path: Path) -> None:
+    trials = opened(sweep_file(tmp_path, method="bayes", run_cap=24), local(tmp_path))
+    drawn = []
+    for _ in range(24):
+        claimed = trials.claim()
+        assert claimed
+        drawn.append(claimed.values["x"])
+        trials.conclude(claimed, TrialState.COMPLETE, (claimed.values["x"] - 3) ** 2)
+    assert trials.claim() is None
+    late = [abs(x - 3) for x in drawn[12:]]
+    assert sum(late) / 12 < 1  # of uniform draws it is 1.5
+    assert json.loads(trials.all()[0].user_attrs["values"]) == {"x": drawn[0]}
