@@ -78,6 +78,7 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
             built.tracker.finish(code)
         lock.release()
         if diverged:
+            draw_page(folder, say)
             raise ValueError(given_up(built, diverged))
     return code if leader else 0  # Lightning would kill the leader for another rank's code
 
@@ -139,9 +140,14 @@ def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> No
     }
     runs.write(built.folder / "summary.json", json.dumps(state, indent=1))
     evaluate(built.folder, "best", say)
+    draw_page(built.folder, say)
+
+
+def draw_page(folder: Path, say: Any) -> None:
+    """Write the page of a run; a page that cannot be drawn is a warning, for the training is what counts."""
     try:
-        say(f"report: {report.write([built.folder])}")
-    except Exception as error:  # the training has ended well, whatever becomes of its page
+        say(f"report: {report.write([folder])}")
+    except Exception as error:
         warnings.warn(f"no report was drawn: {error}", stacklevel=2)
 
 

@@ -279,7 +279,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -
     """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 1e9)
     monkeypatch.setattr(verbs, "evaluate", lambda *_: None)  # of the end: scores and the page are tested elsewhere
-    monkeypatch.setattr(verbs.report, "write", lambda *_: None)
+    monkeypatch.setattr(verbs.report, "write", lambda folders: (folders[0] / "report.html").write_text("drawn"))
     real = verbs.build
 
     def trained(name: str, branches: int, *words: str, stop_at: int = 0) -> Path:
@@ -324,6 +324,7 @@ def test_a_run_that_breaks_says_which_value_and_where_and_keeps_no_broken_weight
             poisoned("stop", 9)
         folder = tmp_path / "gan" / "stop"
         assert [(line["flag"], line["iteration"]) for line in lines(folder)] == [("diverged", "15")]
+        (folder / "report.html").unlink()  # which is drawn of such a run too
     for path in (folder / "checkpoints").glob("*.ckpt"):
         weights = runs.read(path)["state_dict"]
         assert all(torch.isfinite(weight).all() for weight in weights.values()), path
