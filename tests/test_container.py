@@ -99,7 +99,8 @@ def test_the_build_sees_the_package_and_nothing_else(tmp_path: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "gan_lab").rglob("*") if path.is_file()}
     assert {path for path in package if "__pycache__" not in path} <= packed
-    assert {f"gan_lab/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= packed
+    for folder, inside in (("configs", "configs"), ("sweeps", "sweep_files")):
+        assert {f"gan_lab/{inside}/{path.name}" for path in (ROOT / folder).glob("*.yaml")} <= packed
 
 
 def test_nothing_of_one_machine_or_one_person_is_in_the_files() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from gan_lab import __main__ as cli
 from gan_lab import doctor
 from gan_lab.config import load
 from gan_lab.doctor import files, machine, processes, reduce
@@ -65,6 +66,10 @@ def test_a_failed_check_is_a_line_and_an_exit_code_and_the_next_is_made(monkeypa
         "ok    python        fine",
         "1 ok, 1 to know of, 1 failed",
     ]
+    monkeypatch.setattr("sys.argv", ["gan-lab", "doctor"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
 
 
 def test_a_word_that_a_training_would_refuse_is_refused() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gan_lab import __main__ as cli
 from gan_lab import slurm
 from gan_lab.config import config_folder
 
@@ -122,3 +123,16 @@ def test_what_the_cluster_would_refuse_hours_later_is_refused_now(here: Path, ch
     with pytest.raises(ValueError, match=re.escape(message)):
         slurm.write(**asked)
     assert not (here / "runs").exists()
+
+
+def test_the_command_line(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, code in ((["--nodes", "2", "data.labels=true"], 0), (["--nodes=0"], 2)):
+        monkeypatch.setattr(sys, "argv", ["gan-lab", "slurm", "cgan", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert (ended.value.code or 0) == code
+    said = capsys.readouterr()
+    assert said.out == f"sbatch {here}/runs/slurm/cgan-2x1.sh\n"
+    assert said.err == "error: --nodes=0: it must be at least 1\n"
+    text = Path(said.out.removeprefix("sbatch ").rstrip()).read_text()
+    assert "train cgan data.labels=true run.devices=1 run.num_nodes=2 ||" in text
