@@ -39,9 +39,11 @@ cd {folder} || exit 1
 export RUN_ID="${{RUN_ID:-job-$SLURM_JOB_ID}}"
 echo "run $RUN_ID, start $((${{SLURM_RESTART_COUNT:-0}} + 1)), on $SLURM_JOB_NODELIST"
 
+# The first process that ends takes no other with it: the one that writes may not be done. Where one was lost, the others
+# end by themselves.
 code=0
 # shellcheck disable=SC2016 # words are meant as they stand
-srun --kill-on-bad-exit=1 {command} || code=$?
+srun --kill-on-bad-exit=0 {command} || code=$?
 
 if [[ $code -eq 143 ]]; then
   echo "interrupted, with a checkpoint: back into the queue"
