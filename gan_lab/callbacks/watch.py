@@ -61,11 +61,9 @@ class Watch(Callback):
 
 def spread(features: Tensor, labels: Tensor | None = None) -> Tensor:
     """The mean distance between two of the features [B, D], with labels [B] between two of one label; 0 without a pair."""
-    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist").double()
-    same = torch.zeros(len(features), device=features.device) if labels is None else labels
-    alike = same.unsqueeze(0) == same.unsqueeze(1)
-    alike.fill_diagonal_(False)
-    return (distances * alike).sum() / alike.sum().clamp(min=1)
+    groups = [features] if labels is None else [features[labels == label] for label in labels.unique()]
+    distances = torch.cat([torch.pdist(group) for group in groups]).double()
+    return distances.sum() / max(1, len(distances))
 
 
 def entropy(logits: Tensor) -> Tensor:
