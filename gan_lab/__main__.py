@@ -56,6 +56,7 @@ def evaluate(run: Run, weights: Annotated[str, typer.Option(help="best or last")
     from gan_lab import show, verbs
 
     show.table(verbs.evaluate(run, weights, typer.echo), run)
+    verbs.draw_page(run, typer.echo)
 
 
 @app.command()
