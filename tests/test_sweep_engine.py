@@ -75,7 +75,8 @@ def rows(folder: Path) -> dict[str, list[str]]:
 
 
 def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_another(tmp_path: Path, url: str) -> None:
-    path, folder = sweep_file(tmp_path, run_cap=30), tmp_path / "sweep"
+    count = 30 if url.startswith("sqlite") else 12
+    path, folder = sweep_file(tmp_path, run_cap=count), tmp_path / "sweep"
     workers = [worker(path, folder, url, words=["hang=7"]) for _ in range(3)]
     (hanging, victim) = wait_for(lambda: starts(folder).get("trial-0007"))[0]
     wait_for(lambda: rows(folder).get("trial-0007"))
@@ -87,8 +88,8 @@ def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_ano
 
     trials = opened(path, url).all()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    assert sorted(trial.user_attrs["slot"] for trial in complete) == list(range(30))
-    assert len({trial.params["x"] for trial in complete}) == 30
+    assert sorted(trial.user_attrs["slot"] for trial in complete) == list(range(count))
+    assert len({trial.params["x"] for trial in complete}) == count
     (lost,) = [trial for trial in trials if trial.state != TrialState.COMPLETE]
     (again,) = [trial for trial in complete if is_retry(trial)]
     assert (lost.state, lost.params) == (TrialState.FAIL, again.params)
@@ -96,7 +97,7 @@ def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_ano
         assert trial.value == pytest.approx((trial.params["x"] - 3) ** 2 + 1 / 3)
     begun = starts(folder)
     assert {name: len(each) for name, each in begun.items()} == {
-        f"trial-{slot:04d}": 2 if slot == 7 else 1 for slot in range(30)
+        f"trial-{slot:04d}": 2 if slot == 7 else 1 for slot in range(count)
     }
     assert begun["trial-0007"][1][1] in {one.pid for one in workers} - {victim}
     assert len({parent for each in begun.values() for _, parent in each}) == 3
@@ -249,14 +250,14 @@ def test_a_search_without_end_is_refused(tmp_path: Path) -> None:
 
 
 def test_bayes_learns_where_the_good_values_are(tmp_path: Path) -> None:
-    trials = opened(sweep_file(tmp_path, method="bayes", run_cap=24), local(tmp_path))
+    trials = opened(sweep_file(tmp_path, method="bayes", run_cap=18), local(tmp_path))
     drawn = []
-    for _ in range(24):
+    for _ in range(18):
         claimed = trials.claim()
         assert claimed
         drawn.append(claimed.values["x"])
         trials.conclude(claimed, TrialState.COMPLETE, (claimed.values["x"] - 3) ** 2)
     assert trials.claim() is None
-    late = [abs(x - 3) for x in drawn[12:]]
-    assert sum(late) / 12 < 1  # of uniform draws it is 1.5
+    late = [abs(x - 3) for x in drawn[10:]]
+    assert sum(late) / 8 < 1  # of uniform draws it is 1.5
     assert json.loads(trials.all()[0].user_attrs["values"]) == {"x": drawn[0]}

@@ -52,4 +52,4 @@ def sweep_report(name: Sweep, words: Words = None, storage: Storage = None) -> N
     from gan_lab.sweeps import file, report, run
 
     loaded = file.load(name)
-    report.report(run.opened(loaded, words or [], None, storage), run.folder_of(loaded, words or []), words or [])
+    report.report(run.opened(loaded, words or [], storage), run.folder_of(loaded, words or []), words or [])

@@ -18,12 +18,12 @@ def folder_of(sweep: Sweep, words: Sequence[str]) -> Path:
     return Path(roots[-1] if roots else "runs") / "sweeps" / sweep.name
 
 
-def opened(sweep: Sweep, words: Sequence[str], limit: int | None, storage: str | None) -> Trials:
-    """The trials of a sweep. Raises ValueError if there are none yet, or of another file or with other words."""
+def opened(sweep: Sweep, words: Sequence[str], storage: str | None) -> Trials:
+    """The trials of a sweep, to read. Raises ValueError if there are none yet."""
     folder = folder_of(sweep, words)
     if not storage and not (folder / "trials.db").is_file():
         raise ValueError(f"{folder} holds no trials: make sweep SWEEP={sweep.name} begins them")
-    return Trials(sweep, storage or _beside(folder), limit)
+    return Trials(sweep, storage or _beside(folder), limit=1)
 
 
 def _beside(folder: Path) -> str:
