@@ -29,7 +29,8 @@ from gan_lab.families.gan import GAN, GANConfig
 from gan_lab.images import ImageSpec
 from gan_lab.schema import EmaConfig
 from gan_lab.seeding import Stream, branched
-from tests.families import FAMILIES, small
+from tests.families import small
+from tests.processes import train
 from tests.test_families import fit
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -93,10 +94,14 @@ def test_the_gradient_norm_is_that_of_each_network_that_the_optimizer_moves_and_
     )
 
 
-def test_an_optimizer_of_two_networks_records_both(tmp_path: Path, data_root: Path) -> None:
-    built, _ = fit("cyclegan", tmp_path, data_root, "run.images=16", "log.every=16")
-    row = rows_of(tmp_path / "cyclegan" / "metrics.csv")[0]
-    for name in ("discriminator", "discriminator_back", "generator", "generator_back"):
+def test_an_optimizer_of_two_networks_records_both_and_without_a_discriminator_there_is_no_verdict(
+    tmp_path: Path, data_root: Path
+) -> None:
+    built, _ = fit("vaegan", tmp_path, data_root, "run.images=16", "log.every=16", "model.adversarial=false")
+    row = rows_of(tmp_path / "vaegan" / "metrics.csv")[0]
+    assert {name for name in row if name.startswith(("gradient", "d_", "accuracy"))} == {
+        "gradient_encoder", "gradient_generator"}  # fmt: skip
+    for name in ("encoder", "generator"):
         network = getattr(built.family, name)  # gradients stay until the next step
         expected = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).norm()
         assert float(row[f"gradient_{name}"]) == pytest.approx(float(expected), rel=1e-5)
@@ -258,7 +263,7 @@ def test_a_guard_looks_where_something_is_due_and_at_averages_too() -> None:
         guard.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
     for iteration in (10, 15, 100):
         budget.iteration = iteration
-        with pytest.raises(DivergedError, match=rf"loss_d, averaged generator not finite at iteration {iteration} "):
+        with pytest.raises(DivergedError, match=rf"averaged generator, loss_d not finite at iteration {iteration} "):
             guard.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
 
 
@@ -354,6 +359,18 @@ def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poiso
     assert lines(plain) == runs.summary(plain)["health"] == []
 
 
+@pytest.mark.slow
+def test_two_processes_go_back_together_and_give_up_together(tmp_path: Path, data_root: Path) -> None:
+    """With a learning rate that no training bears; none of the processes waits for the other."""
+    words = small("gan", tmp_path, data_root, "run.images=160", "run.id=pair", "run.devices=2", "model.lr_d=1e30",
+                  "log.every=80", "health.on_nan=rollback")  # fmt: skip
+    assert train("gan", words, tmp_path / "log", world=2) == 1
+    said = (tmp_path / "log").read_text()
+    assert "ValueError: diverged: generator, discriminator, averaged generator" in said
+    assert "after 3 rollbacks; the last good checkpoint is" in said
+    assert [line["flag"] for line in lines(tmp_path / "gan" / "pair")] == ["diverged", "rollback"] * 3 + ["diverged"]
+
+
 def test_another_branch_draws_and_reads_other_numbers() -> None:
     assert branched(7, 0) == 7
     assert len({branched(seed, branch) for seed in (0, 1) for branch in range(4)}) == 8
@@ -368,12 +385,10 @@ def test_another_branch_draws_and_reads_other_numbers() -> None:
     assert not torch.equal(draws[1], draws[2])
 
 
-@pytest.mark.parametrize("name", ["gan", "wgan"])
 def test_being_watched_leaves_the_training_bit_equal(
-    name: str, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert name in FAMILIES
-    words = ("run.images=320", "log.every=16")
+    name, words = "wgan", ("run.images=320", "log.every=16")
     watched, _ = fit(name, tmp_path / "watched", data_root, *words)
     for module, hook in ((Watch, "on_train_batch_end"), (Guard, "on_train_batch_end"),
                          (health.Health, "on_train_batch_end"), (Family, "verdict"),

@@ -12,12 +12,14 @@ from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.ema import EMA
 from gan_lab.families.base import Family
 
+NAMED = 3  # values, of what can be a dozen
+
 
 class DivergedError(ValueError):
     """Weights or losses of this iteration are not finite: the training can't go on from here."""
 
     def __init__(self, values: Sequence[str], iteration: int, images: int) -> None:
-        self.named = ", ".join(values)
+        self.named = ", ".join(values[:NAMED]) + (f" and {len(values) - NAMED} more" if len(values) > NAMED else "")
         self.iteration, self.images = iteration, images
         super().__init__(f"diverged: {self.named} not finite at iteration {iteration:,} ({images:,} images)")
 
@@ -39,7 +41,7 @@ class Guard(Callback):
         """Raise ``DivergedError`` if this iteration's weights, averaged ones or recorded values are not finite."""
         networks = dict(family.named_children()) | {f"averaged {name}": net for name, net in self.ema.networks.items()}
         tensors = {name: [*network.parameters(), *network.buffers()] for name, network in networks.items()}
-        bad = not_finite({name: [value] for name, value in family.recorded.items()} | tensors)
+        bad = not_finite(tensors | {name: [value] for name, value in family.recorded.items()})
         found = bool(bad)
         if trainer.world_size > 1:  # batch-norm statistics differ between the ranks
             found = trainer.strategy.reduce_boolean_decision(found, all=False)
