@@ -417,9 +417,10 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
             for _ in range(2):  # a row is read once
                 watched.on_train_batch_end(trainer, None)  # type: ignore[arg-type]
 
-    with pytest.warns(UserWarning, match=r"^collapse at 50,000 images: the images of different latents"):
+    with pytest.warns(UserWarning, match=r"^collapse at 50,000 images: the generated images hardly differ"):
         six_rows()
     (line,) = lines(tmp_path)
+    assert "(diversity 0.00, class entropy 0.95 of the reals')" in line["sentence"]
     assert (line["flag"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
     assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]
     again = health.Health(tmp_path, budget, record, None)

@@ -38,9 +38,8 @@ BEFORE = 100  # rows that the median is of, at most
 KNOWN = 10  # and at least
 
 COLLAPSE = (
-    "the images of different latents are hardly different any more (diversity {diversity:.2f}, entropy of their classes "
-    "{class_entropy:.2f} of the reals'): the generator has collapsed. Try a lower learning rate of the generator, a faster "
-    "discriminator, or a gradient penalty (wgan_gp, r3gan)"
+    "the generated images hardly differ from each other ({shares} of the reals'): the generator has collapsed. Try a lower "
+    "learning rate of the generator, a faster discriminator, or a gradient penalty (wgan_gp, r3gan)"
 )
 WON = (
     "the discriminator tells every real from every fake (accuracies {real:.3f} and {fake:.3f}) and the "
@@ -102,9 +101,10 @@ class Rules:
         """The sentence, empty if all is well, None if the row says nothing of it: so with the rules below."""
         if "diversity" not in row or iteration < YOUNG:
             return None
-        values = {"class_entropy": 1.0} | row
-        collapsed = values["diversity"] < DIVERSE or values["class_entropy"] < BALANCED
-        return COLLAPSE.format(**values) if collapsed else ""
+        seen = {name: row[name] for name in ("diversity", "class_entropy") if name in row}
+        shares = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in seen.items())
+        collapsed = seen["diversity"] < DIVERSE or seen.get("class_entropy", 1.0) < BALANCED
+        return COLLAPSE.format(shares=shares) if collapsed else ""
 
     def _won(self, row: Row, iteration: int) -> str | None:
         names = ("accuracy_real", "accuracy_fake", "gradient_generator")
