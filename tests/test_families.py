@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from gan_lab import config, experiment, runs
+from gan_lab.data import mnist
+from gan_lab.data.base import Decoded
 from tests.families import every_family, experiment_of, small
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -57,17 +60,26 @@ def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[experime
     return built, watch
 
 
+@pytest.fixture
+def tenth(sample: Decoded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MNIST is every tenth of the 4,000 training digits, 40 of each: the end of a pass comes soon."""
+    images, labels = sample.train_images[::10], sample.train_labels[::10]  # type: ignore[index]
+    fewer = replace(sample, train_images=images, train_labels=labels, fingerprint="tenth")
+    monkeypatch.setattr(mnist, "decode", lambda cfg: fewer)
+
+
 @every_family
 @pytest.mark.parametrize("n_critic", [1, 5])
 def test_each_network_moves_in_its_iterations_across_the_border_of_a_pass(
-    family: str, n_critic: int, tmp_path: Path, data_root: Path
+    family: str, n_critic: int, tmp_path: Path, data_root: Path, tenth: None
 ) -> None:
     has_critic = hasattr(config.family_class(family).Config, "n_critic")
     if not has_critic and n_critic > 1:
         pytest.skip(f"{family} has no n_critic")
     words = [f"model.n_critic={n_critic}"] if has_critic else []
-    # 4,000 images: the pass ends in the middle of iteration 9
-    built, watch = fit(family, tmp_path, data_root, "data.batch_size=410", "run.images=5330", *words)
+    # 400 images: the pass ends in the middle of iteration 9
+    built, watch = fit(family, tmp_path, data_root, "data.batch_size=42", "run.images=546", *words)
+    assert len(built.data.train) == 400
     names = set(weights(built.family))
     expected = [names if (i + 1) % n_critic == 0 else names - set(built.family.averaged) for i in range(13)]
     assert watch.moved == expected
@@ -111,9 +123,9 @@ def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, da
 
 @every_family
 def test_scoring_and_drawing_leave_the_training_bit_equal(family: str, tmp_path: Path, data_root: Path) -> None:
-    often, _ = fit(family, tmp_path / "often", data_root, "run.images=320", "run.evaluate_every=16",
+    often, _ = fit(family, tmp_path / "often", data_root, "run.images=96", "run.evaluate_every=16",
                    "log.images_every=16", "log.every=16")  # fmt: skip
-    never, _ = fit(family, tmp_path / "never", data_root, "run.images=320", "log.every=100000")
+    never, _ = fit(family, tmp_path / "never", data_root, "run.images=96", "log.every=100000")
     a, b = often.family.state_dict(), never.family.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 

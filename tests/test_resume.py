@@ -13,8 +13,6 @@ from gan_lab import config, runs
 from tests.families import FAMILIES, experiment_of, small
 from tests.processes import Kill, start, train
 
-PASS = 4000  # training images of the sample
-
 
 def equal(a: Any, b: Any) -> bool:
     """Whether two nested containers hold the same values, tensors bit for bit."""
@@ -43,10 +41,10 @@ def test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted(
     experiment: str, tmp_path: Path, data_root: Path
 ) -> None:
     family, log = config.load(experiment).config.family, tmp_path / "log"
-    # 300 iterations of 16 run over the border of the first pass, at iteration 250: the order is the same for all families
-    iterations = 300 if experiment in ("gan", "dcgan") else 100
-    words = small(family, tmp_path, data_root, f"run.images={16 * iterations}", f"run.evaluate_every={4 * iterations}",
-                  "log.every=150", f"log.images_every={6 * iterations}")  # fmt: skip
+    # 100 iterations of 50 run over the border of the first pass, at iteration 80: the order is the same for all families
+    iterations, batch = 100, 50 if experiment in ("gan", "dcgan") else 16
+    words = small(family, tmp_path, data_root, f"data.batch_size={batch}", f"run.images={batch * iterations}",
+                  f"run.evaluate_every={25 * batch}", "log.every=150", f"log.images_every={37 * batch}")  # fmt: skip
     assert train(experiment, [*words, "run.id=whole"], log) == 0, log.read_text()
 
     rng = random.Random(experiment)
@@ -62,7 +60,7 @@ def test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted(
 
 def test_a_run_killed_from_outside_at_random_times_is_bit_equal_too(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = small("gan", tmp_path, data_root, "run.images=9600", "run.evaluate_every=3000", "log.every=150")
+    words = small("gan", tmp_path, data_root, "run.images=6400", "run.evaluate_every=2000", "log.every=150")
     assert train("gan", [*words, "run.id=whole"], log) == 0, log.read_text()
     rng = random.Random(1)
     for _ in range(3):
@@ -76,17 +74,17 @@ def test_a_run_killed_from_outside_at_random_times_is_bit_equal_too(tmp_path: Pa
 
 def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = small("gan", tmp_path, data_root, "run.evaluate_every=800", "log.every=150")
-    assert train("gan", [*words, "run.id=whole", "run.images=3200"], log) == 0, log.read_text()
-    assert train("gan", [*words, "run.id=torn", "run.images=2400"], log) == 0, log.read_text()
+    words = small("gan", tmp_path, data_root, "run.evaluate_every=320", "log.every=150")
+    assert train("gan", [*words, "run.id=whole", "run.images=1280"], log) == 0, log.read_text()
+    assert train("gan", [*words, "run.id=torn", "run.images=960"], log) == 0, log.read_text()
     folder = tmp_path / "gan" / "torn"
     newest = sorted((folder / "checkpoints").glob("iteration-*.ckpt"))[-1]
-    assert newest.name == "iteration-00000150.ckpt"
+    assert newest.name == "iteration-00000060.ckpt"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    with pytest.warns(UserWarning, match="passed over: checkpoint .*iteration-00000150.ckpt is corrupt"):
+    with pytest.warns(UserWarning, match="passed over: checkpoint .*iteration-00000060.ckpt is corrupt"):
         older = runs.newest(folder)
     assert older is not None
-    assert "iteration-00000100.ckpt" <= older.name < "iteration-00000150.ckpt"
-    assert train("gan", [*words, "run.id=torn", "run.images=3200"], log) == 0, log.read_text()
+    assert "iteration-00000040.ckpt" <= older.name < "iteration-00000060.ckpt"
+    assert train("gan", [*words, "run.id=torn", "run.images=1280"], log) == 0, log.read_text()
     a, b = (runs.read(tmp_path / "gan" / name / "checkpoints" / "last.ckpt") for name in ("whole", "torn"))
     assert equal(a["state_dict"], b["state_dict"])
