@@ -8,12 +8,13 @@
 # Exit code: 0; 1 if the image is at fault; 3 if this machine cannot do a step, which is named.
 #
 # BASE names the image to build on, which is pulled. Empty, as by default: a bootstrapped Debian stands for it, which
-# proves the Dockerfile's steps, but not that base. All files are below WORK and are removed at the end, but with KEEP=1.
+# proves the Dockerfile's steps, but not that base. All files are in a folder that is made in
+# WORK (/var/tmp) and removed at the end, but with KEEP=1.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 3
 
 BASE=${BASE:-}
-WORK=${WORK:-/var/tmp/gan-lab-container}
+WORK=${WORK:-/var/tmp}/gan-lab-container
 MIRROR=${MIRROR:-http://deb.debian.org/debian}
 LOG=$WORK/log
 NEEDED_GB=25 # wheels, the layer that they make, and its copy while it is committed
@@ -144,8 +145,9 @@ cleaned() {
 
 mkdir -p "$WORK/tmp" || exit 3
 : >"$LOG"
-trap cleaned EXIT
+trap 'rm -rf "$WORK"' EXIT
 machine "being root" test "$(id -u)" = 0
+trap cleaned EXIT
 machine "buildah, podman and runc are installed" tools
 machine "there is room on the disk" room
 machine "a base image" base_image
