@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import Callback
 
 from gan_lab import config as configs
 from gan_lab import data as datasets
-from gan_lab import runs, seeding
+from gan_lab import launch, runs, seeding
+from gan_lab.callbacks.agreement import Agreement
 from gan_lab.callbacks.bar import Bar
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
@@ -34,7 +35,8 @@ from gan_lab.metrics.evaluate import Evaluator
 from gan_lab.metrics.offered import measurable, measures_of
 from gan_lab.schema import Config
 
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for part in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(part).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # workers=0 gathers whole batches: faster
 warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
 
@@ -80,13 +82,16 @@ def build_family(config: Config, data: LabData) -> Family:
 
 
 def build(
-    config: Config, folder: Path, experiment: str, extra: Sequence[Callback] = (), tracker: Tracker | None = None
-) -> Experiment:
-    """Family, data, callbacks and trainer of a config; ``tracker``: one that is open already.
+    config: Config, folder: Path, experiment: str, extra: Sequence[Callback] = (), tracker: Tracker | None = None,
+    launched: launch.Launch | None = None,
+) -> Experiment:  # fmt: skip
+    """Family, data, callbacks and trainer of a config; ``tracker``: one that is open already; ``launched``: if it is not
+    what the launcher says.
 
     Raises ValueError for values that do not go together.
     """
     run, log = config.run, config.log
+    launched = launched or launch.of(run)
     data = datasets.load(config.data, run.seed)
     config.data.source = data.decoded.source  # type: ignore[assignment]
     data.iterations = config.iterations
@@ -114,35 +119,42 @@ def build(
     guard = Guard((log.every, log.images_every, run.evaluate_every), ema, budget)
     health = Health(folder, budget, record, tracker)
     checkpoint = Checkpoint(folder / "checkpoints", budget, quality, guard, config.health.on_nan == "rollback")
-    callbacks: list[Callback] = [budget, ema, guard, samples, watch, quality, record, health, checkpoint, *extra]
+    agreement = Agreement(data=data.decoded.fingerprint, budget=config.iterations)
+    callbacks: list[Callback] = [
+        agreement,
+        budget,
+        ema,
+        guard,
+        samples,
+        watch,
+        quality,
+        record,
+        health,
+        checkpoint,
+        *extra,
+    ]
     if log.bar:
         callbacks.append(Bar(budget, record, quality))
-    trainer = build_trainer(config, callbacks)
-    parts = trainer.world_size * (2 if config.data.labels_per_class else 1)
+    trainer = build_trainer(config, callbacks, launched)
+    parts = launched.world * (2 if config.data.labels_per_class else 1)
     if config.data.batch_size % parts:
         halves = "two halves (with and without labels) of the " if config.data.labels_per_class else ""
         raise ValueError(
             f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}"
-            f"{trainer.world_size} processes of run.devices={run.devices}, run.num_nodes={run.num_nodes}"
+            f"{launched.world} processes ({launched.local} on each of {launched.nodes} machines)"
         )
     return Experiment(config, folder, data, family, trainer, quality, checkpoint, health, tracker, note)
 
 
-def build_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
+def build_trainer(config: Config, callbacks: list[Callback], launched: launch.Launch) -> Trainer:
     """Lightning's trainer, with everything that it would do on its own and the lab does otherwise switched off."""
-    run = config.run
     try:
-        several = run.num_nodes > 1 or processes(run.devices) > 1
-        return Trainer(
-            accelerator="gpu" if torch.cuda.is_available() else "cpu",
-            devices=run.devices,
-            num_nodes=run.num_nodes,
-            # each step uses a part of the networks: DDP must look which
-            strategy="ddp_find_unused_parameters_true" if several else "auto",
-            precision=run.precision,
+        trainer = Trainer(
+            **launch.options(launched, config.run),
+            precision=config.run.precision,
             max_epochs=1,  # the order of the data runs on over all passes
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), launch.environment(launched)],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -151,11 +163,7 @@ def build_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
             use_distributed_sampler=False,
         )
     except Exception as error:  # Lightning's own type for a device that is not there
-        raise ValueError(f"run.devices={run.devices}: {str(error).splitlines()[0]}") from None
-
-
-def processes(devices: str) -> int:
-    """How many processes on this node: of a number, a list such as '0,1', or auto."""
-    if devices.strip() in ("auto", "-1"):
-        return max(1, torch.cuda.device_count())
-    return int(devices) if devices.strip().isdigit() else len([part for part in devices.split(",") if part.strip()])
+        raise ValueError(f"run.devices={config.run.devices}: {str(error).splitlines()[0]}") from None
+    # its handler of SIGTERM talks to the other processes in the middle of whatever this one does
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer

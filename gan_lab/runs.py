@@ -35,6 +35,7 @@ FREE = (
     "run.overwrite",
     "run.devices",
     "run.num_nodes",
+    "run.timeout",
     "data.root",
     "data.workers",
     "metrics.inception_weights",

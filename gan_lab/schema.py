@@ -51,8 +51,10 @@ class RunConfig:
     seed: int = number(0, minimum=0)
     id: str | None = None  # folder name; by default a slug of what was overridden, and the seed
     root: str = "runs"
-    devices: str = "1"  # passed to Lightning: a number, a list such as "0,1", or auto
-    num_nodes: int = number(1, minimum=1)
+    # processes on each machine: a number, a list of GPUs such as "0,1", or auto; None: what torchrun or srun started, else 1
+    devices: str | None = None
+    num_nodes: int = number(0, minimum=0)  # machines; 0: those on which torchrun or srun started it, else 1
+    timeout: int = number(300, minimum=1)  # seconds for which a process waits for the others
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     compile: bool = False
     evaluate_every: int = number(50_000, minimum=1)  # images

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from gan_lab import data as datasets
-from gan_lab import experiment, runs
+from gan_lab import experiment, launch, runs
 from gan_lab.compare import Cell, Comparison
 from gan_lab.config import Loaded
 from gan_lab.data.files import survey
@@ -169,9 +169,9 @@ def measured(loaded: Loaded, folder: Path, watch: Stopwatch) -> tuple[experiment
     """An experiment after some iterations, and the seconds that an iteration and an evaluation take. Its budget is changed."""
     config = loaded.config
     config.run.images = (1 + MEASURED) * config.data.batch_size
-    config.run.devices, config.run.num_nodes = "1", 1
+    config.run.devices, config.run.num_nodes = None, 0
     config.log.bar, config.log.wandb = False, "off"
-    built = experiment.build(config, folder, loaded.experiment, extra=[watch])
+    built = experiment.build(config, folder, loaded.experiment, extra=[watch], launched=launch.ALONE)
     evaluating = _time_of_evaluation(built)
     built.trainer.fit(built.family, datamodule=built.data)
     if built.checkpoint.signal:

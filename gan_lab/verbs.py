@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 import warnings
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ import torch
 from torch import distributed
 
 from gan_lab import data as datasets
-from gan_lab import report, runs
-from gan_lab.callbacks.checkpoint import branch_off
+from gan_lab import launch, report, runs
+from gan_lab.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.callbacks.guard import DivergedError
 from gan_lab.callbacks.health import Flag
 from gan_lab.config import Loaded
@@ -39,6 +40,9 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
     Raises ValueError or OSError for what the user can mend; a training that diverged is such a thing.
     """
     folder, config = runs.folder_of(loaded), loaded.config
+    launched = launch.of(config.run)
+    launch.number(launched)
+    config.run.overwrite &= not launched.again
     leader, anew = rank() == 0, config.run.overwrite
     finished = None if anew else runs.finished(folder, config)
     if finished:
@@ -48,7 +52,7 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
         return 0
     if (folder / "config.yaml").is_file() and config.data.source == "auto" and not anew:
         config.data.source = runs.read_config(folder).data.source
-    built = build(config, folder, loaded.experiment)  # before anything is written or deleted
+    built = build(config, folder, loaded.experiment, launched=launched)  # before anything is written or deleted
     if leader:
         say(built.data.decoded.about)
         if built.note:
@@ -75,17 +79,22 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
         elif not diverged:
             say(f"stopped by signal {code - 128} with a checkpoint; the same command continues {folder}")
         if built.tracker:
+            if built.checkpoint.signal == signal.SIGTERM:
+                built.tracker.preempted()
             built.tracker.finish(code)
         lock.release()
         if diverged:
             draw_page(folder, say)
             raise ValueError(given_up(built, diverged))
-    return code if leader else 0  # Lightning would kill the leader for another rank's code
+    if code > 128:
+        launch.together()  # torchrun and srun end the leader for another rank's code
+    return code if leader or code > 128 else 0
 
 
 def fit(built: Experiment, experiment: str, path: Path | None) -> tuple[Experiment, DivergedError | None]:
     """Train from a checkpoint, or from the start, to the end: the experiment that got there, and what broke it off."""
     while True:
+        built.checkpoint.listen(*PREEMPTED)
         try:
             built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
             return built, None
@@ -93,6 +102,10 @@ def fit(built: Experiment, experiment: str, path: Path | None) -> tuple[Experime
             if built.config.health.on_nan == "stop" or built.family.branch >= ROLLBACKS:
                 return built, diverged
             built, path = rolled_back(built, experiment, diverged)
+        except Exception as error:
+            if launch.is_broken(error):
+                raise launch.lost(launch.of(built.config.run), error, built.config.run.timeout) from None
+            raise
         except SystemExit as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
             if isinstance(ended.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,11 @@ CONTEXT.set_forkserver_preload(["gan_lab.experiment", "gan_lab.families.gan", "g
 
 @dataclass
 class Kill:
-    """SIGKILL to oneself at the count-th time that the process is in this place."""
+    """A signal to oneself, at the count-th time that the process is in this place."""
 
     place: str  # step, evaluation, writing (the checkpoint half written), renaming, row (of metrics.csv)
     count: int
+    number: int = signal.SIGKILL
 
     def install(self) -> None:
         from gan_lab.callbacks import checkpoint
@@ -41,7 +43,7 @@ class Kill:
                 nonlocal seen
                 seen += 1
                 if seen == self.count:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), self.number)
                 return real(*args, **kwargs)
 
             return wrapped
@@ -60,18 +62,26 @@ class Kill:
             raise ValueError(self.place)
 
 
-def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:
+def _begin(environment: dict[str, str], log: Path) -> None:
+    """What a process of its own would find when it starts."""
     os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)
-    from gan_lab import config, verbs
     from gan_lab import experiment as lab
+    from gan_lab import launch
     from gan_lab.callbacks import checkpoint
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
     checkpoint.SECONDS_BETWEEN = 0.3
+    launch.ROLL_CALL = 1.0
+
+
+def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:
+    _begin(environment, log)
+    from gan_lab import config, verbs
+
     if kill:
         kill.install()
     draws: list[tuple[str, int, torch.Tensor]] = []
@@ -81,6 +91,26 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     if "RECORD_DRAWS" in environment:
         torch.save(draws, f"{environment['RECORD_DRAWS']}-rank{environment['RANK']}.pt")
     os._exit(code)
+
+
+def _one_after_the_other(
+    trainings: Sequence[tuple[str, Sequence[str]]], environment: dict[str, str], log: Path
+) -> None:
+    _begin(environment, log)
+    from gan_lab import config, experiment, runs
+
+    held = {}
+    for name, words in trainings:
+        loaded = config.load(name, words)
+        folder = runs.folder_of(loaded) / environment["RANK"]
+        (folder / "checkpoints").mkdir(parents=True)
+        built = experiment.build(loaded.config, folder, name)
+        built.quality.evaluator.measures = []
+        built.trainer.fit(built.family, datamodule=built.data)
+        weights = {key: value.clone() for key, value in built.family.named_parameters()}
+        held[name] = (built.family.iteration, built.trainer.world_size, built.record.latest, weights)
+    torch.save(held, f"{log}-{environment['RANK']}.pt")
+    os._exit(0)
 
 
 def record_draws(draws: list[tuple[str, int, torch.Tensor]]) -> None:
@@ -111,24 +141,76 @@ def start(
     return process
 
 
+def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
+    """What a launcher tells each of the processes that it starts on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if by == "torchrun":
+        shared = {
+            "WORLD_SIZE": str(world),
+            "GROUP_RANK": "0",
+            "LOCAL_WORLD_SIZE": str(world),
+            "TORCHELASTIC_RUN_ID": "test",
+        }
+        return [address | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
+    shared = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "gan",
+        "SLURM_NTASKS": str(world),
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+    }
+    return [address | shared | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(world)]
+
+
+def ended(every: Sequence[Any], seconds: float = 240) -> list[int | None]:
+    """The exit codes of processes, once all have ended; none of one that had not by then, and is ended now."""
+    end = time.monotonic() + seconds
+    for process in every:
+        process.join(max(0.0, end - time.monotonic()))
+    codes = [process.exitcode for process in every]
+    for process in every:
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+    return codes
+
+
+def together(
+    experiment: str, words: Sequence[str], log: Path, kills: dict[int, Kill] | None = None, by: str = "torchrun",
+    noted: dict[str, str] | None = None, world: int = 2,
+) -> list[int | None]:  # fmt: skip
+    """Train in several processes over gloo; the exit codes in the order of the ranks. ``kills``: of which rank."""
+    every = [start(experiment, words, log, (kills or {}).get(rank), environment | (noted or {}))
+             for rank, environment in enumerate(environments(world, by))]  # fmt: skip
+    return ended(every)
+
+
+def one_after_the_other(trainings: Sequence[tuple[str, Sequence[str]]], log: Path) -> list[dict[str, Any]]:
+    """Train in two processes, without scores; of each what it has at the end of each: its iteration, the number of
+    processes, the last row, and its weights. Raises AssertionError if one of them failed.
+    """
+    every = [
+        CONTEXT.Process(target=_one_after_the_other, args=(trainings, environment, log))
+        for environment in environments(2)
+    ]
+    for process in every:
+        process.start()
+    assert ended(every) == [0, 0], log.read_text()
+    return [torch.load(f"{log}-{rank}.pt") for rank in range(2)]
+
+
 def train(
     experiment: str, words: Sequence[str], log: Path, kill: Kill | None = None, world: int = 1, draws: str = ""
 ) -> int:
     """Train to the end, in ``world`` processes over gloo; the exit code of the first that failed."""
-    noted = {"RECORD_DRAWS": draws, "RANK": "0"} if draws else {}
+    noted = {"RECORD_DRAWS": draws} if draws else {}
     if world == 1:
-        every = [start(experiment, words, log, kill, noted)]
+        codes = ended([start(experiment, words, log, kill, noted | ({"RANK": "0"} if draws else {}))])
     else:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "GROUP_RANK": "0",
-                  "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "test", **noted}  # fmt: skip
-        ranks = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
-        every = [start(experiment, words, log, kill, environment) for environment in ranks]
-    for process in every:
-        process.join(240)
-        if process.exitcode is None:
-            process.kill()
-    codes = [process.exitcode for process in every]
-    return next((code for code in codes if code != 0), 0)
+        codes = together(
+            experiment, words, log, {rank: kill for rank in range(world) if kill}, noted=noted, world=world
+        )
+    return next((-9 if code is None else code for code in codes if code != 0), 0)

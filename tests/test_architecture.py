@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     {"config", "schema", "images", "losses", "penalties", "seeding"},
     {"networks"},
-    {"runs", "sampling"},
+    {"runs", "sampling", "launch"},
     {"families"},
     {"data"},
     {"metrics"},

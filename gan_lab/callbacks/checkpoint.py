@@ -13,14 +13,17 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
+from torch import distributed
 
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.guard import Guard
 from gan_lab.callbacks.quality import Quality
 from gan_lab.families.base import Family
+from gan_lab.launch import is_broken
 from gan_lab.runs import read
 
 SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses
+PREEMPTED = (signal.SIGTERM, signal.SIGUSR1)  # what clusters send; the end is the same
 KEPT = 2  # numbered checkpoints: the newest, and one more in case it is torn
 
 
@@ -68,28 +71,35 @@ class Checkpoint(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._remember)
+        self.listen(*PREEMPTED, signal.SIGINT)
         if self.at_start and self.budget.iteration == 0:
             self.save(trainer, family)
+
+    def listen(self, *numbers: int) -> None:
+        """From now on these signals are only noted."""
+        for number in numbers:
+            if number not in self._handlers:
+                self._handlers[number] = signal.signal(number, self._remember)
 
     def _remember(self, number: int, frame: Any) -> None:
         if self.signal == number == signal.SIGINT:  # the second Ctrl-C
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal = signal.SIGTERM if number in PREEMPTED else number
 
     def teardown(self, trainer: Trainer, family: Family, stage: str) -> None:  # type: ignore[override]
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:  # type: ignore[override]
-        self.teardown(trainer, family, "fit")  # which Lightning calls at a good end only
+        if not is_broken(exception):  # else torchrun is about to end this process, which has something to say first
+            self.teardown(trainer, family, "fit")  # which Lightning calls at a good end only
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         ending, due = self.signal is not None, time.monotonic() - self._saved_at > SECONDS_BETWEEN
         if trainer.world_size > 1:
-            ending = trainer.strategy.reduce_boolean_decision(ending, all=False)
-            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+            both = torch.tensor([ending, due], dtype=torch.uint8, device=family.device)
+            distributed.all_reduce(both, distributed.ReduceOp.MAX)
+            ending, due = (bool(any_of_them) for any_of_them in both.tolist())
         if ending:
             self.signal = self.signal or signal.SIGTERM
             trainer.should_stop = True

@@ -56,6 +56,11 @@ class Tracker:
         if self.run is not None:
             self._safely(lambda: self.run.alert(title=title, text=text))
 
+    def preempted(self) -> None:
+        """Say that the run will be continued: by the same job, once it is given machines again."""
+        if self.run is not None:
+            self._safely(lambda: self.run.mark_preempting())
+
     def finish(self, code: int = 0) -> None:
         """Close the run; never waits for longer than the time-out above."""
         if self.run is not None:

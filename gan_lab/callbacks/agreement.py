@@ -1,0 +1,34 @@
+"""All processes of a training begin at the same place, or none does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from torch import distributed
+
+from gan_lab.families.base import Family
+
+
+class Agreement(Callback):
+    """Raises ValueError on all ranks if one begins at another iteration, with other data or another budget than rank 0.
+
+    Each reads them by itself: on another machine, from what may be another folder.
+    """
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+        if trainer.world_size == 1:
+            return
+        mine = {"iteration": family.iteration, **self.facts}
+        ranks: list[Any] = [None] * trainer.world_size
+        distributed.all_gather_object(ranks, mine)
+        for rank, theirs in enumerate(ranks):
+            for name, value in theirs.items():
+                if value != ranks[0][name]:
+                    raise ValueError(
+                        f"process {rank} would train with {name} {value}, process 0 with {ranks[0][name]}: run.root must be "
+                        "one folder for all machines, and data.root the same data on each"
+                    )
