@@ -176,6 +176,20 @@ def test_a_metric_that_is_never_logged_is_named(tmp_path: Path) -> None:
     assert "trial 0 failed: it never logged scores: metric.name must be a score of ring" in run(tmp_path, path)
 
 
+def test_a_storage_that_goes_away_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = sweep_file(tmp_path), tmp_path / "sweep"
+
+    def gone(*_: Any) -> bool:
+        if rows(folder):
+            raise ValueError("the storage does not answer")
+        return True
+
+    monkeypatch.setattr(Trials, "beat", gone)
+    with pytest.raises(ValueError, match="the storage does not answer"):
+        run(tmp_path, path, ["hang=all"])
+    assert not alive(starts(folder)["trial-0000"][0][0])
+
+
 def test_a_finished_sweep_runs_nothing_and_more_trials_continue_it(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, run_cap=2)
     run(tmp_path, path)

@@ -87,12 +87,17 @@ class Worker:
             try:
                 self._attend()
             except ValueError:  # the storage is gone: the heartbeats end too, and others take over
-                for one in self.running:
-                    if one.process:
-                        process.kill_group(one.process)
-                self.running.clear()
+                self._end_without_storage()
                 raise
             time.sleep(TICK)
+
+    def _end_without_storage(self) -> None:
+        for one in self.running:
+            if one.process:
+                while one.process.poll() is None and time.monotonic() < one.deadline:
+                    time.sleep(TICK)
+                process.kill_group(one.process)
+        self.running.clear()
 
     def _attend(self) -> None:
         beat = time.monotonic() - self._beaten >= self.trials.heartbeat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from gan_lab import config
+from gan_lab.schema import leaves
 from gan_lab.sweeps.file import Sweep, words_of
 from gan_lab.sweeps.trials import Trials, is_retry
 
@@ -91,14 +93,14 @@ def best_config(found: Found, words: Sequence[str], folder: Path) -> Path | None
     name = sweep.experiment
     base = Path(name) if name.endswith((".yaml", ".yml")) else config.config_folder() / f"{name}.yaml"
     merged = OmegaConf.load(base)
-    for word in [*sweep.fixed, *words, *words_of(found.best.values)]:
-        key = word.partition("=")[0]
+    every = [*sweep.fixed, *words, *words_of(found.best.values)]
+    values = dict(leaves(config.load(name, every).config))
+    for key in dict.fromkeys(word.partition("=")[0] for word in every):
         if key not in NOT_IN_A_CONFIG and not key.startswith("log."):
-            OmegaConf.update(merged, key, OmegaConf.select(OmegaConf.from_dotlist([word]), key))
+            OmegaConf.update(merged, key, list(values[key]) if isinstance(values[key], tuple) else values[key])
     about = f"{name} as the sweep {sweep.name} found it: trial {found.best.slot}, {sweep.metric} {found.best.value:.4g}"
     path = folder / f"{sweep.name}_best.yaml"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# {about}\n{OmegaConf.to_yaml(merged)}")
+    _write(path, f"# {about}\n{OmegaConf.to_yaml(merged)}")
     config.load(str(path))  # it would be no use otherwise
     return path
 
@@ -110,8 +112,7 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
     made = found(trials)
     path = best_config(made, words, folder)
     page = folder / "report.html"
-    folder.mkdir(parents=True, exist_ok=True)
-    page.write_text(drawn(made, path, folder, words), "utf-8")
+    _write(page, drawn(made, path, folder, words))
     console = Console()
     console.print(_table(made))
     for key, share in made.importances.items():
@@ -120,6 +121,14 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
         console.print(f"best: {path}; make train EXP={path} trains it", soft_wrap=True, highlight=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
     return page
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: the last workers of a sweep may all report it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, "utf-8")
+    os.replace(unfinished, path)
 
 
 def _table(made: Found) -> Any:

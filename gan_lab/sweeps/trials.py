@@ -92,11 +92,10 @@ class Trials:
         with _readable(self.url), self._exclusively():
             fail_stale_trials(self.study)
             every = self.all()
-            for trial in every:
-                if trial.state == TrialState.RUNNING and "slot" not in trial.user_attrs:
-                    self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            slot = sum("slot" in trial.user_attrs and not is_retry(trial) for trial in every)
-            waiting = next((trial for trial in every if trial.state == TrialState.WAITING), None)
+            for half in (t for t in every if t.state == TrialState.RUNNING and "slot" not in t.user_attrs):
+                self.storage.set_trial_state_values(half._trial_id, TrialState.FAIL)
+            slot = sum("slot" in t.user_attrs and not is_retry(t) for t in every)
+            waiting = next((t for t in every if t.state == TrialState.WAITING), None)
             if waiting:
                 slot = waiting.user_attrs.get("slot", slot)
                 self.storage.record_heartbeat(waiting._trial_id)  # before it runs, or nobody would miss it
