@@ -185,7 +185,10 @@ def postgres(folder: Path) -> Iterator[str]:
         shutil.chown(folder, "postgres")
     data = folder / "data"
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "check": True, "cwd": "/"}
-    subprocess.run([*as_user, binaries / "initdb", "-D", data, "-A", "trust", "-U", "lab", "-N"], **quiet)
+    subprocess.run(
+        [*as_user, binaries / "initdb", "-D", data, "-A", "trust", "-U", "lab", "-N", "--no-locale", "-E", "UTF8"],
+        **quiet,
+    )
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
     subprocess.run(
         [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-o", options, "-l", data / "log", "start"], **quiet

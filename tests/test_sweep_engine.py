@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from gan_lab.sweeps import engine, file, report
@@ -74,6 +75,7 @@ def rows(folder: Path) -> dict[str, list[str]]:
     return {name: [row["iteration"] for row in csv.DictReader(text.splitlines())] for name, text in tables.items()}
 
 
+@pytest.mark.slow
 def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_another(tmp_path: Path, url: str) -> None:
     count = 30 if url.startswith("sqlite") else 12
     path, folder = sweep_file(tmp_path, run_cap=count), tmp_path / "sweep"
@@ -200,43 +202,67 @@ def test_a_finished_sweep_runs_nothing_and_more_trials_continue_it(tmp_path: Pat
     assert list(starts(tmp_path / "sweep")) == ["trial-0000", "trial-0001", "trial-0002"]
 
 
-def test_a_claim_that_was_cut_off_at_any_of_its_writes_loses_nothing(
-    tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every write of a claim is made the last one of a worker; the next worker still gets each point of the grid once."""
+class Cut(BaseException):
+    """A worker's death, as far as the database sees it."""
 
-    class Cut(BaseException):
-        pass
 
+WRITES = ("create_new_trial", "set_trial_param", "set_trial_state_values", "record_heartbeat", "set_trial_user_attr",
+          "set_trial_system_attr", "set_trial_intermediate_value")  # fmt: skip
+
+
+def cut_before(trials: Trials, at: int) -> bool:
+    """A claim of a worker that dies before its write number ``at``; whether it came so far."""
+    writes = itertools.count()
+
+    def write(real: Any, *args: Any, **options: Any) -> Any:
+        if next(writes) == at:
+            raise Cut
+        return real(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(trials.storage, name, partial(write, getattr(trials.storage, name)))
+        with suppress(Cut):
+            trials.claim()
+    return next(writes) > at
+
+
+def points(trials: Trials) -> list[float]:
+    """All points of the grid that can be claimed."""
+    return sorted(one.values["x"] for one in (trials.claim() for _ in range(4)) if one)
+
+
+def test_a_worker_may_die_at_any_write_of_a_claim(tmp_path: Path, empty: Path) -> None:
     path = sweep_file(
         tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}, "y": {"values": [4]}}
     )
     cut, reached = 0, True
-    monkeypatch.setattr("gan_lab.sweeps.trials.fail_stale_trials", lambda study: None)
     while reached:
         trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
-        writes = itertools.count()
-
-        def cut_before(real: Any, *args: Any, count: Any = writes, at: int = cut, **options: Any) -> Any:
-            if next(count) == at:
-                raise Cut
-            return real(*args, **options)
-
-        with monkeypatch.context() as patch:
-            for name in ("create_new_trial", "set_trial_param", "set_trial_state_values", "record_heartbeat",
-                         "set_trial_user_attr", "set_trial_system_attr"):  # fmt: skip
-                patch.setattr(trials.storage, name, partial(cut_before, getattr(trials.storage, name)))
-            with suppress(Cut):
-                trials.claim()
-        reached = next(writes) > cut
-        later = opened(path, trials.url)
-        claimed = [one for one in (later.claim() for _ in range(4)) if one]
-        missing = [] if reached else [1]  # a whole claim is the dead worker's until its heartbeat is too old
-        assert sorted(missing + [one.values["x"] for one in claimed]) == [1, 2, 3], f"cut before write {cut}"
-        running = [trial for trial in later.all() if trial.state == TrialState.RUNNING]
-        assert sorted(trial.user_attrs["slot"] for trial in running) == [0, 1, 2]
+        reached = cut_before(trials, cut)
+        # a whole claim is the dead worker's until its heartbeat is too old
+        assert points(opened(path, trials.url)) == ([1, 2, 3] if reached else [2, 3]), f"cut before write {cut}"
         cut += 1
     assert cut > 4
+
+
+def test_a_worker_may_die_at_any_write_of_taking_over_a_dead_ones_trial(tmp_path: Path, empty: Path) -> None:
+    path = sweep_file(tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}})
+    trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / 'begun.db')}")
+    assert trials.claim()
+    with trials.storage.engine.begin() as connection:  # an hour passes
+        connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
+    trials.close()
+    cut, reached = 0, True
+    while reached:
+        trials = opened(path, f"sqlite:///{shutil.copy(tmp_path / 'begun.db', tmp_path / f'{cut}.db')}")
+        reached = cut_before(trials, cut)
+        later = opened(path, trials.url)
+        assert points(later) == ([1, 2, 3] if reached else [2, 3]), f"cut before write {cut}"
+        slots = [trial.user_attrs["slot"] for trial in later.all() if trial.state == TrialState.RUNNING]
+        assert sorted(slots) == [0, 1, 2]
+        cut += 1
+    assert cut > 3
 
 
 def test_another_question_is_not_mixed_into_the_same_trials(tmp_path: Path) -> None:

@@ -24,10 +24,12 @@ WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_
          "metrics.inception_weights=off", "model.width=8", "log.images_every=128"]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, sample: object, data_root: Path) -> tuple[Path, Trials, list[str]]:
-    """``sweep dcgan_loss`` with four trials, of which the second was in training when everything was killed."""
-    folder = tmp_path_factory.mktemp("swept") / "sweeps" / "dcgan_loss"
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_loses_and_repeats_nothing_and_ends_with_a_best_config_that_trains(
+    tmp_path: Path, sample: object, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``sweep dcgan_loss`` with four trials, of which the second is in training when everything is killed."""
+    folder = tmp_path / "sweeps" / "dcgan_loss"
     words = [*WORDS, f"data.root={data_root}", f"run.root={folder.parent.parent}"]
     path = file.folder() / "dcgan_loss.yaml"
     limited = folder.parent / "dcgan_loss.yaml"
@@ -42,11 +44,13 @@ def swept(tmp_path_factory: pytest.TempPathFactory, sample: object, data_root: P
     second = worker(limited, folder, words=words, trained=True)
     second.join(120)
     assert second.exitcode == 0, (folder / "said.txt").read_text()
-    return folder, Trials(file.load(str(limited)), f"sqlite:///{folder / 'trials.db'}"), words
+    trials = Trials(file.load(str(limited)), f"sqlite:///{folder / 'trials.db'}")
+    check_runs(folder, trials)
+    check_report(folder, trials, words, capsys)
+    trials.close()
 
 
-def test_a_killed_sweep_goes_on_and_loses_and_repeats_nothing(swept: tuple[Path, Trials, list[str]]) -> None:
-    folder, trials, _ = swept
+def check_runs(folder: Path, trials: Trials) -> None:
     complete = [trial for trial in trials.all() if trial.state == TrialState.COMPLETE]
     assert sorted(trial.user_attrs["slot"] for trial in complete) == [0, 1, 2, 3]
     tried = [json.loads(trial.user_attrs["values"]) for trial in sorted(complete, key=lambda t: t.user_attrs["slot"])]
@@ -64,10 +68,7 @@ def test_a_killed_sweep_goes_on_and_loses_and_repeats_nothing(swept: tuple[Path,
         assert runs.summary(run)["scores"]
 
 
-def test_the_report_has_the_best_config_which_trains(
-    swept: tuple[Path, Trials, list[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, trials, words = swept
+def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     page = report.report(trials, folder, words).read_text()
     made = report.found(trials)
     assert made.best is not None

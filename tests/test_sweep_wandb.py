@@ -57,10 +57,12 @@ def stand_in(folder: Path, real: str = "none", words: list[str] | None = None) -
     (folder / "python").chmod(0o755)
 
 
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory, sample: object, data_root: Path) -> tuple[Path, Server]:
-    """All shipped sweeps were run by W&B's agent, two trials each, those of dcgan_loss in earnest."""
-    folder = tmp_path_factory.mktemp("agent")
+@pytest.mark.slow
+def test_wandbs_agent_runs_each_shipped_file_with_the_words_of_the_local_engine(
+    tmp_path: Path, sample: object, data_root: Path
+) -> None:
+    """Two trials each, of dcgan_loss one, which is a training whose offline record is read."""
+    folder = tmp_path
     sweeps = [file.load(name) for name in NAMES]
     trials = [ends(sweep) for sweep in sweeps]
     real = NAMES.index("dcgan_loss")
@@ -71,7 +73,10 @@ def agent(tmp_path_factory: pytest.TempPathFactory, sample: object, data_root: P
         done = subprocess.run([sys.executable, "-c", DRIVER, *files], env=environment(folder, server), cwd=folder,
                               capture_output=True, text=True, timeout=180)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return folder, server
+    for name in NAMES:
+        check_words(folder, server, name)
+    assert {"Viewer", "UpsertSweep", "SweepWithRuns", "CreateAgent", "Heartbeat"} <= set(server.operations)
+    check_record(folder)
 
 
 def noted(folder: Path, name: str) -> list[list[str]]:
@@ -79,9 +84,7 @@ def noted(folder: Path, name: str) -> list[list[str]]:
     return [path.read_text().splitlines() for path in found]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_trials_of_wandbs_agent_get_the_words_of_the_local_engine(agent: tuple[Path, Server], name: str) -> None:
-    folder, server = agent
+def check_words(folder: Path, server: Server, name: str) -> None:
     sweep = file.load(name)
     given = ends(sweep)[: 1 if name == "dcgan_loss" else 2]
     assert noted(folder, name) == [sweep.command_line(values)[2:] for values in given]
@@ -96,13 +99,7 @@ def test_the_trials_of_wandbs_agent_get_the_words_of_the_local_engine(agent: tup
     )
 
 
-def test_the_server_was_asked_what_a_server_is_asked(agent: tuple[Path, Server]) -> None:
-    _, server = agent
-    assert {"Viewer", "UpsertSweep", "SweepWithRuns", "CreateAgent", "Heartbeat"} <= set(server.operations)
-
-
-def test_a_trials_offline_record_holds_config_metric_and_axis(agent: tuple[Path, Server]) -> None:
-    folder, _ = agent
+def check_record(folder: Path) -> None:
     (record,) = folder.glob("runs/dcgan/*/wandb/offline-run-*")
     told = subprocess.run(
         [sys.executable, "-m", "wandb", "leet", "inspect", "--json", record], capture_output=True, text=True

@@ -63,7 +63,8 @@ def found(trials: Trials) -> Found:
 
 
 def _row(slot: int, trial: FrozenTrial) -> Row:
-    reason = trial.user_attrs.get("reason", "its worker was lost") if trial.state == TrialState.FAIL else ""
+    why = trial.user_attrs.get("reason") or trial.user_attrs.get("killed") or "its worker was lost"
+    reason = why if trial.state == TrialState.FAIL else ""
     if not reason and is_retry(trial):
         reason = "tried again"
     value = trial.values[0] if trial.values else None

@@ -62,7 +62,7 @@ class Trials:
             self.retry = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
             self.storage = RDBStorage(
                 self.url, heartbeat_interval=heartbeat, grace_period=grace,
-                heartbeat_stale_trial_callback=self.retry, engine_kwargs={"connect_args": self._patience()},
+                engine_kwargs={"connect_args": self._patience()},
             )  # fmt: skip
             self.study = optuna.create_study(
                 storage=self.storage, study_name=sweep.name, load_if_exists=True, pruner=pruner_of(sweep),
@@ -91,6 +91,7 @@ class Trials:
         """The next trial: one that was put back or whose worker died, else a new one; None if there is none to take."""
         with _readable(self.url), self._exclusively():
             fail_stale_trials(self.study)
+            self._try_again()
             every = self.all()
             for half in (t for t in every if t.state == TrialState.RUNNING and "slot" not in t.user_attrs):
                 self.storage.set_trial_state_values(half._trial_id, TrialState.FAIL)
@@ -147,16 +148,29 @@ class Trials:
 
     def put_back(self, claimed: Claimed) -> None:
         """This worker ends before its trial does: whoever comes next goes on with it."""
-        with _readable(self.url), suppress(UpdateFinishedTrialError):
+        with _readable(self.url), self._exclusively(), suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(claimed.trial._trial_id, TrialState.WAITING)
 
     def again(self, claimed: Claimed, reason: str) -> bool:
         """A trial that was killed is tried once more; False if it already was."""
         with _readable(self.url), self._exclusively():
             before = len(self.all())
-            self.conclude(claimed, TrialState.FAIL, reason=reason)
-            self.retry(self.study, self.storage.get_trial(claimed.trial._trial_id))
+            with suppress(UpdateFinishedTrialError):
+                claimed.trial.set_user_attr("killed", reason)
+                self.storage.set_trial_state_values(claimed.trial._trial_id, TrialState.FAIL)
+            self._try_again()
             return len(self.all()) > before
+
+    def _try_again(self) -> None:
+        """Trials that have failed for no reason of their own are repeated; also those of a worker that died here."""
+        every = self.all()
+        repeated = {number for trial in every for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+        for trial in every:
+            for_no_reason = (
+                trial.state == TrialState.FAIL and "slot" in trial.user_attrs and "reason" not in trial.user_attrs
+            )
+            if for_no_reason and trial.number not in repeated:
+                self.retry(self.study, trial)
 
     def close(self) -> None:
         """Let go of the database."""
