@@ -38,7 +38,7 @@ def table(state: dict[str, Any], folder: Path) -> None:
         protocol = entry.get("protocol", {})
         by = f"{protocol.get('extractor', '')}, n={protocol.get('fakes', '')}" if entry else ""
         mark = " *" if name == state.get("headline") else ""
-        rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")), by)
+        rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")) + _spread(entry), by)
     console = Console()
     console.print(rows if rows.row_count else f"{title}, of which nothing could be scored", soft_wrap=True)
     images = state.get("best_iteration", 0) * state.get("images", 0) // max(1, state.get("iteration", 1))
@@ -47,6 +47,10 @@ def table(state: dict[str, Any], folder: Path) -> None:
     grids = sorted((folder / "samples").glob("*.png"))
     if grids:
         console.print(f"last grid: {grids[-1]}", soft_wrap=True)
+
+
+def _spread(entry: dict[str, Any]) -> str:
+    return f" ± {entry['spread']:.2g}" if "spread" in entry else ""
 
 
 def _number(value: float | None) -> str:

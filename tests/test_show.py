@@ -40,3 +40,16 @@ def test_the_dry_run_of_an_encoder_shows_the_shape_of_its_means(
     rows = {cells[1].strip(): cells[3] for line in capsys.readouterr().out.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
     assert rows["encoder"].strip() == "16 x 5"
+
+
+def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    protocol = {"extractor": "digits", "fakes": 800}
+    best = {"kd_digits": {"value": 0.25, "spread": 0.0125, "protocol": protocol},
+            "fd_digits": {"value": 3.0, "protocol": protocol}}  # fmt: skip
+    show.table({"scores": {"best": best}, "last": {"fd_digits": 4.0}}, tmp_path)
+    rows = {cells[1].strip(): [cell.strip() for cell in cells[2:5]] for line in capsys.readouterr().out.splitlines()
+            if len(cells := line.split("│")) > 4}  # fmt: skip
+    assert rows == {"fd_digits": ["4", "3", "digits, n=800"], "kd_digits": ["", "0.25 ± 0.013", "digits, n=800"]}
