@@ -83,8 +83,8 @@ class Trials:
         differing = [key for key in about | before if about.get(key) != before.get(key)]
         if differing:
             raise ValueError(
-                f"the sweep {self.sweep.name} was begun with another {' and '.join(differing)}: "
-                "go on as it was begun, delete its folder, or copy the file to another name"
+                f"the sweep {self.sweep.name} is not as it was begun: its {' and '.join(differing)} changed. "
+                "Go on as it was, delete its folder, or copy the file to another name"
             )
 
     def claim(self) -> Claimed | None:
