@@ -43,6 +43,7 @@ class Tracker:
             project="gan-lab", group=self.experiment, name=self.run_id, id=self.id, resume="allow",
             dir=str(self.folder), mode=mode, config=self.config, settings=settings,
         )  # fmt: skip
+        self.id = self.run.id  # an agent of a sweep gives it another
         self.run.define_metric("images")
         self.run.define_metric("*", step_metric="images")
 
