@@ -25,6 +25,7 @@ VOLUME ["/runs", "/data", "/cache"]
 WORKDIR /
 ENV PATH=/opt/gan-lab/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 \
     USER=lab \
     HOME=/cache \
     XDG_CACHE_HOME=/cache \

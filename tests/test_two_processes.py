@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +78,12 @@ def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, da
 
 @pytest.mark.slow
 def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) -> None:
+    """And ends them all when one of them is killed; the same command continues."""
     words = small("gan", tmp_path, data_root, "run.images=160", "run.devices=2", "run.id=pair")
+    killed, dying = [sys.executable, "-m", "tests.dying", "train", "gan", *words], os.environ | {"DYING": "1 5"}
+    ended = subprocess.run(killed, capture_output=True, text=True, timeout=240, env=dying)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("error: lost process 1 of 2") == 1
     command = [sys.executable, "-m", "gan_lab", "train", "gan", *words]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr

@@ -1,0 +1,94 @@
+"""Throughput of two processes with one thread each against one process with one thread: `make bench-processes`.
+
+Each round measures both, one after the other, so that a drift of the machine's speed meets them alike; what is
+reported is the median over the rounds of the ratios within a round. The global batch is the same. The clock starts
+when all processes have trained for some iterations, and stops where the last of them ends. Both train as a user
+does, but for the scores and grids, of which none is due. It needs as many idle cores as processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import socket
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.throughput import Clock
+
+WARM_UP, MEASURED = 20, 150  # iterations
+ROUNDS = 5
+WORLD = 2
+
+
+def process(name: str, words: list[str], environment: dict[str, str], folder: str, ends: Any) -> None:
+    """One process of a training; puts when its first and its last measured iteration ended."""
+    os.environ.update(environment)
+    import torch
+
+    from gan_lab import config, experiment
+
+    torch.set_num_threads(1)
+    loaded = config.load(name, ["log.wandb=off", "log.bar=false", "log.every=1_000", *words])
+    loaded.config.run.images = loaded.config.data.batch_size * (WARM_UP + MEASURED + 1)
+    loaded.config.run.evaluate_every = loaded.config.log.images_every = 10**9
+    place = Path(folder) / environment.get("RANK", "0")
+    (place / "checkpoints").mkdir(parents=True)
+    clock = Clock()
+    built = experiment.build(loaded.config, place, name, extra=[clock])
+    built.quality.evaluator.measures = []
+    built.trainer.fit(built.family, datamodule=built.data)
+    ends.put((clock.ends[WARM_UP - 1], clock.ends[WARM_UP + MEASURED - 1], loaded.config.data.batch_size))
+
+
+def speed(name: str, words: list[str], world: int) -> float:
+    """Images per second of so many processes with one thread each."""
+    context = multiprocessing.get_context("spawn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"OMP_NUM_THREADS": "1"}
+    if world > 1:
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world), "GROUP_RANK": "0",
+                   "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "bench"}  # fmt: skip
+    ends = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        every = []
+        for rank in range(world):
+            mine = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
+            every.append(context.Process(target=process, args=(name, words, shared | mine, folder, ends)))
+            every[-1].start()
+        for one in every:
+            one.join()
+        if any(one.exitcode for one in every):
+            sys.exit(f"a process of {name} failed")
+        measured = [ends.get() for _ in every]
+    seconds = max(last for _, last, _ in measured) - min(first for first, _, _ in measured)
+    return MEASURED * float(measured[0][2]) / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("words", nargs="*", help="experiments (default: dcgan) and key=value overrides")
+    arguments = parser.parse_args()
+    words = [word for word in arguments.words if "=" in word]
+    for name in [word for word in arguments.words if "=" not in word] or ["dcgan"]:
+        ratios = []
+        for number in range(1, arguments.rounds + 1):
+            one, several = speed(name, words, 1), speed(name, words, WORLD)
+            ratios.append(several / one)
+            print(
+                f"{name} {number}: 1 process {one:,.0f} images/s  {WORLD} processes {several:,.0f} images/s", flush=True
+            )
+        low, high = min(ratios), max(ratios)
+        print(f"{name}: {WORLD} processes / 1 process = {statistics.median(ratios):.3f} "
+              f"(median of {len(ratios)}, {low:.3f} to {high:.3f}) on {os.cpu_count()} cores")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
