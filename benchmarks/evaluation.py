@@ -1,4 +1,4 @@
-"""What an evaluation costs beyond generating its images and extracting their features: `make bench-evaluation`.
+"""What an evaluation in training costs beyond generating its images and extracting their features: `make bench-evaluation`.
 
 Each round measures both, one after the other; what is reported is the median over the rounds of the ratios within a round.
 """
@@ -38,8 +38,8 @@ def ratios(name: str, words: list[str]) -> list[float]:
 
         @torch.no_grad()
         def alone() -> None:
-            for i, batch in enumerate(evaluator.reals):
-                asked = batch.on(family.device, family.dtype)
+            for i in range(len(evaluator.reals)):
+                asked = evaluator.reals.asked(i).on(family.device, family.dtype)
                 measure.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", i))))
 
         evaluator(family), alone()  # reads the reals, once

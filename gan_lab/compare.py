@@ -79,7 +79,7 @@ def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
             continue
         scored[folder] = config
         if state.get("iteration", 0) < config.iterations:
-            notes.append(f"{folder} trains on: its scores are of {state['images']:,} images")
+            notes.append(f"{folder} trains on: its scores are of {state.get('images', 0):,} images")
     made = side_by_side(_grouped(scored), weights)
     made.notes[:0] = notes
     return made

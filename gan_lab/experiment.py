@@ -97,8 +97,8 @@ def build(
     data.iterations = config.iterations
     family = build_family(config, data)
 
-    if config.metrics.inception_weights not in ("auto", "off") and not Path(config.metrics.inception_weights).is_file():
-        raise ValueError(f"metrics.inception_weights={config.metrics.inception_weights}: there is no such file")
+    if config.metrics.inception_weights not in ("auto", "off"):
+        extractors.load("inception", config.metrics.inception_weights)  # a wrong file is found now, not at the end
     offered, note = measurable(
         measures_of(family, data.spec, config.metrics), data.available(config.metrics.split), config.metrics
     )

@@ -36,7 +36,7 @@ def table(state: dict[str, Any], folder: Path) -> None:
     for name in dict.fromkeys([*last, *best]):
         entry = best.get(name, {})
         protocol = entry.get("protocol", {})
-        by = f"{protocol.get('extractor', '')}, n={protocol.get('fakes', '')}" if entry else ""
+        by = f"{protocol.get('extractor', '')}, n={protocol.get('rows', protocol.get('fakes', ''))}" if entry else ""
         mark = " *" if name == state.get("headline") else ""
         rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")) + _spread(entry), by)
     console = Console()

@@ -152,8 +152,10 @@ def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> No
         "health": [asdict(flag) for flag in built.health.flags],
     }
     runs.write(built.folder / "summary.json", json.dumps(state, indent=1))
-    evaluate(built.folder, "best", say)
-    draw_page(built.folder, say)
+    try:
+        evaluate(built.folder, "best", say)
+    finally:  # a page of what there is
+        draw_page(built.folder, say)
 
 
 def draw_page(folder: Path, say: Any) -> None:
@@ -202,9 +204,11 @@ def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
         ratio, protocol, pairs = neighbours(family, data, compared[0], cfg, config.run.seed)
         name = f"nearest_ratio_{compared[0].extractor.name}"
         said = evaluator.protocol(compared[0].names[0], which) | protocol
-        scores[name] = {"value": ratio, "protocol": said | {"split": "train and held_out"}}
+        if ratio is not None:
+            scores[name] = {"value": ratio, "protocol": said | {"split": "train and held_out"}}
         save_grid(pairs, 8, folder / "neighbours.png")
-    state = runs.summary(folder)
+    state: dict[str, Any] = {"experiment": folder.resolve().parent.name, "iteration": iteration}
+    state |= {"images": iteration * config.data.batch_size} | runs.summary(folder)
     state["scores"] = state.get("scores", {}) | {weights: scores}
     runs.write(folder / "summary.json", json.dumps(state, indent=1))
     return state

@@ -90,7 +90,8 @@ def test_an_interrupted_build_leaves_no_cache_and_nothing_else(tmp_path: Path, m
     with pytest.raises(OSError, match="no space left"):
         decoded_once(tmp_path, "x", "key", build)
     assert len(saved) == 1
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    (left,) = (tmp_path / "cache").iterdir()
+    assert left.suffix == ".lock"
     monkeypatch.undo()
     assert decoded_once(tmp_path, "x", "key", build)[0]["b"].tolist() == [7, 8]
 

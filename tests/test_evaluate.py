@@ -14,8 +14,9 @@ from torch import Tensor
 from gan_lab.data.base import Decoded, LabData
 from gan_lab.data.toy import SPREAD, centres
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.metrics import evaluate, extractors
-from gan_lab.metrics.evaluate import Evaluator, real_statistics
+from gan_lab.metrics import evaluate, extractors, formulas
+from gan_lab.metrics.classification import ClassificationAccuracy
+from gan_lab.metrics.evaluate import Evaluator, Tally, real_statistics
 from gan_lab.metrics.features import Features
 from gan_lab.metrics.measures import Measure
 from gan_lab.metrics.neighbours import neighbours
@@ -65,8 +66,8 @@ class Generator(torch.nn.Module):
 FAMILY: Any = Generator()
 
 
-def digits(full: bool = True, asked: bool = True, cap: int = 10_000) -> Features:
-    return Features(extractors.load("digits"), asked, cap, full)
+def digits(full: bool = True, asked: bool = True) -> Features:
+    return Features(extractors.load("digits"), asked, 10_000, full)
 
 
 @pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
@@ -82,9 +83,11 @@ def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[
 
 
 def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(tmp_path: Path) -> None:
-    def known(measure: Measure, n: int, size: int = 240, split: Any = "held_out", **spec: Any) -> Path:
+    def known(
+        measure: Measure, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any
+    ) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
-        served, cfg = data(tmp_path, size, **spec), MetricsConfig(n=n, split=split)
+        served, cfg = data(tmp_path, size, **spec), MetricsConfig(n=n, split=split, cap=cap)
         real_statistics(served, served.reference(n, split=split), measure, torch.device("cpu"), cfg)
         new = set(tmp_path.glob("cache/reals-*")) - before
         return new.pop() if new else Path()
@@ -92,9 +95,10 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
     first = known(digits(), 100)
     assert first != Path()
     assert known(digits(full=False), 100) == Path()  # the end needs no second look at them
-    others = [known(digits(), 120), known(digits(), 100, size=260), known(digits(), 100, split="train"),
-              known(digits(cap=50), 100), known(Features(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
-    assert len({first, *others}) == 6
+    labelled = ClassificationAccuracy(10, cap=10_000)
+    others = [known(labelled, 100), known(digits(), 120), known(digits(), 100, size=260), known(digits(), 100, split="train"),
+              known(digits(), 100, cap=50), known(Features(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
+    assert len({first, *others}) == 7
 
 
 def test_every_image_counts_once_whatever_the_number_of_processes(
@@ -134,6 +138,16 @@ def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path
     assert kept(100) == kept(240) == 8 * (1 + 64 + 64 * 64)
 
 
+def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
+    measure = Features(extractors.load("random"), False, 150, full=True)
+    tally = Tally(measure, 150)
+    for place in range(0, 1000, 100):
+        tally.add(place, formulas.moments(torch.zeros(2, 64)) | {"features": torch.ones(100, 64)})
+    held = sum(rows["features"].untyped_storage().nbytes() for rows in tally.rows.values())
+    assert held == 150 * 64 * 4
+    assert tally.statistics()["features"].shape == (150, 64)
+
+
 @pytest.mark.parametrize("extractor", ["digits", "random"])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 20, 30), (3, 48, 32), (3, 256, 256)])
 def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
@@ -152,6 +166,8 @@ def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Pa
     served = data(tmp_path, 5)
     scores = Evaluator(served, [digits()], cfg, seed=0)(FAMILY)
     assert scores.keys() == {"fd_digits", "digit_score", "label_accuracy"}
+    few = ClassificationAccuracy(10, cap=10_000)
+    assert Evaluator(served, [few], cfg, seed=0)(FAMILY) == {}
     assert "coverage_digits" in Evaluator(data(tmp_path, 6), [digits()], MetricsConfig(n=6), seed=0)(FAMILY)
 
 
@@ -195,3 +211,11 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
     assert not torch.equal(pairs[10], pairs[11])
     assert (protocol["train"], protocol["reals"], protocol["fakes"]) == (240, 240, 200)
     assert ratio > 0.5
+
+
+def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
+    served = [data(tmp_path, content="photos", source_channels=1, pairs=pairs) for pairs in ("all", "none")]
+    served.append(data(tmp_path, content="photos"))
+    measure = Features(extractors.load("random"), False, 10_000, False)
+    said = [Evaluator(one, [measure], MetricsConfig(n=100), seed=0).protocol("fd_random", "ema") for one in served]
+    assert [protocol.get("inputs") for protocol in said] == ["1 channels, pairs: all", "1 channels, pairs: none", None]

@@ -124,7 +124,7 @@ def test_a_folder_with_every_mode_and_fault_trains_two_steps(tmp_path: Path) -> 
              "data.cache_gb=0", "data.workers=1", "data.batch_size=4", "run.images=8", "model.width=4",
              f"run.root={tmp_path / 'runs'}", "metrics.allow_small_n=true", "metrics.inception_weights=off",
              "log.wandb=off", "log.bar=false"]  # fmt: skip
-    assert train("dcgan", words, tmp_path / "log") == 0
+    assert train("dcgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "log").read_text()
     assert f"{len(faults)} of {readable + len(faults)} images cannot be read" in said
     assert list((tmp_path / "runs").rglob("checkpoints/iteration-*2.ckpt"))

@@ -170,6 +170,10 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
     assert names_of(ImageSpec(2, 1, 1, content="points"), full=True) == ["modes_covered", "high_quality"]
     with pytest.raises(ValueError, match=r"metrics\.extractors=clip: there is digits, inception, points, random"):
         names_of(labelled, extractors=["clip"])
+    for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
+        with pytest.raises(ValueError, match=f"metrics.extractors={name}: points are of the toy"):
+            names_of(spec, extractors=[name])
+    assert names_of(labelled, extractors=["random", "random"]) == ["fd_random"]
     with pytest.raises(ValueError, match=r"metrics\.extractors has inception, but metrics\.inception_weights=off"):
         names_of(labelled, extractors=["inception"], inception_weights="off")
 
@@ -195,6 +199,10 @@ def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n
     kept, note = measurable(measures_, 20, MetricsConfig(n=1000))
     assert kept == measures_[:1]
     assert note.startswith("fd_digits is left out: 20 images are held out, fewer than its 64 features")
+    assert measurable(measures_, 1, MetricsConfig(allow_small_n=True)) == (
+        measures_[:1],
+        "fd_digits is left out: one image has no distribution",
+    )
     assert "20 images are in the training set" in measurable(measures_, 20, MetricsConfig(split="train"))[1]
     with pytest.raises(ValueError, match=r"metrics\.n=63 is below the 64 features of fd_digits"):
         measurable(measures_, 64, MetricsConfig(n=63))

@@ -46,7 +46,7 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
     cache = cache_folder(root)
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    with FileLock(cache / ".lock"):
+    with FileLock(cache / f".{folder.name}.lock"):
         if not (folder / "about.json").is_file():
             arrays = build()
             digest = hashlib.sha256()

@@ -66,7 +66,7 @@ def seen(folder: Path) -> str:
 
 def _every(folder: Path, apart_from: Path | None) -> Iterator[Path]:
     cache = cache_folder(folder)
-    left_out = (apart_from, cache if (cache / ".lock").is_file() else None)  # a class may be called cache too
+    left_out = (apart_from, cache if next(cache.glob(".*.lock"), None) else None)  # a class may be called cache too
     entered = {_identity(other) for other in left_out if other and other.is_dir()}
     waiting = [folder]
     while waiting:  # links last, so that a file is known by its own folder's name

@@ -16,13 +16,15 @@ from gan_lab.metrics.measures import Measure
 from gan_lab.networks.classifier import Classifier
 
 SIDE = 32  # pixels, to which larger images are brought: it is a small classifier
+FEWEST = 5  # images of each class, on average
 PASSES, BATCH, RATE = 12, 50, 1e-3  # over the fakes, images, Adam's learning rate
 
 
 class ClassificationAccuracy(Measure):
     """The share of reals whose class is read right by a small convolutional network trained on labelled fakes.
 
-    It falls both when samples do not show what they were asked for and when they do not show all of it.
+    It falls both when samples do not show what they were asked for and when they do not show all of it. Left out where there
+    are fewer than five images for each class.
 
     Source: Ravuri & Vinyals 2019 (arXiv 1905.10887), section 3.
     """
@@ -45,6 +47,8 @@ class ClassificationAccuracy(Measure):
         return {"images": images.cpu(), "labels": batch.labels.cpu()}
 
     def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        if min(len(part["images"]) for part in (real, fake)) < FEWEST * self.classes:
+            return {}
         with torch.random.fork_rng(devices=[]):
             seeding.seed_torch(0, "classification accuracy score")
             network = Classifier(shape=fake["images"].shape[1:], classes=self.classes, width=16, hidden=64)

@@ -78,7 +78,8 @@ class Evaluator:
     def protocol(self, score: str, weights: str) -> Protocol:
         """All that a value of this score depends on besides the generator's weights."""
         measure = next(measure for measure in self.measures if score in measure.names)
-        decoded = self.data.decoded
+        decoded, spec = self.data.decoded, self.data.spec
+        inputs = {"inputs": f"{spec.source_channels} channels, pairs: {spec.pairs}"} if spec.source_channels else {}
         return {
             **measure.protocol(score, self.n),
             "reals": self.n,
@@ -86,7 +87,8 @@ class Evaluator:
             "data": f"{self.data.cfg.name}-{decoded.source}",
             "fingerprint": decoded.fingerprint,
             "split": self.cfg.split,
-            "shape": list(self.data.spec.shape),
+            "shape": list(spec.shape),
+            **inputs,
             "weights": weights,
             "seed": self.seed,
             "versions": {
@@ -111,7 +113,7 @@ class Tally:
         for name in observed.keys() & self.measure.summed:
             self.sums[name] = self.sums[name].add_(observed[name]) if name in self.sums else observed[name]
         self.rows[place] = {
-            name: rows[: max(0, self.cap - place)] if name in self.measure.capped else rows
+            name: rows[: max(0, self.cap - place)].clone() if name in self.measure.capped else rows
             for name, rows in observed.items()
             if name not in self.measure.summed
         }
@@ -152,7 +154,7 @@ def real_statistics(
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
     split = "train" if reals.split is data.train else "held_out"
-    key = f"{measure.reals}/{data.decoded.fingerprint}/{data.spec}/{split}/{len(reals.rows)}/1"
+    key = f"{measure.reals}/{data.decoded.fingerprint}/{data.spec}/{split}/{len(reals.rows)}/{cfg.cap}/1"
     arrays, _ = decoded_once(data.cache, "reals", key, make)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

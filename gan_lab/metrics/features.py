@@ -34,7 +34,7 @@ class Features(Measure):
         self.several = [f"{name}_{extractor.name}" for name in MANIFOLD]
         self.names = (*names, *([extractor.kernel, *self.several] if full else []))
         self.said = extractor.protocol()
-        self.reals = f"{self.said}/{cap}"
+        self.reals = str(self.said)
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         features, logits = self.extractor(outputs["generated"])
@@ -56,7 +56,7 @@ class Features(Measure):
     def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         extractor = self.extractor
         values = {extractor.distance: formulas.frechet_distance(real, fake)}
-        if extractor.score:
+        if extractor.score and len(fake["logits"]) >= extractor.splits:
             mean, spread = formulas.inception_score(fake["logits"], extractor.splits)
             values |= {extractor.score: mean} | ({f"{extractor.score}_sd": spread} if extractor.splits > 1 else {})
         if "correct" in fake:

@@ -25,24 +25,26 @@ def nearest(points: Tensor, others: Tensor, skip: int = 0) -> tuple[Tensor, Tens
     return distance, number
 
 
-def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float:
+def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
     """How near fakes are to what was learned from against what was not: 1 for fresh images, towards 0 for copies.
 
     The ratio of the median distances to the nearest training and the nearest held-out image, over the same ratio of
     training images to the others of theirs, which takes out that there are more of the ones than of the others. Features
-    are [N, D]; at most ``FAKES`` training images stand for all.
+    are [N, D]; at most ``FAKES`` training images stand for all. None where most training images have a double, and so no
+    distance to compare with.
     """
-
-    def ratio(points: Tensor, skip: int) -> float:
-        return float(nearest(points, train, skip)[0].median() / nearest(points, held_out)[0].median())
-
-    return ratio(fake, 0) / ratio(train[:FAKES], 1)
+    points = train[:FAKES]
+    usual = [nearest(points, train, skip=1)[0].median(), nearest(points, held_out)[0].median()]
+    if min(usual) <= 1e-5 * points.norm(dim=1).median():
+        return None
+    distances = [nearest(fake, others)[0].median() for others in (train, held_out)]
+    return float(distances[0] / distances[1].clamp(min=1e-12) / (usual[0] / usual[1]))
 
 
 @torch.no_grad()
 def neighbours(
     family: Family, data: LabData, measure: Features, cfg: MetricsConfig, seed: int, shown: int = 32
-) -> tuple[float, dict[str, Any], Tensor]:
+) -> tuple[float | None, dict[str, Any], Tensor]:
     """The ratio, its protocol, and pairs [2 shown, C, H, W] in [-1, 1]: samples, the nearest first, and their neighbours.
 
     At most ``metrics.cap`` training images are looked through.

@@ -23,7 +23,9 @@ def measurable(measures: Sequence[Measure], reals: int, cfg: MetricsConfig) -> t
     kept, note = [], ""
     for measure in measures:
         name, remedy = measure.names[0], "metrics.allow_small_n=true computes it all the same"
-        if measure.features <= min(cfg.n, reals) or cfg.allow_small_n:
+        if measure.features and reals < 2:
+            note = f"{name} is left out: one image has no distribution"
+        elif measure.features <= min(cfg.n, reals) or cfg.allow_small_n:
             kept.append(measure)
         elif reals < measure.features:
             which = "are held out" if cfg.split == "held_out" else "are in the training set"
@@ -53,7 +55,9 @@ def measures_of(family: Family, spec: ImageSpec, cfg: MetricsConfig, full: bool 
             measures.append(perceptual.Perceptual(offers))
     if spec.content == "points":
         measures.append(Points())
-    for name in cfg.extractors or ([] if spec.content == "points" else [extractors.default(spec)]):
+    for name in dict.fromkeys(cfg.extractors) or ([] if spec.content == "points" else [extractors.default(spec)]):
+        if (name == "points") != (spec.content == "points"):
+            raise ValueError(f"metrics.extractors={name}: points are of the toy, and the toy has no images")
         arguments = [_weights(cfg)] if name == "inception" else []
         asked = name == "digits" and spec.content == "digits" and family.conditional
         measures.append(Features(extractors.load(name, *arguments), asked, cfg.cap, full))
