@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 
 from gan_lab import config as configs
 from gan_lab import data as datasets
-from gan_lab import launch, runs, seeding
+from gan_lab import launch, runs, seeding, strategy
 from gan_lab.callbacks.agreement import Agreement
 from gan_lab.callbacks.bar import Bar
 from gan_lab.callbacks.budget import Budget
@@ -150,11 +150,11 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: launch.La
     """Lightning's trainer, with everything that it would do on its own and the lab does otherwise switched off."""
     try:
         trainer = Trainer(
-            **launch.options(launched, config.run),
+            **strategy.options(launched, config.run),
             precision=config.run.precision,
             max_epochs=1,  # the order of the data runs on over all passes
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), launch.environment(launched)],
+            plugins=[AtomicCheckpointIO(), strategy.environment(launched)],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,

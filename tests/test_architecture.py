@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     {"config", "schema", "images", "losses", "penalties", "seeding"},
     {"networks"},
-    {"runs", "sampling", "launch"},
+    {"runs", "sampling", "launch", "strategy"},
     {"families"},
     {"data"},
     {"metrics"},
@@ -29,6 +29,7 @@ ROWS = [
 ]
 ALLOWED = {  # within a row
     ("config", "schema"), ("sampling", "runs"), ("show", "experiment"), ("verbs", "experiment"), ("probe", "verbs"),
+    ("strategy", "launch"),
 }  # fmt: skip
 FORBIDDEN = {("families", "runs"), ("families", "sampling"), ("data", "families"), ("data", "sampling")}
 

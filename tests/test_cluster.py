@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import distributed
 
-from gan_lab import launch, runs
+from gan_lab import launch, runs, strategy
 from gan_lab.launch import Launch
 from gan_lab.schema import RunConfig
 from tests.families import small
@@ -93,7 +93,7 @@ def test_a_mismatch_names_both_numbers(
 
 def test_a_dry_run_needs_one_process_whoever_started_it(told: Any) -> None:
     told(**SRUN)
-    options = launch.options(launch.ALONE, RunConfig())
+    options = strategy.options(launch.ALONE, RunConfig())
     assert (options["devices"], options["num_nodes"], options["strategy"]) == ("1", 1, "auto")
 
 
@@ -102,18 +102,18 @@ def test_batch_norm_is_synchronised_where_several_gpus_train(
     gpus: bool, world: int, synchronised: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
-    assert launch.options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
+    assert strategy.options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
 
 
 def test_the_strategy_looks_for_unused_weights_and_waits_as_long_as_it_is_told() -> None:
-    strategy = launch.options(Launch("torchrun", 2), RunConfig(timeout=7))["strategy"]
-    assert strategy._ddp_kwargs == {"find_unused_parameters": True}
-    assert strategy._timeout == timedelta(seconds=7)
+    chosen = strategy.options(Launch("torchrun", 2), RunConfig(timeout=7))["strategy"]
+    assert chosen._ddp_kwargs["find_unused_parameters"] is True
+    assert chosen._timeout == timedelta(seconds=7)
 
 
 def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> None:
     told(**SRUN)  # srun -n 4, of which Lightning demands another spelling
-    environment: Any = launch.environment(launch.of(RunConfig()))
+    environment: Any = strategy.environment(launch.of(RunConfig()))
     assert (environment.global_rank(), environment.world_size(), environment.auto_requeue) == (3, 4, False)
     environment.validate_settings(num_devices=2, num_nodes=2)
 
@@ -208,10 +208,10 @@ def test_a_process_that_the_lab_started_and_that_failed_ends_all(
         codes.append(code)
         over.set()
 
-    monkeypatch.setattr(launch.os, "_exit", end)
+    monkeypatch.setattr(strategy.os, "_exit", end)
     monkeypatch.setattr(launch, "ROLL_CALL", 0.01)
     children = [subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sh", "-c", command])]
-    launch.watch(children, 4, over)
+    strategy.watch(children, 4, over)
     assert codes == [2]
     assert children[0].wait() == -9
     assert capsys.readouterr().err.strip() == expected
