@@ -48,7 +48,7 @@ def test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted(
     assert train(experiment, [*words, "run.id=whole"], log) == 0, log.read_text()
 
     rng = random.Random(experiment)
-    kills = [Kill("step", rng.randrange(20, 120)), Kill("evaluation", rng.randrange(2, 4)),
+    kills = [Kill("step", rng.randrange(20, 120)), Kill("evaluation", rng.randrange(1, 3)),
              Kill(rng.choice(["writing", "renaming"]), 1)]  # fmt: skip
     for kill in kills:
         assert train(experiment, [*words, "run.id=killed"], log, kill) == -9, f"{kill} did not strike"
