@@ -166,4 +166,5 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: launch.La
         raise ValueError(f"run.devices={config.run.devices}: {str(error).splitlines()[0]}") from None
     # its handler of SIGTERM talks to the other processes in the middle of whatever this one does
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # at each batch
     return trainer

@@ -21,7 +21,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from torch import distributed
+from torch import Tensor, distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from gan_lab import launch
@@ -69,15 +69,28 @@ class Slurm(SLURMEnvironment):
 class Strategy(DDPStrategy):
     """DDP that looks which weights a step has used: each uses a part of the networks.
 
-    On CPUs, which have nothing to do meanwhile, all gradients are summed at once, and not in parts while others are computed.
+    On CPUs, which have nothing to do while gradients are summed, there is no wrapper: after each backward the gradients of
+    the networks that it was for are averaged at once. DDP would sum those of all networks, and their buffers, each time.
     """
 
     def __init__(self, launched: Launch, timeout: float) -> None:
-        at_once: dict[str, Any] = {} if torch.cuda.is_available() else {"bucket_cap_mb": 1_000}
-        super().__init__(
-            find_unused_parameters=True, gradient_as_bucket_view=True, timeout=timedelta(seconds=timeout), **at_once
-        )
+        super().__init__(find_unused_parameters=True, gradient_as_bucket_view=True, timeout=timedelta(seconds=timeout))
         self.launched = launched
+
+    def configure_ddp(self) -> None:
+        """Lightning's, on GPUs."""
+        if self.root_device.type != "cpu":
+            super().configure_ddp()
+            return
+        assert self.model is not None
+        for tensor in self.model.state_dict().values():
+            distributed.broadcast(tensor, src=0)
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """Average what a backward has left in the gradients of the weights that require them."""
+        super().post_backward(closure_loss)
+        if self.model is self.lightning_module and self.model is not None:
+            average([w.grad for w in self.model.parameters() if w.requires_grad and w.grad is not None])
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -103,6 +116,17 @@ class Strategy(DDPStrategy):
             if on_gpu:  # as Lightning does where it joins them
                 atexit.register(distributed.destroy_process_group)
         super().setup_distributed()
+
+
+@torch.no_grad()
+def average(gradients: list[Tensor]) -> None:
+    """Replace gradients by their means over all processes, which must have the same ones."""
+    together = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    distributed.all_reduce(together)
+    together /= distributed.get_world_size()
+    parts = together.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 class Launcher(_SubprocessScriptLauncher):

@@ -23,7 +23,7 @@ class ImagesPerSecond(ProgressColumn):
 
 
 class Bar(RichProgressBar):
-    """Images seen of the budget, images/s, time left, and the latest row of metrics; a line for each evaluation."""
+    """Images seen of the budget, images/s, time left, and the latest losses; a line for each evaluation."""
 
     def __init__(self, budget: Budget, record: Record, quality: Quality) -> None:
         super().__init__(refresh_rate=2, leave=True)
@@ -40,7 +40,7 @@ class Bar(RichProgressBar):
         ]
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, int | str | float | dict[str, float]]:
-        return dict(self.record.latest)
+        return {name: value for name, value in self.record.latest.items() if name.startswith("loss")}
 
     def on_train_epoch_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         if self.progress is not None:

@@ -106,7 +106,9 @@ class Record(Callback):
     def _means(self, trainer: Trainer) -> Row:
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         if trainer.world_size > 1:
-            means = {name: trainer.strategy.reduce(mean, reduce_op="mean") for name, mean in means.items()}
+            together = torch.stack(list(means.values()))  # one message, not one for each
+            distributed.all_reduce(together)
+            means = dict(zip(means, together / trainer.world_size, strict=True))
         self._sums, self._counts = {}, {}
         return {name: float(mean) for name, mean in means.items()}
 
