@@ -269,7 +269,9 @@ def test_another_question_is_not_mixed_into_the_same_trials(tmp_path: Path) -> N
     trials = opened(sweep_file(tmp_path), local(tmp_path))
     trials.same({"method": "random", "words": ["run.images=64"]})
     trials.same({"method": "random", "words": ["run.images=64"]})
-    with pytest.raises(ValueError, match=r"stand_in is not as it was begun: its method and words changed\. Go on as it was"):
+    with pytest.raises(
+        ValueError, match=r"stand_in is not as it was begun: its method and words changed\. Go on as it was"
+    ):
         trials.same({"method": "bayes", "words": []})
 
 
