@@ -67,21 +67,22 @@ base_image() {
   buildah "${STORAGE[@]}" commit --quiet --rm "$container" localhost/gan-lab-base
 }
 
-# What this machine needs to reach its package index is mounted while the image is built, and is not in it.
+# What this machine needs to install packages is mounted while the image is built, and is not in it: its certificates, its
+# settings of pip, and the folders that these name.
 package_index() {
-  local path keys='index-url|extra-index-url|find-links|trusted-host|default-timeout'
+  local path
   mkdir -p "$WORK/index"
   cp -L /etc/ssl/certs/ca-certificates.crt "$WORK/index/certificates.crt" || return
   {
     echo '[global]'
+    python3 -m pip config list | sed -nE "s/^(global|install|:env:)\.([a-z-]+)='(.*)'$/\2 = \3/p" | awk '$1 != "cert" && !seen[$1]++'
     echo 'cert = /etc/ssl/certs/ca-certificates.crt'
-    python3 -m pip config list | sed -nE "s/^(global|install|:env:)\.($keys)='(.*)'$/\2 = \3/p" | awk '!seen[$1]++'
   } >"$WORK/index/pip.conf"
   MOUNTS=(--volume "$WORK/index/certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro"
     --volume "$WORK/index/pip.conf:/etc/pip.conf:ro")
   while read -r path; do
     [[ ! -d $path ]] || MOUNTS+=(--volume "$path:$path:ro")
-  done < <(grep -E '^(index-url|extra-index-url|find-links)' "$WORK/index/pip.conf" | grep -oE '/[^ ]+' | sed 's#^//*#/#; s#/simple/*$##')
+  done < <(grep -v '^cert' "$WORK/index/pip.conf" | grep -oE '/[^ ]+' | sed 's#^//*#/#; s#/simple/*$##')
   python3 -m pip download --quiet --no-deps --dest "$WORK/index" "$(grep '^filelock==' requirements.lock)"
 }
 
