@@ -5,8 +5,6 @@ Each round measures both, one after the other; what is reported is the median ov
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import asked, told
 from gan_lab import config, experiment
 from gan_lab.images import to_uint8
 from gan_lab.metrics.features import Features
@@ -28,7 +27,7 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def ratios(name: str, words: list[str]) -> list[float]:
+def ratios(name: str, words: list[str], rounds: int) -> list[float]:
     """Of each round the time of an evaluation over that of generating and extracting alone."""
     with tempfile.TemporaryDirectory() as folder:
         loaded = config.load(name, ["log.bar=false", "log.wandb=off", *words])
@@ -44,20 +43,16 @@ def ratios(name: str, words: list[str]) -> list[float]:
 
         evaluator(family), alone()  # reads the reals, once
         found = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             plain = seconds(alone)
             found.append(seconds(lambda: evaluator(family)) / plain)
         return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("words", nargs="*", help="key=value overrides")
-    words = parser.parse_args().words
-    for name in ("dcgan", "cgan", "sngan"):
-        found = ratios(name, words)
-        print(f"{name}: an evaluation takes {statistics.median(found):.2f} times as long as generating and extracting "
-              f"({min(found):.2f}-{max(found):.2f} in {ROUNDS} rounds)")  # fmt: skip
+    experiments, words, rounds = asked(__doc__, ["dcgan", "cgan", "sngan"], ROUNDS)
+    for name in experiments:
+        print(f"{name}: evaluation / generating and extracting = {told(ratios(name, words, rounds))}")
 
 
 if __name__ == "__main__":

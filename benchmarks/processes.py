@@ -8,16 +8,15 @@ does, but for the scores and grids, of which none is due. It needs as many idle 
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import socket
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import asked, told
 from benchmarks.throughput import Clock
 
 WARM_UP, MEASURED = 20, 150  # iterations
@@ -72,22 +71,16 @@ def speed(name: str, words: list[str], world: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("words", nargs="*", help="experiments (default: dcgan) and key=value overrides")
-    arguments = parser.parse_args()
-    words = [word for word in arguments.words if "=" in word]
-    for name in [word for word in arguments.words if "=" not in word] or ["dcgan"]:
+    experiments, words, rounds = asked(__doc__, ["dcgan"], ROUNDS)
+    for name in experiments:
         ratios = []
-        for number in range(1, arguments.rounds + 1):
+        for number in range(1, rounds + 1):
             one, several = speed(name, words, 1), speed(name, words, WORLD)
             ratios.append(several / one)
             print(
                 f"{name} {number}: 1 process {one:,.0f} images/s  {WORLD} processes {several:,.0f} images/s", flush=True
             )
-        low, high = min(ratios), max(ratios)
-        print(f"{name}: {WORLD} processes / 1 process = {statistics.median(ratios):.3f} "
-              f"(median of {len(ratios)}, {low:.3f} to {high:.3f}) on {os.cpu_count()} cores")  # fmt: skip
+        print(f"{name}: {WORLD} processes / 1 process = {told(ratios)} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ metrics, EMA, W&B offline. The loops do the same two steps of the algorithm and 
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import statistics
@@ -30,6 +29,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks import asked, told
 from gan_lab import config, experiment
 from gan_lab.images import to_unit
 
@@ -153,12 +153,7 @@ def lab(name: str, words: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("words", nargs="*", help="experiments (default: dcgan cgan) and key=value overrides")
-    arguments = parser.parse_args()
-    words = [word for word in arguments.words if "=" in word]
-    experiments = [word for word in arguments.words if "=" not in word] or ["dcgan", "cgan"]
+    experiments, words, rounds = asked(__doc__, ["dcgan", "cgan"], ROUNDS)
     os.environ["TTY_COMPATIBLE"] = "1"  # rich draws the bar although nobody looks
     for name in experiments:
         ratios: dict[str, list[float]] = {"plain": [], "tutorial": []}
@@ -166,7 +161,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             built = build(name, ["log.wandb=off", *words], Path(folder) / name, Clock())
         batch = built.config.data.batch_size
-        for number in range(arguments.rounds + 1):
+        for number in range(rounds + 1):
             seconds = {"lab": lab(name, words), "plain": plain(built), "tutorial": tutorial(built)}
             if number == 0:
                 continue  # the first round warms the machine up
@@ -179,10 +174,7 @@ def main() -> None:
             )
             sys.stdout.flush()
         for other, values in ratios.items():
-            low, high = min(values), max(values)
-            print(
-                f"{name}: lab / {other} = {statistics.median(values):.3f} (median of {len(values)}, {low:.3f} to {high:.3f})"
-            )
+            print(f"{name}: lab / {other} = {told(values)}")
         print(f"{name}: {statistics.median(speeds):,.0f} images/s on {torch.get_num_threads()} threads")
 
 

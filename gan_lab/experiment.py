@@ -114,7 +114,7 @@ def build(
         tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))
     samples = Samples(folder, log.images_every, data, family.conditional, run.seed, ema, budget)
     extractor = extractors.load(extractors.default(data.spec))
-    watch = Watch(log.every, data, extractor, family.conditional, run.seed, ema, budget)
+    watch = Watch(log.every, samples.batch, extractor, family.conditional, run.seed, ema, budget)
     record = Record(folder, log.every, budget, quality, tracker)
     guard = Guard((log.every, log.images_every, run.evaluate_every), ema, budget)
     health = Health(folder, budget, record, tracker)

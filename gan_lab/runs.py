@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -146,6 +147,15 @@ def write(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_text(text)
     os.replace(unfinished, path)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file that may be written at this moment: none without the file, and no last one that is cut off."""
+    try:
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
 def environment() -> str:

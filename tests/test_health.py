@@ -152,8 +152,9 @@ def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linea
     from gan_lab.schema import DataConfig
 
     served = datasets.load(DataConfig(name="toy"), 0)
-    watch = Watch(1, served, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
-    reals = watch.batch.images
+    batch, _ = served.fixed(held_out=True, by_class=False)
+    watch = Watch(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
+    reals = batch.images
     seen = {name: watch.look(Shown(images)) for name, images in  # type: ignore[arg-type]
             {"same": reals, "half": 0.5 * reals, "one": reals[:1].expand_as(reals)}.items()}  # fmt: skip
     values = {name: {key: float(value) for key, value in found.items()} for name, found in seen.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, distributed, nn
+from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gan_lab.callbacks.budget import Budget
@@ -57,8 +58,8 @@ class EMA(Callback):
         """‖average - live‖ / ‖live‖ over all weights of the averaged networks."""
         live: list[Tensor] = [weight for name in self.networks for weight in getattr(family, name).parameters()]
         average: list[Tensor] = [weight for network in self.networks.values() for weight in network.parameters()]
-        apart, long = (_norm(tensors) for tensors in (torch._foreach_sub(average, live), live))
-        return apart / long
+        apart: Any = torch._foreach_sub(average, live)
+        return get_total_norm(apart) / get_total_norm(live)
 
     @contextmanager
     def applied(self, family: Family) -> Iterator[None]:
@@ -87,8 +88,3 @@ class EMA(Callback):
 
 def _tensors(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *network.buffers()]
-
-
-def _norm(tensors: Any) -> Tensor:
-    norms: Any = torch._foreach_norm(tensors)
-    return torch.stack(norms).norm()

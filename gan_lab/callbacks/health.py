@@ -6,13 +6,10 @@ continued finds what an undisturbed one does.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from lightning.pytorch import Callback, Trainer
 
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.guard import DivergedError
-from gan_lab.callbacks.record import Record, Row
+from gan_lab.callbacks.record import Record, Row, text_of
 from gan_lab.callbacks.tracker import Tracker
 from gan_lab.families.base import Family
 from gan_lab.runs import write
@@ -175,12 +172,12 @@ class Health(Callback):
             sentence = NO_NUMBERS.format(values=exception.named)
             self.report(Flag("diverged", exception.iteration, exception.images, sentence), trainer.is_global_zero)
 
-    def report(self, flag: Flag, leader: bool, warn: Callable[..., Any] = warnings.warn) -> None:
+    def report(self, flag: Flag, leader: bool) -> None:
         """Add a finding; the leader tells everyone."""
         self.flags.append(flag)
         if leader:
             write(self.path, table(self.flags))
-            warn(f"{flag.flag} at {flag.images:,} images: {flag.sentence}", stacklevel=2)
+            warnings.warn(f"{flag.flag} at {flag.images:,} images: {flag.sentence}", stacklevel=2)
             if self.tracker:
                 self.tracker.alert(flag.flag, f"{flag.images:,} images: {flag.sentence}")
 
@@ -194,8 +191,5 @@ class Health(Callback):
 
 def table(flags: list[Flag]) -> str:
     """``health.csv``: one line for each finding, under a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["flag", "iteration", "images", "sentence"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(flag) for flag in flags)
-    return text.getvalue()
+    columns = [item.name for item in fields(Flag)]
+    return ",".join(columns) + "\n" + text_of((asdict(flag) for flag in flags), columns)

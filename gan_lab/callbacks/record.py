@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, distributed
 
+from gan_lab import runs
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.quality import Quality
 from gan_lab.callbacks.tracker import Tracker
@@ -30,34 +31,29 @@ class Table:
 
     def rewind(self, iteration: int) -> None:
         """Forget the rows after an iteration, and a last line that was cut off in the middle."""
-        rows: list[dict[str, str]] = []
-        if self.path.exists():
-            lines = self.path.read_text().splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]
-            reader = csv.DictReader(whole)
-            rows = [row for row in reader if int(row["iteration"]) <= iteration]
+        rows = [row for row in runs.rows(self.path) if int(row["iteration"]) <= iteration]
         self.columns = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
         self._rewrite([{name: row[name] for name in self.columns} for row in rows])
 
     def append(self, row: Row) -> None:
         new = [name for name in row if name not in self.columns]
         if new:
-            before = list(csv.DictReader(self.path.read_text().splitlines())) if self.path.exists() else []
+            before = runs.rows(self.path)
             self.columns += new
             self._rewrite(before)
         with self.path.open("a", newline="") as file:
-            file.write(self._text([{name: repr(value) for name, value in row.items()}]))
+            file.write(text_of([{name: repr(value) for name, value in row.items()}], self.columns))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        unfinished = self.path.with_name(f".{self.path.name}")
         header = ",".join(self.columns) + "\n" if self.columns else ""
-        unfinished.write_text(header + self._text(rows))
-        os.replace(unfinished, self.path)
+        runs.write(self.path, header + text_of(rows, self.columns))
 
-    def _text(self, rows: list[dict[str, str]]) -> str:
-        text = io.StringIO()
-        csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerows(rows)
-        return text.getvalue()
+
+def text_of(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """Rows as the lines of a CSV file, without the header."""
+    text = io.StringIO()
+    csv.DictWriter(text, columns, restval="", lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 class Record(Callback):

@@ -22,11 +22,9 @@ class Tracker:
 
     def start(self) -> None:
         """Open the run: online where that was asked for or a key is present, and the host answers, else offline."""
-        wanted = os.environ.get("WANDB_MODE", "online") == "online" and _key_is_present()
-        online = self.mode == "online" or (self.mode == "auto" and wanted)
-        host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-        if online and not reachable(host, 3.0):
-            warnings.warn(f"{host} does not answer: W&B records offline", stacklevel=2)
+        online = self.mode == "online" or (self.mode == "auto" and is_wanted())
+        if online and not reachable(host(), 3.0):
+            warnings.warn(f"{host()} does not answer: W&B records offline", stacklevel=2)
             online = False
         self._safely(lambda: self._init("online" if online else "offline"))
 
@@ -76,7 +74,18 @@ class Tracker:
             self.run = None
 
 
-def _key_is_present() -> bool:
+def host() -> str:
+    """The address of the server."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def is_wanted() -> bool:
+    """Whether runs are to be recorded online: WANDB_MODE does not say otherwise, and a key is present."""
+    return os.environ.get("WANDB_MODE", "online") == "online" and key_is_present()
+
+
+def key_is_present() -> bool:
+    """Whether the server would know the user, by WANDB_API_KEY or by ``wandb login``."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()

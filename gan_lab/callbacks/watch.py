@@ -8,7 +8,6 @@ from torch import Tensor
 
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.ema import EMA
-from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.extractors.base import Extractor
@@ -25,12 +24,10 @@ class Watch(Callback):
     """
 
     def __init__(
-        self, every: int, data: LabData, extractor: Extractor, by_class: bool, seed: int, ema: EMA, budget: Budget
+        self, every: int, batch: Batch, extractor: Extractor, by_class: bool, seed: int, ema: EMA, budget: Budget
     ) -> None:
-        self.every, self.extractor, self.by_class, self.seed = every, extractor, by_class, seed
-        self.points = data.spec.content == "points"
+        self.every, self.batch, self.extractor, self.by_class, self.seed = every, batch, extractor, by_class, seed
         self.ema, self.budget = ema, budget
-        self.batch, _ = data.fixed(held_out=True, by_class=by_class)
         self._real: dict[str, Tensor] | None = None
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
@@ -52,7 +49,7 @@ class Watch(Callback):
         return {name: fake[name] / real for name, real in self._real.items() if real > 0}
 
     def _statistics(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        features, logits = self.extractor(images if self.points else to_uint8(images))
+        features, logits = self.extractor(images if self.extractor.name == "points" else to_uint8(images))
         found = {"diversity": spread(features, batch.labels if self.by_class else None)}
         if logits is not None:
             found["class_entropy"] = entropy(logits)

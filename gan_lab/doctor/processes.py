@@ -23,11 +23,11 @@ def wandb(config: Config) -> Finding:
     from gan_lab.callbacks import tracker
     from gan_lab.data.cache import reachable
 
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    host = tracker.host()
     mode = os.environ.get("WANDB_MODE", "online")
     if mode != "online":
         return Finding("ok", f"runs are recorded offline (WANDB_MODE={mode})")
-    if not tracker._key_is_present():
+    if not tracker.key_is_present():
         return Finding("ok", "no key, runs are recorded offline; `wandb login` changes that")
     if not reachable(host, SECONDS):
         return Finding("warn", f"there is a key, but {host} does not answer", "runs are recorded offline: `wandb sync`")

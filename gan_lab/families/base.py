@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, distributed, nn
+from torch.nn.utils import get_total_norm
 
 from gan_lab import seeding
 from gan_lab.images import Batch, ImageSpec
@@ -123,8 +124,7 @@ class Family(LightningModule, ABC):
         for name, weights in self._moved_by[id(optimizer)].items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
             if gradients:
-                norms: Any = torch._foreach_norm(gradients)  # one norm after the other costs a launch for each
-                self.record(**{f"gradient_{name}": torch.stack(norms).norm()})
+                self.record(**{f"gradient_{name}": get_total_norm(gradients)})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well."""

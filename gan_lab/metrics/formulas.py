@@ -68,15 +68,18 @@ def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
     return values[KEY_METRIC_ISC_MEAN], values[KEY_METRIC_ISC_STD]
 
 
+def nearest(points: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Distances to each point's k nearest of the others, nearest first, and their numbers, [N, k] each."""
+    found = [torch.cdist(rows, others).topk(k, largest=False) for rows in points.split(ROWS)]
+    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+
+
 def radii(features: Tensor, neighbours: tuple[int, ...]) -> list[Tensor]:
     """The distance of each row to its k-th nearest other row, [N] for each k."""
     if len(features) <= max(neighbours):
         raise ValueError(f"{len(features)} images are too few to have {max(neighbours)} neighbours each")
-    found = []
-    for rows in features.split(ROWS):
-        nearest = torch.cdist(rows, features).topk(max(neighbours) + 1, largest=False).values  # itself is the first
-        found.append(nearest[:, list(neighbours)])
-    return list(torch.cat(found).unbind(dim=1))
+    distances, _ = nearest(features, features, max(neighbours) + 1)  # itself is the first
+    return list(distances[:, list(neighbours)].unbind(dim=1))
 
 
 def manifold(real: Tensor, fake: Tensor) -> dict[str, float]:

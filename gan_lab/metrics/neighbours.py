@@ -12,17 +12,11 @@ from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.metrics.evaluate import real_statistics
 from gan_lab.metrics.features import Features
+from gan_lab.metrics.formulas import nearest
 from gan_lab.schema import MetricsConfig
 from gan_lab.seeding import Stream
 
 FAKES = 500  # samples that are looked at
-
-
-def nearest(points: Tensor, others: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
-    """Distance to, and number of, each point's nearest of the others [N]; ``skip`` 1 where the first is the point itself."""
-    found = [torch.cdist(rows, others).topk(skip + 1, largest=False) for rows in points.split(500)]
-    distance, number = (torch.cat([getattr(part, kind)[:, skip] for part in found]) for kind in ("values", "indices"))
-    return distance, number
 
 
 def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
@@ -33,11 +27,15 @@ def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None
     are [N, D]; at most ``FAKES`` training images stand for all. None where most training images have a double, and so no
     distance to compare with.
     """
+
+    def usual_distance(points: Tensor, others: Tensor, k: int = 1) -> Tensor:
+        return nearest(points, others, k)[0][:, -1].median()
+
     points = train[:FAKES]
-    usual = [nearest(points, train, skip=1)[0].median(), nearest(points, held_out)[0].median()]
+    usual = [usual_distance(points, train, k=2), usual_distance(points, held_out)]  # of its own the first is itself
     if min(usual) <= 1e-5 * points.norm(dim=1).median():
         return None
-    distances = [nearest(fake, others)[0].median() for others in (train, held_out)]
+    distances = [usual_distance(fake, others) for others in (train, held_out)]
     return float(distances[0] / distances[1].clamp(min=1e-12) / (usual[0] / usual[1]))
 
 
@@ -60,7 +58,7 @@ def neighbours(
         made.append(to_uint8(family.generate(batch, Stream(seed, "evaluate", i))))
         features.append(measure.extractor(made[-1])[0].double().cpu())
     fake, images = torch.cat(features), torch.cat(made).cpu()
-    distance, number = nearest(fake, known)
+    distance, number = (found[:, 0] for found in nearest(fake, known, k=1))
     first = distance.argsort()[:shown]
     reals = data.train.__getitems__(train.rows[number[first].numpy()].tolist()).images
     pairs = torch.stack([to_unit(images[first]), to_unit(reals)], dim=1).flatten(0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -154,9 +153,7 @@ class Run:
         path = self.folder / "health.csv"
         if not path.is_file() and "health" not in self.state:
             return None
-        rows: Any = self.state.get("health", [])
-        if path.is_file():
-            rows = csv.DictReader(path.read_text(errors="replace").splitlines())
+        rows: Any = runs.rows(path) if path.is_file() else self.state.get("health", [])
         return [Alarm(int(_number(row.get("images")) or 0), row.get("flag") or "", row.get("sentence") or "")
                 for row in rows]  # fmt: skip
 
@@ -218,11 +215,8 @@ def _defaults(family: str) -> Mapping[str, Any]:
 
 def _columns(path: Path) -> dict[str, Points]:
     """The numeric columns of a CSV file but iteration and images; a last line that was cut off is left out."""
-    if not path.is_file():
-        return {}
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
     found: dict[str, Points] = {}
-    for row in csv.DictReader([line for line in lines if line.endswith("\n")]):
+    for row in runs.rows(path):
         images = _number(row.get("images"))
         for name, text in row.items():
             value = _number(text)

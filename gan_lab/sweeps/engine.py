@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import subprocess
@@ -200,9 +199,6 @@ class Worker:
 
 def read_scores(path: Path, metric: str) -> list[float]:
     """The metric at each evaluation so far, in order; a last line that is being written is left for later."""
-    try:
-        lines = path.read_text().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    rows = csv.DictReader([line for line in lines if line.endswith("\n")])
-    return [float(row[metric]) for row in rows if row.get(metric)]
+    from gan_lab import runs  # it loads torch
+
+    return [float(row[metric]) for row in runs.rows(path) if row.get(metric)]

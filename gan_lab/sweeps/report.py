@@ -110,7 +110,7 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
     """Print a sweep's report, write its page and its best configuration; the path of the page."""
     from rich.console import Console
 
-    made = found(trials)
+    made, words = found(trials), [*trials.words(), *words]
     path = best_config(made, words, folder)
     page = folder / "report.html"
     _write(page, drawn(made, path, folder, words))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -59,10 +58,9 @@ def _answers(say: Callable[[str], None]) -> bool:
     from gan_lab.callbacks import tracker
     from gan_lab.data.cache import reachable
 
-    if os.environ.get("WANDB_MODE", "online") != "online" or not tracker._key_is_present():
+    if not tracker.is_wanted():
         return False
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    if reachable(host, 3.0):
+    if reachable(tracker.host(), 3.0):
         return True
-    say(f"{host} does not answer: the sweep runs here")
+    say(f"{tracker.host()} does not answer: the sweep runs here")
     return False

@@ -87,6 +87,11 @@ class Trials:
                 "Go on as it was, delete its folder, or copy the file to another name"
             )
 
+    def words(self) -> list[str]:
+        """The words that all trials have, as far as they say what is trained; none that a sweep was begun without."""
+        words: list[str] = json.loads(self.study.user_attrs.get("sweep", "{}")).get("words", [])
+        return words
+
     def claim(self) -> Claimed | None:
         """The next trial: one that was put back or whose worker died, else a new one; None if there is none to take."""
         with _readable(self.url), self._exclusively():
