@@ -71,10 +71,13 @@ def build_family(config: Config, data: LabData) -> Family:
             "family sgan can"
         )
     seeding.seed_torch(config.run.seed, "weights")
-    family: Family = made(data.spec, config.model, config.run.seed)
-    family.to(memory_format=torch.channels_last)
-    if config.run.precision == "64-true":
-        family.double()  # before weights are restored, or Lightning rounds them to float32
+    dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
+    torch.set_default_dtype(dtype)  # of what is drawn: float32 weights differ in their last bits between processors
+    try:
+        family: Family = made(data.spec, config.model, config.run.seed)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    family.to(dtype, memory_format=torch.channels_last)  # before weights are restored, or Lightning rounds to float32
     if config.run.compile:
         for network in family.children():
             network.compile()

@@ -21,6 +21,7 @@ from gan_lab.data.base import Decoded
 from tests.families import every_family, experiment_of, small
 
 GOLDEN = Path(__file__).parent / "golden"
+SINGLE = ("diversity", "class_entropy")  # of the digit classifier's features and classes, in float32
 
 
 class Watch(Callback):
@@ -102,7 +103,10 @@ def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path)
 
 @every_family
 def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, data_root: Path) -> None:
-    """Losses of five iterations and norms of the weights after them, in float64; GOLDEN=write makes a new trace."""
+    """Losses of five iterations and norms of the weights after them, in float64; GOLDEN=write makes a new trace.
+
+    What a float32 network sees (``SINGLE``) agrees between processors only as far as float32 does.
+    """
     built, _ = fit(family, tmp_path, data_root, "run.images=80", "log.every=16", "run.precision=64-true",
                    *(["model.n_critic=2"] if hasattr(config.family_class(family).Config, "n_critic") else []))  # fmt: skip
     scores = {name for measure in built.quality.evaluator.measures for name in measure.names}
@@ -118,7 +122,10 @@ def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, da
     golden = json.loads(path.read_text())
     assert len(rows) == 5
     for mine, theirs in zip([*rows, norms], [*golden["rows"], golden["norms"]], strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-12)
+        assert mine.keys() == theirs.keys()
+        for name, value in mine.items():
+            bounds = {"rel": 1e-4, "abs": 1e-6} if name in SINGLE else {"rel": 1e-9, "abs": 1e-12}
+            assert value == pytest.approx(theirs[name], **bounds), name
 
 
 @every_family
