@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import PassThroughProfiler
 
 from gan_lab import config as configs
 from gan_lab import data as datasets
@@ -149,6 +152,16 @@ def build(
     return Experiment(config, folder, data, family, trainer, quality, checkpoint, health, tracker, note)
 
 
+class NoProfiler(PassThroughProfiler):
+    """Lightning's own that measures nothing, without the generator that it makes for each hook of each callback."""
+
+    _nothing: AbstractContextManager[Any] = nullcontext()
+
+    def profile(self, action_name: str) -> Any:
+        """A context that does nothing."""
+        return self._nothing
+
+
 def build_trainer(config: Config, callbacks: list[Callback], launched: launch.Launch) -> Trainer:
     """Lightning's trainer, with everything that it would do on its own and the lab does otherwise switched off."""
     try:
@@ -164,6 +177,7 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: launch.La
             enable_progress_bar=config.log.bar,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
+            profiler=NoProfiler(),
         )
     except Exception as error:  # Lightning's own type for a device that is not there
         raise ValueError(f"run.devices={config.run.devices}: {str(error).splitlines()[0]}") from None

@@ -47,10 +47,10 @@ class Batch(NamedTuple):
         """The same change of images and sources."""
         return Batch(change(self.images), self.labels, None if self.sources is None else change(self.sources))
 
-    def on(self, device: torch.device, dtype: Any) -> Batch:
-        """On a device, images and sources as this floating type."""
-        moved = self.map(lambda images: images.to(device, dtype))
-        return moved._replace(labels=None if self.labels is None else self.labels.to(device))
+    def on(self, device: torch.device, dtype: Any = None) -> Batch:
+        """On a device, images and sources as this floating type, or as they are."""
+        moved = self.map(lambda images: images.to(device, dtype, non_blocking=True))
+        return moved._replace(labels=None if self.labels is None else self.labels.to(device, non_blocking=True))
 
     def shown(self) -> list[Tensor]:
         """What a grid of reals shows: the sources, if there are any, and the images."""

@@ -29,6 +29,8 @@ class EMA(Callback):
     def __init__(self, cfg: EmaConfig, budget: Budget) -> None:
         self.cfg, self.budget = cfg, budget
         self.networks: dict[str, nn.Module] = {}
+        self._floating: tuple[list[Tensor], list[Tensor]] = ([], [])  # averaged and live, in the same order
+        self._counts: list[tuple[Tensor, Tensor]] = []  # buffers of whole numbers, which are copied
 
     def setup(self, trainer: Trainer, family: Family, stage: str) -> None:  # type: ignore[override]
         if not self.networks:
@@ -39,19 +41,25 @@ class EMA(Callback):
     def on_fit_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         for network in self.networks.values():
             network.to(family.device)
+        self._floating, self._counts = ([], []), []  # buffers that move are other tensors
+
+    def _pair(self, family: Family) -> None:
+        """Make the lists of tensors once, not in each iteration."""
+        pairs = [pair for name, network in self.networks.items()
+                 for pair in zip(_tensors(network), _tensors(getattr(family, name)), strict=True)]  # fmt: skip
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._floating = [mean for mean, _ in floating], [now for _, now in floating]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         half_life = min(self.cfg.half_life_images, self.cfg.ramp * self.budget.images)
         average: Any = get_ema_multi_avg_fn(0.5 ** (self.budget.batch_size / half_life) if half_life else 0.0)
-        for name, network in self.networks.items():
-            live = getattr(family, name)
-            pairs = list(zip(_tensors(network), _tensors(live), strict=True))
-            floating = [pair for pair in pairs if pair[0].is_floating_point()]
-            average([mean for mean, _ in floating], [now for _, now in floating], None)
-            for count, now in pairs:
-                if not count.is_floating_point():
-                    count.copy_(now)
+        if not self._floating[0]:
+            self._pair(family)
+        average(*self._floating, None)
+        for count, now in self._counts:
+            count.copy_(now)
 
     @torch.no_grad()
     def distance(self, family: Family) -> Tensor:

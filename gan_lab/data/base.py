@@ -142,6 +142,10 @@ class LabData(LightningDataModule):
             self.train, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0
         )
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int = 0) -> Batch:
+        """All of the batch on the device, without Lightning's walk over types."""
+        return batch.on(device)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """To [-1, 1] and mirrored by chance, whole batches at a time, on the device."""
         assert self.trainer is not None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, distributed, nn
 from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
 
 from gan_lab import seeding
 from gan_lab.images import Batch, ImageSpec
@@ -37,7 +38,8 @@ class Family(LightningModule, ABC):
         self.images_seen = 0  # iterations x global batch, at the start of this one; the rails count
         self.branch = 0  # how often the run went back to a checkpoint, to go on with other random numbers
         self.recorded: dict[str, Tensor] = {}  # what the last step recorded
-        self._moved_by: dict[int, dict[str, list[Tensor]]] = {}
+        self._moved_by: dict[int, dict[str, list[Tensor]]] = {}  # by optimizer, made once
+        self._others_of: dict[int, list[Tensor]] = {}
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -68,24 +70,42 @@ class Family(LightningModule, ABC):
         seed = seeding.branched(self.seed, self.branch)
         return Stream(seed, purpose, self.iteration, self.global_rank, self.trainer.world_size)
 
-    def stepped_by(self) -> list[LightningOptimizer]:
-        """Those of ``configure_optimizers``, in their order."""
-        wrapped = self.optimizers()
-        return wrapped if isinstance(wrapped, list) else [wrapped]  # Lightning gives a single one bare
+    def stepped_by(self) -> list[Optimizer]:
+        """Those of ``configure_optimizers``, in their order.
 
-    def toggled(self, optimizer: LightningOptimizer) -> AbstractContextManager[None]:
-        """Inside, only the optimizer's parameters require gradients: no other network's are computed."""
-        return self.toggled_optimizer(optimizer)
+        They are torch's own: Lightning's wrappers call every hook of every callback twice a step, of which the lab has none.
+        """
+        bare = self.optimizers(use_pl_optimizer=False)
+        return bare if isinstance(bare, list) else [bare]  # Lightning gives a single one without a list
 
-    def descend(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
-        """One step of the optimizer down the gradient of the loss."""
+    @contextmanager
+    def toggled(self, optimizer: Optimizer) -> Iterator[None]:
+        """Inside, of all that has an optimizer only this one's weights require gradients: no others' are computed."""
+        if id(optimizer) not in self._others_of:
+            own = {id(weight) for weight in _weights(optimizer)}
+            every = [weight for other in self.stepped_by() for weight in _weights(other)]
+            self._others_of[id(optimizer)] = [w for w in every if w.requires_grad and id(w) not in own]
+        others = self._others_of[id(optimizer)]
+        for weight in others:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in others:
+                weight.requires_grad_(True)
+
+    def descend(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """One step of the optimizer down the gradient of the loss, which is that of all processes."""
         optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
+        if self.trainer.world_size > 1:
+            self.manual_backward(loss)  # the strategy averages
+        else:
+            loss.backward()
         self._record_gradients(optimizer)
         optimizer.step()
         torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
 
-    def anneal(self, optimizer: LightningOptimizer, lr: float) -> None:
+    def anneal(self, optimizer: Optimizer, lr: float) -> None:
         """Set the learning rate, which schedules compute from ``images_seen``."""
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -113,10 +133,10 @@ class Family(LightningModule, ABC):
         self.record(**{name + suffix: value for name, value in values.items()})
 
     @torch.no_grad()
-    def _record_gradients(self, optimizer: LightningOptimizer) -> None:
+    def _record_gradients(self, optimizer: Optimizer) -> None:
         """The norm of the gradient of each network that the optimizer is about to move."""
         if id(optimizer) not in self._moved_by:
-            mine = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+            mine = {id(weight) for weight in _weights(optimizer)}
             moved: dict[str, list[Tensor]] = {}
             for name, network in self.named_children():
                 moved[name] = [weight for weight in network.parameters() if id(weight) in mine]
@@ -129,3 +149,7 @@ class Family(LightningModule, ABC):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well."""
         seeding.seed_torch(seeding.branched(self.seed, self.branch), "networks", self.iteration, self.global_rank)
+
+
+def _weights(optimizer: Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]

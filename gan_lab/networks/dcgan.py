@@ -119,8 +119,9 @@ class DCGANDiscriminator(Network):
         if self.embedding is not None:
             plane = self.embedding(one_hot(y, self.classes, like=x)).view(-1, *self.plane)
             x = torch.cat([x, plane], dim=1)
-        features: Tensor = self.layers[:-1](x)
-        return features
+        for layer in list(self.layers)[:-1]:  # a slice of a Sequential would be a new module at each call
+            x = layer(x)
+        return x
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         logits: Tensor = self.layers[-1](self.features(x, y))

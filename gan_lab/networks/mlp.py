@@ -75,8 +75,9 @@ class MLPDiscriminator(Network):
         x = x.flatten(1)
         if self.classes:
             x = torch.cat([x, one_hot(y, self.classes, like=x)], dim=1)
-        features: Tensor = self.layers[:-1](x)
-        return features
+        for layer in list(self.layers)[:-1]:  # a slice of a Sequential would be a new module at each call
+            x = layer(x)
+        return x
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         logits: Tensor = self.layers[-1](self.features(x, y))
