@@ -92,7 +92,8 @@ def loop(built: experiment.Experiment, batches: Batches) -> float:
 
 def plain(built: experiment.Experiment) -> float:
     everything = built.data.train.__getitems__(range(len(built.data.train)))
-    images, labels = to_unit(everything.images), everything.labels
+    images = to_unit(everything.images)
+    labels = torch.zeros(len(images)) if everything.labels is None else everything.labels
     size = built.config.data.batch_size
 
     def batches() -> Batches:
@@ -153,16 +154,17 @@ def lab(name: str, words: list[str]) -> float:
 
 
 def main() -> None:
-    experiments, words, rounds = asked(__doc__, ["dcgan", "cgan"], ROUNDS)
+    experiments, words, rounds = asked(__doc__, ["dcgan", "cgan", "ring"], ROUNDS)
     os.environ["TTY_COMPATIBLE"] = "1"  # rich draws the bar although nobody looks
     for name in experiments:
-        ratios: dict[str, list[float]] = {"plain": [], "tutorial": []}
         speeds: list[float] = []
         with tempfile.TemporaryDirectory() as folder:
             built = build(name, ["log.wandb=off", *words], Path(folder) / name, Clock())
         batch = built.config.data.batch_size
+        loops = {"plain": plain} if built.data.spec.content == "points" else {"plain": plain, "tutorial": tutorial}
+        ratios: dict[str, list[float]] = {other: [] for other in loops}
         for number in range(rounds + 1):
-            seconds = {"lab": lab(name, words), "plain": plain(built), "tutorial": tutorial(built)}
+            seconds = {"lab": lab(name, words)} | {other: other_loop(built) for other, other_loop in loops.items()}
             if number == 0:
                 continue  # the first round warms the machine up
             speeds.append(batch * MEASURED / seconds["lab"])
