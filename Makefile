@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 
-.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe report table compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test check bench bench-evaluation bench-processes clean
+.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe report table compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable check bench bench-evaluation bench-processes clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -93,6 +93,17 @@ container-test:  ## build and run the image without Docker, as root, by buildah 
 
 test: $(READY)  ## everything that must hold
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+# what a processor could change: networks, formulas, scores, samples, resumed runs
+PORTABLE := $(addprefix tests/test_,$(addsuffix .py,families formulas pairwise metrics evaluate losses penalties \
+  networks seeding sampling))
+RESUMED := tests/test_resume.py::test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted
+
+test-portable: $(READY)  ## part of it once more, as on a processor without vector instructions, and with four threads
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	  $(VENV)/bin/python -m pytest $(PORTABLE) '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' '$(RESUMED)[vaegan]' $(ARGS)
+	@TEST_THREADS=4 GOMP_SPINCOUNT=0 $(VENV)/bin/python -m pytest -n 1 tests/test_families.py tests/test_sampling.py \
+	  tests/test_formulas.py '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' -k 'not bf16 and not moves and not counter' $(ARGS)
 
 check: $(READY)  ## ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, no network, and one folder in which the data are decoded once."""
+"""What all tests share: one thread (or TEST_THREADS), no network, and one folder in which the data are decoded once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gan_lab.data import mnist  # noqa: E402
 from gan_lab.data.base import Decoded  # noqa: E402
 from gan_lab.schema import DataConfig  # noqa: E402
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
     from gan_lab import experiment as lab
     from gan_lab import launch
     from gan_lab.callbacks import checkpoint
