@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from gan_lab import terminal
 from gan_lab.sweeps import commands as sweeps
 
 # How long a thread that waits for the others keeps its core, in turns of a loop. The default is 30 times longer, is no
@@ -121,7 +122,7 @@ def translate(
     from gan_lab import translate as translating
 
     made, bad = translating.translate(run, source, out, direction, typer.echo)
-    typer.echo(f"{made} images translated into {out}" + (f", {bad} could not be read" if bad else ""))
+    typer.echo(f"{made} images translated into {out}" + (f", {bad} passed over" if bad else ""))
 
 
 @app.command()
@@ -238,15 +239,17 @@ def main() -> None:
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     if os.getpid() == 1:  # in a container: the kernel ignores a SIGTERM that process 1 has no handler for
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    terminal.make_lasting()
     try:
         app()
-    except (ValueError, OSError) as error:
-        if os.environ.get("GAN_LAB_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        said = terminal.in_one_line(error)
+        if said is None or os.environ.get("GAN_LAB_TRACEBACK"):
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

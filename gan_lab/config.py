@@ -31,7 +31,18 @@ def config_folder() -> Path:
 
 def experiments() -> dict[str, str]:
     """Every experiment with the first comment of its file."""
-    return {path.stem: path.read_text().splitlines()[0].lstrip("# ") for path in sorted(config_folder().glob("*.yaml"))}
+    return {path.stem: about(path) for path in files_in(config_folder())}
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The YAML files of a folder, sorted; hidden ones, which a Mac puts beside files, are none."""
+    return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
+
+
+def about(path: Path) -> str:
+    """The first comment of a file, its line in a list; empty if it has none."""
+    first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    return first.lstrip("# ").rstrip() if first.startswith("#") else ""
 
 
 def families() -> list[str]:
@@ -47,6 +58,11 @@ def family_class(name: str) -> Any:
     return importlib.import_module(f"gan_lab.families.{name}").FAMILY
 
 
+def no_file(kind: str, name: str, known: Sequence[str]) -> str:
+    """One line: there is no such file, if a file was named, or else no such name."""
+    return f"there is no file {name}" if name.endswith((".yaml", ".yml")) else unknown(kind, name, known)
+
+
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     """One line: there is no such thing, the nearest name, and what there is."""
     near = difflib.get_close_matches(name, known, n=1)
@@ -56,6 +72,16 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # load
+
+PATHS = (("data", "root"), ("run", "root"), ("metrics", "inception_weights"))
+
+
+def at_home(key: str, path: str) -> str:
+    """A path in which a leading ``~`` is the home folder, as the shell would have it. Raises ValueError if there is none."""
+    whole = os.path.expanduser(path)
+    if path.startswith("~") and whole == path:
+        raise ValueError(f"{key}={path}: there is no such home folder, write the path out")
+    return whole
 
 
 @dataclass
@@ -75,7 +101,7 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
     """
     path = Path(experiment) if experiment.endswith((".yaml", ".yml")) else config_folder() / f"{experiment}.yaml"
     if not path.is_file():
-        raise ValueError(unknown("experiment", experiment, list(experiments())))
+        raise ValueError(no_file("experiment", experiment, list(experiments())))
     for word in words:
         if "=" not in word:
             raise ValueError(f"{word!r} is not key=value, such as model.z_dim=64")
@@ -93,6 +119,8 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
         OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
 
     config = parse([from_file, from_words])
+    for group, key in PATHS:
+        setattr(getattr(config, group), key, at_home(f"{group}.{key}", getattr(getattr(config, group), key)))
     origin = {key: "file" for key, _ in leaves(OmegaConf.to_container(from_file))}
     origin |= {key: "command line" for key, _ in leaves(OmegaConf.to_container(from_words))}
     return Loaded(path.stem, config, origin)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,12 +18,13 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
+from rich.console import Console
 
 from gan_lab import config as configs
 from gan_lab import data as datasets
 from gan_lab import launch, runs, seeding, strategy
 from gan_lab.callbacks.agreement import Agreement
-from gan_lab.callbacks.bar import Bar
+from gan_lab.callbacks.bar import Bar, Lines
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.callbacks.ema import EMA
@@ -29,7 +33,7 @@ from gan_lab.callbacks.health import Health
 from gan_lab.callbacks.quality import Quality
 from gan_lab.callbacks.record import Record
 from gan_lab.callbacks.samples import Samples
-from gan_lab.callbacks.tracker import Tracker
+from gan_lab.callbacks.tracker import Tracker, is_disabled
 from gan_lab.callbacks.watch import Watch
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
@@ -73,6 +77,8 @@ def build_family(config: Config, data: LabData) -> Family:
             f"data.labels_per_class={config.data.labels_per_class}: {config.family} cannot learn from a few labels, "
             "family sgan can"
         )
+    if config.run.compile:
+        check_compiler()
     seeding.seed_torch(config.run.seed, "weights")
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
     torch.set_default_dtype(dtype)  # of what is drawn: float32 weights differ in their last bits between processors
@@ -85,6 +91,16 @@ def build_family(config: Config, data: LabData) -> Family:
         for network in family.children():
             network.compile()
     return family
+
+
+def check_compiler() -> None:
+    """Raise ValueError if there is no C++ compiler, which ``run.compile`` needs; on a CPU warn that it may not be worth it."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise ValueError(f"run.compile=true needs a C++ compiler, and {compiler} is not there: install one, name it by CXX=..., "
+                         "or leave run.compile out")  # fmt: skip
+    if not torch.cuda.is_available():
+        warnings.warn("run.compile=true is made for GPUs; on a CPU small networks train slower with it", stacklevel=2)
 
 
 def build(
@@ -116,7 +132,7 @@ def build(
     ema = EMA(config.ema, budget)
     evaluator = Evaluator(data, offered, config.metrics, run.seed)
     quality = Quality(evaluator, headline, run.evaluate_every, ema, budget)
-    if tracker is None and log.wandb != "off" and rank() == 0:
+    if tracker is None and not is_disabled(log.wandb) and rank() == 0:
         tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))
     samples = Samples(folder, log.images_every, data, family.conditional, run.seed, ema, budget)
     extractor = extractors.load(extractors.default(data.spec))
@@ -140,7 +156,7 @@ def build(
         *extra,
     ]
     if log.bar:
-        callbacks.append(Bar(budget, record, quality))
+        callbacks.append((Bar if Console().is_terminal else Lines)(budget, record, quality))
     trainer = build_trainer(config, callbacks, launched)
     parts = launched.world * (2 if config.data.labels_per_class else 1)
     if config.data.batch_size % parts:
@@ -174,7 +190,7 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: launch.La
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=config.log.bar,
+            enable_progress_bar=any(isinstance(callback, Bar) for callback in callbacks),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             profiler=NoProfiler(),

@@ -95,7 +95,11 @@ def processes(devices: str) -> int:
     """How many processes on this machine: of a number, a list such as '0,1', or auto."""
     if devices.strip() in ("auto", "-1"):
         return max(1, torch.cuda.device_count())
-    return int(devices) if devices.strip().isdigit() else len([part for part in devices.split(",") if part.strip()])
+    parts = [part.strip() for part in devices.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts):
+        raise ValueError(f"run.devices={devices} must be a number of processes, a list of GPUs such as 0,1, or auto; the "
+                         "CPU is taken where there is no GPU")  # fmt: skip
+    return len(parts) if "," in devices else int(parts[0])
 
 
 def together() -> None:

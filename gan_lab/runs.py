@@ -97,7 +97,7 @@ def prepare(folder: Path, config: Config, words: Sequence[str], fingerprint: str
         check_data(folder, fingerprint)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write(folder / "config.yaml", OmegaConf.to_yaml(plain(config)))
-    with (folder / "command.txt").open("a") as file:
+    with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(words)}\n")
     write(folder / "environment.txt", environment())
     write(folder / "data.txt", f"{fingerprint}\n")
@@ -106,7 +106,7 @@ def prepare(folder: Path, config: Config, words: Sequence[str], fingerprint: str
 def check_data(folder: Path, fingerprint: str) -> None:
     """Raise ValueError if a run began with other data: what it learned from could be held out now."""
     known = folder / "data.txt"
-    before = known.read_text().strip() if known.is_file() else fingerprint
+    before = known.read_text(encoding="utf-8").strip() if known.is_file() else fingerprint
     if before != fingerprint:
         raise ValueError(
             f"the data of {folder} have changed since it began (fingerprint {before}, now {fingerprint}): put them back, "
@@ -145,14 +145,14 @@ def differences(before: Config, now: Config) -> list[str]:
 def write(path: Path, text: str) -> None:
     """Write a text file, complete or not at all."""
     unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(text)
+    unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")  # names that are no text
     os.replace(unfinished, path)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file that may be written at this moment: none without the file, and no last one that is cut off."""
     try:
-        lines = path.read_text(errors="replace").splitlines(keepends=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     except FileNotFoundError:
         return []
     return list(csv.DictReader(line for line in lines if line.endswith("\n")))
@@ -178,7 +178,7 @@ def peak_memory() -> float:
 def summary(folder: Path) -> dict[str, Any]:
     """What ``summary.json`` holds; empty if the run has not ended yet."""
     path = folder / "summary.json"
-    loaded: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return loaded
 
 
@@ -196,12 +196,14 @@ def finished(folder: Path, config: Config) -> dict[str, Any] | None:
 
 def locked(folder: Path) -> FileLock:
     """The right to train in this folder, until it is released or the process ends. Raises ValueError if it is taken."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(f"{folder} is being trained by another process: wait, or choose another run.id") from None
+    except OSError as error:
+        raise OSError(f"{folder.parent} cannot be written ({error.strerror}): choose another run.root") from None
     return lock
 
 

@@ -39,7 +39,7 @@ def table(state: dict[str, Any], folder: Path) -> None:
         by = f"{protocol.get('extractor', '')}, n={protocol.get('rows', protocol.get('fakes', ''))}" if entry else ""
         mark = " *" if name == state.get("headline") else ""
         rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")) + _spread(entry), by)
-    console = Console()
+    console = Console(markup=False)
     console.print(rows if rows.row_count else f"{title}, of which nothing could be scored", soft_wrap=True)
     images = state.get("best_iteration", 0) * state.get("images", 0) // max(1, state.get("iteration", 1))
     if state.get("headline"):
@@ -62,7 +62,7 @@ def comparison(made: Comparison) -> None:
     rows = Table("EXP", "n", *(column.title for column in made.columns))
     for row in made.rows:
         rows.add_row(row.name, str(len(row.runs)), *(_compared(cell, len(row.runs)) for cell in row.cells))
-    console = Console()
+    console = Console(markup=False)
     # no number is cut off: a terminal folds what is too wide for it
     console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
     if made.rows:
@@ -73,7 +73,7 @@ def comparison(made: Comparison) -> None:
     for column in made.columns:
         ways.setdefault(column.note, []).append(column.title)
     for note in [*(f"{', '.join(titles)}: {note}" for note, titles in ways.items() if note), *made.notes]:
-        console.print(note, soft_wrap=True, highlight=False, markup=False)
+        console.print(note, soft_wrap=True, highlight=False)
 
 
 def _compared(cell: Cell | None, runs: int) -> str:
@@ -88,12 +88,12 @@ def probe(state: dict[str, Any], folder: Path) -> None:
     rows = Table("features", "accuracy", title=title, title_justify="left")
     for kind, accuracy in state["accuracy"].items():
         rows.add_row(kind, f"{accuracy:.3f}")
-    Console().print(rows)
+    Console(markup=False).print(rows)
 
 
 def data(loaded: Loaded) -> None:
     """The data of an experiment as they are served, what lies in their folder, and a contact sheet."""
-    console, config = Console(), loaded.config
+    console, config = Console(markup=False), loaded.config
     served = datasets.load(config.data, config.run.seed)
     spec = served.spec
     console.print(f"data: {served.decoded.about}", soft_wrap=True)
@@ -144,7 +144,7 @@ class Stopwatch(Callback):
 
 def dry_run(loaded: Loaded) -> None:
     """Print the config with the origin of each value, the networks, and the expected time and memory of the run."""
-    console, config = Console(), loaded.config
+    console, config = Console(markup=False), loaded.config
     values = Table("key", "value", "from", title=f"{loaded.experiment}: {runs.folder_of(loaded)}", title_justify="left")
     for key, value in leaves(config):
         origin = loaded.origin.get(key, "default")

@@ -77,7 +77,7 @@ def write(experiment: str, words: Sequence[str], nodes: int, gpus: int, time: st
     folder = Path(loaded.config.run.root).resolve() / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_safe(loaded.experiment)}-{nodes}x{gpus}.sh"
-    path.write_text(script(loaded, experiment, given, nodes, gpus, time, folder))
+    path.write_text(script(loaded, experiment, given, nodes, gpus, time, folder), encoding="utf-8")
     path.chmod(0o755)
     return path
 

@@ -31,7 +31,7 @@ def load(name: str) -> Table:
     """The table of a name. Raises ValueError for an unknown one, or one that is not as ``Table`` says."""
     folder = config.config_folder() / "tables"
     if not (folder / f"{name}.yaml").is_file():
-        raise ValueError(config.unknown("table", name, sorted(path.stem for path in folder.glob("*.yaml"))))
+        raise ValueError(config.unknown("table", name, [path.stem for path in config.files_in(folder)]))
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml"))
     except Exception as error:  # the YAML reader and the schema have no common error type

@@ -16,6 +16,7 @@ from gan_lab import networks
 from gan_lab.data import files
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs import checkpoint_of, fitting, read
+from gan_lab.terminal import no_memory
 
 NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
 
@@ -76,9 +77,9 @@ def _reflected(images: Tensor, height: int, width: int) -> Tensor:
 def translate(
     folder: Path, source: Path, out: Path, direction: str = "AtoB", say: Callable[[str], None] = print
 ) -> tuple[int, int]:
-    """Translate every image under ``source`` into ``out`` as PNG; how many were made, and how many could not be read.
+    """Translate every image under ``source`` into ``out`` as PNG; how many were made, and how many were passed over.
 
-    A file that cannot be read is named and passed over. Raises ValueError if there is no image at all, or if one of them
+    A file that cannot be read, or is too large for the memory, is named and passed over. Raises ValueError if there is no image at all, or if one of them
     would be written over.
     """
     translator = Translator(checkpoint_of(folder), direction)
@@ -96,7 +97,15 @@ def translate(
             say(f"passed over: {error}")
             bad += 1
             continue
-        made = translator(to_unit(torch.from_numpy(pixels)[None]))
+        try:
+            made = translator(to_unit(torch.from_numpy(pixels)[None]))
+        except (MemoryError, RuntimeError) as error:
+            if not no_memory(error):
+                raise
+            say(f"passed over: {path}: {pixels.shape[2]} x {pixels.shape[1]} pixels are more than the memory can hold: "
+                "make a smaller copy")  # fmt: skip
+            bad += 1
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         save_image(to_uint8(made[0]).float() / 255, target)
     return len(paths) - bad, bad

@@ -71,10 +71,11 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
     from gan_lab import experiment as lab
     from gan_lab import launch
-    from gan_lab.callbacks import checkpoint
+    from gan_lab.callbacks import bar, checkpoint
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
     checkpoint.SECONDS_BETWEEN = 0.3
+    bar.SECONDS = float(environment.get("LINES_EVERY", bar.SECONDS))
     launch.ROLL_CALL = 1.0
 
 

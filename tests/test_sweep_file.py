@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from scipy import stats
 
 from gan_lab import config
@@ -262,3 +263,17 @@ def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_p
     drawing = report.history(made)
     assert [place[1] for place in drawing["places"]] == [15.0, 180.0, 97.5]
     assert drawing["line"] == "M50.0 15.0L340.0 15.0L340.0 180.0L630.0 180.0L630.0 180.0"
+
+
+def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(tmp_path: Path, data_root: Path) -> None:
+    given = yaml.safe_load((file.folder() / "dcgan_loss.yaml").read_text())
+    given["metric"]["name"] = "fd_digit"
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml.safe_dump(given))
+    words = [f"data.root={data_root}", "data.source=sample", f"run.root={tmp_path}"]
+    with pytest.raises(ValueError, match=r"sweep typo: no score 'fd_digit'. Did you mean 'fd_digits'"):
+        check.scored(file.load(str(path)), words)
+    assert list(tmp_path.iterdir()) == [path]
+    given["metric"]["name"] = "fd_digits"
+    path.write_text(yaml.safe_dump(given))
+    check.scored(file.load(str(path)), words)

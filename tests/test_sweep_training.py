@@ -87,7 +87,7 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     trials.same({"words": [word for word in words if word.startswith(("run.images=", "run.evaluate_every="))]})
     again = report.report(trials, folder, []).read_text()  # what the trials had in common is known without being said
     assert config.load(str(folder / "dcgan_loss_best.yaml")).config.run.images == 128
-    assert '"x": [64, 128]' in again
+    assert '"x":[64,128]' in again
 
 
 def test_sweep_check_tells_the_first_halving_and_the_time(tmp_path: Path, data_root: Path, sample: object) -> None:

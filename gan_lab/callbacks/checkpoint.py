@@ -23,7 +23,8 @@ from gan_lab.launch import is_broken
 from gan_lab.runs import read
 
 SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses
-PREEMPTED = (signal.SIGTERM, signal.SIGUSR1)  # what clusters send; the end is the same
+# what clusters send, and a terminal that hangs up; the end is the same
+PREEMPTED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 KEPT = 2  # numbered checkpoints: the newest, and one more in case it is torn
 
 
@@ -78,7 +79,7 @@ class Checkpoint(Callback):
     def listen(self, *numbers: int) -> None:
         """From now on these signals are only noted."""
         for number in numbers:
-            if number not in self._handlers:
+            if number not in self._handlers and not _under_nohup(number):
                 self._handlers[number] = signal.signal(number, self._remember)
 
     def _remember(self, number: int, frame: Any) -> None:
@@ -126,6 +127,10 @@ class Checkpoint(Callback):
             for old in sorted(self.folder.glob("iteration-*.ckpt"))[:-KEPT]:
                 old.unlink()
         self._saved_at = time.monotonic()
+
+
+def _under_nohup(number: int) -> bool:
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
 
 
 def branch_off(path: Path, branch: int, flags: list[dict[str, Any]]) -> None:

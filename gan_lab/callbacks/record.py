@@ -41,7 +41,7 @@ class Table:
             before = runs.rows(self.path)
             self.columns += new
             self._rewrite(before)
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", encoding="utf-8", newline="") as file:
             file.write(text_of([{name: repr(value) for name, value in row.items()}], self.columns))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:

@@ -79,6 +79,11 @@ def host() -> str:
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
+def is_disabled(mode: str) -> bool:
+    """Whether nothing is to be recorded: ``log.wandb=off``, or WANDB_MODE=disabled where it says auto."""
+    return mode == "off" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled")
+
+
 def is_wanted() -> bool:
     """Whether runs are to be recorded online: WANDB_MODE does not say otherwise, and a key is present."""
     return os.environ.get("WANDB_MODE", "online") == "online" and key_is_present()
@@ -88,8 +93,8 @@ def key_is_present() -> bool:
     """Whether the server would know the user, by WANDB_API_KEY or by ``wandb login``."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    netrc = Path(os.path.expanduser(os.environ.get("NETRC", "~/.netrc")))  # as it is, for a user without a home
     try:
-        return "wandb" in netrc.read_text(errors="ignore")
+        return "wandb" in netrc.read_text(encoding="utf-8", errors="ignore")
     except OSError:
         return False

@@ -13,7 +13,8 @@ from gan_lab.schema import DataConfig
 def names() -> list[str]:
     """Every data set, found without importing it: the files with a function ``decode``."""
     folder = Path(__file__).parent
-    return sorted(path.stem for path in folder.glob("*.py") if "\ndef decode(" in path.read_text(encoding="utf-8"))
+    files = [path for path in folder.glob("*.py") if not path.name.startswith(".")]
+    return sorted(path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8"))
 
 
 def load(cfg: DataConfig, seed: int) -> LabData:

@@ -33,7 +33,7 @@ def cache_folder(root: Path) -> Path:
 
     A folder of the user's own photos is no place for it: for these, root is the lab's own ``data``.
     """
-    return Path(os.environ.get("GAN_LAB_CACHE") or root / "cache")
+    return Path(os.path.expanduser(os.environ.get("GAN_LAB_CACHE") or root / "cache"))
 
 
 def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -> tuple[Arrays, str]:
@@ -57,12 +57,12 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
                     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # tobytes would copy it
                     np.save(unfinished / f"{part}.npy", array)
                 about = {"key": key, "fingerprint": digest.hexdigest()[:16], "parts": list(arrays)}
-                (unfinished / "about.json").write_text(json.dumps(about, indent=1))
+                (unfinished / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
                 shutil.rmtree(folder, ignore_errors=True)
                 unfinished.rename(folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-    about = json.loads((folder / "about.json").read_text())
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     return {part: np.load(folder / f"{part}.npy", mmap_mode="c") for part in about["parts"]}, about["fingerprint"]
 
 

@@ -91,7 +91,7 @@ def _continued(source: str, partial: Path) -> bool:
 def _copied(answer: HTTPResponse, write: object, name: str, have: int, total: int | None) -> None:
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     small = total is not None and total < 16 * BLOCK
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=small) as progress:
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True, disable=small) as progress:
         line = progress.add_task(f"downloading {name}", total=total, completed=have)
         while block := answer.read1(BLOCK):
             write(block)  # type: ignore[operator]

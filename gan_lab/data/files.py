@@ -164,7 +164,14 @@ def in_threads(work: Callable[[int], str | None], n: int, description: str) -> l
     try:
         with quiet():
             done: Iterable[list[tuple[int, str]]] = pool.map(share, shares)
-            line = track(done, description, len(shares), console=Console(stderr=True), transient=True, disable=n < MANY)
+            line = track(
+                done,
+                description,
+                len(shares),
+                console=Console(stderr=True, markup=False),
+                transient=True,
+                disable=n < MANY,
+            )
             return [one for said in line for one in said]
     finally:
         pool.shutdown(cancel_futures=True)

@@ -65,7 +65,7 @@ def threads(config: Config) -> Finding:
 
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     if QUOTA.is_file():
-        share, _, period = QUOTA.read_text().partition(" ")
+        share, _, period = QUOTA.read_text(encoding="utf-8").partition(" ")
         cores = cores if share == "max" else min(cores, int(share) / int(period))
     used = torch.get_num_threads()
     text = f"{used} threads on {cores:g} cores"

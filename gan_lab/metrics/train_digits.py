@@ -115,7 +115,7 @@ def main() -> None:
         "sha256": hashlib.sha256(options.out.read_bytes()).hexdigest(),
         "command": " ".join(["python -m gan_lab.metrics.train_digits", *sys.argv[1:]]),
     }
-    options.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    options.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"{right} of {len(test)} held-out digits right, {time.monotonic() - start:.0f} s")
 
 

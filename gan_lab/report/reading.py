@@ -68,7 +68,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         """``summary.json``; empty if there is none, or none that can be read."""
         try:
-            loaded = json.loads((self.folder / "summary.json").read_text())
+            loaded = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return loaded if isinstance(loaded, dict) else {}
@@ -77,7 +77,7 @@ class Run:
     def words(self) -> list[str]:
         """The last command line: ``train``, the experiment, and its overrides."""
         path = self.folder / "command.txt"
-        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         return lines[-1].partition("gan-lab ")[2].split() if lines else []
 
     @property
@@ -174,7 +174,7 @@ class Run:
     def lines(self) -> list[str]:
         """``environment.txt``."""
         path = self.folder / "environment.txt"
-        return path.read_text(errors="replace").splitlines() if path.is_file() else []
+        return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
     @property
     def hours(self) -> float:

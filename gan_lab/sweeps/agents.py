@@ -54,7 +54,7 @@ def _created(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None
     given |= {"run_cap": limit} if limit else {}
     known = folder / "wandb.json"
     if known.is_file():
-        state = json.loads(known.read_text())
+        state = json.loads(known.read_text(encoding="utf-8"))
         if state["given"] == json.loads(json.dumps(given)):
             say(f"continues the W&B sweep {state['id']}")
             return str(state["id"])
@@ -65,5 +65,5 @@ def _created(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None
     except Exception as error:  # wandb's own types, and those of its transport
         raise ValueError(f"W&B did not create the sweep ({str(error).strip()}): --backend local runs it here") from None
     folder.mkdir(parents=True, exist_ok=True)
-    known.write_text(json.dumps({"id": name, "given": given}))
+    known.write_text(json.dumps({"id": name, "given": given}), encoding="utf-8")
     return name

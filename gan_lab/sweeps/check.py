@@ -32,7 +32,7 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
     from rich.table import Table
 
     legal(sweep, words)
-    console = Console()
+    console = Console(markup=False)
     rows = Table("parameter", "values", "legal", title=f"{sweep.name}: {sweep.about}", title_justify="left")
     for parameter in sweep.parameters:
         rows.add_row(parameter.key, str(parameter), ", ".join(str(value) for value in parameter.ends()))
@@ -62,6 +62,22 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
         console.print(line, soft_wrap=True, highlight=False)
 
 
+def scored(sweep: Sweep, words: Sequence[str] = ()) -> None:
+    """Raise ValueError if the experiment has no such score as the sweep's metric: no trial could be judged."""
+    from gan_lab import experiment, launch
+
+    first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
+    loaded = config.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.bar=false"])
+    with tempfile.TemporaryDirectory() as folder:
+        built = experiment.build(loaded.config, Path(folder), loaded.experiment, launched=launch.ALONE)
+    _known(sweep, [name for measure in built.quality.evaluator.measures for name in measure.names])
+
+
+def _known(sweep: Sweep, names: Sequence[str]) -> None:
+    if sweep.metric not in names:
+        raise ValueError(f"sweep {sweep.name}: {config.unknown('score', sweep.metric, names)} (of {sweep.experiment})")
+
+
 def _measured(sweep: Sweep, words: Sequence[str]) -> float:
     """Seconds of a trial. Raises ValueError if the experiment does not have the metric."""
     from gan_lab import show
@@ -70,8 +86,6 @@ def _measured(sweep: Sweep, words: Sequence[str]) -> float:
     loaded = config.load(sweep.experiment, [*words, *first])
     with tempfile.TemporaryDirectory() as folder:
         made, iteration, evaluating = show.measured(loaded, Path(folder), show.Stopwatch())
-    names = [name for measure in made.quality.evaluator.measures for name in measure.names]
-    if sweep.metric not in names:
-        raise ValueError(f"sweep {sweep.name}: {config.unknown('score', sweep.metric, names)} (of {sweep.experiment})")
+    _known(sweep, [name for measure in made.quality.evaluator.measures for name in measure.names])
     whole = config.load(sweep.experiment, list(words)).config
     return whole.iterations * iteration + -(-whole.run.images // whole.run.evaluate_every) * evaluating

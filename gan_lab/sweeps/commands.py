@@ -35,6 +35,7 @@ def sweep(
         return
     loaded = file.load(name)
     check.legal(loaded, words or [])
+    check.scored(loaded, words or [])
     raise typer.Exit(run.run(loaded, words or [], workers, trials, backend, storage, typer.echo))
 
 

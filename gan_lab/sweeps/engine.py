@@ -185,7 +185,7 @@ class Worker:
 
     def _fail(self, claimed: Claimed, code: int, one: Running) -> None:
         log = self.folder / "logs" / f"trial-{claimed.slot:04d}.txt"
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         reason = lines[-1].strip() if lines else f"exit code {code}"
         if code == 0:
             what = f"no finite value of {self.sweep.metric}" if one.scores else f"it never logged {self.sweep.metric}"

@@ -87,11 +87,7 @@ def folder() -> Path:
 
 def sweeps() -> dict[str, str]:
     """Every sweep with its question, the first comment of its file."""
-    return {path.stem: _question(path) for path in sorted(folder().glob("*.yaml"))}
-
-
-def _question(path: Path) -> str:
-    return path.read_text().partition("\n")[0].lstrip("# ")
+    return {path.stem: config.about(path) for path in config.files_in(folder())}
 
 
 def load(name: str) -> Sweep:
@@ -101,10 +97,10 @@ def load(name: str) -> Sweep:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder() / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(config.unknown("sweep", name, list(sweeps())))
+        raise ValueError(config.no_file("sweep", name, list(sweeps())))
     try:
-        given = yaml.safe_load(path.read_text())  # as wandb reads it, which is not as configs are read
-    except yaml.YAMLError as error:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))  # as wandb reads it, which is not as configs are read
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(given, dict):
         raise ValueError(f"{path}: a sweep is a mapping such as 'method: grid', this is {given!r}")
@@ -130,7 +126,7 @@ def _checked(path: Path, given: dict[str, Any]) -> Sweep:
     if cap is not None and (not isinstance(cap, int) or cap < 1):
         raise ValueError(f"run_cap={cap} must be a whole number, at least 1")
     sweep = Sweep(
-        name=path.stem, about=_question(path), method=given["method"], metric=metric["name"],
+        name=path.stem, about=config.about(path), method=given["method"], metric=metric["name"],
         maximize=metric.get("goal") == "maximize", command=_command(given.get("command")), run_cap=cap,
         parameters=tuple(parse(str(key), value) for key, value in given["parameters"].items()),
         halving=_halving(given.get("early_terminate")), given=given,

@@ -114,7 +114,7 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
     path = best_config(made, words, folder)
     page = folder / "report.html"
     _write(page, drawn(made, path, folder, words))
-    console = Console()
+    console = Console(markup=False)
     console.print(_table(made))
     for key, share in made.importances.items():
         console.print(f"importance of {key}: {share:.2f}", highlight=False)
@@ -128,7 +128,7 @@ def _write(path: Path, text: str) -> None:
     """Whole or not at all: the last workers of a sweep may all report it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, "utf-8")
+    unfinished.write_text(text, encoding="utf-8", errors="replace")
     os.replace(unfinished, path)
 
 
@@ -169,7 +169,7 @@ def drawn(made: Found, best: Path | None, folder: Path, words: Sequence[str]) ->
     return page.render(
         "sweep.html", title=f"Sweep {sweep.name}", made=made, charts=[("", charts)] if charts else [], thinned=False,
         data={"charts": charts}, keys=[parameter.key for parameter in sweep.parameters], shown=shown,
-        best=best.read_text() if best else "", command=f"make train EXP={best}" if best else "",
+        best=best.read_text(encoding="utf-8") if best else "", command=f"make train EXP={best}" if best else "",
         history=history(made), folder=str(folder),
     )  # fmt: skip
 

@@ -50,6 +50,9 @@ def run(
     code = Worker(sweep, trials, folder, words, say).run(workers)
     if code == 0:
         report.report(trials, folder, words)
+        if not any(row.state == "complete" for row in report.found(trials).rows):
+            say(f"no trial is complete: {folder / 'logs'} says why")
+            code = 2
     trials.close()
     return code
 

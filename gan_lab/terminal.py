@@ -1,0 +1,61 @@
+"""What may happen to a terminal, a pipe or a log file, and to the memory, without a traceback or the end of a training."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
+
+
+class Lasting(io.TextIOWrapper):
+    """A stream that shows what it can: unknown characters as ``?``, and nothing once its reader has gone."""
+
+    def write(self, text: str) -> int:
+        """Write, or go on in silence where that is not possible any more."""
+        try:
+            return super().write(text)
+        except OSError:
+            self._fall_silent()
+            return len(text)
+
+    def flush(self) -> None:
+        """As ``write``."""
+        try:
+            super().flush()
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())  # also for what this process starts
+        os.close(nowhere)
+
+
+def make_lasting() -> None:
+    """Replace standard output and standard error by streams that cannot end a training."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if type(stream) is io.TextIOWrapper:
+            lines = stream.line_buffering or name == "stderr"
+            setattr(sys, name, Lasting(stream.buffer, stream.encoding, "replace", line_buffering=lines))
+
+
+def no_memory(error: BaseException) -> bool:
+    """Whether this says that the memory, of the machine or of a GPU, is used up."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+def in_one_line(error: Exception) -> str | None:
+    """What the user can do about an error, in one line; None for a fault of the lab, whose traceback is wanted."""
+    said = " ".join(str(error).split())
+    if no_memory(error):
+        return (f"the memory is used up ({said[:160] or type(error).__name__}): try a smaller data.batch_size, data.size or "
+                "model.width, or fewer images at a time; `gan-lab show` says what an iteration takes")  # fmt: skip
+    if "more than 1 value per channel" in said:
+        return (f"batch norm needs two images or more in each process ({said}): try a larger data.batch_size, or "
+                "model.norm=none")  # fmt: skip
+    return said if isinstance(error, ValueError | OSError) else None
