@@ -42,10 +42,12 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor | None = None
     sources: Tensor | None = None
+    by_turns: bool = False  # rows 0, 2, 4 ... show their labels and the others do not: known without asking the device
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The same change of images and sources."""
-        return Batch(change(self.images), self.labels, None if self.sources is None else change(self.sources))
+        sources = None if self.sources is None else change(self.sources)
+        return self._replace(images=change(self.images), sources=sources)
 
     def on(self, device: torch.device, dtype: Any = None) -> Batch:
         """On a device, images and sources as this floating type, or as they are."""

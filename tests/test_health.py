@@ -23,7 +23,7 @@ from gan_lab.callbacks.guard import DivergedError, Guard, not_finite
 from gan_lab.callbacks.health import LASTING, Rules
 from gan_lab.callbacks.record import Row
 from gan_lab.callbacks.tracker import Tracker
-from gan_lab.callbacks.watch import Watch, entropy, spread
+from gan_lab.callbacks.watch import Watch, entropy, grouped, spread
 from gan_lab.families.base import Family
 from gan_lab.families.gan import GAN, GANConfig
 from gan_lab.images import ImageSpec
@@ -123,8 +123,8 @@ def test_the_distance_of_average_and_live_weights_is_relative_to_the_live_ones()
 def test_spread_is_the_mean_distance_of_pairs_and_with_labels_of_pairs_of_one_label() -> None:
     points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 8.0]])  # sides 5, 8, 5
     assert float(spread(points)) == pytest.approx(6)
-    assert float(spread(points, torch.tensor([1, 0, 1]))) == pytest.approx(8)
-    assert float(spread(points, torch.tensor([1, 2, 0]))) == 0
+    assert float(spread(points, grouped(torch.tensor([1, 0, 1])))) == pytest.approx(8)
+    assert float(spread(points, grouped(torch.tensor([1, 2, 0])))) == 0
     assert float(spread(points[:1])) == 0
 
 

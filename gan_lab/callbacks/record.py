@@ -106,7 +106,11 @@ class Record(Callback):
             distributed.all_reduce(together)
             means = dict(zip(means, together / trainer.world_size, strict=True))
         self._sums, self._counts = {}, {}
-        return {name: float(mean) for name, mean in means.items()}
+        if not means:
+            return {}
+        return dict(
+            zip(means, torch.stack(list(means.values())).tolist(), strict=True)
+        )  # the device is waited for once
 
     def state_dict(self) -> dict[str, Any]:
         mine = {"sums": {name: total.cpu() for name, total in self._sums.items()}, "counts": dict(self._counts)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
@@ -28,7 +30,8 @@ class Watch(Callback):
     ) -> None:
         self.every, self.batch, self.extractor, self.by_class, self.seed = every, batch, extractor, by_class, seed
         self.ema, self.budget = ema, budget
-        self._real: dict[str, Tensor] | None = None
+        self.groups = grouped(batch.labels) if by_class and batch.labels is not None else None
+        self._real: dict[str, float] | None = None
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
         ends = self.budget.spent
@@ -43,27 +46,34 @@ class Watch(Callback):
         """The diversity and the class entropy of the family's generator as it is now; nothing of a single image."""
         batch = self.batch.on(family.device, family.dtype)
         with torch.autocast(family.device.type, enabled=False):
-            if self._real is None:
-                self._real = self._statistics(batch.images, batch)
-            fake = self._statistics(family.generate(batch, Stream(self.seed, "samples")), batch)
+            if self._real is None:  # the only time that the device is waited for
+                real = self._statistics(batch.images)
+                self._real = dict(zip(real, torch.stack(list(real.values())).tolist(), strict=True))
+            fake = self._statistics(family.generate(batch, Stream(self.seed, "samples")))
         return {name: fake[name] / real for name, real in self._real.items() if real > 0}
 
-    def _statistics(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _statistics(self, images: Tensor) -> dict[str, Tensor]:
         features, logits = self.extractor(images if self.extractor.name == "points" else to_uint8(images))
-        found = {"diversity": spread(features, batch.labels if self.by_class else None)}
+        found = {"diversity": spread(features, self.groups)}
         if logits is not None:
             found["class_entropy"] = entropy(logits)
         return found
 
 
-def spread(features: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The mean distance between two of the features [B, D], with labels [B] between two of one label; 0 without a pair."""
-    groups = [features] if labels is None else [features[labels == label] for label in labels.unique()]
-    distances = torch.cat([torch.pdist(group) for group in groups]).double()
+def grouped(labels: Tensor) -> list[Tensor]:
+    """The rows of each label of labels [B], in the order of the labels; made on the host, once."""
+    return [(labels == label).nonzero().squeeze(1) for label in labels.unique()]
+
+
+def spread(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
+    """The mean distance between two of the features [B, D], with ``groups`` of rows between two of one; 0 without a pair."""
+    parts = [features] if groups is None else [features[rows.to(features.device)] for rows in groups]
+    distances = torch.cat([torch.pdist(part) for part in parts]).double()
     return distances.sum() / max(1, len(distances))
 
 
 def entropy(logits: Tensor) -> Tensor:
     """The entropy, in nats, of the histogram of the likeliest classes of logits [B, classes]."""
-    shares = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1]).double() / len(logits)
+    classes = torch.arange(logits.shape[1], device=logits.device)  # bincount would make the host wait
+    shares = (logits.argmax(dim=1, keepdim=True) == classes).double().mean(dim=0)
     return torch.special.entr(shares).sum()

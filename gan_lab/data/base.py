@@ -68,7 +68,7 @@ class Split(Dataset[Batch]):
         labels = None if self.labels is None else torch.from_numpy(np.where(hidden, -1, self.labels[first]))
         sources = None if self.sources is None else torch.from_numpy(np.asarray(self.sources[last]))
         read = torch.from_numpy(np.asarray(self.images[first])) if images else torch.empty(0)
-        return Batch(read, labels, sources)
+        return Batch(read, labels, sources, by_turns=bool(hidden.any()))
 
 
 class LabData(LightningDataModule):
@@ -159,7 +159,7 @@ class LabData(LightningDataModule):
         sources = batch.sources
         if sources is not None:
             sources = mirrored(sources, which[:, 0 if self.spec.pairs == "all" else 1])
-        return Batch(mirrored(batch.images, which[:, 0]), batch.labels, sources)
+        return batch._replace(images=mirrored(batch.images, which[:, 0]), sources=sources)
 
     def _branched(self, family: Any) -> int:
         """The seed of what the training reads: another in each branch of a run."""
