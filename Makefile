@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 
-.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe report table compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable check bench bench-evaluation bench-processes clean
+.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe report table compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable check bench bench-evaluation bench-processes gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -116,6 +116,9 @@ bench-evaluation: $(READY)  ## what an evaluation costs beyond generating and ex
 
 bench-processes: $(READY)  ## two processes with one thread each against one, on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.processes $(ARGS)
+
+gpu-check: $(READY)  ## on a GPU: is it right, and how fast; a table, in less than nine minutes
+	@exec $(VENV)/bin/python -m benchmarks.gpu $(ARGS)
 
 clean:  ## remove the environment and the caches, but no run and no data
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -57,33 +57,41 @@ def timed(step: Callable[[], None]) -> float:
     """Seconds of MEASURED calls after WARM_UP of them."""
     for _ in range(WARM_UP):
         step()
+    wait()
     started = time.perf_counter()
     for _ in range(MEASURED):
         step()
+    wait()
     return time.perf_counter() - started
+
+
+def wait() -> None:
+    """Until the GPU, if there is one, has done all that it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def loop(built: experiment.Experiment, batches: Batches) -> float:
     """The usual loop: both networks as they are, labels if the generator has classes."""
-    family = built.family
+    family, device = built.family, "cuda" if torch.cuda.is_available() else "cpu"
     recipe = family.generator.recipe["arguments"]
     from gan_lab import networks
 
-    G, D = (networks.rebuild(network.recipe) for network in (family.generator, family.discriminator))
+    G, D = (networks.rebuild(network.recipe).to(device) for network in (family.generator, family.discriminator))
     optimizer_g = torch.optim.Adam(G.parameters(), lr=2e-4, betas=(0.5, 0.999))
     optimizer_d = torch.optim.Adam(D.parameters(), lr=2e-4, betas=(0.5, 0.999))
 
     def step() -> None:
-        x, labels = next(batches)
+        x, labels = (part.to(device) for part in next(batches))
         y = (labels,) if recipe["classes"] else ()
-        ones, zeros = torch.ones(len(x)), torch.zeros(len(x))
+        ones, zeros = x.new_ones(len(x)), x.new_zeros(len(x))
         optimizer_d.zero_grad()
-        fake = G(torch.randn(len(x), recipe["z_dim"]), *y)
+        fake = G(torch.randn(len(x), recipe["z_dim"], device=device), *y)
         loss_d = bce(D(x, *y), ones) + bce(D(fake.detach(), *y), zeros)
         loss_d.backward()
         optimizer_d.step()
         optimizer_g.zero_grad()
-        loss_g = bce(D(G(torch.randn(len(x), recipe["z_dim"]), *y), *y), ones)
+        loss_g = bce(D(G(torch.randn(len(x), recipe["z_dim"], device=device), *y), *y), ones)
         loss_g.backward()
         optimizer_g.step()
 
@@ -92,13 +100,14 @@ def loop(built: experiment.Experiment, batches: Batches) -> float:
 
 def plain(built: experiment.Experiment) -> float:
     everything = built.data.train.__getitems__(range(len(built.data.train)))
-    images = to_unit(everything.images)
-    labels = torch.zeros(len(images)) if everything.labels is None else everything.labels
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images = to_unit(everything.images).to(device)
+    labels = torch.zeros(len(images), device=device) if everything.labels is None else everything.labels.to(device)
     size = built.config.data.batch_size
 
     def batches() -> Batches:
         while True:
-            for rows in torch.randperm(len(images)).split(size):
+            for rows in torch.randperm(len(images), device=images.device).split(size):
                 if len(rows) == size:
                     yield images[rows], labels[rows]
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
+from gan_lab.seeding import sent
+
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -51,8 +53,8 @@ class Batch(NamedTuple):
 
     def on(self, device: torch.device, dtype: Any = None) -> Batch:
         """On a device, images and sources as this floating type, or as they are."""
-        moved = self.map(lambda images: images.to(device, dtype, non_blocking=True))
-        return moved._replace(labels=None if self.labels is None else self.labels.to(device, non_blocking=True))
+        moved = self.map(lambda images: sent(images, device, dtype))
+        return moved._replace(labels=None if self.labels is None else sent(self.labels, device))
 
     def shown(self) -> list[Tensor]:
         """What a grid of reals shows: the sources, if there are any, and the images."""

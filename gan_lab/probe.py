@@ -20,7 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from gan_lab import networks, runs, seeding, verbs
-from gan_lab.data.base import LabData, Split
+from gan_lab.data.base import LabData
+from gan_lab.data.split import Split
 from gan_lab.images import to_unit
 
 STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, of which cross-validation takes the best

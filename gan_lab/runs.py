@@ -39,6 +39,7 @@ FREE = (
     "run.timeout",
     "data.root",
     "data.workers",
+    "data.device_gb",
     "metrics.inception_weights",
 )
 OWN = ("folder", "pairs", "horse2zebra")  # data sets of which data.root is the user's own folder

@@ -14,12 +14,13 @@ from gan_lab.seeding import Stream
 
 
 class TrainedGenerator:
-    """The averaged generator of a run, on the CPU in evaluation mode.
+    """The averaged generator of a run in evaluation mode.
 
-    It computes in float64, so that an image does not depend on the images that share its batch.
+    On a CPU it computes in float64, so that an image does not depend on the images that share its batch; elsewhere in
+    float32, much faster, and then an image may differ in its last bits.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
         content = read(checkpoint)
         with fitting(checkpoint):
             recipe = content["recipes"].get("generator")
@@ -31,7 +32,9 @@ class TrainedGenerator:
             self.classes: int = recipe["arguments"].get("classes", 0)
             self.network = networks.rebuild(recipe)
             self.network.load_state_dict(content["ema"]["generator"])
-        self.network.double().requires_grad_(False).eval()
+        self.device = torch.device(device)
+        self.dtype = torch.float64 if self.device.type == "cpu" else torch.float32
+        self.network.to(self.device, self.dtype).requires_grad_(False).eval()
 
     def __call__(
         self, n: int = 1, label: int | Sequence[int] | None = None, seed: int = 0, batch_size: int = 64
@@ -71,13 +74,13 @@ class TrainedGenerator:
         return self._images(ways.flatten(0, 1), rows.flatten(0, 1), 64)
 
     def _latents(self, n: int, seed: int) -> Tensor:
-        return Stream(seed, "sample").normal(n, self.z_dim, like=torch.empty(0, dtype=torch.float64))
+        return Stream(seed, "sample").normal(n, self.z_dim, like=torch.empty(0, dtype=self.dtype))
 
     def _images(self, z: Tensor, labels: Tensor | None, batch_size: int) -> Tensor:
         parts = []
         for i in range(0, len(z), batch_size):
-            given = () if labels is None else (labels[i : i + batch_size],)
-            parts.append(self.network(z[i : i + batch_size], *given))
+            given = [z] if labels is None else [z, labels]
+            parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in given)).cpu())
         return torch.cat(parts).float()
 
     def _labels(self, n: int, label: int | Sequence[int] | None) -> Tensor | None:
@@ -93,12 +96,12 @@ class TrainedGenerator:
         return labels
 
 
-def load_generator(run: str | Path, weights: str = "best") -> TrainedGenerator:
-    """The generator of a run folder (``weights``: best or last) or of a checkpoint file.
+def load_generator(run: str | Path, weights: str = "best", device: str | torch.device = "cpu") -> TrainedGenerator:
+    """The generator of a run folder (``weights``: best or last) or of a checkpoint file, on a device; images come to the CPU.
 
     Raises ValueError if there is no such run or its checkpoint cannot be used.
     """
-    return TrainedGenerator(checkpoint_of(Path(run), weights))
+    return TrainedGenerator(checkpoint_of(Path(run), weights), device)
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class DataConfig:
     gray_input: bool = False  # image to image: the input is the gray version of each image
     flip: bool = False  # mirror half of the training images
     cache_gb: float = number(8.0, minimum=0)  # a larger set is decoded by the workers, image by image
+    device_gb: float = number(1.0, minimum=0)  # a smaller set that is decoded lies in the memory of the GPU; 0: never
     max_bad: float = number(0.01, minimum=0, maximum=1)  # the share of unreadable files that is put up with
     workers: int = number(0, minimum=0)  # loader processes per device; 0 gathers in the training process
 

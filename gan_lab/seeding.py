@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def seed_torch(seed: int, purpose: str, index: int = 0, rank: int = 0) -> None:
     """Seed torch's global generators, which only initialisation and draws inside networks (dropout) use."""
     number = key(seed, purpose, index, rank) % 2**63
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_available():  # torch.manual_seed would format a stack trace for each device that is not there
+    if torch.cuda.is_initialized():  # is_available would ask the driver each time, torch.manual_seed also other devices
         torch.cuda.manual_seed_all(number)
 
 
@@ -41,7 +42,8 @@ class Stream:
     """Random numbers for one purpose at one index (an iteration, or the number of a batch).
 
     Every draw is made for the global batch of ``n * world`` rows, of which rank r gets rows r*n to (r+1)*n. Two draws
-    of one kind from one stream are the same numbers: a second set of latents needs a second purpose.
+    of one kind from one stream are the same numbers: a second set of latents needs a second purpose. Vectors are the same
+    on every device; what has the shape of images is drawn on the device itself, so that a GPU draws others than a CPU.
     """
 
     seed: int
@@ -52,15 +54,24 @@ class Stream:
 
     def normal(self, n: int, *shape: int, like: Tensor) -> Tensor:
         """Standard normal [n, *shape], of the device and the floating type of ``like``."""
-        return self._rows(self._generator().standard_normal((n * self.world, *shape), dtype=np.float32), n, like)
+        return self._drawn(n, shape, like, torch.randn, np.random.Generator.standard_normal)
 
     def uniform(self, n: int, *shape: int, like: Tensor) -> Tensor:
         """Uniform in [0, 1), [n, *shape], of the device and the floating type of ``like``."""
-        return self._rows(self._generator().random((n * self.world, *shape), dtype=np.float32), n, like)
+        return self._drawn(n, shape, like, torch.rand, np.random.Generator.random)
 
-    def _generator(self) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=key(self.seed, self.purpose, self.index)))
+    def _drawn(self, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any) -> Tensor:
+        number, everything = key(self.seed, self.purpose, self.index), (n * self.world, *shape)
+        mine = slice(self.rank * n, (self.rank + 1) * n)
+        if like.device.type == "cuda" and len(shape) > 1:  # megabytes, which the host would draw and send
+            generator = torch.Generator(like.device).manual_seed(number % 2**63)
+            return there(everything, generator=generator, device=like.device)[mine].to(like.dtype)
+        drawn = here(np.random.Generator(np.random.Philox(key=number)), everything, dtype=np.float32)
+        return sent(torch.from_numpy(drawn[mine]), like.device, like.dtype)
 
-    def _rows(self, drawn: np.ndarray, n: int, like: Tensor) -> Tensor:
-        mine = torch.from_numpy(drawn[self.rank * n : (self.rank + 1) * n])
-        return mine.to(device=like.device, dtype=like.dtype, non_blocking=True)
+
+def sent(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """On a device, without making the host wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, dtype, non_blocking=True)

@@ -29,7 +29,7 @@ ROWS = [
 ]
 ALLOWED = {  # within a row
     ("config", "schema"), ("sampling", "runs"), ("show", "experiment"), ("verbs", "experiment"), ("probe", "verbs"),
-    ("strategy", "launch"),
+    ("strategy", "launch"), ("images", "seeding"),
 }  # fmt: skip
 FORBIDDEN = {("families", "runs"), ("families", "sampling"), ("data", "families"), ("data", "sampling")}
 

@@ -68,7 +68,7 @@ def test_another_seed_is_another_order() -> None:
 def test_training_batches_are_the_rows_of_the_order_from_the_familys_iteration_on(rank: int) -> None:
     data = lab_data(seed=3)
     data.iterations = 9
-    family = SimpleNamespace(iteration=4, branch=0, dtype=torch.float64)
+    family = SimpleNamespace(iteration=4, branch=0, dtype=torch.float64, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=2)  # type: ignore[assignment]
     batches = list(data.train_dataloader())
     expected = list(Order(30, 8, 3, 4, 9, rank, 2))

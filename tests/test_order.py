@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from gan_lab.data.base import LabData, Split
+from gan_lab.data.base import LabData
+from gan_lab.data.decoding import Files, Rows
 from gan_lab.data.order import Order, SemiSupervised, Unpaired
+from gan_lab.data.split import Split
 from gan_lab.images import Batch
 from gan_lab.schema import DataConfig
 from tests.test_data import numbered
@@ -91,7 +93,7 @@ def values(batch: Batch) -> tuple[list[int], list[int], list[int]]:
 def served(data: LabData, iterations: int) -> list[Batch]:
     """The batches that a training in one process reads."""
     data.iterations = iterations
-    family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32)
+    family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
     return list(data.train_dataloader())
 
@@ -123,3 +125,20 @@ def test_labels_that_the_data_does_not_have_are_refused() -> None:
         LabData(numbered(train=40, classes=5), DataConfig(labels_per_class=9), 0)
     with pytest.raises(ValueError, match="labels_per_class=2, but this data has no labels"):
         LabData(numbered(), DataConfig(labels_per_class=2, labels=False), 0)
+
+
+@pytest.mark.parametrize("sources", [False, True])
+def test_what_lies_on_a_device_gives_the_same_batches_and_only_what_has_room_lies_there(sources: bool) -> None:
+    images = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
+    part = Rows(images, np.array([8, 2, 5]), (0, 1))
+    split = Split(images, np.arange(10), part if sources else None)
+    rows = [(7, 2), (1, 0), (0, 1)] if sources else [7, ~1, 0]
+    room = images.nbytes + (part.nbytes if sources else 0)
+    assert split.on(torch.device("cpu"), room - 1) is split
+    resident, read = split.on(torch.device("cpu"), room).__getitems__(rows), split.__getitems__(rows)
+    assert split.on(torch.device("cpu"), room) is not split
+    assert torch.equal(resident.images, read.images)
+    assert torch.equal(resident.labels, read.labels)
+    assert resident.sources is None or torch.equal(resident.sources, read.sources)
+    lazy = Split(Files([], lambda item: item), None, None)
+    assert lazy.on(torch.device("cpu"), 1e18) is lazy

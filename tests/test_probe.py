@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab import probe, verbs
-from gan_lab.data.base import Decoded, LabData, Split
+from gan_lab.data.base import Decoded, LabData
+from gan_lab.data.split import Split
 from gan_lab.images import ImageSpec, to_unit
 from gan_lab.schema import DataConfig
 from tests.folders import run_folder

@@ -32,7 +32,7 @@ def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, tes
 def flipped(pairs: str, iteration: int = 0, rank: int = 0, world: int = 1, **keys: object) -> tuple[Batch, Batch]:
     """A batch before and after the way to the device, of ``sided``."""
     data = LabData(sided(pairs=pairs), DataConfig(flip=True, **keys), seed=5)  # type: ignore[arg-type]
-    family = SimpleNamespace(iteration=iteration, branch=0, dtype=torch.float32)
+    family = SimpleNamespace(iteration=iteration, branch=0, dtype=torch.float32, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=world)  # type: ignore[assignment]
     batch = data.train.__getitems__(list(range(16))[rank * 16 // world : (rank + 1) * 16 // world])
     return batch, data.on_after_batch_transfer(batch)
@@ -112,7 +112,7 @@ def test_of_two_sets_that_are_no_counterparts_each_is_read_once_until_the_smalle
 def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> None:
     data = LabData(sided(n=16, sources=12, pairs="held out"), DataConfig(batch_size=4), seed=3)
     data.iterations = 12
-    family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32)
+    family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
     batches = [data._in_range(batch) for batch in data.train_dataloader()]
     read = [numbers(batch) for batch in batches]

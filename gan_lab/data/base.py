@@ -6,28 +6,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from gan_lab import seeding
 from gan_lab.data.order import Order, SemiSupervised, Unpaired
+from gan_lab.data.split import Pixels, Split
 from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
 from gan_lab.runs import OWN
 from gan_lab.schema import DataConfig
 from gan_lab.seeding import Stream
-
-
-class Pixels(Protocol):
-    """Images uint8 [N, C, H, W] (points: float in [-1, 1]), of which rows are read: an array, or files not yet decoded."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
 
 
 @dataclass
@@ -47,28 +40,6 @@ class Decoded:
     fingerprint: str
     train_sources: Pixels | None = None
     test_sources: Pixels | None = None
-
-
-class Split(Dataset[Batch]):
-    """Images, labels and sources, of which whole batches are gathered at once.
-
-    A row is a number, ~number to hide its label, or (number of the image, number of the source) where they differ.
-    """
-
-    def __init__(self, images: Pixels, labels: np.ndarray | None, sources: Pixels | None) -> None:
-        self.images, self.labels, self.sources = images, labels, sources
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitems__(self, rows: Sequence[int] | Sequence[tuple[int, int]], images: bool = True) -> Batch:
-        numbers = np.asarray(rows, dtype=np.int64).reshape(len(rows), -1)
-        hidden = numbers[:, 0] < 0
-        first, last = np.where(hidden, ~numbers[:, 0], numbers[:, 0]), numbers[:, -1]
-        labels = None if self.labels is None else torch.from_numpy(np.where(hidden, -1, self.labels[first]))
-        sources = None if self.sources is None else torch.from_numpy(np.asarray(self.sources[last]))
-        read = torch.from_numpy(np.asarray(self.images[first])) if images else torch.empty(0)
-        return Batch(read, labels, sources, by_turns=bool(hidden.any()))
 
 
 class LabData(LightningDataModule):
@@ -137,10 +108,13 @@ class LabData(LightningDataModule):
             order = Unpaired(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
         else:
             order = Order(n, self.cfg.batch_size, seed, *span)
-        workers = self.cfg.workers
+        workers, device = self.cfg.workers, self.trainer.lightning_module.device
+        gpu = device.type == "cuda"
+        split = self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
         return DataLoader(
-            self.train, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0
-        )
+            split, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0,
+            pin_memory=gpu and workers > 0,
+        )  # fmt: skip
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int = 0) -> Batch:
         """All of the batch on the device, without Lightning's walk over types."""

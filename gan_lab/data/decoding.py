@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_lab.data.base import Pixels
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.files import UnreadableError, in_threads, listed, quiet, square
+from gan_lab.data.split import Pixels
 from gan_lab.schema import DataConfig
 
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
@@ -50,6 +50,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def nbytes(self) -> float:
+        """Of what is decoded; infinite where the files are read one by one."""
+        return getattr(self.pixels, "nbytes", math.inf) * len(self.rows) / max(1, len(self.pixels))
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
         return self.pixels[self.rows[rows]][:, slice(*self.channels)]

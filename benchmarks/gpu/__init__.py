@@ -1,0 +1,94 @@
+"""Whether a GPU does what a CPU does, and how fast: `make gpu-check`, in less than nine minutes on one H100.
+
+Each check gives rows: what was measured, its figure, the bar, and whether it is met. One that raises is a row as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import Callback, Trainer
+
+from benchmarks.throughput import wait
+from gan_lab import config, experiment, runs
+from gan_lab.experiment import Experiment
+from gan_lab.families.base import Family
+
+
+@dataclass
+class Row:
+    """A line of the table; without a bar it is a figure to know."""
+
+    what: str
+    figure: str
+    bar: str = ""
+    met: bool = True
+
+    def __str__(self) -> str:
+        verdict = ("met" if self.met else "NOT MET") if self.bar else ""
+        return f"| {self.what} | {self.figure} | {self.bar} | {verdict} |"
+
+
+Rows = Iterator[Row]
+
+
+@dataclass
+class Setting:
+    """Where the checks work, and how long."""
+
+    folder: Path
+    rehearsal: bool  # on a CPU, a few iterations of everything: whether the script works
+
+    def few(self, n: int) -> int:
+        """So many iterations, or two."""
+        return 2 if self.rehearsal else n
+
+
+class Clock(Callback):
+    """Seconds of the ``measured`` iterations after ``warm_up`` of them, the device waited for at both ends."""
+
+    def __init__(self, warm_up: int, measured: int) -> None:
+        self.warm_up, self.measured = warm_up, measured
+        self.seconds = self.host = 0.0  # of an iteration; until it was handed to the device
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
+        if family.iteration == self.warm_up:
+            wait()
+            self._begun = time.perf_counter()
+        elif family.iteration == self.warm_up + self.measured:
+            self.host = (time.perf_counter() - self._begun) / self.measured
+            wait()
+            self.seconds = (time.perf_counter() - self._begun) / self.measured
+
+
+def families() -> dict[str, str]:
+    """Every family, with an experiment of it."""
+    every = {name: config.load(name).config.family for name in config.experiments()}
+    return {family: family if family in every else next(n for n, f in every.items() if f == family)
+            for family in config.families()}  # fmt: skip
+
+
+def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock: Clock | None = None) -> Experiment:
+    """An experiment that trains so long, without grids and scores on its way."""
+    quiet = [
+        "data.source=sample",
+        "log.wandb=off",
+        "log.bar=false",
+        "run.evaluate_every=1_000_000_000",
+        "log.images_every=1_000_000_000",
+    ]
+    loaded = config.load(name, [*quiet, *words])
+    loaded.config.run.images = loaded.config.data.batch_size * iterations
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return experiment.build(loaded.config, folder, name, extra=[clock] if clock else [])
+
+
+def trained(name: str, words: Sequence[str], folder: Path, iterations: int, clock: Clock | None = None) -> Experiment:
+    """``built``, and trained; without the evaluation at its end. What it has left off, it goes on with."""
+    made = built(name, words, folder, iterations, clock)
+    made.quality.evaluator.measures = []
+    made.trainer.fit(made.family, datamodule=made.data, ckpt_path=runs.newest(folder), weights_only=True)
+    return made

@@ -1,0 +1,154 @@
+"""The same numbers: a GPU's against a CPU's, a continued training's against an uninterrupted one, bf16's against float32's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu import Row, Rows, Setting, built, families, trained
+from gan_lab import config, runs
+from gan_lab.metrics import extractors
+
+ITERATIONS, BATCH = 5, 16
+SINGLE = ("diversity", "class_entropy")  # of a network that always computes in float32
+STILL = {"dropout": 0, "noise": 0}  # what is drawn on the device itself, where a GPU draws other numbers
+BARS = {"64-true": (1e-9, 1e-6), "32-true": (1e-4, 1e-1)}  # of the losses, relative, and of the weights' way
+PIXELS = (64, 3, 48, 48)
+RESUMED = ("dcgan", "sngan", "cyclegan")
+
+
+def record(path: Path, precision: str, folder: Path) -> None:
+    """What every family does in some iterations on this machine's GPU or, where none is to be seen, its CPU."""
+    found: dict[str, Any] = {}
+    for family, name in families().items():
+        keys = {item for item in STILL if hasattr(config.family_class(family).Config, item)}
+        words = ["log.every=1", f"run.precision={precision}", *(f"model.{key}={STILL[key]}" for key in keys)]
+        words += [f"data.batch_size={min(BATCH, config.load(name).config.data.batch_size)}"]
+        try:
+            found[family] = _recorded(name, [*words, "metrics.n=100"], folder / name)
+        except Exception as error:
+            found[family] = f"failed: {type(error).__name__}: {error}"
+    found["extractors"] = {}
+    for name in sorted(set(extractors.names()) - {"points", "inception"}):
+        pixels = torch.randint(0, 256, PIXELS, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        features, _ = extractors.load(name)(pixels.to("cuda" if torch.cuda.is_available() else "cpu"))
+        found["extractors"][name] = features.cpu()
+    torch.save(found, path)
+
+
+def _recorded(name: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
+    made = built(name, words, folder, ITERATIONS)
+    if "run.precision=32-true" in words:
+        made.quality.evaluator.measures = []  # weights that are a little apart have other scores
+    before = _weights(made.family)
+    made.trainer.fit(made.family, datamodule=made.data)  # the scores of its end included
+    rows = [{key: float(value) for key, value in row.items() if value} for row in runs.rows(folder / "metrics.csv")]
+    after = _weights(made.family)
+    step = {key: after[key] - before[key] for key in before}
+    return {"rows": rows, "step": step, "scores": made.quality.scores}
+
+
+def _weights(family: Any) -> dict[str, Tensor]:
+    return {name: weight.detach().cpu().clone() for name, weight in family.named_parameters()}
+
+
+def devices(setting: Setting) -> Rows:
+    """Five iterations of every family on a CPU and here, from the same weights and draws; and the extractors."""
+    code = "import sys; from pathlib import Path; from benchmarks.gpu.equality import record; "
+    code += "record(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))"
+    on_cpu = {}
+    for precision in BARS:
+        file, folder = setting.folder / f"{precision}-cpu.pt", setting.folder / "cpu" / precision
+        command = [sys.executable, "-W", "ignore", "-c", code, str(file), precision, str(folder)]
+        setting.folder.mkdir(parents=True, exist_ok=True)
+        on_cpu[precision] = subprocess.Popen(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    for precision, (loss_bar, step_bar) in BARS.items():
+        files = [setting.folder / f"{precision}-{where}.pt" for where in ("cpu", "gpu")]
+        record(files[1], precision, setting.folder / "gpu" / precision)
+        if on_cpu[precision].wait():
+            raise RuntimeError(f"the process on the CPU ended with code {on_cpu[precision].returncode}")
+        cpu, gpu = (torch.load(file, weights_only=True) for file in files)
+        for family in families():
+            if isinstance(gpu[family], str) or isinstance(cpu[family], str):
+                yield Row(f"{precision} {family}", str(gpu[family]), "runs", met=False)
+                continue
+            losses = max(
+                _apart(here[key], there[key])
+                for here, there in zip(gpu[family]["rows"], cpu[family]["rows"], strict=True)
+                for key in here
+                if key not in SINGLE and key not in cpu[family]["scores"]
+            )
+            step = _distance(gpu[family]["step"].values(), cpu[family]["step"].values())
+            scores = max((_apart(v, cpu[family]["scores"][k]) for k, v in gpu[family]["scores"].items()), default=0.0)
+            yield Row(
+                f"{precision} {family}: GPU = CPU",
+                f"losses {losses:.1e}, weights' way {step:.1e}, scores {scores:.1e}",
+                f"{loss_bar:.0e}, {step_bar:.0e}, 1e-3"
+                if precision == "64-true"
+                else f"{loss_bar:.0e}, {step_bar:.0e}, -",
+                losses <= loss_bar and step <= step_bar and (scores <= 1e-3 or precision != "64-true"),
+            )
+        for name, features in gpu["extractors"].items() if precision == "32-true" else ():
+            apart = _distance([features], [cpu["extractors"][name]])
+            yield Row(f"extractor {name}: GPU = CPU", f"{apart:.1e}", "1e-4", apart <= 1e-4)
+
+
+def _apart(one: float, other: float) -> float:
+    return abs(one - other) / max(abs(other), 1e-6)
+
+
+def _distance(ones: Any, others: Any) -> float:
+    """‖one - other‖ / ‖other‖ of all tensors together."""
+    one, other = (torch.cat([tensor.double().flatten() for tensor in tensors]) for tensors in (ones, others))
+    return float((one - other).norm() / other.norm())
+
+
+def resume(setting: Setting) -> Rows:
+    """Twice the same training, and once with a stop in its middle."""
+    for deterministic in (False, True):
+        torch.backends.cudnn.deterministic = deterministic
+        for name in RESUMED:
+            n, folder = setting.few(20), setting.folder / f"resume-{deterministic}" / name
+            whole = trained(name, [], folder / "whole", 2 * n).family.state_dict()
+            again = trained(name, [], folder / "again", 2 * n).family.state_dict()
+            trained(name, [], folder / "parts", n)
+            parts = trained(name, [], folder / "parts", 2 * n).family.state_dict()
+            told = [_said(whole, other) for other in (again, parts)]
+            yield Row(
+                f"{name}, {2 * n} iterations, cudnn.deterministic={deterministic}",
+                f"once more: {told[0]}; continued: {told[1]}",
+                "bit-equal",
+                told == ["bit-equal", "bit-equal"],
+            )
+    torch.backends.cudnn.deterministic = False
+
+
+def _said(one: dict[str, Tensor], other: dict[str, Tensor]) -> str:
+    if all(torch.equal(value, other[name]) for name, value in one.items()):
+        return "bit-equal"
+    return f"{_distance(one.values(), other.values()):.1e} apart"
+
+
+def bf16(setting: Setting) -> Rows:
+    """Two hundred iterations of every family in mixed precision, beside float32."""
+    for family, name in families().items():
+        means: list[dict[str, float]] = []
+        for precision in ("32-true", "bf16-mixed"):
+            folder, n = setting.folder / "bf16" / precision / name, setting.few(200)
+            batch = config.load(name).config.data.batch_size
+            trained(name, [f"run.precision={precision}", f"log.every={n * batch}"], folder, n)
+            (row,) = runs.rows(folder / "metrics.csv")
+            means.append({key: float(value) for key, value in row.items() if key.startswith("loss")})
+        apart = {key: _apart(means[1][key], means[0][key]) for key in means[0]}
+        worst = max(apart, key=lambda key: apart[key])
+        yield Row(
+            f"bf16-mixed {family}: mean losses of the iterations, against 32-true",
+            f"{apart[worst]:.1%} apart ({worst})", "10 %", apart[worst] <= 0.1,
+        )  # fmt: skip

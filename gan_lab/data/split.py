@@ -1,0 +1,71 @@
+"""Rows of a data set as batches, from wherever its pixels are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gan_lab.images import Batch
+from gan_lab.seeding import sent
+
+
+class Pixels(Protocol):
+    """Images uint8 [N, C, H, W] (points: float in [-1, 1]), of which rows are read: an array, or files not yet decoded."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> Any: ...  # a Tensor where they lie on a device
+
+
+class Split(Dataset[Batch]):
+    """Images, labels and sources, of which whole batches are gathered at once.
+
+    A row is a number, ~number to hide its label, or (number of the image, number of the source) where they differ.
+    """
+
+    def __init__(self, images: Pixels, labels: np.ndarray | None, sources: Pixels | None) -> None:
+        self.images, self.labels, self.sources = images, labels, sources
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, rows: Sequence[int] | Sequence[tuple[int, int]], images: bool = True) -> Batch:
+        numbers = np.asarray(rows, dtype=np.int64).reshape(len(rows), -1)
+        hidden = numbers[:, 0] < 0
+        first, last = np.where(hidden, ~numbers[:, 0], numbers[:, 0]), numbers[:, -1]
+        labels = None if self.labels is None else torch.from_numpy(np.where(hidden, -1, self.labels[first]))
+        sources = None if self.sources is None else _read(self.sources, last)
+        read = _read(self.images, first) if images else torch.empty(0)
+        return Batch(read, labels, sources, by_turns=bool(hidden.any()))
+
+    def on(self, device: torch.device, room: float) -> Split:
+        """With the images and the sources in the memory of a device, if they are decoded and take at most ``room`` bytes."""
+        held = [self.images] if self.sources is None else [self.images, self.sources]
+        if sum(getattr(pixels, "nbytes", math.inf) for pixels in held) > room:
+            return self
+        sources = None if self.sources is None else Resident(self.sources, device)
+        return Split(Resident(self.images, device), self.labels, sources)
+
+
+class Resident:
+    """Images in the memory of a device, where their rows are gathered as well."""
+
+    def __init__(self, pixels: Pixels, device: torch.device) -> None:
+        self.pixels = torch.from_numpy(np.asarray(pixels[np.arange(len(pixels))])).to(device)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: np.ndarray, /) -> Tensor:
+        return self.pixels[sent(torch.from_numpy(rows), self.pixels.device)]
+
+
+def _read(pixels: Pixels, rows: np.ndarray) -> Tensor:
+    read = pixels[rows]
+    return read if isinstance(read, Tensor) else torch.from_numpy(np.asarray(read))
