@@ -22,7 +22,7 @@ from rich.console import Console
 
 from gan_lab import config as configs
 from gan_lab import data as datasets
-from gan_lab import launch, runs, seeding, strategy
+from gan_lab import device, launch, runs, seeding, strategy
 from gan_lab.callbacks.agreement import Agreement
 from gan_lab.callbacks.bar import Bar, Lines
 from gan_lab.callbacks.budget import Budget
@@ -79,6 +79,7 @@ def build_family(config: Config, data: LabData) -> Family:
         )
     if config.run.compile:
         check_compiler()
+    device.settle(config.run.precision)
     seeding.seed_torch(config.run.seed, "weights")
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
     torch.set_default_dtype(dtype)  # of what is drawn: float32 weights differ in their last bits between processors
@@ -183,7 +184,7 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: launch.La
     try:
         trainer = Trainer(
             **strategy.options(launched, config.run),
-            precision=config.run.precision,
+            precision="32-true" if config.run.precision == "tf32" else config.run.precision,
             max_epochs=1,  # the order of the data runs on over all passes
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO(), strategy.environment(launched)],

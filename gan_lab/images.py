@@ -63,7 +63,8 @@ class Batch(NamedTuple):
 
 def to_unit(pixels: Tensor) -> Tensor:
     """Pixels 0..255 (uint8) as float32 in [-1, 1]: x / 127.5 - 1. Floats are taken to be in range already."""
-    return pixels.float().div_(127.5).sub_(1.0) if pixels.dtype == torch.uint8 else pixels
+    # sums and products are rounded alike on every device; a GPU divides by a number as it multiplies by its inverse
+    return pixels.float().sub_(127.5).mul_(1 / 127.5) if pixels.dtype == torch.uint8 else pixels
 
 
 def to_uint8(images: Tensor) -> Tensor:

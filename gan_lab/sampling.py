@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_lab import networks
+from gan_lab.device import exactly
 from gan_lab.runs import checkpoint_of, fitting, read
 from gan_lab.seeding import Stream
 
@@ -80,7 +81,8 @@ class TrainedGenerator:
         parts = []
         for i in range(0, len(z), batch_size):
             given = [z] if labels is None else [z, labels]
-            parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in given)).cpu())
+            with exactly(self.device):
+                parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in given)).cpu())
         return torch.cat(parts).float()
 
     def _labels(self, n: int, label: int | Sequence[int] | None) -> Tensor | None:

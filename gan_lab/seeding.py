@@ -71,7 +71,7 @@ class Stream:
 
 
 def sent(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """On a device, without making the host wait."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    """On a device, without making the host wait: it does for what is larger than 64 KB, unless that is pinned."""
+    if device.type == "cuda" and tensor.device.type == "cpu" and tensor.nbytes > 2**16:
         tensor = tensor.pin_memory()
     return tensor.to(device, dtype, non_blocking=True)

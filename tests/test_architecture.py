@@ -15,7 +15,7 @@ PACKAGE = ROOT / "gan_lab"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # What stands in one row may not import its neighbours, but all rows before; the base of the families is the contract.
 ROWS = [
-    {"config", "schema", "images", "losses", "penalties", "seeding", "terminal"},
+    {"config", "schema", "images", "losses", "penalties", "seeding", "terminal", "device"},
     {"networks"},
     {"runs", "sampling", "launch", "strategy"},
     {"families"},

@@ -14,13 +14,15 @@ import lightning
 import torch
 
 from benchmarks.gpu import Row, Rows, Setting
-from benchmarks.gpu.equality import bf16, devices, resume
-from benchmarks.gpu.program import training
+from benchmarks.gpu.equality import bf16, devices, resume, sampling
+from benchmarks.gpu.program import memory, training
 from benchmarks.gpu.speed import evaluation, settings, throughputs
 from gan_lab import config
 
 CHECKS: dict[str, Callable[[Setting], Rows]] = {
     "devices": devices,
+    "sampling": sampling,
+    "memory": memory,
     "resume": resume,
     "bf16": bf16,
     "throughput": throughputs,

@@ -56,6 +56,45 @@ def text_of(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str
     return text.getvalue()
 
 
+class Mean:
+    """The mean of scalars on a device, added up many at a time: each addition is a launch there."""
+
+    MANY = 64  # at a fixed number, so that a continued run adds in the same order
+
+    def __init__(self, total: Tensor | None = None, count: int = 0, pending: Sequence[Tensor] = ()) -> None:
+        self.total, self.count, self.pending = total, count, list(pending)
+
+    def add(self, value: Tensor) -> None:
+        self.pending.append(value)
+        if len(self.pending) == self.MANY:
+            self.total, self.count, self.pending = self._sum(), self.count + self.MANY, []
+
+    def value(self) -> Tensor:
+        """In float64."""
+        return self._sum() / (self.count + len(self.pending))
+
+    def _sum(self) -> Tensor:
+        more = torch.stack(self.pending).double().sum() if self.pending else torch.zeros((), dtype=torch.float64)
+        return more if self.total is None else self.total + more.to(self.total.device)
+
+    def state(self) -> tuple[Tensor | None, int, list[Tensor]]:
+        """What ``Mean(*state)`` goes on from, on the CPU."""
+        pending = list(torch.stack(self.pending).cpu()) if self.pending else []
+        return None if self.total is None else self.total.cpu(), self.count, pending
+
+    def to(self, device: torch.device) -> Mean:
+        """On another device."""
+        total = None if self.total is None else self.total.to(device)
+        return Mean(total, self.count, [value.to(device) for value in self.pending])
+
+
+def _means_of(share: Mapping[str, Any]) -> dict[str, Mean]:
+    """What one process has saved."""
+    if "sums" in share:  # in older checkpoints
+        return {name: Mean(torch.as_tensor(total), share["counts"][name]) for name, total in share["sums"].items()}
+    return {name: Mean(*state) for name, state in share.items()}
+
+
 class Record(Callback):
     """A row of the means since the last row every so many images, and at each evaluation with the scores in it."""
 
@@ -63,21 +102,19 @@ class Record(Callback):
         self.every, self.budget, self.quality, self.tracker = every, budget, quality, tracker
         self.metrics, self.timing = Table(folder / "metrics.csv"), Table(folder / "timing.csv")
         self.latest: Row = {}  # the last means, for the progress bar
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._since_row: dict[str, Mean] = {}
         self._since = (0.0, 0)
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         if trainer.is_global_zero:
             self.metrics.rewind(self.budget.iteration)
             self.timing.rewind(self.budget.iteration)
-        self._sums = {name: total.to(family.device) for name, total in self._sums.items()}
+        self._since_row = {name: mean.to(family.device) for name, mean in self._since_row.items()}
         self._since = (time.perf_counter(), self.budget.images)
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         for name, value in family.recorded.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.double()
-            self._counts[name] = self._counts.get(name, 0) + 1
+            self._since_row.setdefault(name, Mean()).add(value)
         family.recorded = {}
         due = self.budget.crossed(self.every) or self.budget.spent
         if not (due or self.quality.evaluated):
@@ -100,20 +137,17 @@ class Record(Callback):
                 self.tracker.log(row)
 
     def _means(self, trainer: Trainer) -> Row:
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
-        if trainer.world_size > 1:
-            together = torch.stack(list(means.values()))  # one message, not one for each
-            distributed.all_reduce(together)
-            means = dict(zip(means, together / trainer.world_size, strict=True))
-        self._sums, self._counts = {}, {}
-        if not means:
+        if not self._since_row:
             return {}
-        return dict(
-            zip(means, torch.stack(list(means.values())).tolist(), strict=True)
-        )  # the device is waited for once
+        means = torch.stack([mean.value() for mean in self._since_row.values()])
+        if trainer.world_size > 1:
+            distributed.all_reduce(means)  # one message, not one for each
+            means = means / trainer.world_size
+        names, self._since_row = list(self._since_row), {}
+        return dict(zip(names, means.tolist(), strict=True))  # the device is waited for once
 
     def state_dict(self) -> dict[str, Any]:
-        mine = {"sums": {name: total.cpu() for name, total in self._sums.items()}, "counts": dict(self._counts)}
+        mine = {name: mean.state() for name, mean in self._since_row.items()}
         ranks: list[Any] = [mine]
         if distributed.is_available() and distributed.is_initialized():
             ranks = [None] * distributed.get_world_size()
@@ -122,13 +156,11 @@ class Record(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         parallel = distributed.is_available() and distributed.is_initialized()
-        ranks = state_dict["ranks"]
+        ranks = [_means_of(share) for share in state_dict["ranks"]]
         if len(ranks) == (distributed.get_world_size() if parallel else 1):
-            mine = ranks[distributed.get_rank() if parallel else 0]
+            self._since_row = ranks[distributed.get_rank() if parallel else 0]
         else:  # it goes on with another number of processes
-            means = {name: sum(share["sums"][name] for share in ranks) / len(ranks) for name in ranks[0]["sums"]}
-            mine = {"sums": means, "counts": ranks[0]["counts"]}
-        self._sums, self._counts = (
-            {name: torch.as_tensor(total) for name, total in mine["sums"].items()},
-            mine["counts"],
-        )
+            for name, first in ranks[0].items():
+                n = first.count + len(first.pending)
+                total = torch.stack([share[name].value() for share in ranks]).mean() * n
+                self._since_row[name] = Mean(total, n)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.ema import EMA
+from gan_lab.device import exactly
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.extractors.base import Extractor
@@ -45,7 +46,7 @@ class Watch(Callback):
     def look(self, family: Family) -> dict[str, Tensor]:
         """The diversity and the class entropy of the family's generator as it is now; nothing of a single image."""
         batch = self.batch.on(family.device, family.dtype)
-        with torch.autocast(family.device.type, enabled=False):
+        with exactly(family.device):
             if self._real is None:  # the only time that the device is waited for
                 real = self._statistics(batch.images)
                 self._real = dict(zip(real, torch.stack(list(real.values())).tolist(), strict=True))

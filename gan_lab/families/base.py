@@ -124,8 +124,8 @@ class Family(LightningModule, ABC):
         """
         real, fake = real_logits.detach().double(), fake_logits.detach().double()
         d_real, d_fake = real.mean(), fake.mean()
-        middle = (d_real + d_fake) / 2 if undecided is None else torch.full_like(d_real, undecided)
-        if undecided is None and distributed.is_available() and distributed.is_initialized():
+        middle: Tensor | float = (d_real + d_fake) / 2 if undecided is None else undecided
+        if isinstance(middle, Tensor) and distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(middle)
             middle = middle / distributed.get_world_size()
         accuracy_real, accuracy_fake = (real > middle).double().mean(), (fake < middle).double().mean()

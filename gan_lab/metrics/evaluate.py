@@ -13,6 +13,7 @@ from torch import Tensor, distributed
 
 from gan_lab.data.base import LabData, Reference
 from gan_lab.data.cache import decoded_once
+from gan_lab.device import exactly
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.formulas import Statistics
@@ -44,7 +45,7 @@ class Evaluator:
         """All scores of the family's generator as it is now, in evaluation mode and float32."""
         if not self.measures:
             return {}
-        with torch.autocast(family.device.type, enabled=False):
+        with exactly(family.device):
             if self._known is None:
                 self._known = [
                     real_statistics(self.data, self.reals, measure, family.device, self.cfg)

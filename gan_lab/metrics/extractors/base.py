@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gan_lab.device import exactly
+
 
 class Extractor(ABC):
     """A frozen network whose features two sets of images are compared by.
@@ -29,9 +31,9 @@ class Extractor(ABC):
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``forward`` on the device of the pixels, without autocast; 1-channel images are repeated to three."""
+        """``forward`` on the device of the pixels, in full float32; 1-channel images are repeated to three."""
         self.network.to(pixels.device)
-        with torch.autocast(pixels.device.type, enabled=False):
+        with exactly(pixels.device):
             return self.forward(pixels)
 
     @property

@@ -1,0 +1,36 @@
+"""How exactly a GPU computes, and that it does so twice alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def settle(precision: str) -> None:
+    """What holds for a training or an evaluation of this ``run.precision``.
+
+    float32 is float32 in products and convolutions alike, as on a CPU, unless ``tf32`` is asked for (torch rounds the
+    factors of convolutions to 10 bits of its own accord), and of cuDNN's algorithms only those are taken that give the
+    same result each time: a continued run is bit-equal to an uninterrupted one.
+    """
+    _allow_tf32(precision == "tf32")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """Inside, neither autocast nor TF32: scores are computed alike whatever ``run.precision``."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    _allow_tf32(False)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
