@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gan_lab.networks import discriminator, generator, rebuild
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, halvings
-from gan_lab.networks.layers import Network, initialise_normal
+from gan_lab.networks.layers import Network, _doubled, _reflected, initialise_normal
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 
 KINDS = ["mlp", "dcgan"]
@@ -220,3 +221,19 @@ def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_w
         assert rows.shape == (6, 11)
         assert torch.allclose(rows[:, 3], one(inputs("discriminator")), atol=1e-7)
     assert rebuild(eleven.recipe)(inputs("discriminator")).shape == (6, 11)
+
+
+@pytest.mark.parametrize(("own", "torchs"), [
+    (lambda x: _reflected(x, 3), lambda x: functional.pad(x, (3, 3, 3, 3), mode="reflect")),
+    (_doubled, lambda x: functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)),
+], ids=["reflected", "doubled"])  # fmt: skip
+@pytest.mark.parametrize("size", [(4, 4), (7, 5)])
+def test_what_a_gpu_computes_in_a_fixed_order_has_the_values_and_gradients_of_torchs_own(
+    own: Any, torchs: Any, size: tuple[int, int]
+) -> None:
+    x = torch.rand(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    made, expected = own(x), torchs(x)
+    assert torch.allclose(made, expected, rtol=1e-14, atol=1e-14)
+    weights = torch.rand(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (mine,), (theirs,) = (torch.autograd.grad((weights * y).sum(), x) for y in (made, expected))
+    assert torch.allclose(mine, theirs, rtol=1e-13, atol=1e-13)

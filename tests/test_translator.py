@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.networks import rebuild
+from gan_lab.networks.layers import ReflectConv2d
 from gan_lab.networks.translator import Residual, Translator
 
 
@@ -26,10 +27,10 @@ def test_the_papers_generator_has_its_layers() -> None:
     assert [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in convolutions] == [
         (64, 7, 1), (128, 3, 2), (256, 3, 2), *[(256, 3, 1)] * 12, (128, 3, 2), (64, 3, 2), (3, 7, 1),
     ]  # fmt: skip
-    assert [type(c) for c in convolutions[-3:]] == [nn.ConvTranspose2d, nn.ConvTranspose2d, nn.Conv2d]
+    assert [type(c) for c in convolutions[-3:]] == [nn.ConvTranspose2d, nn.ConvTranspose2d, ReflectConv2d]
     assert sum(isinstance(layer, Residual) for layer in G.modules()) == 6
     assert sum(isinstance(layer, nn.InstanceNorm2d) for layer in G.modules()) == len(convolutions) - 1
-    reflected = [c for c in convolutions if c.padding_mode == "reflect"]
+    reflected = [c for c in convolutions if isinstance(c, ReflectConv2d)]
     assert len(reflected) == 14  # the 7 x 7 ones and those of the blocks
     assert sum(p.numel() for p in Translator(shape=(3, 64, 64), source_channels=3).parameters()) == 11_372_931
 

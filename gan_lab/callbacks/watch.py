@@ -48,6 +48,7 @@ class Watch(Callback):
         batch = self.batch.on(family.device, family.dtype)
         with exactly(family.device):
             if self._real is None:  # the only time that the device is waited for
+                self.groups = self.groups and [rows.to(family.device) for rows in self.groups]
                 real = self._statistics(batch.images)
                 self._real = dict(zip(real, torch.stack(list(real.values())).tolist(), strict=True))
             fake = self._statistics(family.generate(batch, Stream(self.seed, "samples")))
@@ -68,7 +69,7 @@ def grouped(labels: Tensor) -> list[Tensor]:
 
 def spread(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
     """The mean distance between two of the features [B, D], with ``groups`` of rows between two of one; 0 without a pair."""
-    parts = [features] if groups is None else [features[rows.to(features.device)] for rows in groups]
+    parts = [features] if groups is None else [features[rows] for rows in groups]
     distances = torch.cat([torch.pdist(part) for part in parts]).double()
     return distances.sum() / max(1, len(distances))
 

@@ -30,6 +30,46 @@ class Network(nn.Module):
         return network
 
 
+class ReflectConv2d(nn.Conv2d):
+    """A convolution that keeps the size: beyond the borders the image is reflected."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.conv2d(reflected(input, self.kernel_size[0] // 2), self.weight, self.bias)
+
+
+def reflected(x: Tensor, n: int) -> Tensor:
+    """[B, C, H, W] with n reflected rows and columns on each side, [B, C, H + 2n, W + 2n].
+
+    On a GPU the gradient of torch's own is added up in another order each time.
+    """
+    if x.device.type == "cpu":
+        return functional.pad(x, (n, n, n, n), mode="reflect")
+    return _reflected(x, n)
+
+
+def _reflected(x: Tensor, n: int) -> Tensor:
+    for side in (2, 3):
+        end = x.shape[side] - 1 - n
+        x = torch.cat([x.narrow(side, 1, n).flip(side), x, x.narrow(side, end, n).flip(side)], side)
+    return x
+
+
+def doubled(x: Tensor) -> Tensor:
+    """[B, C, H, W] at twice the height and width, bilinear. As ``reflected`` of operations that give the same each time."""
+    if x.device.type == "cpu":
+        return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return _doubled(x)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    for side in (2, 3):
+        n = x.shape[side]
+        edged = torch.cat([x.narrow(side, 0, 1), x, x.narrow(side, n - 1, 1)], side)
+        before, after = edged.narrow(side, 0, n), edged.narrow(side, 2, n)
+        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], side + 1).flatten(side, side + 1)
+    return x
+
+
 def dropped(share: float) -> list[nn.Module]:
     """A dropout layer; none at all if it would drop nothing."""
     return [nn.Dropout(share)] if share else []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, initialise_normal
+from gan_lab.networks.layers import Network, ReflectConv2d, initialise_normal
 from gan_lab.networks.patch import BIASED, TranslatorNorm, normalised
 
 
@@ -15,12 +15,12 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, norm: TranslatorNorm) -> None:
         super().__init__()
-        convolution = {"padding": 1, "padding_mode": "reflect", "bias": norm in BIASED}
+        bias = norm in BIASED
         self.inner = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, **convolution),  # type: ignore[arg-type]
+            ReflectConv2d(channels, channels, 3, bias=bias),
             *normalised(channels, norm),
             nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, **convolution),  # type: ignore[arg-type]
+            ReflectConv2d(channels, channels, 3, bias=bias),
             *normalised(channels, norm),
         )
 
@@ -61,7 +61,7 @@ class Translator(Network):
             )
         bias = norm in BIASED
         layers: list[nn.Module] = [
-            nn.Conv2d(source_channels, width, 7, padding=3, padding_mode="reflect", bias=bias),
+            ReflectConv2d(source_channels, width, 7, bias=bias),
             *normalised(width, norm),
             nn.ReLU(),
         ]
@@ -71,7 +71,7 @@ class Translator(Network):
         for k in (2 * width, width):
             transposed = nn.ConvTranspose2d(2 * k, k, 3, 2, 1, output_padding=1, bias=bias)
             layers += [transposed, *normalised(k, norm), nn.ReLU()]
-        last = nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect")
+        last = ReflectConv2d(width, channels, 7)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
         initialise_normal(self)
 
