@@ -166,6 +166,20 @@ def test_a_trial_that_is_killed_again_has_failed(tmp_path: Path) -> None:
     assert len(starts(tmp_path / "sweep")["trial-0000"]) == 2
 
 
+def test_failed_trials_are_tried_again_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=2)
+    run(tmp_path, path, ["die=always"])
+    before = opened(path, local(tmp_path)).all()
+    trials = opened(path, local(tmp_path))
+    assert trials.repeat_failed() == 2
+    assert trials.repeat_failed() == 0  # they wait already
+    run(tmp_path, path)
+    found = report.found(trials).rows
+    assert [(row.slot, row.state, row.reason) for row in found] == [(i, "complete", "tried again") for i in range(2)]
+    params = [trial.params for trial in trials.all() if trial.state == TrialState.COMPLETE]
+    assert sorted(p["x"] for p in params) == sorted({trial.params["x"] for trial in before})
+
+
 def test_a_sweep_of_which_nothing_succeeds_stops(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, run_cap=9)
     with pytest.raises(ValueError, match=r"the first 3 trials failed, the last with: no such GAN \(see .*trial-0002"):

@@ -25,6 +25,7 @@ def sweep(
         Literal["auto", "local", "wandb"], typer.Option(help="auto: W&B where a key is present and it answers")
     ] = "auto",
     storage: Storage = None,
+    again: Annotated[bool, typer.Option("--again", help="also the failed trials, once more")] = False,
 ) -> None:
     """Try many values, side by side and with early ending, and go on where it was interrupted; then report."""
     from gan_lab.sweeps import check, file, run
@@ -36,7 +37,7 @@ def sweep(
     loaded = file.load(name)
     check.legal(loaded, words or [])
     check.scored(loaded, words or [])
-    raise typer.Exit(run.run(loaded, words or [], workers, trials, backend, storage, typer.echo))
+    raise typer.Exit(run.run(loaded, words or [], workers, trials, backend, storage, typer.echo, again))
 
 
 @app.command()

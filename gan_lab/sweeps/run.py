@@ -31,13 +31,18 @@ def _beside(folder: Path) -> str:
 
 def run(
     sweep: Sweep, words: Sequence[str], workers: int, limit: int | None, backend: str, storage: str | None,
-    say: Callable[[str], None],
+    say: Callable[[str], None], again: bool = False,
 ) -> int:  # fmt: skip
-    """Run the trials that are not done yet; the exit code. Raises ValueError for what the user can mend."""
+    """Run the trials that are not done yet, and with ``again`` those that failed; the exit code.
+
+    Raises ValueError for what the user can mend.
+    """
     folder = folder_of(sweep, words)
+    if again and backend == "wandb":
+        raise ValueError("--again is for --backend local: W&B keeps the trials of its sweeps itself")
     if backend == "wandb" and storage:
         raise ValueError("--storage is for --backend local: W&B keeps the trials of its sweeps itself")
-    if backend == "wandb" or (backend == "auto" and not storage and _answers(say)):
+    if backend == "wandb" or (backend == "auto" and not storage and not again and _answers(say)):
         return agents.run(sweep, folder, words, workers, limit, say)
     from gan_lab import runs  # it loads torch
 
@@ -47,6 +52,8 @@ def run(
     told = {key: sweep.given.get(key) for key in ("method", "metric", "parameters", "early_terminate", "command")}
     trials.same({**told, "words": telling})
     say(f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}")
+    if again:
+        say(f"{trials.repeat_failed()} failed trials are tried again")
     code = Worker(sweep, trials, folder, words, say).run(workers)
     if code == 0:
         report.report(trials, folder, words)

@@ -177,6 +177,23 @@ class Trials:
             if for_no_reason and trial.number not in repeated:
                 self.retry(self.study, trial)
 
+    def repeat_failed(self) -> int:
+        """Put every trial that has failed, and was not repeated, before whoever claims next; how many there were."""
+        with _readable(self.url), self._exclusively():
+            every = self.all()
+            repeated = {number for trial in every for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+            failed = [
+                t for t in every if t.state == TrialState.FAIL and "slot" in t.user_attrs and t.number not in repeated
+            ]
+            for trial in failed:
+                history = [*RetryHeartbeatStaleTrialCallback.retry_history(trial), trial.number]
+                said = {key: value for key, value in trial.user_attrs.items() if key not in ("reason", "killed")}
+                self.study.add_trial(optuna.create_trial(
+                    state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, user_attrs=said,
+                    system_attrs=trial.system_attrs | {"failed_trial": history[0], "retry_history": history},
+                ))  # fmt: skip
+            return len(failed)
+
     def close(self) -> None:
         """Let go of the database."""
         self.storage.remove_session()
