@@ -23,6 +23,7 @@ from gan_lab.schema import RunConfig
 
 ROLL_CALL = 5.0  # seconds in which those that are left say so
 AGAIN = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+SCRIPT = 4_294_967_290  # from here on SLURM's numbers of steps are its own, such as that of the batch script
 OPTIONS = {"torchrun": ("--nproc-per-node", "--nnodes"), "srun": ("--ntasks-per-node", "--nodes")}
 BROKEN = ("gloo", "NCCL", "Connection reset", "Connection closed", "Connection refused", "Broken pipe", "TCPStore")
 
@@ -61,6 +62,9 @@ def of(run: RunConfig) -> Launch:
         world, local = int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"])
         found = Launch("torchrun", local, world // local, int(env["RANK"]), again)
     elif int(env.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in env and not _at_a_prompt():
+        if int(env.get("SLURM_STEP_ID", SCRIPT)) >= SCRIPT:
+            raise ValueError(f"the job has {env['SLURM_NTASKS']} tasks, but srun has not started this process: "
+                             "srun gan-lab train ... in the batch script starts all of them (make slurm writes one)")  # fmt: skip
         world, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_NNODES", env.get("SLURM_JOB_NUM_NODES", 1)))
         found = Launch("srun", world // nodes, nodes, int(env["SLURM_PROCID"]), again)
     else:

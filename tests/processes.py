@@ -162,6 +162,7 @@ def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
         "SLURM_NTASKS": str(world),
         "SLURM_NNODES": "1",
         "SLURM_NODEID": "0",
+        "SLURM_STEP_ID": "0",
     }
     return [address | shared | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(world)]
 

@@ -21,7 +21,7 @@ from tests.processes import Kill, ended, environments, start, train
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "3", "LOCAL_RANK": "1"}
 SRUN = {"SLURM_JOB_NAME": "gan", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
-        "SLURM_NODEID": "1"}  # fmt: skip
+        "SLURM_NODEID": "1", "SLURM_STEP_ID": "0"}  # fmt: skip
 
 
 @pytest.fixture
@@ -80,6 +80,16 @@ def test_a_training_has_the_processes_that_were_started(
         (TORCHRUN, {"num_nodes": 1}, "run.num_nodes=1, but torchrun started processes on 2 machines: .* --nnodes=1"),
         (SRUN, {"devices": "4"}, "run.devices=4, but srun started 2 processes .* or start with --ntasks-per-node=4"),
         (SRUN, {"num_nodes": 3}, "run.num_nodes=3, but srun started processes on 2 machines: .* --nodes=3"),
+        (
+            {key: SRUN[key] for key in SRUN if key != "SLURM_STEP_ID"},
+            {},
+            "the job has 4 tasks, but srun has not started this",
+        ),
+        (
+            SRUN | {"SLURM_STEP_ID": "4294967291"},
+            {},
+            "the job has 4 tasks, but srun has not started this process: srun gan",
+        ),
         (SRUN | {"SLURM_NTASKS": "3"}, {}, "srun started 3 processes on 2 machines: as many on each are needed"),
     ],
 )
