@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
+GROUP: dict[str, Any] = {"process_group": 0} if hasattr(os, "killpg") else {}  # Windows has none
 
 
 def start(
@@ -23,7 +25,7 @@ def start(
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log else None,
-            env=None if environment is None else dict(environment), process_group=0, preexec_fn=before,
+            env=None if environment is None else dict(environment), preexec_fn=before, **GROUP,
         )  # fmt: skip
     except FileNotFoundError:
         raise ValueError(f"command: there is no program {command[0]}") from None
@@ -46,7 +48,10 @@ def _ended_with(parent: int) -> Callable[[], None]:
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """End whatever is left of a process and of those that it started."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        if GROUP:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
 
 
 class Signals:
