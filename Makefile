@@ -33,10 +33,10 @@ show: $(READY)  ## EXP=cgan [ARGS=...]: the dry run: config, networks, one measu
 data: $(READY)  ## EXP=dcgan ARGS="data.name=folder data.root=photos": layout, count, sizes, modes, and a contact sheet
 	@exec $(LAB) data $(EXP) $(ARGS)
 
-evaluate: $(READY)  ## RUN=runs/cgan/seed0: score a run on held-out images
+evaluate: $(READY)  ## RUN=runs/cgan/seed0 [ARGS="data.root=..."]: score a run on held-out images
 	@exec $(LAB) evaluate $(RUN) $(ARGS)
 
-sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7] [SEED=0] [INTERPOLATE=8]: draw images, or walks, into one PNG
+sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTERPOLATE=8]: draw images, or walks, into one PNG
 	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(INTERPOLATE),--interpolate $(INTERPOLATE)) $(ARGS)
 

@@ -21,6 +21,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(sweeps.app)
 Words = Annotated[list[str] | None, typer.Argument(help="key=value overrides, such as model.z_dim=64 run.seed=1")]
+Places = Annotated[list[str] | None, typer.Argument(help="where the data are now, such as data.root=photos")]
 Name = Annotated[str, typer.Argument(help="an experiment of configs/, or the path of a YAML file; empty: list them")]
 Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
 Seed = Annotated[int, typer.Option(min=0)]
@@ -52,11 +53,13 @@ def train(experiment: Name = "", words: Words = None) -> None:
 
 
 @app.command()
-def evaluate(run: Run, weights: Annotated[str, typer.Option(help="best or last")] = "best") -> None:
+def evaluate(
+    run: Run, words: Places = None, weights: Annotated[str, typer.Option(help="best or last")] = "best"
+) -> None:
     """Score a run's generator on held-out reals; each score is stored with its protocol in summary.json."""
     from gan_lab import show, verbs
 
-    show.table(verbs.evaluate(run, weights, typer.echo), run)
+    show.table(verbs.evaluate(run, weights, typer.echo, words or []), run)
     verbs.draw_page(run, typer.echo)
 
 
@@ -64,7 +67,7 @@ def evaluate(run: Run, weights: Annotated[str, typer.Option(help="best or last")
 def sample(
     run: Run,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 64,
-    label: Annotated[int | None, typer.Option(help="the class, of a conditional generator")] = None,
+    label: Annotated[str | None, typer.Option("--label", "--class", help="a class, by name or number")] = None,
     seed: Seed = 0,
     interpolate: Annotated[int, typer.Option(help="draw walks of so many steps instead, one in a row")] = 0,
     out: Png = None,
@@ -86,19 +89,23 @@ def sample(
 
 @app.command()
 def reconstruct(
-    run: Run, n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 32, out: Png = None
+    run: Run,
+    words: Places = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 32,
+    out: Png = None,
 ) -> None:
     """Draw held-out images beside what an encoder and its generator make of them."""
     from gan_lab import verbs
 
     out = out or _inside(run, f"reconstruct-n{n}")
-    verbs.reconstruct(run, n, out)
+    verbs.reconstruct(run, n, out, words or [])
     typer.echo(out)
 
 
 @app.command()
 def interpolate(
     run: Run,
+    words: Places = None,
     steps: Annotated[int, typer.Option(min=2, help="images from one to the next, both included")] = 8,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many pairs")] = 8,
     out: Png = None,
@@ -107,7 +114,7 @@ def interpolate(
     from gan_lab import verbs
 
     out = out or _inside(run, f"interpolate-n{n}-steps{steps}")
-    verbs.interpolate(run, n, steps, out)
+    verbs.interpolate(run, n, steps, out, words or [])
     typer.echo(out)
 
 
@@ -128,6 +135,7 @@ def translate(
 @app.command()
 def probe(
     run: Run,
+    words: Places = None,
     labels: Annotated[int, typer.Option(min=1, help="labelled images to learn from")] = 100,
     weights: Annotated[str, typer.Option(help="best or last")] = "last",
     seed: Seed = 0,
@@ -136,7 +144,7 @@ def probe(
     from gan_lab import probe as probing
     from gan_lab import show
 
-    show.probe(probing.probe(run, labels, weights, seed), run)
+    show.probe(probing.probe(run, labels, weights, seed, words or []), run)
 
 
 @app.command()
@@ -236,7 +244,7 @@ def _list() -> None:
 
 def main() -> None:
     """The console script: one line and exit code 2 for what the user can mend, 130 for Ctrl-C."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {terminal.flat(message)}", file=sys.stderr)
     if os.getpid() == 1:  # in a container: the kernel ignores a SIGTERM that process 1 has no handler for
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     terminal.make_lasting()

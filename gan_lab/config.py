@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import os
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -105,6 +106,10 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
     for word in words:
         if "=" not in word:
             raise ValueError(f"{word!r} is not key=value, such as model.z_dim=64")
+        try:
+            OmegaConf.from_dotlist([word])
+        except Exception:  # as below
+            raise ValueError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
     try:
         from_file, from_words = OmegaConf.load(path), OmegaConf.from_dotlist(list(words))
     except Exception as error:  # the YAML reader and the word parser have no common error type
@@ -124,6 +129,16 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
     origin = {key: "file" for key, _ in leaves(OmegaConf.to_container(from_file))}
     origin |= {key: "command line" for key, _ in leaves(OmegaConf.to_container(from_words))}
     return Loaded(path.stem, config, origin)
+
+
+def with_words(config: Config, words: Sequence[str], allowed: Sequence[str]) -> Config:
+    """A config with some of its values replaced. Raises ValueError for keys other than the allowed ones."""
+    for word in words:
+        if word.partition("=")[0] not in allowed:
+            raise ValueError(f"{word}: of a run that is there, only {', '.join(allowed)} can be given")
+    changed = parse([json.loads(json.dumps(asdict(config))), OmegaConf.from_dotlist(list(words))])
+    changed.data.root = at_home("data.root", changed.data.root)
+    return changed
 
 
 def parse(layers: Sequence[Any]) -> Config:
@@ -162,6 +177,8 @@ def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
 def _update(structured: Any, key: str, value: Any) -> None:
     if isinstance(value, bool) and not isinstance(OmegaConf.select(structured, key), bool):
         value = "on" if value else "off"  # YAML reads off as false
+    if isinstance(value, float) and value.is_integer() and isinstance(OmegaConf.select(structured, key), int):
+        value = int(value)  # 1e5
     OmegaConf.update(structured, key, value, merge=True)
 
 
@@ -175,7 +192,27 @@ def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, 
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
         return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
-    return f"{prefix}{key}={value}: {_first_line(error)}"
+    wanted = _wanted(schema, key)
+    return f"{prefix}{key}={'' if value is None else value}: " + (
+        f"it must be {wanted}" if wanted else _first_line(error)
+    )
+
+
+def _wanted(schema: Any, key: str) -> str:
+    """What a key takes, in words; empty where they are lacking."""
+    kind = schema
+    for name in key.split("."):
+        if not is_dataclass(kind):
+            return ""
+        kind = get_type_hints(kind).get(name)
+    origin, choices = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, choices))}"
+    if origin is tuple:
+        return f"a list of {len(choices)}, such as [{','.join('0.5' for _ in choices)}]"
+    if origin is list:
+        return "a list, such as [one,two]"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "")
 
 
 def _first_line(error: Exception) -> str:

@@ -117,6 +117,7 @@ def build(
     launched = launched or launch.of(run)
     data = datasets.load(config.data, run.seed)
     config.data.source = data.decoded.source  # type: ignore[assignment]
+    config.data.class_names = data.class_names
     data.iterations = config.iterations
     family = build_family(config, data)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from gan_lab.seeding import sent
 
@@ -115,9 +118,23 @@ def scatter(points: Tensor, size: int = 256) -> Tensor:
     return (1 - counts.clamp(max=3) / 3).expand(3, size, size)
 
 
-def save_grid(images: Tensor, columns: int, path: Path) -> None:
-    """Write ``grid`` as a PNG file, complete or not at all."""
+def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()) -> None:
+    """Write ``grid`` as a PNG file, complete or not at all; ``rows`` are written beside its rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}")
-    save_image(grid(images.detach().cpu(), columns), unfinished, format="png")
+    picture = to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
+    (captioned(picture, rows) if rows else picture).save(unfinished, format="png")
     unfinished.replace(path)
+
+
+def captioned(picture: Image.Image, rows: Sequence[str]) -> Image.Image:
+    """A grid with a name to the left of each of its rows."""
+    font = ImageFont.load_default(size=12)
+    shown = [name if len(name) <= 24 else f"{name[:23]}…" for name in rows]
+    margin = math.ceil(max(font.getlength(name) for name in shown)) + 8
+    wider = Image.new("RGB", (picture.width + margin, picture.height), "white")
+    wider.paste(picture, (margin, 0))
+    for row, name in enumerate(shown):
+        place = margin - 4, (row + 0.5) * picture.height / len(rows)
+        ImageDraw.Draw(wider).text(place, name, "black", font, anchor="rm")
+    return wider

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,15 @@ from gan_lab.images import to_unit
 STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, of which cross-validation takes the best
 
 
-def probe(folder: Path, labels: int = 100, weights: str = "last", seed: int = 0) -> dict[str, Any]:
+def probe(
+    folder: Path, labels: int = 100, weights: str = "last", seed: int = 0, words: Sequence[str] = ()
+) -> dict[str, Any]:
     """Share of held-out images that each set of features gets right with so many labels; also into ``probe.json``.
 
     The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the data
     has no labels, the network reads them itself, or there are too few of them.
     """
-    config, data, family, iteration = verbs.restore(folder, weights)
+    config, data, family, iteration = verbs.restore(folder, weights, words)
     family.float()  # as the images are, whatever run.precision was
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)

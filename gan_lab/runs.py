@@ -9,7 +9,6 @@ import os
 import pickle
 import platform
 import re
-import resource
 import shutil
 import sys
 import warnings
@@ -40,8 +39,10 @@ FREE = (
     "data.root",
     "data.workers",
     "data.device_gb",
+    "data.class_names",
     "metrics.inception_weights",
 )
+MARK = ".gan-lab"  # lies in folders that the lab has made
 OWN = ("folder", "pairs", "horse2zebra")  # data sets of which data.root is the user's own folder
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "numpy", "wandb")
 
@@ -96,12 +97,20 @@ def prepare(folder: Path, config: Config, words: Sequence[str], fingerprint: str
                 "run.id=... starts a second run, run.overwrite=true replaces this one"
             )
         check_data(folder, fingerprint)
+    mark(Path(config.run.root))
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write(folder / "config.yaml", OmegaConf.to_yaml(plain(config)))
     with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(words)}\n")
     write(folder / "environment.txt", environment())
     write(folder / "data.txt", f"{fingerprint}\n")
+
+
+def mark(root: Path) -> None:
+    """Make ``run.root``; one that is new says by a hidden file that what lies in it is the lab's, and no data."""
+    if not root.exists():
+        root.mkdir(parents=True)
+        (root / MARK).touch()
 
 
 def check_data(folder: Path, fingerprint: str) -> None:
@@ -166,14 +175,6 @@ def environment() -> str:
     lines += [f"cores {os.cpu_count()}", f"threads {torch.get_num_threads()}", f"executable {sys.executable}"]
     lines += [f"gpu {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     return "\n".join(lines) + "\n"
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held, in MB; on a GPU, of the GPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from gan_lab import networks
+from gan_lab.config import unknown
 from gan_lab.device import exactly
 from gan_lab.runs import checkpoint_of, fitting, read
 from gan_lab.seeding import Stream
@@ -31,6 +33,7 @@ class TrainedGenerator:
                 raise ValueError(f"the generator of {checkpoint} makes images of images, not of latents: use translate")
             self.z_dim: int = recipe["arguments"]["z_dim"]
             self.classes: int = recipe["arguments"].get("classes", 0)
+            self.class_names = class_names_beside(checkpoint, self.classes)
             self.network = networks.rebuild(recipe)
             self.network.load_state_dict(content["ema"]["generator"])
         self.device = torch.device(device)
@@ -38,18 +41,18 @@ class TrainedGenerator:
         self.network.to(self.device, self.dtype).requires_grad_(False).eval()
 
     def __call__(
-        self, n: int = 1, label: int | Sequence[int] | None = None, seed: int = 0, batch_size: int = 64
+        self, n: int = 1, label: int | str | Sequence[int | str] | None = None, seed: int = 0, batch_size: int = 64
     ) -> Tensor:
         """n images [n, C, H, W], float32 in [-1, 1]; image i is a function of (seed, i, its label) alone.
 
-        ``label`` is one class for all or one for each; without it a conditional generator goes through its classes in
+        ``label`` is one class, by name or number, for all or one for each; without it a conditional generator goes through its classes in
         turn. Raises ValueError for a label that the generator does not have.
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
         return self._images(self._latents(n, seed), self._labels(n, label), batch_size)
 
-    def walk(self, walks: int = 8, steps: int = 8, label: int | None = None, seed: int = 0) -> Tensor:
+    def walk(self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0) -> Tensor:
         """``walks`` ways through the latent space of ``steps`` images each, [walks * steps, C, H, W], way by way.
 
         A way leads along the great circle from one latent to the next; it keeps its class. Without ``label`` every second
@@ -85,17 +88,32 @@ class TrainedGenerator:
                 parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in given)).cpu())
         return torch.cat(parts).float()
 
-    def _labels(self, n: int, label: int | Sequence[int] | None) -> Tensor | None:
+    def _labels(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
         if self.classes == 0:
             if label is not None:
                 raise ValueError(f"label={label}: this generator was trained without labels")
             return None
         if label is None:
             return torch.arange(n) % self.classes
-        labels = torch.full((n,), label) if isinstance(label, int) else torch.as_tensor(label)
+        every = [label] * n if isinstance(label, int | str) else [*label]
+        labels = torch.as_tensor([self._number(one) if isinstance(one, str) else one for one in every])
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
             raise ValueError(f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them")
         return labels
+
+    def _number(self, label: str) -> int:
+        if label in self.class_names:
+            return self.class_names.index(label)
+        if not label.removeprefix("-").isdecimal():
+            raise ValueError(unknown("class", label, self.class_names))
+        return int(label)
+
+
+def class_names_beside(checkpoint: Path, classes: int) -> list[str]:
+    """The classes of the run to which a checkpoint belongs; their numbers, if it does not say."""
+    config = checkpoint.parent.parent / "config.yaml"
+    found = OmegaConf.select(OmegaConf.load(config), "data.class_names") if config.is_file() else None
+    return [str(name) for name in found] if found and len(found) == classes else [str(i) for i in range(classes)]
 
 
 def load_generator(run: str | Path, weights: str = "best", device: str | torch.device = "cpu") -> TrainedGenerator:

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from gan_lab import data as datasets
-from gan_lab import experiment, launch, runs
+from gan_lab import device, experiment, launch, runs
 from gan_lab.compare import Cell, Comparison
 from gan_lab.config import Loaded
 from gan_lab.data.files import survey
@@ -114,6 +114,7 @@ def data(loaded: Loaded) -> None:
         console.print(found)
     batch, columns = served.fixed(held_out=False, by_class=False)
     sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
+    runs.mark(Path(config.run.root))
     save_grid(*arranged(batch.shown(), columns), sheet)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
@@ -166,7 +167,7 @@ def dry_run(loaded: Loaded) -> None:
     console.print(f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
                   f"({config.data.batch_size / iteration:,.0f} images/s)")  # fmt: skip
     console.print(f"the whole run: {budget:,} iterations and {evaluations} evaluations, about {total / 60:.1f} minutes, "
-                  f"peak memory about {runs.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
+                  f"peak memory about {device.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
 
 
 def measured(loaded: Loaded, folder: Path, watch: Stopwatch) -> tuple[experiment.Experiment, float, float]:

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from torchvision.utils import save_image
 
 from gan_lab import networks
-from gan_lab.data import files
+from gan_lab.data import files, reading
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs import checkpoint_of, fitting, read
 from gan_lab.terminal import no_memory
@@ -92,7 +92,7 @@ def translate(
     bad = 0
     for path, target in track(list(zip(paths, targets, strict=True)), description="translating", transient=True):
         try:
-            pixels = files.read(path)
+            pixels = reading.read(path)
         except (OSError, ValueError) as error:
             say(f"passed over: {error}")
             bad += 1

@@ -15,11 +15,11 @@ import torch
 from torch import distributed
 
 from gan_lab import data as datasets
-from gan_lab import launch, report, runs
+from gan_lab import device, launch, report, runs
 from gan_lab.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.callbacks.guard import DivergedError
 from gan_lab.callbacks.health import Flag
-from gan_lab.config import Loaded
+from gan_lab.config import Loaded, with_words
 from gan_lab.data.base import LabData
 from gan_lab.experiment import Experiment, build, build_family, rank
 from gan_lab.families.base import Family
@@ -32,6 +32,7 @@ from gan_lab.schema import Config
 from gan_lab.seeding import Stream
 
 ROLLBACKS = 3  # of one run
+PLACES = ("data.root", "data.cache_gb", "data.workers")  # what evaluate and its like may be told of a run's data
 
 
 def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
@@ -148,7 +149,7 @@ def conclude(built: Experiment, experiment: str, seconds: float, say: Any) -> No
         "last": built.quality.scores,
         "best_iteration": built.quality.best_at,
         "seconds_of_last_start": round(seconds, 1),
-        "peak_memory_mb": round(runs.peak_memory()),
+        "peak_memory_mb": round(device.peak_memory()),
         "health": [asdict(flag) for flag in built.health.flags],
     }
     runs.write(built.folder / "summary.json", json.dumps(state, indent=1))
@@ -166,9 +167,12 @@ def draw_page(folder: Path, say: Any) -> None:
         warnings.warn(f"no report was drawn: {error}", stacklevel=2)
 
 
-def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
-    """A run's config, data, and family with the averaged networks of a checkpoint; and the checkpoint's iteration."""
-    config = runs.read_config(folder)
+def restore(folder: Path, weights: str, words: Sequence[str] = ()) -> tuple[Config, LabData, Family, int]:
+    """A run's config, data, and family with the averaged networks of a checkpoint; and the checkpoint's iteration.
+
+    ``words`` say where the data are now. Raises ValueError if they are other data.
+    """
+    config = with_words(runs.read_config(folder), words, PLACES)
     checkpoint = runs.read(folder / "checkpoints" / f"{weights}.ckpt")
     data = datasets.load(config.data, config.run.seed)
     runs.check_data(folder, data.decoded.fingerprint)
@@ -181,12 +185,12 @@ def restore(folder: Path, weights: str) -> tuple[Config, LabData, Family, int]:
     return config, data, family.to("cuda" if torch.cuda.is_available() else "cpu"), checkpoint["iteration"]
 
 
-def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
+def evaluate(folder: Path, weights: str, say: Any = print, words: Sequence[str] = ()) -> dict[str, Any]:
     """Score a checkpoint of a run by all measures at hand; each value with its protocol, into summary.json.
 
     Beside it ``neighbours.png``: samples and the training images nearest to them.
     """
-    config, data, family, iteration = restore(folder, weights)
+    config, data, family, iteration = restore(folder, weights, words)
     cfg, available = config.metrics, data.available(config.metrics.split)
     every, _ = measurable(measures_of(family, data.spec, cfg, full=True), available, cfg)
     more, why_not = inception_measures(cfg, data.spec, min(cfg.n, available))
@@ -214,17 +218,17 @@ def evaluate(folder: Path, weights: str, say: Any = print) -> dict[str, Any]:
     return state
 
 
-def reconstruct(folder: Path, n: int, out: Path) -> None:
+def reconstruct(folder: Path, n: int, out: Path, words: Sequence[str] = ()) -> None:
     """Draw n held-out images, each beside its reconstruction. Raises ValueError for a family that has no encoder."""
-    family, batch = _held_out(folder, n)
+    family, batch = _held_out(folder, n, words)
     with torch.no_grad():
         made = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
     save_grid(torch.stack([batch.images, made], dim=1).flatten(0, 1), 8, out)
 
 
-def interpolate(folder: Path, n: int, steps: int, out: Path) -> None:
+def interpolate(folder: Path, n: int, steps: int, out: Path, words: Sequence[str] = ()) -> None:
     """Draw the straight ways between the latents of held-out images 1 and 2, 2 and 3 ..., one in a row."""
-    family, batch = _held_out(folder, n + 1)
+    family, batch = _held_out(folder, n + 1, words)
     if len(batch.images) < 2:
         raise ValueError(f"{folder} has one held-out image: a way needs two")
     with torch.no_grad():
@@ -234,8 +238,8 @@ def interpolate(folder: Path, n: int, steps: int, out: Path) -> None:
         save_grid(family.generator(ways.flatten(0, 1)), steps, out)
 
 
-def _held_out(folder: Path, n: int) -> tuple[Any, Batch]:
-    _, data, family, _ = restore(folder, "best")
+def _held_out(folder: Path, n: int, words: Sequence[str]) -> tuple[Any, Batch]:
+    _, data, family, _ = restore(folder, "best", words)
     if "reconstructed" not in family.offers:
         raise ValueError(f"{folder} has no encoder, as the runs of family vaegan have")
     (batch,) = data.reference(n, size=n)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_lab.data.base import Decoded, LabData
 from gan_lab.data.toy import SPREAD, centres
-from gan_lab.images import Batch, ImageSpec
+from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import evaluate, extractors, formulas
 from gan_lab.metrics.classification import ClassificationAccuracy
 from gan_lab.metrics.evaluate import Evaluator, Tally, real_statistics
@@ -194,7 +194,7 @@ def test_points_are_their_own_features_and_the_logits_name_the_mode() -> None:
 
 def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
     served, cfg = data(tmp_path), MetricsConfig(n=200)
-    learned = torch.from_numpy(served.train.images[np.arange(240)]).float() / 127.5 - 1  # type: ignore[index]
+    learned = to_unit(torch.from_numpy(served.train.images[np.arange(240)]))
 
     class Copies(Generator):
         def generate(self, batch: Batch, stream: Stream) -> Tensor:

@@ -55,6 +55,7 @@ def test_labels_that_are_not_wanted_change_the_fingerprint_and_nothing_is_said_o
     assert with_labels.fingerprint != without.fingerprint
 
 
+@pytest.mark.filterwarnings("ignore:.* has no labels")
 @pytest.mark.parametrize("lonely", ["only class/extra.png", "beside the classes.png"])
 def test_one_folder_or_images_beside_the_folders_are_no_classes(tmp_path: Path, lonely: str) -> None:
     for i in range(4):

@@ -211,6 +211,11 @@ def test_without_test_folders_a_tenth_of_each_is_held_out(
 
 def test_an_empty_or_a_missing_second_set_is_named(tmp_path: Path) -> None:
     flat(tmp_path / "trainA" / "a.png", 0)
+    with pytest.raises(
+        ValueError, match=f"{tmp_path} holds trainA, but not trainB: there should be trainA and trainB, "
+    ):
+        horse2zebra.decode(cfg(tmp_path))
+    (tmp_path / "trainB").mkdir()
     with pytest.raises(ValueError, match=f"{tmp_path}/trainB: no images"):
         horse2zebra.decode(cfg(tmp_path))
 

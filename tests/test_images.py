@@ -108,7 +108,7 @@ def test_a_grid_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Pat
         Path(where).write_bytes(before[:50])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(images, "save_image", torn)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Image.Image, "save", torn)
     with pytest.raises(OSError, match="no space left"):
         save_grid(one_white(1), 3, path)
     assert path.read_bytes() == before
@@ -172,3 +172,15 @@ def test_a_batch_changes_images_and_sources_alike_and_never_its_labels() -> None
     assert moved.labels.dtype == torch.int64
     alone = Batch(torch.ones(2, 1, 4, 4)).on(torch.device("cpu"), torch.float64)
     assert alone.labels is alone.sources is None
+
+
+def test_names_stand_beside_the_rows_of_a_grid_which_stays_as_it_was(tmp_path: Path) -> None:
+    shown = torch.rand(6, 1, 20, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images.save_grid(shown, 3, tmp_path / "plain.png")
+    images.save_grid(shown, 3, tmp_path / "named.png", ["ant", "a name that is longer than a margin should be"])
+    plain, named = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("plain", "named"))
+    margin = named.shape[1] - plain.shape[1]
+    assert np.array_equal(named[:, margin:], plain)
+    ink = (named[:, :margin].min(axis=2) < 128).reshape(2, -1, margin).sum(axis=(1, 2))
+    assert 10 < ink[0] < ink[1]
+    assert margin < 200

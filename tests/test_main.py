@@ -41,10 +41,10 @@ def answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
         ),
         (
             ["cgan", "model.z_dim=many"],
-            "model.z_dim=many: Value 'many' of type 'str' could not be converted to Integer",
+            "model.z_dim=many: it must be a whole number",
         ),
         (["cgan", "model.lr_d=-1"], "model.lr_d=-1.0 is out of range: it must be greater than 0"),
-        (["gan", "model.loss=hing"], "model.loss=hing: Invalid value 'hing', expected one of"),
+        (["gan", "model.loss=hing"], "model.loss=hing: it must be one of nonsaturating, minimax"),
         (["cgan", "data.labels=false"], "conditional on labels, but the data has 0 classes"),
         (
             ["gan", "data.batch_size=15", "run.devices=2"],

@@ -84,19 +84,21 @@ def test_another_size_is_another_cache_of_the_same_digits(
     assert np.array_equal(larger.train_labels, sample.train_labels)
 
 
+@pytest.mark.filterwarnings("ignore:.*are not its digits")
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("source", ["full", "auto"])
 def test_the_full_set_on_disk_is_used_as_it_is(tmp_path: Path, packed: bool, source: str, no_host: None) -> None:
     files = write_full(tmp_path, packed)
     data = mnist.decode(DataConfig(source=source, root=str(tmp_path)))  # type: ignore[arg-type]
     assert data.source == "full"
-    assert data.about.endswith(f"of the full MNIST (20 train, 10 held out): found in {tmp_path}")
+    assert data.about.endswith(f"(20 train, 10 held out): found in {tmp_path}")
     got = (data.train_images[:, 0], data.train_labels, data.test_images[:, 0], data.test_labels)
     for name, array in zip(NAMES, got, strict=True):
         assert np.array_equal(array, files[name])
     assert data.train_labels.dtype == data.test_labels.dtype == np.int64
 
 
+@pytest.mark.filterwarnings("ignore:.*are not its digits")
 def test_a_full_set_that_was_replaced_is_decoded_anew(tmp_path: Path, no_host: None) -> None:
     write_full(tmp_path, packed=False)
     before = mnist.decode(DataConfig(root=str(tmp_path)))
@@ -132,3 +134,24 @@ def test_a_download_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(mnist, "reachable", lambda url: True)  # a host that answers, and then breaks off
     with pytest.raises(ValueError, match=r"data.source=full: MNIST is not in .* and the download failed \(Error downl"):
         mnist.decode(DataConfig(source="full", root=str(tmp_path)))
+
+
+def test_what_lies_in_mnists_files_is_counted_and_scored_as_digits_only_if_it_is(
+    tmp_path: Path, sample: Decoded, no_host: None
+) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    every = (sample.train_images, sample.train_labels, sample.test_images, sample.test_labels)
+    for name, array in zip(NAMES, every, strict=True):
+        (raw / name).write_bytes(
+            idx(np.asarray(array).astype(np.uint8).reshape(len(array), *(28, 28)[: 2 * ("images" in name)]))
+        )  # type: ignore[arg-type]
+    digits = mnist.decode(DataConfig(root=str(tmp_path)))
+    assert digits.about.startswith("the 5,000 real digits of MNIST (4,000 train, 1,000 held out)")
+    assert digits.spec.content == "digits"
+    clothes = np.roll(np.asarray(sample.test_images), 14, axis=2)  # as bright, but no digit
+    (raw / NAMES[2]).write_bytes(idx(clothes[:, 0]))
+    with pytest.warns(UserWarning, match="5,000 images in MNIST's files, which are not its digits: a classifier"):
+        other = mnist.decode(DataConfig(root=str(tmp_path)))
+    assert other.spec.content == "photos"
+    assert other.about.startswith("5,000 images in MNIST's files, which are not its digits (4,000 train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import os
 import signal
@@ -197,3 +198,18 @@ def test_lines_are_of_the_leader_alone(capsys: pytest.CaptureFixture[str]) -> No
 
     Lines(Budget(1, 1), None, None).on_train_batch_end(Other(), None)  # type: ignore[arg-type]
     assert capsys.readouterr().out == ""
+
+
+def test_a_name_with_a_line_break_and_a_full_table_of_files_are_one_line_each() -> None:
+    assert terminal.flat("left out: a\nb.png") == "left out: a\\nb.png"
+    said = terminal.in_one_line(OSError(errno.EMFILE, "Too many open files", "x.csv"))
+    assert (
+        said
+        == "[Errno 24] Too many open files: 'x.csv': this shell allows too few open files, `ulimit -n 1024` allows more"
+    )
+
+
+def test_of_an_error_in_a_loaders_process_the_last_line_is_said() -> None:
+    caught = 'Caught UnreadableError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "x.py"\n'
+    error = ValueError(f"{caught}gan_lab.data.reading.UnreadableError: lz/1.png: [Errno 2] No such file or directory\n")
+    assert terminal.in_one_line(error) == "lz/1.png: [Errno 2] No such file or directory"

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from gan_lab import load_generator, networks, verbs
+from gan_lab import config, experiment, load_generator, networks, runs, verbs
+from gan_lab import data as datasets
 from gan_lab.data.base import Decoded
 from gan_lab.images import to_uint8
 from tests.folders import run_folder
+from tests.pictures import flat
 from tests.test_main import answer
 
 FAMILIES = ("gan", "cgan", "pix2pix", "vaegan")
@@ -146,3 +149,55 @@ def test_a_wrong_question_is_answered_in_one_line_and_writes_nothing(
     assert expected in error
     assert not list(tmp_path.iterdir())
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A run of cgan on a folder of cats and dogs, which lies in ``photos`` beside it."""
+    for name, level in (("cat", 0), ("dog", 100)):
+        for i in range(12):
+            flat(tmp_path / "photos" / name / f"{i}.png", (level + i,) * 3)
+    words = ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.source=auto", "data.size=28"]
+    return run_folder("cgan", tmp_path / "runs", tmp_path, *words)
+
+
+def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"photos: there is no such folder"):
+        verbs.restore(pets, "best")
+    _, data, _, _ = verbs.restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
+    assert len(data.train) + len(data.test) == 24
+    flat(tmp_path / "elsewhere" / "cat" / "3.png", (99,) * 3)
+    with pytest.raises(ValueError, match=r"the data of .* have changed since it began"):
+        verbs.restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
+    with pytest.raises(
+        ValueError, match=r"data.size=8: of a run that is there, only data.root, data.cache_gb, data.workers"
+    ):
+        verbs.restore(pets, "best", ["data.size=8"])
+
+
+def test_the_words_of_a_place_reach_each_command(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("evaluate", "probe", "reconstruct", "interpolate"):
+        code, error = answer(capsys, monkeypatch, command, str(pets), "data.root=nowhere")
+        assert (code, error) == (2, "error: data.root=nowhere: there is no such folder")
+
+
+def test_classes_have_the_names_that_the_data_or_the_user_give_them(pets: Path, tmp_path: Path) -> None:
+    loaded = config.load("cgan", ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.size=28", "log.wandb=off",
+                                  "metrics.allow_small_n=true", "log.bar=false"])  # fmt: skip
+    built = experiment.build(loaded.config, tmp_path / "run", "cgan")
+    assert built.config.data.class_names == ["cat", "dog"]
+    runs.write(pets / "config.yaml", OmegaConf.to_yaml(runs.plain(built.config)))
+    generator = load_generator(pets)
+    assert torch.equal(generator(3, label="dog"), generator(3, label=1))
+    assert torch.equal(generator(2, label=["dog", 0]), generator(2, label=[1, 0]))
+    assert torch.equal(generator(3, label="1"), generator(3, label=1))
+    with pytest.raises(ValueError, match=r"no class 'dgo'. Did you mean 'dog'\? There are: cat, dog"):
+        generator(1, label="dgo")
+    loaded.config.data.class_names = ["Katze", "Hund"]
+    assert datasets.load(loaded.config.data, 0).class_names == ["Katze", "Hund"]
+    loaded.config.data.class_names = ["one"]
+    with pytest.raises(ValueError, match=r"data.class_names=one: the data have 2 classes"):
+        datasets.load(loaded.config.data, 0)

@@ -25,11 +25,13 @@ class Samples(Callback):
         self.folder, self.every, self.data, self.by_class, self.seed = folder, every, data, by_class, seed
         self.ema, self.budget = ema, budget
         self.batch, self.columns = data.fixed(held_out=True, by_class=by_class)
+        names = data.class_names[:10] if by_class else []
+        self.rows = names if names != [str(i) for i in range(len(names))] else []  # a row of digits says it itself
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
             reals, columns = self.data.fixed(held_out=False, by_class=self.by_class)
-            save_grid(*arranged(reals.shown(), columns), self.folder / "reals.png")
+            save_grid(*arranged(reals.shown(), columns), self.folder / "reals.png", self.rows)
         if self.budget.iteration == 0:
             self.write(trainer, family)
 
@@ -44,4 +46,4 @@ class Samples(Callback):
             if trainer.is_global_zero:
                 path = self.folder / "samples" / f"{self.budget.images:09d}.png"
                 sets = family.picture(self.batch.on(family.device, family.dtype), Stream(self.seed, "samples"))
-                save_grid(*arranged(sets, self.columns), path)
+                save_grid(*arranged(sets, self.columns), path, self.rows)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 from gan_lab.config import unknown
 from gan_lab.data.base import LabData
+from gan_lab.data.files import seen as seen_in
 from gan_lab.schema import DataConfig
 
 
@@ -21,5 +23,20 @@ def load(cfg: DataConfig, seed: int) -> LabData:
     """The data module of ``cfg.name``. Raises ValueError for an unknown name or data that cannot be had."""
     if cfg.name not in names():
         raise ValueError(unknown("data set", cfg.name, names()))
-    decoded = importlib.import_module(f"gan_lab.data.{cfg.name}").decode(cfg)
-    return LabData(decoded, cfg, seed)
+    module = importlib.import_module(f"gan_lab.data.{cfg.name}")
+    if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "there"):
+        _check_place(cfg, module)
+    return LabData(module.decode(cfg), cfg, seed)
+
+
+def _check_place(cfg: DataConfig, module: Any) -> None:
+    """Raise ValueError if the place that somebody named does not hold the set: a sample is no stand-in there, and nothing
+    is written into it."""
+    root = Path(cfg.root)
+    if root.exists() and module.there(root):
+        return
+    seen = f"holds no {cfg.name} (seen: {seen_in(root)})" if root.is_dir() else "is no such folder"
+    more = f"data.source=full downloads {cfg.name} into it, " if module.DOWNLOADS else ""
+    raise ValueError(
+        f"data.root={cfg.root} {seen}. There should be {module.LAYOUT}; {more}data.source=sample takes {module.SAMPLE} instead"
+    )

@@ -40,6 +40,7 @@ class Decoded:
     fingerprint: str
     train_sources: Pixels | None = None
     test_sources: Pixels | None = None
+    class_names: Sequence[str] = ()  # in the order of the labels, where they have any
 
 
 class LabData(LightningDataModule):
@@ -52,6 +53,7 @@ class LabData(LightningDataModule):
         super().__init__()
         self.decoded, self.cfg, self.seed = decoded, cfg, seed
         self.spec = self._spec()
+        self.class_names = self._class_names()
         labelled, gray = self.spec.classes > 0, cfg.gray_input
         self.train, self.test = (
             Split(images, labels if labelled else None, None if gray else sources)
@@ -83,6 +85,15 @@ class LabData(LightningDataModule):
             content: Any = "photos" if spec.content == "horses" else spec.content
             spec = replace(spec, source_channels=1, pairs="all", content=content)
         return spec
+
+    def _class_names(self) -> list[str]:
+        """``data.class_names``, or the data's own; none where there are no classes."""
+        names = (
+            self.cfg.class_names or [*self.decoded.class_names] or [str(label) for label in range(self.spec.classes)]
+        )
+        if self.spec.classes and len(names) != self.spec.classes:
+            raise ValueError(f"data.class_names={','.join(names)}: the data have {self.spec.classes} classes")
+        return names if self.spec.classes else []
 
     def _labelled(self) -> np.ndarray:
         """The rows whose labels are shown: ``data.labels_per_class`` of each class, chosen by the seed."""
@@ -159,24 +170,43 @@ class LabData(LightningDataModule):
         return Reference(reals, rows, size, self)
 
     def fixed(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
-        """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes."""
+        """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes.
+
+        Where too few are held out, training images fill it up.
+        """
         split = self.test if held_out else self.train
         rows = seeding.permutation(0, "grid", 0, len(split))
-        columns = 10 if by_class else 8
-        if self.spec.content == "points":
-            rows = rows[:1000]
-        elif not by_class:
-            if split.sources is None:
-                # the grid of samples, which shows none of these, is full even where few are held out
-                rows = np.resize(rows, 64) if held_out else rows
-            elif self.spec.pairs == "none":
-                rows = np.stack([rows[:64], np.resize(np.arange(len(split.sources)), len(rows[:64]))], axis=1)
-            rows = rows[:64]
+        if by_class:
+            batch = _joined([self._for_grid(held_out, 10, label) for label in range(min(self.spec.classes, 10))])
+        elif self.spec.content != "points" and split.sources is None:
+            batch = self._for_grid(held_out, 64)
         else:
-            assert split.labels is not None
-            labels = split.labels[rows]
-            rows = np.concatenate([rows[labels == c][:columns] for c in range(min(self.spec.classes, 10))])
-        return self._in_range(split.__getitems__(rows.tolist())), columns
+            rows = rows[: 1000 if self.spec.content == "points" else 64]
+            if split.sources is not None and self.spec.pairs == "none":
+                rows = np.stack([rows, np.resize(np.arange(len(split.sources)), len(rows))], axis=1)
+            batch = split.__getitems__(rows.tolist())
+        return self._in_range(batch), 10 if by_class else 8
+
+    def _for_grid(self, held_out: bool, n: int, label: int | None = None) -> Batch:
+        """n images, of one label: held-out ones, then those of the training, then these over again."""
+        parts, found = [], 0
+        for split in (self.test, self.train) if held_out else (self.train,):
+            rows = seeding.permutation(0, "grid", 0, len(split))
+            if label is not None:
+                assert split.labels is not None
+                rows = rows[split.labels[rows] == label]
+            if len(rows) and found < n:
+                parts.append(split.__getitems__(rows[: n - found].tolist()))
+                found += min(len(rows), n - found)
+        again = torch.arange(n if held_out or label is not None else found) % found
+        batch = _joined(parts)
+        return Batch(batch.images[again], None if batch.labels is None else batch.labels[again])
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    """Images and labels of several batches."""
+    labels = [part.labels for part in parts if part.labels is not None]
+    return Batch(torch.cat([part.images for part in parts]), torch.cat(labels) if labels else None)
 
 
 class Reference(Sequence[Batch]):

@@ -52,6 +52,7 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
             digest = hashlib.sha256()
             unfinished = Path(tempfile.mkdtemp(dir=cache, prefix=".unfinished-"))
             try:
+                _check_room(cache, sum(array.nbytes for array in arrays.values()))
                 for part, array in arrays.items():
                     digest.update(f"{part}{array.shape}{array.dtype}".encode())
                     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # tobytes would copy it
@@ -64,6 +65,16 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
                 shutil.rmtree(unfinished, ignore_errors=True)
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     return {part: np.load(folder / f"{part}.npy", mmap_mode="c") for part in about["parts"]}, about["fingerprint"]
+
+
+def _check_room(cache: Path, needed: int) -> None:
+    """Raise OSError, in one line, if so many bytes have no room."""
+    free = shutil.disk_usage(cache).free
+    if free < needed + 2**20:
+        raise OSError(
+            f"no room in {cache}: the decoded images take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free. "
+            "GAN_LAB_CACHE=<folder> keeps them elsewhere, data.cache_gb=0 decodes folders of images as they are read"
+        )
 
 
 def reachable(url: str, seconds: float = 5.0) -> bool:

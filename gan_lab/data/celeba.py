@@ -7,6 +7,7 @@ validation part is not used). The sample is gray: 80 faces of 25 x 25 pixels for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,10 @@ DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t
 ON_DRIVE = {name: f"{DRIVE}{number}" for number, _, name in CelebA.file_list}
 MIRRORS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
 BUNDLES = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)  # images and attributes in one
+
+
+LAYOUT = f"the folder celeba with {IMAGES}.zip or what is in it, {ATTRIBUTES}.txt and {PARTITION}.txt"
+SAMPLE, DOWNLOADS = "100 faces", True
 
 
 class Layout(NamedTuple):
@@ -93,7 +98,16 @@ def _full(cfg: DataConfig, layout: Layout | None) -> Decoded:
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],
         "full", about, decoding.combined(opened.fingerprint, train, test, labels),
+        class_names=_class_names(cfg.attributes),
     )  # fmt: skip
+
+
+def _class_names(attributes: Sequence[str]) -> list[str]:
+    """What each combination of attributes is called, such as 'Smiling, not Male'; class 1 has the first alone."""
+    return [
+        ", ".join(name if label >> i & 1 else f"not {name}" for i, name in enumerate(attributes))
+        for label in range(2 ** len(attributes) if attributes else 0)
+    ]
 
 
 def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
@@ -165,6 +179,16 @@ def _beside(folders: list[Path], stem: str) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
+def there(root: Path) -> bool:
+    """Whether CelebA, or its archive, lies in a folder."""
+    return _layout(root) is not None or any(archive.is_file() for archive in _archives(root))
+
+
+def _archives(root: Path) -> list[Path]:
+    home = root / "celeba"
+    return [home / f"{IMAGES}.zip", home / "celeba.zip", home / "archive.zip", root / f"{IMAGES}.zip"]
+
+
 def find_full(root: Path) -> str:
     """Make sure that CelebA is in ``root``, unpacking or downloading it if need be; otherwise say why not."""
     home = root / "celeba"
@@ -174,7 +198,7 @@ def find_full(root: Path) -> str:
 def _archive(root: Path, home: Path) -> tuple[Path, str]:
     """An archive that lies there or is downloaded, or why not."""
     images = home / f"{IMAGES}.zip"
-    for archive in (images, home / "celeba.zip", home / "archive.zip", root / f"{IMAGES}.zip"):
+    for archive in _archives(root):
         if archive.is_file():
             return archive, ""
     problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"], *MIRRORS), images)

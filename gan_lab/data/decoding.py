@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.files import UnreadableError, in_threads, listed, quiet, square
+from gan_lab.data.files import in_threads, listed
+from gan_lab.data.reading import DEEP, UnreadableError, Whites, peaks, quiet, square, white
 from gan_lab.data.split import Pixels
 from gan_lab.schema import DataConfig
 
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
-Reader = Callable[[Item], np.ndarray]  # gives uint8 [C, H, W] or raises UnreadableError
+Reader = Callable[
+    ..., np.ndarray
+]  # of an Item uint8 [C, H, W], with ``whites`` as ``reading.opened``, or UnreadableError
 
 
-def middle(item: Item, size: int, crop: int | None = None) -> np.ndarray:
-    """The reader of single files: ``files.square`` of the first."""
-    return square(item[0], size, crop)
+def middle(item: Item, size: int, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
+    """The reader of single files: ``reading.square`` of the first."""
+    return square(item[0], size, crop, whites)
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,17 @@ class Opened:
     places: np.ndarray
     fingerprint: str
     lazy: bool
+    deep: int = 0  # images of more than 8 bits
+    whites: Whites | None = None  # their scale
 
     @property
     def note(self) -> str:
         """For the line that tells the user which data are used."""
-        return " (more than data.cache_gb: decoded as they are read, see data.workers)" if self.lazy else ""
+        deep = ""
+        if self.whites:
+            white = " and ".join(f"{level:g}" for level in self.whites if level)
+            deep = f" ({self.deep:,} of more than 8 bits: in all of them {white} is white)"
+        return deep + (" (more than data.cache_gb: decoded as they are read, see data.workers)" if self.lazy else "")
 
 
 def opened(
@@ -87,28 +98,49 @@ def opened(
     """
     shape = (channels, cfg.size, cfg.size)
     lazy = len(items) * channels * cfg.size**2 > cfg.cache_gb * 1e9
-    key = f"{transform}/{shape}/{lazy}/1/{_listing(items)}"
+    key = f"{transform}/{shape}/{lazy}/2/{_listing(items)}"
     arrays, fingerprint = decoded_once(
         cache, f"{name}-{cfg.size}{'-names' * lazy}", key, lambda: _decoded(items, read, shape, lazy)
     )
     _bearable(cfg, [str(words) for words in arrays["unreadable"]], len(items))
     places = np.asarray(arrays["places"])
-    if lazy:
-        pixels: Pixels = Files([items[place] for place in places], read)
-        return Opened(pixels, places, combined(fingerprint, key), lazy)
-    return Opened(arrays["images"], places, fingerprint, lazy)
+    deep, *levels = arrays["deep"].tolist() if "deep" in arrays else [0]
+    whites = Whites(*levels) if levels else None
+    pixels: Pixels = Files([items[place] for place in places], _with(read, whites)) if lazy else arrays["images"]
+    return Opened(
+        pixels, places, combined(fingerprint, transform, shape) if lazy else fingerprint, lazy, int(deep), whites
+    )
+
+
+def _with(read: Reader, whites: Whites | None) -> Reader:
+    return partial(read, whites=whites) if whites else read
 
 
 def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: bool) -> Arrays:
+    """The arrays of the cache. They say nothing of places and times, so that data may move: their hash is the fingerprint."""
     images = None if lazy else np.empty((len(items), *shape), np.uint8)
+    digests = np.zeros((len(items), 32), np.uint8)
+    above = os.path.commonpath([path.absolute().parent for item in items for path in item]) if items else ""
+    found = np.zeros((len(items), 2))
+
+    def look(row: int) -> None:
+        found[row] = np.max([peaks(path) for path in items[row]], axis=0)
+
+    if any(path.suffix.lower() in DEEP for item in items for path in item):
+        in_threads(look, len(items), f"looking at the levels of {len(items):,} images")
+    whites = Whites(*(white(level) if level else 0.0 for level in found.max(axis=0))) if found.any() else None
+    decode = _with(read, whites)
 
     def one(row: int) -> str | None:
         try:
-            pixels = read(items[row])
+            pixels = decode(items[row])
         except UnreadableError as error:
-            return str(error)
+            return str(error).replace(f"{above}{os.sep}", "").replace(f"{os.path.relpath(above)}{os.sep}", "")
         if images is not None:
             images[row] = pixels
+        else:
+            digest = hashlib.sha256(b"".join(path.read_bytes() for path in items[row])).digest()
+            digests[row] = np.frombuffer(digest, np.uint8)
         return None
 
     bad = dict(in_threads(one, len(items), f"decoding {len(items):,} images"))
@@ -116,7 +148,9 @@ def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: 
     arrays = {"places": places, "unreadable": np.array([bad[row] for row in sorted(bad)], dtype=np.str_)}
     if images is not None:
         arrays["images"] = images[places] if bad else images
-    return arrays
+    else:
+        arrays["files"] = digests
+    return arrays | ({"deep": np.array([found.any(axis=1).sum(), *whites])} if whites else {})
 
 
 def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:
@@ -153,10 +187,10 @@ def combined(*parts: object) -> str:
 
 
 def split(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for training and rows held out, chosen once and for all: a tenth, of each class where there are labels.
+    """Rows for training and rows held out, chosen once and for all: a tenth, where there are labels of each class.
 
-    At most about 1,000 are held out, and at least two, which the scores need, or one of two or three rows; a class of
-    one image is trained on. Raises ValueError for fewer than two rows.
+    Of classes too small for that, every tenth image of them all. At most about 1,000 are held out, and at least two,
+    which the scores need, or one of two or three rows; a class of one image is trained on. Raises ValueError for fewer than two rows.
     """
     if n < 2:
         raise ValueError(f"{n} image is too few: one is held out, and at least one is trained on")
@@ -164,7 +198,13 @@ def split(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndar
     rng = np.random.default_rng(0)
     classes = [np.arange(n)] if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
     orders = [rng.permutation(rows) for rows in classes]
-    counts = [int(share * len(order)) for order in orders]
+    wanted = max(int(share * n), min(2, n // 2))
+    shares = [wanted * len(order) / n for order in orders]
+    counts = [int(part) for part in shares]
+    # by the largest remainder; a class never gives its last image
+    for i in sorted(range(len(orders)), key=lambda i: counts[i] - shares[i])[: wanted - sum(counts)]:
+        counts[i] += 1
+    counts = [min(count, len(order) - 1) for order, count in zip(orders, counts, strict=True)]
     while sum(counts) < min(2, n // 2):
         left = [len(order) - count for order, count in zip(orders, counts, strict=True)]
         counts[left.index(max(left))] += 1

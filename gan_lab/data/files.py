@@ -1,8 +1,7 @@
-"""Anyone's image files: found under a folder, and each read as RGB or refused with its name and the reason."""
+"""Anyone's image files: found under a folder, with a count of what is left out."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections import Counter
@@ -11,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from gan_lab.data.cache import cache_folder
+from gan_lab.data.reading import quiet
+from gan_lab.runs import MARK
 
 SUFFIXES = frozenset(
     [
@@ -41,115 +42,105 @@ SUFFIXES = frozenset(
         ".ico",
     ]
 )
+NOT_READ = frozenset(  # pictures too
+    [
+        ".heic",
+        ".heif",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".orf",
+        ".rw2",
+        ".raf",
+        ".pef",
+        ".srw",
+        ".raw",
+        ".psd",
+        ".psb",
+        ".xcf",
+        ".svg",
+        ".eps",
+        ".ai",
+        ".jxl",
+        ".exr",
+        ".hdr",
+    ]
+)
+STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # of pictures, whatever their names
 MANY = 500  # files that take long enough for a progress line
 
 
-class UnreadableError(ValueError):
-    """A file that holds no image, or not the whole of one."""
-
-
 def find(folder: Path, apart_from: Path | None = None) -> list[Path]:
-    """Every file with the name of an image, at any depth, sorted.
+    """Every file with the name of an image, at any depth, sorted; a warning counts what else may be one.
 
-    Hidden ones are left out, and so are the decoded cache and the folder ``apart_from``. Links are followed, each
-    folder is entered once: a link to a folder above ends there.
+    Hidden ones are left out, and so are runs of the lab, its decoded cache and the folder ``apart_from``. Links are
+    followed, each folder is entered once: a link to a folder above ends there.
     """
-    return sorted(path for path in _every(folder, apart_from) if path.suffix.lower() in SUFFIXES)
+    left_out: Counter[str] = Counter()
+    every = list(_every(folder, apart_from, left_out))
+    for path in every:
+        ending = path.suffix.lower()
+        if ending in NOT_READ:
+            left_out[f"{ending} (not read: convert to PNG or JPEG)"] += 1
+        elif not ending and _starts_as_picture(path):
+            left_out["without an ending (add .png or .jpg)"] += 1
+    if left_out:
+        said = ", ".join(f"{count:,} {what}" for what, count in sorted(left_out.items()))
+        warnings.warn(f"left out of {folder}: {said}", stacklevel=2)
+    return sorted(path for path in every if path.suffix.lower() in SUFFIXES)
 
 
 def seen(folder: Path) -> str:
     """What lies under a folder by the ending of the names, as '12 .txt, 1 without ending'."""
-    endings = Counter(path.suffix.lower() or "without ending" for path in _every(folder, None))
+    endings = Counter(path.suffix.lower() or "without ending" for path in _every(folder, None, Counter()))
     most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))[:12]
     return ", ".join(f"{count:,} {ending}" for ending, count in most) or "no files at all"
 
 
-def _every(folder: Path, apart_from: Path | None) -> Iterator[Path]:
+def _every(folder: Path, apart_from: Path | None, left_out: Counter[str]) -> Iterator[Path]:
     cache = cache_folder(folder)
-    left_out = (apart_from, cache if next(cache.glob(".*.lock"), None) else None)  # a class may be called cache too
-    entered = {_identity(other) for other in left_out if other and other.is_dir()}
+    apart = (apart_from, cache if next(cache.glob(".*.lock"), None) else None)  # a class may be called cache too
+    entered = {_identity(other) for other in apart if other and other.is_dir()}
     waiting = [folder]
+
+    def closed(error: OSError) -> None:
+        if Path(error.filename) != folder or folder.is_dir():
+            left_out[f"folder that cannot be entered ({Path(error.filename).name})"] += 1
+
     while waiting:  # links last, so that a file is known by its own folder's name
-        for place, folders, names in os.walk(waiting.pop(0)):
+        for place, folders, names in os.walk(waiting.pop(0), onerror=closed):
             here = Path(place)
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-            if _identity(here) in entered:
+            if _identity(here) in entered or (here != folder and _is_the_labs(here, folders, names)):
                 folders.clear()
                 continue
             entered.add(_identity(here))
             waiting += [here / name for name in folders if (here / name).is_symlink()]
-            yield from (here / name for name in names if not name.startswith(".") and (here / name).is_file())
+            for path in (here / name for name in names if not name.startswith(".")):
+                if path.is_file():
+                    yield path
+                elif path.is_symlink() and path.suffix.lower() in SUFFIXES | NOT_READ:
+                    left_out["links that lead nowhere"] += 1
+
+
+def _is_the_labs(here: Path, folders: list[str], names: list[str]) -> bool:
+    """Whether runs are kept here, or this is one: their grids are no data."""
+    return MARK in names or ("config.yaml" in names and "checkpoints" in folders)
+
+
+def _starts_as_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(STARTS)
+    except OSError:
+        return False
 
 
 def _identity(path: Path) -> tuple[int, int]:
     about = path.stat()
     return about.st_dev, about.st_ino
-
-
-def read(path: Path) -> np.ndarray:
-    """An image of any mode as uint8 RGB [3, H, W]. Raises UnreadableError, which names the file."""
-    with quiet():
-        return np.array(opened(path)).transpose(2, 0, 1)
-
-
-def square(path: Path, size: int, crop: int | None = None) -> np.ndarray:
-    """The middle of an image as uint8 RGB [3, size, size]: the largest square, or that of ``crop`` pixels if it has it.
-
-    Resized with antialias, as the whole image would be. Raises UnreadableError. Pillow's warnings are the caller's to silence, by ``quiet``.
-    """
-    return squared(opened(path, least=0 if crop else 2 * size), size, crop)
-
-
-def squared(image: Image.Image, size: int, crop: int | None = None) -> np.ndarray:
-    """The middle of an RGB image as uint8 [3, size, size]."""
-    side = min(*image.size, crop or image.width)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    if crop:
-        left, top = round(left), round(top)  # whole pixels: a crop of the right size is not interpolated
-    box = (left, top, left + side, top + side)
-    return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box)).transpose(2, 0, 1)
-
-
-def opened(path: Path, least: int = 0) -> Image.Image:
-    """An image as RGB, turned as its EXIF says, transparency over white; 16-bit levels are scaled to 8 bits.
-
-    With ``least``, large JPEG files may be read at a fraction of their size, not below so many pixels a side. Pillow's
-    limit on pixels holds, its warning included. Raises UnreadableError.
-    """
-    try:
-        with Image.open(path) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and image.width * image.height > limit:
-                raise ValueError(f"{image.width} x {image.height} is more than {limit:,} pixels")
-            if least:
-                image.draft(None, (least, least))
-            with contextlib.suppress(KeyError, TypeError, SyntaxError, ZeroDivisionError):  # EXIF that is not EXIF
-                ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image)
-    except Exception as error:  # a damaged file makes Pillow raise whatever it meets
-        reason = str(error).replace(str(path), "").replace(" ''", "").strip() or type(error).__name__
-        raise UnreadableError(f"{path}: {reason.splitlines()[0]}") from None
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # 16-bit or 32-bit gray, which Pillow would clip
-        levels = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
-        peak = levels.max(initial=0)
-        top = next((top for top in tops if peak <= top), peak)
-        image = Image.fromarray((levels * (255 / top)).clip(0, 255).round().astype(np.uint8))
-    if image.has_transparency_data:
-        solid = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", solid.size, "white"), solid).convert("RGB")
-    return image.convert("RGB")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without Pillow's warnings about files that can be read all the same. Not to be entered by several threads."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def in_threads(work: Callable[[int], str | None], n: int, description: str) -> list[tuple[int, str]]:

@@ -1,17 +1,19 @@
 """Anyone's images: every readable file under ``data.root``, the middle square of each.
 
-Folders of the first level are the classes, where there are at least two and every image lies in one.
+Folders of the first level are the classes, where there are at least two and every image lies in one. Folders called
+train and test (or val) are no classes: those below them are, and what is in test is held out.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from gan_lab.data import decoding, files
+from gan_lab.data import decoding, files, layouts
 from gan_lab.data.base import Decoded
 from gan_lab.data.decoding import Rows
 from gan_lab.images import ImageSpec
@@ -20,45 +22,59 @@ from gan_lab.schema import DataConfig
 
 def decode(cfg: DataConfig) -> Decoded:
     """The images of the folder, a tenth held out. Raises ValueError, with what was seen, if there are none."""
-    root = Path(cfg.root)
     if cfg.source == "sample":
         raise ValueError("data.source=sample: data.name=folder has no sample, data.root names a folder of images")
-    paths = images_under(root)
-    opened = decoding.opened(
-        cfg, [(path,) for path in paths], partial(decoding.middle, size=cfg.size), "square", "folder"
-    )
-    names, labels = classes(root, [paths[place] for place in opened.places]) if cfg.labels else ([], None)
-    train, test = decoding.split(len(opened.places), labels)
+    root = layouts.place(cfg.root)
+    parts = layouts.parts(root)
+    first, held, unused = parts or (root, None, [])
+    paths = images_under(first)
+    more = images_under(held) if held else []
+    items = [(path,) for path in (*paths, *more)]
+    opened = decoding.opened(cfg, items, partial(decoding.middle, size=cfg.size), "square", "folder")
+    inside = [
+        (paths + more)[place].relative_to(first if place < len(paths) else held or first) for place in opened.places
+    ]
+    names, labels = classes(first, inside) if cfg.labels else ([], None)
+    rows, apart = np.arange(len(opened.places)), opened.places >= len(paths)
+    train, test = (rows[~apart], rows[apart]) if apart.any() else decoding.split(len(rows), labels)
     about = (
-        f"{len(train):,} images of {root}, {len(test):,} held out"
+        f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
+        + (f" (those of {held.name})" if held else "")
         + (f", in {len(names)} classes ({listed(names)}), which data.labels=false hides" if names else "")
+        + (f"; not used: {', '.join(unused)}" if unused else "")
         + opened.note
     )
     return Decoded(
         ImageSpec(3, cfg.size, cfg.size, classes=len(names)),
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],
-        "full", about, decoding.combined(opened.fingerprint, train, test, labels),
+        "full", about, decoding.combined(opened.fingerprint, train, test, labels), class_names=names,
     )  # fmt: skip
 
 
 def images_under(root: Path) -> list[Path]:
-    """The image files under ``data.root``. Raises ValueError, with what was seen, if there are none."""
-    if not root.is_dir():
-        raise ValueError(f"data.root={root}: there is no such folder")
+    """The image files under a folder. Raises ValueError, with what was seen, if there are none."""
     paths = files.find(root)
     if not paths:
         raise ValueError(f"data.root={root}: no images (seen: {files.seen(root)})")
     return paths
 
 
-def classes(root: Path, paths: Sequence[Path]) -> tuple[list[str], np.ndarray | None]:
-    """The first-level folders' names and the number of each image's [N] int64; none if that would be no labelling."""
-    inside = [path.relative_to(root).parts for path in paths]
-    names = sorted({parts[0] for parts in inside})
-    if len(names) < 2 or any(len(parts) == 1 for parts in inside):
+def classes(root: Path, inside: Sequence[Path]) -> tuple[list[str], np.ndarray | None]:
+    """The first-level folders' names and the number of each image's [N] int64; none if that would be no labelling.
+
+    ``inside`` are the images, relative to the root. Where images beside the folders are the reason, a warning says so.
+    """
+    beside = [path.name for path in inside if len(path.parts) == 1]
+    names = sorted({path.parts[0] for path in inside if len(path.parts) > 1})
+    if len(names) >= 2 and beside:
+        warnings.warn(
+            f"{root} has no labels, for {files.listed(beside)} {'lies' if len(beside) == 1 else 'lie'} beside the folders "
+            f"{listed(names)}: put every image into a folder, or say data.labels=false", stacklevel=2,
+        )  # fmt: skip
+    if len(names) < 2 or beside:
         return [], None
-    return names, np.array([names.index(parts[0]) for parts in inside], dtype=np.int64)
+    return names, np.array([names.index(path.parts[0]) for path in inside], dtype=np.int64)
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

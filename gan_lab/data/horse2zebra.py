@@ -1,6 +1,6 @@
 """Two sets of images without pairs: horses and zebras of Zhu et al. 2017 (arXiv 1703.10593), or any other two.
 
-Under ``data.root``, or in ``horse2zebra`` there, lie the folders trainA and trainB, and testA and testB; without these
+Under ``data.root``, or in ``horse2zebra`` there, lie the folders of ``layouts.TWO_SIDES``; without folders to hold out
 a tenth is held out. The sample is generated: plain horses and other ones striped, of the held-out ones both coats.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_lab.data import decoding, download, files, horses
+from gan_lab.data import decoding, download, files, horses, layouts
 from gan_lab.data.base import Decoded
 from gan_lab.data.decoding import Rows
 from gan_lab.images import ImageSpec
@@ -21,7 +21,8 @@ SOURCES = (
     "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip",
     "https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets/horse2zebra.zip",
 )
-FOLDERS = ("trainA", "trainB", "testA", "testB")
+LAYOUT = f"two folders of images: {layouts.TWO_SIDES}"
+SAMPLE, DOWNLOADS = "generated horses", True
 
 
 def decode(cfg: DataConfig) -> Decoded:
@@ -29,26 +30,26 @@ def decode(cfg: DataConfig) -> Decoded:
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if not problem:
-        home = _home(root)
-        assert home is not None
-        return _full(cfg, home)
+        found = _home(root)
+        assert found is not None
+        return _full(cfg, *found)
     if cfg.source == "full":
         raise ValueError(
-            f"data.source=full: {problem}. Unpack {SOURCES[0]} into {root}, or name by data.root a folder with trainA "
-            "and trainB, or take data.source=sample"
+            f"data.source=full: {problem}. Unpack {SOURCES[0]} into {root}, or name by data.root a folder with {LAYOUT}, "
+            "or take data.source=sample"
         )
     return horses.sample(cfg, paired=False, reason=problem)
 
 
-def _full(cfg: DataConfig, home: Path) -> Decoded:
-    lists = {name: files.find(home / name) if (home / name).is_dir() else [] for name in FOLDERS}
-    for name in ("trainA", "trainB"):
-        if not lists[name]:
-            raise ValueError(f"{home / name}: no images (seen: {files.seen(home / name)})")
+def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> Decoded:
+    lists = [files.find(folder) for folder in (*folders.train, *(folders.held or ()))]
+    for folder, paths in zip(folders.train, lists, strict=False):
+        if not paths:
+            raise ValueError(f"{folder}: no images (seen: {files.seen(folder)})")
     sides = {}
     notes = ""
-    for side in "AB":
-        train, test = lists[f"train{side}"], lists[f"test{side}"]
+    for i, side in enumerate("AB"):
+        train, test = lists[i], lists[i + 2] if folders.held else []
         items = [(path,) for path in (*train, *test)]
         reader = partial(decoding.middle, size=cfg.size)
         opened = decoding.opened(cfg, items, reader, "square", f"unpaired-{side}")
@@ -72,8 +73,18 @@ def _full(cfg: DataConfig, home: Path) -> Decoded:
     )  # fmt: skip
 
 
-def _home(root: Path) -> Path | None:
-    return next((home for home in (root, root / "horse2zebra") if (home / "trainA").is_dir()), None)
+def there(root: Path) -> bool:
+    """Whether two sets, or their archive, lie in a folder. Raises ValueError for what is ambiguous."""
+    return _home(root) is not None or (root / "horse2zebra.zip").is_file()
+
+
+def _home(root: Path) -> tuple[Path, layouts.Sides] | None:
+    if root.is_file():
+        root = layouts.place(str(root))
+    for home in (root, root / "horse2zebra"):
+        if home.is_dir() and (sides := layouts.two_sides(home)):
+            return home, sides
+    return None
 
 
 def find_full(root: Path) -> str:
