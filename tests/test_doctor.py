@@ -91,7 +91,10 @@ def test_a_driver_that_torch_cannot_use_fails_and_none_at_all_does_not(
     monkeypatch.setattr("torch.cuda.is_available", old_driver)
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
-    assert machine.devices(config()).level == "ok"
+    assert machine.devices(config()).text == "no GPU, training uses the processor"
+    with monkeypatch.context() as on_a_mac:
+        on_a_mac.setattr("torch.backends.mps.is_available", lambda: True)
+        assert machine.devices(config()).text.startswith("Apple's GPU knows no float64")
     (tmp_path / "version").touch()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     found = machine.devices(config())

@@ -42,6 +42,8 @@ def devices(config: Config) -> Finding:
         usable = torch.cuda.is_available()
     if not usable:
         driver = DRIVER.exists() or shutil.which("nvidia-smi")
+        if not driver and torch.backends.mps.is_available():
+            return Finding("ok", "Apple's GPU knows no float64, in which the lab counts: training uses the processor")
         if not driver:
             return Finding("ok", "no GPU, training uses the processor")
         reason = str(heard[0].message).splitlines()[0] if heard else "torch sees none"
