@@ -188,7 +188,9 @@ def test_decoded_now_or_when_they_are_read_the_pixels_are_the_same(
 ) -> None:
     made = opened(three, tmp_path, cache_gb=cache_gb)
     assert made.lazy == (cache_gb == 0)
-    assert made.note == ("" if cache_gb else " (more than data.cache_gb: decoded as they are read, see data.workers)")
+    assert made.note == " (3 cut to their middle)" + (
+        "" if cache_gb else " (more than data.cache_gb: decoded as they are read, see data.workers)"
+    )
     pixels = made.pixels[np.array([2, 0, 2])]
     assert pixels.shape == (3, 3, 8, 8)
     assert pixels.reshape(3, -1).tolist() == [[30] * 192, [10] * 192, [30] * 192]

@@ -36,6 +36,7 @@ def test_first_level_folders_are_the_classes_and_one_may_hold_a_single_image(tmp
     assert made.spec.classes == 3
     assert made.about == (
         f"37 images of {tmp_path}, 4 held out, in 3 classes (ant, cats, dogs), which data.labels=false hides"
+        " (41 cut to their middle)"
     )
     right = {value: 0 if value == 200 else 1 if value < 100 else 2 for value in [*range(20), *range(100, 120), 200]}
     for images, labels in ((made.train_images, made.train_labels), (made.test_images, made.test_labels)):

@@ -190,7 +190,10 @@ def test_the_four_folders_are_the_four_parts(
     assert values(made) == {"train_sources": [*range(12)], "train_images": [*range(100, 115)],
                             "test_sources": [*range(50, 53)], "test_images": [*range(150, 154)]}  # fmt: skip
     assert (made.spec.pairs, made.spec.content, made.source) == ("none", "photos", "full")
-    assert made.about == (f"12 images A and 15 B (3 and 4 held out), unpaired: found in {tmp_path / 'root' / inside}")
+    assert made.about == (
+        f"12 images A and 15 B (3 and 4 held out), unpaired: found in {tmp_path / 'root' / inside}"
+        "; of A (15 cut to their middle); of B (19 cut to their middle)"
+    )
     assert not [path for path in (tmp_path / "root").rglob("*") if path.suffix != ".png" and path.is_file()]
     back = horse2zebra.decode(cfg(tmp_path / "root", size=8, direction="BtoA"))
     assert values(back)["train_sources"] == [*range(100, 115)]

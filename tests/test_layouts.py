@@ -87,7 +87,7 @@ def test_of_test_and_val_one_is_held_out_and_the_other_named(tmp_path: Path) -> 
             flat(tmp_path / part / f"{i}.png", (value,) * 3)
     made = folder.decode(cfg("folder", tmp_path))
     assert (levels(made.train_images), levels(made.test_images)) == ([1] * 3, [3] * 3)
-    assert made.about.endswith("; not used: val")
+    assert "; not used: val" in made.about
 
 
 SIDES = ["trainA trainB testA testB", "train/A train/B test/A test/B", "A/train B/train A/val B/val", "A B",
@@ -222,7 +222,7 @@ def test_images_of_many_levels_have_one_scale(
     found = levels(made.train_images) + levels(made.test_images)
     expected = {round(min(255, 255 * float(np.dtype(dtype).type(peak)) / white)) for peak in peaks}
     assert set(found) == expected | {77}
-    assert f"(12 of more than 8 bits: in all of them {white:g} is white)" in made.about
+    assert f"12 of more than 8 bits: in all of them {white:g} is white)" in made.about
 
 
 @pytest.mark.parametrize(
@@ -284,3 +284,11 @@ def test_each_class_has_a_row_of_the_grid_however_few_are_held_out(tmp_path: Pat
         for label, row in enumerate(shown.tolist()):
             assert all(50 * label <= level < 50 * label + images for level in row)
             assert len(set(row)) >= min(images, 10) - (images == 4 and not held_out)  # one may be held out
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_what_is_cut_and_what_is_enlarged_is_counted(tmp_path: Path, lazy: bool) -> None:
+    for i, size in enumerate([(8, 8)] * 5 + [(16, 8)] * 4 + [(6, 6)] * 2 + [(9, 5)]):
+        flat(tmp_path / f"{i}.png", (i,) * 3, size=size)
+    made = folder.decode(cfg("folder", tmp_path, cache_gb=0.0 if lazy else 1.0))
+    assert "(5 cut to their middle; 3 enlarged to 8 pixels)" in made.about

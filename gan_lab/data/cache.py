@@ -54,8 +54,9 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
             try:
                 _check_room(cache, sum(array.nbytes for array in arrays.values()))
                 for part, array in arrays.items():
-                    digest.update(f"{part}{array.shape}{array.dtype}".encode())
-                    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # tobytes would copy it
+                    if not part.startswith("_"):  # what is only said of them
+                        digest.update(f"{part}{array.shape}{array.dtype}".encode())
+                        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy of it
                     np.save(unfinished / f"{part}.npy", array)
                 about = {"key": key, "fingerprint": digest.hexdigest()[:16], "parts": list(arrays)}
                 (unfinished / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")

@@ -15,7 +15,7 @@ import numpy as np
 
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.files import in_threads, listed
-from gan_lab.data.reading import DEEP, UnreadableError, Whites, peaks, quiet, square, white
+from gan_lab.data.reading import UnreadableError, Whites, look, quiet, square, white
 from gan_lab.data.split import Pixels
 from gan_lab.schema import DataConfig
 
@@ -73,17 +73,14 @@ class Opened:
     places: np.ndarray
     fingerprint: str
     lazy: bool
-    deep: int = 0  # images of more than 8 bits
-    whites: Whites | None = None  # their scale
+    about: str = ""  # what was done with some of them
 
     @property
     def note(self) -> str:
         """For the line that tells the user which data are used."""
-        deep = ""
-        if self.whites:
-            white = " and ".join(f"{level:g}" for level in self.whites if level)
-            deep = f" ({self.deep:,} of more than 8 bits: in all of them {white} is white)"
-        return deep + (" (more than data.cache_gb: decoded as they are read, see data.workers)" if self.lazy else "")
+        return self.about + (
+            " (more than data.cache_gb: decoded as they are read, see data.workers)" if self.lazy else ""
+        )
 
 
 def opened(
@@ -104,12 +101,18 @@ def opened(
     )
     _bearable(cfg, [str(words) for words in arrays["unreadable"]], len(items))
     places = np.asarray(arrays["places"])
-    deep, *levels = arrays["deep"].tolist() if "deep" in arrays else [0]
-    whites = Whites(*levels) if levels else None
+    whole, real, deep, cut, enlarged = arrays["_looks"].tolist()
+    whites = Whites(whole, real) if whole or real else None
     pixels: Pixels = Files([items[place] for place in places], _with(read, whites)) if lazy else arrays["images"]
-    return Opened(
-        pixels, places, combined(fingerprint, transform, shape) if lazy else fingerprint, lazy, int(deep), whites
-    )
+    fingerprint = combined(fingerprint, transform, shape) if lazy else fingerprint
+    white = " and ".join(f"{level:g}" for level in (whole, real) if level)
+    said = [
+        f"{cut:,.0f} cut to their middle" if cut and transform == "square" else "",
+        f"{enlarged:,.0f} enlarged to {cfg.size} pixels" if enlarged else "",
+        f"{deep:,.0f} of more than 8 bits: in all of them {white} is white" if deep else "",
+    ]
+    about = "; ".join(words for words in said if words)
+    return Opened(pixels, places, fingerprint, lazy, f" ({about})" if about else "")
 
 
 def _with(read: Reader, whites: Whites | None) -> Reader:
@@ -121,15 +124,15 @@ def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: 
     images = None if lazy else np.empty((len(items), *shape), np.uint8)
     digests = np.zeros((len(items), 32), np.uint8)
     above = os.path.commonpath([path.absolute().parent for item in items for path in item]) if items else ""
-    found = np.zeros((len(items), 2))
+    looks = np.zeros((len(items), 4))  # width, height, largest levels
 
-    def look(row: int) -> None:
-        found[row] = np.max([peaks(path) for path in items[row]], axis=0)
+    def first(row: int) -> None:
+        looks[row] = np.max([look(path) for path in items[row]], axis=0)
 
-    if any(path.suffix.lower() in DEEP for item in items for path in item):
-        in_threads(look, len(items), f"looking at the levels of {len(items):,} images")
-    whites = Whites(*(white(level) if level else 0.0 for level in found.max(axis=0))) if found.any() else None
-    decode = _with(read, whites)
+    in_threads(first, len(items), f"looking at {len(items):,} images")
+    widths, heights, *levels = looks.T
+    whites = Whites(*(white(level) if level else 0.0 for level in looks[:, 2:].max(axis=0)))
+    decode = _with(read, whites if any(whites) else None)
 
     def one(row: int) -> str | None:
         try:
@@ -150,7 +153,9 @@ def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: 
         arrays["images"] = images[places] if bad else images
     else:
         arrays["files"] = digests
-    return arrays | ({"deep": np.array([found.any(axis=1).sum(), *whites])} if whites else {})
+    smaller = (np.minimum(widths, heights) < min(shape[1:])) & (widths > 0)
+    counts = [np.count_nonzero(part) for part in (np.max(levels, axis=0), widths != heights, smaller)]
+    return arrays | {"_looks": np.array([*whites, *counts], dtype=np.float64)}
 
 
 def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:

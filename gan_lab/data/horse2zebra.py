@@ -57,7 +57,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> Decoded:
         held = opened.places >= len(train)
         parts = (rows[~held], rows[held]) if held.any() else decoding.split(len(rows))
         sides[side] = (opened, *parts)
-        notes = notes or opened.note
+        notes += f"; of {side}{opened.note}" if opened.note else ""
     target, source = ("B", "A") if cfg.direction == "AtoB" else ("A", "B")
     images, train_images, test_images = sides[target]
     sources, train_sources, test_sources = sides[source]

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-DEEP = (".tif", ".tiff", ".png", ".pgm", ".pnm", ".jp2")  # what may hold more than 8 bits
-
 
 class UnreadableError(ValueError):
     """A file that holds no image, or not the whole of one."""
@@ -71,14 +69,23 @@ class Whites(NamedTuple):
     real: float
 
 
-def peaks(path: Path) -> Whites:
-    """The largest level of an image of more than 8 bits; zeros of any other, and of what cannot be read."""
-    if path.suffix.lower() in DEEP:
-        with contextlib.suppress(Exception), Image.open(path) as image:  # as in opened(), which names the file
-            if _is_deep(image):
-                largest = float(_levels(image).max(initial=0))
-                return Whites(0.0, largest) if image.mode == "F" else Whites(largest, 0.0)
-    return Whites(0.0, 0.0)
+class Look(NamedTuple):
+    """What is to be known of an image before it is read: its size, and of more than 8 bits the largest level."""
+
+    width: int
+    height: int
+    whole: float = 0.0  # of whole numbers
+    real: float = 0.0  # of floats
+
+
+def look(path: Path) -> Look:
+    """At one image; zeros of what cannot be read, which ``opened`` names."""
+    with contextlib.suppress(Exception), Image.open(path) as image:
+        if not _is_deep(image):
+            return Look(*image.size)
+        largest = float(_levels(image).max(initial=0))
+        return Look(*image.size, 0.0, largest) if image.mode == "F" else Look(*image.size, largest, 0.0)
+    return Look(0, 0)
 
 
 def white(peak: float) -> float:
