@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.gpu import Row, Rows, Setting
 from benchmarks.gpu.equality import bf16, devices, resume, sampling
-from benchmarks.gpu.program import memory, training
+from benchmarks.gpu.program import memory, several, training
 from benchmarks.gpu.speed import evaluation, settings, throughputs
 from gan_lab import config
 
@@ -29,6 +29,7 @@ CHECKS: dict[str, Callable[[Setting], Rows]] = {
     "settings": settings,
     "evaluation": evaluation,
     "training": training,
+    "several": several,
 }
 
 

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import time
 
+import torch
+
 from benchmarks.gpu import Row, Rows, Setting
+from gan_lab import runs
 
 
 def training(setting: Setting) -> Rows:
@@ -38,6 +41,42 @@ def memory(setting: Setting) -> Rows:
     last = ended.stderr.strip().splitlines()[-1:] or ["nothing"]
     met = ended.returncode == 2 and "data.batch_size" in last[0] and "Traceback" not in ended.stderr
     yield Row("a batch without room", f"exit code {ended.returncode}: {last[0][:200]}", "2, one line", met)
+
+
+def several(setting: Setting) -> Rows:
+    """One process against two: the same weights, and how much faster. On a CPU, for a rehearsal, by gloo."""
+    if torch.cuda.device_count() < 2 and not setting.rehearsal:
+        yield Row("several GPUs", "not run, there is one")
+        return
+    double = "run.precision=64-true"
+    cases = {  # experiment, words and images, and how far the weights may be apart after them: chaos makes it more later
+        "gan, float64, no batch norm": ("gan", [double, "model.norm=none"], 1_280, 1e-9),
+        "dcgan, float64, synchronised batch norm": ("dcgan", [double], 1_280, 1e-9),
+        "dcgan": ("dcgan", [], 64_000, None),
+    }
+    for what, (name, words, n, bar) in cases.items():
+        if setting.rehearsal and name == "dcgan":
+            continue  # a CPU synchronises no batch norm
+        weights, speeds = [], []
+        for world in (1, 2):
+            folder = setting.folder / f"{name}-{n}-{world}"
+            told = [f"run.root={folder}", f"run.devices={world}", "run.id=it", "data.source=sample", "log.wandb=off",
+                    "metrics.n=100", f"run.images={n}"]  # fmt: skip
+            ended = _lab("train", name, *told, *words)
+            if ended.returncode:
+                raise RuntimeError(f"{world} processes of {name}: {ended.stderr.strip().splitlines()[-1]}")
+            checkpoint = torch.load(
+                folder / name / "it" / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu"
+            )
+            state = checkpoint["state_dict"].values()
+            weights.append(torch.cat([value.double().flatten() for value in state if value.is_floating_point()]))
+            rows = runs.rows(folder / name / "it" / "timing.csv")
+            speeds.append(float(rows[len(rows) // 2]["images_per_s"]))
+        apart = float((weights[1] - weights[0]).norm() / weights[0].norm())
+        if bar is None:
+            yield Row(f"{what}: images/s of two processes / of one", f"{speeds[1] / speeds[0]:.2f}")
+        else:
+            yield Row(f"{what}: two processes = one", f"{apart:.1e} apart", f"{bar:.0e}", apart <= bar)
 
 
 def _lab(*words: str) -> subprocess.CompletedProcess[str]:
