@@ -153,6 +153,7 @@ def dry_run(loaded: Loaded) -> None:
     console.print(values)
 
     budget, wanted = config.iterations, config.run.images
+    world = launch.processes(config.run.devices or "1") * max(1, config.run.num_nodes)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         built, iteration, evaluating = measured(loaded, Path(folder), watch)
@@ -166,6 +167,9 @@ def dry_run(loaded: Loaded) -> None:
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
     console.print(f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
                   f"({config.data.batch_size / iteration:,.0f} images/s)")  # fmt: skip
+    if world > 1:
+        console.print(f"with {world} processes each has {config.data.batch_size // world} images of a batch of "
+                      f"{config.data.batch_size}: few keep no GPU busy, data.batch_size is that of all", soft_wrap=True)  # fmt: skip
     console.print(f"the whole run: {budget:,} iterations and {evaluations} evaluations, about {total / 60:.1f} minutes, "
                   f"peak memory about {device.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
 

@@ -67,30 +67,26 @@ class Slurm(SLURMEnvironment):
 
 
 class Strategy(DDPStrategy):
-    """DDP that looks which weights a step has used: each uses a part of the networks.
+    """Lightning's DDP without torch's wrapper: after each backward the gradients that it has left are averaged, in one message.
 
-    On CPUs, which have nothing to do while gradients are summed, there is no wrapper: after each backward the gradients of
-    the networks that it was for are averaged at once. DDP would sum those of all networks, and their buffers, each time.
+    A step has several backwards, each for a part of the networks; the wrapper would search for that part each time, and
+    send the buffers of all networks. It is the same on CPUs, where it is proved, and on GPUs.
     """
 
     def __init__(self, launched: Launch, timeout: float) -> None:
-        super().__init__(find_unused_parameters=True, gradient_as_bucket_view=True, timeout=timedelta(seconds=timeout))
+        super().__init__(timeout=timedelta(seconds=timeout))
         self.launched = launched
 
     def configure_ddp(self) -> None:
-        """Lightning's, on GPUs."""
-        if self.root_device.type != "cpu":
-            super().configure_ddp()
-            return
+        """All begin with the weights and buffers of the first."""
         assert self.model is not None
         for tensor in self.model.state_dict().values():
             distributed.broadcast(tensor, src=0)
 
     def post_backward(self, closure_loss: Tensor) -> None:
         """Average what a backward has left in the gradients of the weights that require them."""
-        super().post_backward(closure_loss)
-        if self.model is self.lightning_module and self.model is not None:
-            average([w.grad for w in self.model.parameters() if w.requires_grad and w.grad is not None])
+        assert self.model is not None
+        average([w.grad for w in self.model.parameters() if w.requires_grad and w.grad is not None])
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None

@@ -115,9 +115,8 @@ def test_batch_norm_is_synchronised_where_several_gpus_train(
     assert strategy.options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
 
 
-def test_the_strategy_looks_for_unused_weights_and_waits_as_long_as_it_is_told() -> None:
+def test_the_strategy_waits_as_long_as_it_is_told() -> None:
     chosen = strategy.options(Launch("torchrun", 2), RunConfig(timeout=7))["strategy"]
-    assert chosen._ddp_kwargs["find_unused_parameters"] is True
     assert chosen._timeout == timedelta(seconds=7)
 
 

@@ -32,6 +32,14 @@ def test_the_dry_run_names_origins_networks_and_the_expected_time(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_dry_run_says_how_few_images_each_of_many_processes_has(
+    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = small("gan", tmp_path, data_root, "run.devices=4", "run.num_nodes=2")
+    show.dry_run(config.load("gan", words))
+    assert "with 8 processes each has 2 images of a batch of 16" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_dry_run_of_an_encoder_shows_the_shape_of_its_means(
     tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
