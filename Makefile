@@ -117,7 +117,7 @@ bench-evaluation: $(READY)  ## what an evaluation costs beyond generating and ex
 bench-processes: $(READY)  ## two processes with one thread each against one, on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.processes $(ARGS)
 
-gpu-check: $(READY)  ## on a GPU: is it right, and how fast; a table, in less than nine minutes
+gpu-check: $(READY)  ## on a GPU: is it right, and how fast; one table
 	@exec $(VENV)/bin/python -m benchmarks.gpu $(ARGS)
 
 clean:  ## remove the environment and the caches, but no run and no data

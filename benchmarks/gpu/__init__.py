@@ -1,4 +1,4 @@
-"""Whether a GPU does what a CPU does, and how fast: `make gpu-check`, in less than nine minutes on one H100.
+"""Whether a GPU does what a CPU does, and how fast: `make gpu-check`, sized for nine minutes on one H100.
 
 Each check gives rows: what was measured, its figure, the bar, and whether it is met. One that raises is a row as well.
 """
