@@ -31,6 +31,7 @@ from torchvision import transforms
 
 from benchmarks import asked, told
 from gan_lab import config, experiment
+from gan_lab.device import here
 from gan_lab.images import to_unit
 
 WARM_UP, MEASURED = 8, 40  # iterations
@@ -73,7 +74,7 @@ def wait() -> None:
 
 def loop(built: experiment.Experiment, batches: Batches) -> float:
     """The usual loop: both networks as they are, labels if the generator has classes."""
-    family, device = built.family, "cuda" if torch.cuda.is_available() else "cpu"
+    family, device = built.family, here()
     recipe = family.generator.recipe["arguments"]
     from gan_lab import networks
 
@@ -100,7 +101,7 @@ def loop(built: experiment.Experiment, batches: Batches) -> float:
 
 def plain(built: experiment.Experiment) -> float:
     everything = built.data.train.__getitems__(range(len(built.data.train)))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = here()
     images = to_unit(everything.images).to(device)
     labels = torch.zeros(len(images), device=device) if everything.labels is None else everything.labels.to(device)
     size = built.config.data.batch_size

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import os
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -85,6 +84,12 @@ def at_home(key: str, path: str) -> str:
     return whole
 
 
+def expand_homes(config: Config) -> None:
+    """``at_home`` for every path in a config."""
+    for group, key in PATHS:
+        setattr(getattr(config, group), key, at_home(f"{group}.{key}", getattr(getattr(config, group), key)))
+
+
 @dataclass
 class Loaded:
     """A checked config, and where each value that is not a default came from ('file' or 'command line')."""
@@ -124,21 +129,10 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
         OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
 
     config = parse([from_file, from_words])
-    for group, key in PATHS:
-        setattr(getattr(config, group), key, at_home(f"{group}.{key}", getattr(getattr(config, group), key)))
+    expand_homes(config)
     origin = {key: "file" for key, _ in leaves(OmegaConf.to_container(from_file))}
     origin |= {key: "command line" for key, _ in leaves(OmegaConf.to_container(from_words))}
     return Loaded(path.stem, config, origin)
-
-
-def with_words(config: Config, words: Sequence[str], allowed: Sequence[str]) -> Config:
-    """A config with some of its values replaced. Raises ValueError for keys other than the allowed ones."""
-    for word in words:
-        if word.partition("=")[0] not in allowed:
-            raise ValueError(f"{word}: of a run that is there, only {', '.join(allowed)} can be given")
-    changed = parse([json.loads(json.dumps(asdict(config))), OmegaConf.from_dotlist(list(words))])
-    changed.data.root = at_home("data.root", changed.data.root)
-    return changed
 
 
 def parse(layers: Sequence[Any]) -> Config:

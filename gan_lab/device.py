@@ -9,6 +9,11 @@ from contextlib import contextmanager
 import torch
 
 
+def here() -> torch.device:
+    """The GPU, if torch sees one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def settle(precision: str) -> None:
     """What holds for a training or an evaluation of this ``run.precision``.
 

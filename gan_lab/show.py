@@ -193,7 +193,7 @@ def _parameters(network: nn.Module) -> int:
 
 
 def _time_of_evaluation(built: experiment.Experiment) -> float:
-    built.family.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    built.family.eval().to(device.here())
     built.quality.evaluator(built.family)  # the first one reads the reals too
     started = time.perf_counter()
     built.quality.evaluator(built.family)

@@ -14,6 +14,7 @@ from torchvision.utils import save_image
 
 from gan_lab import networks
 from gan_lab.data import files, reading
+from gan_lab.device import here
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs import checkpoint_of, fitting, read
 from gan_lab.terminal import no_memory
@@ -42,7 +43,7 @@ class Translator:
                 self.channels = recipes["generator_back"]["arguments"]["source_channels"]
             self.network = networks.rebuild(recipes[NETWORKS[direction]])
             self.network.load_state_dict(content["ema"][NETWORKS[direction]])
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = here()
         self.network.requires_grad_(False).eval().to(self.device)
 
     def __call__(self, images: Tensor) -> Tensor:

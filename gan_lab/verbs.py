@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import distributed
 
 from gan_lab import data as datasets
@@ -19,7 +20,7 @@ from gan_lab import device, launch, report, runs
 from gan_lab.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.callbacks.guard import DivergedError
 from gan_lab.callbacks.health import Flag
-from gan_lab.config import Loaded, with_words
+from gan_lab.config import Loaded, expand_homes, parse
 from gan_lab.data.base import LabData
 from gan_lab.experiment import Experiment, build, build_family, rank
 from gan_lab.families.base import Family
@@ -172,7 +173,7 @@ def restore(folder: Path, weights: str, words: Sequence[str] = ()) -> tuple[Conf
 
     ``words`` say where the data are now. Raises ValueError if they are other data.
     """
-    config = with_words(runs.read_config(folder), words, PLACES)
+    config = _placed(runs.read_config(folder), words)
     checkpoint = runs.read(folder / "checkpoints" / f"{weights}.ckpt")
     data = datasets.load(config.data, config.run.seed)
     runs.check_data(folder, data.decoded.fingerprint)
@@ -182,7 +183,17 @@ def restore(folder: Path, weights: str, words: Sequence[str] = ()) -> tuple[Conf
         for name, state in checkpoint["ema"].items():
             getattr(family, name).load_state_dict(state)
     family.eval().requires_grad_(False)
-    return config, data, family.to("cuda" if torch.cuda.is_available() else "cpu"), checkpoint["iteration"]
+    return config, data, family.to(device.here()), checkpoint["iteration"]
+
+
+def _placed(config: Config, words: Sequence[str]) -> Config:
+    """A run's config with other places. Raises ValueError for words about anything else."""
+    for word in words:
+        if word.partition("=")[0] not in PLACES:
+            raise ValueError(f"{word}: of a run that is there, only {', '.join(PLACES)} can be given")
+    changed = parse([runs.plain(config), OmegaConf.from_dotlist(list(words))])
+    expand_homes(changed)
+    return changed
 
 
 def evaluate(folder: Path, weights: str, say: Any = print, words: Sequence[str] = ()) -> dict[str, Any]:

@@ -6,11 +6,14 @@ Each check gives rows: what was measured, its figure, the bar, and whether it is
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from benchmarks.throughput import wait
 from gan_lab import config, experiment, runs
@@ -64,6 +67,7 @@ class Clock(Callback):
             self.seconds = (time.perf_counter() - self._begun) / self.measured
 
 
+@cache
 def families() -> dict[str, str]:
     """Every family, with an experiment of it."""
     every = {name: config.load(name).config.family for name in config.experiments()}
@@ -86,9 +90,15 @@ def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock:
     return experiment.build(loaded.config, folder, name, extra=[clock] if clock else [])
 
 
-def trained(name: str, words: Sequence[str], folder: Path, iterations: int, clock: Clock | None = None) -> Experiment:
+def trained(name: str, words: Sequence[str], folder: Path, iterations: int) -> Experiment:
     """``built``, and trained; without the evaluation at its end. What it has left off, it goes on with."""
-    made = built(name, words, folder, iterations, clock)
+    made = built(name, words, folder, iterations)
     made.quality.evaluator.measures = []
     made.trainer.fit(made.family, datamodule=made.data, ckpt_path=runs.newest(folder), weights_only=True)
     return made
+
+
+def distance(ones: Iterable[Tensor], others: Iterable[Tensor]) -> float:
+    """‖one - other‖ / ‖other‖ of all tensors together."""
+    one, other = (torch.cat([tensor.double().flatten() for tensor in tensors]) for tensors in (ones, others))
+    return float((one - other).norm() / other.norm())

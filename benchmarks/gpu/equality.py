@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import Row, Rows, Setting, built, families, trained
+from benchmarks.gpu import Row, Rows, Setting, built, distance, families, trained
 from gan_lab import config, load_generator, runs
+from gan_lab.device import here
 from gan_lab.metrics import extractors
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = here()
 ITERATIONS, BATCH = 5, 16
 SINGLE = ("diversity", "class_entropy")  # of a network that always computes in float32
 STILL = {"dropout": 0, "noise": 0}  # what is drawn on the device itself, where a GPU draws other numbers
@@ -66,10 +67,10 @@ def devices(setting: Setting) -> Rows:
     code += "record(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))"
     one_third = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 3))}
     on_cpu = {}
+    setting.folder.mkdir(parents=True, exist_ok=True)
     for precision in PRECISIONS:
         file, folder = setting.folder / f"{precision}-cpu.pt", setting.folder / "cpu" / precision
         command = [sys.executable, "-W", "ignore", "-c", code, str(file), precision, str(folder)]
-        setting.folder.mkdir(parents=True, exist_ok=True)
         on_cpu[precision] = subprocess.Popen(command, env=os.environ | one_third)
     for precision in PRECISIONS:
         files = [setting.folder / f"{precision}-{where}.pt" for where in ("cpu", "gpu")]
@@ -83,7 +84,7 @@ def devices(setting: Setting) -> Rows:
                 continue
             yield _compared(f"{precision} {family}: GPU = CPU", precision == "64-true", gpu[family], cpu[family])
         for name, features in gpu["extractors"].items() if precision == "32-true" else ():
-            apart = _distance([features], [cpu["extractors"][name]])
+            apart = distance([features], [cpu["extractors"][name]])
             yield Row(f"extractor {name}: GPU = CPU", f"{apart:.1e}", "1e-4", apart <= 1e-4)
 
 
@@ -92,7 +93,7 @@ def _compared(what: str, double: bool, gpu: dict[str, Any], cpu: dict[str, Any])
 
     What rounding makes of a float32 gradient near zero, Adam makes a whole step: one CPU core and two part by percents.
     """
-    step, scores = _distance(gpu["step"].values(), cpu["step"].values()), gpu["scores"]
+    step, scores = distance(gpu["step"].values(), cpu["step"].values()), gpu["scores"]
     apart = [
         {key: _apart(value, there[key]) for key, value in here.items() if key not in SINGLE and key not in scores}
         for here, there in zip(gpu["rows"], cpu["rows"], strict=True)
@@ -115,12 +116,6 @@ def _compared(what: str, double: bool, gpu: dict[str, Any], cpu: dict[str, Any])
 
 def _apart(one: float, other: float) -> float:
     return abs(one - other) / max(abs(other), 1e-6)
-
-
-def _distance(ones: Any, others: Any) -> float:
-    """‖one - other‖ / ‖other‖ of all tensors together."""
-    one, other = (torch.cat([tensor.double().flatten() for tensor in tensors]) for tensors in (ones, others))
-    return float((one - other).norm() / other.norm())
 
 
 def resume(setting: Setting) -> Rows:
@@ -171,4 +166,4 @@ def sampling(setting: Setting) -> Rows:
 def _said(one: dict[str, Tensor], other: dict[str, Tensor]) -> str:
     if all(torch.equal(value, other[name]) for name, value in one.items()):
         return "bit-equal"
-    return f"{_distance(one.values(), other.values()):.1e} apart"
+    return f"{distance(one.values(), other.values()):.1e} apart"

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from benchmarks.gpu import Row, Rows, Setting
+from benchmarks.gpu import Row, Rows, Setting, distance
 from gan_lab import runs
 
 
@@ -65,14 +65,11 @@ def several(setting: Setting) -> Rows:
             ended = _lab("train", name, *told, *words)
             if ended.returncode:
                 raise RuntimeError(f"{world} processes of {name}: {ended.stderr.strip().splitlines()[-1]}")
-            checkpoint = torch.load(
-                folder / name / "it" / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu"
-            )
-            state = checkpoint["state_dict"].values()
-            weights.append(torch.cat([value.double().flatten() for value in state if value.is_floating_point()]))
+            state = runs.read(folder / name / "it" / "checkpoints" / "last.ckpt")["state_dict"].values()
+            weights.append([value for value in state if value.is_floating_point()])
             rows = runs.rows(folder / name / "it" / "timing.csv")
             speeds.append(float(rows[len(rows) // 2]["images_per_s"]))
-        apart = float((weights[1] - weights[0]).norm() / weights[0].norm())
+        apart = distance(weights[1], weights[0])
         if bar is None:
             yield Row(f"{what}: images/s of two processes / of one", f"{speeds[1] / speeds[0]:.2f}")
         else:

@@ -125,7 +125,7 @@ def throughputs(setting: Setting) -> Rows:
         n, warm_up, folder = setting.few(many), setting.few(30), setting.folder / "speed" / case.replace(" ", "-")
         seconds, host, floor = lab(name, words, folder / "lab", n, warm_up, floor=True)
         made = built(name, words, folder / "by-hand", 1)
-        batch, memory = made.config.data.batch_size, torch.cuda.max_memory_allocated() / 1e6
+        batch, memory = made.config.data.batch_size, device.peak_memory()
         figure = f"{batch / seconds:,.0f} images/s; {1e3 * seconds:.2f} ms an iteration, of the host {1e3 * host:.2f}"
         yield Row(f"{case}: the lab", f"{figure}; {memory:,.0f} MB")
         yield Row(f"{case}: lab / its step alone", f"{floor.alone / seconds:.2f}", "0.9", floor.alone / seconds >= 0.9)
@@ -206,7 +206,7 @@ def evaluation(setting: Setting) -> Rows:
             begun = time.perf_counter()
             for _ in range(times):
                 batch()
-            speed, memory = size * times / (time.perf_counter() - begun), torch.cuda.max_memory_allocated() / 1e6
+            speed, memory = size * times / (time.perf_counter() - begun), device.peak_memory()
             yield Row(f"{name} in batches of {size}", f"{speed:,.0f} images/s, {memory:,.0f} MB at most")
     evaluator = built("dcgan", ["metrics.n=1000"], setting.folder / "evaluator", 1).quality.evaluator
     evaluator(family)

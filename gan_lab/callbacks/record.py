@@ -74,8 +74,9 @@ class Mean:
         return self._sum() / (self.count + len(self.pending))
 
     def _sum(self) -> Tensor:
-        more = torch.stack(self.pending).double().sum() if self.pending else torch.zeros((), dtype=torch.float64)
-        return more if self.total is None else self.total + more.to(self.total.device)
+        parts = [torch.stack(self.pending).double().sum()] if self.pending else []
+        parts += [] if self.total is None else [self.total]
+        return parts[0] if len(parts) == 1 else parts[1] + parts[0]
 
     def state(self) -> tuple[Tensor | None, int, list[Tensor]]:
         """What ``Mean(*state)`` goes on from, on the CPU."""

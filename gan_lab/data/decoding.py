@@ -20,9 +20,8 @@ from gan_lab.data.split import Pixels
 from gan_lab.schema import DataConfig
 
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
-Reader = Callable[
-    ..., np.ndarray
-]  # of an Item uint8 [C, H, W], with ``whites`` as ``reading.opened``, or UnreadableError
+# of an Item uint8 [C, H, W], or UnreadableError; ``whites`` is that of ``reading.opened``
+Reader = Callable[..., np.ndarray]
 
 
 def middle(item: Item, size: int, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
@@ -75,6 +74,11 @@ class Opened:
     lazy: bool
     about: str = ""  # what was done with some of them
 
+    def parts(self, first: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows for training and rows held out: of items of which the ``first`` are for training, or as ``split`` has them."""
+        rows, held = np.arange(len(self.places)), self.places >= first
+        return (rows[~held], rows[held]) if held.any() else split(len(rows), labels)
+
     @property
     def note(self) -> str:
         """For the line that tells the user which data are used."""
@@ -95,7 +99,7 @@ def opened(
     """
     shape = (channels, cfg.size, cfg.size)
     lazy = len(items) * channels * cfg.size**2 > cfg.cache_gb * 1e9
-    key = f"{transform}/{shape}/{lazy}/2/{_listing(items)}"
+    key = f"{transform}/{shape}/{lazy}/2/{listing(items)}"
     arrays, fingerprint = decoded_once(
         cache, f"{name}-{cfg.size}{'-names' * lazy}", key, lambda: _decoded(items, read, shape, lazy)
     )
@@ -122,8 +126,8 @@ def _with(read: Reader, whites: Whites | None) -> Reader:
 def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: bool) -> Arrays:
     """The arrays of the cache. They say nothing of places and times, so that data may move: their hash is the fingerprint."""
     images = None if lazy else np.empty((len(items), *shape), np.uint8)
-    digests = np.zeros((len(items), 32), np.uint8)
-    above = os.path.commonpath([path.absolute().parent for item in items for path in item]) if items else ""
+    digests = np.zeros((len(items), 32), np.uint8)  # of the files, where they are decoded later
+    above = os.path.commonpath([path.parent for item in items for path in item])
     looks = np.zeros((len(items), 4))  # width, height, largest levels
 
     def first(row: int) -> None:
@@ -138,7 +142,7 @@ def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: 
         try:
             pixels = decode(items[row])
         except UnreadableError as error:
-            return str(error).replace(f"{above}{os.sep}", "").replace(f"{os.path.relpath(above)}{os.sep}", "")
+            return str(error).replace(f"{above}{os.sep}", "") if above else str(error)
         if images is not None:
             images[row] = pixels
         else:
@@ -172,7 +176,8 @@ def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:
         warnings.warn(f"{words}: left out", stacklevel=3)
 
 
-def _listing(items: Sequence[Item]) -> str:
+def listing(items: Sequence[Item]) -> str:
+    """A hash of where files lie, how large and how old they are: whether they may have changed."""
     digest = hashlib.sha256()
     for item in items:
         for path in item:
@@ -195,7 +200,8 @@ def split(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndar
     """Rows for training and rows held out, chosen once and for all: a tenth, where there are labels of each class.
 
     Of classes too small for that, every tenth image of them all. At most about 1,000 are held out, and at least two,
-    which the scores need, or one of two or three rows; a class of one image is trained on. Raises ValueError for fewer than two rows.
+    which the scores need, or one of two or three rows; a class of one image is trained on. Raises ValueError for fewer
+    than two rows.
     """
     if n < 2:
         raise ValueError(f"{n} image is too few: one is held out, and at least one is trained on")

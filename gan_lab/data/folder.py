@@ -29,14 +29,11 @@ def decode(cfg: DataConfig) -> Decoded:
     first, held, unused = parts or (root, None, [])
     paths = images_under(first)
     more = images_under(held) if held else []
+    inside = [path.relative_to(place) for place, some in ((first, paths), (held, more)) if place for path in some]
     items = [(path,) for path in (*paths, *more)]
     opened = decoding.opened(cfg, items, partial(decoding.middle, size=cfg.size), "square", "folder")
-    inside = [
-        (paths + more)[place].relative_to(first if place < len(paths) else held or first) for place in opened.places
-    ]
-    names, labels = classes(first, inside) if cfg.labels else ([], None)
-    rows, apart = np.arange(len(opened.places)), opened.places >= len(paths)
-    train, test = (rows[~apart], rows[apart]) if apart.any() else decoding.split(len(rows), labels)
+    names, labels = classes(first, [inside[place] for place in opened.places]) if cfg.labels else ([], None)
+    train, test = opened.parts(len(paths), labels)
     about = (
         f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
         + (f" (those of {held.name})" if held else "")

@@ -9,8 +9,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from gan_lab.data import decoding, download, files, horses, layouts
 from gan_lab.data.base import Decoded
 from gan_lab.data.decoding import Rows
@@ -53,10 +51,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> Decoded:
         items = [(path,) for path in (*train, *test)]
         reader = partial(decoding.middle, size=cfg.size)
         opened = decoding.opened(cfg, items, reader, "square", f"unpaired-{side}")
-        rows = np.arange(len(opened.places))
-        held = opened.places >= len(train)
-        parts = (rows[~held], rows[held]) if held.any() else decoding.split(len(rows))
-        sides[side] = (opened, *parts)
+        sides[side] = (opened, *opened.parts(len(train)))
         notes += f"; of {side}{opened.note}" if opened.note else ""
     target, source = ("B", "A") if cfg.direction == "AtoB" else ("A", "B")
     images, train_images, test_images = sides[target]

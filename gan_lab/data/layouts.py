@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from gan_lab.data.cache import cache_folder
+from gan_lab.data.decoding import listing
 from gan_lab.data.download import unpack
 
 TRAIN = ("train", "training")
@@ -38,9 +38,7 @@ def place(root: str) -> Path:
         raise ValueError(f"data.root={root}: there is no such folder")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"data.root={root} is a file: name a folder, or a zip file")
-    about = path.stat()
-    name = hashlib.sha256(f"{path.absolute()}/{about.st_size}/{about.st_mtime_ns}".encode()).hexdigest()[:12]
-    folder = cache_folder(Path("data")) / f"unpacked-{path.stem}-{name}"
+    folder = cache_folder(Path("data")) / f"unpacked-{path.stem}-{listing([(path,)])[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not (folder / ".complete").is_file():

@@ -24,8 +24,6 @@ from gan_lab.schema import DataConfig
 LEAST_KNOWN = 0.5  # of digits about 0.8 have the nearest mean, of clothes or noise a tenth
 HELD_OUT_PER_DIGIT = 100  # of the 500 in the sample
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-
-
 LAYOUT = "MNIST/raw with the four files train-images-idx3-ubyte.gz and so on"
 SAMPLE, DOWNLOADS = "5,000 digits", True
 
@@ -61,8 +59,7 @@ def decode(cfg: DataConfig) -> Decoded:
     about = f"{kind} ({len(train[0]):,} train, {len(test[0]):,} held out): {problem or f'found in {root}'}"
     classes = max(10, int(max(train[1].max(), test[1].max())) + 1)
     spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content="digits" if known >= LEAST_KNOWN else "photos")
-    names = [str(label) for label in range(classes)]
-    return Decoded(spec, *train, *test, source, about, fingerprint, class_names=names)
+    return Decoded(spec, *train, *test, source, about, fingerprint)
 
 
 def there(root: Path) -> bool:

@@ -30,9 +30,10 @@ NARROWEST, WIDEST = 1.5, 3.5  # width by height of two images side by side
 def decode(cfg: DataConfig) -> Decoded:
     """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it is not there."""
     root = Path(cfg.root)
-    if cfg.source != "sample" and there(root):
-        root = layouts.place(cfg.root)
-        return _full(cfg, root, *found(root))
+    if cfg.source != "sample" and root.exists():
+        train, test = found(layouts.place(cfg.root))
+        if train:
+            return _full(cfg, root, train, test)
     if cfg.source == "full":
         seen = files.seen(root) if root.is_dir() else "no such folder"
         raise ValueError(f"data.source=full: no pairs in {root} ({seen}). There should be {LAYOUT}")
@@ -47,9 +48,7 @@ def there(root: Path) -> bool:
 
 def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> Decoded:
     opened = decoding.opened(cfg, [*train, *test], partial(both, size=cfg.size), "pairs", "pairs", channels=6)
-    rows = np.arange(len(opened.places))
-    held = opened.places >= len(train)
-    train_rows, test_rows = (rows[~held], rows[held]) if held.any() else decoding.split(len(rows))
+    train_rows, test_rows = opened.parts(len(train))
     a, b = (0, 3), (3, 6)
     source, target = (a, b) if cfg.direction == "AtoB" else (b, a)
     about = f"{len(train_rows):,} pairs of {root}, {len(test_rows):,} held out{opened.note}"

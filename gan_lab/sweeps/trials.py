@@ -168,23 +168,20 @@ class Trials:
 
     def _try_again(self) -> None:
         """Trials that have failed for no reason of their own are repeated; also those of a worker that died here."""
+        for trial in self._failed():
+            if "reason" not in trial.user_attrs:
+                self.retry(self.study, trial)
+
+    def _failed(self) -> list[FrozenTrial]:
+        """The trials that have failed and were not repeated yet."""
         every = self.all()
         repeated = {number for trial in every for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
-        for trial in every:
-            for_no_reason = (
-                trial.state == TrialState.FAIL and "slot" in trial.user_attrs and "reason" not in trial.user_attrs
-            )
-            if for_no_reason and trial.number not in repeated:
-                self.retry(self.study, trial)
+        return [t for t in every if t.state == TrialState.FAIL and "slot" in t.user_attrs and t.number not in repeated]
 
     def repeat_failed(self) -> int:
         """Put every trial that has failed, and was not repeated, before whoever claims next; how many there were."""
         with _readable(self.url), self._exclusively():
-            every = self.all()
-            repeated = {number for trial in every for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
-            failed = [
-                t for t in every if t.state == TrialState.FAIL and "slot" in t.user_attrs and t.number not in repeated
-            ]
+            failed = self._failed()
             for trial in failed:
                 history = [*RetryHeartbeatStaleTrialCallback.retry_history(trial), trial.number]
                 said = {key: value for key, value in trial.user_attrs.items() if key not in ("reason", "killed")}
