@@ -45,8 +45,8 @@ class TrainedGenerator:
     ) -> Tensor:
         """n images [n, C, H, W], float32 in [-1, 1]; image i is a function of (seed, i, its label) alone.
 
-        ``label`` is one class, by name or number, for all or one for each; without it a conditional generator goes through its classes in
-        turn. Raises ValueError for a label that the generator does not have.
+        ``label`` is one class, by name or number, for all or one for each; without it a conditional generator goes
+        through its classes in turn. Raises ValueError for a label that the generator does not have.
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
