@@ -74,7 +74,7 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     from gan_lab.callbacks import bar, checkpoint
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
-    checkpoint.SECONDS_BETWEEN = 0.3
+    checkpoint.SECONDS_BETWEEN = float(environment.get("CHECKPOINT_EVERY", 0.3))
     bar.SECONDS = float(environment.get("LINES_EVERY", bar.SECONDS))
     launch.ROLL_CALL = 1.0
 
