@@ -42,7 +42,8 @@ class Stream:
     """Random numbers for one purpose at one index (an iteration, or the number of a batch).
 
     Every draw is made for the global batch of ``n * world`` rows, of which rank r gets rows r*n to (r+1)*n. Two draws
-    of one kind from one stream are the same numbers: a second set of latents needs a second purpose. Vectors are the same
+    of one kind from one stream are the same numbers: a second set of latents needs a second purpose. Draws of two kinds are
+    independent of each other. Vectors are the same
     on every device; what has the shape of images is drawn on the device itself, so that a GPU draws others than a CPU.
     """
 
@@ -54,14 +55,14 @@ class Stream:
 
     def normal(self, n: int, *shape: int, like: Tensor) -> Tensor:
         """Standard normal [n, *shape], of the device and the floating type of ``like``."""
-        return self._drawn(n, shape, like, torch.randn, np.random.Generator.standard_normal)
+        return self._drawn(self.purpose, n, shape, like, torch.randn, np.random.Generator.standard_normal)
 
     def uniform(self, n: int, *shape: int, like: Tensor) -> Tensor:
         """Uniform in [0, 1), [n, *shape], of the device and the floating type of ``like``."""
-        return self._drawn(n, shape, like, torch.rand, np.random.Generator.random)
+        return self._drawn(f"{self.purpose}/uniform", n, shape, like, torch.rand, np.random.Generator.random)
 
-    def _drawn(self, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any) -> Tensor:
-        number, everything = key(self.seed, self.purpose, self.index), (n * self.world, *shape)
+    def _drawn(self, purpose: str, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any) -> Tensor:
+        number, everything = key(self.seed, purpose, self.index), (n * self.world, *shape)
         mine = slice(self.rank * n, (self.rank + 1) * n)
         if like.device.type == "cuda" and len(shape) > 1:  # megabytes, which the host would draw and send
             generator = torch.Generator(like.device).manual_seed(number % 2**63)

@@ -95,3 +95,14 @@ def test_torchs_generator_is_seeded_anew_for_each_iteration_and_rank() -> None:
     assert first_numbers(0, "networks", 5, 1) == first_numbers(0, "networks", 5, 1)
     others = [first_numbers(0, "networks", i, r) for i in (5, 6) for r in (0, 1)]
     assert len({tuple(numbers) for numbers in others}) == 4
+
+
+def test_normal_and_uniform_draws_of_one_stream_are_independent() -> None:
+    """A Gaussian is made of the words that a uniform number is made of: from one key they would go together."""
+    drawn = [
+        (Stream(0, "noise", i).normal(30, like=LIKE), Stream(0, "noise", i).uniform(30, like=LIKE)) for i in range(400)
+    ]
+    for place in (0, 29):
+        z, u = (torch.stack([pair[kind][place] for pair in drawn]) for kind in (0, 1))
+        for of_z in (z, z.abs()):
+            assert abs(stats.spearmanr(of_z, u).statistic) < 0.24  # 4.7 standard deviations
