@@ -2,24 +2,16 @@
 
 ``<name>_d(real_logits, fake_logits)`` is the discriminator's (or critic's) loss, ``<name>_g(fake_logits)`` the
 generator's; the relativistic generator is given both. Logits have any shape, [B] per image or [B, 1, h, w] per patch; the losses are scalars. With a = real
-logits, b = fake logits, D = sigmoid(logit).
+logits, b = fake logits, D = sigmoid(logit). ``LOSSES`` at the end of the file is the table of all of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from torch import Tensor
 from torch.nn.functional import relu, softplus
-
-# The logit at which a discriminator is undecided, halfway between what each loss asks of reals and of fakes. None: only
-# the differences of its logits mean something.
-UNDECIDED: dict[str, float | None] = {
-    "minimax": 0.0,
-    "nonsaturating": 0.0,
-    "least_squares": 0.5,
-    "hinge": 0.0,
-    "wasserstein": None,
-    "relativistic": None,
-}
 
 
 def minimax_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -125,3 +117,22 @@ def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     Source: as ``relativistic_d``.
     """
     return relativistic_d(fake_logits, real_logits)
+
+
+class AdversarialLoss(NamedTuple):
+    """The losses of both players, and the logit at which the discriminator is undecided: halfway between what ``d`` asks of
+    reals and of fakes, None where only the differences of its logits mean something."""
+
+    d: Callable[..., Tensor]
+    g: Callable[..., Tensor]
+    threshold: float | None
+
+
+LOSSES = {
+    "minimax": AdversarialLoss(minimax_d, minimax_g, 0.0),
+    "nonsaturating": AdversarialLoss(nonsaturating_d, nonsaturating_g, 0.0),
+    "least_squares": AdversarialLoss(least_squares_d, least_squares_g, 0.5),
+    "hinge": AdversarialLoss(hinge_d, hinge_g, 0.0),
+    "wasserstein": AdversarialLoss(wasserstein_d, wasserstein_g, None),
+    "relativistic": AdversarialLoss(relativistic_d, relativistic_g, None),
+}

@@ -78,7 +78,7 @@ class TrainedGenerator:
         return self._images(ways.flatten(0, 1), rows.flatten(0, 1), 64)
 
     def _latents(self, n: int, seed: int) -> Tensor:
-        return Stream(seed, "sample").normal(n, self.z_dim, like=torch.empty(0, dtype=self.dtype))
+        return self.network.sample_latents(Stream(seed, "sample"), n, like=torch.empty(0, dtype=self.dtype))
 
     def _images(self, z: Tensor, labels: Tensor | None, batch_size: int) -> Tensor:
         parts = []

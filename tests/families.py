@@ -10,7 +10,10 @@ import pytest
 from gan_lab import config
 
 SMALL = {"width": 4, "blocks": 1, "decay_images": 0}  # whose rate has come to zero, moves no more
-FAMILIES = config.families()
+EXPERIMENTS: dict[str, list[str]] = {family: [] for family in config.families()}  # of each family, by their names
+for name in config.experiments():
+    EXPERIMENTS[config.load(name).config.family].append(name)
+FAMILIES = [family for family, mine in EXPERIMENTS.items() if mine]  # test_families says which has none
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -21,7 +24,7 @@ def keys_of(family: str) -> set[str]:
 
 def experiment_of(family: str) -> str:
     """The first experiment of a family: the one of its own name, if there is one."""
-    mine = [name for name in config.experiments() if config.load(name).config.family == family]
+    mine = EXPERIMENTS[family]
     return family if family in mine else mine[0]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from gan_lab import config, experiment, runs
 from gan_lab.data import mnist
 from gan_lab.data.base import Decoded
-from tests.families import every_family, experiment_of, small
+from tests.families import EXPERIMENTS, every_family, experiment_of, small
 
 GOLDEN = Path(__file__).parent / "golden"
 SINGLE = ("diversity", "class_entropy")  # of the digit classifier's features and classes, in float32
@@ -160,6 +160,11 @@ def test_bf16_steps_use_the_new_weights_and_stay_near_float32(family: str, tmp_p
         assert all(p.dtype == torch.float32 for p in built.family.parameters())
     assert means["bf16-mixed"] == pytest.approx(means["32-true"], rel=0.1, abs=0.05)
     assert means["bf16-mixed"] != means["32-true"]
+
+
+def test_every_family_has_an_experiment() -> None:
+    without = [family for family, experiments in EXPERIMENTS.items() if not experiments]
+    assert not without, f"write configs/{without[0]}.yaml, or set family: {without[0]} in another experiment"
 
 
 def test_a_conditional_family_refuses_data_without_labels(tmp_path: Path, data_root: Path) -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from gan_lab import losses
+from gan_lab import config, losses
 
 NAMES = ["minimax", "nonsaturating", "least_squares", "hinge", "wasserstein"]
 
@@ -165,3 +166,13 @@ def test_smoothed_least_squares_pull_the_reals_to_one_minus_the_smoothing() -> N
     assert torch.equal(losses.least_squares_d(a, b, 0.0), losses.least_squares_d(a, b))
     assert torch.equal(slope(lambda x: losses.least_squares_d(a, x, 0.3), b),
                        slope(lambda x: losses.least_squares_d(a, x), b))  # fmt: skip
+
+
+def test_the_table_of_losses_has_every_loss_and_every_family_names_only_those() -> None:
+    for part in ("d", "g"):
+        written = {name.removesuffix(f"_{part}") for name in vars(losses) if name.endswith(f"_{part}")}
+        assert written == losses.LOSSES.keys()
+        assert all(getattr(losses, f"{name}_{part}") is getattr(entry, part) for name, entry in losses.LOSSES.items())
+    for family in config.families():
+        offered = get_type_hints(config.family_class(family).Config).get("loss")
+        assert set(get_args(offered)) <= losses.LOSSES.keys(), family

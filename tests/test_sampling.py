@@ -10,8 +10,12 @@ import torch
 
 import gan_lab
 from gan_lab import networks
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.dcgan import DCGANGenerator
+from gan_lab.networks.layers import Network
 from gan_lab.networks.unet import UNet
 from gan_lab.sampling import TrainedGenerator, great_circle, load_generator
+from gan_lab.seeding import Stream
 
 
 def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
@@ -27,6 +31,13 @@ def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
     state = {"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}
     torch.save(state, path)
     return path
+
+
+class OneSided(DCGANGenerator):
+    """A generator whose prior is not normal: uniform in [0, 1)."""
+
+    def sample_latents(self, stream: Stream, n: int, like: torch.Tensor) -> torch.Tensor:
+        return stream.uniform(n, 8, like=like)
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +211,39 @@ def test_a_generator_that_makes_images_of_images_is_no_generator_of_latents(tmp_
     torch.save(state, tmp_path / "best.ckpt")
     with pytest.raises(ValueError, match=r"best\.ckpt makes images of images, not of latents: use translate"):
         load_generator(tmp_path / "best.ckpt")
+
+
+def test_a_generator_with_a_prior_of_its_own_is_sampled_from_it_by_its_family_and_without(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    G = OneSided(z_dim=8, shape=(1, 28, 28), width=4, norm="none").double()
+    path = tmp_path / "best.ckpt"
+    torch.save({"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}, path)
+    z = Stream(3, "sample").uniform(5, 8, like=torch.empty(0, dtype=torch.float64))
+    drawn = load_generator(path)(5, seed=3)
+    torch.testing.assert_close(drawn, G(z).float(), rtol=0, atol=1e-6)
+    walked = load_generator(path).walk(2, 3, seed=3)
+    torch.testing.assert_close(walked[::3], drawn[:2], rtol=0, atol=1e-6)
+
+    from gan_lab.families.gan import GAN, GANConfig
+
+    family = GAN(ImageSpec(1, 28, 28), GANConfig(network="dcgan", z_dim=8, width=4, norm="none"), seed=0).double()
+    family.generator = G
+    like = Batch(torch.zeros(5, 1, 28, 28, dtype=torch.float64))
+    torch.testing.assert_close(family.generate(like, Stream(3, "sample")).float(), drawn, rtol=0, atol=1e-6)
+
+
+def test_every_generator_of_latents_has_its_latents_from_its_own_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a step and in generate alike: with a prior of zeros nothing that is random is left in its images."""
+    from gan_lab import config
+
+    monkeypatch.setattr(
+        Network, "sample_latents", lambda self, stream, n, like: like.new_zeros(n, self.recipe["arguments"]["z_dim"])
+    )
+    for name in config.families():
+        made = config.family_class(name)
+        if made.translates:
+            continue
+        family = made(ImageSpec(1, 28, 28, classes=10), made.Config(), seed=0).eval()
+        batch = Batch(torch.zeros(2, 1, 28, 28), torch.tensor([3, 3]))
+        one, other = (family.generate(batch, Stream(seed, "any")) for seed in (0, 1))
+        assert torch.equal(one, other), name

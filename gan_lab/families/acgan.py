@@ -68,7 +68,7 @@ class ACGAN(Family):
         opt_d, opt_g = self.stepped_by()
 
         with self.toggled(opt_d):  # D maximises L_S + L_C
-            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, c)
             (real_source, real_class), (fake_source, fake_class) = judged(D(x)), judged(D(fake))
@@ -77,7 +77,7 @@ class ACGAN(Family):
             self.descend(loss_d + class_d, opt_d)
 
         with self.toggled(opt_g):  # G maximises L_C - L_S
-            z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             source, fake_class = judged(D(G(z, c)))
             loss_g = losses.nonsaturating_g(source)
             class_g = cross_entropy(fake_class, c)
@@ -87,7 +87,7 @@ class ACGAN(Family):
         self.verdict(real_source, fake_source)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)
+        z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)
         return self.generator(z, batch.labels)
 
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from gan_lab import seeding
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.layers import Network
 from gan_lab.seeding import Stream
 
 
@@ -27,7 +28,7 @@ class Family(LightningModule, ABC):
     conditional: bool = False  # whether generate() shows the label that it is given
     translates: ClassVar[bool] = False  # whether it needs data with sources
     semi_supervised: ClassVar[bool] = False  # whether it can do with labels of a few images only
-    generator: nn.Module
+    generator: Network
     discriminator: nn.Module
 
     def __init__(self, spec: ImageSpec, cfg: Any, seed: int) -> None:
@@ -115,16 +116,16 @@ class Family(LightningModule, ABC):
         self.recorded.update({name: value.detach() for name, value in values.items()})
 
     def verdict(
-        self, real_logits: Tensor, fake_logits: Tensor, undecided: float | None = 0.0, suffix: str = ""
+        self, real_logits: Tensor, fake_logits: Tensor, threshold: float | None = 0.0, suffix: str = ""
     ) -> None:
         """Record the discriminator's mean logits, d_real and d_fake, and accuracy_real and accuracy_fake.
 
-        The accuracies are the shares of logits, of any shape, above ``undecided`` for reals and below it for fakes; None,
+        The accuracies are the shares of logits, of any shape, above ``threshold`` for reals and below it for fakes; None,
         where only differences mean something, puts it halfway between the two means, which are those of all processes.
         """
         real, fake = real_logits.detach().double(), fake_logits.detach().double()
         d_real, d_fake = real.mean(), fake.mean()
-        middle: Tensor | float = (d_real + d_fake) / 2 if undecided is None else undecided
+        middle: Tensor | float = (d_real + d_fake) / 2 if threshold is None else threshold
         if isinstance(middle, Tensor) and distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(middle)
             middle = middle / distributed.get_world_size()

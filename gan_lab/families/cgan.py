@@ -65,7 +65,7 @@ class CGAN(Family):
         opt_d, opt_g = self.stepped_by()
 
         with self.toggled(opt_d):  # equation 2, max over D
-            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
@@ -73,7 +73,7 @@ class CGAN(Family):
             self.descend(loss_d, opt_d)
 
         with self.toggled(opt_g):  # equation 2, over G, with new noise
-            z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             loss_g = losses.nonsaturating_g(D(G(z, y), y))
             self.descend(loss_g, opt_g)
 
@@ -81,7 +81,7 @@ class CGAN(Family):
         self.verdict(real_logits, fake_logits)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)
+        z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)
         return self.generator(z, batch.labels)
 
 

@@ -115,7 +115,7 @@ class CycleGAN(Family):
 
         self.record(loss_d=loss_d, loss_g=loss_g, loss_cycle=loss_cycle)
         for said, suffix in ((said_y, ""), (said_x, "_back")):
-            self.verdict(*said, losses.UNDECIDED["least_squares"], suffix)
+            self.verdict(*said, losses.LOSSES["least_squares"].threshold, suffix)
 
     def decayed(self) -> float:
         """The share of the learning rates that is left."""

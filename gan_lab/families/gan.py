@@ -60,9 +60,7 @@ class GAN(Family):
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
         self.discriminator = networks.discriminator(cfg.network, dropout=cfg.dropout, **sizes)
-        self.loss_d = getattr(losses, f"{cfg.loss}_d")
-        self.loss_g = getattr(losses, f"{cfg.loss}_g")
-        self.undecided = losses.UNDECIDED[cfg.loss]
+        self.loss_d, self.loss_g, self.threshold = losses.LOSSES[cfg.loss]
         if cfg.label_smoothing:
             if cfg.loss == "hinge":
                 raise ValueError(f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to smooth")
@@ -81,18 +79,18 @@ class GAN(Family):
         opt_d, opt_g = self.stepped_by()
 
         with self.toggled(opt_d):  # Algorithm 1: ascend the discriminator's gradient
-            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
             real_logits, fake_logits = D(self.noisy(x, "noise real")), D(self.noisy(fake, "noise fake"))
             loss_d = self.loss_d(real_logits, fake_logits)
             self.descend(loss_d, opt_d)
         self.record(loss_d=loss_d)
-        self.verdict(real_logits, fake_logits, self.undecided)
+        self.verdict(real_logits, fake_logits, self.threshold)
 
         if self.images_seen >= self.cfg.pretrain_images:
             with self.toggled(opt_g):  # Algorithm 1: descend the generator's gradient, with new noise
-                z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+                z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = self.loss_g(D(self.noisy(G(z), "noise g")))
                 self.descend(loss_g, opt_g)
             self.record(loss_g=loss_g)
@@ -106,7 +104,7 @@ class GAN(Family):
         return images + self.cfg.instance_noise * left * noise
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))
+        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
 
 
 FAMILY = GAN

@@ -71,7 +71,7 @@ class R3GAN(Family):
             self.anneal(optimizer, self.cfg.lr * share)
 
         with self.toggled(opt_d):  # equation 2, real i against fake i, with R1 and R2
-            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
@@ -79,10 +79,10 @@ class R3GAN(Family):
             r1 = penalties.zero_centred(lambda x: D.forward(x, y), x)  # eager: it is differentiated twice
             r2 = penalties.zero_centred(lambda x: D.forward(x, y), fake)
             self.descend(loss_d + 0.5 * self.cfg.gamma * share * (r1 + r2), opt_d)
-        self.verdict(real_logits, fake_logits, losses.UNDECIDED["relativistic"])
+        self.verdict(real_logits, fake_logits, losses.LOSSES["relativistic"].threshold)
 
         with self.toggled(opt_g):  # equation 2 for the generator, with new noise
-            z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             with torch.no_grad():
                 real_logits = D(x, y)
             loss_g = losses.relativistic_g(real_logits, D(G(z, y), y))
@@ -98,7 +98,7 @@ class R3GAN(Family):
         return self.cfg.burnt_in + (1 - self.cfg.burnt_in) * 0.5 * (1 + math.cos(math.pi * done))
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)
+        z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)
         return self.generator(z, batch.labels)
 
 

@@ -76,7 +76,7 @@ class SGAN(Family):
         x_l, y_l, x_u = split(batch)
 
         with self.toggled(opt_d):  # section 5: L_supervised + L_unsupervised
-            z = self.stream("latent d").normal(len(x_u), self.cfg.z_dim, like=x_u)
+            z = G.sample_latents(self.stream("latent d"), len(x_u), like=x_u)
             with torch.no_grad():
                 fake = G(z)
             loss_class = cross_entropy(D(self.noisy(x_l, "labelled")), y_l)
@@ -86,7 +86,7 @@ class SGAN(Family):
             self.descend(loss_class + self.cfg.unsupervised_weight * loss_d, opt_d)
 
         with self.toggled(opt_g):  # section 3.1: || E f(x) - E f(G(z)) ||^2
-            z = self.stream("latent g").normal(len(x_u), self.cfg.z_dim, like=x_u)
+            z = G.sample_latents(self.stream("latent g"), len(x_u), like=x_u)
             real, false = (D.features(self.noisy(x, purpose)) for x, purpose in ((x_u, "real g"), (G(z), "fake g")))
             loss_g = mse_loss(self.global_mean(false), self.global_mean(real))
             self.descend(loss_g, opt_g)
@@ -114,7 +114,7 @@ class SGAN(Family):
         return every.view(-1, features.shape[1]).mean(dim=0)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))
+        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
 
     def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
         return {

@@ -65,7 +65,7 @@ class SNGAN(Family):
         opt_d, opt_g = self.stepped_by()
 
         with self.toggled(opt_d):  # Algorithm 1: each forward pass of D also does one power iteration
-            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
@@ -76,13 +76,13 @@ class SNGAN(Family):
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:
             with self.toggled(opt_g):
-                z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+                z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = losses.hinge_g(D(G(z, y), y))  # equation 17
                 self.descend(loss_g, opt_g)
             self.record(loss_g=loss_g)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        z = stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images)
+        z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)
         return self.generator(z, batch.labels)
 
 

@@ -84,7 +84,7 @@ class VAEGAN(Family):
             self.descend(l_prior + l_llike, opt_enc)
 
         with self.toggled(opt_dec):  # theta_Dec: gamma L_llike - L_GAN
-            z_p = self.stream("prior").normal(len(x), self.cfg.z_dim, like=x)
+            z_p = dec.sample_latents(self.stream("prior"), len(x), like=x)
             x_tilde, x_p = dec(z.detach()), dec(z_p)
             l_llike = self.minus_log_likelihood(dis_l, dis.features(x_tilde))
             fooled = losses.minimax_g(dis(x_tilde)) + losses.minimax_g(dis(x_p))
@@ -118,7 +118,7 @@ class VAEGAN(Family):
         return half_squared_distance(observed, mean) / self.cfg.variance
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))
+        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
 
     def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
         mean, _ = self.encoder(batch.images)

@@ -60,7 +60,7 @@ class WGAN(Family):
         opt_f, opt_g = self.stepped_by()
 
         with self.toggled(opt_f):  # Algorithm 1, lines 2-8: the critic
-            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
             real_logits, fake_logits = f(x), f(fake)
@@ -68,17 +68,17 @@ class WGAN(Family):
             self.descend(loss_d, opt_f)
             penalties.clip_weights(f.parameters(), self.cfg.clip)
         self.record(loss_d=loss_d, wasserstein=-loss_d)
-        self.verdict(real_logits, fake_logits, losses.UNDECIDED["wasserstein"])
+        self.verdict(real_logits, fake_logits, losses.LOSSES["wasserstein"].threshold)
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 9-11: the generator
             with self.toggled(opt_g):
-                z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+                z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = losses.wasserstein_g(f(G(z)))
                 self.descend(loss_g, opt_g)
             self.record(loss_g=loss_g)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))
+        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
 
 
 FAMILY = WGAN

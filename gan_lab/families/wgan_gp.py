@@ -62,7 +62,7 @@ class WGANGP(Family):
         opt_d, opt_g = self.stepped_by()
 
         with self.toggled(opt_d):  # Algorithm 1, lines 2-10: the critic
-            z = self.stream("latent d").normal(len(x), self.cfg.z_dim, like=x)
+            z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 x_tilde = G(z)
             real_logits, fake_logits = D(x), D(x_tilde)
@@ -71,17 +71,17 @@ class WGANGP(Family):
             penalty = penalties.gradient_penalty(D.forward, x, x_tilde, epsilon)  # eager: it is differentiated twice
             self.descend(loss_d + self.cfg.gp_weight * penalty, opt_d)
         self.record(loss_d=loss_d, wasserstein=-loss_d, penalty=penalty)
-        self.verdict(real_logits, fake_logits, losses.UNDECIDED["wasserstein"])
+        self.verdict(real_logits, fake_logits, losses.LOSSES["wasserstein"].threshold)
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 11-12: the generator
             with self.toggled(opt_g):
-                z = self.stream("latent g").normal(len(x), self.cfg.z_dim, like=x)
+                z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = losses.wasserstein_g(D(G(z)))
                 self.descend(loss_g, opt_g)
             self.record(loss_g=loss_g)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(stream.normal(len(batch.images), self.cfg.z_dim, like=batch.images))
+        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
 
 
 FAMILY = WGANGP

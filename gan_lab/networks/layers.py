@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gan_lab.seeding import Stream
+
 Norm = Literal["batch", "layer", "none"]
 
 
@@ -28,6 +30,13 @@ class Network(nn.Module):
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
         network.__dict__["recipe"] = {"network": cls.__name__, "arguments": plain}
         return network
+
+    def sample_latents(self, stream: Stream, n: int, like: Tensor) -> Tensor:
+        """Draw n latents [n, z_dim] from the generator's prior, N(0, I), on the device and in the floating type of ``like``.
+
+        A generator with another prior overrides this: families and sampling draw from it alone.
+        """
+        return stream.normal(n, self.recipe["arguments"]["z_dim"], like=like)
 
 
 class ReflectConv2d(nn.Conv2d):
