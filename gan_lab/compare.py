@@ -12,13 +12,11 @@ from typing import Any
 
 from gan_lab import runs
 from gan_lab.config import experiments, load
-from gan_lab.metrics.measures import lower_is_better
 from gan_lab.schema import Config, leaves
 
 # Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, and the libraries.
 FREE = ("weights", "seed", "versions")
-NEUTRAL = ("baseline_", "nearest_ratio_")  # a yardstick and a warning: more of it is neither better nor worse
-Entry = dict[str, Any]  # of summary.json: value, protocol
+Entry = dict[str, Any]  # of summary.json: value, higher_is_better, protocol
 Rows = Sequence[tuple[str, Sequence[Path]]]
 
 
@@ -29,6 +27,7 @@ class Column:
     score: str
     protocol: dict[str, Any]  # without the keys of FREE
     title: str  # the score, numbered where it was measured in several ways: fd_digits [2]
+    higher_is_better: bool | None  # None: neither, a yardstick or a warning
     note: str = ""
 
 
@@ -128,11 +127,13 @@ def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
     """Named groups of runs, compared. Raises ValueError if the runs of a group were not measured alike."""
     entries = [_of_group(folders, weights) for _, folders in rows]
     ways: dict[str, list[dict[str, Any]]] = {}
+    higher: dict[str, bool | None] = {}
     for scores in entries:
         for score, group in scores.items():
+            higher[score] = group[0].get("higher_is_better")
             if (way := _way(group[0])) not in ways.setdefault(score, []):
                 ways[score].append(way)
-    columns = [column for score, protocols in ways.items() for column in _columns(score, protocols)]
+    columns = [column for score, protocols in ways.items() for column in _columns(score, protocols, higher[score])]
     made = Comparison(columns, [
         Row(name, list(folders), [_cell(scores.get(column.score, []), column) for column in columns])
         for (name, folders), scores in zip(rows, entries, strict=True)
@@ -143,8 +144,8 @@ def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
     undecided = [
         column.title
         for i, column in enumerate(columns)
-        if not column.score.startswith(NEUTRAL)
-        and not _mark([row.cells[i] for row in made.rows], lower_is_better(column.score))
+        if column.higher_is_better is not None
+        and not _mark([row.cells[i] for row in made.rows], column.higher_is_better)
     ]
     if undecided:
         made.notes.append(
@@ -186,10 +187,10 @@ def _said(way: dict[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(f"{key}={way.get(key, 'unknown')}" for key in keys)
 
 
-def _columns(score: str, ways: Sequence[dict[str, Any]]) -> list[Column]:
+def _columns(score: str, ways: Sequence[dict[str, Any]], higher: bool | None) -> list[Column]:
     if len(ways) == 1:
-        return [Column(score, ways[0], score)]
-    return [Column(score, way, f"{score} [{i}]", _said(way, _apart(ways))) for i, way in enumerate(ways, 1)]
+        return [Column(score, ways[0], score, higher)]
+    return [Column(score, way, f"{score} [{i}]", higher, _said(way, _apart(ways))) for i, way in enumerate(ways, 1)]
 
 
 def _cell(entries: Sequence[Entry], column: Column) -> Cell | None:
@@ -201,12 +202,12 @@ def _cell(entries: Sequence[Entry], column: Column) -> Cell | None:
     return Cell(mean(values) if finite else math.nan, sd, len(values))
 
 
-def _mark(column: Sequence[Cell | None], lower: bool) -> bool:
+def _mark(column: Sequence[Cell | None], higher: bool) -> bool:
     """Mark the best cell if its distance to the second exceeds both spreads together; False if there is no spread."""
     cells = [cell for cell in column if cell is not None and math.isfinite(cell.mean)]
     if len(cells) < 2:
         return True
-    first, second = sorted(cells, key=lambda cell: cell.mean if lower else -cell.mean)[:2]
+    first, second = sorted(cells, key=lambda cell: -cell.mean if higher else cell.mean)[:2]
     if first.sd is None or second.sd is None:
         return False
     first.best = abs(first.mean - second.mean) > math.hypot(first.sd, second.sd)

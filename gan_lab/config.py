@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lab.schema import Config, check_ranges, leaves
+from gan_lab.schema import Config, DataConfig, check_ranges, leaves
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what there is
@@ -56,6 +56,14 @@ def family_class(name: str) -> Any:
     if name not in families():
         raise ValueError(unknown("family", name, families()))
     return importlib.import_module(f"gan_lab.families.{name}").FAMILY
+
+
+def usual_size(data_set: str) -> int:
+    """The ``SIZE`` of a data set's file, in pixels; the common default where it says none, or there is no such set."""
+    try:
+        return int(getattr(importlib.import_module(f"gan_lab.data.{data_set}"), "SIZE", DataConfig.size))
+    except ImportError:  # loading the data says which sets there are
+        return DataConfig.size
 
 
 def no_file(kind: str, name: str, known: Sequence[str]) -> str:
@@ -141,6 +149,8 @@ def parse(layers: Sequence[Any]) -> Config:
     model = [part.pop("model") for part in parts if part.get("model") is not None]
     config: Config = _merge(Config, parts, "")
     check_ranges(config)
+    if not any(OmegaConf.select(part, "data.size") is not None for part in parts):
+        config.data.size = usual_size(config.data.name)
     config.model = _merge(family_class(config.family).Config, model, "model.")
     check_ranges(config)
     return config

@@ -130,6 +130,8 @@ def build(
     headline = config.metrics.headline or (names[0] if names else None)
     if headline and headline not in names:
         raise ValueError(configs.unknown("score", headline, names) + f" (metrics.headline={headline})")
+    if headline and all(measure.higher_is_better.get(headline) is None for measure in offered):
+        raise ValueError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
     budget = Budget(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, budget)
     evaluator = Evaluator(data, offered, config.metrics, run.seed)

@@ -30,7 +30,7 @@ class DataConfig:
     # full: the real set, or an error; sample: the images that ship with our dependencies; auto: the first that is there
     source: Literal["auto", "full", "sample"] = "auto"
     root: str = "data"  # folder of the real sets and of the decoded cache; of folder, pairs and horse2zebra: the set
-    size: int = number(28, minimum=1, maximum=4096)  # height and width in pixels
+    size: int = number(28, minimum=1, maximum=4096)  # height and width in pixels; by default the set's own usual size
     batch_size: int = number(64, minimum=1)  # images per iteration, over all processes
     labels: bool = True  # false: hide the labels that the data has
     labels_per_class: int = number(0, minimum=0)  # semi-supervised: so many labels are shown; 0: all

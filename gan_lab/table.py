@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 
 from gan_lab import config, runs
 from gan_lab.compare import side_by_side
-from gan_lab.metrics.measures import lower_is_better
 
 
 @dataclass
@@ -89,7 +88,8 @@ def drawn(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
         first = cells[0]
         whole = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
         lines.append((first.mean if first and whole else math.nan, [f"`{row.name}`", *(str(c or "") for c in cells)]))
-    sign = 1 if lower_is_better(table.scores[0]) else -1
+    first_column = places.get(table.scores[0])
+    sign = -1 if first_column is not None and made.columns[first_column].higher_is_better else 1
     lines.sort(key=lambda line: math.inf if math.isnan(line[0]) else sign * line[0])
     head = ["EXP", *table.scores]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]

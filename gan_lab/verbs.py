@@ -211,16 +211,19 @@ def evaluate(folder: Path, weights: str, say: Any = print, words: Sequence[str] 
     evaluator = Evaluator(data, every, cfg, config.run.seed, shared=False)
     values, which = evaluator(family), f"ema {weights}, iteration {iteration}"
     scores: dict[str, Any] = {}
-    for name in (name for measure in every for name in measure.names if name in values):
-        spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
-        scores[name] = {"value": values[name], **spread, "protocol": evaluator.protocol(name, which)}
+    for name, higher in evaluator.higher_is_better.items():
+        if name in values:
+            spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
+            entry = {"value": values[name], **spread, "higher_is_better": higher}
+            scores[name] = entry | {"protocol": evaluator.protocol(name, which)}
     compared = [measure for measure in every if isinstance(measure, Features)]
     if compared and not data.spec.source_channels and data.spec.content != "points" and len(data.train) > 1:
         ratio, protocol, pairs = neighbours(family, data, compared[0], cfg, config.run.seed)
         name = f"nearest_ratio_{compared[0].extractor.name}"
         said = evaluator.protocol(compared[0].names[0], which) | protocol
         if ratio is not None:
-            scores[name] = {"value": ratio, "protocol": said | {"split": "train and held_out"}}
+            said |= {"split": "train and held_out"}
+            scores[name] = {"value": ratio, "higher_is_better": None, "protocol": said}
         save_grid(pairs, 8, folder / "neighbours.png")
     state: dict[str, Any] = {"experiment": folder.resolve().parent.name, "iteration": iteration}
     state |= {"images": iteration * config.data.batch_size} | runs.summary(folder)

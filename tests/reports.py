@@ -38,6 +38,7 @@ def written_run(folder: Path, *words: str, experiment: str = "cgan", distance: f
         score = {8: distance, 16: 1.5 * distance}.get(i, "")
         rows.append(f"{i},{16 * i},{math.sin(i)},{i / 8},{i},-{i},{1 / i},0.5,{score}")
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
+    (folder / "scores.json").write_text(json.dumps({"fd_digits": False}))
     # 16 images in the first second, then a pause, then 240 images at 40 a second
     timing = "iteration,images,unix_time,images_per_s\n1,16,1000,16.0\n16,256,9000,40.0\n"
     (folder / "timing.csv").write_text(timing)

@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import nn
 
+from gan_lab import config, experiment, runs, verbs
 from gan_lab.callbacks import tracker
 from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.ema import EMA
 from gan_lab.callbacks.quality import Quality
+from gan_lab.compare import compare
+from gan_lab.metrics.measures import Measure
 from gan_lab.schema import EmaConfig
 from tests.families import small
 from tests.processes import train
@@ -75,13 +79,61 @@ def test_the_best_is_the_lowest_distance_or_the_highest_share(headline: str, bes
     budget = Budget(batch_size=1, iterations=3)
     values = iter([5.0, 3.0, 7.0])
     ema = EMA(EmaConfig(), budget)
-    quality = Quality(lambda family: {headline: next(values)}, headline, 1, ema, budget)  # type: ignore[arg-type]
+    evaluator: Any = MagicMock(side_effect=lambda family: {headline: next(values)})
+    evaluator.higher_is_better = {headline: headline != "fd_digits"}
+    quality = Quality(evaluator, headline, 1, ema, budget)
     for iteration in (1, 2, 3):
         budget.iteration = iteration
         quality.on_train_batch_end(None, family_of(0.0))  # type: ignore[arg-type]
         assert quality.evaluated
     assert quality.best == {headline: best}
     assert quality.best_at == {3.0: 2, 7.0: 3}[best]
+
+
+class Made(Measure):
+    """A measure with a name that nothing in the lab knows: 1 at the first evaluation of a run, then 2."""
+
+    def __init__(self, higher: bool | None) -> None:
+        self.higher_is_better = {"swd": higher}
+
+    def observe(self, outputs: dict[str, Any], batch: Any) -> dict[str, torch.Tensor]:
+        return {"rows": outputs["generated"].flatten(1)}
+
+    def scores(self, real: Any, fake: Any) -> dict[str, float]:
+        Made.evaluations += 1
+        return {"swd": float(Made.evaluations)}
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "none"}
+
+    evaluations = 0
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_new_measure_says_itself_which_of_two_evaluations_is_the_best_checkpoint(
+    higher: bool, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Made, "evaluations", 0)
+    for module in (experiment, verbs):
+        monkeypatch.setattr(module, "measures_of", lambda *_, **__: [Made(higher)])
+    loaded = config.load("gan", small("gan", tmp_path, data_root, "run.images=64", "run.evaluate_every=32", "run.id=x"))
+    assert verbs.train(loaded, [], lambda said: None) == 0
+    folder = tmp_path / "gan" / "x"
+    assert runs.read(folder / "checkpoints" / "best.ckpt")["iteration"] == (4 if higher else 2)
+    assert runs.summary(folder)["scores"]["best"]["swd"]["higher_is_better"] is higher
+    (column,) = (column for column in compare([folder]).columns if column.score == "swd")
+    assert column.higher_is_better is higher
+    said = f"swd, {'higher' if higher else 'lower'} is better"
+    assert said in (folder / "report.html").read_text()
+
+
+def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "measures_of", lambda *_, **__: [Made(None)])
+    loaded = config.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
+    with pytest.raises(ValueError, match="headline=swd"):
+        experiment.build(loaded.config, tmp_path / "x", "gan")
 
 
 def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:

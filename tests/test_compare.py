@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from gan_lab import config, runs, show
 from gan_lab.compare import Cell, Comparison, compare
 
+HIGHER = {"digit_score": True, "fd_digits": False, "baseline_accuracy": None}
 PROTOCOL = {"extractor": "digits", "reals": 1000, "fakes": 1000, "data": "mnist-sample", "fingerprint": "f",
             "weights": "ema best, iteration 7", "seed": 0, "versions": {"torch": "2.15", "numpy": "2.4"}}  # fmt: skip
 
@@ -26,7 +27,9 @@ def run(root: Path, experiment: str, *words: str, scores: dict[str, float] | Non
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(runs.plain(loaded.config)))
     if scores is not None:
         said = PROTOCOL | {"seed": loaded.config.run.seed} | protocol
-        best = {name: {"value": value, "protocol": said} for name, value in scores.items()}
+        best = {
+            name: {"value": value, "higher_is_better": HIGHER[name], "protocol": said} for name, value in scores.items()
+        }
         state = {"experiment": loaded.experiment, "iteration": loaded.config.iterations, "scores": {"best": best}}
         (folder / "summary.json").write_text(json.dumps(state))
     return folder

@@ -169,3 +169,19 @@ def test_neither_the_config_nor_the_help_imports_torch(arguments: list[str]) -> 
 
 def test_a_whole_number_may_be_written_with_an_exponent() -> None:
     assert load("gan", ["run.images=1e5", "run.seed=2.0"]).config.run.images == 100_000
+
+
+def test_without_a_size_each_data_set_has_its_own_usual_one() -> None:
+    sizes = {"mnist": 28, "celeba": 64, "folder": 64, "pairs": 64, "horse2zebra": 64}
+    assert {name: load("dcgan", [f"data.name={name}"]).config.data.size for name in sizes} == sizes
+    assert load("dcgan", ["data.name=celeba", "data.size=32"]).config.data.size == 32
+    assert load("cyclegan_256").config.data.size == 256
+
+
+def test_every_data_set_of_images_says_its_usual_size() -> None:
+    from gan_lab import data
+
+    for name in set(data.names()) - {"toy"}:
+        assert f"\nSIZE = {load('gan', [f'data.name={name}']).config.data.size} " in (
+            Path(data.__file__).parent / f"{name}.py"
+        ).read_text(encoding="utf-8")

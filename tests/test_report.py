@@ -47,7 +47,10 @@ def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path)
     state = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(state | {"best_iteration": 16}))
     assert verdict(Run(folder)).sentences == ["The best generator is the last one, after 256 images."]
-    scores = {"best": {"label_accuracy": {"value": 0.8}}, "last": {"label_accuracy": {"value": 0.6}}}
+    scores = {
+        "best": {"label_accuracy": {"value": 0.8, "higher_is_better": True}},
+        "last": {"label_accuracy": {"value": 0.6}},
+    }
     state |= {"headline": "label_accuracy", "scores": scores, "last": {}}
     (folder / "summary.json").write_text(json.dumps(state))
     made = verdict(Run(folder))

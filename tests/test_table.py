@@ -161,7 +161,10 @@ def summaries(root: Path, rows: dict[str, list[dict[str, float]]], reals: int = 
         folders = [root / f"{row}{seed}" for seed in range(len(seeds))]
         for folder, scores in zip(folders, seeds, strict=True):
             folder.mkdir(parents=True)
-            best = {name: {"value": value, "protocol": protocol} for name, value in scores.items()}
+            best = {
+                name: {"value": value, "higher_is_better": not name.startswith("fd_"), "protocol": protocol}
+                for name, value in scores.items()
+            }
             state = {"scores": {"best": best}}
             (folder / "summary.json").write_text(json.dumps(state))
         made.append((row, folders))

@@ -10,7 +10,6 @@ from gan_lab.callbacks.budget import Budget
 from gan_lab.callbacks.ema import EMA
 from gan_lab.families.base import Family
 from gan_lab.metrics.evaluate import Evaluator
-from gan_lab.metrics.measures import lower_is_better
 
 
 class Quality(Callback):
@@ -46,7 +45,7 @@ class Quality(Callback):
         if not self.best:
             return True
         now, before = self.scores[headline], self.best[headline]
-        return now < before if lower_is_better(headline) else now > before
+        return now > before if self.evaluator.higher_is_better[headline] else now < before
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -110,6 +111,8 @@ class Record(Callback):
         if trainer.is_global_zero:
             self.metrics.rewind(self.budget.iteration)
             self.timing.rewind(self.budget.iteration)
+            directions = json.dumps(self.quality.evaluator.higher_is_better, indent=1)
+            runs.write(self.metrics.path.with_name("scores.json"), directions)
         self._since_row = {name: mean.to(family.device) for name, mean in self._since_row.items()}
         self._since = (time.perf_counter(), self.budget.images)
 

@@ -33,6 +33,7 @@ DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t
 ON_DRIVE = {name: f"{DRIVE}{number}" for number, _, name in CelebA.file_list}
 MIRRORS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
 BUNDLES = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)  # images and attributes in one
+SIZE = 64  # usual, in pixels
 LAYOUT = f"the folder celeba with {IMAGES}.zip or what is in it, {ATTRIBUTES}.txt and {PARTITION}.txt"
 SAMPLE, DOWNLOADS = "100 faces", True
 

@@ -19,6 +19,8 @@ from gan_lab.data.decoding import Rows
 from gan_lab.images import ImageSpec
 from gan_lab.schema import DataConfig
 
+SIZE = 64  # usual, in pixels
+
 
 def decode(cfg: DataConfig) -> Decoded:
     """The images of the folder, a tenth held out. Raises ValueError, with what was seen, if there are none."""

@@ -19,6 +19,7 @@ SOURCES = (
     "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip",
     "https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets/horse2zebra.zip",
 )
+SIZE = 64  # usual, in pixels
 LAYOUT = f"two folders of images: {layouts.TWO_SIDES}"
 SAMPLE, DOWNLOADS = "generated horses", True
 

@@ -24,6 +24,7 @@ from gan_lab.schema import DataConfig
 LEAST_KNOWN = 0.5  # of digits about 0.8 have the nearest mean, of clothes or noise a tenth
 HELD_OUT_PER_DIGIT = 100  # of the 500 in the sample
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+SIZE = 28  # usual, in pixels
 LAYOUT = "MNIST/raw with the four files train-images-idx3-ubyte.gz and so on"
 SAMPLE, DOWNLOADS = "5,000 digits", True
 

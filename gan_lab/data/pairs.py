@@ -19,6 +19,7 @@ from gan_lab.data.decoding import Item, Rows
 from gan_lab.images import ImageSpec
 from gan_lab.schema import DataConfig
 
+SIZE = 64  # usual, in pixels
 LAYOUT = (
     "images side by side (left A, right B) in train, and test or val, or in the folder itself; or, with files of equal "
     f"names, {layouts.TWO_SIDES}"

@@ -29,12 +29,12 @@ class ClassificationAccuracy(Measure):
     Source: Ravuri & Vinyals 2019 (arXiv 1905.10887), section 3.
     """
 
-    names = ("cas",)
     capped = frozenset(("images", "labels"))
     reals = f"images of {SIDE}"
 
     def __init__(self, classes: int, cap: int) -> None:
         self.classes, self.cap = classes, cap
+        self.higher_is_better = {"cas": True}
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         return self.reference(batch._replace(images=outputs["generated"]))

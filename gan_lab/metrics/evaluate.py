@@ -40,6 +40,11 @@ class Evaluator:
         self.n = len(self.reals.rows)
         self._known: list[Statistics] | None = None
 
+    @property
+    def higher_is_better(self) -> dict[str, bool | None]:
+        """All scores, each with its direction."""
+        return {name: higher for measure in self.measures for name, higher in measure.higher_is_better.items()}
+
     @torch.no_grad()
     def __call__(self, family: Family) -> dict[str, float]:
         """All scores of the family's generator as it is now, in evaluation mode and float32."""

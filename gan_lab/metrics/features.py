@@ -28,11 +28,12 @@ class Features(Measure):
     def __init__(self, extractor: Extractor, asked: bool, cap: int, full: bool) -> None:
         self.extractor, self.asked, self.cap, self.full = extractor, asked, cap, full
         self.features = extractor.features
-        names = [extractor.distance]
-        names += [extractor.score] if extractor.score else []
-        names += ["label_accuracy"] if asked else []
         self.several = [f"{name}_{extractor.name}" for name in MANIFOLD]
-        self.names = (*names, *([extractor.kernel, *self.several] if full else []))
+        higher: dict[str, bool | None] = {extractor.distance: False}
+        higher |= {extractor.score: True} if extractor.score else {}
+        higher |= {"label_accuracy": True} if asked else {}
+        higher |= {extractor.kernel: False, **dict.fromkeys(self.several, True)} if full else {}
+        self.higher_is_better = higher
         self.said = extractor.protocol()
         self.reals = str(self.said)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,14 +15,20 @@ from gan_lab.metrics.formulas import Statistics
 
 
 class Measure(ABC):
-    """Some scores that are made in one go. The first name is the default headline."""
+    """Some scores that are made in one go."""
 
-    names: tuple[str, ...]
+    # of each score, the default headline first; None: more of it is neither better nor worse
+    higher_is_better: Mapping[str, bool | None]
     features: int = 0  # of its Fréchet distance, which of fewer images is meaningless
     summed: frozenset[str] = frozenset()  # statistics that are added over the batches; of the others the rows are kept
     capped: frozenset[str] = frozenset()  # rows of which no more than metrics.cap are kept
     compares: bool = False  # whether it looks at the real that a fake was made for
     reals: str = ""  # what the statistics of the reals depend on besides the reals; empty: it needs none
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the scores."""
+        return tuple(self.higher_is_better)
 
     @abstractmethod
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
@@ -43,11 +50,6 @@ class Measure(ABC):
         """What a value of this score over n images depends on, besides the images."""
 
 
-def lower_is_better(score: str) -> bool:
-    """Whether a score is a distance."""
-    return score.startswith(("fd_", "fid", "kid", "kd_", "lpips", "back_lpips"))
-
-
 class Points(Measure):
     """The toy ring: how many modes got at least a quarter of their share, and how many points lie on a mode.
 
@@ -56,7 +58,8 @@ class Points(Measure):
     Source: Srivastava et al. 2017 (arXiv 1705.07761), section 4.1.
     """
 
-    names = ("modes_covered", "high_quality")
+    def __init__(self) -> None:
+        self.higher_is_better = {"modes_covered": True, "high_quality": True}
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         distance = torch.cdist(outputs["generated"].flatten(1).float().cpu(), torch.from_numpy(centres()))

@@ -51,9 +51,10 @@ class Translation(Measure):
             self.ways.append("back_")
         each = ["psnr", "ssim", *(["psnr_inside", "gain_inside", "psnr_outside"] if inside else [])]
         self.cycles = [way for way in self.ways if f"{way}cycled" in offers]
-        self.names = tuple(way + name for way in self.ways for name in each)
-        self.names += ("gain_over_mean_colour",) if gray else ()
-        self.names += tuple(f"{way}cycle_psnr" for way in self.cycles)
+        names = [way + name for way in self.ways for name in each]
+        names += ["gain_over_mean_colour"] if gray else []
+        names += [f"{way}cycle_psnr" for way in self.cycles]
+        self.higher_is_better = dict.fromkeys(names, True)
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "pixels"}
@@ -110,7 +111,8 @@ class Reconstruction(Measure):
     compares = True
 
     def __init__(self, digits: bool) -> None:
-        self.names = (("reconstruction_accuracy",) if digits else ()) + ("reconstruction_psnr",)
+        names = [*(["reconstruction_accuracy"] if digits else []), "reconstruction_psnr"]
+        self.higher_is_better = dict.fromkeys(names, True)
         self.classifier = load_digit_classifier() if digits else None
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
@@ -140,7 +142,8 @@ class Classification(Measure):
 
     def __init__(self, offers: tuple[str, ...]) -> None:
         self.kinds = [kind for kind in ("", "baseline_") if f"{kind}logits" in offers]
-        self.names = tuple(f"{kind or 'test_'}accuracy" for kind in self.kinds)
+        # the baseline's is a yardstick
+        self.higher_is_better = {f"{kind or 'test_'}accuracy": None if kind else True for kind in self.kinds}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "none"}

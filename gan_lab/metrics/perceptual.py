@@ -34,7 +34,7 @@ class Perceptual(Measure):
 
     def __init__(self, offers: tuple[str, ...]) -> None:
         self.ways = ["", *(["back_"] if "back" in offers else [])]
-        self.names = tuple(f"{way}lpips" for way in self.ways)
+        self.higher_is_better = {f"{way}lpips": False for way in self.ways}
         self.network = LearnedPerceptualImagePatchSimilarity(net_type="alex").net
 
     @torch.no_grad()

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from gan_lab.metrics.measures import lower_is_better
 from gan_lab.report.reading import Points, Run
 
 MOST = 1500  # points of a series: a screen has fewer columns
@@ -32,7 +31,7 @@ def of_run(run: Run) -> list[tuple[str, list[Chart]]]:
         "Others": {},
     }
     for name, points in run.curves.items():
-        group, title = _place(name, run.score_names)
+        group, title = _place(name, run)
         chart = groups[group].setdefault(title, {"title": title, "series": []})
         chart["series"].append(series(name, points))
     return [(group, list(charts.values())) for group, charts in groups.items() if charts]
@@ -46,18 +45,19 @@ def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
         each = [series(name, run.curves[score]) | {"place": place} for place, (run, name)
                 in enumerate(zip(runs, names, strict=True)) if run.curves.get(score)]  # fmt: skip
         if each:  # a run has the same place, and so the same colour, in all charts
-            made.append({"title": titled(score), "series": each})
+            (first, *_) = (run for run in runs if run.curves.get(score))
+            made.append({"title": titled(score, first.higher_is_better.get(score)), "series": each})
     return made
 
 
-def titled(score: str) -> str:
-    """A score with the direction that is better."""
-    return f"{score} ({'lower' if lower_is_better(score) else 'higher'} is better)"
+def titled(score: str, higher_is_better: bool | None) -> str:
+    """A score with the direction that is better, if one is."""
+    return score if higher_is_better is None else f"{score} ({'higher' if higher_is_better else 'lower'} is better)"
 
 
-def _place(name: str, scores: Sequence[str]) -> tuple[str, str]:
-    if name in scores:
-        return "Scores", titled(name)
+def _place(name: str, run: Run) -> tuple[str, str]:
+    if name in run.score_names:
+        return "Scores", titled(name, run.higher_is_better.get(name))
     group = next((group for group, pattern in GROUPS if pattern.match(name)), "Others")
     return group, next((title for title, pattern in TOGETHER if pattern.match(name)), name)
 

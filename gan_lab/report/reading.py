@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +17,6 @@ from gan_lab import runs
 from gan_lab.schema import Config, leaves
 
 Points = list[tuple[float, float]]  # images seen, value (may be NaN)
-# Scores by their names, for a run that has not ended yet and so names none itself.
-SCORE = re.compile(
-    r"(fd_|kd_|fid|kid|ssim|psnr|lpips|back_|gain_|cycle_|cas_|modes_|reconstruction_|precision|recall|density|coverage"
-    r"|nearest_|memor)\w*|is|digit_score|label_accuracy|test_accuracy|baseline_accuracy|high_quality|cas"
-)
 
 
 @dataclass(frozen=True)
@@ -134,12 +128,21 @@ class Run:
     @cached_property
     def score_names(self) -> list[str]:
         """Everything that is a score of this run."""
-        named = [*self.scores("last"), *self.scores("best")]
-        return list(
-            dict.fromkeys(
-                [*named, *(name for name in self.curves if SCORE.fullmatch(name) and not name.endswith("_sd"))]
-            )
-        )
+        measured = (name for name in self.higher_is_better if name in self.curves)
+        return list(dict.fromkeys([*self.scores("last"), *self.scores("best"), *measured]))
+
+    @cached_property
+    def higher_is_better(self) -> dict[str, bool | None]:
+        """The direction of each score: what the training wrote at its start, and what was scored since."""
+        path = self.folder / "scores.json"
+        try:
+            known: dict[str, bool | None] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError:  # torn
+            known = {}
+        for weights in ("last", "best"):
+            entries = self.state.get("scores", {}).get(weights, {})
+            known |= {name: entry.get("higher_is_better", known.get(name)) for name, entry in entries.items()}
+        return known
 
     @property
     def headline(self) -> str | None:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from gan_lab.metrics.measures import lower_is_better
 from gan_lab.report.reading import Alarm, Run
 
 ALARMS = 12  # so many are shown
@@ -93,10 +92,12 @@ def _of_scores(run: Run) -> Verdict | None:
     total = run.state.get("images", 0)
     if 0 < at < total:
         sentences = [f"The best generator is that of {at:,} of {total:,} images"]
-        sentences[0] += f"; the last one has {number(last)}{_worse(name, best, last)}." if last is not None else "."
+        sentences[0] += (
+            f"; the last one has {number(last)}{_worse(run, name, best, last)}." if last is not None else "."
+        )
     else:
         sentences = [f"The best generator is the last one, after {total:,} images."]
-    return Verdict(number(best), _caption(name), sentences)
+    return Verdict(number(best), _caption(run, name), sentences)
 
 
 def _of_curve(run: Run) -> Verdict | None:
@@ -104,16 +105,19 @@ def _of_curve(run: Run) -> Verdict | None:
     points = [(images, value) for images, value in run.curves.get(name or "", []) if math.isfinite(value)]
     if name is None or not points:
         return None
-    images, best = (min if lower_is_better(name) else max)(points, key=lambda point: point[1])
+    images, best = (max if run.higher_is_better.get(name) else min)(points, key=lambda point: point[1])
     said = f"So far the best was after {int(images):,} images"
     said += "." if images == points[-1][0] else f"; the latest is {number(points[-1][1])}."
-    return Verdict(number(best), _caption(name), [said, "Measured while it trained; it is not scored in full yet."])
+    return Verdict(
+        number(best), _caption(run, name), [said, "Measured while it trained; it is not scored in full yet."]
+    )
 
 
-def _caption(name: str) -> str:
-    return f"{name}, {'lower' if lower_is_better(name) else 'higher'} is better"
+def _caption(run: Run, name: str) -> str:
+    higher = run.higher_is_better.get(name)
+    return name if higher is None else f"{name}, {'higher' if higher else 'lower'} is better"
 
 
-def _worse(name: str, best: float, last: float) -> str:
-    change = (last - best if lower_is_better(name) else best - last) / abs(best) if best else math.nan
+def _worse(run: Run, name: str, best: float, last: float) -> str:
+    change = (best - last if run.higher_is_better.get(name) else last - best) / abs(best) if best else math.nan
     return f", {change:.0%} worse" if math.isfinite(change) and change >= 0.005 else ""
