@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import asked, told
 from benchmarks.throughput import Clock
+from gan_lab.schema import with_values
 
 WARM_UP, MEASURED = 20, 150  # iterations
 ROUNDS = 5
@@ -33,12 +34,13 @@ def process(name: str, words: list[str], environment: dict[str, str], folder: st
 
     torch.set_num_threads(1)
     loaded = config.load(name, ["log.wandb=off", "log.bar=false", "log.every=1_000", *words])
-    loaded.config.run.images = loaded.config.data.batch_size * (WARM_UP + MEASURED + 1)
-    loaded.config.run.evaluate_every = loaded.config.log.images_every = 10**9
+    images = loaded.config.data.batch_size * (WARM_UP + MEASURED + 1)
+    never = {"run.evaluate_every": 10**9, "log.images_every": 10**9}
+    made = with_values(loaded.config, {"run.images": images, **never})
     place = Path(folder) / environment.get("RANK", "0")
     (place / "checkpoints").mkdir(parents=True)
     clock = Clock()
-    built = experiment.build(loaded.config, place, name, extra=[clock])
+    built = experiment.build(made, place, name, extra=[clock])
     built.quality.evaluator.measures = []
     built.trainer.fit(built.family, datamodule=built.data)
     ends.put((clock.ends[WARM_UP - 1], clock.ends[WARM_UP + MEASURED - 1], loaded.config.data.batch_size))

@@ -33,6 +33,7 @@ from benchmarks import asked, told
 from gan_lab import config, experiment
 from gan_lab.device import here
 from gan_lab.images import to_unit
+from gan_lab.schema import with_values
 
 WARM_UP, MEASURED = 8, 40  # iterations
 ROUNDS = 7
@@ -141,12 +142,12 @@ class Clock(Callback):
 
 def build(name: str, words: list[str], folder: Path, clock: Clock) -> experiment.Experiment:
     loaded = config.load(name, words)
-    batch = loaded.config.data.batch_size
-    loaded.config.run.images = batch * (WARM_UP + MEASURED)
-    loaded.config.run.evaluate_every = loaded.config.log.images_every = 10**9
+    images = loaded.config.data.batch_size * (WARM_UP + MEASURED)
+    never = {"run.evaluate_every": 10**9, "log.images_every": 10**9}
+    made = with_values(loaded.config, {"run.images": images, **never})
     (folder / "checkpoints").mkdir(parents=True)
     # last but the bar: the time of everything before it, and of the bar of the iteration before
-    return experiment.build(loaded.config, folder, name, extra=[clock])
+    return experiment.build(made, folder, name, extra=[clock])
 
 
 def lab(name: str, words: list[str]) -> float:

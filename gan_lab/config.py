@@ -10,14 +10,14 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lab.schema import Config, DataConfig, check_ranges, leaves
+from gan_lab.schema import Config, DataConfig, check_ranges, leaves, with_values
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what there is
@@ -81,7 +81,7 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # load
 
-PATHS = (("data", "root"), ("run", "root"), ("metrics", "inception_weights"))
+PATHS = ("data.root", "run.root", "metrics.inception_weights")
 
 
 def at_home(key: str, path: str) -> str:
@@ -92,13 +92,13 @@ def at_home(key: str, path: str) -> str:
     return whole
 
 
-def expand_homes(config: Config) -> None:
-    """``at_home`` for every path in a config."""
-    for group, key in PATHS:
-        setattr(getattr(config, group), key, at_home(f"{group}.{key}", getattr(getattr(config, group), key)))
+def expand_homes(config: Config) -> Config:
+    """The config with ``at_home`` for every path in it."""
+    values = dict(leaves(config))
+    return with_values(config, {key: at_home(key, values[key]) for key in PATHS})
 
 
-@dataclass
+@dataclass(frozen=True)
 class Loaded:
     """A checked config, and where each value that is not a default came from ('file' or 'command line')."""
 
@@ -136,8 +136,7 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
     if os.environ.get("RUN_ID") and OmegaConf.select(from_words, "run.id") is None:
         OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
 
-    config = parse([from_file, from_words])
-    expand_homes(config)
+    config = expand_homes(parse([from_file, from_words]))
     origin = {key: "file" for key, _ in leaves(OmegaConf.to_container(from_file))}
     origin |= {key: "command line" for key, _ in leaves(OmegaConf.to_container(from_words))}
     return Loaded(path.stem, config, origin)
@@ -150,8 +149,8 @@ def parse(layers: Sequence[Any]) -> Config:
     config: Config = _merge(Config, parts, "")
     check_ranges(config)
     if not any(OmegaConf.select(part, "data.size") is not None for part in parts):
-        config.data.size = usual_size(config.data.name)
-    config.model = _merge(family_class(config.family).Config, model, "model.")
+        config = with_values(config, {"data.size": usual_size(config.data.name)})
+    config = replace(config, model=_merge(family_class(config.family).Config, model, "model."))
     check_ranges(config)
     return config
 
@@ -168,6 +167,9 @@ def _nested(layer: Any) -> DictConfig:
 
 def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
     structured = OmegaConf.structured(schema)
+    for node in (structured, *(structured[key] for key in structured)):
+        if isinstance(node, DictConfig):
+            OmegaConf.set_readonly(node, False)  # as it is made of a frozen dataclass
     for layer in layers:
         for key, _ in leaves(OmegaConf.to_container(layer)):
             value = OmegaConf.select(layer, key)

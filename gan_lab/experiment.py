@@ -40,7 +40,7 @@ from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
 from gan_lab.metrics.evaluate import Evaluator
 from gan_lab.metrics.offered import measurable, measures_of
-from gan_lab.schema import Config
+from gan_lab.schema import Config, with_values
 
 for part in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(part).setLevel(logging.WARNING)
@@ -116,8 +116,7 @@ def build(
     run, log = config.run, config.log
     launched = launched or launch.of(run)
     data = datasets.load(config.data, run.seed)
-    config.data.source = data.decoded.source  # type: ignore[assignment]
-    config.data.class_names = data.class_names
+    config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     data.iterations = config.iterations
     family = build_family(config, data)
 

@@ -1,11 +1,11 @@
-"""What an experiment can be told: its dataclasses, with the range of each number."""
+"""What an experiment can be told: its dataclasses, with the range of each number. They are frozen: what was run is one value."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 BOUNDS = {
@@ -22,7 +22,7 @@ def number(default: Any, **bounds: float) -> Any:
     return field(default=default, metadata=bounds)
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataConfig:
     """Keys under ``data:``."""
 
@@ -45,7 +45,7 @@ class DataConfig:
     workers: int = number(0, minimum=0)  # loader processes per device; 0 gathers in the training process
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunConfig:
     """Keys under ``run:``."""
 
@@ -64,7 +64,7 @@ class RunConfig:
     overwrite: bool = False  # delete the run folder first
 
 
-@dataclass
+@dataclass(frozen=True)
 class MetricsConfig:
     """Keys under ``metrics:``."""
 
@@ -80,7 +80,7 @@ class MetricsConfig:
     allow_small_n: bool = False  # compute a Fréchet distance of fewer images than it has features
 
 
-@dataclass
+@dataclass(frozen=True)
 class LogConfig:
     """Keys under ``log:``."""
 
@@ -90,7 +90,7 @@ class LogConfig:
     bar: bool = True
 
 
-@dataclass
+@dataclass(frozen=True)
 class EmaConfig:
     """Keys under ``ema:``."""
 
@@ -98,7 +98,7 @@ class EmaConfig:
     ramp: float = number(0.05, above=0)  # the half-life is at most this share of the images seen so far
 
 
-@dataclass
+@dataclass(frozen=True)
 class HealthConfig:
     """Keys under ``health:``."""
 
@@ -107,7 +107,7 @@ class HealthConfig:
     on_nan: Literal["stop", "rollback"] = "stop"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """One experiment; ``model`` is the dataclass of the family, which stands in the family's file."""
 
@@ -124,6 +124,14 @@ class Config:
     def iterations(self) -> int:
         """The budget in iterations, rounded up."""
         return -(-self.run.images // self.data.batch_size)
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """A copy of a config with other values, by their keys, such as ``{"run.images": 100}``."""
+    for key, value in values.items():
+        group, name = key.split(".")
+        config = replace(config, **{group: replace(getattr(config, group), **{name: value})})
+    return config
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from gan_lab.compare import Cell, Comparison
 from gan_lab.config import Loaded
 from gan_lab.data.files import survey
 from gan_lab.images import arranged, save_grid
-from gan_lab.schema import leaves
+from gan_lab.schema import leaves, with_values
 
 MEASURED = 10  # iterations of the dry run, after the first, which warms up
 
@@ -175,11 +175,9 @@ def dry_run(loaded: Loaded) -> None:
 
 
 def measured(loaded: Loaded, folder: Path, watch: Stopwatch) -> tuple[experiment.Experiment, float, float]:
-    """An experiment after some iterations, and the seconds that an iteration and an evaluation take. Its budget is changed."""
-    config = loaded.config
-    config.run.images = (1 + MEASURED) * config.data.batch_size
-    config.run.devices, config.run.num_nodes = None, 0
-    config.log.bar, config.log.wandb = False, "off"
+    """An experiment after some iterations, and the seconds that an iteration and an evaluation take."""
+    short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
+    config = with_values(loaded.config, short | {"log.bar": False, "log.wandb": "off"})
     built = experiment.build(config, folder, loaded.experiment, extra=[watch], launched=launch.ALONE)
     evaluating = _time_of_evaluation(built)
     built.trainer.fit(built.family, datamodule=built.data)

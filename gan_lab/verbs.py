@@ -29,7 +29,7 @@ from gan_lab.metrics.evaluate import Evaluator
 from gan_lab.metrics.features import Features
 from gan_lab.metrics.neighbours import neighbours
 from gan_lab.metrics.offered import inception_measures, measurable, measures_of
-from gan_lab.schema import Config
+from gan_lab.schema import Config, with_values
 from gan_lab.seeding import Stream
 
 ROLLBACKS = 3  # of one run
@@ -41,11 +41,10 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
 
     Raises ValueError or OSError for what the user can mend; a training that diverged is such a thing.
     """
-    folder, config = runs.folder_of(loaded), loaded.config
-    launched = launch.of(config.run)
+    folder, launched = runs.folder_of(loaded), launch.of(loaded.config.run)
     launch.number(launched)
-    config.run.overwrite &= not launched.again
-    leader, anew = rank() == 0, config.run.overwrite
+    leader, anew = rank() == 0, loaded.config.run.overwrite and not launched.again
+    config = with_values(loaded.config, {"run.overwrite": anew})
     finished = None if anew else runs.finished(folder, config)
     if finished:
         if leader:
@@ -53,14 +52,14 @@ def train(loaded: Loaded, words: Sequence[str], say: Any = print) -> int:
                 "run.overwrite=true")  # fmt: skip
         return 0
     if (folder / "config.yaml").is_file() and config.data.source == "auto" and not anew:
-        config.data.source = runs.read_config(folder).data.source
+        config = with_values(config, {"data.source": runs.read_config(folder).data.source})
     built = build(config, folder, loaded.experiment, launched=launched)  # before anything is written or deleted
     if leader:
         say(built.data.decoded.about)
         if built.note:
             say(built.note)
         lock = runs.locked(folder)
-        runs.prepare(folder, config, ["train", loaded.experiment, *words], built.data.decoded.fingerprint)
+        runs.prepare(folder, built.config, ["train", loaded.experiment, *words], built.data.decoded.fingerprint)
     path = None if anew else runs.newest(folder)
     if path:
         checkpoint = runs.read(path)
@@ -191,9 +190,7 @@ def _placed(config: Config, words: Sequence[str]) -> Config:
     for word in words:
         if word.partition("=")[0] not in PLACES:
             raise ValueError(f"{word}: of a run that is there, only {', '.join(PLACES)} can be given")
-    changed = parse([runs.plain(config), OmegaConf.from_dotlist(list(words))])
-    expand_homes(changed)
-    return changed
+    return expand_homes(parse([runs.plain(config), OmegaConf.from_dotlist(list(words))]))
 
 
 def evaluate(folder: Path, weights: str, say: Any = print, words: Sequence[str] = ()) -> dict[str, Any]:

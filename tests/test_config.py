@@ -3,12 +3,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 from gan_lab.config import config_folder, experiments, families, load, parse
-from gan_lab.schema import Config, DataConfig, check_ranges, leaves
+from gan_lab.schema import Config, DataConfig, check_ranges, leaves, with_values
 
 
 @pytest.fixture
@@ -185,3 +186,15 @@ def test_every_data_set_of_images_says_its_usual_size() -> None:
         assert f"\nSIZE = {load('gan', [f'data.name={name}']).config.data.size} " in (
             Path(data.__file__).parent / f"{name}.py"
         ).read_text(encoding="utf-8")
+
+
+def test_a_config_is_one_value_that_nothing_changes_afterwards() -> None:
+    for name in experiments():
+        config = load(name).config
+        for part in (config, *(getattr(config, item.name) for item in fields(config))):
+            if is_dataclass(part):
+                with pytest.raises(FrozenInstanceError):
+                    setattr(part, fields(part)[0].name, "another")
+    loaded = load("gan")
+    assert with_values(loaded.config, {"run.images": 5, "data.size": 8}).run.images == 5
+    assert loaded.config == load("gan").config

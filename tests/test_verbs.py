@@ -15,6 +15,7 @@ from gan_lab import config, experiment, load_generator, networks, runs, verbs
 from gan_lab import data as datasets
 from gan_lab.data.base import Decoded
 from gan_lab.images import to_uint8
+from gan_lab.schema import with_values
 from tests.folders import run_folder
 from tests.pictures import flat
 from tests.test_main import answer
@@ -196,8 +197,8 @@ def test_classes_have_the_names_that_the_data_or_the_user_give_them(pets: Path, 
     assert torch.equal(generator(3, label="1"), generator(3, label=1))
     with pytest.raises(ValueError, match=r"no class 'dgo'. Did you mean 'dog'\? There are: cat, dog"):
         generator(1, label="dgo")
-    loaded.config.data.class_names = ["Katze", "Hund"]
-    assert datasets.load(loaded.config.data, 0).class_names == ["Katze", "Hund"]
-    loaded.config.data.class_names = ["one"]
+    renamed = with_values(loaded.config, {"data.class_names": ["Katze", "Hund"]})
+    assert datasets.load(renamed.data, 0).class_names == ["Katze", "Hund"]
+    renamed = with_values(loaded.config, {"data.class_names": ["one"]})
     with pytest.raises(ValueError, match=r"data.class_names=one: the data have 2 classes"):
-        datasets.load(loaded.config.data, 0)
+        datasets.load(renamed.data, 0)

@@ -19,6 +19,7 @@ from benchmarks.throughput import wait
 from gan_lab import config, experiment, runs
 from gan_lab.experiment import Experiment
 from gan_lab.families.base import Family
+from gan_lab.schema import with_values
 
 
 @dataclass
@@ -85,9 +86,9 @@ def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock:
         "log.images_every=1_000_000_000",
     ]
     loaded = config.load(name, [*quiet, *words])
-    loaded.config.run.images = loaded.config.data.batch_size * iterations
+    made = with_values(loaded.config, {"run.images": loaded.config.data.batch_size * iterations})
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return experiment.build(loaded.config, folder, name, extra=[clock] if clock else [])
+    return experiment.build(made, folder, name, extra=[clock] if clock else [])
 
 
 def trained(name: str, words: Sequence[str], folder: Path, iterations: int) -> Experiment:

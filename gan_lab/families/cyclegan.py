@@ -33,7 +33,7 @@ from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 
-@dataclass
+@dataclass(frozen=True)
 class CycleGANConfig:
     """The keys under ``model:``."""
 

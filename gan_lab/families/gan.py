@@ -29,7 +29,7 @@ from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 
-@dataclass
+@dataclass(frozen=True)
 class GANConfig:
     """The keys under ``model:``."""
 

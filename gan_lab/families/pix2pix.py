@@ -30,7 +30,7 @@ from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pix2PixConfig:
     """The keys under ``model:``."""
 

@@ -27,7 +27,7 @@ from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 
-@dataclass
+@dataclass(frozen=True)
 class R3GANConfig:
     """The keys under ``model:``."""
 

@@ -31,7 +31,7 @@ from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 
-@dataclass
+@dataclass(frozen=True)
 class SGANConfig:
     """The keys under ``model:``."""
 

@@ -30,7 +30,7 @@ from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 
-@dataclass
+@dataclass(frozen=True)
 class VAEGANConfig:
     """The keys under ``model:``."""
 

@@ -24,7 +24,7 @@ from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 
-@dataclass
+@dataclass(frozen=True)
 class WGANConfig:
     """The keys under ``model:``."""
 
