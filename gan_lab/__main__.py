@@ -20,9 +20,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(sweeps.app)
-Words = Annotated[list[str] | None, typer.Argument(help="key=value overrides, such as model.z_dim=64 run.seed=1")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(help="key=value overrides and config groups, such as model.z_dim=64 data=faces64 budget=smoke"),
+]
 Places = Annotated[list[str] | None, typer.Argument(help="where the data are now, such as data.root=photos")]
-Name = Annotated[str, typer.Argument(help="an experiment of configs/, or the path of a YAML file; empty: list them")]
+Name = Annotated[
+    str, typer.Argument(help="an experiment of configs/experiment, or the path of a YAML file; empty: list them")
+]
 Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
 Seed = Annotated[int, typer.Option(min=0)]
 Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run folder")]
@@ -236,10 +241,12 @@ def _inside(run: Path, name: str) -> Path:
 
 
 def _list() -> None:
-    from gan_lab import config
+    from gan_lab import config, groups
 
     for name, about in config.experiments().items():
         typer.echo(f"{name:<13} {about}")
+    for group, members in groups.members(config.config_folder()).items():
+        typer.echo(f"with any of them {group}=<{' | '.join(members)}>")
 
 
 def main() -> None:

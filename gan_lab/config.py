@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_lab import groups
 from gan_lab.schema import Config, DataConfig, check_ranges, leaves, with_values
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -24,19 +25,33 @@ from gan_lab.schema import Config, DataConfig, check_ranges, leaves, with_values
 
 
 def config_folder() -> Path:
-    """The folder of the experiments: in the package when installed, else beside it."""
+    """The folder of experiments, config groups and tables: in the package when installed, else beside it."""
     inside = Path(__file__).parent / "configs"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
 
 
 def experiments() -> dict[str, str]:
     """Every experiment with the first comment of its file."""
-    return {path.stem: about(path) for path in files_in(config_folder())}
+    return {path.stem: about(path) for path in groups.files_in(config_folder() / "experiment")}
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The YAML files of a folder, sorted; hidden ones, which a Mac puts beside files, are none."""
-    return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
+def find_experiment(name: str) -> Path:
+    """The YAML file of an experiment: a name in ``configs/experiment``, or a path. Raises ValueError if there is none."""
+    is_path = name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_path else config_folder() / "experiment" / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(no_file("experiment", name, list(experiments())))
+    return path
+
+
+def find_member(group: str, name: str) -> Path:
+    """The YAML file of a member of a config group. Raises ValueError, with the nearest name, if there is none."""
+    known = groups.members(config_folder())
+    if group not in known:
+        raise ValueError(unknown("config group", group, list(known)))
+    if name not in known[group]:
+        raise ValueError(unknown(f"{group}=", name, known[group]))
+    return config_folder() / group / f"{name}.yaml"
 
 
 def about(path: Path) -> str:
@@ -100,22 +115,23 @@ def expand_homes(config: Config) -> Config:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked config, and where each value that is not a default came from ('file' or 'command line')."""
+    """A checked config, and where each value that is not a default came from: the name of a file, or 'command line'."""
 
     experiment: str
     config: Config
     origin: dict[str, str]
+    groups: dict[str, str]  # config groups that the command line chose
 
 
 def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
-    """Merge the defaults, the experiment's YAML file and ``key=value`` words, and check every value.
+    """Merge the defaults, the experiment's YAML file, config groups and ``key=value`` words, and check every value.
 
-    ``experiment`` is a name in ``configs/`` or the path of a YAML file. Raises ValueError, in one line that names the
+    Later ones win: the groups of the experiment's ``defaults:``, the experiment, groups among the words, other words.
+    ``experiment`` is a name in ``configs/experiment`` or the path of a YAML file. Raises ValueError, in one line that names the
     value and the remedy, for an unknown experiment or key, a wrong type and a value out of range.
     """
-    path = Path(experiment) if experiment.endswith((".yaml", ".yml")) else config_folder() / f"{experiment}.yaml"
-    if not path.is_file():
-        raise ValueError(no_file("experiment", experiment, list(experiments())))
+    path = find_experiment(experiment)
+    chosen, words = groups.split(words, config_folder())
     for word in words:
         if "=" not in word:
             raise ValueError(f"{word!r} is not key=value, such as model.z_dim=64")
@@ -123,12 +139,8 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
             OmegaConf.from_dotlist([word])
         except Exception:  # as below
             raise ValueError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
-    try:
-        from_file, from_words = OmegaConf.load(path), OmegaConf.from_dotlist(list(words))
-    except Exception as error:  # the YAML reader and the word parser have no common error type
-        raise ValueError(f"{path}: {_first_line(error)}") from None
-    if not isinstance(from_file, DictConfig):
-        raise ValueError(f"{path}: an experiment is a mapping such as 'family: gan', this is {from_file!r}")
+    from_file, from_words = _read(path), OmegaConf.from_dotlist(list(words))
+    defaults = groups.pop_defaults(from_file, path)
     text = {key for key, default in leaves(Config()) if isinstance(default, str | None)}
     for key, _, value in (word.partition("=") for word in words):
         if key in text and value != "null":
@@ -136,10 +148,28 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
     if os.environ.get("RUN_ID") and OmegaConf.select(from_words, "run.id") is None:
         OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
 
-    config = expand_homes(parse([from_file, from_words]))
-    origin = {key: "file" for key, _ in leaves(OmegaConf.to_container(from_file))}
-    origin |= {key: "command line" for key, _ in leaves(OmegaConf.to_container(from_words))}
-    return Loaded(path.stem, config, origin)
+    usual = [find_member(*item) for item in defaults.items() if item[0] not in chosen]
+    asked = [find_member(*item) for item in chosen.items()]
+    layers = [(_label(file), _read(file)) for file in usual] + [(_label(path), from_file)]
+    layers += [(_label(file), _read(file)) for file in asked] + [("command line", from_words)]
+    config = expand_homes(parse([values for _, values in layers]))
+    origin = {key: label for label, values in layers for key, _ in leaves(OmegaConf.to_container(values))}
+    return Loaded(path.stem, config, origin, chosen)
+
+
+def _read(path: Path) -> DictConfig:
+    try:
+        values = OmegaConf.load(path)
+    except Exception as error:  # whatever the YAML reader raises
+        raise ValueError(f"{path}: {_first_line(error)}") from None
+    if not isinstance(values, DictConfig):
+        raise ValueError(f"{path}: an experiment is a mapping such as 'family: gan', this is {values!r}")
+    return values
+
+
+def _label(path: Path) -> str:
+    """A file's name for the user: below ``configs/`` without what is above it."""
+    return str(path.relative_to(config_folder())) if path.is_relative_to(config_folder()) else str(path)
 
 
 def parse(layers: Sequence[Any]) -> Config:
@@ -191,11 +221,11 @@ def _update(structured: Any, key: str, value: Any) -> None:
 def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, prefix: str) -> str:
     known = [name for name, _ in leaves(schema())]
     if key not in known and not any(key.startswith(f"{name}.") for name in known):
-        groups = {name.partition(".")[0] for name in known if "." in name}
-        if key in groups:
+        parts = {name.partition(".")[0] for name in known if "." in name}
+        if key in parts:
             inside = ", ".join(name for name in known if name.startswith(f"{key}."))
             return f"{prefix}{key} is a group: set one of its keys: {inside}"
-        near = difflib.get_close_matches(key, known, n=1)
+        near = difflib.get_close_matches(key, [*known, *([] if prefix else groups.members(config_folder()))], n=1)
         hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
         return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
     wanted = _wanted(schema, key)

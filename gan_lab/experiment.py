@@ -114,6 +114,7 @@ def build(
     Raises ValueError for values that do not go together.
     """
     run, log = config.run, config.log
+    images_every = log.images_every or run.evaluate_every
     launched = launched or launch.of(run)
     data = datasets.load(config.data, run.seed)
     config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
@@ -137,11 +138,11 @@ def build(
     quality = Quality(evaluator, headline, run.evaluate_every, ema, budget)
     if tracker is None and not is_disabled(log.wandb) and rank() == 0:
         tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))
-    samples = Samples(folder, log.images_every, data, family.conditional, run.seed, ema, budget)
+    samples = Samples(folder, images_every, data, family.conditional, run.seed, ema, budget)
     extractor = extractors.load(extractors.default(data.spec))
     watch = Watch(log.every, samples.batch, extractor, family.conditional, run.seed, ema, budget)
     record = Record(folder, log.every, budget, quality, tracker)
-    guard = Guard((log.every, log.images_every, run.evaluate_every), ema, budget)
+    guard = Guard((log.every, images_every, run.evaluate_every), ema, budget)
     health = Health(folder, budget, record, tracker)
     checkpoint = Checkpoint(folder / "checkpoints", budget, quality, guard, config.health.on_nan == "rollback")
     agreement = Agreement(data=data.decoded.fingerprint, budget=config.iterations)

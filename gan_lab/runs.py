@@ -63,6 +63,7 @@ def run_id(loaded: Loaded) -> str:
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
     words = [f"{key.removeprefix('model.')}={_short(values[key])}" for key in sorted(overridden) if key in values
              and not is_free(key) and key != "run.seed"]  # fmt: skip
+    words = [*(f"{group}={member}" for group, member in sorted(loaded.groups.items())), *words]
     data = loaded.config.data
     if "data.root" in overridden and data.name in OWN and data.source != "sample":
         words.append(f"root={Path(data.root).resolve().name}")

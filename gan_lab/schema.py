@@ -86,7 +86,7 @@ class LogConfig:
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # auto: online if a key is present, else offline
     every: int = number(2_000, minimum=1)  # images between two rows of losses
-    images_every: int = number(25_000, minimum=1)  # images between two sample grids
+    images_every: int | None = number(None, minimum=1)  # images between two sample grids; null: at each evaluation
     bar: bool = True
 
 
@@ -151,7 +151,7 @@ def check_ranges(config: Any, prefix: str = "") -> None:
         value = getattr(config, item.name)
         if is_dataclass(value):
             check_ranges(value, f"{prefix}{item.name}.")
-        for name, bound in item.metadata.items():
+        for name, bound in item.metadata.items() if value is not None else ():
             words, holds = BOUNDS[name]
             every = value if isinstance(value, tuple) else (value,)
             if not all(holds(v, bound) and math.isfinite(v) for v in every):

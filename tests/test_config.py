@@ -35,7 +35,7 @@ def written(tmp_path: Path) -> object:
         ("famly=gan", "Key 'famly' not in 'Config'. Did you mean 'family'?"),
         ("model.zdim=3", "Key 'model.zdim' not in 'GANConfig'. Did you mean 'model.z_dim'?"),
         ("model.qqqqqq=3", "Key 'model.qqqqqq' not in 'GANConfig'. There are: model.network, model.z_dim"),
-        ("data=mnist", "data is a group: set one of its keys: data.name, data.source"),
+        ("run=mnist", "run is a group: set one of its keys: run.images, run.seed"),
         ("model=dcgan", "model is a group: set one of its keys, such as model.z_dim=64, not model=dcgan"),
         ("run.images", "'run.images' is not key=value, such as model.z_dim=64"),
         ("data.size=big", "data.size=big: it must be a whole number"),
@@ -46,7 +46,7 @@ def written(tmp_path: Path) -> object:
         ("model.betas=[0.5]", "model.betas=[0.5]: it must be a list of 2, such as [0.5,0.5]"),
         ("data.attributes=Smiling", "data.attributes=Smiling: it must be a list, such as [one,two]"),
         ("model.lr_d=fast", "model.lr_d=fast: it must be a number"),
-        ("data=[1", "data=[1: a bracket or a quotation mark is opened and not closed"),
+        ("run=[1", "run=[1: a bracket or a quotation mark is opened and not closed"),
         ("run.compile=maybe", "run.compile=maybe: it must be true or false"),
         (
             "log.wandb=maybe",
@@ -63,7 +63,7 @@ def written(tmp_path: Path) -> object:
         ("model.betas=[-0.1,0.9]", "model.betas=(-0.1, 0.9) is out of range: it must be at least 0"),
         ("family=gna", "no family 'gna'. Did you mean 'gan'? There are: "),
         ("data.root=${nowhere}", "Interpolation key 'nowhere' not found"),
-        ("data={size: [", "a bracket or a quotation mark is opened and not closed"),
+        ("run={seed: [", "a bracket or a quotation mark is opened and not closed"),
     ],
 )
 def test_a_word_that_cannot_be_meant_is_answered_by_name_and_remedy(word: str, message: str) -> None:
@@ -104,7 +104,7 @@ def test_words_override_the_file_and_the_file_the_defaults(written: object) -> N
     assert config.data.workers == DataConfig().workers
     assert loaded.experiment == "mine"
     assert loaded.origin == {
-        "family": "file", "data.batch_size": "file", "model.z_dim": "file", "data.size": "command line",
+        "family": path, "data.batch_size": path, "model.z_dim": path, "data.size": "command line",
         "model.width": "command line", "model.betas": "command line",
     }  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_every_experiment_loads_and_says_what_it_is(name: str) -> None:
     loaded = load(name)
     assert loaded.config.family in families()
     assert loaded.experiment == name
-    first = (config_folder() / f"{name}.yaml").read_text().splitlines()[0]
+    first = (config_folder() / "experiment" / f"{name}.yaml").read_text().splitlines()[0]
     assert first == f"# {experiments()[name]}"
     assert len(experiments()[name]) > 10
 

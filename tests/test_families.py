@@ -164,7 +164,7 @@ def test_bf16_steps_use_the_new_weights_and_stay_near_float32(family: str, tmp_p
 
 def test_every_family_has_an_experiment() -> None:
     without = [family for family, experiments in EXPERIMENTS.items() if not experiments]
-    assert not without, f"write configs/{without[0]}.yaml, or set family: {without[0]} in another experiment"
+    assert not without, f"write configs/experiment/{without[0]}.yaml, or set family: {without[0]} in another experiment"
 
 
 def test_a_conditional_family_refuses_data_without_labels(tmp_path: Path, data_root: Path) -> None:

@@ -21,7 +21,7 @@ def test_the_dry_run_names_origins_networks_and_the_expected_time(
     said = capsys.readouterr().out
     rows = {cells[1].strip(): cells[2:4] for line in said.splitlines() if len(cells := line.split("│")) > 4}
     assert [cell.strip() for cell in rows["model.width"]] == ["4", "command line"]
-    assert [cell.strip() for cell in rows["model.z_dim"]] == ["64", "file"]
+    assert [cell.strip() for cell in rows["model.z_dim"]] == ["64", "experiment/cgan.yaml"]
     assert [cell.strip() for cell in rows["model.betas"]] == ["(0.5, 0.999)", "default"]
     generator = networks.generator("dcgan", z_dim=64, shape=(1, 28, 28), width=4, norm="batch", classes=10)
     count = sum(parameter.numel() for parameter in generator.parameters())

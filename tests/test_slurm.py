@@ -89,7 +89,7 @@ def test_a_later_job_can_continue_the_run_of_an_earlier_one(here: Path, tmp_path
 
 
 def test_an_experiment_of_ones_own_is_found_from_everywhere(here: Path, tmp_path: Path) -> None:
-    (here / "my own.yaml").write_text((config_folder() / "gan.yaml").read_text())
+    (here / "my own.yaml").write_text((config_folder() / "experiment" / "gan.yaml").read_text())
     script = slurm.write("my own.yaml", [], 1, 1, "01:00:00")
     assert submitted(script, tmp_path, 0)[1][-3] == str(here / "my own.yaml")
     assert directives(script)["--job-name"] == "my_own"

@@ -277,3 +277,13 @@ def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(tmp_path: 
     given["metric"]["name"] = "fd_digits"
     path.write_text(yaml.safe_dump(given))
     check.scored(file.load(str(path)), words)
+
+
+def test_a_sweep_may_vary_a_config_group_and_a_member_that_is_none_is_refused(tmp_path: Path) -> None:
+    for members in (["mnist", "faces64"], ["mnist", "face64"]):
+        sweep = file.load(str(sweep_file(tmp_path, parameters={"data": {"values": members}})))
+        if "faces64" in members:
+            check.legal(sweep)
+            continue
+        with pytest.raises(ValueError, match=r"data=face64: no data= 'face64'. Did you mean 'faces64'"):
+            check.legal(sweep)

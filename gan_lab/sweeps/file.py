@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gan_lab import config
+from gan_lab import config, groups
 from gan_lab.sweeps.space import Parameter, parse
 
 ARGUMENTS = "${args_no_hyphens}"
@@ -87,7 +87,7 @@ def folder() -> Path:
 
 def sweeps() -> dict[str, str]:
     """Every sweep with its question, the first comment of its file."""
-    return {path.stem: config.about(path) for path in config.files_in(folder())}
+    return {path.stem: config.about(path) for path in groups.files_in(folder())}
 
 
 def load(name: str) -> Sweep:

@@ -92,7 +92,7 @@ def best_config(found: Found, words: Sequence[str], folder: Path) -> Path | None
         return None
     sweep = found.sweep
     name = sweep.experiment
-    base = Path(name) if name.endswith((".yaml", ".yml")) else config.config_folder() / f"{name}.yaml"
+    base = config.find_experiment(name)
     merged = OmegaConf.load(base)
     every = [*sweep.fixed, *words, *words_of(found.best.values)]
     values = dict(leaves(config.load(name, every).config))
