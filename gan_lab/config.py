@@ -6,7 +6,6 @@ No torch is imported here, so that a misspelt word is answered at once. After ``
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import pkgutil
 from collections.abc import Sequence
@@ -18,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab import groups
-from gan_lab.schema import Config, DataConfig, check_ranges, leaves, with_values
+from gan_lab.extensions import find_extension, unknown, usual_size
+from gan_lab.schema import Config, check_ranges, leaves, with_values
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what there is
@@ -67,30 +67,13 @@ def families() -> list[str]:
 
 
 def family_class(name: str) -> Any:
-    """The family class in ``gan_lab/families/<name>.py``. Raises ValueError for an unknown name."""
-    if name not in families():
-        raise ValueError(unknown("family", name, families()))
-    return importlib.import_module(f"gan_lab.families.{name}").FAMILY
-
-
-def usual_size(data_set: str) -> int:
-    """The ``SIZE`` of a data set's file, in pixels; the common default where it says none, or there is no such set."""
-    try:
-        return int(getattr(importlib.import_module(f"gan_lab.data.{data_set}"), "SIZE", DataConfig.size))
-    except ImportError:  # loading the data says which sets there are
-        return DataConfig.size
+    """The family class in ``gan_lab/families/<name>.py``, or in anyone's module. Raises ValueError for an unknown name."""
+    return find_extension("families", "family", name, families(), "FAMILY")
 
 
 def no_file(kind: str, name: str, known: Sequence[str]) -> str:
     """One line: there is no such file, if a file was named, or else no such name."""
     return f"there is no file {name}" if name.endswith((".yaml", ".yml")) else unknown(kind, name, known)
-
-
-def unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    """One line: there is no such thing, the nearest name, and what there is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"no {kind} {name!r}. {hint}There are: {', '.join(known)}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from gan_lab import config as configs
 from gan_lab import data as datasets
-from gan_lab import device, launch, runs, seeding, strategy
+from gan_lab import device, extensions, launch, runs, seeding, strategy
 from gan_lab.callbacks.agreement import Agreement
 from gan_lab.callbacks.bar import Bar, Lines
 from gan_lab.callbacks.budget import Budget
@@ -129,7 +129,7 @@ def build(
     names = [name for measure in offered for name in measure.names]
     headline = config.metrics.headline or (names[0] if names else None)
     if headline and headline not in names:
-        raise ValueError(configs.unknown("score", headline, names) + f" (metrics.headline={headline})")
+        raise ValueError(extensions.unknown("score", headline, names) + f" (metrics.headline={headline})")
     if headline and all(measure.higher_is_better.get(headline) is None for measure in offered):
         raise ValueError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
     budget = Budget(config.data.batch_size, config.iterations)

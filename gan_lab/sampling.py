@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from gan_lab import networks
-from gan_lab.config import unknown
+from gan_lab.config import family_class
 from gan_lab.device import exactly
+from gan_lab.extensions import unknown
 from gan_lab.runs import checkpoint_of, fitting, read
 from gan_lab.seeding import Stream
 
@@ -25,6 +26,7 @@ class TrainedGenerator:
 
     def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
         content = read(checkpoint)
+        import_family(checkpoint)
         with fitting(checkpoint):
             recipe = content["recipes"].get("generator")
             if recipe is None:
@@ -107,6 +109,14 @@ class TrainedGenerator:
         if not label.removeprefix("-").isdecimal():
             raise ValueError(unknown("class", label, self.class_names))
         return int(label)
+
+
+def import_family(checkpoint: Path) -> None:
+    """Import the module of a run's family if that lies outside the lab: its networks may do so too."""
+    config = checkpoint.parent.parent / "config.yaml"
+    family = OmegaConf.select(OmegaConf.load(config), "family") if config.is_file() else None
+    if family and "." in family:
+        family_class(family)
 
 
 def class_names_beside(checkpoint: Path, classes: int) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gan_lab import config, groups, runs
+from gan_lab import config, extensions, groups, runs
 from gan_lab.compare import side_by_side
 
 
@@ -30,7 +30,7 @@ def load(name: str) -> Table:
     """The table of a name. Raises ValueError for an unknown one, or one that is not as ``Table`` says."""
     folder = config.config_folder() / "tables"
     if not (folder / f"{name}.yaml").is_file():
-        raise ValueError(config.unknown("table", name, [path.stem for path in groups.files_in(folder)]))
+        raise ValueError(extensions.unknown("table", name, [path.stem for path in groups.files_in(folder)]))
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml"))
     except Exception as error:  # the YAML reader and the schema have no common error type

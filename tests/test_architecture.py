@@ -15,7 +15,7 @@ PACKAGE = ROOT / "gan_lab"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # What stands in one row may not import its neighbours, but all rows before; the base of the families is the contract.
 ROWS = [
-    {"config", "groups", "schema", "images", "losses", "penalties", "seeding", "terminal", "device"},
+    {"config", "extensions", "groups", "schema", "images", "losses", "penalties", "seeding", "terminal", "device"},
     {"networks"},
     {"runs", "sampling", "launch", "strategy"},
     {"families"},
@@ -28,7 +28,7 @@ ROWS = [
     {"__main__"},
 ]
 ALLOWED = {  # within a row
-    ("config", "schema"), ("config", "groups"), ("sampling", "runs"), ("show", "experiment"), ("verbs", "experiment"), ("probe", "verbs"),
+    ("config", "schema"), ("config", "groups"), ("config", "extensions"), ("extensions", "schema"), ("sampling", "runs"), ("show", "experiment"), ("verbs", "experiment"), ("probe", "verbs"),
     ("strategy", "launch"), ("images", "seeding"),
 }  # fmt: skip
 FORBIDDEN = {("families", "runs"), ("families", "sampling"), ("data", "families"), ("data", "sampling")}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
-from gan_lab.config import unknown
 from gan_lab.data.base import LabData
 from gan_lab.data.files import seen as seen_in
+from gan_lab.extensions import find_extension
 from gan_lab.schema import DataConfig
 
 
@@ -21,12 +21,11 @@ def names() -> list[str]:
 
 def load(cfg: DataConfig, seed: int) -> LabData:
     """The data module of ``cfg.name``. Raises ValueError for an unknown name or data that cannot be had."""
-    if cfg.name not in names():
-        raise ValueError(unknown("data set", cfg.name, names()))
-    module = importlib.import_module(f"gan_lab.data.{cfg.name}")
+    decode = find_extension("data", "data set", cfg.name, names(), "decode")
+    module = sys.modules[decode.__module__]
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "there"):
         _check_place(cfg, module)
-    return LabData(module.decode(cfg), cfg, seed)
+    return LabData(decode(cfg), cfg, seed)
 
 
 def _check_place(cfg: DataConfig, module: Any) -> None:

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from torchvision.datasets import CelebA
 
-from gan_lab.config import unknown
 from gan_lab.data import decoding, download
 from gan_lab.data.base import Decoded, resized
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.decoding import Rows
 from gan_lab.data.files import SUFFIXES
+from gan_lab.extensions import unknown
 from gan_lab.images import ImageSpec
 from gan_lab.schema import DataConfig
 

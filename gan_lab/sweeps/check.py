@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lab import config
+from gan_lab import config, extensions
 from gan_lab.sweeps.file import Sweep, words_of
 
 
@@ -75,7 +75,9 @@ def scored(sweep: Sweep, words: Sequence[str] = ()) -> None:
 
 def _known(sweep: Sweep, names: Sequence[str]) -> None:
     if sweep.metric not in names:
-        raise ValueError(f"sweep {sweep.name}: {config.unknown('score', sweep.metric, names)} (of {sweep.experiment})")
+        raise ValueError(
+            f"sweep {sweep.name}: {extensions.unknown('score', sweep.metric, names)} (of {sweep.experiment})"
+        )
 
 
 def _measured(sweep: Sweep, words: Sequence[str]) -> float:

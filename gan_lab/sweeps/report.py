@@ -95,8 +95,10 @@ def best_config(found: Found, words: Sequence[str], folder: Path) -> Path | None
     base = config.find_experiment(name)
     merged = OmegaConf.load(base)
     every = [*sweep.fixed, *words, *words_of(found.best.values)]
-    values = dict(leaves(config.load(name, every).config))
-    for key in dict.fromkeys(word.partition("=")[0] for word in every):
+    loaded = config.load(name, every)
+    values = dict(leaves(loaded.config))
+    asked = {"command line", *(f"{group}/{member}.yaml" for group, member in loaded.groups.items())}
+    for key in (key for key, origin in loaded.origin.items() if origin in asked):
         if key not in NOT_IN_A_CONFIG and not key.startswith("log."):
             OmegaConf.update(merged, key, list(values[key]) if isinstance(values[key], tuple) else values[key])
     about = f"{name} as the sweep {sweep.name} found it: trial {found.best.slot}, {sweep.metric} {found.best.value:.4g}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 from typing import Any
 
+from gan_lab.extensions import find_extension
 from gan_lab.images import ImageSpec
 from gan_lab.metrics.extractors.base import Extractor
 
@@ -17,9 +17,7 @@ def names() -> list[str]:
 
 def load(name: str, *arguments: Any) -> Extractor:
     """The extractor of a name, on the CPU. Raises ValueError for an unknown one."""
-    if name not in names():
-        raise ValueError(f"metrics.extractors={name}: there is {', '.join(names())}")
-    made: Extractor = importlib.import_module(f"{__name__}.{name}").EXTRACTOR(*arguments)
+    made: Extractor = find_extension("metrics.extractors", "extractor", name, names(), "EXTRACTOR")(*arguments)
     return made
 
 
