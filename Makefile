@@ -36,9 +36,9 @@ data: $(READY)  ## EXP=dcgan ARGS="data.name=folder data.root=photos": layout, c
 evaluate: $(READY)  ## RUN=runs/cgan/seed0 [ARGS="data.root=..."]: score a run on held-out images
 	@exec $(LAB) evaluate $(RUN) $(ARGS)
 
-sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTERPOLATE=8]: draw images, or walks, into one PNG
+sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTERPOLATE=8] [CODE=0]: draw images, walks, or a code varied, into one PNG
 	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) \
-	  $(if $(INTERPOLATE),--interpolate $(INTERPOLATE)) $(ARGS)
+	  $(if $(INTERPOLATE),--interpolate $(INTERPOLATE)) $(if $(CODE),--code $(CODE)) $(ARGS)
 
 reconstruct: $(READY)  ## RUN=runs/vaegan/seed0 [N=32]: held-out images beside their reconstructions
 	@exec $(LAB) reconstruct $(RUN) $(if $(N),--n $(N)) $(ARGS)

@@ -75,6 +75,7 @@ def sample(
     label: Annotated[str | None, typer.Option("--label", "--class", help="a class, by name or number")] = None,
     seed: Seed = 0,
     interpolate: Annotated[int, typer.Option(help="draw walks of so many steps instead, one in a row")] = 0,
+    code: Annotated[int | None, typer.Option(help="of a generator with codes: vary this one along each row")] = None,
     out: Png = None,
 ) -> None:
     """Draw images from a run's generator into one PNG, or walks through its latent space."""
@@ -82,11 +83,14 @@ def sample(
     from gan_lab.images import save_grid
 
     generator = load_generator(run)
-    if interpolate:
+    if code is not None:
+        images, columns = generator.vary_code(code, max(1, n // 10), seed)
+    elif interpolate:
         images, columns = generator.walk(max(1, n // interpolate), interpolate, label, seed), interpolate
     else:
         images, columns = generator(n, label, seed), min(n, 10 if generator.classes else 8)
-    name = (f"walk{interpolate}" if interpolate else "sample") + f"-n{n}-seed{seed}"
+    kind = f"code{code}" if code is not None else f"walk{interpolate}" if interpolate else "sample"
+    name = kind + f"-n{n}-seed{seed}"
     out = out or _inside(run, name + ("" if label is None else f"-class{label}"))
     save_grid(images, columns, out)
     typer.echo(out)

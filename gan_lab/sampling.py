@@ -66,7 +66,10 @@ class TrainedGenerator:
             raise ValueError(f"a walk needs 2 steps at least, and there must be one: walks={walks}, steps={steps}")
         z = self._latents(walks + 1, seed)
         share = torch.linspace(0, 1, steps, dtype=z.dtype)
-        ways = great_circle(z[:-1], z[1:], share)
+        if self.network.codes:  # a straight line, for the prior is a cube and no ball
+            ways = torch.lerp(z[:-1].unsqueeze(1), z[1:].unsqueeze(1), share.view(1, -1, 1))
+        else:
+            ways = great_circle(z[:-1], z[1:], share)
         if self.classes == 0:
             return self._images(ways.flatten(0, 1), self._labels(walks * steps, label), 64)
         starts = self._labels(walks, label)
@@ -78,6 +81,16 @@ class TrainedGenerator:
             rows[1::2] += share.view(1, -1, 1) * (ends - rows[1::2])
             ways[1::2] = z[1:-1:2].unsqueeze(1)
         return self._images(ways.flatten(0, 1), rows.flatten(0, 1), 64)
+
+    def vary_code(self, code: int = 0, rows: int = 8, seed: int = 0) -> tuple[Tensor, int]:
+        """Rows of images that differ in one code alone, [rows * columns, C, H, W], and the number of columns.
+
+        Code 0 is the category. Raises ValueError for a generator that has no such code.
+        """
+        if not self.network.codes:
+            raise ValueError(f"code={code}: this generator has no codes, as those of family infogan have")
+        varied = self.network.vary_code(self._latents(rows, seed), code)  # type: ignore[operator]
+        return self._images(varied.flatten(0, 1), None, 64), varied.shape[1]
 
     def _latents(self, n: int, seed: int) -> Tensor:
         return self.network.sample_latents(Stream(seed, "sample"), n, like=torch.empty(0, dtype=self.dtype))

@@ -11,7 +11,7 @@ from gan_lab.metrics.classification import ClassificationAccuracy
 from gan_lab.metrics.extractors.inception import missing
 from gan_lab.metrics.features import Features
 from gan_lab.metrics.measures import Measure, Points
-from gan_lab.metrics.pairwise import Classification, Reconstruction, Translation
+from gan_lab.metrics.pairwise import Classification, CodeAccuracy, Reconstruction, Translation
 from gan_lab.schema import MetricsConfig
 
 
@@ -63,6 +63,8 @@ def measures_of(family: Family, spec: ImageSpec, cfg: MetricsConfig, full: bool 
         measures.append(Features(extractors.load(name, *arguments), asked, cfg.cap, full))
     if full and family.conditional:
         measures.append(ClassificationAccuracy(spec.classes, cfg.cap))
+    if "code_logits" in offers and spec.classes:
+        measures.append(CodeAccuracy())
     if "reconstructed" in offers:
         measures.append(Reconstruction(spec.content == "digits"))
     return measures

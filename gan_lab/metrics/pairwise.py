@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -154,3 +155,32 @@ class Classification(Measure):
 
     def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         return {name: float(fake[kind].double().mean()) for name, kind in zip(self.names, self.kinds, strict=True)}
+
+
+class CodeAccuracy(Measure):
+    """The share of held-out images whose class a categorical code says that knows no labels.
+
+    Each category stands for one class, by the matching of categories and classes that is right most often on these images.
+
+    Source: Chen et al. 2016 (arXiv 1606.03657), section 7.2.
+    """
+
+    compares = True
+
+    def __init__(self) -> None:
+        self.higher_is_better = {"code_accuracy": True}
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "none", "matching": "one category for each class, the best on these images"}
+
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        assert batch.labels is not None
+        return {"category": outputs["code_logits"].argmax(dim=1).cpu(), "label": batch.labels.cpu()}
+
+    def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        counts = torch.zeros(int(fake["category"].max()) + 1, int(fake["label"].max()) + 1, dtype=torch.int64)
+        counts.index_put_(
+            (fake["category"], fake["label"]), torch.ones(len(fake["label"]), dtype=torch.int64), accumulate=True
+        )
+        rows, columns = linear_sum_assignment(counts.numpy(), maximize=True)
+        return {"code_accuracy": float(counts[rows, columns].sum() / len(fake["label"]))}

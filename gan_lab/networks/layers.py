@@ -20,6 +20,7 @@ class Network(nn.Module):
     """
 
     recipe: dict[str, Any]
+    codes: int = 0  # of a generator whose latents have named codes: how many
     known: ClassVar[dict[str, type[Network]]] = {}  # every subclass by its name
 
     def __init_subclass__(cls) -> None:
