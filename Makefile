@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 
-.PHONY: help setup train show data evaluate sample reconstruct interpolate translate probe report table compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable check bench bench-evaluation bench-processes gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report benchmark compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable check bench bench-evaluation bench-processes gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -27,11 +27,11 @@ $(READY): requirements.lock pyproject.toml
 train: $(READY)  ## EXP=cgan [ARGS=...]: train, or go on training, and score; without EXP: list the experiments
 	@exec $(LAB) train $(EXP) $(ARGS)
 
-show: $(READY)  ## EXP=cgan [ARGS=...]: the dry run: config, networks, one measured iteration, expected time
-	@exec $(LAB) show $(EXP) $(ARGS)
+dry-run: $(READY)  ## EXP=cgan [ARGS=...]: the dry run: config, networks, one measured iteration, expected time
+	@exec $(LAB) dry-run $(EXP) $(ARGS)
 
-data: $(READY)  ## EXP=dcgan ARGS="data.name=folder data.root=photos": layout, count, sizes, modes, and a contact sheet
-	@exec $(LAB) data $(EXP) $(ARGS)
+inspect-data: $(READY)  ## EXP=dcgan ARGS="data.name=folder data.root=photos": layout, count, sizes, modes, and a contact sheet
+	@exec $(LAB) inspect-data $(EXP) $(ARGS)
 
 evaluate: $(READY)  ## RUN=runs/cgan/seed0 [ARGS="data.root=..."]: score a run on held-out images
 	@exec $(LAB) evaluate $(RUN) $(ARGS)
@@ -55,8 +55,8 @@ probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminat
 report: $(READY)  ## RUN=runs/cgan/seed0 [OUT=page.html]: one HTML page of a run; RUN="a b c" compares runs
 	@exec $(LAB) report $(RUN) $(if $(OUT),--out "$(OUT)") $(ARGS)
 
-table: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
-	@exec $(LAB) table $(or $(TABLE),families) $(ARGS)
+benchmark: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
+	@exec $(LAB) benchmark $(or $(TABLE),families) $(ARGS)
 
 compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean and spread over seeds, side by side
 	@exec $(LAB) compare $(RUN) $(ARGS)

@@ -168,7 +168,7 @@ def report(
 
 
 @app.command()
-def data(experiment: Name = "", words: Words = None) -> None:
+def inspect_data(experiment: Name = "", words: Words = None) -> None:
     """Look at an experiment's data: layout, count, sizes, modes, and a contact sheet."""
     from gan_lab import config
 
@@ -182,14 +182,14 @@ def data(experiment: Name = "", words: Words = None) -> None:
 
 
 @app.command()
-def table(
+def benchmark(
     name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families", words: Words = None
 ) -> None:
     """Train every row of a table at equal budget, go on where it was interrupted, and draw it."""
-    from gan_lab import table as tables
+    from gan_lab import table
 
-    made = tables.load(name)
-    typer.echo(tables.drawn(made, tables.train(made, words or [], typer.echo)))
+    made = table.load(name)
+    typer.echo(table.drawn(made, table.train(made, words or [], typer.echo)))
 
 
 @app.command()
@@ -205,7 +205,7 @@ def compare(
 
 
 @app.command()
-def show(experiment: Name = "", words: Words = None) -> None:
+def dry_run(experiment: Name = "", words: Words = None) -> None:
     """The dry run: every value and where it came from, the networks, one measured iteration, the expected time."""
     from gan_lab import config
 
@@ -213,9 +213,9 @@ def show(experiment: Name = "", words: Words = None) -> None:
         _list()
         return
     loaded = config.load(experiment, words or [])
-    from gan_lab import show as drawing
+    from gan_lab import show
 
-    drawing.dry_run(loaded)
+    show.dry_run(loaded)
 
 
 @app.command()

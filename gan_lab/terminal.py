@@ -62,7 +62,7 @@ def in_one_line(error: Exception) -> str | None:
     )  # of what was raised in a loader's process the last line
     if no_memory(error):
         return (f"the memory is used up ({said[:160] or type(error).__name__}): try a smaller data.batch_size, data.size or "
-                "model.width, or fewer images at a time; `gan-lab show` says what an iteration takes")  # fmt: skip
+                "model.width, or fewer images at a time; `gan-lab dry-run` says what an iteration takes")  # fmt: skip
     if "more than 1 value per channel" in said:
         return (f"batch norm needs two images or more in each process ({said}): try a larger data.batch_size, or "
                 "model.norm=none")  # fmt: skip

@@ -170,9 +170,11 @@ def test_a_log_file_gets_a_line_every_so_often_and_no_bar(tmp_path: Path, data_r
 
 
 def test_files_that_are_none_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "._cgan.yaml").write_bytes(b"\0\5\26\7\260\377")
-    (tmp_path / "empty.yaml").touch()
-    (tmp_path / "odd.yaml").write_bytes(b"# caf\xe9\nfamily: gan\n")
+    mine = tmp_path / "experiment"
+    mine.mkdir()
+    (mine / "._cgan.yaml").write_bytes(b"\0\5\26\7\260\377")
+    (mine / "empty.yaml").touch()
+    (mine / "odd.yaml").write_bytes(b"# caf\xe9\nfamily: gan\n")
     monkeypatch.setattr(config, "config_folder", lambda: tmp_path)
     assert config.experiments() == {"empty": "", "odd": "caf\N{REPLACEMENT CHARACTER}"}
     with pytest.raises(ValueError, match=r"odd.yaml: 'utf-8' codec can't decode"):

@@ -135,7 +135,7 @@ def test_the_command_line_draws_the_walks_of_the_generator(
         ("gan", ["probe", "RUN", "--weights", "newest"], "there is no checkpoint"),
         ("gan", ["probe", "nowhere"], "nowhere is no run folder"),
         ("gan", ["reconstruct", "nowhere"], "nowhere is no run folder"),
-        ("gan", ["table", "famlies"], "no table 'famlies'. Did you mean 'families'?"),
+        ("gan", ["benchmark", "famlies"], "no table 'famlies'. Did you mean 'families'?"),
     ],
 )
 def test_a_wrong_question_is_answered_in_one_line_and_writes_nothing(
