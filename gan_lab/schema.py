@@ -41,7 +41,7 @@ class DataConfig:
     flip: bool = False  # mirror half of the training images
     cache_gb: float = number(8.0, minimum=0)  # a larger set is decoded by the workers, image by image
     device_gb: float = number(1.0, minimum=0)  # a smaller set that is decoded lies in the memory of the GPU; 0: never
-    max_bad: float = number(0.01, minimum=0, maximum=1)  # the share of unreadable files that is put up with
+    max_unreadable: float = number(0.01, minimum=0, maximum=1)  # the share of unreadable files that is put up with
     workers: int = number(0, minimum=0)  # loader processes per device; 0 gathers in the training process
 
 
@@ -74,7 +74,9 @@ class MetricsConfig:
         "held_out"  # which reals; published figures are mostly against the training set
     )
     extractors: list[str] = field(default_factory=list)  # at every evaluation; []: what the content suggests
-    cap: int = number(10_000, minimum=20)  # images that kernel distance, precision, recall, density and coverage are of
+    max_features_kept: int = number(
+        10_000, minimum=20
+    )  # images that kernel distance, precision, recall, density and coverage are of
     # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
     inception_weights: str = "auto"
     allow_small_n: bool = False  # compute a Fréchet distance of fewer images than it has features

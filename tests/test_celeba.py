@@ -108,7 +108,7 @@ def test_an_unreadable_face_takes_its_label_with_it(tmp_path: Path) -> None:
     images = write(tmp_path, "torchvision")
     (images / "000004.jpg").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"1 of 16 images cannot be read .*000004.jpg"):
-        made = celeba.decode(cfg(tmp_path, attributes=["Male", "Smiling"], max_bad=0.1))
+        made = celeba.decode(cfg(tmp_path, attributes=["Male", "Smiling"], max_unreadable=0.1))
     assert numbers(made.train_images) == [0, 1, 2, *range(4, 10)]
     assert made.train_labels.tolist() == [i % 2 + 2 * (i >= 8) for i in numbers(made.train_images)]
 

@@ -89,7 +89,7 @@ def test_translators_that_undo_each_other_have_no_cycle_loss_and_no_identity_wei
 
 
 def test_each_discriminator_judges_its_own_set_and_fakes_of_it_out_of_the_pool() -> None:
-    family, real = made(pool=1), batch(n=1)
+    family, real = made(pool_size=1), batch(n=1)
     family.generator, family.generator_back = Shift(0.3), Shift(-0.1)
     family.discriminator, family.discriminator_back = Says(0.0), Says(0.0)
     x, y = real.sources, real.images
@@ -108,7 +108,7 @@ def test_each_discriminator_judges_its_own_set_and_fakes_of_it_out_of_the_pool()
 
 def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fakes = torch.rand(30, 4, 3, 16, 16)
-    alone, left, right = (made(pool=3) for _ in range(3))
+    alone, left, right = (made(pool_size=3) for _ in range(3))
     monkeypatch.setattr(CycleGAN, "global_rank", property(lambda family: int(family is right)))
 
     def pooled(family: Any, iteration: int, mine: Tensor, every: Tensor, rank: int = 0, world: int = 1) -> Tensor:
@@ -128,7 +128,7 @@ def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(monkeypatch: pyt
 
 
 def test_the_pools_are_in_the_state_and_move_no_weights() -> None:
-    family = made(pool=2)
+    family = made(pool_size=2)
     names = {name for name in family.state_dict() if name.startswith("pool")}
     assert names == {"pool.images", "pool.count", "pool_back.images", "pool_back.count"}
     optimized = {

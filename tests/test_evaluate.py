@@ -87,7 +87,7 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
         measure: Measure, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any
     ) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
-        served, cfg = data(tmp_path, size, **spec), MetricsConfig(n=n, split=split, cap=cap)
+        served, cfg = data(tmp_path, size, **spec), MetricsConfig(n=n, split=split, max_features_kept=cap)
         real_statistics(served, served.reference(n, split=split), measure, torch.device("cpu"), cfg)
         new = set(tmp_path.glob("cache/reals-*")) - before
         return new.pop() if new else Path()
@@ -104,7 +104,7 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
 def test_every_image_counts_once_whatever_the_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served, cfg = data(tmp_path), MetricsConfig(n=230, cap=150)
+    served, cfg = data(tmp_path), MetricsConfig(n=230, max_features_kept=150)
     alone = Evaluator(served, [digits()], cfg, seed=3)
     (whole,) = alone._over_batches(FAMILY)
     assert len(whole["logits"]) == int(whole["count"]) == alone.n == 230
@@ -153,7 +153,7 @@ def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
 def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
     served = data(tmp_path, 70, "photos", channels=shape[0], height=shape[1], width=shape[2])
     cfg = MetricsConfig(n=70, allow_small_n=True)
-    measure = Features(extractors.load(extractor), False, cfg.cap, full=True)
+    measure = Features(extractors.load(extractor), False, cfg.max_features_kept, full=True)
     scores = Evaluator(served, [measure], cfg, seed=0)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
     noise_to_noise = real_statistics(served, served.reference(70), measure, torch.device("cpu"), cfg)

@@ -222,10 +222,10 @@ def test_unreadable_files_are_named_and_left_out_at_every_start(
     words = r"1 of 3 images cannot be read \(20.png: .*\)"  # by their names under what they have in common
     for _ in range(2):
         with pytest.warns(UserWarning, match=f"{words}: left out"):
-            made = opened(three, tmp_path, cache_gb=cache_gb, max_bad=0.5)
+            made = opened(three, tmp_path, cache_gb=cache_gb, max_unreadable=0.5)
         assert made.places.tolist() == [0, 2]
         assert made.pixels[np.array([0, 1])][:, 0, 0, 0].tolist() == [10, 30]
-    with pytest.raises(ValueError, match=f"{words}: more than data.max_bad=0.01 of them"):
+    with pytest.raises(ValueError, match=f"{words}: more than data.max_unreadable=0.01 of them"):
         opened(three, tmp_path, cache_gb=cache_gb)
 
 
@@ -235,7 +235,7 @@ def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> N
         path.write_text("x")
     with pytest.raises(ValueError, match=r"^5 of 5 images cannot be read \(0.png: [^;]*; 1.png: [^;]*; 2.png: "
                        r"[^;]* and 2 more\)$"):  # fmt: skip
-        opened(paths, tmp_path, max_bad=1.0)
+        opened(paths, tmp_path, max_unreadable=1.0)
 
 
 @pytest.mark.parametrize(("n", "held"), [(2, 1), (3, 1), (4, 2), (12, 2), (50, 5), (1000, 100), (30_000, 1000)])

@@ -79,7 +79,7 @@ def test_no_image_is_an_error_that_lists_what_was_seen(tmp_path: Path) -> None:
         folder.decode(cfg(tmp_path / "none"))
     (tmp_path / "zero.png").touch()
     with pytest.raises(ValueError, match=r"1 of 1 images cannot be read .*zero.png: cannot identify image file"):
-        folder.decode(cfg(tmp_path, max_bad=1.0))
+        folder.decode(cfg(tmp_path, max_unreadable=1.0))
     (tmp_path / "zero.png").unlink()
     flat(tmp_path / "one.png", 0)
     with pytest.raises(ValueError, match="1 image is too few"):
@@ -110,7 +110,7 @@ def test_nothing_is_written_into_the_photos_and_the_cache_is_where_it_is_asked_f
 def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> None:
     readable, faults = every_mode(tmp_path / "all"), every_fault(tmp_path / "all" / "bad")
     with pytest.warns(UserWarning, match=f"{len(faults)} of {readable + len(faults)} images cannot be read") as said:
-        lab = datasets.load(cfg(tmp_path / "all", max_bad=0.5, cache_gb=0.0 if lazy else 1.0), 0)
+        lab = datasets.load(cfg(tmp_path / "all", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0), 0)
     assert all(name in str(said[0].message) for name in ("bomb.png", "empty.png", "large.png"))
     assert len(lab.train) + len(lab.test) == readable
     batch, _ = lab.fixed(held_out=False, by_class=False)
@@ -122,7 +122,7 @@ def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> 
 def test_a_folder_with_every_mode_and_fault_trains_two_steps(tmp_path: Path) -> None:
     readable = every_mode(tmp_path / "all")
     faults = every_fault(tmp_path / "all" / "bad")
-    words = ["data.name=folder", f"data.root={tmp_path / 'all'}", "data.max_bad=0.5", "data.size=16",
+    words = ["data.name=folder", f"data.root={tmp_path / 'all'}", "data.max_unreadable=0.5", "data.size=16",
              "data.cache_gb=0", "data.workers=1", "data.batch_size=4", "run.images=8", "model.width=4",
              f"run.root={tmp_path / 'runs'}", "metrics.allow_small_n=true", "metrics.inception_weights=off",
              "log.wandb=off", "log.bar=false"]  # fmt: skip

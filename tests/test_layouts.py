@@ -250,11 +250,15 @@ def test_data_that_moved_are_the_same_and_one_other_byte_is_not(tmp_path: Path, 
     found = []
     for root in (tmp_path / "one", tmp_path / "deep" / "other"):
         with pytest.warns(UserWarning, match=r"1 of 13 images cannot be read \(bad.png: "):
-            found.append(folder.decode(cfg("folder", root, max_bad=0.5, cache_gb=0.0 if lazy else 1.0)).fingerprint)
+            found.append(
+                folder.decode(cfg("folder", root, max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0)).fingerprint
+            )
     assert found[0] == found[1]
     flat(tmp_path / "one" / "03.png", (99,) * 3)
     with pytest.warns(UserWarning, match="cannot be read"):
-        changed = folder.decode(cfg("folder", tmp_path / "one", max_bad=0.5, cache_gb=0.0 if lazy else 1.0)).fingerprint
+        changed = folder.decode(
+            cfg("folder", tmp_path / "one", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0)
+        ).fingerprint
     assert changed != found[0]
 
 

@@ -93,7 +93,7 @@ def test_a_picture_that_is_no_pair_is_refused_with_its_size(tmp_path: Path) -> N
         beside(tmp_path / f"{i}.png", i, 100 + i)
     noise(20, 20).save(tmp_path / "single.png")
     with pytest.warns(UserWarning, match=r"single.png: 20 x 20 are not two images side by side"):
-        made = pairs.decode(cfg(tmp_path, max_bad=0.2))
+        made = pairs.decode(cfg(tmp_path, max_unreadable=0.2))
     assert len(made.train_images) + len(made.test_images) == 5
 
 

@@ -29,8 +29,8 @@ CASES: dict[str, tuple[str, list[str], int]] = {  # experiment, words, measured 
     "dcgan 64 px, batch 64": ("dcgan", LARGE, 100),
     "dcgan 64 px, batch 256": ("dcgan", [*LARGE, "data.batch_size=256"], 100),
     "sngan": ("sngan", [], 100),
-    "cyclegan_256": ("cyclegan_256", ["model.pool=0"], 40),  # which image a pool gives back, a graph cannot decide
-    "cyclegan_256 tf32": ("cyclegan_256", ["model.pool=0", "run.precision=tf32"], 40),
+    "cyclegan_256": ("cyclegan_256", ["model.pool_size=0"], 40),  # which image a pool gives back, a graph cannot decide
+    "cyclegan_256 tf32": ("cyclegan_256", ["model.pool_size=0", "run.precision=tf32"], 40),
 }
 BY_HAND = ("ring", "dcgan")  # experiments that benchmarks/throughput.py has a loop for
 

@@ -95,7 +95,7 @@ def opened(
 
     Every file is decoded once at the first start, so that the unreadable ones are known before the training: they are
     named in a warning and left out. ``transform`` says in words what ``read`` does with a file. Raises ValueError if
-    more than ``cfg.max_bad`` of the items cannot be read, or none can.
+    more than ``cfg.max_unreadable`` of the items cannot be read, or none can.
     """
     shape = (channels, cfg.size, cfg.size)
     lazy = len(items) * channels * cfg.size**2 > cfg.cache_gb * 1e9
@@ -166,11 +166,11 @@ def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:
     words = f"{len(bad):,} of {n:,} images cannot be read ({listed(bad)})"
     if len(bad) == n:
         raise ValueError(words)
-    if len(bad) > cfg.max_bad * n:
+    if len(bad) > cfg.max_unreadable * n:
         enough = math.ceil(100 * len(bad) / n) / 100
         raise ValueError(
-            f"{words}: more than data.max_bad={cfg.max_bad:g} of them; remove them, or go on without them by "
-            f"data.max_bad={enough:g}"
+            f"{words}: more than data.max_unreadable={cfg.max_unreadable:g} of them; remove them, or go on without them by "
+            f"data.max_unreadable={enough:g}"
         )
     if bad:
         warnings.warn(f"{words}: left out", stacklevel=3)

@@ -43,7 +43,7 @@ class CycleGANConfig:
     norm: Literal["instance", "layer", "none"] = "instance"
     cycle_weight: float = number(10.0, minimum=0)  # equation 3: lambda
     identity_weight: float = number(0.5, minimum=0)  # section 5.2, in units of the cycle weight
-    pool: int = number(50, minimum=0)  # generated images that each discriminator is shown again; 0: none
+    pool_size: int = number(50, minimum=0)  # generated images that each discriminator is shown again; 0: none
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -77,7 +77,7 @@ class CycleGAN(Family):
             PatchDiscriminator(shape=shape, width=cfg.width, layers=cfg.layers, norm=cfg.norm)
             for shape in (ours, theirs)
         )
-        self.pool, self.pool_back = Pool(cfg.pool, ours), Pool(cfg.pool, theirs)
+        self.pool, self.pool_back = Pool(cfg.pool_size, ours), Pool(cfg.pool_size, theirs)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         discriminators = [*self.discriminator.parameters(), *self.discriminator_back.parameters()]

@@ -67,7 +67,7 @@ class Evaluator:
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         points = self.data.spec.content == "points"
         reads = any(measure.compares for measure in self.measures) or tuple(family.offers) != ("generated",)
-        mine = [Tally(measure, self.cfg.cap) for measure in self.measures]
+        mine = [Tally(measure, self.cfg.max_features_kept) for measure in self.measures]
         for i in range(rank, len(self.reals), world):
             batch = (self.reals[i] if reads else self.reals.asked(i)).on(family.device, family.dtype)
             outputs = family.outputs(batch, Stream(self.seed, "evaluate", i))
@@ -154,13 +154,13 @@ def real_statistics(
     points = data.spec.content == "points"
 
     def make() -> dict[str, numpy.ndarray]:
-        tally = Tally(measure, cfg.cap)
+        tally = Tally(measure, cfg.max_features_kept)
         for i, batch in enumerate(reals):
             tally.add(i * reals.size, measure.reference(_seen(batch.on(device, torch.float32), points)))
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
     split = "train" if reals.split is data.train else "held_out"
-    key = f"{measure.reals}/{data.decoded.fingerprint}/{data.spec}/{split}/{len(reals.rows)}/{cfg.cap}/1"
+    key = f"{measure.reals}/{data.decoded.fingerprint}/{data.spec}/{split}/{len(reals.rows)}/{cfg.max_features_kept}/1"
     arrays, _ = decoded_once(data.cache, "reals", key, make)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

@@ -21,7 +21,7 @@ class Measure(ABC):
     higher_is_better: Mapping[str, bool | None]
     features: int = 0  # of its Fréchet distance, which of fewer images is meaningless
     summed: frozenset[str] = frozenset()  # statistics that are added over the batches; of the others the rows are kept
-    capped: frozenset[str] = frozenset()  # rows of which no more than metrics.cap are kept
+    capped: frozenset[str] = frozenset()  # rows of which no more than metrics.max_features_kept are kept
     compares: bool = False  # whether it looks at the real that a fake was made for
     reals: str = ""  # what the statistics of the reals depend on besides the reals; empty: it needs none
 

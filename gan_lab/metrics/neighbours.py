@@ -45,12 +45,15 @@ def neighbours(
 ) -> tuple[float | None, dict[str, Any], Tensor]:
     """The ratio, its protocol, and pairs [2 shown, C, H, W] in [-1, 1]: samples, the nearest first, and their neighbours.
 
-    At most ``metrics.cap`` training images are looked through.
+    At most ``metrics.max_features_kept`` training images are looked through.
     """
-    asked, train = data.reference(min(FAKES, cfg.n), split="held_out"), data.reference(cfg.cap, split="train")
+    asked, train = (
+        data.reference(min(FAKES, cfg.n), split="held_out"),
+        data.reference(cfg.max_features_kept, split="train"),
+    )
     known, fresh = (
         real_statistics(data, reals, measure, family.device, cfg)["features"].double()
-        for reals in (train, data.reference(cfg.cap, split="held_out"))
+        for reals in (train, data.reference(cfg.max_features_kept, split="held_out"))
     )
     made, features = [], []
     for i in range(len(asked)):

@@ -60,9 +60,9 @@ def measures_of(family: Family, spec: ImageSpec, cfg: MetricsConfig, full: bool 
             raise ValueError(f"metrics.extractors={name}: points are of the toy, and the toy has no images")
         arguments = [_weights(cfg)] if name == "inception" else []
         asked = name == "digits" and spec.content == "digits" and family.conditional
-        measures.append(Features(extractors.load(name, *arguments), asked, cfg.cap, full))
+        measures.append(Features(extractors.load(name, *arguments), asked, cfg.max_features_kept, full))
     if full and family.conditional:
-        measures.append(ClassificationAccuracy(spec.classes, cfg.cap))
+        measures.append(ClassificationAccuracy(spec.classes, cfg.max_features_kept))
     if "code_logits" in offers and spec.classes:
         measures.append(CodeAccuracy())
     if "reconstructed" in offers:
@@ -86,7 +86,9 @@ def inception_measures(cfg: MetricsConfig, spec: ImageSpec, n: int) -> tuple[lis
     if cfg.inception_weights == "auto" and missing():
         return [], skipped + missing()
     try:
-        return [Features(extractors.load("inception", cfg.inception_weights), False, cfg.cap, full=True)], ""
+        return [
+            Features(extractors.load("inception", cfg.inception_weights), False, cfg.max_features_kept, full=True)
+        ], ""
     except ValueError as error:
         if cfg.inception_weights != "auto":
             raise
