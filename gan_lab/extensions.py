@@ -35,6 +35,8 @@ def find_extension(package: str, kind: str, name: str, known: Sequence[str], ent
 
 
 def _module(package: str, name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ImportError(f"{name!r} is no name of a module")
     if "." not in name:
         return importlib.import_module(f"gan_lab.{package}.{name}")
     if os.getcwd() not in sys.path:

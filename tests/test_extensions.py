@@ -86,6 +86,7 @@ def test_files_outside_the_package_are_trained_scored_and_sampled(outside: Path,
     [
         ("family=mine.nothing", "No module named 'mine.nothing'"),
         ("family=mine.noise", "noise.py has no FAMILY"),
+        ("family=.mine", "'.mine' is no name of a module"),
         ("family=gann", "no family 'gann'. Did you mean 'gan'?"),
     ],
 )
