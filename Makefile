@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 
-.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report benchmark compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable check bench bench-evaluation bench-processes gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report benchmark compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -104,6 +104,9 @@ test-portable: $(READY)  ## part of it once more, as on a processor without vect
 	  $(VENV)/bin/python -m pytest $(PORTABLE) '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' '$(RESUMED)[vaegan]' $(ARGS)
 	@TEST_THREADS=4 GOMP_SPINCOUNT=0 $(VENV)/bin/python -m pytest -n 1 tests/test_families.py tests/test_sampling.py \
 	  tests/test_formulas.py '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' -k 'not bf16 and not moves and not counter' $(ARGS)
+
+configuration: $(READY)  ## write docs/configuration.md, the list of all keys, from the dataclasses
+	@$(VENV)/bin/python scripts/configuration.py
 
 check: $(READY)  ## ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -26,7 +26,7 @@ def number(default: Any, **bounds: float) -> Any:
 class DataConfig:
     """Keys under ``data:``."""
 
-    name: str = "mnist"
+    name: str = "mnist"  # the file of gan_lab/data, or a module of one's own
     # full: the real set, or an error; sample: the images that ship with our dependencies; auto: the first that is there
     source: Literal["auto", "full", "sample"] = "auto"
     root: str = "data"  # folder of the real sets and of the decoded cache; of folder, pairs and horse2zebra: the set
@@ -50,17 +50,17 @@ class RunConfig:
     """Keys under ``run:``."""
 
     images: int = number(100_000, minimum=1)  # the budget: training images seen, repeats included
-    seed: int = number(0, minimum=0)
+    seed: int = number(0, minimum=0)  # of all that is random
     id: str | None = None  # folder name; by default a slug of what was overridden, and the seed
-    root: str = "runs"
+    root: str = "runs"  # the folder of the runs
     # processes on each machine: a number, a list of GPUs such as "0,1", or auto; None: what torchrun or srun started, else 1
     devices: str | None = None
     num_nodes: int = number(0, minimum=0)  # machines; 0: those on which torchrun or srun started it, else 1
     timeout: int = number(300, minimum=1)  # seconds for which a process waits for the others
     # 32-true is exact on a GPU too; tf32 is faster there: float32 whose factors have 10 bits; on a CPU the two are one
     precision: Literal["32-true", "tf32", "bf16-mixed", "64-true"] = "32-true"
-    compile: bool = False
-    evaluate_every: int = number(50_000, minimum=1)  # images
+    compile: bool = False  # by torch.compile, which needs a C++ compiler
+    evaluate_every: int = number(50_000, minimum=1)  # images between two evaluations
     overwrite: bool = False  # delete the run folder first
 
 
@@ -89,7 +89,7 @@ class LogConfig:
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # auto: online if a key is present, else offline
     every: int = number(2_000, minimum=1)  # images between two rows of losses
     images_every: int | None = number(None, minimum=1)  # images between two sample grids; null: at each evaluation
-    bar: bool = True
+    bar: bool = True  # in a log file a line now and then; false: neither
 
 
 @dataclass(frozen=True)
