@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 .PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report benchmark compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## make the environment (every other target does so when it must)
 
@@ -92,7 +93,7 @@ container-test:  ## build and run the image without Docker, as root, by buildah 
 	@exec scripts/container-test.sh
 
 test: $(READY)  ## everything that must hold
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 # what a processor could change: networks, formulas, scores, samples, resumed runs
 PORTABLE := $(addprefix tests/test_,$(addsuffix .py,families formulas pairwise metrics evaluate losses penalties \
@@ -101,8 +102,8 @@ RESUMED := tests/test_resume.py::test_killed_three_times_and_continued_is_bit_eq
 
 test-portable: $(READY)  ## part of it once more, as on a processor without vector instructions, and with four threads
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
-	  $(VENV)/bin/python -m pytest $(PORTABLE) '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' '$(RESUMED)[vaegan]' $(ARGS)
-	@TEST_THREADS=4 GOMP_SPINCOUNT=0 $(VENV)/bin/python -m pytest -n 1 tests/test_families.py tests/test_sampling.py \
+	  $(PYTEST) $(PORTABLE) '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' '$(RESUMED)[vaegan]' $(ARGS)
+	@TEST_THREADS=4 GOMP_SPINCOUNT=0 $(PYTEST) -n 1 tests/test_families.py tests/test_sampling.py \
 	  tests/test_formulas.py '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' -k 'not bf16 and not moves and not counter' $(ARGS)
 
 configuration: $(READY)  ## write docs/configuration.md, the list of all keys, from the dataclasses
