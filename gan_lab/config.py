@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -79,6 +80,7 @@ def no_file(kind: str, name: str, known: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # load
 
+NUMBERS = ("a whole number", "a number")
 PATHS = ("data.root", "run.root", "metrics.inception_weights")
 
 
@@ -124,7 +126,11 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
             raise ValueError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
     from_file, from_words = _read(path), OmegaConf.from_dotlist(list(words))
     defaults = groups.pop_defaults(from_file, path)
-    text = {key for key, default in leaves(Config()) if isinstance(default, str | None)}
+    text = {
+        key
+        for key, default in leaves(Config())
+        if isinstance(default, str | None) and _wanted(Config, key) not in NUMBERS
+    }
     for key, _, value in (word.partition("=") for word in words):
         if key in text and value != "null":
             OmegaConf.update(from_words, key, value)  # as it was typed: YAML would read run.id=0012 as 10
@@ -196,7 +202,7 @@ def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
 def _update(structured: Any, key: str, value: Any) -> None:
     if isinstance(value, bool) and not isinstance(OmegaConf.select(structured, key), bool):
         value = "on" if value else "off"  # YAML reads off as false
-    if isinstance(value, float) and value.is_integer() and isinstance(OmegaConf.select(structured, key), int):
+    if isinstance(value, float) and value.is_integer() and isinstance(OmegaConf.select(structured, key), int | None):
         value = int(value)  # 1e5
     OmegaConf.update(structured, key, value, merge=True)
 
@@ -224,6 +230,8 @@ def _wanted(schema: Any, key: str) -> str:
         if not is_dataclass(kind):
             return ""
         kind = get_type_hints(kind).get(name)
+    if NoneType in get_args(kind):  # or null
+        kind = next(part for part in get_args(kind) if part is not NoneType)
     origin, choices = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"one of {', '.join(map(str, choices))}"

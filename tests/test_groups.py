@@ -35,6 +35,16 @@ def test_defaults_then_experiment_then_groups_then_words(tmp_path: Path) -> None
     )  # a group that is asked for beats the experiment
 
 
+def test_the_interval_of_the_grids_is_a_number_or_follows_the_evaluations() -> None:
+    assert config.load("gan").config.log.images_every is None
+    assert config.load("gan", ["log.images_every=1e3"]).config.log.images_every == 1000
+    assert config.load("gan", ["log.images_every=null"]).config.log.images_every is None
+    with pytest.raises(ValueError, match=r"log.images_every=often: it must be a whole number"):
+        config.load("gan", ["log.images_every=often"])
+    with pytest.raises(ValueError, match=r"log.images_every=0 is out of range"):
+        config.load("gan", ["log.images_every=0"])
+
+
 def test_a_group_word_stays_in_the_name_of_the_run() -> None:
     assert runs.run_id(config.load("sngan", ["model.width=8", "data=faces64", "budget=smoke"])) == (
         "budget=smoke-data=faces64-width=8-seed0"
