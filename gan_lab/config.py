@@ -69,7 +69,7 @@ def families() -> list[str]:
 
 def family_class(name: str) -> Any:
     """The family class in ``gan_lab/families/<name>.py``, or in anyone's module. Raises ValueError for an unknown name."""
-    return find_extension("families", "family", name, families(), "FAMILY")
+    return find_extension("families", "family", name, families(), "FAMILY").FAMILY
 
 
 def no_file(kind: str, name: str, known: Sequence[str]) -> str:
@@ -129,7 +129,7 @@ def load(experiment: str, words: Sequence[str] = ()) -> Loaded:
     text = {
         key
         for key, default in leaves(Config())
-        if isinstance(default, str | None) and _wanted(Config, key) not in NUMBERS
+        if isinstance(default, str | None) and wanted(Config, key) not in NUMBERS
     }
     for key, _, value in (word.partition("=") for word in words):
         if key in text and value != "null":
@@ -217,13 +217,13 @@ def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, 
         near = difflib.get_close_matches(key, [*known, *([] if prefix else groups.members(config_folder()))], n=1)
         hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
         return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
-    wanted = _wanted(schema, key)
+    takes = wanted(schema, key)
     return f"{prefix}{key}={'' if value is None else value}: " + (
-        f"it must be {wanted}" if wanted else _first_line(error)
+        f"it must be {takes}" if takes else _first_line(error)
     )
 
 
-def _wanted(schema: Any, key: str) -> str:
+def wanted(schema: Any, key: str) -> str:
     """What a key takes, in words; empty where they are lacking."""
     kind = schema
     for name in key.split("."):

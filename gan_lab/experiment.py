@@ -126,15 +126,15 @@ def build(
     offered, note = measurable(
         measures_of(family, data.spec, config.metrics), data.available(config.metrics.split), config.metrics
     )
-    names = [name for measure in offered for name in measure.names]
-    headline = config.metrics.headline or (names[0] if names else None)
-    if headline and headline not in names:
-        raise ValueError(extensions.unknown("score", headline, names) + f" (metrics.headline={headline})")
-    if headline and all(measure.higher_is_better.get(headline) is None for measure in offered):
+    evaluator = Evaluator(data, offered, config.metrics, run.seed)
+    scores = evaluator.higher_is_better
+    headline = config.metrics.headline or next(iter(scores), None)
+    if headline and headline not in scores:
+        raise ValueError(extensions.unknown("score", headline, list(scores)) + f" (metrics.headline={headline})")
+    if headline and scores[headline] is None:
         raise ValueError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
     budget = Budget(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, budget)
-    evaluator = Evaluator(data, offered, config.metrics, run.seed)
     quality = Quality(evaluator, headline, run.evaluate_every, ema, budget)
     if tracker is None and not is_disabled(log.wandb) and rank() == 0:
         tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))

@@ -14,7 +14,7 @@ from gan_lab.schema import DataConfig
 
 
 def find_extension(package: str, kind: str, name: str, known: Sequence[str], entry: str) -> Any:
-    """What ``<name>.py`` in a package of the lab calls ``entry``; a name with dots is a module of anyone's own.
+    """The module ``<name>.py`` in a package of the lab, which has ``entry``; a name with dots is a module of anyone's own.
 
     That is looked for as Python looks for modules, and in the current folder: ``family=mine.method`` is ``mine/method.py``.
     Raises ValueError if there is no such module, or nothing of this name in it.
@@ -31,7 +31,7 @@ def find_extension(package: str, kind: str, name: str, known: Sequence[str], ent
         ) from None
     if not hasattr(module, entry):
         raise ValueError(f"{kind} {name}: {module.__file__} has no {entry}")
-    return getattr(module, entry)
+    return module
 
 
 def _module(package: str, name: str) -> ModuleType:

@@ -43,11 +43,6 @@ def pop_defaults(values: DictConfig, where: Path) -> dict[str, str]:
     plain: Any = OmegaConf.to_container(values)
     values.pop("defaults", None)
     defaults = plain.get("defaults", [])
-    listed = (
-        [dict(entry) if isinstance(entry, dict) else None for entry in defaults]
-        if isinstance(defaults, list)
-        else [None]
-    )
-    if any(entry is None or len(entry) != 1 for entry in listed):
+    if not isinstance(defaults, list) or not all(isinstance(entry, dict) and len(entry) == 1 for entry in defaults):
         raise ValueError(f"{where}: defaults is a list of groups, such as '- data: faces64'")
-    return {str(group): str(member) for entry in listed if entry for group, member in entry.items()}
+    return {str(group): str(member) for entry in defaults for group, member in entry.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -25,8 +26,8 @@ class TrainedGenerator:
     """
 
     def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
-        content = read(checkpoint)
-        import_family(checkpoint)
+        content, config = read(checkpoint), config_beside(checkpoint)
+        import_family(config)
         with fitting(checkpoint):
             recipe = content["recipes"].get("generator")
             if recipe is None:
@@ -35,7 +36,7 @@ class TrainedGenerator:
                 raise ValueError(f"the generator of {checkpoint} makes images of images, not of latents: use translate")
             self.z_dim: int = recipe["arguments"]["z_dim"]
             self.classes: int = recipe["arguments"].get("classes", 0)
-            self.class_names = class_names_beside(checkpoint, self.classes)
+            self.class_names = class_names_in(config, self.classes)
             self.network = networks.rebuild(recipe)
             self.network.load_state_dict(content["ema"]["generator"])
         self.device = torch.device(device)
@@ -124,18 +125,22 @@ class TrainedGenerator:
         return int(label)
 
 
-def import_family(checkpoint: Path) -> None:
+def config_beside(checkpoint: Path) -> Any:
+    """The config of the run to which a checkpoint belongs, as it lies there; empty if it does not say."""
+    path = checkpoint.parent.parent / "config.yaml"
+    return OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+
+
+def import_family(config: Any) -> None:
     """Import the module of a run's family if that lies outside the lab: its networks may do so too."""
-    config = checkpoint.parent.parent / "config.yaml"
-    family = OmegaConf.select(OmegaConf.load(config), "family") if config.is_file() else None
+    family = OmegaConf.select(config, "family")
     if family and "." in family:
         family_class(family)
 
 
-def class_names_beside(checkpoint: Path, classes: int) -> list[str]:
-    """The classes of the run to which a checkpoint belongs; their numbers, if it does not say."""
-    config = checkpoint.parent.parent / "config.yaml"
-    found = OmegaConf.select(OmegaConf.load(config), "data.class_names") if config.is_file() else None
+def class_names_in(config: Any, classes: int) -> list[str]:
+    """The classes of a run; their numbers, if its config does not say."""
+    found = OmegaConf.select(config, "data.class_names")
     return [str(name) for name in found] if found and len(found) == classes else [str(i) for i in range(classes)]
 
 

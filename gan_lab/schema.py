@@ -74,9 +74,8 @@ class MetricsConfig:
         "held_out"  # which reals; published figures are mostly against the training set
     )
     extractors: list[str] = field(default_factory=list)  # at every evaluation; []: what the content suggests
-    max_features_kept: int = number(
-        10_000, minimum=20
-    )  # images that kernel distance, precision, recall, density and coverage are of
+    # images that kernel distance, precision, recall, density and coverage are of
+    max_features_kept: int = number(10_000, minimum=20)
     # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
     inception_weights: str = "auto"
     allow_small_n: bool = False  # compute a Fréchet distance of fewer images than it has features

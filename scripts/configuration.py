@@ -8,7 +8,7 @@ import json
 import tokenize
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from gan_lab import config, groups
 from gan_lab.schema import BOUNDS, Config
@@ -38,8 +38,7 @@ def comments_of(schema: type) -> dict[str, str]:
         elif token.type == tokenize.NAME and token.start[1] == 4:
             starts.setdefault(token.string, token.start[0])
     found = {}
-    names = [item.name for item in fields(schema)]
-    for name in names:
+    for name in (item.name for item in fields(schema)):
         first = starts[name]
         last = min((line for line in starts.values() if line > first), default=first + 3)
         parts = []
@@ -52,30 +51,21 @@ def comments_of(schema: type) -> dict[str, str]:
     return found
 
 
-def values_of(kind: Any, item: Field[Any]) -> str:
-    """Which values a key takes, in words."""
-    if get_origin(kind) is Literal:
-        return ", ".join(f"`{choice}`" for choice in get_args(kind))
+def values_of(schema: type, item: Field[Any]) -> str:
+    """Which values a key takes, in the words of the error about a wrong one, and its range."""
     bounds = [f"{BOUNDS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
-    names = {int: "whole number", float: "number", bool: "true or false", str: "text"}
-    plain = (
-        next((part for part in get_args(kind) if part is not type(None)), kind)
-        if type(None) in get_args(kind)
-        else kind
-    )
-    word = names.get(plain) or ("list" if get_origin(plain) is list else f"list of {len(get_args(plain))}")
-    return ", ".join([word, *bounds]) + (", or null" if plain is not kind else "")
+    return ", ".join([config.wanted(schema, item.name) or "text", *bounds])
 
 
 def table_of(schema: type, prefix: str) -> list[str]:
     """The rows of one dataclass."""
-    kinds, comments = get_type_hints(schema), comments_of(schema)
+    comments = comments_of(schema)
     rows = ["| key | default | values | |", "|---|---|---|---|"]
     for item in fields(schema):
         default = item.default if item.default is not MISSING else []
         shown = json.dumps(default) if not isinstance(default, str) else default
         meaning = comments[item.name].replace("|", "\\|")
-        rows.append(f"| `{prefix}{item.name}` | {shown} | {values_of(kinds[item.name], item)} | {meaning} |")
+        rows.append(f"| `{prefix}{item.name}` | {shown} | {values_of(schema, item)} | {meaning} |")
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ def names() -> list[str]:
 
 def load(cfg: DataConfig, seed: int) -> LabData:
     """The data module of ``cfg.name``. Raises ValueError for an unknown name or data that cannot be had."""
-    decode = find_extension("data", "data set", cfg.name, names(), "decode")
-    module = sys.modules[decode.__module__]
+    module = find_extension("data", "data set", cfg.name, names(), "decode")
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "there"):
         _check_place(cfg, module)
-    return LabData(decode(cfg), cfg, seed)
+    return LabData(module.decode(cfg), cfg, seed)
 
 
 def _check_place(cfg: DataConfig, module: Any) -> None:

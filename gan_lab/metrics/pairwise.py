@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -178,6 +177,8 @@ class CodeAccuracy(Measure):
         return {"category": outputs["code_logits"].argmax(dim=1).cpu(), "label": batch.labels.cpu()}
 
     def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        from scipy.optimize import linear_sum_assignment  # of no other family
+
         counts = torch.zeros(int(fake["category"].max()) + 1, int(fake["label"].max()) + 1, dtype=torch.int64)
         counts.index_put_(
             (fake["category"], fake["label"]), torch.ones(len(fake["label"]), dtype=torch.int64), accumulate=True

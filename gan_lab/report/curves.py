@@ -46,18 +46,19 @@ def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
                 in enumerate(zip(runs, names, strict=True)) if run.curves.get(score)]  # fmt: skip
         if each:  # a run has the same place, and so the same colour, in all charts
             (first, *_) = (run for run in runs if run.curves.get(score))
-            made.append({"title": titled(score, first.higher_is_better.get(score)), "series": each})
+            made.append({"title": titled(score, first), "series": each})
     return made
 
 
-def titled(score: str, higher_is_better: bool | None) -> str:
+def titled(score: str, run: Run) -> str:
     """A score with the direction that is better, if one is."""
-    return score if higher_is_better is None else f"{score} ({'higher' if higher_is_better else 'lower'} is better)"
+    direction = run.direction(score)
+    return f"{score} ({direction})" if direction else score
 
 
 def _place(name: str, run: Run) -> tuple[str, str]:
     if name in run.score_names:
-        return "Scores", titled(name, run.higher_is_better.get(name))
+        return "Scores", titled(name, run)
     group = next((group for group, pattern in GROUPS if pattern.match(name)), "Others")
     return group, next((title for title, pattern in TOGETHER if pattern.match(name)), name)
 

@@ -144,6 +144,10 @@ class Run:
             known |= {name: entry.get("higher_is_better", known.get(name)) for name, entry in entries.items()}
         return known
 
+    def direction(self, score: str) -> str:
+        """Which direction of a score is better, in words; empty if neither is."""
+        return {True: "higher is better", False: "lower is better"}.get(self.higher_is_better.get(score), "")  # type: ignore[arg-type]
+
     @property
     def headline(self) -> str | None:
         """The score that chooses the best generator."""

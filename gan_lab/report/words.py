@@ -114,8 +114,7 @@ def _of_curve(run: Run) -> Verdict | None:
 
 
 def _caption(run: Run, name: str) -> str:
-    higher = run.higher_is_better.get(name)
-    return name if higher is None else f"{name}, {'higher' if higher else 'lower'} is better"
+    return ", ".join(filter(None, (name, run.direction(name))))
 
 
 def _worse(run: Run, name: str, best: float, last: float) -> str:

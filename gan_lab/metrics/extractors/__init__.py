@@ -17,7 +17,8 @@ def names() -> list[str]:
 
 def load(name: str, *arguments: Any) -> Extractor:
     """The extractor of a name, on the CPU. Raises ValueError for an unknown one."""
-    made: Extractor = find_extension("metrics.extractors", "extractor", name, names(), "EXTRACTOR")(*arguments)
+    module = find_extension("metrics.extractors", "extractor", name, names(), "EXTRACTOR")
+    made: Extractor = module.EXTRACTOR(*arguments)
     return made
 
 
