@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 from benchmarks import asked, told
-from gan_lab import config, experiment
+from gan_lab import experiment
+from gan_lab.config import loading
 from gan_lab.images import to_uint8
-from gan_lab.metrics.features import Features
+from gan_lab.metrics.feature_distance import Features
 from gan_lab.seeding import Stream
 
 ROUNDS = 7
@@ -30,7 +31,7 @@ def seconds(action: Callable[[], object]) -> float:
 def ratios(name: str, words: list[str], rounds: int) -> list[float]:
     """Of each round the time of an evaluation over that of generating and extracting alone."""
     with tempfile.TemporaryDirectory() as folder:
-        loaded = config.load(name, ["log.bar=false", "log.wandb=off", *words])
+        loaded = loading.load(name, ["log.bar=false", "log.wandb=off", *words])
         built = experiment.build(loaded.config, Path(folder), name)
         family, evaluator = built.family.eval(), built.quality.evaluator
         (measure,) = (measure for measure in evaluator.measures if isinstance(measure, Features))

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import asked, told
 from benchmarks.throughput import Clock
-from gan_lab.schema import with_values
+from gan_lab.config.schema import with_values
 
 WARM_UP, MEASURED = 20, 150  # iterations
 ROUNDS = 5
@@ -30,10 +30,11 @@ def process(name: str, words: list[str], environment: dict[str, str], folder: st
     os.environ.update(environment)
     import torch
 
-    from gan_lab import config, experiment
+    from gan_lab import experiment
+    from gan_lab.config import loading
 
     torch.set_num_threads(1)
-    loaded = config.load(name, ["log.wandb=off", "log.bar=false", "log.every=1_000", *words])
+    loaded = loading.load(name, ["log.wandb=off", "log.bar=false", "log.every=1_000", *words])
     images = loaded.config.data.batch_size * (WARM_UP + MEASURED + 1)
     never = {"run.evaluate_every": 10**9, "log.images_every": 10**9}
     made = with_values(loaded.config, {"run.images": images, **never})

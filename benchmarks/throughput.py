@@ -30,10 +30,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks import asked, told
-from gan_lab import config, experiment
+from gan_lab import experiment
+from gan_lab.config import loading
+from gan_lab.config.schema import with_values
 from gan_lab.device import here
 from gan_lab.images import to_unit
-from gan_lab.schema import with_values
 
 WARM_UP, MEASURED = 8, 40  # iterations
 ROUNDS = 7
@@ -141,7 +142,7 @@ class Clock(Callback):
 
 
 def build(name: str, words: list[str], folder: Path, clock: Clock) -> experiment.Experiment:
-    loaded = config.load(name, words)
+    loaded = loading.load(name, words)
     images = loaded.config.data.batch_size * (WARM_UP + MEASURED)
     never = {"run.evaluate_every": 10**9, "log.images_every": 10**9}
     made = with_values(loaded.config, {"run.images": images, **never})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gan_lab.sampling import load_generator as load_generator
+    from gan_lab.inference.sampling import load_generator as load_generator
 
 __version__ = "0.1.0"
 __all__ = ["load_generator"]
@@ -13,7 +13,7 @@ __all__ = ["load_generator"]
 
 def __getattr__(name: str) -> Any:
     if name == "load_generator":  # on demand: the command line answers --help without torch
-        from gan_lab.sampling import load_generator
+        from gan_lab.inference.sampling import load_generator
 
         return load_generator
     raise AttributeError(name)

@@ -20,27 +20,28 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 from rich.console import Console
 
-from gan_lab import config as configs
 from gan_lab import data as datasets
-from gan_lab import device, extensions, launch, runs, seeding, strategy
-from gan_lab.callbacks.agreement import Agreement
-from gan_lab.callbacks.bar import Bar, Lines
-from gan_lab.callbacks.budget import Budget
+from gan_lab import device, runs, seeding
 from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
+from gan_lab.callbacks.csv_logger import Record
+from gan_lab.callbacks.diversity import Watch
 from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.guard import Guard
+from gan_lab.callbacks.evaluation import Quality
+from gan_lab.callbacks.finite_check import Guard
 from gan_lab.callbacks.health import Health
-from gan_lab.callbacks.quality import Quality
-from gan_lab.callbacks.record import Record
-from gan_lab.callbacks.samples import Samples
-from gan_lab.callbacks.tracker import Tracker, is_disabled
-from gan_lab.callbacks.watch import Watch
+from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.progress_bar import Bar, Lines
+from gan_lab.callbacks.rank_consistency import Agreement
+from gan_lab.callbacks.sample_grids import Samples
+from gan_lab.callbacks.wandb_logger import Tracker, is_disabled
+from gan_lab.config import extensions, loading
+from gan_lab.config.schema import Config, with_values
 from gan_lab.data.base import LabData
+from gan_lab.distributed import launch, strategy
 from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
-from gan_lab.metrics.evaluate import Evaluator
+from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.offered import measurable, measures_of
-from gan_lab.schema import Config, with_values
 
 for part in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(part).setLevel(logging.WARNING)
@@ -58,7 +59,7 @@ class Experiment:
     """Everything that one run is made of."""
 
     config: Config
-    folder: Path
+    run: RunFolder
     data: LabData
     family: Family
     trainer: Trainer
@@ -68,10 +69,15 @@ class Experiment:
     tracker: Tracker | None
     note: str  # which scores are left out, and why
 
+    @property
+    def name(self) -> str:
+        """The name of the experiment."""
+        return self.run.experiment
+
 
 def build_family(config: Config, data: LabData) -> Family:
     """The family on freshly drawn weights. Raises ValueError if the data does not suit it."""
-    made = configs.family_class(config.family)
+    made = loading.family_class(config.family)
     if config.data.labels_per_class and not made.semi_supervised:
         raise ValueError(
             f"data.labels_per_class={config.data.labels_per_class}: {config.family} cannot learn from a few labels, "
@@ -105,63 +111,69 @@ def check_compiler() -> None:
 
 
 def build(
-    config: Config, folder: Path, experiment: str, extra: Sequence[Callback] = (), tracker: Tracker | None = None,
+    config: Config,
+    run: RunFolder,
+    extra: Sequence[Callback] = (),
+    tracker: Tracker | None = None,
     launched: launch.Launch | None = None,
-) -> Experiment:  # fmt: skip
-    """Family, data, callbacks and trainer of a config; ``tracker``: one that is open already; ``launched``: if it is not
-    what the launcher says.
+) -> Experiment:
+    """Build data, family, callbacks and trainer of a config.
 
+    ``extra``: further callbacks; ``tracker``: one that is open already; ``launched``: if it is not what the launcher says.
     Raises ValueError for values that do not go together.
     """
-    run, log = config.run, config.log
-    images_every = log.images_every or run.evaluate_every
-    launched = launched or launch.of(run)
-    data = datasets.load(config.data, run.seed)
+    launched = launched or launch.of(config.run)
+    data = datasets.load(config.data, config.run.seed)
     config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     data.iterations = config.iterations
     family = build_family(config, data)
+    evaluator, headline, note = build_evaluator(config, family, data)
+    if tracker is None and not is_disabled(config.log.wandb) and rank() == 0:
+        tracker = Tracker(config.log.wandb, run.path, run.experiment, run.id, to_dict(config))
 
+    images_every = config.log.images_every or config.run.evaluate_every
+    budget = Budget(config.data.batch_size, config.iterations)
+    ema = EMA(config.ema, budget)
+    quality = Quality(evaluator, headline, config.run.evaluate_every, ema, budget)
+    samples = Samples(run.path, images_every, data, family.conditional, config.run.seed, ema, budget)
+    extractor = extractors.load(extractors.default(data.spec))
+    watch = Watch(config.log.every, samples.batch, extractor, family.conditional, config.run.seed, ema, budget)
+    record = Record(run.path, config.log.every, budget, quality, tracker)
+    guard = Guard((config.log.every, images_every, config.run.evaluate_every), ema, budget)
+    health = Health(run.path, budget, record, tracker)
+    at_start = config.health.on_nan == "rollback"
+    checkpoint = Checkpoint(run.path / "checkpoints", budget, quality, guard, at_start)
+    agreement = Agreement(data=data.decoded.fingerprint, budget=config.iterations)
+    callbacks = [agreement, budget, ema, guard, samples, watch, quality, record, health, checkpoint, *extra]
+    if config.log.bar:
+        callbacks.append((Bar if Console().is_terminal else Lines)(budget, record, quality))
+    trainer = build_trainer(config, callbacks, launched)
+    check_batch_size(config, launched)
+    return Experiment(config, run, data, family, trainer, quality, checkpoint, health, tracker, note)
+
+
+def build_evaluator(config: Config, family: Family, data: LabData) -> tuple[Evaluator, str | None, str]:
+    """Build what scores a family during its training; the score that chooses best.ckpt; and a note of what is left out.
+
+    Raises ValueError for inception weights that are not there, and for a ``metrics.headline`` that cannot choose.
+    """
     if config.metrics.inception_weights not in ("auto", "off"):
         extractors.load("inception", config.metrics.inception_weights)  # a wrong file is found now, not at the end
     offered, note = measurable(
         measures_of(family, data.spec, config.metrics), data.available(config.metrics.split), config.metrics
     )
-    evaluator = Evaluator(data, offered, config.metrics, run.seed)
+    evaluator = Evaluator(data, offered, config.metrics, config.run.seed)
     scores = evaluator.higher_is_better
     headline = config.metrics.headline or next(iter(scores), None)
     if headline and headline not in scores:
         raise ValueError(extensions.unknown("score", headline, list(scores)) + f" (metrics.headline={headline})")
     if headline and scores[headline] is None:
         raise ValueError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
-    budget = Budget(config.data.batch_size, config.iterations)
-    ema = EMA(config.ema, budget)
-    quality = Quality(evaluator, headline, run.evaluate_every, ema, budget)
-    if tracker is None and not is_disabled(log.wandb) and rank() == 0:
-        tracker = Tracker(log.wandb, folder, experiment, folder.name, runs.plain(config))
-    samples = Samples(folder, images_every, data, family.conditional, run.seed, ema, budget)
-    extractor = extractors.load(extractors.default(data.spec))
-    watch = Watch(log.every, samples.batch, extractor, family.conditional, run.seed, ema, budget)
-    record = Record(folder, log.every, budget, quality, tracker)
-    guard = Guard((log.every, images_every, run.evaluate_every), ema, budget)
-    health = Health(folder, budget, record, tracker)
-    checkpoint = Checkpoint(folder / "checkpoints", budget, quality, guard, config.health.on_nan == "rollback")
-    agreement = Agreement(data=data.decoded.fingerprint, budget=config.iterations)
-    callbacks: list[Callback] = [
-        agreement,
-        budget,
-        ema,
-        guard,
-        samples,
-        watch,
-        quality,
-        record,
-        health,
-        checkpoint,
-        *extra,
-    ]
-    if log.bar:
-        callbacks.append((Bar if Console().is_terminal else Lines)(budget, record, quality))
-    trainer = build_trainer(config, callbacks, launched)
+    return evaluator, headline, note
+
+
+def check_batch_size(config: Config, launched: launch.Launch) -> None:
+    """Raise ValueError if the global batch cannot be shared equally by the processes."""
     parts = launched.world * (2 if config.data.labels_per_class else 1)
     if config.data.batch_size % parts:
         halves = "two halves (with and without labels) of the " if config.data.labels_per_class else ""
@@ -169,7 +181,6 @@ def build(
             f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}"
             f"{launched.world} processes ({launched.local} on each of {launched.nodes} machines)"
         )
-    return Experiment(config, folder, data, family, trainer, quality, checkpoint, health, tracker, note)
 
 
 class NoProfiler(PassThroughProfiler):

@@ -10,8 +10,8 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from gan_lab import config, groups
-from gan_lab.schema import BOUNDS, Config
+from gan_lab.config import groups, loading
+from gan_lab.config.schema import BOUNDS, Config
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """\
@@ -54,7 +54,7 @@ def comments_of(schema: type) -> dict[str, str]:
 def values_of(schema: type, item: Field[Any]) -> str:
     """Which values a key takes, in the words of the error about a wrong one, and its range."""
     bounds = [f"{BOUNDS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
-    return ", ".join([config.wanted(schema, item.name) or "text", *bounds])
+    return ", ".join([loading.wanted(schema, item.name) or "text", *bounds])
 
 
 def table_of(schema: type, prefix: str) -> list[str]:
@@ -72,8 +72,8 @@ def table_of(schema: type, prefix: str) -> list[str]:
 def page() -> str:
     """The text of the page."""
     parts = [HEAD, "## Groups\n"]
-    for group, names in groups.members(config.config_folder()).items():
-        parts += [f"- `{group}={name}`: {config.about(config.find_member(group, name))}" for name in names]
+    for group, names in groups.members(loading.config_folder()).items():
+        parts += [f"- `{group}={name}`: {loading.about(loading.find_member(group, name))}" for name in names]
     parts.append("\n## Every experiment\n")
     parts.append("`family`: the file of `gan_lab/families/`, or a module of your own: [extending.md](extending.md).\n")
     for item in fields(Config):
@@ -81,8 +81,8 @@ def page() -> str:
         if item.name not in ("family", "model"):
             parts += [f"### {item.name}\n", *table_of(type(part), f"{item.name}."), ""]
     parts.append("## The families\n")
-    for family in config.families():
-        parts += [f"### {family}\n", *table_of(config.family_class(family).Config, "model."), ""]
+    for family in loading.families():
+        parts += [f"### {family}\n", *table_of(loading.family_class(family).Config, "model."), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 

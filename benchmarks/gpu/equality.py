@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import Row, Rows, Setting, built, distance, families, trained
-from gan_lab import config, load_generator, runs
+from gan_lab import load_generator, runs
+from gan_lab.config import loading
 from gan_lab.device import here
 from gan_lab.metrics import extractors
 
@@ -30,9 +31,9 @@ def record(path: Path, precision: str, folder: Path) -> None:
     """What every family does in some iterations on this machine's GPU or, where none is to be seen, its CPU."""
     found: dict[str, Any] = {}
     for family, name in families().items():
-        keys = {item for item in STILL if hasattr(config.family_class(family).Config, item)}
+        keys = {item for item in STILL if hasattr(loading.family_class(family).Config, item)}
         words = ["log.every=1", f"run.precision={precision}", *(f"model.{key}={STILL[key]}" for key in keys)]
-        words += [f"data.batch_size={min(BATCH, config.load(name).config.data.batch_size)}"]
+        words += [f"data.batch_size={min(BATCH, loading.load(name).config.data.batch_size)}"]
         try:
             found[family] = _recorded(name, [*words, "metrics.n=100"], folder / name)
         except Exception as error:
@@ -134,7 +135,7 @@ def resume(setting: Setting) -> Rows:
 def bf16(setting: Setting) -> Rows:
     """A hundred iterations of every family in mixed precision, in float32, and with another seed: how much is a lot?"""
     for family, name in families().items():
-        n, batch = setting.few(100), config.load(name).config.data.batch_size
+        n, batch = setting.few(100), loading.load(name).config.data.batch_size
         means: dict[str, dict[str, float]] = {}
         for kind, words in {"float32": [], "seed": ["run.seed=1"], "bf16": ["run.precision=bf16-mixed"]}.items():
             folder = setting.folder / "bf16" / kind / name

@@ -15,11 +15,11 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 from torch import distributed
 
-from gan_lab.callbacks.budget import Budget
-from gan_lab.callbacks.guard import Guard
-from gan_lab.callbacks.quality import Quality
+from gan_lab.callbacks.evaluation import Quality
+from gan_lab.callbacks.finite_check import Guard
+from gan_lab.callbacks.progress import Budget
+from gan_lab.distributed.launch import is_broken
 from gan_lab.families.base import Family
-from gan_lab.launch import is_broken
 from gan_lab.runs import read
 
 SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses

@@ -13,9 +13,9 @@ from torch import Tensor, distributed, nn
 from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from gan_lab.callbacks.budget import Budget
+from gan_lab.callbacks.progress import Budget
+from gan_lab.config.schema import EmaConfig
 from gan_lab.families.base import Family
-from gan_lab.schema import EmaConfig
 
 
 class EMA(Callback):

@@ -15,10 +15,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from gan_lab.callbacks.budget import Budget
-from gan_lab.callbacks.guard import DivergedError
-from gan_lab.callbacks.record import Record, Row, text_of
-from gan_lab.callbacks.tracker import Tracker
+from gan_lab.callbacks.csv_logger import Record, Row, text_of
+from gan_lab.callbacks.finite_check import DivergedError
+from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.wandb_logger import Tracker
 from gan_lab.families.base import Family
 from gan_lab.runs import write
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gan_lab.config.extensions import find_extension
+from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import LabData
-from gan_lab.data.files import seen as seen_in
-from gan_lab.extensions import find_extension
-from gan_lab.schema import DataConfig
+from gan_lab.data.image_files import seen as seen_in
 
 
 def names() -> list[str]:

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gan_lab import seeding
-from gan_lab.data.order import Order, SemiSupervised, Unpaired
+from gan_lab.config.schema import DataConfig
+from gan_lab.data.samplers import Order, SemiSupervised, Unpaired
 from gan_lab.data.split import Pixels, Split
 from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
 from gan_lab.runs import OWN
-from gan_lab.schema import DataConfig
 from gan_lab.seeding import Stream
 
 

@@ -15,14 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from torchvision.datasets import CelebA
 
+from gan_lab.config.extensions import unknown
+from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
 from gan_lab.data.base import Decoded, resized
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.decoding import Rows
-from gan_lab.data.files import SUFFIXES
-from gan_lab.extensions import unknown
+from gan_lab.data.image_files import SUFFIXES
 from gan_lab.images import ImageSpec
-from gan_lab.schema import DataConfig
 
 CROP = 178  # the width of the aligned images, whose height is 218
 FACES, TRAIN = 100, 80  # of the sample: the first 100 rows of lfw_subset are faces

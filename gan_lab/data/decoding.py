@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_lab.config.schema import DataConfig
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.files import in_threads, listed
+from gan_lab.data.image_files import in_threads, listed
 from gan_lab.data.reading import UnreadableError, Whites, look, quiet, square, white
 from gan_lab.data.split import Pixels
-from gan_lab.schema import DataConfig
 
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
 # of an Item uint8 [C, H, W], or UnreadableError; ``whites`` is that of ``reading.opened``

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_lab.data import decoding, files, layouts
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import decoding, image_files, layouts
 from gan_lab.data.base import Decoded
 from gan_lab.data.decoding import Rows
 from gan_lab.images import ImageSpec
-from gan_lab.schema import DataConfig
 
 SIZE = 64  # usual, in pixels
 
@@ -53,9 +53,9 @@ def decode(cfg: DataConfig) -> Decoded:
 
 def images_under(root: Path) -> list[Path]:
     """The image files under a folder. Raises ValueError, with what was seen, if there are none."""
-    paths = files.find(root)
+    paths = image_files.find(root)
     if not paths:
-        raise ValueError(f"data.root={root}: no images (seen: {files.seen(root)})")
+        raise ValueError(f"data.root={root}: no images (seen: {image_files.seen(root)})")
     return paths
 
 
@@ -68,7 +68,7 @@ def classes(root: Path, inside: Sequence[Path]) -> tuple[list[str], np.ndarray |
     names = sorted({path.parts[0] for path in inside if len(path.parts) > 1})
     if len(names) >= 2 and beside:
         warnings.warn(
-            f"{root} has no labels, for {files.listed(beside)} {'lies' if len(beside) == 1 else 'lie'} beside the folders "
+            f"{root} has no labels, for {image_files.listed(beside)} {'lies' if len(beside) == 1 else 'lie'} beside the folders "
             f"{listed(names)}: put every image into a folder, or say data.labels=false", stacklevel=2,
         )  # fmt: skip
     if len(names) < 2 or beside:

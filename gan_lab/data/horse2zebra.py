@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from gan_lab.data import decoding, download, files, horses, layouts
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import decoding, download, horses, image_files, layouts
 from gan_lab.data.base import Decoded
 from gan_lab.data.decoding import Rows
 from gan_lab.images import ImageSpec
-from gan_lab.schema import DataConfig
 
 SOURCES = (
     "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip",
@@ -41,10 +41,10 @@ def decode(cfg: DataConfig) -> Decoded:
 
 
 def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> Decoded:
-    lists = [files.find(folder) for folder in (*folders.train, *(folders.held or ()))]
+    lists = [image_files.find(folder) for folder in (*folders.train, *(folders.held or ()))]
     for folder, paths in zip(folders.train, lists, strict=False):
         if not paths:
-            raise ValueError(f"{folder}: no images (seen: {files.seen(folder)})")
+            raise ValueError(f"{folder}: no images (seen: {image_files.seen(folder)})")
     sides = {}
     notes = ""
     for i, side in enumerate("AB"):

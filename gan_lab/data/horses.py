@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from gan_lab import seeding
+from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import Decoded
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.images import ImageSpec
-from gan_lab.schema import DataConfig
 
 COUNT, HELD_OUT = 1000, 100
 VERSION = 1  # of the drawing; part of the cache's key

@@ -16,10 +16,10 @@ import numpy as np
 from filelock import FileLock
 from torchvision.datasets import MNIST
 
+from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import Decoded, resized, stratified
 from gan_lab.data.cache import Arrays, decoded_once, file_hash, reachable
 from gan_lab.images import ImageSpec
-from gan_lab.schema import DataConfig
 
 LEAST_KNOWN = 0.5  # of digits about 0.8 have the nearest mean, of clothes or noise a tenth
 HELD_OUT_PER_DIGIT = 100  # of the 500 in the sample

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_lab.data import decoding, files, horses, layouts, reading
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import decoding, horses, image_files, layouts, reading
 from gan_lab.data.base import Decoded
 from gan_lab.data.decoding import Item, Rows
 from gan_lab.images import ImageSpec
-from gan_lab.schema import DataConfig
 
 SIZE = 64  # usual, in pixels
 LAYOUT = (
@@ -36,7 +36,7 @@ def decode(cfg: DataConfig) -> Decoded:
         if train:
             return _full(cfg, root, train, test)
     if cfg.source == "full":
-        seen = files.seen(root) if root.is_dir() else "no such folder"
+        seen = image_files.seen(root) if root.is_dir() else "no such folder"
         raise ValueError(f"data.source=full: no pairs in {root} ({seen}). There should be {LAYOUT}")
     reason = "data.source=sample" if cfg.source == "sample" else f"no pairs in {root}"
     return horses.sample(cfg, paired=True, reason=reason)
@@ -87,8 +87,8 @@ def found(root: Path) -> tuple[list[Item], list[Item]]:
         return _matched(root, *sides.train), _matched(root, *sides.held) if sides.held else []
     parts = layouts.parts(root)
     if parts:
-        return _halves(files.find(parts[0])), _halves(files.find(parts[1])) if parts[1] else []
-    return _halves([path for path in files.find(root) if path.parent == root]), []
+        return _halves(image_files.find(parts[0])), _halves(image_files.find(parts[1])) if parts[1] else []
+    return _halves([path for path in image_files.find(root) if path.parent == root]), []
 
 
 def _halves(paths: list[Path]) -> list[Item]:
@@ -99,7 +99,7 @@ def _matched(root: Path, a: Path, b: Path) -> list[Item]:
     sides: list[dict[str, Path]] = []
     for side in (a, b):
         named: dict[str, Path] = {}
-        for path in files.find(side):  # a Mac writes é as two characters, others as one
+        for path in image_files.find(side):  # a Mac writes é as two characters, others as one
             name = unicodedata.normalize("NFC", str(path.relative_to(side).with_suffix("")))
             if name in named:
                 raise ValueError(f"{side}: {named[name].name} and {path.name} have one name: which of them is meant?")
@@ -107,7 +107,7 @@ def _matched(root: Path, a: Path, b: Path) -> list[Item]:
         sides.append(named)
     lacking = [(a, sorted(sides[1].keys() - sides[0].keys())), (b, sorted(sides[0].keys() - sides[1].keys()))]
     if any(names for _, names in lacking):
-        said = "; ".join(f"{side.relative_to(root)} lacks {files.listed(names)}" for side, names in lacking if names)
+        said = "; ".join(f"{side.relative_to(root)} lacks {image_files.listed(names)}" for side, names in lacking if names)
         raise ValueError(
             f"{root}: {a.relative_to(root)} and {b.relative_to(root)} should hold files of equal names: {said}"
         )

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from gan_lab import seeding
+from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import Decoded
 from gan_lab.images import ImageSpec
-from gan_lab.schema import DataConfig
 
 MODES = 8
 RADIUS = 0.7

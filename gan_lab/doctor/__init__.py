@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gan_lab.config import load
+from gan_lab.config.loading import load
+from gan_lab.config.schema import Config
 from gan_lab.doctor import files, machine, processes
 from gan_lab.doctor.finding import REINSTALL, Finding
-from gan_lab.schema import Config
 
 CHECKS: dict[str, Callable[[Config], Finding]] = {
     "python": machine.interpreter,

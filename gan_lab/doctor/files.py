@@ -9,8 +9,8 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
+from gan_lab.config.schema import Config
 from gan_lab.doctor.finding import GB, REINSTALL, SECONDS, Finding
-from gan_lab.schema import Config
 
 ENOUGH_DISK = 5 * GB  # a run of the shipped experiments with its checkpoints, and the decoded data
 

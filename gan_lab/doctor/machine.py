@@ -9,8 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from gan_lab.config.schema import Config
 from gan_lab.doctor.finding import GB, Finding, Level
-from gan_lab.schema import Config
 
 ENOUGH_SHARED_MEMORY = 0.5 * GB  # Docker's default is 64 MB, in which loader processes die of a bus error
 SHARED_MEMORY = Path("/dev/shm")

@@ -11,8 +11,8 @@ import threading
 import time
 from typing import Any
 
+from gan_lab.config.schema import Config
 from gan_lab.doctor.finding import SECONDS, Finding
-from gan_lab.schema import Config
 
 REDUCE_SECONDS = 30  # for the all-reduce, the imports of its processes included
 LAUNCHERS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # all of them, or none
@@ -20,14 +20,14 @@ LAUNCHERS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # all of them,
 
 def wandb(config: Config) -> Finding:
     """Whether runs will be recorded online."""
-    from gan_lab.callbacks import tracker
+    from gan_lab.callbacks import wandb_logger
     from gan_lab.data.cache import reachable
 
-    host = tracker.host()
+    host = wandb_logger.host()
     mode = os.environ.get("WANDB_MODE", "online")
     if mode != "online":
         return Finding("ok", f"runs are recorded offline (WANDB_MODE={mode})")
-    if not tracker.key_is_present():
+    if not wandb_logger.key_is_present():
         return Finding("ok", "no key, runs are recorded offline; `wandb login` changes that")
     if not reachable(host, SECONDS):
         return Finding("warn", f"there is a key, but {host} does not answer", "runs are recorded offline: `wandb sync`")

@@ -20,10 +20,10 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from gan_lab import losses
+from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 

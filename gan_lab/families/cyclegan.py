@@ -24,12 +24,12 @@ from torch.nn.functional import l1_loss
 from torch.optim import Adam
 
 from gan_lab import losses
+from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.networks.patch import PatchDiscriminator
-from gan_lab.networks.pool import Pool
-from gan_lab.networks.translator import Translator
-from gan_lab.schema import number
+from gan_lab.networks.image_pool import Pool
+from gan_lab.networks.patchgan import PatchDiscriminator
+from gan_lab.networks.resnet_translator import Translator
 from gan_lab.seeding import Stream
 
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.optim import Adam, AdamW
 
 from gan_lab import losses, networks
+from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 

@@ -22,11 +22,11 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from gan_lab import losses
+from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.coded import CodedGenerator
 from gan_lab.networks.dcgan import DCGANDiscriminator
-from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 

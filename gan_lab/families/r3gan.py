@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.optim import Adam
 
 from gan_lab import losses, penalties
+from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.convnet import ConvNetDiscriminator, ConvNetGenerator
-from gan_lab.schema import number
 from gan_lab.seeding import Stream
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.base import LabData
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
-from gan_lab.metrics.evaluate import real_statistics
-from gan_lab.metrics.features import Features
+from gan_lab.metrics.evaluator import real_statistics
+from gan_lab.metrics.feature_distance import Features
 from gan_lab.metrics.formulas import nearest
-from gan_lab.schema import MetricsConfig
 from gan_lab.seeding import Stream
 
 FAKES = 500  # samples that are looked at

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gan_lab.config.schema import MetricsConfig
 from gan_lab.families.base import Family
 from gan_lab.images import ImageSpec
-from gan_lab.metrics import extractors, perceptual
-from gan_lab.metrics.classification import ClassificationAccuracy
+from gan_lab.metrics import extractors, lpips
+from gan_lab.metrics.base import Measure, Points
+from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracy
 from gan_lab.metrics.extractors.inception import missing
-from gan_lab.metrics.features import Features
-from gan_lab.metrics.measures import Measure, Points
+from gan_lab.metrics.feature_distance import Features
 from gan_lab.metrics.pairwise import Classification, CodeAccuracy, Reconstruction, Translation
-from gan_lab.schema import MetricsConfig
 
 
 def measurable(measures: Sequence[Measure], reals: int, cfg: MetricsConfig) -> tuple[list[Measure], str]:
@@ -51,8 +51,8 @@ def measures_of(family: Family, spec: ImageSpec, cfg: MetricsConfig, full: bool 
     if spec.source_channels and spec.pairs != "none":
         colours = spec.channels == 3 and spec.source_channels == 1
         measures.append(Translation(offers, inside=spec.content == "horses", gray=colours))
-        if full and perceptual.at_hand(spec.height, spec.width):
-            measures.append(perceptual.Perceptual(offers))
+        if full and lpips.at_hand(spec.height, spec.width):
+            measures.append(lpips.Perceptual(offers))
     if spec.content == "points":
         measures.append(Points())
     for name in dict.fromkeys(cfg.extractors) or ([] if spec.content == "points" else [extractors.default(spec)]):

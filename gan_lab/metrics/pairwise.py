@@ -10,10 +10,10 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_lab.images import Batch, to_unit
+from gan_lab.metrics.base import Measure
 from gan_lab.metrics.digits import load_digit_classifier
 from gan_lab.metrics.extractors.base import weights_hash
 from gan_lab.metrics.formulas import Statistics
-from gan_lab.metrics.measures import Measure
 
 
 def squared_error(images: Tensor, truth: Tensor, where: Tensor | None = None) -> Tensor:

@@ -22,9 +22,9 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpo
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.datasets import MNIST
 
+from gan_lab.config.schema import DataConfig
 from gan_lab.data.mnist import decode
 from gan_lab.metrics.digits import WEIGHTS, DigitClassifier
-from gan_lab.schema import DataConfig
 
 BATCH = 100
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, initialise_normal
-from gan_lab.networks.patch import BIASED, SLOPE, WIDEST, TranslatorNorm, normalised
+from gan_lab.networks.patchgan import BIASED, SLOPE, WIDEST, TranslatorNorm, normalised
 
 DROPPED = 3  # how many of the innermost doublings have dropout (Isola et al. 2017, section 6.1.1: CD512-CD512-CD512)
 

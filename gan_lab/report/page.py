@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -19,10 +21,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gan_lab.report import curves, pictures
 from gan_lab.report.commands import commands
-from gan_lab.report.comparison import comparison
+from gan_lab.report.comparison_section import comparison
 from gan_lab.report.reading import Run
 from gan_lab.report.words import verdict
 
+logger = logging.getLogger("gan_lab")
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -46,6 +49,14 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     unfinished.write_bytes(text.encode("utf-8", "replace"))
     os.replace(unfinished, out)
     return out
+
+
+def write_or_warn(folders: Sequence[Path]) -> None:
+    """Write a page and log where; one that cannot be drawn is a warning, for the training is what counts."""
+    try:
+        logger.info(f"report: {write(folders)}")
+    except Exception as error:
+        warnings.warn(f"no report was drawn: {error}", stacklevel=2)
 
 
 def render(template: str, **values: Any) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gan_lab import config as configs
 from gan_lab import runs
-from gan_lab.schema import Config, leaves
+from gan_lab.config import loading
+from gan_lab.config.schema import Config, leaves
 
 Points = list[tuple[float, float]]  # images seen, value (may be NaN)
 
@@ -209,7 +209,7 @@ def shown(value: Any) -> str:
 def family_of(name: str) -> Any:
     """The class of a family, or None."""
     try:
-        return configs.family_class(name)
+        return loading.family_class(name)
     except ValueError:  # a run of a family that is no longer there
         return None
 

@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lab import config, extensions
-from gan_lab.sweeps.file import Sweep, words_of
+from gan_lab.config import extensions, loading
+from gan_lab.sweeps.sweep_file import Sweep, words_of
 
 
 def legal(sweep: Sweep, words: Sequence[str] = ()) -> None:
@@ -18,7 +18,7 @@ def legal(sweep: Sweep, words: Sequence[str] = ()) -> None:
             if value is None:
                 raise ValueError(f"sweep {sweep.name}: {parameter.key}: None arrives at the trial as the text 'None'")
             try:
-                config.load(sweep.experiment, [*sweep.fixed, *words, word])
+                loading.load(sweep.experiment, [*sweep.fixed, *words, word])
             except ValueError as error:
                 raise ValueError(f"sweep {sweep.name}: {word}: {error}") from None
 
@@ -37,7 +37,7 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
     for parameter in sweep.parameters:
         rows.add_row(parameter.key, str(parameter), ", ".join(str(value) for value in parameter.ends()))
     console.print(rows)
-    loaded = config.load(sweep.experiment, [*sweep.fixed, *words])
+    loaded = loading.load(sweep.experiment, [*sweep.fixed, *words])
     run, batch = loaded.config.run, loaded.config.data.batch_size
     seconds = _measured(sweep, [*sweep.fixed, *words])
     evaluations = -(-run.images // run.evaluate_every)
@@ -64,10 +64,11 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
 
 def scored(sweep: Sweep, words: Sequence[str] = ()) -> None:
     """Raise ValueError if the experiment has no such score as the sweep's metric: no trial could be judged."""
-    from gan_lab import experiment, launch
+    from gan_lab import experiment
+    from gan_lab.distributed import launch
 
     first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
-    loaded = config.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.bar=false"])
+    loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.bar=false"])
     with tempfile.TemporaryDirectory() as folder:
         built = experiment.build(loaded.config, Path(folder), loaded.experiment, launched=launch.ALONE)
     _known(sweep, [name for measure in built.quality.evaluator.measures for name in measure.names])
@@ -82,12 +83,12 @@ def _known(sweep: Sweep, names: Sequence[str]) -> None:
 
 def _measured(sweep: Sweep, words: Sequence[str]) -> float:
     """Seconds of a trial. Raises ValueError if the experiment does not have the metric."""
-    from gan_lab import show
+    from gan_lab import console as show
 
     first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
-    loaded = config.load(sweep.experiment, [*words, *first])
+    loaded = loading.load(sweep.experiment, [*words, *first])
     with tempfile.TemporaryDirectory() as folder:
         made, iteration, evaluating = show.measured(loaded, Path(folder), show.Stopwatch())
     _known(sweep, [name for measure in made.quality.evaluator.measures for name in measure.names])
-    whole = config.load(sweep.experiment, list(words)).config
+    whole = loading.load(sweep.experiment, list(words)).config
     return whole.iterations * iteration + -(-whole.run.images // whole.run.evaluate_every) * evaluating

@@ -15,9 +15,9 @@ import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from gan_lab import config
-from gan_lab.schema import leaves
-from gan_lab.sweeps.file import Sweep, words_of
+from gan_lab.config import loading
+from gan_lab.config.schema import leaves
+from gan_lab.sweeps.sweep_file import Sweep, words_of
 from gan_lab.sweeps.trials import Trials, is_retry
 
 STATES = {
@@ -92,10 +92,10 @@ def best_config(found: Found, words: Sequence[str], folder: Path) -> Path | None
         return None
     sweep = found.sweep
     name = sweep.experiment
-    base = config.find_experiment(name)
+    base = loading.find_experiment(name)
     merged = OmegaConf.load(base)
     every = [*sweep.fixed, *words, *words_of(found.best.values)]
-    loaded = config.load(name, every)
+    loaded = loading.load(name, every)
     values = dict(leaves(loaded.config))
     asked = {"command line", *(f"{group}/{member}.yaml" for group, member in loaded.groups.items())}
     for key in (key for key, origin in loaded.origin.items() if origin in asked):
@@ -104,7 +104,7 @@ def best_config(found: Found, words: Sequence[str], folder: Path) -> Path | None
     about = f"{name} as the sweep {sweep.name} found it: trial {found.best.slot}, {sweep.metric} {found.best.value:.4g}"
     path = folder / f"{sweep.name}_best.yaml"
     _write(path, f"# {about}\n{OmegaConf.to_yaml(merged)}")
-    config.load(str(path))  # it would be no use otherwise
+    loading.load(str(path))  # it would be no use otherwise
     return path
 
 
@@ -161,7 +161,7 @@ def drawn(made: Found, best: Path | None, folder: Path, words: Sequence[str]) ->
     from gan_lab.report import curves, page
 
     sweep = made.sweep
-    run = config.load(sweep.experiment, [*sweep.fixed, *words]).config.run
+    run = loading.load(sweep.experiment, [*sweep.fixed, *words]).config.run
     series = []
     for row in made.rows:
         points = [(min(step * run.evaluate_every, run.images), value) for step, value in sorted(row.scores.items())]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gan_lab.sweeps import agents, report
-from gan_lab.sweeps.engine import Worker
-from gan_lab.sweeps.file import Sweep
+from gan_lab.sweeps import report, wandb_agents
+from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials
+from gan_lab.sweeps.worker import Worker
 
 
 def folder_of(sweep: Sweep, words: Sequence[str]) -> Path:
@@ -43,7 +43,7 @@ def run(
     if backend == "wandb" and storage:
         raise ValueError("--storage is for --backend local: W&B keeps the trials of its sweeps itself")
     if backend == "wandb" or (backend == "auto" and not storage and not again and _answers(say)):
-        return agents.run(sweep, folder, words, workers, limit, say)
+        return wandb_agents.run(sweep, folder, words, workers, limit, say)
     from gan_lab import runs  # it loads torch
 
     trials = Trials(sweep, storage or _beside(folder), limit)
@@ -65,12 +65,12 @@ def run(
 
 
 def _answers(say: Callable[[str], None]) -> bool:
-    from gan_lab.callbacks import tracker
+    from gan_lab.callbacks import wandb_logger
     from gan_lab.data.cache import reachable
 
-    if not tracker.is_wanted():
+    if not wandb_logger.is_wanted():
         return False
-    if reachable(tracker.host(), 3.0):
+    if reachable(wandb_logger.host(), 3.0):
         return True
-    say(f"{tracker.host()} does not answer: the sweep runs here")
+    say(f"{wandb_logger.host()} does not answer: the sweep runs here")
     return False

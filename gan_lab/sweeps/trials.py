@@ -24,7 +24,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from gan_lab.sweeps.file import Sweep
+from gan_lab.sweeps.sweep_file import Sweep
 
 HEARTBEAT = 5  # seconds
 GRACE = 20  # seconds without a heartbeat after which a trial's worker is taken for dead

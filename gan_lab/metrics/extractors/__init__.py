@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 from typing import Any
 
-from gan_lab.extensions import find_extension
+from gan_lab.config.extensions import find_extension
 from gan_lab.images import ImageSpec
 from gan_lab.metrics.extractors.base import Extractor
 

@@ -1,0 +1,81 @@
+"""What only the rails can see of a training: how far its average is from it, and how diverse its images are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from gan_lab.callbacks.ema import EMA
+from gan_lab.callbacks.progress import Budget
+from gan_lab.device import exactly
+from gan_lab.families.base import Family
+from gan_lab.images import Batch, to_uint8
+from gan_lab.metrics.extractors.base import Extractor
+from gan_lab.seeding import Stream
+
+ROWS = 5  # between two looks at the diversity, which costs a batch of images
+
+
+class Watch(Callback):
+    """Records ``ema_distance`` at each row of losses, and at every fifth ``diversity`` and ``class_entropy``.
+
+    They are of the grid that the samples show: the same latents all through, of the averaged generator. Both are
+    relative to the reals beside which the fakes are made, so that 1 is as diverse as the data and 0 is one image.
+    """
+
+    def __init__(
+        self, every: int, batch: Batch, extractor: Extractor, by_class: bool, seed: int, ema: EMA, budget: Budget
+    ) -> None:
+        self.every, self.batch, self.extractor, self.by_class, self.seed = every, batch, extractor, by_class, seed
+        self.ema, self.budget = ema, budget
+        self.groups = grouped(batch.labels) if by_class and batch.labels is not None else None
+        self._real: dict[str, float] | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
+        ends = self.budget.spent
+        if ends or self.budget.crossed(self.every):
+            family.record(ema_distance=self.ema.distance(family))
+        if ends or self.budget.crossed(ROWS * self.every):
+            with self.ema.applied(family):
+                family.record(**self.look(family))
+
+    @torch.no_grad()
+    def look(self, family: Family) -> dict[str, Tensor]:
+        """The diversity and the class entropy of the family's generator as it is now; nothing of a single image."""
+        batch = self.batch.on(family.device, family.dtype)
+        with exactly(family.device):
+            if self._real is None:  # the only time that the device is waited for
+                self.groups = self.groups and [rows.to(family.device) for rows in self.groups]
+                real = self._statistics(batch.images)
+                self._real = dict(zip(real, torch.stack(list(real.values())).tolist(), strict=True))
+            fake = self._statistics(family.generate(batch, Stream(self.seed, "samples")))
+        return {name: fake[name] / real for name, real in self._real.items() if real > 0}
+
+    def _statistics(self, images: Tensor) -> dict[str, Tensor]:
+        features, logits = self.extractor(images if self.extractor.name == "points" else to_uint8(images))
+        found = {"diversity": spread(features, self.groups)}
+        if logits is not None:
+            found["class_entropy"] = entropy(logits)
+        return found
+
+
+def grouped(labels: Tensor) -> list[Tensor]:
+    """The rows of each label of labels [B], in the order of the labels; made on the host, once."""
+    return [(labels == label).nonzero().squeeze(1) for label in labels.unique()]
+
+
+def spread(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
+    """The mean distance between two of the features [B, D], with ``groups`` of rows between two of one; 0 without a pair."""
+    parts = [features] if groups is None else [features[rows] for rows in groups]
+    distances = torch.cat([torch.pdist(part) for part in parts]).double()
+    return distances.sum() / max(1, len(distances))
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy, in nats, of the histogram of the likeliest classes of logits [B, classes]."""
+    classes = torch.arange(logits.shape[1], device=logits.device)  # bincount would make the host wait
+    shares = (logits.argmax(dim=1, keepdim=True) == classes).double().mean(dim=0)
+    return torch.special.entr(shares).sum()

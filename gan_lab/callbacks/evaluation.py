@@ -1,0 +1,60 @@
+"""Scores at intervals counted in images, and which of them was the best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from gan_lab.callbacks.ema import EMA
+from gan_lab.callbacks.progress import Budget
+from gan_lab.families.base import Family
+from gan_lab.metrics.evaluator import Evaluator
+
+
+class Quality(Callback):
+    """Evaluates the averaged generator; ``improved`` says whether the iteration just ended has the best headline."""
+
+    def __init__(self, evaluator: Evaluator, headline: str | None, every: int, ema: EMA, budget: Budget) -> None:
+        self.evaluator, self.headline, self.every = evaluator, headline, every
+        self.ema, self.budget = ema, budget
+        self.scores: dict[str, float] = {}  # of the latest evaluation
+        self.best: dict[str, float] = {}  # all scores of the best one
+        self.evaluated_at = self.best_at = -1  # iterations
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the iteration just ended was evaluated."""
+        return self.evaluated_at == self.budget.iteration
+
+    @property
+    def improved(self) -> bool:
+        """Whether the iteration just ended was evaluated and is the best so far."""
+        return self.best_at == self.budget.iteration
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
+        if not (self.budget.crossed(self.every) or self.budget.spent):
+            return
+        with self.ema.applied(family):
+            self.scores = self.evaluator(family)
+        self.evaluated_at = self.budget.iteration
+        if self.headline is None or self._better(self.headline):
+            self.best, self.best_at = dict(self.scores), self.budget.iteration
+
+    def _better(self, headline: str) -> bool:
+        if not self.best:
+            return True
+        now, before = self.scores[headline], self.best[headline]
+        return now > before if self.evaluator.higher_is_better[headline] else now < before
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "scores": self.scores,
+            "best": self.best,
+            "evaluated_at": self.evaluated_at,
+            "best_at": self.best_at,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in state_dict.items():
+            setattr(self, name, value)

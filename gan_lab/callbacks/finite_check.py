@@ -1,0 +1,63 @@
+"""No checkpoint, score or grid of weights that are no numbers any more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from gan_lab.callbacks.ema import EMA
+from gan_lab.callbacks.progress import Budget
+from gan_lab.families.base import Family
+
+NAMED = 3  # values, of what can be a dozen
+
+
+class DivergedError(ValueError):
+    """Weights or losses of this iteration are not finite: the training can't go on from here."""
+
+    def __init__(self, values: Sequence[str], iteration: int, images: int) -> None:
+        self.named = ", ".join(values[:NAMED]) + (f" and {len(values) - NAMED} more" if len(values) > NAMED else "")
+        self.iteration, self.images = iteration, images
+        super().__init__(f"diverged: {self.named} not finite at iteration {iteration:,} ({images:,} images)")
+
+
+class Guard(Callback):
+    """Raises ``DivergedError``, on all ranks alike, where something is due and a weight or a recorded value is not finite.
+
+    It stands before all that draws, scores and writes. ``every`` are the intervals, in images, at which they do.
+    """
+
+    def __init__(self, every: Sequence[int], ema: EMA, budget: Budget) -> None:
+        self.every, self.ema, self.budget = every, ema, budget
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
+        if self.budget.spent or any(self.budget.crossed(every) for every in self.every):
+            self.check(trainer, family)
+
+    def check(self, trainer: Trainer, family: Family) -> None:
+        """Raise ``DivergedError`` if this iteration's weights, averaged ones or recorded values are not finite."""
+        networks = dict(family.named_children()) | {f"averaged {name}": net for name, net in self.ema.networks.items()}
+        tensors = {name: [*network.parameters(), *network.buffers()] for name, network in networks.items()}
+        bad = not_finite(tensors | {name: [value] for name, value in family.recorded.items()})
+        found = bool(bad)
+        if trainer.world_size > 1:  # batch-norm statistics differ between the ranks
+            found = trainer.strategy.reduce_boolean_decision(found, all=False)
+        if found:
+            raise DivergedError(bad or ["a value of another process"], self.budget.iteration, self.budget.images)
+
+
+@torch.no_grad()
+def not_finite(groups: Mapping[str, Sequence[Tensor]]) -> list[str]:
+    """The names of those groups in which a number is infinite or none; the device is waited for once."""
+    finite = {}
+    for name, tensors in groups.items():
+        floating = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+        if floating:  # the largest magnitude of each is finite where all of it is: one launch for many tensors
+            finite[name] = torch.stack(torch._foreach_norm(floating, math.inf)).isfinite().all()
+    if not finite:
+        return []
+    return [name for name, fine in zip(finite, torch.stack(list(finite.values())).tolist(), strict=True) if not fine]

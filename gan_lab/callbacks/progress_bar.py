@@ -1,0 +1,88 @@
+"""How far a training is: Lightning's rich bar, counting images, or in a log file a line now and then."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from gan_lab.callbacks.csv_logger import Record, Row
+from gan_lab.callbacks.evaluation import Quality
+from gan_lab.callbacks.progress import Budget
+from gan_lab.families.base import Family
+
+SECONDS = 30.0  # between two lines
+
+
+class ImagesPerSecond(ProgressColumn):
+    """Speed of the last seconds."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} images/s")
+
+
+class Bar(RichProgressBar):
+    """Images seen of the budget, images/s, time left, and the latest losses; a line for each evaluation."""
+
+    def __init__(self, budget: Budget, record: Record, quality: Quality) -> None:
+        super().__init__(refresh_rate=2, leave=True)
+        self.budget, self.record, self.quality = budget, record, quality
+        self._shown: Row = {}
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        return [
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
+            BarColumn(bar_width=12),
+            ImagesPerSecond(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        ]
+
+    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, int | str | float | dict[str, float]]:
+        return {name: value for name, value in self.record.latest.items() if name.startswith("loss")}
+
+    def on_train_epoch_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+        if self.progress is not None:
+            total = self.budget.iterations * self.budget.batch_size
+            self.train_progress_bar_id = self.progress.add_task("", total=total, completed=self.budget.images)
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
+        self._update(self.train_progress_bar_id, self.budget.images)
+        if self.record.latest is not self._shown:  # drawing them at every iteration costs more than it tells
+            self._shown = self.record.latest
+            self._update_metrics(trainer, family)
+        if self.quality.evaluated and self.quality.scores and self.progress is not None:
+            self.progress.console.print(f"{self.budget.images:>11,} images  {listed(self.quality.scores)}")
+
+
+class Lines(Callback):
+    """Images seen of the budget, images/s and the latest losses every half minute; a line for each evaluation."""
+
+    def __init__(self, budget: Budget, record: Record, quality: Quality) -> None:
+        self.budget, self.record, self.quality = budget, record, quality
+        self._since = (0.0, 0)
+
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+        self._since = (time.monotonic(), self.budget.images)
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
+        now, images = time.monotonic(), self.budget.images
+        if not trainer.is_global_zero:
+            return
+        if self.quality.evaluated and self.quality.scores:
+            print(f"{images:>11,} images  {listed(self.quality.scores)}", flush=True)
+        if now - self._since[0] >= SECONDS:
+            speed = (images - self._since[1]) / (now - self._since[0])
+            losses = listed({name: value for name, value in self.record.latest.items() if name.startswith("loss")})
+            whole = self.budget.iterations * self.budget.batch_size
+            print(f"{images:>11,} of {whole:,} images  {speed:,.0f} images/s  {losses}", flush=True)
+            self._since = (now, images)
+
+
+def listed(values: Row) -> str:
+    """Names and values in a line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())

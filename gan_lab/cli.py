@@ -1,0 +1,271 @@
+"""The command line: parses words and calls experiment.py. torch is imported inside a command only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gan_lab.sweeps import cli as sweeps
+from gan_lab.utils import terminal
+
+# How long a thread that waits for the others keeps its core, in turns of a loop. The default is 30 times longer, is no
+# faster on an idle machine, and makes two trainings on the same cores several times slower than they must be.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(sweeps.app)
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(help="key=value overrides and config groups, such as model.z_dim=64 data=faces64 budget=smoke"),
+]
+Places = Annotated[list[str] | None, typer.Argument(help="where the data are now, such as data.root=photos")]
+Name = Annotated[
+    str, typer.Argument(help="an experiment of configs/experiment, or the path of a YAML file; empty: list them")
+]
+Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
+Seed = Annotated[int, typer.Option(min=0)]
+Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run folder")]
+
+
+@app.callback()
+def main_options() -> None:
+    """Train, compare and understand generative adversarial networks."""
+
+
+@app.command()
+def train(experiment: Name = "", words: Words = None) -> None:
+    """Train an experiment, or go on training it, and score it."""
+    from gan_lab.config import loading
+
+    if not experiment:
+        _list()
+        return
+    loaded = loading.load(experiment, words or [])
+    from gan_lab import console, runs, verbs
+    from gan_lab.experiment import rank
+
+    folder = runs.folder_of(loaded)
+    code = verbs.train(loaded, words or [], typer.echo)
+    if code == 0 and rank() == 0:
+        console.table(runs.summary(folder), folder)
+    raise typer.Exit(code)
+
+
+@app.command()
+def evaluate(
+    run: Run, words: Places = None, weights: Annotated[str, typer.Option(help="best or last")] = "best"
+) -> None:
+    """Score a run's generator on held-out reals; each score is stored with its protocol in summary.json."""
+    from gan_lab import console, verbs
+
+    console.table(verbs.evaluate(run, weights, typer.echo, words or []), run)
+    verbs.draw_page(run, typer.echo)
+
+
+@app.command()
+def sample(
+    run: Run,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 64,
+    label: Annotated[str | None, typer.Option("--label", "--class", help="a class, by name or number")] = None,
+    seed: Seed = 0,
+    interpolate: Annotated[int, typer.Option(help="draw walks of so many steps instead, one in a row")] = 0,
+    code: Annotated[int | None, typer.Option(help="of a generator with codes: vary this one along each row")] = None,
+    out: Png = None,
+) -> None:
+    """Draw images from a run's generator into one PNG, or walks through its latent space."""
+    from gan_lab import load_generator
+    from gan_lab.images import save_grid
+
+    generator = load_generator(run)
+    if code is not None:
+        images, columns = generator.vary_code(code, max(1, n // 10), seed)
+    elif interpolate:
+        images, columns = generator.walk(max(1, n // interpolate), interpolate, label, seed), interpolate
+    else:
+        images, columns = generator(n, label, seed), min(n, 10 if generator.classes else 8)
+    kind = f"code{code}" if code is not None else f"walk{interpolate}" if interpolate else "sample"
+    name = kind + f"-n{n}-seed{seed}"
+    out = out or _inside(run, name + ("" if label is None else f"-class{label}"))
+    save_grid(images, columns, out)
+    typer.echo(out)
+
+
+@app.command()
+def reconstruct(
+    run: Run,
+    words: Places = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 32,
+    out: Png = None,
+) -> None:
+    """Draw held-out images beside what an encoder and its generator make of them."""
+    from gan_lab import verbs
+
+    out = out or _inside(run, f"reconstruct-n{n}")
+    verbs.reconstruct(run, n, out, words or [])
+    typer.echo(out)
+
+
+@app.command()
+def interpolate(
+    run: Run,
+    words: Places = None,
+    steps: Annotated[int, typer.Option(min=2, help="images from one to the next, both included")] = 8,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many pairs")] = 8,
+    out: Png = None,
+) -> None:
+    """Draw the ways between held-out images through the latent space of an encoder, one in a row."""
+    from gan_lab import verbs
+
+    out = out or _inside(run, f"interpolate-n{n}-steps{steps}")
+    verbs.interpolate(run, n, steps, out, words or [])
+    typer.echo(out)
+
+
+@app.command()
+def translate(
+    run: Run,
+    source: Annotated[Path, typer.Argument(help="an image, or a folder of images", metavar="IN")],
+    out: Annotated[Path, typer.Argument(help="folder for the translated images, as PNG of the same size")],
+    direction: Annotated[str, typer.Option(help="AtoB is the way in which the run was trained; or BtoA")] = "AtoB",
+) -> None:
+    """Translate images of any size with an image-to-image run."""
+    from gan_lab.inference import translation
+
+    made, bad = translation.translate(run, source, out, direction, typer.echo)
+    typer.echo(f"{made} images translated into {out}" + (f", {bad} passed over" if bad else ""))
+
+
+@app.command()
+def probe(
+    run: Run,
+    words: Places = None,
+    labels: Annotated[int, typer.Option(min=1, help="labelled images to learn from")] = 100,
+    weights: Annotated[str, typer.Option(help="best or last")] = "last",
+    seed: Seed = 0,
+) -> None:
+    """Reuse a run's discriminator or encoder: logistic regression on its features, beside raw pixels; into probe.json."""
+    from gan_lab import console
+    from gan_lab.inference import linear_probe
+
+    console.probe(linear_probe.probe(run, labels, weights, seed, words or []), run)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="a run folder, or several to compare")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
+) -> None:
+    """Draw a run on one HTML page, or several runs side by side."""
+    from gan_lab import report as reporting
+
+    typer.echo(reporting.write(runs, out))
+
+
+@app.command()
+def inspect_data(experiment: Name = "", words: Words = None) -> None:
+    """Look at an experiment's data: layout, count, sizes, modes, and a contact sheet."""
+    from gan_lab.config import loading
+
+    if not experiment:
+        _list()
+        return
+    loaded = loading.load(experiment, words or [])
+    from gan_lab import console
+
+    console.data(loaded)
+
+
+@app.command()
+def benchmark(
+    name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families", words: Words = None
+) -> None:
+    """Train every row of a table at equal budget, go on where it was interrupted, and draw it."""
+    from gan_lab import benchmark as tables
+
+    made = tables.load(name)
+    typer.echo(tables.drawn(made, tables.train(made, words or [], typer.echo)))
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="run folders, runs/<experiment>/<run id>", metavar="RUN")],
+    weights: Annotated[str, typer.Option(help="best or last")] = "best",
+) -> None:
+    """Set runs side by side: mean and spread over seeds, and only scores that were measured alike in one column."""
+    from gan_lab import console
+    from gan_lab.report import compare as comparing
+
+    console.comparison(comparing.compare(folders, weights))
+
+
+@app.command()
+def dry_run(experiment: Name = "", words: Words = None) -> None:
+    """The dry run: every value and where it came from, the networks, one measured iteration, the expected time."""
+    from gan_lab.config import loading
+
+    if not experiment:
+        _list()
+        return
+    loaded = loading.load(experiment, words or [])
+    from gan_lab import console
+
+    console.dry_run(loaded)
+
+
+@app.command()
+def slurm(
+    experiment: Name,
+    words: Words = None,
+    nodes: Annotated[int, typer.Option(help="machines")] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs of each machine, one process for each")] = 1,
+    time: Annotated[str, typer.Option(help="limit of one stay on the cluster, HH:MM:SS or D-HH:MM:SS")] = "04:00:00",
+) -> None:
+    """Write a batch script for SLURM that trains on several machines, and goes on where it was interrupted."""
+    from gan_lab.distributed import slurm as batch
+
+    typer.echo(f"sbatch {batch.write(experiment, words or [], nodes, gpus, time)}")
+
+
+@app.command()
+def doctor(words: Words = None) -> None:
+    """Check this machine in under a minute: one line for each thing that a training needs, with its remedy."""
+    from gan_lab import doctor as checks
+
+    raise typer.Exit(checks.examine(words or [], typer.echo))
+
+
+def _inside(run: Path, name: str) -> Path:
+    return (run if run.is_dir() else run.parent) / f"{name}.png"
+
+
+def _list() -> None:
+    from gan_lab.config import groups, loading
+
+    for name, about in loading.experiments().items():
+        typer.echo(f"{name:<13} {about}")
+    for group, members in groups.members(loading.config_folder()).items():
+        typer.echo(f"with any of them {group}=<{' | '.join(members)}>")
+
+
+def main() -> None:
+    """The console script: one line and exit code 2 for what the user can mend, 130 for Ctrl-C."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {terminal.flat(message)}", file=sys.stderr)
+    if os.getpid() == 1:  # in a container: the kernel ignores a SIGTERM that process 1 has no handler for
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    terminal.make_lasting()
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        said = terminal.in_one_line(error)
+        if said is None or os.environ.get("GAN_LAB_TRACEBACK"):
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,249 @@
+"""What there is to run, and ``load``, which fills the dataclasses of schema.py from YAML and ``key=value`` words.
+
+No torch is imported here, so that a misspelt word is answered at once. After ``load`` nobody sees OmegaConf.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan_lab.config import groups
+from gan_lab.config.extensions import find_extension, unknown, usual_size
+from gan_lab.config.schema import Config, check_ranges, leaves, with_values
+
+PACKAGE = Path(__file__).parent.parent
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what there is
+
+
+def config_folder() -> Path:
+    """The folder of experiments, config groups and tables: in the package when installed, else beside it."""
+    inside = PACKAGE / "configs"
+    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def experiments() -> dict[str, str]:
+    """Every experiment with the first comment of its file."""
+    return {path.stem: about(path) for path in groups.files_in(config_folder() / "experiment")}
+
+
+def find_experiment(name: str) -> Path:
+    """The YAML file of an experiment: a name in ``configs/experiment``, or a path. Raises ValueError if there is none."""
+    is_path = name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_path else config_folder() / "experiment" / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(no_file("experiment", name, list(experiments())))
+    return path
+
+
+def find_member(group: str, name: str) -> Path:
+    """The YAML file of a member of a config group. Raises ValueError, with the nearest name, if there is none."""
+    known = groups.members(config_folder())
+    if group not in known:
+        raise ValueError(unknown("config group", group, list(known)))
+    if name not in known[group]:
+        raise ValueError(unknown(f"{group}=", name, known[group]))
+    return config_folder() / group / f"{name}.yaml"
+
+
+def about(path: Path) -> str:
+    """The first comment of a file, its line in a list; empty if it has none."""
+    first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    return first.lstrip("# ").rstrip() if first.startswith("#") else ""
+
+
+def families() -> list[str]:
+    """Every family: the files of ``gan_lab/families`` but the base, found without importing them."""
+    folder = PACKAGE / "families"
+    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if module.name != "base")
+
+
+def family_class(name: str) -> Any:
+    """The family class in ``gan_lab/families/<name>.py``, or in anyone's module. Raises ValueError for an unknown name."""
+    return find_extension("families", "family", name, families(), "FAMILY").FAMILY
+
+
+def no_file(kind: str, name: str, known: Sequence[str]) -> str:
+    """One line: there is no such file, if a file was named, or else no such name."""
+    return f"there is no file {name}" if name.endswith((".yaml", ".yml")) else unknown(kind, name, known)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# load
+
+NUMBERS = ("a whole number", "a number")
+PATHS = ("data.root", "run.root", "metrics.inception_weights")
+
+
+def at_home(key: str, path: str) -> str:
+    """A path in which a leading ``~`` is the home folder, as the shell would have it. Raises ValueError if there is none."""
+    whole = os.path.expanduser(path)
+    if path.startswith("~") and whole == path:
+        raise ValueError(f"{key}={path}: there is no such home folder, write the path out")
+    return whole
+
+
+def expand_homes(config: Config) -> Config:
+    """The config with ``at_home`` for every path in it."""
+    values = dict(leaves(config))
+    return with_values(config, {key: at_home(key, values[key]) for key in PATHS})
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A checked config, and where each value that is not a default came from: the name of a file, or 'command line'."""
+
+    experiment: str
+    config: Config
+    origin: dict[str, str]
+    groups: dict[str, str]  # config groups that the command line chose
+
+
+def load(experiment: str, words: Sequence[str] = ()) -> LoadedConfig:
+    """Merge the defaults, the experiment's YAML file, config groups and ``key=value`` words, and check every value.
+
+    Later ones win: the groups of the experiment's ``defaults:``, the experiment, groups among the words, other words.
+    ``experiment`` is a name in ``configs/experiment`` or the path of a YAML file. Raises ValueError, in one line that names the
+    value and the remedy, for an unknown experiment or key, a wrong type and a value out of range.
+    """
+    path = find_experiment(experiment)
+    chosen, words = groups.split(words, config_folder())
+    for word in words:
+        if "=" not in word:
+            raise ValueError(f"{word!r} is not key=value, such as model.z_dim=64")
+        try:
+            OmegaConf.from_dotlist([word])
+        except Exception:  # as below
+            raise ValueError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
+    from_file, from_words = _read(path), OmegaConf.from_dotlist(list(words))
+    defaults = groups.pop_defaults(from_file, path)
+    text = {
+        key
+        for key, default in leaves(Config())
+        if isinstance(default, str | None) and wanted(Config, key) not in NUMBERS
+    }
+    for key, _, value in (word.partition("=") for word in words):
+        if key in text and value != "null":
+            OmegaConf.update(from_words, key, value)  # as it was typed: YAML would read run.id=0012 as 10
+    if os.environ.get("RUN_ID") and OmegaConf.select(from_words, "run.id") is None:
+        OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
+
+    usual = [find_member(*item) for item in defaults.items() if item[0] not in chosen]
+    asked = [find_member(*item) for item in chosen.items()]
+    layers = [(_label(file), _read(file)) for file in usual] + [(_label(path), from_file)]
+    layers += [(_label(file), _read(file)) for file in asked] + [("command line", from_words)]
+    config = expand_homes(parse([values for _, values in layers]))
+    origin = {key: label for label, values in layers for key, _ in leaves(OmegaConf.to_container(values))}
+    return LoadedConfig(path.stem, config, origin, chosen)
+
+
+def _read(path: Path) -> DictConfig:
+    try:
+        values = OmegaConf.load(path)
+    except Exception as error:  # whatever the YAML reader raises
+        raise ValueError(f"{path}: {_first_line(error)}") from None
+    if not isinstance(values, DictConfig):
+        raise ValueError(f"{path}: an experiment is a mapping such as 'family: gan', this is {values!r}")
+    return values
+
+
+def _label(path: Path) -> str:
+    """A file's name for the user: below ``configs/`` without what is above it."""
+    return str(path.relative_to(config_folder())) if path.is_relative_to(config_folder()) else str(path)
+
+
+def parse(layers: Sequence[Any]) -> Config:
+    """Merge mappings over the defaults, first the keys that all experiments have, then those of the family."""
+    parts = [_nested(layer) for layer in layers]
+    model = [part.pop("model") for part in parts if part.get("model") is not None]
+    config: Config = _merge(Config, parts, "")
+    check_ranges(config)
+    if not any(OmegaConf.select(part, "data.size") is not None for part in parts):
+        config = with_values(config, {"data.size": usual_size(config.data.name)})
+    config = replace(config, model=_merge(family_class(config.family).Config, model, "model."))
+    check_ranges(config)
+    return config
+
+
+def _nested(layer: Any) -> DictConfig:
+    """A copy in which a key with dots, such as 'data.size', is a key of its group."""
+    nested = OmegaConf.create({})
+    for key, value in leaves(OmegaConf.to_container(OmegaConf.create(layer))):
+        if key == "model" and not isinstance(value, dict | None):
+            raise ValueError(f"model is a group: set one of its keys, such as model.z_dim=64, not model={value}")
+        OmegaConf.update(nested, str(key), value)
+    return nested
+
+
+def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
+    structured = OmegaConf.structured(schema)
+    for node in (structured, *(structured[key] for key in structured)):
+        if isinstance(node, DictConfig):
+            OmegaConf.set_readonly(node, False)  # as it is made of a frozen dataclass
+    for layer in layers:
+        for key, _ in leaves(OmegaConf.to_container(layer)):
+            value = OmegaConf.select(layer, key)
+            try:
+                _update(structured, key, value)
+            except OmegaConfBaseException as error:
+                raise ValueError(_explain(error, key, value, schema, prefix)) from None
+    return OmegaConf.to_object(structured)
+
+
+def _update(structured: Any, key: str, value: Any) -> None:
+    if isinstance(value, bool) and not isinstance(OmegaConf.select(structured, key), bool):
+        value = "on" if value else "off"  # YAML reads off as false
+    if isinstance(value, float) and value.is_integer() and isinstance(OmegaConf.select(structured, key), int | None):
+        value = int(value)  # 1e5
+    OmegaConf.update(structured, key, value, merge=True)
+
+
+def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, prefix: str) -> str:
+    known = [name for name, _ in leaves(schema())]
+    if key not in known and not any(key.startswith(f"{name}.") for name in known):
+        parts = {name.partition(".")[0] for name in known if "." in name}
+        if key in parts:
+            inside = ", ".join(name for name in known if name.startswith(f"{key}."))
+            return f"{prefix}{key} is a group: set one of its keys: {inside}"
+        near = difflib.get_close_matches(key, [*known, *([] if prefix else groups.members(config_folder()))], n=1)
+        hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
+        return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
+    takes = wanted(schema, key)
+    return f"{prefix}{key}={'' if value is None else value}: " + (
+        f"it must be {takes}" if takes else _first_line(error)
+    )
+
+
+def wanted(schema: Any, key: str) -> str:
+    """What a key takes, in words; empty where they are lacking."""
+    kind = schema
+    for name in key.split("."):
+        if not is_dataclass(kind):
+            return ""
+        kind = get_type_hints(kind).get(name)
+    if NoneType in get_args(kind):  # or null
+        kind = next(part for part in get_args(kind) if part is not NoneType)
+    origin, choices = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, choices))}"
+    if origin is tuple:
+        return f"a list of {len(choices)}, such as [{','.join('0.5' for _ in choices)}]"
+    if origin is list:
+        return "a list, such as [one,two]"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).partition("full_key")[0].splitlines()]
+    return " ".join(line for line in lines[:3] if line)

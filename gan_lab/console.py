@@ -1,0 +1,200 @@
+"""What the command line draws: the table of scores, and the dry run of an experiment."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from gan_lab import data as datasets
+from gan_lab import device, experiment, runs
+from gan_lab.config.loading import LoadedConfig
+from gan_lab.config.schema import leaves, with_values
+from gan_lab.data.image_files import survey
+from gan_lab.distributed import launch
+from gan_lab.images import arranged, save_grid
+from gan_lab.report.compare import Cell, Comparison
+
+MEASURED = 10  # iterations of the dry run, after the first, which warms up
+
+
+def table(state: dict[str, Any], folder: Path) -> None:
+    """The scores of a run, of the last generator and of the best, and where the last grid is."""
+    scores = state.get("scores", {})
+    best, last = scores.get("best", {}), {name: entry["value"] for name, entry in scores.get("last", {}).items()}
+    last = state.get("last", {}) | last
+    title = f"{folder}: {state.get('images', 0):,} images"
+    rows = Table("score", "last", "best", "extractor", title=title, title_justify="left")
+    for name in dict.fromkeys([*last, *best]):
+        entry = best.get(name, {})
+        protocol = entry.get("protocol", {})
+        by = f"{protocol.get('extractor', '')}, n={protocol.get('rows', protocol.get('fakes', ''))}" if entry else ""
+        mark = " *" if name == state.get("headline") else ""
+        rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")) + _spread(entry), by)
+    console = Console(markup=False)
+    console.print(rows if rows.row_count else f"{title}, of which nothing could be scored", soft_wrap=True)
+    images = state.get("best_iteration", 0) * state.get("images", 0) // max(1, state.get("iteration", 1))
+    if state.get("headline"):
+        console.print(f"* chooses best.ckpt, here after {images:,} images", style="dim")
+    grids = sorted((folder / "samples").glob("*.png"))
+    if grids:
+        console.print(f"last grid: {grids[-1]}", soft_wrap=True)
+
+
+def _spread(entry: dict[str, Any]) -> str:
+    return f" ± {entry['spread']:.2g}" if "spread" in entry else ""
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def comparison(made: Comparison) -> None:
+    """Rows of runs, a column for each score; below, what must be known to read it. ``*`` is the best of its column."""
+    rows = Table("EXP", "n", *(column.title for column in made.columns))
+    for row in made.rows:
+        rows.add_row(row.name, str(len(row.runs)), *(_compared(cell, len(row.runs)) for cell in row.cells))
+    console = Console(markup=False)
+    # no number is cut off: a terminal folds what is too wide for it
+    console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
+    if made.rows:
+        console.print(rows)
+    if any(cell and cell.best for row in made.rows for cell in row.cells):
+        console.print("* the best, by more than the spread of the two best: |Δ mean| > √(sd₁² + sd₂²)", style="dim")
+    ways: dict[str, list[str]] = {}
+    for column in made.columns:
+        ways.setdefault(column.note, []).append(column.title)
+    for note in [*(f"{', '.join(titles)}: {note}" for note, titles in ways.items() if note), *made.notes]:
+        console.print(note, soft_wrap=True, highlight=False)
+
+
+def _compared(cell: Cell | None, runs: int) -> str:
+    if cell is None:
+        return ""
+    return f"{cell}" + (" *" if cell.best else "") + (f" (n={cell.n})" if cell.n < runs else "")
+
+
+def probe(state: dict[str, Any], folder: Path) -> None:
+    """What a probe found: the accuracy that each set of features allows."""
+    title = f"{folder}: {state['labels']} labels, {state['held_out']:,} held-out images"
+    rows = Table("features", "accuracy", title=title, title_justify="left")
+    for kind, accuracy in state["accuracy"].items():
+        rows.add_row(kind, f"{accuracy:.3f}")
+    Console(markup=False).print(rows)
+
+
+def data(loaded: LoadedConfig) -> None:
+    """The data of an experiment as they are served, what lies in their folder, and a contact sheet."""
+    console, config = Console(markup=False), loaded.config
+    served = datasets.load(config.data, config.run.seed)
+    spec = served.spec
+    console.print(f"data: {served.decoded.about}", soft_wrap=True)
+    rows = Table("", "train", "held out", title=f"served as {spec.channels} x {spec.height} x {spec.width}, "
+                 f"{spec.classes or 'no'} classes", title_justify="left")  # fmt: skip
+    rows.add_row("images", f"{len(served.train):,}", f"{len(served.test):,}")
+    if served.train.sources is not None and served.test.sources is not None:
+        rows.add_row("inputs", f"{len(served.train.sources):,}", f"{len(served.test.sources):,}")
+    if served.train.labels is not None and served.test.labels is not None:
+        for label in range(min(spec.classes, 40)):
+            counts = [f"{np.count_nonzero(split.labels == label):,}" for split in (served.train, served.test)]
+            rows.add_row(f"class {label}", *counts)
+    console.print(rows)
+    if served.decoded.source == "full" and Path(config.data.root).is_dir():
+        found = Table("on disk", "", title=config.data.root, title_justify="left")
+        for what, value in survey(Path(config.data.root)).items():
+            found.add_row(what, str(value))
+        console.print(found)
+    batch, columns = served.fixed(held_out=False, by_class=False)
+    sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
+    runs.mark(Path(config.run.root))
+    save_grid(*arranged(batch.shown(), columns), sheet)
+    console.print(f"contact sheet: {sheet}", soft_wrap=True)
+
+
+class Stopwatch(Callback):
+    """Seconds of each iteration, and the shapes that came out of each network."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def on_train_start(self, trainer: Trainer, family: Any) -> None:
+        for name, network in family.named_children():
+            network.register_forward_hook(partial(self._note, name))
+
+    def _note(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output  # of an encoder the means
+        self.shapes.setdefault(name, tuple(first.shape))
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._before = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self._before)
+
+
+def dry_run(loaded: LoadedConfig) -> None:
+    """Print the config with the origin of each value, the networks, and the expected time and memory of the run."""
+    console, config = Console(markup=False), loaded.config
+    values = Table("key", "value", "from", title=f"{loaded.experiment}: {runs.folder_of(loaded)}", title_justify="left")
+    for key, value in leaves(config):
+        origin = loaded.origin.get(key, "default")
+        values.add_row(key, str(value), origin, style="" if origin == "default" else "bold")
+    console.print(values)
+
+    budget, wanted = config.iterations, config.run.images
+    world = launch.processes(config.run.devices or "1") * max(1, config.run.num_nodes)
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        built, iteration, evaluating = measured(loaded, Path(folder), watch)
+    networks = Table("network", "parameters", "output", title="networks", title_justify="left")
+    for name, network in built.family.named_children():
+        networks.add_row(name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ()))))
+    console.print(networks)
+
+    evaluations = wanted // config.run.evaluate_every + 1
+    total = budget * iteration + evaluations * evaluating
+    console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
+    console.print(f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
+                  f"({config.data.batch_size / iteration:,.0f} images/s)")  # fmt: skip
+    if world > 1:
+        console.print(f"with {world} processes each has {config.data.batch_size // world} images of a batch of "
+                      f"{config.data.batch_size}: few keep no GPU busy, data.batch_size is that of all", soft_wrap=True)  # fmt: skip
+    console.print(f"the whole run: {budget:,} iterations and {evaluations} evaluations, about {total / 60:.1f} minutes, "
+                  f"peak memory about {device.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
+
+
+def measured(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[experiment.Experiment, float, float]:
+    """An experiment after some iterations, and the seconds that an iteration and an evaluation take."""
+    short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
+    config = with_values(loaded.config, short | {"log.bar": False, "log.wandb": "off"})
+    built = experiment.build(config, folder, loaded.experiment, extra=[watch], launched=launch.ALONE)
+    evaluating = _time_of_evaluation(built)
+    built.trainer.fit(built.family, datamodule=built.data)
+    if built.checkpoint.signal:
+        raise KeyboardInterrupt
+    return built, sorted(watch.seconds[1:])[MEASURED // 2], evaluating
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _time_of_evaluation(built: experiment.Experiment) -> float:
+    built.family.eval().to(device.here())
+    built.quality.evaluator(built.family)  # the first one reads the reals too
+    started = time.perf_counter()
+    built.quality.evaluator(built.family)
+    built.family.train()
+    return time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""Several processes: the launcher, the strategy, SLURM, and the private names of the libraries."""

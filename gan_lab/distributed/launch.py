@@ -1,0 +1,161 @@
+"""Who started this process, how many there are of it, and what is said when one of them is lost.
+
+torchrun and srun say by environment variables what they started; without them the lab starts the processes of its
+machine itself. How they are joined is in strategy.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from torch import distributed
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import _get_default_store
+
+from gan_lab.config.schema import RunConfig
+
+ROLL_CALL = 5.0  # seconds in which those that are left say so
+AGAIN = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+SCRIPT = 4_294_967_290  # from here on SLURM's numbers of steps are its own, such as that of the batch script
+OPTIONS = {"torchrun": ("--nproc-per-node", "--nnodes"), "srun": ("--ntasks-per-node", "--nodes")}
+BROKEN = ("gloo", "NCCL", "Connection reset", "Connection closed", "Connection refused", "Broken pipe", "TCPStore")
+
+
+class LostError(ConnectionError):
+    """The processes of a training have lost one another."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The processes of a training, as this one of them sees them."""
+
+    by: Literal["torchrun", "srun", "plain"] = "plain"
+    local: int = 1  # processes on this machine, and on each other one
+    nodes: int = 1
+    rank: int = 0  # of this process among all
+    again: bool = False  # after another that began the run: what was to be overwritten is overwritten
+
+    @property
+    def world(self) -> int:
+        """The number of all processes."""
+        return self.local * self.nodes
+
+
+ALONE = Launch()
+
+
+def of(run: RunConfig) -> Launch:
+    """What the launcher started, or what the lab shall start; and it agrees with ``run.devices`` and ``run.num_nodes``.
+
+    Raises ValueError, naming both numbers, if it does not.
+    """
+    env = os.environ
+    again = any(env.get(name, "0") != "0" for name in AGAIN)
+    if "TORCHELASTIC_RUN_ID" in env:
+        world, local = int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"])
+        found = Launch("torchrun", local, world // local, int(env["RANK"]), again)
+    elif int(env.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in env and not _at_a_prompt():
+        if int(env.get("SLURM_STEP_ID", SCRIPT)) >= SCRIPT:
+            raise ValueError(f"the job has {env['SLURM_NTASKS']} tasks, but srun has not started this process: "
+                             "srun gan-lab train ... in the batch script starts all of them (make slurm writes one)")  # fmt: skip
+        world, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_NNODES", env.get("SLURM_JOB_NUM_NODES", 1)))
+        found = Launch("srun", world // nodes, nodes, int(env["SLURM_PROCID"]), again)
+    else:
+        local, nodes = processes(run.devices or "1"), run.num_nodes or 1
+        number = int(env.get("LOCAL_RANK", 0))
+        rank = int(env.get("NODE_RANK", env.get("GROUP_RANK", 0))) * local + number
+        return Launch("plain", local, nodes, rank, again or number > 0)
+    if found.world != world:
+        raise ValueError(f"{found.by} started {world} processes on {found.nodes} machines: as many on each are needed")
+    asked = found.local if run.devices in (None, "auto", "-1") else processes(str(run.devices))
+    options = OPTIONS[found.by]
+    if asked != found.local:
+        raise ValueError(f"run.devices={run.devices}, but {found.by} started {found.local} processes on each machine: "
+                         f"leave run.devices out, or start with {options[0]}={asked}")  # fmt: skip
+    if run.num_nodes not in (0, found.nodes):
+        raise ValueError(f"run.num_nodes={run.num_nodes}, but {found.by} started processes on {found.nodes} machines: "
+                         f"leave run.num_nodes out, or start with {options[1]}={run.num_nodes}")  # fmt: skip
+    return found
+
+
+def number(launched: Launch) -> None:
+    """Tell Lightning this process's number, which it would only know later."""
+    rank_zero_only.rank = launched.rank  # type: ignore[attr-defined]
+
+
+def _at_a_prompt() -> bool:
+    """Whether this is SLURM's shell, whose processes it has not started."""
+    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+
+
+def processes(devices: str) -> int:
+    """How many processes on this machine: of a number, a list such as '0,1', or auto."""
+    if devices.strip() in ("auto", "-1"):
+        return max(1, torch.cuda.device_count())
+    parts = [part.strip() for part in devices.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts):
+        raise ValueError(f"run.devices={devices} must be a number of processes, a list of GPUs such as 0,1, or auto; the "
+                         "CPU is taken where there is no GPU")  # fmt: skip
+    return len(parts) if "," in devices else int(parts[0])
+
+
+def together() -> None:
+    """Wait for all processes, if they can still be waited for."""
+    if distributed.is_available() and distributed.is_initialized():
+        try:
+            distributed.barrier()
+        except RuntimeError:
+            return
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether this is what a process raises whose connection to the others has broken, or timed out."""
+    raised = isinstance(error, distributed.DistError) if distributed.is_available() else False
+    return raised or (isinstance(error, RuntimeError) and any(word in str(error) for word in BROKEN))
+
+
+def lost(launched: Launch, error: BaseException, timeout: float) -> BaseException:
+    """What is to be raised in place of an error that ``is_broken``: it names who is lost, and one process alone says it."""
+    reason = re.sub(r"^\[[^]]*\] ", "", str(error)).partition(". ")[0].splitlines()[0][:160]
+    if not distributed.is_initialized():
+        return LostError(
+            f"not all of {launched.world} processes have come within run.timeout={timeout:g} seconds ({reason}): were "
+            f"{launched.nodes} machines with {launched.local} processes each started, and can they reach the first?"
+        )
+    speaks, absent = roll_call(launched)
+    if not speaks:
+        return SystemExit(2)
+    if not absent:
+        return LostError(f"{launched.world} processes run, but cannot reach one another ({reason})")
+    named = ", ".join(map(str, absent))
+    of_all = f"process{'es' if len(absent) > 1 else ''} {named} of {launched.world} (counted from 0)"
+    return LostError(
+        f"lost {of_all}: killed, ended by an error of its own, stopped, or its machine is gone ({reason}). All others "
+        "end; the checkpoint before is whole, the same command continues"
+    )
+
+
+def roll_call(launched: Launch) -> tuple[bool, list[int]]:
+    """Whether this process speaks for those that are left, and the numbers of those that are not."""
+    mine, rest = launched.rank, range(launched.world)
+    try:
+        store = PrefixStore("roll call", _get_default_store())
+        store.set_timeout(timedelta(seconds=ROLL_CALL))
+        store.set(str(mine), "here")
+        end = time.monotonic() + ROLL_CALL
+        while (absent := [n for n in rest if not store.check([str(n)])]) and time.monotonic() < end:
+            time.sleep(0.05)
+        present = launched.world - len(absent)
+        store.add("counted", 1)
+        while mine == 0 and store.add("counted", 0) < present and time.monotonic() < end + ROLL_CALL:
+            time.sleep(0.05)  # the store may be in this process
+        return mine == min(n for n in rest if n not in absent), absent
+    except RuntimeError:  # the store went with the process that kept it
+        return mine == 1 or mine % launched.local == 0, [0]

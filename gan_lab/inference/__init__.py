@@ -1,0 +1,1 @@
+"""Use a finished run: sample, translate, reconstruct, and probe its features."""

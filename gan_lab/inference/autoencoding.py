@@ -1,0 +1,44 @@
+"""Reconstruct held-out images by a run with an encoder, and interpolate between their latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_lab.evaluate import restore
+from gan_lab.images import Batch, save_grid
+from gan_lab.seeding import Stream
+
+
+@torch.no_grad()
+def reconstruct(folder: Path, n: int, out: Path, words: Sequence[str] = ()) -> None:
+    """Draw n held-out images, each beside its reconstruction. Raises ValueError for a family without an encoder."""
+    family, batch = _held_out(folder, n, words)
+    reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
+    save_grid(torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1), 8, out)
+
+
+@torch.no_grad()
+def interpolate(folder: Path, n: int, steps: int, out: Path, words: Sequence[str] = ()) -> None:
+    """Draw the straight lines between the latents of held-out images 1 and 2, 2 and 3 ..., one in a row.
+
+    Raises ValueError for a family without an encoder, and for fewer than two images.
+    """
+    family, batch = _held_out(folder, n + 1, words)
+    if len(batch.images) < 2:
+        raise ValueError(f"{folder} has one held-out image: interpolation needs two")
+    z, _ = family.encoder(batch.images)
+    share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)
+    latents = z[:-1].unsqueeze(1) * (1 - share) + z[1:].unsqueeze(1) * share
+    save_grid(family.generator(latents.flatten(0, 1)), steps, out)
+
+
+def _held_out(folder: Path, n: int, words: Sequence[str]) -> tuple[Any, Batch]:
+    _, data, family, _ = restore(folder, "best", words)
+    if "reconstructed" not in family.offers:
+        raise ValueError(f"{folder} has no encoder, as the runs of family vaegan have")
+    (batch,) = data.reference(n, size=n)
+    return family, batch.on(family.device, family.dtype)

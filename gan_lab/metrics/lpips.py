@@ -1,0 +1,55 @@
+"""Perceptual distance of translated images to their known counterparts, where the weights for it are on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+from torchvision.models import AlexNet_Weights
+
+from gan_lab.images import Batch, to_unit
+from gan_lab.metrics.base import Measure
+from gan_lab.metrics.extractors.base import colour, weights_hash
+from gan_lab.metrics.formulas import Statistics
+
+SMALLEST = 64  # pixels, each side: less is nothing after AlexNet's strides
+
+
+def at_hand(height: int, width: int) -> bool:
+    """Whether torchvision's AlexNet lies in torch's hub folder, and images are large enough for it; nothing is downloaded."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    return min(height, width) >= SMALLEST and file.is_file()
+
+
+class Perceptual(Measure):
+    """LPIPS with AlexNet by torchmetrics: weighted squared distances of unit-length features, mean over the images.
+
+    Source: Zhang et al. 2018 (arXiv 1801.03924), equation 1.
+    """
+
+    compares = True
+
+    def __init__(self, offers: tuple[str, ...]) -> None:
+        self.ways = ["", *(["back_"] if "back" in offers else [])]
+        self.higher_is_better = {f"{way}lpips": False for way in self.ways}
+        self.network = LearnedPerceptualImagePatchSimilarity(net_type="alex").net
+
+    @torch.no_grad()
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        assert batch.sources is not None
+        self.network.to(batch.images.device)
+        pairs = {"": (outputs["generated"], batch.images), "back_": (outputs.get("back"), batch.sources)}
+        found: Statistics = {}
+        for way in self.ways:
+            made, truth = (to_unit(colour(pixels)) for pixels in pairs[way])  # type: ignore[arg-type]
+            found[way] = self.network(made, truth).flatten().cpu()
+        return found
+
+    def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        return {f"{way}lpips": float(fake[way].double().mean()) for way in self.ways}
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "lpips-alex", "weights_sha256": weights_hash(self.network)}

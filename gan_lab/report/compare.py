@@ -1,0 +1,222 @@
+"""Runs side by side: one row for each experiment over its seeds, one column for each score and way of measuring it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from gan_lab import runs
+from gan_lab.config.loading import experiments, load
+from gan_lab.config.schema import Config, leaves
+
+# Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, and the libraries.
+FREE = ("weights", "seed", "versions")
+Entry = dict[str, Any]  # of summary.json: value, higher_is_better, protocol
+Rows = Sequence[tuple[str, Sequence[Path]]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score measured in one way. The note says how it differs from the same score's other columns, if there are."""
+
+    score: str
+    protocol: dict[str, Any]  # without the keys of FREE
+    title: str  # the score, numbered where it was measured in several ways: fd_digits [2]
+    higher_is_better: bool | None  # None: neither, a yardstick or a warning
+    note: str = ""
+
+
+@dataclass
+class Cell:
+    """Mean and sample standard deviation of a score over n seeds (none of one). As text: '1.76 ± 0.12'."""
+
+    mean: float
+    sd: float | None
+    n: int
+    best: bool = False  # of its column, by more than the spread
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g}" + ("" if self.sd is None else f" ± {self.sd:.2g}")
+
+
+@dataclass
+class Row:
+    """The runs of one experiment and config; a cell for each column, None where it was not measured so."""
+
+    name: str
+    runs: list[Path]
+    cells: list[Cell | None]
+
+
+@dataclass
+class Comparison:
+    """What may be set side by side, and in the notes what must be known to read it."""
+
+    columns: list[Column]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+
+def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
+    """Finished runs grouped over their seeds; ``weights``: the scores of the best or of the last checkpoint.
+
+    Runs that were not scored stand in the notes. Raises ValueError for a folder that is no run, for one seed twice, and
+    if the runs of a group were not measured alike.
+    """
+    if weights not in ("best", "last"):
+        raise ValueError(f"weights={weights}: scores are of the best or of the last checkpoint")
+    scored, notes = {}, []
+    for folder in {folder.resolve(): folder for folder in folders}.values():
+        config, state = runs.read_config(folder), runs.summary(folder)
+        if not state.get("scores", {}).get(weights):
+            notes.append(f"{folder} has no scores: 'gan-lab evaluate {folder} --weights {weights}' once it is trained")
+            continue
+        scored[folder] = config
+        if state.get("iteration", 0) < config.iterations:
+            notes.append(f"{folder} trains on: its scores are of {state.get('images', 0):,} images")
+    made = side_by_side(_grouped(scored), weights)
+    made.notes[:0] = notes
+    return made
+
+
+def _grouped(configs: dict[Path, Config]) -> list[tuple[str, list[Path]]]:
+    """Runs of one experiment and config, but for the seed; each group by the words that set it apart from the others."""
+    groups: dict[str, dict[int, Path]] = {}
+    settings: dict[str, dict[str, str]] = {}
+    for folder, config in configs.items():
+        words = _words(config)
+        words["EXP"] = runs.summary(folder).get("experiment", folder.resolve().parent.name)
+        group = json.dumps(words, sort_keys=True)
+        settings[group], seeds = words, groups.setdefault(group, {})
+        if config.run.seed in seeds:
+            raise ValueError(
+                f"{seeds[config.run.seed]} and {folder} are one experiment with one seed: compare one of them, "
+                "since the spread is over seeds"
+            )
+        seeds[config.run.seed] = folder
+    return [(_name(settings[group], list(settings.values())), list(seeds.values())) for group, seeds in groups.items()]
+
+
+def _words(config: Config) -> dict[str, str]:
+    """All that makes a run another one, as it would be typed; the budget too, which a run may change as it goes on."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        for key, value in leaves(runs.plain(config))
+        if key == "run.images" or (key != "run.seed" and not runs.is_free(key))
+    }
+
+
+def _name(mine: dict[str, str], every: Sequence[dict[str, str]]) -> str:
+    """The EXP, and in which words it differs from others of this EXP and from what the EXP says by itself."""
+    known = mine["EXP"] in experiments()
+    usual = _words(load(mine["EXP"]).config) if known else {}
+    same = [other for other in every if other["EXP"] == mine["EXP"]]
+    own = [key for key, value in sorted(mine.items()) if value != usual.get(key)
+           and any(other.get(key) != value for other in same)]  # fmt: skip
+    if any(other["run.images"] != mine["run.images"] for other in every) and "run.images" not in own:
+        own.append("run.images")  # budgets are compared beside any experiment, whatever it says by itself
+    return " ".join([mine["EXP"], *(f"{key}={mine[key]}" for key in own)])
+
+
+def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
+    """Named groups of runs, compared. Raises ValueError if the runs of a group were not measured alike."""
+    entries = [_of_group(folders, weights) for _, folders in rows]
+    ways: dict[str, list[dict[str, Any]]] = {}
+    higher: dict[str, bool | None] = {}
+    for scores in entries:
+        for score, group in scores.items():
+            higher[score] = group[0].get("higher_is_better")
+            if (way := _way(group[0])) not in ways.setdefault(score, []):
+                ways[score].append(way)
+    columns = [column for score, protocols in ways.items() for column in _columns(score, protocols, higher[score])]
+    made = Comparison(columns, [
+        Row(name, list(folders), [_cell(scores.get(column.score, []), column) for column in columns])
+        for (name, folders), scores in zip(rows, entries, strict=True)
+    ])  # fmt: skip
+    every = [entry for scores in entries for group in scores.values() for entry in group]
+    if differing := _versions(every):
+        made.notes.append(f"measured by different versions: {differing}")
+    undecided = [
+        column.title
+        for i, column in enumerate(columns)
+        if column.higher_is_better is not None
+        and not _mark([row.cells[i] for row in made.rows], column.higher_is_better)
+    ]
+    if undecided:
+        made.notes.append(
+            f"no best is marked of {', '.join(undecided)}: of one seed there is no spread to exceed; "
+            "run.seed=1 trains another"
+        )
+    return made
+
+
+def _of_group(folders: Sequence[Path], weights: str) -> dict[str, list[Entry]]:
+    """Of each score the entries of those runs that have it."""
+    found: dict[str, dict[Path, Entry]] = {}
+    for folder in folders:
+        for score, entry in runs.summary(folder).get("scores", {}).get(weights, {}).items():
+            found.setdefault(score, {})[folder] = entry
+    for score, entries in found.items():
+        (first, one), *others = entries.items()
+        for folder, other in others:
+            if apart := _apart([_way(one), _way(other)]):
+                said = " and ".join(_said(way, apart[:1]) for way in (_way(one), _way(other)))
+                raise ValueError(
+                    f"{score} of {first} and {folder} was not measured alike ({said}), so it has no mean: "
+                    "gan-lab evaluate measures a run anew"
+                )
+    return {score: list(entries.values()) for score, entries in found.items()}
+
+
+def _way(entry: Entry) -> dict[str, Any]:
+    return {key: value for key, value in entry["protocol"].items() if key not in FREE}
+
+
+def _apart(ways: Sequence[dict[str, Any]]) -> list[str]:
+    """The keys in which protocols differ, in the order of the protocols."""
+    keys = dict.fromkeys(key for way in ways for key in way)
+    return [key for key in keys if any(key not in way or way[key] != ways[0].get(key) for way in ways)]
+
+
+def _said(way: dict[str, Any], keys: Sequence[str]) -> str:
+    return ", ".join(f"{key}={way.get(key, 'unknown')}" for key in keys)
+
+
+def _columns(score: str, ways: Sequence[dict[str, Any]], higher: bool | None) -> list[Column]:
+    if len(ways) == 1:
+        return [Column(score, ways[0], score, higher)]
+    return [Column(score, way, f"{score} [{i}]", higher, _said(way, _apart(ways))) for i, way in enumerate(ways, 1)]
+
+
+def _cell(entries: Sequence[Entry], column: Column) -> Cell | None:
+    if not entries or _way(entries[0]) != column.protocol:
+        return None
+    values = [float(entry["value"]) for entry in entries]
+    finite = all(math.isfinite(value) for value in values)
+    sd = None if len(values) == 1 else stdev(values) if finite else math.nan
+    return Cell(mean(values) if finite else math.nan, sd, len(values))
+
+
+def _mark(column: Sequence[Cell | None], higher: bool) -> bool:
+    """Mark the best cell if its distance to the second exceeds both spreads together; False if there is no spread."""
+    cells = [cell for cell in column if cell is not None and math.isfinite(cell.mean)]
+    if len(cells) < 2:
+        return True
+    first, second = sorted(cells, key=lambda cell: -cell.mean if higher else cell.mean)[:2]
+    if first.sd is None or second.sd is None:
+        return False
+    first.best = abs(first.mean - second.mean) > math.hypot(first.sd, second.sd)
+    return True
+
+
+def _versions(entries: Sequence[Entry]) -> str:
+    found: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for package, version in entry["protocol"].get("versions", {}).items():
+            found.setdefault(package, {})[str(version)] = None
+    return ", ".join(f"{package} {' and '.join(each)}" for package, each in found.items() if len(each) > 1)

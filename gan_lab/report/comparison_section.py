@@ -1,0 +1,75 @@
+"""What the page of several runs shows: their scores in one table, curves over each other, last grids, and what differs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gan_lab.report import compare, curves, pictures
+from gan_lab.report.reading import Run, shown
+from gan_lab.runs import is_free
+
+
+def comparison(runs: Sequence[Run]) -> dict[str, Any]:
+    """The values of the template."""
+    names = labels(runs)
+    try:
+        made: compare.Comparison | None = compare.compare([run.folder for run in runs])
+        refused = ""
+    except ValueError as error:
+        made, refused = None, str(error)
+    grids = [run.grids[-1][1] if run.grids else None for run in runs]
+    present = [path for path in grids if path]
+    share = pictures.BUDGET // max(1, len(present))
+    within = sum(path.stat().st_size for path in present) <= pictures.BUDGET
+    shots = []
+    for run, name, path in zip(runs, names, grids, strict=True):
+        with suppress(ValueError):  # a torn one is left out
+            if path is None:
+                continue
+            data, _ = pictures.picture(path, pictures.BUDGET if within else share)
+            shots.append({"name": name, "images": run.grids[-1][0], "uri": pictures.uri(data)})
+    charts = curves.of_runs(runs, names)
+    return {
+        "title": f"{len(runs)} runs compared",
+        "runs": list(zip(names, runs, strict=True)),
+        "table": made,
+        "refused": refused,
+        "charts": [("", charts)] if charts else [],
+        "thinned": any(one["step"] > 1 for chart in charts for one in chart["series"]),
+        "shots": shots,
+        "smaller": not within,
+        "names": names,
+        "differences": differences(runs),
+        "data": {"charts": charts, "seen": [], "frames": []},
+    }
+
+
+def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """The keys in which the configs differ, each with its value in every run; empty where a run has no such key."""
+    keys = dict.fromkeys(key for run in runs for key in run.values)
+    found = []
+    for key in keys:
+        values = [shown(run.values[key]) if key in run.values else "" for run in runs]
+        if len(set(values)) > 1 and (not is_free(key) or key == "run.images"):
+            found.append((key, values))
+    return found
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A short name for each run, unlike all others: its experiment, and what sets it apart from others of that experiment."""
+    made = []
+    for run in runs:
+        same = [other for other in runs if other.experiment == run.experiment]
+        words = []
+        for key, values in differences(same):
+            value, (usual, count) = values[same.index(run)], Counter(values).most_common(1)[0]
+            if value != usual or 2 * count <= len(same) or key == "run.seed":  # what most have need not be said
+                words.append(f"{key.rpartition('.')[2]}={value}")
+        made.append(" ".join([Path(run.experiment).stem, *words]))
+    made = [label if len(label) <= 70 else run.name for label, run in zip(made, runs, strict=True)]
+    counts = Counter(made)
+    return [label if counts[label] == 1 else f"{label} ({number})" for number, label in enumerate(made, 1)]

@@ -1,0 +1,21 @@
+"""The environment of a run, for ``environment.txt``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "numpy", "wandb")
+
+
+def describe_environment() -> str:
+    """Versions and the machine, one line each."""
+    lines = [f"python {platform.python_version()}", f"platform {platform.platform()}"]
+    lines += [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    lines += [f"cores {os.cpu_count()}", f"threads {torch.get_num_threads()}", f"executable {sys.executable}"]
+    lines += [f"gpu {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return "\n".join(lines) + "\n"

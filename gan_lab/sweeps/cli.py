@@ -1,0 +1,57 @@
+"""The commands of sweeps; what they need is imported inside them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer()
+Sweep = Annotated[str, typer.Argument(help="a sweep of sweeps/, or the path of a YAML file; empty: list them")]
+Words = Annotated[list[str] | None, typer.Argument(help="key=value overrides of all trials, such as run.images=20_000")]
+Trials = Annotated[int | None, typer.Option(min=1, help="how many trials in all; default: run_cap, or the whole grid")]
+Storage = Annotated[
+    str | None, typer.Option(help="postgresql://user@host/database, shared by workers anywhere; default: SQLite")
+]
+
+
+@app.command()
+def sweep(
+    name: Sweep = "",
+    words: Words = None,
+    workers: Annotated[int, typer.Option(min=1, help="trials at a time on this machine")] = 1,
+    trials: Trials = None,
+    backend: Annotated[
+        Literal["auto", "local", "wandb"], typer.Option(help="auto: W&B where a key is present and it answers")
+    ] = "auto",
+    storage: Storage = None,
+    again: Annotated[bool, typer.Option("--again", help="also the failed trials, once more")] = False,
+) -> None:
+    """Try many values, side by side and with early ending, and go on where it was interrupted; then report."""
+    from gan_lab.sweeps import check, run, sweep_file
+
+    if not name:
+        for known, about in sweep_file.sweeps().items():
+            typer.echo(f"{known:<15} {about}")
+        return
+    loaded = sweep_file.load(name)
+    check.legal(loaded, words or [])
+    check.scored(loaded, words or [])
+    raise typer.Exit(run.run(loaded, words or [], workers, trials, backend, storage, typer.echo, again))
+
+
+@app.command()
+def sweep_check(name: Sweep, words: Words = None, trials: Trials = None) -> None:
+    """Check a sweep before it starts: every value, the metric, the first halving, the expected time."""
+    from gan_lab.sweeps import check, sweep_file
+
+    check.check(sweep_file.load(name), words or [], trials)
+
+
+@app.command()
+def sweep_report(name: Sweep, words: Words = None, storage: Storage = None) -> None:
+    """Report a sweep: the best configuration as a YAML file, what mattered, and the history, as a page and here."""
+    from gan_lab.sweeps import report, run, sweep_file
+
+    loaded = sweep_file.load(name)
+    report.report(run.opened(loaded, words or [], storage), run.folder_of(loaded, words or []), words or [])

@@ -1,0 +1,171 @@
+"""A sweep file, which is W&B's: its question, its parameters, and the command line of a trial."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lab.config import groups, loading
+from gan_lab.sweeps.search_space import Parameter, parse
+
+ARGUMENTS = "${args_no_hyphens}"
+METHODS = ("grid", "random", "bayes")
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Early ending: after so many evaluations, and each time ``eta`` times later, only the best 1 of ``eta`` go on."""
+
+    first: int
+    eta: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What ``sweeps/<name>.yaml`` says. ``given`` is the file itself, as W&B gets it."""
+
+    name: str
+    about: str
+    method: str
+    metric: str
+    maximize: bool
+    parameters: tuple[Parameter, ...]
+    command: tuple[str, ...]
+    run_cap: int | None
+    halving: Halving | None
+    given: dict[str, Any]
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that is trained."""
+        return self.command[self.command.index("train") + 1]
+
+    @property
+    def fixed(self) -> list[str]:
+        """The words that all trials have."""
+        return [word for word in self.command[self.command.index("train") + 2 :] if word != ARGUMENTS]
+
+    def points(self) -> list[dict[str, Any]]:
+        """All combinations of a grid; the parameter that is named last changes first."""
+        every = itertools.product(*(parameter.points() for parameter in self.parameters))
+        return [dict(zip((p.key for p in self.parameters), point, strict=True)) for point in every]
+
+    def with_words(self, words: Sequence[str]) -> list[str]:
+        """The command with words of the user's own before those of the trial."""
+        at = self.command.index(ARGUMENTS)
+        return [*self.command[:at], *words, *self.command[at:]]
+
+    def command_line(self, values: dict[str, Any], words: Sequence[str] = (), after: Sequence[str] = ()) -> list[str]:
+        """The command line of a trial, made as W&B's agent makes it, with this interpreter."""
+        made = {
+            "${env}": ["/usr/bin/env"],
+            "${interpreter}": [sys.executable],
+            "${program}": [str(self.given.get("program", ""))],
+            ARGUMENTS: words_of(values),
+        }
+        parts = [made.get(part, [part]) for part in self.with_words(words)]
+        return [*itertools.chain.from_iterable(parts), *after]
+
+
+def words_of(values: dict[str, Any]) -> list[str]:
+    """``key=value`` words, each value written as W&B's agent writes it."""
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+def folder() -> Path:
+    """The folder of the sweep files: in the package when installed, else beside it."""
+    inside = Path(__file__).parent.parent / "sweep_files"
+    return inside if inside.is_dir() else inside.parent.parent / "sweeps"
+
+
+def sweeps() -> dict[str, str]:
+    """Every sweep with its question, the first comment of its file."""
+    return {path.stem: loading.about(path) for path in groups.files_in(folder())}
+
+
+def load(name: str) -> Sweep:
+    """The sweep of a name in ``sweeps/``, or of the path of a YAML file.
+
+    Raises ValueError, in one line, for an unknown name and for what the lab cannot run as W&B would.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder() / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(loading.no_file("sweep", name, list(sweeps())))
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))  # as wandb reads it, which is not as configs are read
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"{path}: a sweep is a mapping such as 'method: grid', this is {given!r}")
+    try:
+        return _checked(path, given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _checked(path: Path, given: dict[str, Any]) -> Sweep:
+    if given.get("method") not in METHODS:
+        raise ValueError(f"method={given.get('method')} is not one of {', '.join(METHODS)}")
+    metric = given.get("metric")
+    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
+        raise ValueError("metric must have a name, such as 'metric: {name: fd_digits, goal: minimize}'")
+    if metric.keys() - {"name", "goal"}:
+        raise ValueError(f"metric.{min(metric.keys() - {'name', 'goal'})} cannot be mapped: metric has name and goal")
+    if metric.get("goal", "minimize") not in ("minimize", "maximize"):
+        raise ValueError(f"metric.goal={metric['goal']} must be minimize or maximize")
+    if not isinstance(given.get("parameters"), dict) or not given["parameters"]:
+        raise ValueError("parameters are missing")
+    cap = given.get("run_cap")
+    if cap is not None and (not isinstance(cap, int) or cap < 1):
+        raise ValueError(f"run_cap={cap} must be a whole number, at least 1")
+    sweep = Sweep(
+        name=path.stem, about=loading.about(path), method=given["method"], metric=metric["name"],
+        maximize=metric.get("goal") == "maximize", command=_command(given.get("command")), run_cap=cap,
+        parameters=tuple(parse(str(key), value) for key, value in given["parameters"].items()),
+        halving=_halving(given.get("early_terminate")), given=given,
+    )  # fmt: skip
+    if sweep.method == "grid":
+        sweep.points()
+    return sweep
+
+
+def _command(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list):
+        raise ValueError(f"command must be a list: it starts python directly and ends with '{ARGUMENTS}'")
+    command = tuple(str(part) for part in given)
+    known = ("${env}", "${interpreter}", "${program}", ARGUMENTS)
+    for part in command:
+        if "$" in part and part not in known:
+            raise ValueError(f"command: {part!r} cannot be mapped: there are {', '.join(known)}")
+    if command.count(ARGUMENTS) != 1 or "train" not in command:
+        raise ValueError(f"command must hold 'train', the experiment, and '{ARGUMENTS}' once")
+    if not re.fullmatch(r"[\w./-]+", command[command.index("train") + 1 : command.index("train") + 2][0]):
+        raise ValueError("command: the word after 'train' must be the experiment")
+    return command
+
+
+def _halving(given: Any) -> Halving | None:
+    """W&B's hyperband. With ``max_iter`` the bands are max_iter / eta, / eta², ... ``s`` times: the last is the first."""
+    if given is None:
+        return None
+    if not isinstance(given, dict) or given.get("type") != "hyperband":
+        raise ValueError(f"early_terminate={given!r} cannot be mapped: its type must be hyperband")
+    for key in given.keys() - {"type", "min_iter", "max_iter", "s", "eta"}:
+        raise ValueError(f"early_terminate.{key} cannot be mapped: hyperband has min_iter, max_iter, s and eta")
+    eta = given.get("eta", 3)
+    if ("min_iter" in given) == ("max_iter" in given) or ("max_iter" in given and "s" not in given):
+        raise ValueError("early_terminate needs either min_iter, or max_iter and s")
+    for key in given.keys() - {"type"}:
+        if not isinstance(given[key], int) or given[key] < (2 if key == "eta" else 1):
+            raise ValueError(
+                f"early_terminate.{key}={given[key]} must be a whole number, at least {2 if key == 'eta' else 1}"
+            )
+    first = given["min_iter"] if "min_iter" in given else max(1, int(given["max_iter"] / eta ** given["s"]))
+    return Halving(first, eta)

@@ -1,0 +1,69 @@
+"""W&B's own sweeps: the file is sent to the server, and W&B's agents run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gan_lab.sweeps import process
+from gan_lab.sweeps.sweep_file import Sweep
+
+PROJECT = "gan-lab"
+AGENT = [sys.executable, "-m", "wandb", "agent", "--forward-signals"]
+PATIENCE = 150.0  # seconds for the agents' trials to write their last checkpoint
+
+
+def run(
+    sweep: Sweep, folder: Path, words: Sequence[str], workers: int, limit: int | None, say: Callable[[str], None]
+) -> int:
+    """Create the sweep, or go on with it, and run agents until they end; the exit code."""
+    name = _created(sweep, folder, words, limit, say)
+    # the agent looks for "python" on the path
+    environment = os.environ | {"PATH": f"{interpreter()}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [*AGENT, "--project", PROJECT, name]
+    with process.Signals().watched() as signals:
+        agents = [process.start(command, environment=environment) for _ in range(workers)]
+        told, deadline = 0, 0.0
+        while any(agent.poll() is None for agent in agents):
+            if signals.number and signals.times > told:
+                told, deadline = signals.times, deadline or time.monotonic() + PATIENCE
+                for agent in agents:
+                    agent.send_signal(signals.number)
+            if deadline and time.monotonic() > deadline:
+                for agent in agents:
+                    process.kill_group(agent)
+            time.sleep(0.1)
+    if signals.number:
+        say(f"stopped by signal {signals.number}; the same command continues the sweep")
+        return 128 + signals.number
+    return max(abs(agent.returncode) for agent in agents)
+
+
+def interpreter() -> str:
+    """The folder of this Python."""
+    return str(Path(sys.executable).parent)
+
+
+def _created(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None, say: Callable[[str], None]) -> str:
+    given: dict[str, Any] = sweep.given | {"command": sweep.with_words(words)}
+    given |= {"run_cap": limit} if limit else {}
+    known = folder / "wandb.json"
+    if known.is_file():
+        state = json.loads(known.read_text(encoding="utf-8"))
+        if state["given"] == json.loads(json.dumps(given)):
+            say(f"continues the W&B sweep {state['id']}")
+            return str(state["id"])
+    import wandb
+
+    try:
+        name = wandb.sweep(given, project=PROJECT)
+    except Exception as error:  # wandb's own types, and those of its transport
+        raise ValueError(f"W&B did not create the sweep ({str(error).strip()}): --backend local runs it here") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    known.write_text(json.dumps({"id": name, "given": given}), encoding="utf-8")
+    return name

@@ -1,0 +1,1 @@
+"""Helpers without a subject: whole files, error messages, terminals, hosts."""

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "gan_lab"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# What stands in one row may not import its neighbours, but all rows before; the base of the families is the contract.
+ROWS = [
+    {"config", "extensions", "groups", "schema", "images", "losses", "penalties", "seeding", "terminal", "device"},
+    {"networks"},
+    {"runs", "sampling", "launch", "strategy"},
+    {"families"},
+    {"data"},
+    {"metrics"},
+    {"callbacks", "compare"},
+    {"report"},
+    {"experiment", "verbs", "show", "probe", "table", "translate", "slurm", "doctor"},
+    {"sweeps"},
+    {"__main__"},
+]
+ALLOWED = {  # within a row
+    ("config", "schema"), ("config", "groups"), ("config", "extensions"), ("extensions", "schema"), ("sampling", "runs"), ("show", "experiment"), ("verbs", "experiment"), ("probe", "verbs"),
+    ("strategy", "launch"), ("images", "seeding"),
+}  # fmt: skip
+FORBIDDEN = {("families", "runs"), ("families", "sampling"), ("data", "families"), ("data", "sampling")}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports anywhere, as 'networks' or 'networks.dcgan'."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full"
+            assert node.module is not None
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name.removeprefix("gan_lab.") for name in found if name.startswith("gan_lab.")}
+
+
+def row_of(part: str) -> int:
+    (row,) = (i for i, parts in enumerate(ROWS) if part in parts)
+    return row
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    mine = part_of(path)
+    if mine == "__init__":  # the door of the package, which opens on demand
+        return
+    for module in imported(path):
+        theirs = module.partition(".")[0]
+        if theirs not in {part for row in ROWS for part in row}:
+            continue  # a name, such as __version__
+        allowed = theirs == mine or (mine, theirs) in ALLOWED or row_of(theirs) < row_of(mine)
+        assert allowed, f"{path.name} imports {module}"
+        assert (mine, theirs) not in FORBIDDEN, f"{path.name} imports {module}"
+
+
+def test_every_file_has_its_place_in_the_order() -> None:
+    assert {part_of(path) for path in FILES} - {"__init__"} == set().union(*ROWS)
+
+
+def test_a_family_imports_no_other_family_and_networks_no_config() -> None:
+    for path in FILES:
+        names = imported(path)
+        if part_of(path) == "families":
+            assert {name for name in names if re.match(r"families\.(?!base)", name)} == set(), path.name
+        if part_of(path) in ("networks", "callbacks"):
+            outside = {name for name in names if name.startswith(("config", "schema"))}
+            assert outside <= {"schema", "schema.EmaConfig"}, path.name
+            assert part_of(path) != "networks" or not outside, path.name
+        if part_of(path) == "callbacks":
+            assert {name for name in names if re.match(r"families\.(?!base)", name)} == set(), path.name
+
+
+def test_families_descend_through_descend_alone() -> None:
+    for path in (PACKAGE / "families").glob("*.py"):
+        calls = [node.func.attr for node in ast.walk(ast.parse(path.read_text()))
+                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]  # fmt: skip
+        assert path.name == "base.py" or not {"backward", "manual_backward"} & set(calls), f"{path.name}: use descend"
+
+
+def test_a_family_is_final_and_one_file() -> None:
+    for path in (PACKAGE / "families").glob("*.py"):
+        classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
+        bases = {ast.unparse(base) for made in classes for base in made.bases}
+        assert bases <= ({"LightningModule", "ABC"} if path.name == "base.py" else {"Family"}), path.name
+
+
+def test_config_imports_no_torch() -> None:
+    text = (PACKAGE / "config.py").read_text()
+    assert not re.search(r"^\s*(import|from) (torch|lightning|numpy)", text, re.MULTILINE)
+
+
+def test_files_are_short_enough_to_be_held_at_once() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
+    assert {name: length for name, length in lengths.items() if length > 275} == {}
+
+
+def pins() -> dict[str, Version]:
+    lines = [
+        line.partition("#")[0].partition(";")[0].strip()
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+    ]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in lines if line)
+    return {name.lower(): Version(version) for name, version in (line.split("==") for line in lines if line)}
+
+
+def test_the_lock_holds_every_dependency_within_its_range() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]]
+    for requirement in wanted:
+        assert requirement.name in pins(), requirement
+        assert pins()[requirement.name] in requirement.specifier, requirement
+
+
+def test_the_compromised_releases_of_lightning_are_neither_locked_nor_allowed() -> None:
+    (wanted,) = (
+        Requirement(line)
+        for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+        if Requirement(line).name == "lightning"
+    )
+    for version in ("2.6.2", "2.6.3"):
+        assert Version(version) not in wanted.specifier
+        assert Version(version) not in (pins()["lightning"], pins()["pytorch-lightning"])
+
+
+def test_the_lock_pins_torch_and_torchvision_as_a_pair_and_no_address() -> None:
+    torch, torchvision = pins()["torch"], pins()["torchvision"]
+    assert torch.major == 2
+    assert torchvision == Version(f"0.{torch.minor + (14 if torch.minor >= 15 else 15)}.{torchvision.micro}")
+    assert "://" not in (ROOT / "requirements.lock").read_text()
+    asked = [line for line in metadata.requires("torchvision") or [] if Requirement(line).name == "torch"]
+    if Version(metadata.version("torchvision").partition("+")[0]) == torchvision:
+        assert all(torch in Requirement(line).specifier for line in asked)

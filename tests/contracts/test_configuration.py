@@ -1,0 +1,35 @@
+"""The page of all keys is what its script writes, and says something of every key."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+from gan_lab.config import loading
+from gan_lab.config.schema import Config, leaves
+
+SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "configuration.py"))
+
+
+def test_the_page_of_all_keys_is_up_to_date() -> None:
+    assert SCRIPT["PAGE"].read_text(encoding="utf-8") == SCRIPT["page"](), "make configuration writes it anew"
+
+
+def test_it_has_every_key_with_its_default_and_every_key_of_the_schema_is_explained() -> None:
+    text = SCRIPT["page"]()
+    for key, _ in leaves(Config()):
+        if "." in key:
+            (row,) = re.findall(rf"^\| `{re.escape(key)}` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+            assert row[2].strip(), f"{key}: a comment beside it in schema.py says what it is"
+    for family in loading.families():
+        for key, _ in leaves(loading.family_class(family).Config()):
+            assert f"| `model.{key}` |" in text.partition(f"### {family}\n")[2]
+
+
+def test_a_comment_is_that_of_its_own_field() -> None:
+    found = SCRIPT["comments_of"](loading.family_class("gan").Config)
+    assert found["dropout"] == ""
+    assert found["lr_d"] == ""
+    assert found["label_smoothing"].endswith("the reals' target is 1 minus this")
+    assert found["weight_decay"] == "of its weights, per step and unit of learning rate"

@@ -1,0 +1,92 @@
+"""What every data set and every extractor keeps to; both are found, not listed."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gan_lab import data as data_sets
+from gan_lab.config import loading
+from gan_lab.data.base import Decoded
+from gan_lab.images import Batch
+from gan_lab.metrics import extractors
+
+SAMPLED = [name for name in data_sets.names() if name != "folder"]  # which has no sample, and tests of its own
+OFFLINE = [name for name in extractors.names() if name != "inception"]  # whose weights do not ship
+
+
+def decode(name: str, root: Path) -> Decoded:
+    cfg = replace(
+        loading.load("gan", [f"data.name={name}", "data.size=16"]).config.data, root=str(root), source="sample"
+    )
+    made: Decoded = importlib.import_module(f"gan_lab.data.{name}").decode(cfg)
+    return made
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_a_data_set_is_what_its_spec_says_and_the_same_wherever_it_is_decoded(
+    name: str, data_root: Path, tmp_path: Path
+) -> None:
+    first, again = decode(name, data_root), decode(name, tmp_path)
+    assert first.fingerprint == again.fingerprint
+    assert first.about
+    spec, rows = first.spec, {}
+    for part in ("train", "test"):
+        images = np.asarray(
+            getattr(first, f"{part}_images")[np.arange(min(500, len(getattr(first, f"{part}_images"))))]
+        )
+        assert images.shape[1:] == spec.shape
+        assert images.dtype == (np.float32 if spec.content == "points" else np.uint8)
+        other = np.asarray(getattr(again, f"{part}_images")[np.arange(len(images))])
+        assert np.array_equal(images, other)
+        rows[part] = {image.tobytes() for image in images}
+        labels, sources = getattr(first, f"{part}_labels"), getattr(first, f"{part}_sources")
+        assert (labels is not None) == (spec.classes > 0)
+        assert (sources is not None) == (spec.source_channels > 0)
+        if labels is not None:
+            assert labels.dtype == np.int64
+            assert sorted(set(labels.tolist())) == list(range(spec.classes))
+        if sources is not None:
+            assert np.asarray(sources[np.arange(2)]).shape[1:] == (spec.source_channels, *spec.shape[1:])
+    assert not rows["train"] & rows["test"], "an image is both trained on and held out"
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_an_extractor_reads_each_image_by_itself_and_twice_alike(name: str) -> None:
+    extractor = extractors.load(name)
+    generator = torch.Generator().manual_seed(0)
+    if name == "points":
+        pixels = torch.rand(12, 2, 1, 1, generator=generator)
+    else:
+        pixels = torch.randint(256, (12, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    features, logits = extractor(pixels)
+    assert features.shape == (12, extractor.features)
+    assert features.isfinite().all()
+    assert len(features.unique(dim=0)) == 12
+    assert (extractor.score is None) or logits is not None
+    assert torch.equal(extractors.load(name)(pixels)[0], features)
+    torch.testing.assert_close(
+        torch.cat([extractor(part)[0] for part in pixels.split(5)]), features, rtol=1e-4, atol=1e-5
+    )
+    assert extractor.protocol().keys() == {"extractor", "weights_sha256", "resize"}
+    if name != "points":
+        gray = pixels[:, :1]
+        torch.testing.assert_close(extractor(gray)[0], extractor(gray.expand(-1, 3, -1, -1))[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_a_data_module_serves_its_batches_in_range(name: str, data_root: Path) -> None:
+    cfg = replace(
+        loading.load("gan", [f"data.name={name}", "data.size=16"]).config.data, root=str(data_root), source="sample"
+    )
+    served = data_sets.load(cfg, seed=0)
+    (batch, *_) = served.reference(10, size=10)
+    assert isinstance(batch, Batch)
+    for images in batch.shown():
+        assert images.dtype == torch.float32
+        assert float(images.abs().max()) <= 1.0 + (0.2 if name == "toy" else 0)  # points of a Gaussian have tails

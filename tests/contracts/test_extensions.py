@@ -1,0 +1,97 @@
+"""A family, a data set and an extractor in files outside the package, by the names of their modules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan_lab import runs, verbs
+from gan_lab.config import loading
+from tests.helpers.families import small
+
+FAMILY_FILE = """
+from dataclasses import dataclass
+from gan_lab.families.gan import GAN, GANConfig
+from gan_lab.networks.dcgan import DCGANGenerator
+
+class Shifted(DCGANGenerator):
+    def sample_latents(self, stream, n, like):
+        return 3 + super().sample_latents(stream, n, like)
+
+class Mine(GAN):
+    def __init__(self, spec, cfg, seed):
+        super().__init__(spec, cfg, seed)
+        self.generator = Shifted(z_dim=cfg.z_dim, shape=spec.shape, width=4)
+
+FAMILY = Mine
+"""
+DATA_FILE = """
+import numpy as np
+from gan_lab.data.base import Decoded
+from gan_lab.images import ImageSpec
+
+SIZE = 16
+
+def decode(cfg):
+    pixels = np.random.default_rng(0).integers(256, size=(120, 1, cfg.size, cfg.size), dtype=np.uint8)
+    spec = ImageSpec(1, cfg.size, cfg.size)
+    return Decoded(spec, pixels[:100], None, pixels[100:], None, "full", "noise of my own", "noise")
+"""
+EXTRACTOR_FILE = """
+from torch import nn
+from gan_lab.metrics.extractors.base import Extractor
+
+class Means(Extractor):
+    name, features, resize = "means", 1, "none"
+    def __init__(self):
+        self.network = nn.Identity()
+    def forward(self, pixels):
+        return pixels.float().flatten(1).mean(dim=1, keepdim=True), None
+
+EXTRACTOR = Means
+"""
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    own = tmp_path / "mine"
+    own.mkdir()
+    for name, text in (("method", FAMILY_FILE), ("noise", DATA_FILE), ("means", EXTRACTOR_FILE)):
+        (own / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        monkeypatch.delitem(sys.modules, name)
+    return tmp_path
+
+
+def test_files_outside_the_package_are_trained_scored_and_sampled(outside: Path, data_root: Path) -> None:
+    words = small("gan", outside, data_root, "family=mine.method", "data.name=mine.noise", "metrics.extractors=[mine.means]",
+                  "metrics.n=20", "run.images=32", "run.evaluate_every=16", "run.id=own", "model.network=dcgan")  # fmt: skip
+    words = [word for word in words if not word.startswith(("data.size", "data.name=mnist", "data.source"))]
+    loaded = loading.load("gan", words)
+    assert loaded.config.data.size == 16
+    assert verbs.train(loaded, words, lambda said: None) == 0
+    folder = runs.folder_of(loaded)
+    assert "fd_means" in runs.summary(folder)["scores"]["best"]
+    code = f"import gan_lab; print(gan_lab.load_generator({str(folder)!r}).network.__class__.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=outside)
+    assert done.stdout.strip() == "Shifted", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("family=mine.nothing", "No module named 'mine.nothing'"),
+        ("family=mine.noise", "noise.py has no FAMILY"),
+        ("family=.mine", "'.mine' is no name of a module"),
+        ("family=gann", "no family 'gann'. Did you mean 'gan'?"),
+    ],
+)
+def test_what_is_not_there_or_is_something_else_is_one_line(word: str, said: str, outside: Path) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
+        loading.load("gan", [word])
+    assert said in str(error.value)

@@ -1,0 +1,39 @@
+"""Every family with an experiment of its own and settings that are small enough for a test; found, not listed."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from gan_lab.config import loading
+
+SMALL = {"width": 4, "blocks": 1, "decay_images": 0}  # whose rate has come to zero, moves no more
+EXPERIMENTS: dict[str, list[str]] = {family: [] for family in loading.families()}  # of each family, by their names
+for name in loading.experiments():
+    EXPERIMENTS[loading.load(name).config.family].append(name)
+FAMILIES = [family for family, mine in EXPERIMENTS.items() if mine]  # test_families says which has none
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def keys_of(family: str) -> set[str]:
+    """The keys of a family under ``model:``."""
+    return {item.name for item in fields(loading.family_class(family).Config)}
+
+
+def experiment_of(family: str) -> str:
+    """The first experiment of a family: the one of its own name, if there is one."""
+    mine = EXPERIMENTS[family]
+    return family if family in mine else mine[0]
+
+
+def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
+    """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
+    made, keys = loading.family_class(family), keys_of(family)
+    words = ["data.batch_size=16", "log.bar=false", "log.wandb=off", "metrics.n=100", f"run.root={root}",
+             f"data.root={data_root}", "data.source=sample"]  # fmt: skip
+    words += ["data.name=mnist", "data.size=28"]
+    words += ["data.gray_input=true"] if made.translates else []
+    words += [f"model.{key}={value}" for key, value in SMALL.items() if key in keys]
+    return [*words, *more]

@@ -1,0 +1,220 @@
+"""Trainings in processes of their own, forked from a server that has everything imported, so that a start costs little.
+
+A training can be killed from within, with SIGKILL, at an instant that is named: ``Kill("evaluation", 2)`` is in the
+middle of its second evaluation.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["gan_lab.experiment", "gan_lab.families.gan", "gan_lab.sweeps.worker"])
+
+
+@dataclass
+class Kill:
+    """A signal to oneself, at the count-th time that the process is in this place."""
+
+    place: str  # step, evaluation, writing (the checkpoint half written), renaming, row (of metrics.csv)
+    count: int
+    number: int = signal.SIGKILL
+
+    def install(self) -> None:
+        from gan_lab.callbacks import checkpoint
+        from gan_lab.callbacks.csv_logger import Table
+        from gan_lab.families.base import Family
+        from gan_lab.metrics.evaluator import Evaluator
+
+        seen = 0
+
+        def die_before(real: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapped(*args: Any, **kwargs: Any) -> Any:
+                nonlocal seen
+                seen += 1
+                if seen == self.count:
+                    os.kill(os.getpid(), self.number)
+                return real(*args, **kwargs)
+
+            return wrapped
+
+        if self.place == "step":
+            Family.descend = die_before(Family.descend)  # type: ignore[method-assign]
+        elif self.place == "evaluation":
+            Evaluator._over_batches = die_before(Evaluator._over_batches)  # type: ignore[method-assign]
+        elif self.place == "writing":
+            checkpoint.os.fsync = die_before(os.fsync)
+        elif self.place == "renaming":
+            checkpoint.os.replace = die_before(os.replace)
+        elif self.place == "row":
+            Table.append = die_before(Table.append)  # type: ignore[method-assign]
+        else:
+            raise ValueError(self.place)
+
+
+def _begin(environment: dict[str, str], log: Path) -> None:
+    """What a process of its own would find when it starts."""
+    os.environ.update(environment)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
+    from gan_lab import experiment as lab
+    from gan_lab.callbacks import checkpoint, progress_bar
+    from gan_lab.distributed import launch
+
+    lab.rank_zero_only.rank = int(environment.get("RANK", 0))
+    checkpoint.SECONDS_BETWEEN = float(environment.get("CHECKPOINT_EVERY", 0.3))
+    progress_bar.SECONDS = float(environment.get("LINES_EVERY", progress_bar.SECONDS))
+    launch.ROLL_CALL = 1.0
+
+
+def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:
+    _begin(environment, log)
+    from gan_lab import verbs
+    from gan_lab.config import loading
+
+    if kill:
+        kill.install()
+    draws: list[tuple[str, int, torch.Tensor]] = []
+    if "RECORD_DRAWS" in environment:
+        record_draws(draws)
+    code = verbs.train(loading.load(experiment, words), words)
+    if "RECORD_DRAWS" in environment:
+        torch.save(draws, f"{environment['RECORD_DRAWS']}-rank{environment['RANK']}.pt")
+    os._exit(code)
+
+
+def _one_after_the_other(
+    trainings: Sequence[tuple[str, Sequence[str]]], environment: dict[str, str], log: Path
+) -> None:
+    _begin(environment, log)
+    from gan_lab import experiment, runs
+    from gan_lab.config import loading
+
+    held = {}
+    for name, words in trainings:
+        loaded = loading.load(name, words)
+        folder = runs.folder_of(loaded) / environment["RANK"]
+        (folder / "checkpoints").mkdir(parents=True)
+        built = experiment.build(loaded.config, folder, name)
+        built.quality.evaluator.measures = []
+        built.trainer.fit(built.family, datamodule=built.data)
+        weights = {key: value.clone() for key, value in built.family.named_parameters()}
+        held[name] = (built.family.iteration, built.trainer.world_size, built.health.record.latest, weights)
+    torch.save(held, f"{log}-{environment['RANK']}.pt")
+    os._exit(0)
+
+
+def record_draws(draws: list[tuple[str, int, torch.Tensor]]) -> None:
+    """Note everything normal that this process draws for a step, as (purpose, iteration, values)."""
+    from gan_lab.seeding import Stream
+
+    real = Stream.normal
+
+    def noted(stream: Stream, n: int, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        values = real(stream, n, *shape, like=like)
+        if stream.purpose not in ("evaluate", "samples"):
+            draws.append((stream.purpose, stream.index, values.clone()))
+        return values
+
+    Stream.normal = noted  # type: ignore[method-assign]
+
+
+def start(
+    experiment: str,
+    words: Sequence[str],
+    log: Path,
+    kill: Kill | None = None,
+    environment: dict[str, str] | None = None,
+) -> Any:
+    """A training that has been started; ``join`` it and read its ``exitcode``."""
+    process = CONTEXT.Process(target=_train, args=(experiment, words, kill, environment or {}, log))
+    process.start()
+    return process
+
+
+def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
+    """What a launcher tells each of the processes that it starts on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if by == "torchrun":
+        shared = {
+            "WORLD_SIZE": str(world),
+            "GROUP_RANK": "0",
+            "LOCAL_WORLD_SIZE": str(world),
+            "TORCHELASTIC_RUN_ID": "test",
+        }
+        return [address | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
+    shared = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "gan",
+        "SLURM_NTASKS": str(world),
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_STEP_ID": "0",
+    }
+    return [address | shared | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(world)]
+
+
+def ended(every: Sequence[Any], seconds: float = 240) -> list[int | None]:
+    """The exit codes of processes, once all have ended; none of one that had not by then, and is ended now."""
+    end = time.monotonic() + seconds
+    for process in every:
+        process.join(max(0.0, end - time.monotonic()))
+    codes = [process.exitcode for process in every]
+    for process in every:
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+    return codes
+
+
+def together(
+    experiment: str, words: Sequence[str], log: Path, kills: dict[int, Kill] | None = None, by: str = "torchrun",
+    noted: dict[str, str] | None = None, world: int = 2,
+) -> list[int | None]:  # fmt: skip
+    """Train in several processes over gloo; the exit codes in the order of the ranks. ``kills``: of which rank."""
+    every = [start(experiment, words, log, (kills or {}).get(rank), environment | (noted or {}))
+             for rank, environment in enumerate(environments(world, by))]  # fmt: skip
+    return ended(every)
+
+
+def one_after_the_other(trainings: Sequence[tuple[str, Sequence[str]]], log: Path) -> list[dict[str, Any]]:
+    """Train in two processes, without scores; of each what it has at the end of each: its iteration, the number of
+    processes, the last row, and its weights. Raises AssertionError if one of them failed.
+    """
+    every = [
+        CONTEXT.Process(target=_one_after_the_other, args=(trainings, environment, log))
+        for environment in environments(2)
+    ]
+    for process in every:
+        process.start()
+    assert ended(every) == [0, 0], log.read_text()
+    return [torch.load(f"{log}-{rank}.pt") for rank in range(2)]
+
+
+def train(
+    experiment: str, words: Sequence[str], log: Path, kill: Kill | None = None, world: int = 1, draws: str = ""
+) -> int:
+    """Train to the end, in ``world`` processes over gloo; the exit code of the first that failed."""
+    noted = {"RECORD_DRAWS": draws} if draws else {}
+    if world == 1:
+        codes = ended([start(experiment, words, log, kill, noted | ({"RANK": "0"} if draws else {}))])
+    else:
+        codes = together(
+            experiment, words, log, {rank: kill for rank in range(world) if kill}, noted=noted, world=world
+        )
+    return next((-9 if code is None else code for code in codes if code != 0), 0)

@@ -1,0 +1,209 @@
+"""Tables: every file of them can be trained, what is trained, and how it is drawn."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gan_lab import benchmark, runs
+from gan_lab import data as datasets
+from gan_lab.config import loading
+from gan_lab.experiment import build_family
+from gan_lab.metrics.offered import measures_of
+
+TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))
+ROWS = [(name, row) for name in TABLES for row in benchmark.load(name).rows]
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS)
+def test_every_row_can_be_built_and_has_the_score_that_orders_the_table(
+    name: str, row: str, data_root: Path, sample: Any
+) -> None:
+    made = benchmark.load(name)
+    experiment, *own = row.split()
+    loaded = loading.load(experiment, [*own, *made.words, f"data.root={data_root}"]).config
+    data = datasets.load(loaded.data, loaded.run.seed)
+    family = build_family(loaded, data)
+    offered = {score for measure in measures_of(family, data.spec, loaded.metrics) for score in measure.names}
+    assert made.scores[0] in offered
+    assert loaded.metrics.headline in offered
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(name: str, data_root: Path, sample: Any) -> None:
+    made = benchmark.load(name)
+    offered: set[str] = set()
+    for row in made.rows:
+        loaded = loading.load(row.split()[0], [*row.split()[1:], *made.words, f"data.root={data_root}"]).config
+        family = loading.family_class(loaded.family)
+        spec = datasets.load(loaded.data, loaded.run.seed).spec
+        like: Any = SimpleNamespace(offers=family.offers, conditional=family.conditional)
+        offered |= {score for measure in measures_of(like, spec, loaded.metrics) for score in measure.names}
+    assert set(made.scores) <= offered
+    assert len(set(made.rows)) == len(made.rows)
+    assert made.seeds >= 1
+
+
+def test_an_unknown_table_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no table 'famlies'\. Did you mean 'families'\? There are: .*tricks"):
+        benchmark.load("famlies")
+
+
+@pytest.mark.parametrize("text", ["rows: [gan]\nscore: [fd_digits]\n", "seeds: many\n", "rows: [\n"])
+def test_a_table_that_is_not_as_it_should_be_is_one_line(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "mine.yaml").write_text(text)
+    monkeypatch.setattr(loading, "config_folder", lambda: tmp_path)
+    with pytest.raises(ValueError, match=r"mine\.yaml: ") as raised:
+        benchmark.load("mine")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The words of each training that was started; a training writes its summary at once."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        assert command[1:4] == ["-m", "gan_lab", "train"]
+        experiment, *words = command[4:]
+        commands.append(command[4:])
+        loaded = loading.load(experiment, words)
+        folder = runs.folder_of(loaded)
+        runs.prepare(folder, loaded.config, words)
+        state = {"iteration": loaded.config.iterations, "scores": {}}
+        (folder / "summary.json").write_text(json.dumps(state))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(benchmark, "subprocess", SimpleNamespace(run=run, DEVNULL=None))
+    return commands
+
+
+def two_rows(**more: Any) -> benchmark.Table:
+    return benchmark.Table(
+        rows=["gan", "gan model.dropout=0.3"], words=["run.images=640"], scores=["fd_digits"], **more
+    )
+
+
+def test_every_row_is_trained_with_every_seed_and_later_words_win(tmp_path: Path, trained: list[list[str]]) -> None:
+    root = f"run.root={tmp_path}"
+    rows = benchmark.train(two_rows(seeds=2), [root, "run.images=64"], lambda line: None)
+    common = ["run.images=640", root, "run.images=64"]
+    assert trained == [
+        ["gan", *common, "run.seed=0"],
+        ["gan", *common, "run.seed=1"],
+        ["gan", "model.dropout=0.3", *common, "run.seed=0"],
+        ["gan", "model.dropout=0.3", *common, "run.seed=1"],
+    ]
+    assert [row for row, _ in rows] == ["gan", "gan model.dropout=0.3"]
+    folders = [folder for _, mine in rows for folder in mine]
+    assert len(set(folders)) == 4
+    assert all((folder / "summary.json").is_file() for folder in folders)
+    assert [runs.read_config(folder).model.dropout for folder in folders] == [0, 0, 0.3, 0.3]
+    assert {runs.read_config(folder).run.images for folder in folders} == {64}
+
+
+def test_what_is_trained_already_is_not_trained_again(tmp_path: Path, trained: list[list[str]]) -> None:
+    words = [f"run.root={tmp_path}"]
+    first = benchmark.train(two_rows(), words, lambda line: None)
+    assert len(trained) == 2
+    assert benchmark.train(two_rows(), words, lambda line: None) == first
+    assert len(trained) == 2
+    (first[1][1][0] / "summary.json").unlink()  # as if it had been interrupted
+    said: list[str] = []
+    benchmark.train(two_rows(), words, said.append)
+    assert trained[2:] == [trained[1]]
+    assert said == [f"2 of 2: {' '.join(trained[1])}"]
+    benchmark.train(two_rows(), [*words, "run.images=1280"], lambda line: None)  # a larger budget goes on
+    assert len(trained) == 5
+
+
+def test_a_word_that_a_row_does_not_take_is_refused_before_anything_is_trained(
+    tmp_path: Path, trained: list[list[str]]
+) -> None:
+    mixed = benchmark.Table(rows=["gan", "wgan_gp"], scores=["fd_digits"])
+    with pytest.raises(ValueError, match=r"Key 'model\.loss' not in 'WGANGPConfig'"):
+        benchmark.train(mixed, [f"run.root={tmp_path}", "model.loss=hinge"], lambda line: None)
+    assert not trained
+
+
+def test_rows_that_would_share_a_folder_are_refused_before_anything_is_trained(
+    tmp_path: Path, trained: list[list[str]]
+) -> None:
+    with pytest.raises(ValueError, match=r"each need a folder of their own: do without run\.id"):
+        benchmark.train(two_rows(), [f"run.root={tmp_path}", "run.id=mine"], lambda line: None)
+    assert not trained
+
+
+def test_a_training_that_fails_ends_the_table_and_names_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [f"run.root={tmp_path}"]
+    ended = SimpleNamespace(returncode=2)
+    monkeypatch.setattr(benchmark, "subprocess", SimpleNamespace(run=lambda *_, **__: ended, DEVNULL=None))
+    with pytest.raises(ValueError, match=r"'gan-lab train gan run\.images=640 .*run\.seed=0' ended with 2"):
+        benchmark.train(two_rows(), words, lambda line: None)
+    for signalled in (130, 143):
+        ended.returncode = signalled
+        with pytest.raises(SystemExit) as exit_:
+            benchmark.train(two_rows(), words, lambda line: None)
+        assert exit_.value.code == signalled
+
+
+def summaries(root: Path, rows: dict[str, list[dict[str, float]]], reals: int = 1000) -> list[tuple[str, list[Path]]]:
+    """Rows of finished runs with these scores, one dictionary for each seed."""
+    protocol = {"extractor": "digits", "reals": reals, "fakes": reals, "data": "mnist-sample", "fingerprint": "f",
+                "split": "held out", "weights": "ema best, iteration 7"}  # fmt: skip
+    made = []
+    for row, seeds in rows.items():
+        folders = [root / f"{row}{seed}" for seed in range(len(seeds))]
+        for folder, scores in zip(folders, seeds, strict=True):
+            folder.mkdir(parents=True)
+            best = {
+                name: {"value": value, "higher_is_better": not name.startswith("fd_"), "protocol": protocol}
+                for name, value in scores.items()
+            }
+            state = {"scores": {"best": best}}
+            (folder / "summary.json").write_text(json.dumps(state))
+        made.append((row, folders))
+    return made
+
+
+def cells(drawn: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in drawn.splitlines()]
+
+
+def test_the_best_row_is_on_top_with_mean_and_spread_over_its_seeds(tmp_path: Path) -> None:
+    rows = summaries(tmp_path, {
+        "far": [{"fd_digits": 30.0}], "near": [{"fd_digits": 3.0, "label_accuracy": 0.5}],
+        "two": [{"fd_digits": 4.0}, {"fd_digits": 8.0}],
+    })  # fmt: skip
+    distance = benchmark.Table(scores=["fd_digits", "label_accuracy"])
+    assert cells(benchmark.drawn(distance, rows)) == [
+        ["EXP", "fd_digits", "label_accuracy"],
+        ["---"] * 3,
+        ["`near`", "3", "0.5"],
+        ["`two`", f"6 ± {math.sqrt(8):.2g}", ""],
+        ["`far`", "30", ""],
+    ]
+
+
+@pytest.mark.parametrize(("score", "order"), [("digit_score", ["b", "a", "none"]), ("fd_digits", ["a", "b", "none"])])
+def test_a_row_without_the_first_score_comes_last_whichever_way_is_better(
+    score: str, order: list[str], tmp_path: Path
+) -> None:
+    rows = summaries(tmp_path, {"none": [{"other": 1.0}], "a": [{score: 2.0}], "b": [{score: 9.0}]})
+    drawn = cells(benchmark.drawn(benchmark.Table(scores=[score]), rows))
+    assert [row[0].strip("`") for row in drawn[2:]] == order
+
+
+def test_runs_that_were_not_measured_alike_are_not_set_side_by_side(tmp_path: Path) -> None:
+    rows = summaries(tmp_path / "1", {"a": [{"fd_digits": 2.0}]})
+    rows += summaries(tmp_path / "2", {"b": [{"fd_digits": 3.0}]}, reals=500)
+    with pytest.raises(ValueError, match=r"fd_digits was not measured alike in all rows: .*reals=1000.*; .*reals=500"):
+        benchmark.drawn(benchmark.Table(scores=["fd_digits"]), rows)

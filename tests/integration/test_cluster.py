@@ -1,0 +1,254 @@
+"""What the launcher says is what the lab does; and who is lost is named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed
+
+from gan_lab import runs
+from gan_lab.config.schema import RunConfig
+from gan_lab.distributed import launch, strategy
+from gan_lab.distributed.launch import Launch
+from tests.helpers.families import small
+from tests.helpers.processes import Kill, ended, environments, start, train
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "3", "LOCAL_RANK": "1"}
+SRUN = {"SLURM_JOB_NAME": "gan", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
+        "SLURM_NODEID": "1", "SLURM_STEP_ID": "0"}  # fmt: skip
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Called with variables: the environment has these of a launcher's, and no others."""
+
+    def tell(**variables: str) -> None:
+        for name in list(os.environ):
+            if name.startswith(("SLURM_", "TORCHELASTIC_", "LOCAL_", "NODE_")) or name in (
+                "RANK",
+                "WORLD_SIZE",
+                "GROUP_RANK",
+            ):
+                monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    tell()
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("variables", "keys", "expected"),
+    [
+        ({}, {}, Launch()),
+        ({}, {"devices": "2", "num_nodes": 3}, Launch("plain", 2, 3, 0)),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "1"}, {"devices": "2", "num_nodes": 3}, Launch("plain", 2, 3, 3, True)),
+        (TORCHRUN, {}, Launch("torchrun", 2, 2, 3)),
+        (TORCHRUN, {"devices": "2", "num_nodes": 2}, Launch("torchrun", 2, 2, 3)),
+        (TORCHRUN, {"devices": "0,3"}, Launch("torchrun", 2, 2, 3)),
+        (TORCHRUN, {"devices": "auto"}, Launch("torchrun", 2, 2, 3)),
+        (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "1"}, {}, Launch("torchrun", 2, 2, 3, True)),
+        (SRUN, {}, Launch("srun", 2, 2, 3)),
+        (SRUN, {"devices": "2", "num_nodes": 2}, Launch("srun", 2, 2, 3)),
+        (SRUN | {"SLURM_RESTART_COUNT": "0"}, {}, Launch("srun", 2, 2, 3)),
+        (SRUN | {"SLURM_RESTART_COUNT": "2"}, {}, Launch("srun", 2, 2, 3, True)),
+        (SRUN | TORCHRUN, {}, Launch("torchrun", 2, 2, 3)),  # torchrun, which srun started on each machine
+        (SRUN | {"SLURM_JOB_NAME": "interactive"}, {"devices": "2"}, Launch("plain", 2, 1, 0)),
+    ],
+)
+def test_a_training_has_the_processes_that_were_started(
+    variables: dict[str, str], keys: dict[str, Any], expected: Launch, told: Any
+) -> None:
+    told(**variables)
+    assert launch.of(RunConfig(**keys)) == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "keys", "expected"),
+    [
+        (
+            TORCHRUN,
+            {"devices": "3"},
+            "run.devices=3, but torchrun started 2 processes .* or start with --nproc-per-node=3",
+        ),
+        (TORCHRUN, {"num_nodes": 1}, "run.num_nodes=1, but torchrun started processes on 2 machines: .* --nnodes=1"),
+        (SRUN, {"devices": "4"}, "run.devices=4, but srun started 2 processes .* or start with --ntasks-per-node=4"),
+        (SRUN, {"num_nodes": 3}, "run.num_nodes=3, but srun started processes on 2 machines: .* --nodes=3"),
+        (
+            {key: SRUN[key] for key in SRUN if key != "SLURM_STEP_ID"},
+            {},
+            "the job has 4 tasks, but srun has not started this",
+        ),
+        (
+            SRUN | {"SLURM_STEP_ID": "4294967291"},
+            {},
+            "the job has 4 tasks, but srun has not started this process: srun gan",
+        ),
+        (SRUN | {"SLURM_NTASKS": "3"}, {}, "srun started 3 processes on 2 machines: as many on each are needed"),
+    ],
+)
+def test_a_mismatch_names_both_numbers(
+    variables: dict[str, str], keys: dict[str, Any], expected: str, told: Any
+) -> None:
+    told(**variables)
+    with pytest.raises(ValueError, match=expected):
+        launch.of(RunConfig(**keys))
+
+
+def test_a_dry_run_needs_one_process_whoever_started_it(told: Any) -> None:
+    told(**SRUN)
+    options = strategy.options(launch.ALONE, RunConfig())
+    assert (options["devices"], options["num_nodes"], options["strategy"]) == ("1", 1, "auto")
+
+
+@pytest.mark.parametrize(("gpus", "world", "synchronised"), [(True, 2, True), (True, 1, False), (False, 2, False)])
+def test_batch_norm_is_synchronised_where_several_gpus_train(
+    gpus: bool, world: int, synchronised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+    assert strategy.options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
+
+
+def test_the_strategy_waits_as_long_as_it_is_told() -> None:
+    chosen = strategy.options(Launch("torchrun", 2), RunConfig(timeout=7))["strategy"]
+    assert chosen._timeout == timedelta(seconds=7)
+
+
+def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> None:
+    told(**SRUN)  # srun -n 4, of which Lightning demands another spelling
+    environment: Any = strategy.environment(launch.of(RunConfig()))
+    assert (environment.global_rank(), environment.world_size(), environment.auto_requeue) == (3, 4, False)
+    environment.validate_settings(num_devices=2, num_nodes=2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the lost
+
+
+def test_the_roll_is_called_and_the_first_of_those_left_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = distributed.HashStore()
+    monkeypatch.setattr(launch, "_get_default_store", lambda: store)
+    monkeypatch.setattr(launch, "ROLL_CALL", 0.3)
+    heard: dict[int, tuple[bool, list[int]]] = {}
+
+    def answer(rank: int) -> None:
+        heard[rank] = launch.roll_call(Launch("torchrun", 4, 1, rank))
+
+    threads = [threading.Thread(target=answer, args=(rank,)) for rank in (1, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert heard == {1: (True, [0, 2]), 3: (False, [0, 2])}
+
+
+def test_all_answer_where_only_the_connection_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = distributed.PrefixStore("roll call", distributed.HashStore())
+    store.set("1", "here")
+    store.add("counted", 1)
+    monkeypatch.setattr(launch, "_get_default_store", lambda: store.underlying_store)
+    assert launch.roll_call(Launch("torchrun", 2, 1, 0)) == (True, [])
+
+
+@pytest.mark.parametrize(("rank", "speaks"), [(1, True), (2, False), (4, True)])
+def test_a_store_that_is_gone_was_of_the_first_process(
+    rank: int, speaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise distributed.DistNetworkError("no store")
+
+    monkeypatch.setattr(launch, "_get_default_store", gone)
+    assert launch.roll_call(Launch("torchrun", 4, 2, rank)) == (speaks, [0])  # one on each machine
+
+
+@pytest.mark.parametrize(
+    ("speaks", "absent", "expected"),
+    [
+        (True, [2], r"lost process 2 of 4 \(counted from 0\): killed, .* \(Connection closed by peer\)"),
+        (True, [1, 2], "lost processes 1, 2 of 4"),
+        (True, [], "4 processes run, but cannot reach one another"),
+        (False, [2], "2"),
+    ],
+)
+def test_one_process_alone_says_who_is_lost(
+    speaks: bool, absent: list[int], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(launch, "roll_call", lambda launched: (speaks, absent))
+    error = RuntimeError("[/a/gloo/transport/tcp/pair.cc:561] Connection closed by peer. This is typical of something")
+    with pytest.raises(launch.LostError if speaks else SystemExit, match=expected):
+        raise launch.lost(Launch("torchrun", 4), error, 300)
+
+
+def test_processes_that_do_not_come_are_counted_on_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = launch.lost(Launch("srun", 2, 3), distributed.DistStoreError("timed out"), 5)
+    assert "not all of 6 processes have come within run.timeout=5 seconds (timed out): were 3 machines with 2" in str(
+        error
+    )
+
+
+def test_only_a_lost_connection_is_taken_for_one() -> None:
+    assert launch.is_broken(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error"))
+    assert launch.is_broken(distributed.DistBackendError("NCCL"))
+    assert not launch.is_broken(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not launch.is_broken(ValueError("gloo"))
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("exit 3", "error: process 5 has ended with exit code 3; all others end with it"),
+        ("kill -9 $$", "error: process 5 was ended by signal 9 (SIGKILL); all others end with it"),
+    ],
+)
+def test_a_process_that_the_lab_started_and_that_failed_ends_all(
+    command: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    over = threading.Event()
+
+    def end(code: int) -> None:
+        codes.append(code)
+        over.set()
+
+    monkeypatch.setattr(strategy.os, "_exit", end)
+    monkeypatch.setattr(launch, "ROLL_CALL", 0.01)
+    children = [subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sh", "-c", command])]
+    strategy.watch(children, 4, over)
+    assert codes == [2]
+    assert children[0].wait() == -9
+    assert capsys.readouterr().err.strip() == expected
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# trainings
+
+
+def test_a_job_that_was_requeued_overwrites_nothing(tmp_path: Path, data_root: Path) -> None:
+    log = tmp_path / "log"
+    words = small("gan", tmp_path, data_root, "run.id=x", "run.overwrite=true", "run.evaluate_every=160")
+    assert train("gan", [*words, "run.images=320"], log, Kill("step", 30)) == -9
+    again = start("gan", [*words, "run.images=320"], log, environment={"SLURM_RESTART_COUNT": "1"})
+    assert ended([again]) == [0], log.read_text()
+    assert f"continues {tmp_path / 'gan' / 'x'} after iteration" in log.read_text()
+
+
+def test_processes_that_begin_at_different_places_are_told_so(tmp_path: Path, data_root: Path) -> None:
+    """On two machines, of which one does not see the run of the other."""
+    log = tmp_path / "log"
+    words = small("gan", tmp_path, data_root, "run.id=x", "run.timeout=60")
+    assert train("gan", [*words, "run.images=160"], log) == 0, log.read_text()
+    elsewhere = [*words, "run.images=320", f"run.root={tmp_path / 'elsewhere'}"]
+    first, second = environments(2)
+    pair = [start("gan", [*words, "run.images=320"], log, environment=first),
+            start("gan", elsewhere, log, environment=second)]  # fmt: skip
+    assert ended(pair) == [1, 1]
+    assert "process 1 would train with iteration 0, process 0 with 10: run.root must be one folder" in log.read_text()
+    assert runs.read(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")["iteration"] == 10

@@ -1,0 +1,438 @@
+"""What is watched in a training: values against closed forms, findings on constructed rows, and trainings that break."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import nn
+
+from gan_lab import losses, runs, verbs
+from gan_lab.callbacks import checkpoint, health
+from gan_lab.callbacks.csv_logger import Row
+from gan_lab.callbacks.diversity import Watch, entropy, grouped, spread
+from gan_lab.callbacks.ema import EMA
+from gan_lab.callbacks.finite_check import DivergedError, Guard, not_finite
+from gan_lab.callbacks.health import LASTING, Rules
+from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.wandb_logger import Tracker
+from gan_lab.config import loading
+from gan_lab.config.schema import EmaConfig
+from gan_lab.families.base import Family
+from gan_lab.families.gan import GAN, GANConfig
+from gan_lab.images import ImageSpec
+from gan_lab.seeding import Stream, branched
+from tests.helpers.families import small
+from tests.helpers.processes import train
+from tests.contracts.test_families import fit
+
+# ---------------------------------------------------------------------------------------------------------------------
+# values
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def family() -> Any:
+    torch.manual_seed(0)
+    return GAN(ImageSpec(1, 8, 8), GANConfig(network="dcgan", width=2, z_dim=3, norm="none"), 0)
+
+
+def said(real: list[float], fake: list[float], undecided: float | None) -> dict[str, float]:
+    made = family()
+    made.verdict(torch.tensor(real), torch.tensor(fake), undecided)
+    return {name: float(value) for name, value in made.recorded.items()}
+
+
+def test_a_verdict_is_the_means_and_the_shares_on_either_side_of_the_undecided_logit() -> None:
+    real, fake = [3.0, 1.0, -2.0, 0.4], [-1.0, 0.2, 0.0, -3.0]
+    assert said(real, fake, 0.0) == pytest.approx(
+        {"d_real": 0.6, "d_fake": -0.95, "accuracy_real": 0.75, "accuracy_fake": 0.5}  # 0 is neither
+    )
+    assert said(real, fake, 0.5)["accuracy_fake"] == 1
+    assert said(real, fake, 0.5)["accuracy_real"] == 0.5
+
+
+def test_where_only_differences_count_a_verdict_does_not_move_with_the_logits() -> None:
+    real, fake = [3.0, 1.0, 5.0, 7.0], [1.0, 0.0, 3.5, -3.0]  # means 4 and 0.375
+    first = said(real, fake, None)
+    assert (first["accuracy_real"], first["accuracy_fake"]) == (0.75, 0.75)
+    moved = said([x - 100 for x in real], [x - 100 for x in fake], None)
+    assert (moved["accuracy_real"], moved["accuracy_fake"]) == (0.75, 0.75)
+    assert moved["d_real"] == pytest.approx(-96)
+
+
+def test_the_undecided_logit_is_where_the_best_discriminator_of_two_equal_distributions_stands() -> None:
+    """Reals and fakes of one distribution: the loss of a constant logit is least at the undecided one."""
+    for loss, _, undecided in losses.LOSSES.values():
+        if undecided is None:
+            assert torch.equal(loss(torch.ones(2), torch.zeros(2)), loss(torch.full((2,), 6.0), torch.full((2,), 5.0)))
+        else:
+            here, left, right = (float(loss(*[torch.full((4,), undecided + by)] * 2)) for by in (0.0, -0.1, 0.1))
+            assert here <= left + 1e-6
+            assert here <= right + 1e-6
+
+
+def test_the_gradient_norm_is_that_of_each_network_that_the_optimizer_moves_and_of_no_other() -> None:
+    made = family()
+    optimizer = torch.optim.SGD([*made.generator.parameters()], 0.1)
+    for parameter in made.parameters():
+        parameter.grad = torch.full_like(parameter, 2.0)
+    made._record_gradients(optimizer)
+    count = sum(parameter.numel() for parameter in made.generator.parameters())
+    assert {name: float(value) for name, value in made.recorded.items()} == pytest.approx(
+        {"gradient_generator": 2 * math.sqrt(count)}
+    )
+
+
+def test_an_optimizer_of_two_networks_records_both_and_without_a_discriminator_there_is_no_verdict(
+    tmp_path: Path, data_root: Path
+) -> None:
+    built, _ = fit("vaegan", tmp_path, data_root, "run.images=16", "log.every=16", "model.adversarial=false")
+    row = rows_of(tmp_path / "vaegan" / "metrics.csv")[0]
+    assert {name for name in row if name.startswith(("gradient", "d_", "accuracy"))} == {
+        "gradient_encoder", "gradient_generator"}  # fmt: skip
+    for name in ("encoder", "generator"):
+        network = getattr(built.family, name)  # gradients stay until the next step
+        expected = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).norm()
+        assert float(row[f"gradient_{name}"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_distance_of_average_and_live_weights_is_relative_to_the_live_ones() -> None:
+    network = nn.Linear(2, 1, bias=True)
+    nn.init.constant_(network.weight, 3.0)
+    nn.init.constant_(network.bias, 0.0)
+    made: Any = SimpleNamespace(generator=network, averaged=("generator",))
+    ema = EMA(EmaConfig(), Budget(1, 1))
+    ema.setup(None, made, "fit")  # type: ignore[arg-type]
+    assert float(ema.distance(made)) == 0
+    nn.init.constant_(network.bias, 4.0)
+    nn.init.constant_(network.weight, 0.0)  # from (3, 3, 0) to (0, 0, 4)
+    assert float(ema.distance(made)) == pytest.approx(math.sqrt(34) / 4)
+
+
+def test_spread_is_the_mean_distance_of_pairs_and_with_labels_of_pairs_of_one_label() -> None:
+    points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 8.0]])  # sides 5, 8, 5
+    assert float(spread(points)) == pytest.approx(6)
+    assert float(spread(points, grouped(torch.tensor([1, 0, 1])))) == pytest.approx(8)
+    assert float(spread(points, grouped(torch.tensor([1, 2, 0])))) == 0
+    assert float(spread(points[:1])) == 0
+
+
+def test_entropy_is_that_of_the_histogram_of_likeliest_classes() -> None:
+    logits = torch.eye(4)[torch.tensor([0, 0, 1, 2])] * 3
+    assert float(entropy(logits)) == pytest.approx(1.5 * math.log(2))
+    assert float(entropy(logits[:2])) == 0
+
+
+class Shown:
+    """A family whose generator shows what it is told."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+
+    def generate(self, batch: Any, stream: Stream) -> torch.Tensor:
+        return self.images
+
+
+def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linear_between() -> None:
+    from gan_lab import data as datasets
+    from gan_lab.config.schema import DataConfig
+    from gan_lab.metrics import extractors
+
+    served = datasets.load(DataConfig(name="toy"), 0)
+    batch, _ = served.fixed(held_out=True, by_class=False)
+    watch = Watch(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
+    reals = batch.images
+    seen = {name: watch.look(Shown(images)) for name, images in  # type: ignore[arg-type]
+            {"same": reals, "half": 0.5 * reals, "one": reals[:1].expand_as(reals)}.items()}  # fmt: skip
+    values = {name: {key: float(value) for key, value in found.items()} for name, found in seen.items()}
+    assert values["same"] == pytest.approx({"diversity": 1, "class_entropy": 1})
+    assert values["half"]["diversity"] == pytest.approx(0.5)
+    assert values["one"] == {"diversity": 0, "class_entropy": 0}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# rules
+
+WELL: Row = {"accuracy_real": 0.8, "accuracy_fake": 0.7, "gradient_generator": 1.0, "gradient_discriminator": 2.0,
+             "diversity": 0.9, "class_entropy": 0.95}  # fmt: skip
+
+
+def found(rows: list[Row], start: int = health.YOUNG) -> list[tuple[int, str]]:
+    """At which of the rows which finding begins."""
+    rules = Rules()
+    return [(i, flag) for i, row in enumerate(rows) for flag, _ in rules.read(row, start + i)]
+
+
+@pytest.mark.parametrize(
+    ("flag", "change"),
+    [
+        ("collapse", {"diversity": 0.1}),
+        ("collapse", {"class_entropy": 0.1}),
+        ("discriminator_won", {"accuracy_real": 1.0, "accuracy_fake": 0.995, "gradient_generator": 0.005}),
+        ("diverged", {"gradient_discriminator": 500.0}),
+    ],
+)
+def test_what_lasts_is_found_once_and_again_only_after_it_was_over(flag: str, change: Row) -> None:
+    bad = WELL | change
+    noise = [WELL] * 12 + [bad] * (LASTING - 1) + [WELL] + [bad] * (LASTING - 1)
+    assert found([*noise, *[WELL] * 5]) == []
+    first = 12 + LASTING - 1
+    assert found([WELL] * 12 + [bad] * 7) == [(first, flag)]
+    flicker = [*[WELL] * 12, *[bad] * 5, WELL, *[bad] * 5]
+    assert found(flicker) == [(first, flag)]
+    over = [*[WELL] * 12, *[bad] * 5, *[WELL] * LASTING, *[bad] * 5]
+    assert [name for _, name in found(over)] == [flag, flag]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accuracy_real": 1.0, "accuracy_fake": 1.0},  # a critic that is right while the generator still learns
+        {"accuracy_real": 1.0, "accuracy_fake": 0.9, "gradient_generator": 1e-6},
+        {"diversity": 0.4, "class_entropy": 0.4},
+        {"gradient_generator": 50.0, "gradient_discriminator": 150.0},
+    ],
+)
+def test_what_is_not_as_bad_is_not_found(change: Row) -> None:
+    assert found([WELL] * 12 + [WELL | change] * 8) == []
+
+
+def test_a_young_run_may_be_without_diversity_and_ahead_but_not_explode() -> None:
+    young = WELL | {"diversity": 0.0, "class_entropy": 0.0, "accuracy_real": 1.0, "accuracy_fake": 1.0}
+    rows = [WELL, *[young | {"gradient_generator": 1e-9}] * 9]
+    assert found(rows, start=0) == []
+    assert found([WELL | {"gradient_generator": 1e6}] * 9, start=0) == [(LASTING - 1, "diverged")]
+
+
+def test_a_row_that_says_nothing_of_a_condition_neither_breaks_nor_prolongs_it() -> None:
+    silent = {name: value for name, value in WELL.items() if name not in ("diversity", "class_entropy")}
+    rows = [row for _ in range(LASTING) for row in (WELL | {"diversity": 0.0}, silent, silent)]
+    assert found(rows) == [(3 * (LASTING - 1), "collapse")]
+
+
+def test_the_rules_go_on_from_their_state() -> None:
+    rows = [WELL] * 12 + [WELL | {"gradient_generator": 1e3, "diversity": 0.0}] * 6
+    whole, halves, flags = Rules(), Rules(), []
+    for i, row in enumerate(rows):
+        flags.append((whole.read(row, 2000 + i), halves.read(row, 2000 + i)))
+        halves = Rules.restored(json.loads(json.dumps(halves.state())))
+    assert all(a == b for a, b in flags)
+    assert sum(len(a) for a, _ in flags) == 2
+    assert whole == halves
+
+
+def test_the_second_discriminator_of_a_translator_can_win_too() -> None:
+    back = {f"{name}_back": value for name, value in WELL.items() if name.startswith(("acc", "gradient"))}
+    won = WELL | {"accuracy_real_back": 1.0, "accuracy_fake_back": 1.0, "gradient_generator_back": 1e-4}
+    assert found([WELL | back] * 5 + [won] * 3) == [(7, "discriminator_won")]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# values that are no numbers
+
+
+def test_groups_with_a_value_that_is_no_number_are_named() -> None:
+    fine, bad = torch.tensor([1.0, 1e38]), torch.tensor([1.0, float("nan")])
+    groups = {"a": [fine], "b": [fine, bad], "c": [torch.tensor(float("inf"))], "d": [torch.tensor(3)], "e": []}
+    assert not_finite(groups) == ["b", "c"]
+    assert not_finite({}) == []
+
+
+def test_a_guard_looks_where_something_is_due_and_at_averages_too() -> None:
+    made, budget = family(), Budget(8, 100)
+    ema = EMA(EmaConfig(), budget)
+    ema.setup(None, made, "fit")  # type: ignore[arg-type]
+    guard, trainer = Guard((80, 120), ema, budget), SimpleNamespace(world_size=1)
+    with torch.no_grad():
+        next(iter(ema.networks["generator"].parameters())).fill_(float("inf"))
+    made.recorded = {"loss_d": torch.tensor(float("nan")), "loss_g": torch.tensor(1.0)}
+    for iteration in (1, 9, 11, 14, 16):
+        budget.iteration = iteration
+        guard.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
+    for iteration in (10, 15, 100):
+        budget.iteration = iteration
+        with pytest.raises(DivergedError, match=rf"averaged generator, loss_d not finite at iteration {iteration} "):
+            guard.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
+
+
+class Poison(Callback):
+    """Makes a weight no number in one iteration of the first branches."""
+
+    def __init__(self, iteration: int, branches: int) -> None:
+        self.iteration, self.branches = iteration, branches
+
+    def on_train_batch_start(self, trainer: Any, family: Family, *_: Any) -> None:
+        if family.iteration == self.iteration and family.branch < self.branches:
+            with torch.no_grad():
+                next(iter(family.discriminator.parameters())).view(-1)[0] = float("nan")
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -> Any:
+    """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 1e9)
+    monkeypatch.setattr(verbs, "evaluate", lambda *_: None)  # of the end: scores and the page are tested elsewhere
+    monkeypatch.setattr(verbs.report, "write", lambda folders: (folders[0] / "report.html").write_text("drawn"))
+    real = verbs.build
+
+    def trained(name: str, branches: int, *words: str, stop_at: int = 0) -> Path:
+        def build(*args: Any, **options: Any) -> Any:
+            extra: list[Callback] = [Poison(13, branches)]
+            if stop_at:
+                extra.append(StopAt(stop_at))
+            return real(*args, **options, extra=extra)
+
+        monkeypatch.setattr(verbs, "build", build)
+        given = small("gan", tmp_path, data_root, "run.images=480", "run.evaluate_every=160", "log.every=80",
+                      "metrics.n=64", f"run.id={name}", *words)  # fmt: skip
+        with contextlib.suppress(Stopped):
+            verbs.train(loading.load("gan", given), given, say=lambda text: None)
+        return tmp_path / "gan" / name
+
+    return trained
+
+
+class Stopped(Exception):  # noqa: N818
+    """The end of a process that is killed."""
+
+
+class StopAt(Callback):
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def on_train_batch_start(self, trainer: Any, family: Family, *_: Any) -> None:
+        if family.iteration == self.iteration and family.branch:
+            raise Stopped
+
+
+def lines(folder: Path) -> list[dict[str, str]]:
+    return rows_of(folder / "health.csv")
+
+
+@pytest.mark.filterwarnings("ignore:diverged at", "ignore:rollback at")
+def test_a_run_that_breaks_says_which_value_and_where_and_keeps_no_broken_weight(poisoned: Any, tmp_path: Path) -> None:
+    words = r"diverged: .*discriminator.* not finite at iteration 15 \(240 images\); the last good checkpoint is .*"
+    for _ in range(2):  # and again, if it is started again
+        with pytest.raises(ValueError, match=words + r"iteration-00000010\.ckpt\. Try .*health\.on_nan=rollback"):
+            poisoned("stop", 9)
+        folder = tmp_path / "gan" / "stop"
+        assert [(line["flag"], line["iteration"]) for line in lines(folder)] == [("diverged", "15")]
+        (folder / "report.html").unlink()  # which is drawn of such a run too
+    for path in (folder / "checkpoints").glob("*.ckpt"):
+        weights = runs.read(path)["state_dict"]
+        assert all(torch.isfinite(weight).all() for weight in weights.values()), path
+    with pytest.raises(ValueError, match=r"not finite at iteration 15 .* after 3 rollbacks; the last good"):
+        poisoned("stop", 9, "health.on_nan=rollback")
+    assert [line["flag"] for line in lines(folder)] == ["diverged", "rollback"] * 3 + ["diverged"]
+
+
+@pytest.mark.filterwarnings("ignore:diverged at", "ignore:rollback at")
+def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poisoned: Any) -> None:
+    whole = poisoned("whole", 2, "health.on_nan=rollback")
+    killed = poisoned("killed", 2, "health.on_nan=rollback", stop_at=25)
+    assert not (killed / "summary.json").exists()
+    poisoned("killed", 2, "health.on_nan=rollback")  # from its checkpoint of branch 2, where nothing strikes
+    plain = poisoned("plain", 0)
+    ends = {name: runs.read(folder / "checkpoints" / "last.ckpt") for name, folder in
+            {"whole": whole, "killed": killed, "plain": plain}.items()}  # fmt: skip
+    assert (ends["whole"]["branch"], ends["killed"]["branch"], ends["plain"]["branch"]) == (2, 2, 0)
+    a, b, c = (ends[name]["state_dict"] for name in ("whole", "killed", "plain"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not any(torch.equal(a[name], c[name]) for name in a if name.endswith("weight"))
+    for name in ("metrics.csv", "health.csv"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    assert [(line["flag"], line["iteration"]) for line in lines(whole)] == [("diverged", "15"), ("rollback", "15")] * 2
+    assert runs.summary(whole)["health"][1]["sentence"] == lines(whole)[1]["sentence"]
+    assert lines(whole)[1]["sentence"].startswith("back to iteration 10, and on with other random numbers (1 of 3")
+    assert lines(plain) == runs.summary(plain)["health"] == []
+
+
+@pytest.mark.slow
+def test_two_processes_go_back_together_and_give_up_together(tmp_path: Path, data_root: Path) -> None:
+    """With a learning rate that no training bears; none of the processes waits for the other."""
+    words = small("gan", tmp_path, data_root, "run.images=160", "run.id=pair", "run.devices=2", "model.lr_d=1e30",
+                  "log.every=80", "health.on_nan=rollback")  # fmt: skip
+    assert train("gan", words, tmp_path / "log", world=2) == 1
+    said = (tmp_path / "log").read_text()
+    assert "ValueError: diverged: generator, discriminator, averaged generator" in said
+    assert "after 3 rollbacks; the last good checkpoint is" in said
+    assert [line["flag"] for line in lines(tmp_path / "gan" / "pair")] == ["diverged", "rollback"] * 3 + ["diverged"]
+
+
+def test_another_branch_draws_and_reads_other_numbers() -> None:
+    assert branched(7, 0) == 7
+    assert len({branched(seed, branch) for seed in (0, 1) for branch in range(4)}) == 8
+    made, like = family(), torch.zeros(1)
+    made._trainer = SimpleNamespace(world_size=1, global_rank=0)
+    made._fabric = None
+    draws = []
+    for made.branch in (0, 1, 2):
+        draws.append(made.stream("latent d").normal(3, like=like))
+    assert torch.equal(draws[0], Stream(0, "latent d").normal(3, like=like))
+    assert not torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[1], draws[2])
+
+
+def test_being_watched_leaves_the_training_bit_equal(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, words = "wgan", ("run.images=320", "log.every=16")
+    watched, _ = fit(name, tmp_path / "watched", data_root, *words)
+    for module, hook in ((Watch, "on_train_batch_end"), (Guard, "on_train_batch_end"),
+                         (health.Health, "on_train_batch_end"), (Family, "verdict"),
+                         (Family, "_record_gradients")):  # fmt: skip
+        monkeypatch.setattr(module, hook, lambda *_: None)
+    alone, _ = fit(name, tmp_path / "alone", data_root, *words)
+    a, b = watched.family.state_dict(), alone.family.state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    columns = set(rows_of(tmp_path / "alone" / name / "metrics.csv")[0])
+    assert not {"diversity", "d_real", "gradient_generator"} & columns
+
+
+def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) -> None:
+    told: list[dict[str, str]] = []
+    tracker = Tracker("offline", tmp_path, "gan", "id", {})
+    tracker.run = SimpleNamespace(alert=lambda **said: told.append(said))
+    record: Any = SimpleNamespace(latest={})
+    budget, trainer = Budget(10, 10**6), SimpleNamespace(is_global_zero=True)
+    watched = health.Health(tmp_path, budget, record, tracker)
+    watched.on_train_start(trainer, None)  # type: ignore[arg-type]
+    assert (tmp_path / "health.csv").read_text() == "flag,iteration,images,sentence\n"
+
+    def six_rows() -> None:
+        for budget.iteration in range(4998, 5004):
+            record.latest = WELL | {"diversity": 0.0}
+            for _ in range(2):  # a row is read once
+                watched.on_train_batch_end(trainer, None)  # type: ignore[arg-type]
+
+    with pytest.warns(UserWarning, match=r"^collapse at 50,000 images: the generated images hardly differ"):
+        six_rows()
+    (line,) = lines(tmp_path)
+    assert "(diversity 0.00, class entropy 0.95 of the reals')" in line["sentence"]
+    assert (line["flag"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
+    assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]
+    again = health.Health(tmp_path, budget, record, None)
+    again.load_state_dict(json.loads(json.dumps(watched.state_dict())))
+    (tmp_path / "health.csv").write_text("rows after the checkpoint")
+    again.on_train_start(trainer, None)  # type: ignore[arg-type]
+    assert lines(tmp_path) == [line]
+
+
+def test_a_row_with_a_value_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    record: Any = SimpleNamespace(latest=WELL | {"loss_d": float("inf")})
+    watched = health.Health(tmp_path, Budget(1, 9), record, None)
+    with pytest.raises(DivergedError, match="diverged: loss_d not finite at iteration 0"):
+        watched.on_train_batch_end(SimpleNamespace(is_global_zero=True), None)  # type: ignore[arg-type]

@@ -1,0 +1,327 @@
+"""The pages in a real browser, from disk: nothing is loaded, nothing complains, and slider, charts and tables do what they say."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gan_lab import report
+from tests.helpers.reports import HOSTILE, SEEN, written_run
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The page of one run, of a run with hostile values, and of four runs, of which one has no scores."""
+    root = tmp_path_factory.mktemp("pages")
+    folders = [written_run(root / f"{e}{s}", f"run.seed={s}", experiment=e, distance=d + s)
+               for e, d in (("cgan", 7.0), ("gan", 10.0), ("dcgan", 20.0)) for s in (0, 1)]  # fmt: skip
+    for folder in folders[2:4]:
+        text = (folder / "summary.json").read_text()
+        (folder / "summary.json").write_text(text.replace("kd_digits", "kd_random"))
+    unscored = written_run(root / "unscored", experiment="wgan", ended=False)
+    hostile = written_run(root / "hostile", f"data.root={HOSTILE}", f"run.root={'long/' * 60}", "model.z_dim=7")
+    (hostile / "health.csv").write_text(f"iteration,images,flag,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
+    (hostile / "environment.txt").write_text(f"python {HOSTILE}\n")
+    (hostile / "metrics.csv").write_text(f"iteration,images,{HOSTILE}\n1,16,1.0\n2,32,nan\n3,48,2.0\n")
+    empty = written_run(root / "empty", ended=False)
+    for path in [*empty.iterdir()]:
+        shutil.rmtree(path) if path.is_dir() else path.name == "config.yaml" or path.unlink()
+    (empty / "config.yaml").write_text("family: gan\n")
+    return {"run": report.write([folders[0]]), "hostile": report.write([hostile]), "empty": report.write([empty]),
+            "several": report.write([*folders, unscored, hostile])}  # fmt: skip
+
+
+@pytest.fixture
+def opened(browser: Any, pages: dict[str, Path]) -> Iterator[Open]:
+    """Opens a page; afterwards nothing may have been said on the console, thrown, asked or loaded."""
+    faults: list[str] = []
+    requests: list[str] = []
+    contexts = []
+
+    def load(name: str, **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        context.on("request", lambda request: requests.append(request.url))
+        page = context.new_page()
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+        page.goto(pages[name].as_uri())
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        return page
+
+    yield load
+    for context in contexts:
+        context.close()
+    assert faults == []
+    assert len(requests) >= len(contexts)
+    assert {url for url in requests if not url.startswith("data:")} <= {path.as_uri() for path in pages.values()}
+
+
+def settled(page: Any) -> None:
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def ticks(page: Any) -> list[str]:
+    return page.locator("[data-chart]").first.locator("text.x").all_text_contents()
+
+
+def test_the_slider_moves_the_picture_by_keyboard(opened: Open, pages: dict[str, Path]) -> None:
+    page = opened("run")
+    slider = page.locator("#when")
+    files = [(pages["run"].parent / "samples" / f"{seen:09d}.png").read_bytes() for seen in SEEN]
+
+    def shown() -> int:
+        source = page.get_attribute("#grid", "src")
+        place = files.index(base64.b64decode(source.partition(",")[2]))
+        said = f"{SEEN[place]:,}"
+        assert page.text_content("#seen") == said
+        assert slider.get_attribute("aria-valuetext") == f"{said} images seen"
+        assert page.get_attribute("#grid", "alt").endswith(f"after {said} images seen")
+        return place
+
+    assert shown() == 4
+    slider.focus()
+    for key, place in (("ArrowLeft", 3), ("ArrowLeft", 2), ("ArrowRight", 3), ("Home", 0), ("End", 4)):
+        page.keyboard.press(key)
+        assert shown() == place
+    assert page.evaluate("document.getElementById('grid').naturalWidth") == 30
+    slider.fill("1")
+    assert shown() == 1
+
+
+def test_charts_zoom_by_buttons_drag_wheel_and_keyboard(opened: Open) -> None:
+    page = opened("run")
+    range_ = page.locator("#range")
+    whole = ticks(page)
+    assert range_.text_content() == "0 to 256 images"
+
+    def zoomed(how: Callable[[], Any]) -> tuple[int, int]:
+        how()
+        settled(page)
+        before, after = re.findall(r"\d+", range_.text_content())
+        assert ticks(page) != whole
+        return int(before), int(after)
+
+    def reset() -> None:
+        page.get_by_role("button", name="Reset").click()
+        settled(page)
+        assert ticks(page) == whole
+
+    assert zoomed(page.get_by_role("button", name="Zoom in").click) == (64, 192)
+    assert zoomed(page.get_by_role("button", name="Move to the left").click) == (32, 160)
+    assert zoomed(page.get_by_role("button", name="Move to the right").click) == (64, 192)
+    reset()
+    svg = page.locator("[data-chart] > svg").first
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    left, width = box["x"] + 52, box["width"] - 62  # of the axis
+    page.mouse.move(left + width / 4, box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(left + width * 0.6, box["y"] + 90, steps=3)
+    assert page.locator("rect.chosen").first.get_attribute("visibility") == "visible"
+    low, high = zoomed(lambda: (page.mouse.move(left + width * 0.75, box["y"] + 90), page.mouse.up()))
+    assert abs(low - 64) <= 1
+    assert abs(high - 192) <= 1
+    reset()
+    svg.focus()
+    low, high = zoomed(lambda: (page.mouse.move(left + width / 2, box["y"] + 80), page.mouse.wheel(0, -300)))
+    assert abs(low - (128 - 128 / 2.718)) <= 2
+    assert abs(high - (128 + 128 / 2.718)) <= 2
+    page.keyboard.press("0")
+    settled(page)
+    assert ticks(page) == whole
+    page.mouse.move(0, 0)
+    assert zoomed(lambda: page.keyboard.press("+")) == (64, 192)
+    assert zoomed(lambda: page.keyboard.press("Shift+ArrowRight")) == (96, 224)
+
+
+def test_the_wheel_scrolls_the_page_while_no_chart_is_chosen(opened: Open) -> None:
+    page = opened("run")
+    svg = page.locator("[data-chart] > svg").first
+    svg.scroll_into_view_if_needed()
+    box, before = svg.bounding_box(), page.evaluate("scrollY")
+    page.mouse.move(box["x"] + 100, box["y"] + 80)
+    page.mouse.wheel(0, 200)
+    page.wait_for_function("(before) => scrollY > before", arg=before)
+    assert page.text_content("#range") == "0 to 256 images"
+
+
+def test_two_fingers_zoom_what_is_under_them(opened: Open) -> None:
+    page = opened("run", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    svg = page.locator("[data-chart] > svg").first
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    left, width, y = box["x"] + 52, box["width"] - 62, box["y"] + 80
+    touch = page.context.new_cdp_session(page)
+
+    def fingers(kind: str, *places: float) -> None:
+        points = [{"x": left + place * width, "y": y, "id": number} for number, place in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 0.4)
+    fingers("touchStart", 0.4, 0.6)
+    fingers("touchMove", 0.3, 0.7)
+    fingers("touchMove", 0.2, 0.8)
+    fingers("touchEnd")
+    settled(page)
+    low, high = map(int, re.findall(r"\d+", page.text_content("#range")))
+    # what was a fifth of the axis is three fifths of it now
+    assert (high - low) == pytest.approx(256 / 3, rel=0.03)
+    assert (high + low) / 2 == pytest.approx(128, abs=2)
+
+
+def test_a_chart_tells_the_value_under_the_mouse_and_by_arrow_key(opened: Open) -> None:
+    page = opened("run")
+    chart = page.locator("[data-chart]", has_text="loss_g")
+    svg = chart.locator("> svg")
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    page.mouse.move(box["x"] + 52 + (box["width"] - 62) * 64 / 256, box["y"] + 60)
+    assert chart.locator(".at").text_content() == "at 64 images"
+    assert chart.locator(".legend button", has_text="loss_g").locator("b").text_content() == "0.5"  # of iteration 4
+    page.mouse.move(0, 0)
+    assert chart.locator(".at").text_content() == ""
+    svg.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.text_content("#said") == "32 images: loss_d 0.9093, loss_g 0.25"
+    paths = chart.locator("path.line")
+    assert paths.count() == 2
+    button = chart.get_by_role("button", name=re.compile("loss_d"))
+    button.press("Enter")
+    assert button.get_attribute("aria-pressed") == "false"
+    assert paths.count() == 1
+
+
+def test_tables_sort_by_click_and_by_keyboard_with_missing_values_last(opened: Open) -> None:
+    page = opened("several")
+    table = page.locator("table.sortable").first
+
+    def column(place: int = 3) -> list[str]:
+        cells = table.locator(f"tbody tr td:nth-child({place})").all_text_contents()
+        return [text.split(" ")[0] for text in cells]
+
+    head = table.get_by_role("button", name="fd_digits")
+    head.click()
+    up = column()
+    assert up == ["2", "7.5", "10.5", "20.5"]
+    assert head.locator("xpath=..").get_attribute("aria-sort") == "ascending"
+    head.press("Enter")
+    assert column() == up[::-1]
+    assert head.locator("xpath=..").get_attribute("aria-sort") == "descending"
+    for _ in "up", "down":
+        table.get_by_role("button", name="kd_digits").click()
+        assert column(4)[-1] == ""
+        assert "" not in column(4)[:-1]
+    table.get_by_role("button", name="experiment").press("Space")
+    names = table.locator("tbody th").all_text_contents()
+    assert names == sorted(names)
+    assert table.locator("[aria-sort]").count() == 1
+    runs = page.locator("#runs table")
+    runs.get_by_role("button", name="health").click()
+    health = runs.locator("tbody td:nth-child(3)").all_text_contents()
+    assert health == [HOSTILE, *["no alarm"] * 6, "not watched"]
+    chart = page.locator("[data-chart]").first
+    assert chart.locator("path.line").count() == 7  # the hostile run has no curve of scores
+
+
+def test_commands_are_copied(opened: Open) -> None:
+    page = opened("run", permissions=["clipboard-read", "clipboard-write"])
+    line = page.locator(".command .line").nth(2)
+    line.get_by_role("button").click()
+    line.get_by_text("Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == line.locator("code").text_content()
+    assert line.locator("code").text_content().startswith("make evaluate RUN=")
+
+
+@pytest.mark.parametrize("name", ["run", "hostile", "several", "empty"])
+def test_on_a_phone_nothing_is_wider_than_the_screen(name: str, opened: Open) -> None:
+    page = opened(name, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+    for details in page.locator("summary").all():
+        details.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def luminance(colour: str) -> float:
+    """Source: WCAG 2.1, relative luminance."""
+    parts = [int(colour.strip()[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_light_and_dark_have_contrast(opened: Open) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        page = opened("run", color_scheme=scheme)
+        value = "(name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`)"
+        colours = {name: page.evaluate(value, name) for name in ("ground", "sheet", "ink", "soft", "accent", "tint",
+                   "warn", "warn-tint", *(f"c{i}" for i in range(8)))}  # fmt: skip
+        texts = [*itertools.product(("ink", "soft", "accent"), ("ground", "sheet")), ("accent", "tint"), ("warn", "warn-tint"),
+                 ("soft", "warn-tint")]  # fmt: skip
+        assert {pair: round(contrast(*(colours[c] for c in pair)), 2) for pair in texts
+                if contrast(*(colours[c] for c in pair)) < 4.5} == {}  # fmt: skip
+        assert [i for i in range(8) if contrast(colours[f"c{i}"], colours["sheet"]) < 3] == []
+        grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert page.evaluate("getComputedStyle(document.body).color") != grounds[-1]
+    assert len(set(grounds)) == 2
+
+
+def test_everything_can_be_reached_and_named_without_a_mouse(opened: Open) -> None:
+    page = opened("run")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("""(() => { const e = document.activeElement; const s = getComputedStyle(e);
+            return `${e.tagName} ${e.id} ${s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1}`; })()""")
+        )
+    assert {"INPUT when true", "svg  true", "BUTTON  true", "SUMMARY  true"} <= reached
+    assert {one for one in reached if one.endswith("false")} <= {"BODY  false"}
+    assert page.locator("img:not([alt])").count() == 0
+    for landmark in ("main", "navigation", "banner"):
+        assert page.get_by_role(landmark).count() == 1
+    assert page.evaluate("document.querySelectorAll('[id]').length") == page.evaluate(
+        "new Set([...document.querySelectorAll('[id]')].map((e) => e.id)).size"
+    )
+
+
+def test_values_that_look_like_code_are_text(opened: Open) -> None:
+    page = opened("hostile")
+    assert page.locator("#health li").text_content().count(HOSTILE) == 2
+    assert page.locator("#config td", has_text=HOSTILE).first.is_visible()
+    assert page.locator("[data-chart] h4").text_content() == HOSTILE
+    assert page.locator("script").count() == 2
+    assert page.locator("img[src='x']").count() == 0
+    assert page.locator("path.line").get_attribute("d").count("M") == 2  # around the value that is not finite

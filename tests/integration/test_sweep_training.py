@@ -1,0 +1,110 @@
+"""Bar 1: a shipped sweep of real trainings, killed in the middle and started again; its report; its check."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+from typer.testing import CliRunner
+
+from gan_lab import runs
+from gan_lab.cli import app
+from gan_lab.config import loading
+from gan_lab.sweeps import check, report, sweep_file
+from gan_lab.sweeps.trials import Trials
+from tests.helpers.sweeping import wait_for, worker
+
+WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_every=64", "metrics.n=64",
+         "metrics.inception_weights=off", "model.width=8", "log.images_every=128"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_loses_and_repeats_nothing_and_ends_with_a_best_config_that_trains(
+    tmp_path: Path, sample: object, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``sweep dcgan_loss`` with four trials, of which the second is in training when everything is killed."""
+    folder = tmp_path / "sweeps" / "dcgan_loss"
+    words = [*WORDS, f"data.root={data_root}", f"run.root={folder.parent.parent}"]
+    path = sweep_file.folder() / "dcgan_loss.yaml"
+    limited = folder.parent / "dcgan_loss.yaml"
+    limited.parent.mkdir()
+    limited.write_text(path.read_text() + "run_cap: 4\n")
+
+    first = worker(limited, folder, words=words, trained=True)
+    metrics = folder / "runs" / "dcgan" / "trial-0001" / "metrics.csv"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 1)
+    os.kill(first.pid, signal.SIGKILL)
+    first.join(20)
+    second = worker(limited, folder, words=words, trained=True)
+    second.join(120)
+    assert second.exitcode == 0, (folder / "said.txt").read_text()
+    trials = Trials(sweep_file.load(str(limited)), f"sqlite:///{folder / 'trials.db'}")
+    check_runs(folder, trials)
+    check_report(folder, trials, words, capsys)
+    trials.close()
+
+
+def check_runs(folder: Path, trials: Trials) -> None:
+    complete = [trial for trial in trials.all() if trial.state == TrialState.COMPLETE]
+    assert sorted(trial.user_attrs["slot"] for trial in complete) == [0, 1, 2, 3]
+    tried = [json.loads(trial.user_attrs["values"]) for trial in sorted(complete, key=lambda t: t.user_attrs["slot"])]
+    assert [(one["run.seed"], one["model.loss"]) for one in tried] == [
+        (0, "nonsaturating"), (0, "minimax"), (0, "least_squares"), (0, "hinge"),
+    ]  # fmt: skip
+    every = sorted((folder / "runs" / "dcgan").glob("trial-*"))
+    assert len(every) == 4
+    begun = {run.name: len((run / "command.txt").read_text().splitlines()) for run in every}
+    assert begun == {"trial-0000": 1, "trial-0001": 2, "trial-0002": 1, "trial-0003": 1}
+    for run, one in zip(every, tried, strict=True):
+        rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+        assert [row["images"] for row in rows if row["fd_digits"]] == ["64", "128"]
+        assert runs.read_config(run).model.loss == one["model.loss"]
+        assert runs.summary(run)["scores"]
+
+
+def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    page = report.report(trials, folder, words).read_text()
+    made = report.found(trials)
+    assert made.best is not None
+    assert made.best.value == min(row.value or 0 for row in made.rows)
+    loaded = loading.load(str(folder / "dcgan_loss_best.yaml"))
+    assert loaded.config.model.loss == made.best.values["model.loss"]
+    assert loaded.config.run.images == 128
+    assert (loaded.config.run.root, loaded.config.run.id) == ("runs", None)
+    run = runs.read_config(folder / "runs" / "dcgan" / f"trial-{made.best.slot:04d}")
+    assert runs.differences(run, loaded.config) == []
+    said = "".join(capsys.readouterr().out.split())
+    assert f"maketrainEXP={folder}/dcgan_loss_best.yamltrainsit" in said
+    assert all(f"trial {slot}" in page for slot in range(4))
+    assert "least_squares" in page
+    assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
+    trials.same({"words": [word for word in words if word.startswith(("run.images=", "run.evaluate_every="))]})
+    again = report.report(trials, folder, []).read_text()  # what the trials had in common is known without being said
+    assert loading.load(str(folder / "dcgan_loss_best.yaml")).config.run.images == 128
+    assert '"x":[64,128]' in again
+
+
+def test_sweep_check_tells_the_first_halving_and_the_time(tmp_path: Path, data_root: Path, sample: object) -> None:
+    given = yaml.safe_load((sweep_file.folder() / "wgan_gp_critic.yaml").read_text())
+    given["command"][5] = "dcgan"
+    given["parameters"] = {"model.lr_d": {"min": 1.0e-4, "max": 1.0e-2, "distribution": "log_uniform_values"}}
+    path = tmp_path / "checked.yaml"
+    path.write_text("# Which?\n" + yaml.safe_dump(given))
+    words = [*WORDS, f"data.root={data_root}", "run.images=1280"]
+    told = CliRunner().invoke(app, ["sweep-check", str(path), *words, "--trials", "7"])
+    assert told.exit_code == 0, told.output
+    said = " ".join(told.output.split())
+    assert "metric: fd_digits, the smaller the better, logged at each of 20 evaluations of a trial" in said
+    assert "the first halving falls after 192 images (evaluation 3 of 20); all: 192, 576; about 1 of 3 goes on" in said
+    assert re.search(r"one trial, measured on this machine: about \d+\.\d minutes; 7 trials one after the other", said)
+
+    path.write_text("# Which?\n" + yaml.safe_dump(given | {"metric": {"name": "fd_digit"}}))
+    with pytest.raises(ValueError, match=r"sweep checked: no score 'fd_digit'. Did you mean 'fd_digits'\?"):
+        check.check(sweep_file.load(str(path)), words)

@@ -1,0 +1,91 @@
+"""Two processes over gloo do exactly what one process does."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_lab import runs
+from tests.helpers.families import every_family, experiment_of, keys_of, small
+from tests.helpers.processes import train
+
+
+@every_family
+def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_path: Path, data_root: Path) -> None:
+    experiment, log = experiment_of(family), tmp_path / "log"
+    keys = keys_of(family)
+    words = small(family, tmp_path, data_root, "run.precision=64-true", "run.images=160", "run.evaluate_every=80",
+                  "log.every=16")  # fmt: skip
+    words += ["model.norm=none"] if "norm" in keys else []  # batch norm sees its own share of the batch only
+    words += ["model.dropout=0"] if "dropout" in keys else []  # torch's own draws, which each process has for itself
+    words += ["model.n_critic=2"] if "n_critic" in keys else []
+    assert train(experiment, [*words, "run.id=one"], log, draws=str(tmp_path / "one")) == 0, log.read_text()
+    two = [*words, "run.id=two", "run.devices=2"]
+    assert train(experiment, two, log, world=2, draws=str(tmp_path / "two")) == 0, log.read_text()
+
+    draws = {name: torch.load(tmp_path / f"{name}.pt") for name in ("one-rank0", "two-rank0", "two-rank1")}
+    for purpose in {what for what, *_ in draws["one-rank0"]}:
+        whole, left, right = (
+            {index: z for what, index, z in draws[name] if what == purpose}
+            for name in ("one-rank0", "two-rank0", "two-rank1")
+        )
+        assert whole.keys() == left.keys() == right.keys()
+        assert whole.keys()
+        for index in whole:
+            assert not torch.equal(left[index], right[index])
+            assert torch.equal(torch.cat([left[index], right[index]]), whole[index])
+
+    one, other = (runs.read(tmp_path / experiment / name / "checkpoints" / "last.ckpt") for name in ("one", "two"))
+    for part in ("state_dict", "ema"):
+        for a, b in zip(_tensors(one[part]), _tensors(other[part]), strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-9)
+    files = [tmp_path / experiment / name / "metrics.csv" for name in ("one", "two")]
+    rows = [list(csv.DictReader(file.read_text().splitlines())) for file in files]
+    assert len(rows[0]) == len(rows[1]) == 10
+    for a, b in zip(*rows, strict=True):
+        assert {k: float(v) for k, v in a.items() if v} == pytest.approx(
+            {k: float(v) for k, v in b.items() if v}, rel=1e-6, abs=1e-9
+        )
+
+
+def _tensors(tree: object) -> list[torch.Tensor]:
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    return [tensor for _, value in sorted(tree.items()) for tensor in _tensors(value)]  # type: ignore[attr-defined]
+
+
+def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, data_root: Path) -> None:
+    """With batch norm and the default precision; Lightning compares nothing by itself, so the ranks say what they hold."""
+    log = tmp_path / "log"
+    words = small(
+        "cgan", tmp_path, data_root, "run.images=640", "run.evaluate_every=160", "log.every=64", "run.devices=2"
+    )
+    assert train("cgan", [*words, "run.id=whole"], log, world=2) == 0, log.read_text()
+    assert train("cgan", [*words, "run.id=halves", "run.images=320"], log, world=2) == 0, log.read_text()
+    assert train("cgan", [*words, "run.id=halves"], log, world=2) == 0, log.read_text()
+    whole, halves = (tmp_path / "cgan" / name for name in ("whole", "halves"))
+    a, b = (runs.read(folder / "checkpoints" / "last.ckpt") for folder in (whole, halves))
+    parameters = [name for name in a["state_dict"] if "running" not in name]
+    assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in parameters)
+    assert (whole / "metrics.csv").read_bytes() == (halves / "metrics.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) -> None:
+    """And ends them all when one of them is killed; the same command continues."""
+    words = small("gan", tmp_path, data_root, "run.images=160", "run.devices=2", "run.id=pair")
+    killed, dying = [sys.executable, "-m", "tests.helpers.dying", "train", "gan", *words], os.environ | {"DYING": "1 5"}
+    ended = subprocess.run(killed, capture_output=True, text=True, timeout=240, env=dying)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("error: lost process 1 of 2") == 1
+    command = [sys.executable, "-m", "gan_lab", "train", "gan", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    assert runs.read(tmp_path / "gan" / "pair" / "checkpoints" / "last.ckpt")["iteration"] == 10
+    assert ended.stdout.count("gan/pair: 160 images") == 1  # the table of rank 0 alone

@@ -1,0 +1,192 @@
+"""The average, the best, the intervals; and a tracker that can break without harm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+from torch import nn
+
+from gan_lab import experiment, runs, verbs
+from gan_lab.callbacks import wandb_logger
+from gan_lab.callbacks.ema import EMA
+from gan_lab.callbacks.evaluation import Quality
+from gan_lab.callbacks.progress import Budget
+from gan_lab.config import loading
+from gan_lab.config.schema import EmaConfig
+from gan_lab.metrics.base import Measure
+from gan_lab.report.compare import compare
+from tests.helpers.families import small
+from tests.helpers.processes import train
+
+
+def family_of(value: float) -> Any:
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, value)
+    network.register_buffer("running_mean", torch.tensor([value]))
+    network.register_buffer("num_batches_tracked", torch.tensor(3))
+    return SimpleNamespace(generator=network, averaged=("generator",), iteration=0)
+
+
+def test_the_average_halves_its_distance_within_a_half_life() -> None:
+    family, budget = family_of(1.0), Budget(batch_size=10, iterations=100)
+    ema = EMA(EmaConfig(half_life_images=50.0, ramp=1e9), budget)
+    ema.setup(None, family, "fit")  # type: ignore[arg-type]
+    nn.init.constant_(family.generator.weight, 0.0)
+    family.generator.running_mean.zero_()
+    family.generator.num_batches_tracked.fill_(7)
+    for iteration in range(1, 11):  # 100 images: two half-lives
+        budget.iteration = iteration
+        ema.on_train_batch_end(None, family)  # type: ignore[arg-type]
+    average = ema.networks["generator"]
+    assert average.weight.item() == pytest.approx(0.25, rel=1e-6)
+    assert average.running_mean.item() == pytest.approx(0.25, rel=1e-6)  # type: ignore[union-attr,operator]
+    assert average.num_batches_tracked.item() == 7  # type: ignore[union-attr,operator]
+
+
+def test_the_half_life_is_at_most_the_ramp_of_the_images_seen_and_zero_follows_at_once() -> None:
+    for cfg, expected in ((EmaConfig(1e9, ramp=0.5), 0.5 ** (10 / 5)), (EmaConfig(0.0), 0.0)):
+        family, budget = family_of(1.0), Budget(batch_size=10, iterations=100)
+        ema = EMA(cfg, budget)
+        ema.setup(None, family, "fit")  # type: ignore[arg-type]
+        nn.init.constant_(family.generator.weight, 0.0)
+        budget.iteration = 1
+        ema.on_train_batch_end(None, family)  # type: ignore[arg-type]
+        assert ema.networks["generator"].weight.item() == pytest.approx(expected)
+
+
+def test_the_average_is_lent_to_the_family_and_taken_back_even_after_an_error() -> None:
+    family, ema = family_of(1.0), EMA(EmaConfig(), Budget(1, 1))
+    ema.setup(None, family, "fit")  # type: ignore[arg-type]
+    live = family.generator
+    with ema.applied(family):
+        assert family.generator is ema.networks["generator"]
+        assert not family.generator.training
+    with pytest.raises(ZeroDivisionError), ema.applied(family):
+        1 / 0  # noqa: B018
+    assert family.generator is live
+    assert live.training
+
+
+@pytest.mark.parametrize(("headline", "best"), [("fd_digits", 3.0), ("label_accuracy", 7.0)])
+def test_the_best_is_the_lowest_distance_or_the_highest_share(headline: str, best: float) -> None:
+    budget = Budget(batch_size=1, iterations=3)
+    values = iter([5.0, 3.0, 7.0])
+    ema = EMA(EmaConfig(), budget)
+    evaluator: Any = MagicMock(side_effect=lambda family: {headline: next(values)})
+    evaluator.higher_is_better = {headline: headline != "fd_digits"}
+    quality = Quality(evaluator, headline, 1, ema, budget)
+    for iteration in (1, 2, 3):
+        budget.iteration = iteration
+        quality.on_train_batch_end(None, family_of(0.0))  # type: ignore[arg-type]
+        assert quality.evaluated
+    assert quality.best == {headline: best}
+    assert quality.best_at == {3.0: 2, 7.0: 3}[best]
+
+
+class Made(Measure):
+    """A measure with a name that nothing in the lab knows: 1 at the first evaluation of a run, then 2."""
+
+    def __init__(self, higher: bool | None) -> None:
+        self.higher_is_better = {"swd": higher}
+
+    def observe(self, outputs: dict[str, Any], batch: Any) -> dict[str, torch.Tensor]:
+        return {"rows": outputs["generated"].flatten(1)}
+
+    def scores(self, real: Any, fake: Any) -> dict[str, float]:
+        Made.evaluations += 1
+        return {"swd": float(Made.evaluations)}
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "none"}
+
+    evaluations = 0
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_new_measure_says_itself_which_of_two_evaluations_is_the_best_checkpoint(
+    higher: bool, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Made, "evaluations", 0)
+    for module in (experiment, verbs):
+        monkeypatch.setattr(module, "measures_of", lambda *_, **__: [Made(higher)])
+    loaded = loading.load(
+        "gan", small("gan", tmp_path, data_root, "run.images=64", "run.evaluate_every=32", "run.id=x")
+    )
+    assert verbs.train(loaded, [], lambda said: None) == 0
+    folder = tmp_path / "gan" / "x"
+    assert runs.read(folder / "checkpoints" / "best.ckpt")["iteration"] == (4 if higher else 2)
+    assert runs.summary(folder)["scores"]["best"]["swd"]["higher_is_better"] is higher
+    (column,) = (column for column in compare([folder]).columns if column.score == "swd")
+    assert column.higher_is_better is higher
+    said = f"swd, {'higher' if higher else 'lower'} is better"
+    assert said in (folder / "report.html").read_text()
+
+
+def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "measures_of", lambda *_, **__: [Made(None)])
+    loaded = loading.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
+    with pytest.raises(ValueError, match="headline=swd"):
+        experiment.build(loaded.config, tmp_path / "x", "gan")
+
+
+def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:
+    for batch in (1, 7, 64, 100, 250):
+        budget = Budget(batch, 1000)
+        crossed = 0
+        for iteration in range(1, 1000):
+            budget.iteration = iteration
+            crossed += budget.crossed(250)
+        assert crossed == budget.images // 250
+
+
+@pytest.mark.slow
+def test_an_offline_run_of_the_real_client_holds_each_row_once_under_the_images_axis(
+    tmp_path: Path, data_root: Path
+) -> None:
+    words = small("cgan", tmp_path, data_root, "run.images=320", "run.evaluate_every=160", "log.every=80", "run.id=w")
+    words = [word for word in words if not word.startswith("log.wandb")] + ["log.wandb=offline"]
+    assert train("cgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    assert "W&B is off" not in (tmp_path / "log").read_text()
+    (record,) = (tmp_path / "cgan" / "w" / "wandb").glob("offline-run-*")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(record)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0, said.stderr
+    text = said.stdout
+    rows = (tmp_path / "cgan" / "w" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4  # 80, 160 with scores, 240, 320 with scores
+    json.loads(text.splitlines()[0])
+    assert text.count('"label_accuracy"') >= 2
+    assert '"images"' in text
+
+
+def test_a_tracker_that_fails_is_one_warning_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = wandb_logger.Tracker("offline", tmp_path, "gan", "id", {})
+    monkeypatch.setattr(broken, "_init", lambda mode: (_ for _ in ()).throw(RuntimeError("no service")))
+    with pytest.warns(UserWarning, match="W&B is off for the rest of this run: no service"):
+        broken.start()
+    broken.log({"images": 1.0})
+    broken.run = SimpleNamespace(log=lambda row: 1 / 0)
+    with pytest.warns(UserWarning, match="division by zero"):
+        broken.log({"images": 2.0})
+    broken.log({"images": 3.0})
+    broken.finish()
+
+
+def test_a_host_that_does_not_answer_means_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    chosen: list[str] = []
+    online = wandb_logger.Tracker("online", tmp_path, "gan", "id", {})
+    monkeypatch.setattr(online, "_init", chosen.append)
+    with pytest.warns(UserWarning, match="does not answer: W&B records offline"):
+        online.start()
+    assert chosen == ["offline"]

@@ -1,0 +1,173 @@
+"""Runs are grouped over their seeds, unlike measurements never share a column, and the best is marked only if it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from gan_lab import console, runs
+from gan_lab.config import loading
+from gan_lab.report.compare import Cell, Comparison, compare
+
+HIGHER = {"digit_score": True, "fd_digits": False, "baseline_accuracy": None}
+PROTOCOL = {"extractor": "digits", "reals": 1000, "fakes": 1000, "data": "mnist-sample", "fingerprint": "f",
+            "weights": "ema best, iteration 7", "seed": 0, "versions": {"torch": "2.15", "numpy": "2.4"}}  # fmt: skip
+
+
+def run(root: Path, experiment: str, *words: str, scores: dict[str, float] | None = None, **protocol: Any) -> Path:
+    """A run as it lies there when it has ended; without scores one that was interrupted."""
+    loaded = loading.load(experiment, [f"run.root={root}", "run.images=6400", *words])
+    folder = runs.folder_of(loaded)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(runs.plain(loaded.config)))
+    if scores is not None:
+        said = PROTOCOL | {"seed": loaded.config.run.seed} | protocol
+        best = {
+            name: {"value": value, "higher_is_better": HIGHER[name], "protocol": said} for name, value in scores.items()
+        }
+        state = {"experiment": loaded.experiment, "iteration": loaded.config.iterations, "scores": {"best": best}}
+        (folder / "summary.json").write_text(json.dumps(state))
+    return folder
+
+
+def seeds(root: Path, experiment: str, score: str, *values: float, words: tuple[str, ...] = ()) -> list[Path]:
+    return [run(root, experiment, f"run.seed={i}", *words, scores={score: value}) for i, value in enumerate(values)]
+
+
+def column(made: Comparison, title: str) -> dict[str, Cell | None]:
+    (place,) = (i for i, column in enumerate(made.columns) if column.title == title)
+    return {row.name: row.cells[place] for row in made.rows}
+
+
+def test_seeds_are_averaged_and_each_config_is_a_row_named_by_its_own_words(tmp_path: Path) -> None:
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 2.0, 6.0)
+    folders += seeds(tmp_path, "cgan", "fd_digits", 4.0, words=("model.lr_g=5e-4", "data.workers=3", "log.every=7"))
+    folders += seeds(tmp_path, "gan", "fd_digits", 9.0, words=("model.dropout=0.3",))
+    made = compare(folders)
+    assert [column.title for column in made.columns] == ["fd_digits"]
+    assert column(made, "fd_digits") == {
+        "cgan": Cell(3.0, math.sqrt(7), 3),
+        "cgan model.lr_g=0.0005": Cell(4.0, None, 1),
+        "gan": Cell(9.0, None, 1),  # its dropout sets it apart from no other run of gan
+    }
+    assert [row.runs for row in made.rows] == [folders[:3], folders[3:4], folders[4:]]
+
+
+def test_a_budget_that_is_not_the_others_is_said_in_the_name(tmp_path: Path) -> None:
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0)
+    folders += seeds(tmp_path, "cgan", "fd_digits", 2.0, words=("run.images=64", "run.id=short"))
+    folders += seeds(tmp_path, "gan", "fd_digits", 3.0)
+    names = [row.name for row in compare(folders).rows]
+    assert names == ["cgan run.images=6400", "cgan run.images=64", "gan run.images=6400"]
+    assert [row.name for row in compare(folders[::2]).rows] == ["cgan", "gan"]
+
+
+def test_each_way_of_measuring_a_score_has_a_column_of_its_own(tmp_path: Path) -> None:
+    a = run(tmp_path, "cgan", scores={"fd_digits": 1.0, "digit_score": 9.0})
+    b = run(tmp_path, "gan", scores={"fd_digits": 2.0}, reals=500, resize="none")
+    c = run(tmp_path, "dcgan", scores={"fd_digits": 3.0}, weights="ema best, iteration 9")
+    made = compare([a, b, c])
+    assert [(column.title, column.note) for column in made.columns] == [
+        ("fd_digits [1]", "reals=1000, resize=unknown"), ("fd_digits [2]", "reals=500, resize=none"), ("digit_score", "")
+    ]  # fmt: skip
+    assert made.columns[1].protocol["reals"] == 500
+    assert [[cell and cell.mean for cell in row.cells] for row in made.rows] == [
+        [1.0, None, 9.0], [None, 2.0, None], [3.0, None, None]
+    ]  # fmt: skip
+
+
+def test_runs_of_one_row_that_were_not_measured_alike_are_refused(tmp_path: Path) -> None:
+    a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
+    b = run(tmp_path, "cgan", "run.seed=1", scores={"fd_digits": 2.0}, fingerprint="g")
+    expected = f"fd_digits of {a} and {b} was not measured alike (fingerprint=f and fingerprint=g), so it has no mean"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        compare([a, b])
+
+
+def test_other_versions_share_a_column_and_are_noted(tmp_path: Path) -> None:
+    a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
+    b = run(tmp_path, "cgan", "run.seed=1", scores={"fd_digits": 2.0}, versions={"torch": "2.16", "numpy": "2.4"})
+    made = compare([a, b])
+    assert column(made, "fd_digits")["cgan"] == Cell(1.5, math.sqrt(0.5), 2)
+    assert made.notes == ["measured by different versions: torch 2.15 and 2.16"]
+
+
+@pytest.mark.parametrize(
+    ("score", "first", "second", "best"),
+    [
+        ("fd_digits", (1.0, 3.0), (6.0, 8.0), "cgan"),  # 5 > √(2 + 2) = 2
+        ("fd_digits", (1.0, 3.0), (3.0, 5.0), ""),  # 2 is not more than 2
+        ("fd_digits", (1.0, 3.0), (3.01, 5.01), "cgan"),
+        ("digit_score", (1.0, 3.0), (6.0, 8.0), "gan"),  # more is better
+        ("baseline_accuracy", (1.0, 3.0), (6.0, 8.0), ""),  # no achievement of a generator
+        ("fd_digits", (1.0, 3.0), (math.nan, 8.0), ""),  # the third row is the second best
+    ],
+)
+def test_the_best_is_marked_only_beyond_the_spread_of_the_two_best(
+    score: str, first: tuple[float, ...], second: tuple[float, ...], best: str, tmp_path: Path
+) -> None:
+    third = (2.0, 4.5) if math.isnan(sum(second)) else (-50.0, -50.0) if score == "digit_score" else (90.0, 900.0)
+    names = ("cgan", "gan", "dcgan")
+    every = [seeds(tmp_path, name, score, *values) for name, values in zip(names, (first, second, third), strict=True)]
+    made = compare([folder for folders in every for folder in folders])
+    assert "".join(name for name, cell in column(made, score).items() if cell and cell.best) == best
+    assert made.notes == []
+
+
+def test_nothing_is_marked_where_one_of_the_two_best_has_one_seed(tmp_path: Path) -> None:
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1) + seeds(tmp_path, "gan", "fd_digits", 99.0)
+    made = compare(folders)
+    assert not any(cell.best for cell in column(made, "fd_digits").values() if cell)
+    assert [note.partition(":")[0] for note in made.notes] == ["no best is marked of fd_digits"]
+    assert compare(folders[:2]).notes == []  # alone nobody is the best
+
+
+def test_runs_that_were_not_scored_or_train_on_are_named(tmp_path: Path) -> None:
+    a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
+    b = run(tmp_path, "gan")
+    made = compare([b, a, a])
+    assert [row.name for row in made.rows] == ["cgan"]
+    assert made.notes == [f"{b} has no scores: 'gan-lab evaluate {b} --weights best' once it is trained"]
+    assert compare([a, b], weights="last").rows == []
+    state = runs.summary(a) | {"iteration": 10, "images": 640}
+    (a / "summary.json").write_text(json.dumps(state))
+    assert compare([a]).notes == [f"{a} trains on: its scores are of 640 images"]
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
+    b = run(tmp_path, "cgan", "run.id=again", scores={"fd_digits": 1.0})
+    with pytest.raises(ValueError, match=r"seed0 and .*again are one experiment with one seed: compare one of them"):
+        compare([a, b])
+    with pytest.raises(ValueError, match="is no run folder: it has no config"):
+        compare([a, tmp_path])
+    with pytest.raises(ValueError, match="weights=lats: scores are of the best or of the last checkpoint"):
+        compare([a], "lats")
+
+
+def test_the_drawing_cuts_nothing_off_and_says_below_what_the_numbers_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1) + seeds(tmp_path, "gan", "fd_digits", 8.0, 9.0)
+    folders += [run(tmp_path, "dcgan", scores={"fd_digits": 1.0, "digit_score": 4.0}, reals=500)]
+    folders += [run(tmp_path, "gan", "run.seed=2", scores={"digit_score": 5.0})]
+    console.comparison(compare(folders))
+    said = capsys.readouterr().out
+    cells = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in said.splitlines() if line[0] in "│┃"]
+    assert cells == [
+        ["EXP", "n", "fd_digits [1]", "fd_digits [2]", "digit_score [1]", "digit_score [2]"],
+        ["cgan", "2", "1.05 ± 0.071 *", "", "", ""],
+        ["gan", "3", "8.5 ± 0.71 (n=2)", "", "5 (n=1)", ""],
+        ["dcgan", "1", "", "1", "", "4"],
+    ]
+    assert "fd_digits [2], digit_score [2]: reals=500" in said
+    assert "* the best, by more than the spread" in said
+    console.comparison(compare([run(tmp_path, "wgan")]))
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from gan_lab import data as datasets
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import toy
+from gan_lab.data.base import Decoded, LabData, resized, stratified
+from gan_lab.data.samplers import Order
+from gan_lab.images import ImageSpec
+
+
+def numbered(train: int = 30, test: int = 25, classes: int = 5) -> Decoded:
+    """Images whose every pixel is the number of their row, the held-out ones counting down from 255."""
+
+    def flat(values: np.ndarray) -> np.ndarray:
+        return values.astype(np.uint8).repeat(16).reshape(-1, 1, 4, 4)
+
+    rows, held = np.arange(train), 255 - np.arange(test)
+    spec = ImageSpec(1, 4, 4, classes=classes)
+    return Decoded(spec, flat(rows), rows % classes, flat(held), held % classes, "full", "numbers", "0")
+
+
+def lab_data(seed: int = 0, **keys: object) -> LabData:
+    return LabData(numbered(), DataConfig(**{"batch_size": 8, **keys}), seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (7, 3), (3, 8), (5, 5), (12, 1)])
+def test_each_pass_reads_every_row_exactly_once(n: int, batch_size: int) -> None:
+    passes = 3 * batch_size  # so that they end where a batch ends
+    batches = list(Order(n, batch_size, seed=1, start=0, stop=passes * n // batch_size))
+    assert {len(batch) for batch in batches} == {batch_size}
+    rows = np.concatenate(batches).reshape(passes, n)
+    assert all(sorted(one) == list(range(n)) for one in rows.tolist())
+    assert n < 5 or len({tuple(one) for one in rows.tolist()}) > 1
+
+
+@pytest.mark.parametrize("start", [1, 2, 3, 7, 19])
+def test_an_order_resumed_at_any_iteration_is_the_rest_of_the_whole(start: int) -> None:
+    whole = list(Order(10, 4, seed=1, start=0, stop=20))
+    rest = Order(10, 4, seed=1, start=start, stop=20)
+    assert list(rest) == whole[start:]
+    assert len(rest) == 20 - start
+    assert list(rest) == whole[start:]  # and again: nothing is used up
+    assert len(Order(10, 4, seed=1, start=21, stop=20)) == 0
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_ranks_shares_together_are_the_global_batch(world: int) -> None:
+    whole = list(Order(10, 8, seed=1, start=0, stop=9))
+    shares = [list(Order(10, 8, 1, 0, 9, rank, world)) for rank in range(world)]
+    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
+    assert {len(batch) for share in shares for batch in share} == {8 // world}
+
+
+def test_another_seed_is_another_order() -> None:
+    assert list(Order(50, 50, 0, 0, 1)) != list(Order(50, 50, 1, 0, 1))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_training_batches_are_the_rows_of_the_order_from_the_familys_iteration_on(rank: int) -> None:
+    data = lab_data(seed=3)
+    data.iterations = 9
+    family = SimpleNamespace(iteration=4, branch=0, dtype=torch.float64, device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=2)  # type: ignore[assignment]
+    batches = list(data.train_dataloader())
+    expected = list(Order(30, 8, 3, 4, 9, rank, 2))
+    assert [batch.images[:, 0, 0, 0].tolist() for batch in batches] == expected
+    assert [batch.labels.tolist() for batch in batches] == [[row % 5 for row in rows] for rows in expected]
+    on_device = data.on_after_batch_transfer(batches[0])
+    assert on_device.images.dtype == torch.float64
+    assert torch.allclose((on_device.images + 1) * 127.5, batches[0].images.double(), atol=1e-4)
+
+
+def test_the_reference_is_the_same_held_out_images_for_every_seed_and_in_every_batch_size() -> None:
+    one, other = lab_data(seed=0).reference(20, size=20), lab_data(seed=9).reference(20, size=7)
+    assert [len(batch.images) for batch in other] == [7, 7, 6]
+    images = torch.cat([batch.images for batch in other])
+    assert torch.equal(one[0].images, images)
+    levels = ((images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+    assert len(set(levels)) == 20
+    assert set(levels) <= set(range(231, 256))
+    assert torch.cat([batch.labels for batch in other]).tolist() == [level % 5 for level in levels]
+    assert sum(len(batch.images) for batch in lab_data().reference(1000)) == 25
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_a_grid_by_class_has_one_row_for_each_class_and_never_changes(held_out: bool) -> None:
+    data = LabData(numbered(train=100, test=100, classes=5), DataConfig(), seed=0)
+    batch, columns = data.fixed(held_out, by_class=True)
+    assert columns == 10
+    assert batch.labels.view(5, columns).tolist() == [[label] * columns for label in range(5)]
+    levels = ((batch.images[:, 0, 0, 0] + 1) * 127.5).round().int()
+    assert (levels >= 156).all() if held_out else (levels < 100).all()
+    again, _ = LabData(numbered(train=100, test=100), DataConfig(), seed=7).fixed(held_out, by_class=True)
+    assert torch.equal(again.images, batch.images)
+
+
+def test_a_grid_without_classes_is_8_by_8_different_images() -> None:
+    batch, columns = LabData(numbered(train=200, test=100), DataConfig(), seed=0).fixed(held_out=False, by_class=False)
+    assert columns == 8
+    assert len(batch.images[:, 0, 0, 0].unique()) == 64
+    points, _ = datasets.load(DataConfig(name="toy"), 0).fixed(held_out=True, by_class=False)
+    assert len(points.images.flatten(1).unique(dim=0)) == 1000
+
+
+def test_labels_are_hidden_when_they_are_not_wanted() -> None:
+    data = lab_data(labels=False)
+    assert data.spec.classes == 0
+    assert data.reference(3)[0].labels is None
+    assert lab_data().spec.classes == 5
+
+
+def test_stratified_holds_out_as_many_of_each_class_and_loses_none() -> None:
+    labels = np.array([0] * 7 + [1] * 30 + [2] * 9)
+    train, test = stratified(labels, 3)
+    assert Counter(labels[test].tolist()) == {0: 3, 1: 3, 2: 3}
+    assert sorted([*train, *test]) == list(range(46))
+    assert not set(range(7, 10)) >= set(test[3:6])  # not the first of a class
+
+
+@pytest.mark.parametrize("size", [14, 32, 5])
+def test_resizing_keeps_constants_and_the_sides_of_an_edge(size: int) -> None:
+    constants = np.full((3, 1, 28, 28), [[[[0]]], [[[77]]], [[[255]]]], dtype=np.uint8)
+    made = resized(constants, size)
+    assert made.shape == (3, 1, size, size)
+    assert made.dtype == np.uint8
+    assert [set(image.ravel().tolist()) for image in made] == [{0}, {77}, {255}]
+    edge = np.zeros((1, 1, 28, 28), np.uint8)
+    edge[..., 14:] = 200
+    small = resized(edge, size)[0, 0]
+    assert (small[:, 0] == 0).all()
+    assert (small[:, -1] == 200).all()
+    assert abs(float(small.mean()) - 100) < 1
+
+
+def test_resizing_averages_what_falls_together_and_leaves_the_right_size_alone() -> None:
+    stripes = np.zeros((1, 1, 28, 28), np.uint8)
+    stripes[:, :, ::4] = 252  # without antialias none of these rows would be looked at
+    assert abs(resized(stripes, 7)[0, 0, 1:-1].astype(float) - 63).max() <= 1
+    assert resized(stripes, 28) is stripes
+
+
+def test_the_ring_has_eight_modes_of_its_radius_and_spread() -> None:
+    data = toy.decode(DataConfig(name="toy"))
+    points, labels = data.train_images.reshape(-1, 2).astype(float), data.train_labels
+    for mode in range(8):
+        mine = points[labels == mode]
+        error = 0.035 / len(mine) ** 0.5
+        angle = mode * np.pi / 4
+        assert mine.mean(axis=0) == pytest.approx([0.7 * np.cos(angle), 0.7 * np.sin(angle)], abs=5 * error)
+        assert mine.std(axis=0) == pytest.approx([0.035, 0.035], rel=0.05)
+        assert abs(np.corrcoef(mine.T)[0, 1]) < 0.07
+    assert stats.chisquare(np.bincount(labels)).pvalue > 0.001
+    assert abs(points).max() < 1
+    held = {point.tobytes() for point in data.test_images}
+    assert not held & {point.tobytes() for point in data.train_images}
+    assert np.array_equal(toy.decode(DataConfig(name="toy")).test_images, data.test_images)
+
+
+def test_an_unknown_data_set_is_answered_with_the_nearest_and_all_there_are() -> None:
+    with pytest.raises(ValueError, match=r"no data set 'mnits'\. Did you mean 'mnist'\? There are: .*mnist, .*toy"):
+        datasets.load(DataConfig(name="mnits"), 0)

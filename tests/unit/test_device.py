@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_lab import device, experiment
+from gan_lab.config import loading
+from gan_lab.metrics import extractors
+from tests.contracts.test_families import fit
+
+CUDNN, PRODUCTS = torch.backends.cudnn, torch.backends.cuda.matmul
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    before = CUDNN.allow_tf32, PRODUCTS.allow_tf32, CUDNN.deterministic, CUDNN.benchmark
+    yield
+    CUDNN.allow_tf32, PRODUCTS.allow_tf32, CUDNN.deterministic, CUDNN.benchmark = before
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("32-true", False), ("tf32", True), ("bf16-mixed", False)])
+def test_only_who_asks_for_tf32_trains_in_it_and_nobody_scores_in_it(
+    precision: str, tf32: bool, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CUDNN.allow_tf32, CUDNN.deterministic, CUDNN.benchmark = True, False, True
+    seen: dict[str, set[tuple[bool, bool]]] = {"step": set(), "extractor": set(), "generate": set()}
+
+    def watched(where: str, owner: type, method: str) -> None:
+        real = getattr(owner, method)
+
+        def call(*arguments: object, **named: object) -> object:
+            seen[where].add((CUDNN.allow_tf32, PRODUCTS.allow_tf32))
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(owner, method, call)
+
+    made = loading.family_class("gan")
+    watched("step", made, "training_step")
+    watched("extractor", extractors.load("digits").__class__, "forward")
+    monkeypatch.setattr(experiment.Samples, "write", lambda *_: None)  # a grid is for the eye
+    watched("generate", made, "generate")
+    fit("gan", tmp_path, data_root, f"run.precision={precision}", "run.images=32", "log.every=16")
+    assert seen == {"step": {(tf32, tf32)}, "extractor": {(False, False)}, "generate": {(False, False)}}
+    assert CUDNN.deterministic
+    assert not CUDNN.benchmark
+
+
+def test_what_was_allowed_is_allowed_again_also_after_an_error() -> None:
+    device.settle("tf32")
+    with torch.autocast("cpu", torch.bfloat16), device.exactly(torch.device("cpu")):
+        assert not torch.is_autocast_enabled("cpu")
+        assert not CUDNN.allow_tf32
+    with suppress(ZeroDivisionError), device.exactly(torch.device("cpu")):
+        _ = 1 / 0
+    assert CUDNN.allow_tf32
+    assert PRODUCTS.allow_tf32
+
+
+def test_on_a_cpu_tf32_is_float32(tmp_path: Path, data_root: Path) -> None:
+    one, other = (
+        fit("gan", tmp_path / precision, data_root, f"run.precision={precision}", "run.images=32")[
+            0
+        ].family.state_dict()
+        for precision in ("32-true", "tf32")
+    )
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_check_says_in_a_line_that_there_is_none_and_rehearses_without() -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu"]
+    alone = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert alone.stdout.startswith("gpu-check: not run")
+    assert alone.stdout.count("\n") == 1
+    rehearsed = subprocess.run([*command, "--rehearse", "sampling"], capture_output=True, text=True, check=True)
+    assert "| load_generator(device=...): 64 images, GPU = CPU | 0.0e+00 | 1e-5 | met |" in rehearsed.stdout
+    wrong = subprocess.run([*command, "sampling", "speed"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, "no check" in wrong.stderr) == (2, True)

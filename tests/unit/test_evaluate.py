@@ -1,0 +1,221 @@
+"""What an evaluation reads, keeps and leaves alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lab.config.schema import DataConfig, MetricsConfig
+from gan_lab.data.base import Decoded, LabData
+from gan_lab.data.toy import SPREAD, centres
+from gan_lab.images import Batch, ImageSpec, to_unit
+from gan_lab.metrics import evaluator, extractors, formulas
+from gan_lab.metrics.base import Measure
+from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracy
+from gan_lab.metrics.evaluator import Evaluator, Tally, real_statistics
+from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.neighbours import neighbours
+from gan_lab.seeding import Stream
+
+
+class Shut:
+    """Images that must not be read."""
+
+    def __len__(self) -> int:
+        return 240
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        raise AssertionError("a real image was read")
+
+
+def images(n: int, seed: int, shape: tuple[int, ...] = (1, 28, 28)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def data(root: Path, n: int = 240, content: Any = "digits", gray: bool = False, **spec: Any) -> LabData:
+    made = ImageSpec(spec.pop("channels", 1), spec.pop("height", 28), spec.pop("width", 28), 10, content, **spec)
+    arrays = [images(n, seed, made.shape) for seed in (0, 1)]
+    labels = np.arange(n) % 10
+    sides = [images(n, seed, (1, *made.shape[1:])) for seed in (2, 3)] if made.source_channels else [None, None]
+    decoded = Decoded(made, arrays[0], labels, arrays[1], labels, "sample", "made up", f"made-{n}-{made}", *sides)  # type: ignore[arg-type]
+    return LabData(decoded, DataConfig(root=str(root), gray_input=gray), seed=0)
+
+
+class Generator(torch.nn.Module):
+    """Stands for a family whose fakes depend on the stream, the labels and the sources it is given."""
+
+    offers = ("generated",)
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        fakes = stream.normal(len(batch.images), *batch.images.shape[1:], like=batch.images) / 2
+        if batch.labels is not None:
+            fakes = fakes + batch.labels.view(-1, 1, 1, 1) / 10
+        return fakes if batch.sources is None else (fakes + batch.sources) / 2
+
+    def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
+        return {"generated": self.generate(batch, stream)}
+
+
+FAMILY: Any = Generator()
+
+
+def digits(full: bool = True, asked: bool = True) -> Features:
+    return Features(extractors.load("digits"), asked, 10_000, full)
+
+
+@pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
+def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[str, Any], tmp_path: Path) -> None:
+    cfg, scores = MetricsConfig(n=150), []
+    for number in range(2):
+        served = data(tmp_path, **sides)
+        if number:
+            served.test.images = Shut()
+        scores.append(Evaluator(served, [digits()], cfg, seed=3)(FAMILY))
+    assert scores[0] == scores[1]
+    assert len(list(tmp_path.glob("cache/reals-*"))) == 1
+
+
+def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(tmp_path: Path) -> None:
+    def known(
+        measure: Measure, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any
+    ) -> Path:
+        before = set(tmp_path.glob("cache/reals-*"))
+        served, cfg = data(tmp_path, size, **spec), MetricsConfig(n=n, split=split, max_features_kept=cap)
+        real_statistics(served, served.reference(n, split=split), measure, torch.device("cpu"), cfg)
+        new = set(tmp_path.glob("cache/reals-*")) - before
+        return new.pop() if new else Path()
+
+    first = known(digits(), 100)
+    assert first != Path()
+    assert known(digits(full=False), 100) == Path()  # the end needs no second look at them
+    labelled = ClassificationAccuracy(10, cap=10_000)
+    others = [known(labelled, 100), known(digits(), 120), known(digits(), 100, size=260), known(digits(), 100, split="train"),
+              known(digits(), 100, cap=50), known(Features(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
+    assert len({first, *others}) == 7
+
+
+def test_every_image_counts_once_whatever_the_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, cfg = data(tmp_path), MetricsConfig(n=230, max_features_kept=150)
+    alone = Evaluator(served, [digits()], cfg, seed=3)
+    (whole,) = alone._over_batches(FAMILY)
+    assert len(whole["logits"]) == int(whole["count"]) == alone.n == 230
+    assert len(whole["logits"].unique(dim=0)) == 230  # none is another's repeat
+    assert len(whole["features"]) == 150
+
+    shares: list[Any] = []
+    group = SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 3)
+    monkeypatch.setattr(evaluator, "distributed", group)
+    for rank in range(3):
+        group.get_rank = lambda rank=rank: rank
+        group.all_gather_object = lambda into, mine: (shares.append(mine), into.__setitem__(slice(None), shares + [mine] * (len(into) - len(shares))))  # fmt: skip
+        together = Evaluator(served, [digits()], cfg, seed=3)._over_batches(FAMILY)[0]  # whole for the last of them
+    assert together.keys() == whole.keys()
+    for name, rows in whole.items():
+        assert (
+            torch.allclose(together[name], rows, rtol=1e-12, atol=0)
+            if name in digits().summed
+            else torch.equal(together[name], rows)
+        )
+    assert sum(len(share[0][1]) for share in shares) == 3  # batches of 100, each of one process
+
+
+def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path) -> None:
+    measure = Features(extractors.load("random"), False, 10_000, full=False)
+
+    def kept(n: int) -> int:
+        (statistics,) = Evaluator(data(tmp_path), [measure], MetricsConfig(n=n), seed=0)._over_batches(FAMILY)
+        return sum(value.numel() * value.element_size() for value in statistics.values())
+
+    assert kept(100) == kept(240) == 8 * (1 + 64 + 64 * 64)
+
+
+def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
+    measure = Features(extractors.load("random"), False, 150, full=True)
+    tally = Tally(measure, 150)
+    for place in range(0, 1000, 100):
+        tally.add(place, formulas.moments(torch.zeros(2, 64)) | {"features": torch.ones(100, 64)})
+    held = sum(rows["features"].untyped_storage().nbytes() for rows in tally.rows.values())
+    assert held == 150 * 64 * 4
+    assert tally.statistics()["features"].shape == (150, 64)
+
+
+@pytest.mark.parametrize("extractor", ["digits", "random"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 20, 30), (3, 48, 32), (3, 256, 256)])
+def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
+    served = data(tmp_path, 70, "photos", channels=shape[0], height=shape[1], width=shape[2])
+    cfg = MetricsConfig(n=70, allow_small_n=True)
+    measure = Features(extractors.load(extractor), False, cfg.max_features_kept, full=True)
+    scores = Evaluator(served, [measure], cfg, seed=0)(FAMILY)
+    assert all(np.isfinite(value) for value in scores.values())
+    noise_to_noise = real_statistics(served, served.reference(70), measure, torch.device("cpu"), cfg)
+    same = measure.observe({"generated": torch.from_numpy(served.test.images[np.arange(70)])}, Batch(torch.empty(0)))  # type: ignore[index]
+    assert measure.scores(noise_to_noise, same)[f"fd_{extractor}"] < 1e-3 < scores[f"fd_{extractor}"]
+
+
+def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Path) -> None:
+    cfg = MetricsConfig(n=5, allow_small_n=True)
+    served = data(tmp_path, 5)
+    scores = Evaluator(served, [digits()], cfg, seed=0)(FAMILY)
+    assert scores.keys() == {"fd_digits", "digit_score", "label_accuracy"}
+    few = ClassificationAccuracy(10, cap=10_000)
+    assert Evaluator(served, [few], cfg, seed=0)(FAMILY) == {}
+    assert "coverage_digits" in Evaluator(data(tmp_path, 6), [digits()], MetricsConfig(n=6), seed=0)(FAMILY)
+
+
+@pytest.mark.parametrize("name", ["digits", "random"])
+def test_autocast_changes_no_feature_of_fixed_images(name: str) -> None:
+    pixels = torch.from_numpy(images(5, 0))
+    extractor = extractors.load(name)
+    features, logits = extractor(pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        again, logits_again = extractor(pixels)
+    assert torch.equal(features, again)
+    assert logits is None or torch.equal(logits, logits_again)  # type: ignore[arg-type]
+
+
+def test_points_are_their_own_features_and_the_logits_name_the_mode() -> None:
+    around = centres() + SPREAD / 2
+    features, logits = extractors.load("points")(torch.from_numpy(around).view(-1, 2, 1, 1))
+    assert features.numpy() == pytest.approx(around)
+    assert logits is not None
+    assert logits.argmax(dim=1).tolist() == list(range(len(around)))
+    densities = np.exp(-((around[0] - centres()) ** 2).sum(axis=1) / (2 * SPREAD**2))
+    assert logits[0].exp().numpy() == pytest.approx(densities, abs=1e-6)
+
+
+def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
+    served, cfg = data(tmp_path), MetricsConfig(n=200)
+    learned = to_unit(torch.from_numpy(served.train.images[np.arange(240)]))
+
+    class Copies(Generator):
+        def generate(self, batch: Batch, stream: Stream) -> Tensor:
+            fakes = super().generate(batch, stream)
+            if stream.index == 1:
+                fakes[7:12] = learned[50:55]
+            return fakes
+
+    ratio, protocol, pairs = neighbours(Copies(), served, digits(), cfg, seed=0, shown=8)  # type: ignore[arg-type]
+    assert pairs.shape == (16, 1, 28, 28)
+    assert torch.equal(pairs[0:10:2], pairs[1:10:2])
+    first = sorted(float(pair.sum()) for pair in pairs[0:10:2])
+    assert first == pytest.approx(sorted(float(image.sum()) for image in learned[50:55]))
+    assert not torch.equal(pairs[10], pairs[11])
+    assert (protocol["train"], protocol["reals"], protocol["fakes"]) == (240, 240, 200)
+    assert ratio > 0.5
+
+
+def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
+    served = [data(tmp_path, content="photos", source_channels=1, pairs=pairs) for pairs in ("all", "none")]
+    served.append(data(tmp_path, content="photos"))
+    measure = Features(extractors.load("random"), False, 10_000, False)
+    said = [Evaluator(one, [measure], MetricsConfig(n=100), seed=0).protocol("fd_random", "ema") for one in served]
+    assert [protocol.get("inputs") for protocol in said] == ["1 channels, pairs: all", "1 channels, pairs: none", None]

@@ -1,0 +1,132 @@
+"""A folder of anyone's images: classes, what is held out, and a training on one with every mode and fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_lab import data as datasets
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import folder
+from tests.helpers.pictures import every_fault, every_mode, flat
+from tests.helpers.processes import train
+
+
+@pytest.fixture(autouse=True)
+def _cache_apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAN_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def cfg(root: Path, **keys: object) -> DataConfig:
+    return DataConfig(name="folder", root=str(root), size=8, **keys)  # type: ignore[arg-type]
+
+
+def values(images: object) -> list[int]:
+    return images[np.arange(len(images))][:, 0, 0, 0].tolist()  # type: ignore[index,arg-type]
+
+
+def test_first_level_folders_are_the_classes_and_one_may_hold_a_single_image(tmp_path: Path) -> None:
+    for i in range(20):
+        flat(tmp_path / "cats" / ("kittens" if i % 2 else "") / f"{i}.png", (i,) * 3)
+        flat(tmp_path / "dogs" / f"{i}.png", (100 + i,) * 3)
+    flat(tmp_path / "ant" / "only.png", (200,) * 3)
+    made = folder.decode(cfg(tmp_path))
+    assert made.spec.classes == 3
+    assert made.about == (
+        f"37 images of {tmp_path}, 4 held out, in 3 classes (ant, cats, dogs), which data.labels=false hides"
+        " (41 cut to their middle)"
+    )
+    right = {value: 0 if value == 200 else 1 if value < 100 else 2 for value in [*range(20), *range(100, 120), 200]}
+    for images, labels in ((made.train_images, made.train_labels), (made.test_images, made.test_labels)):
+        assert labels.dtype == np.int64
+        assert [right[value] for value in values(images)] == labels.tolist()
+    assert sorted(values(made.train_images) + values(made.test_images)) == sorted(right)
+    assert np.bincount(made.test_labels).tolist() == [0, 2, 2]
+
+
+def test_labels_that_are_not_wanted_change_the_fingerprint_and_nothing_is_said_of_classes(tmp_path: Path) -> None:
+    for i in range(6):
+        flat(tmp_path / f"class {i % 2}" / f"{i}.png", (i,) * 3)
+    with_labels, without = folder.decode(cfg(tmp_path)), folder.decode(cfg(tmp_path, labels=False))
+    assert (with_labels.spec.classes, without.spec.classes) == (2, 0)
+    assert without.train_labels is None
+    assert "class" not in without.about.replace(str(tmp_path), "")
+    assert with_labels.fingerprint != without.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore:.* has no labels")
+@pytest.mark.parametrize("lonely", ["only class/extra.png", "beside the classes.png"])
+def test_one_folder_or_images_beside_the_folders_are_no_classes(tmp_path: Path, lonely: str) -> None:
+    for i in range(4):
+        flat(tmp_path / "only class" / f"{i}.png", (i,) * 3)
+    flat(tmp_path / lonely, (9,) * 3)
+    if "beside" in lonely:
+        flat(tmp_path / "second class" / "a.png", (10,) * 3)
+    assert folder.decode(cfg(tmp_path)).spec.classes == 0
+
+
+def test_no_image_is_an_error_that_lists_what_was_seen(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("a.txt", "b.TXT", "deep/c.mp4", "README"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        ValueError, match=rf"data.root={tmp_path}: no images \(seen: 2 .txt, 1 .mp4, 1 without ending\)"
+    ):
+        folder.decode(cfg(tmp_path))
+    with pytest.raises(ValueError, match=f"data.root={tmp_path}/none: there is no such folder"):
+        folder.decode(cfg(tmp_path / "none"))
+    (tmp_path / "zero.png").touch()
+    with pytest.raises(ValueError, match=r"1 of 1 images cannot be read .*zero.png: cannot identify image file"):
+        folder.decode(cfg(tmp_path, max_unreadable=1.0))
+    (tmp_path / "zero.png").unlink()
+    flat(tmp_path / "one.png", 0)
+    with pytest.raises(ValueError, match="1 image is too few"):
+        folder.decode(cfg(tmp_path))
+
+
+def test_a_folder_has_no_sample(tmp_path: Path) -> None:
+    flat(tmp_path / "one.png", 0)
+    with pytest.raises(ValueError, match=r"data.source=sample: data.name=folder has no sample, data.root names"):
+        folder.decode(cfg(tmp_path, source="sample"))
+
+
+def test_nothing_is_written_into_the_photos_and_the_cache_is_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        flat(tmp_path / "photos" / f"{i}.png", (i,) * 3)
+    monkeypatch.chdir(tmp_path)
+    folder.decode(cfg(tmp_path / "photos"))
+    assert not (tmp_path / "data").exists()
+    monkeypatch.delenv("GAN_LAB_CACHE")
+    folder.decode(cfg(tmp_path / "photos"))
+    assert (tmp_path / "data" / "cache").is_dir()
+    assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> None:
+    readable, faults = every_mode(tmp_path / "all"), every_fault(tmp_path / "all" / "bad")
+    with pytest.warns(UserWarning, match=f"{len(faults)} of {readable + len(faults)} images cannot be read") as said:
+        lab = datasets.load(cfg(tmp_path / "all", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0), 0)
+    assert all(name in str(said[0].message) for name in ("bomb.png", "empty.png", "large.png"))
+    assert len(lab.train) + len(lab.test) == readable
+    batch, _ = lab.fixed(held_out=False, by_class=False)
+    assert batch.images.shape == (readable - 2, 3, 8, 8)
+    assert batch.images.min() >= -1
+    assert batch.images.flatten(1).std(1).min() > 0.05  # each shows something
+
+
+def test_a_folder_with_every_mode_and_fault_trains_two_steps(tmp_path: Path) -> None:
+    readable = every_mode(tmp_path / "all")
+    faults = every_fault(tmp_path / "all" / "bad")
+    words = ["data.name=folder", f"data.root={tmp_path / 'all'}", "data.max_unreadable=0.5", "data.size=16",
+             "data.cache_gb=0", "data.workers=1", "data.batch_size=4", "run.images=8", "model.width=4",
+             f"run.root={tmp_path / 'runs'}", "metrics.allow_small_n=true", "metrics.inception_weights=off",
+             "log.wandb=off", "log.bar=false"]  # fmt: skip
+    assert train("dcgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    said = (tmp_path / "log").read_text()
+    assert f"{len(faults)} of {readable + len(faults)} images cannot be read" in said
+    assert list((tmp_path / "runs").rglob("checkpoints/iteration-*2.ckpt"))

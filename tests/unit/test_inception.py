@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+import torch_fidelity
+from PIL import Image
+from torch import Tensor
+from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+
+from gan_lab.config.schema import MetricsConfig
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.metrics import extractors
+from gan_lab.metrics.evaluator import Tally
+from gan_lab.metrics.extractors import inception as module
+from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.offered import inception_measures
+
+PHOTOS = ImageSpec(3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of torch-fidelity's own network, in the layout of its file."""
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fidelity, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        torch.manual_seed(0)
+        network = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+        for name, weight in network.named_parameters():
+            if name.endswith("conv.weight"):
+                torch.nn.init.kaiming_normal_(weight)  # or nothing of the image is left after 94 layers
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def inception(weights: Path, full: bool = True) -> Features:
+    return Features(extractors.load("inception", str(weights)), False, 10_000, full)
+
+
+def pictures(folder: Path, seed: int, n: int, size: int) -> Tensor:
+    """Smooth colour noise as PNG files, and what is in them."""
+    coarse = torch.rand(n, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse + 0.2 * (seed % 2), (size, size), mode="bilinear") * 200
+    pixels = smooth.to(torch.uint8)
+    folder.mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i:03d}.png")
+    return pixels
+
+
+def test_inception_on_gray_pixels_gives_what_torch_fidelitys_own_network_gives(weights: Path) -> None:
+    pixels = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    features, logits = extractors.load("inception", str(weights))(pixels)
+    layers = ["2048", "logits_unbiased"]
+    theirs = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", layers, str(weights))(
+        pixels.repeat(1, 3, 1, 1)
+    )
+    for got, expected in zip((features, logits), theirs, strict=True):
+        assert expected.std(dim=0).max() > 1e-3  # otherwise any network would do
+        assert torch.allclose(got, expected, atol=1e-4)
+
+
+def eigenvalues(matrix: np.ndarray, rank: int) -> np.ndarray:
+    """Those of a matrix of at most this rank that are not zero, by way of a basis of its range."""
+    basis, _ = np.linalg.qr(matrix @ np.random.default_rng(0).standard_normal((len(matrix), rank)))
+    return scipy.linalg.eigvals(basis.T @ matrix @ basis)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [32, 64, 299])
+def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
+    size: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 12
+    if size != 64:  # once as it is, which takes seconds, for ours and for theirs
+        monkeypatch.setattr(np.linalg, "eigvals", partial(eigenvalues, rank=2 * n))
+    real, fake = (pictures(tmp_path / name, seed, n, size) for seed, name in enumerate(("real", "fake")))
+    theirs = torch_fidelity.calculate_metrics(
+        input1=str(tmp_path / "fake"), input2=str(tmp_path / "real"), cuda=False, isc=True, fid=True, kid=True,
+        kid_subset_size=n // 2, feature_extractor_weights_path=str(weights), cache=False, verbose=False,
+        batch_size=6, save_cpu_ram=True,
+    )  # fmt: skip
+    measure = inception(weights)
+    tally = Tally(measure, 10_000)
+    for i, images in enumerate(fake.split(5)):
+        tally.add(5 * i, measure.observe({"generated": images}, Batch(images)))
+    scores = measure.scores(measure.reference(Batch(real)), tally.statistics())
+    assert theirs["frechet_inception_distance"] > 1
+    assert scores["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert scores["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
+    assert scores["kid_sd"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
+    assert scores["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
+    assert scores["is_sd"] == pytest.approx(theirs["inception_score_std"], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "n", "reason"),
+    [
+        ({"inception_weights": "off"}, 5000, "metrics.inception_weights=off"),
+        ({}, 2047, "2047 images are fewer than the 2048 features, .* metrics.allow_small_n=true"),
+        ({}, 2048, "the Inception weights are not on this machine and cannot be downloaded"),
+        ({"allow_small_n": True}, 9, "the Inception weights are not on this machine"),
+    ],
+)
+def test_without_inception_one_line_says_why(
+    keys: dict[str, object], n: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "reachable", lambda url: False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    measures, why = inception_measures(MetricsConfig(**keys), PHOTOS, n)  # type: ignore[arg-type]
+    assert measures == []
+    assert re.match("fid, kid and is skipped: " + reason, why)
+
+
+def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "reachable", lambda url: False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ValueError, match=r"the extractor inception is not at hand: .* metrics\.inception_weights="):
+        extractors.load("inception", "auto")
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_inception_is_made_when_its_weights_are_here_or_can_be_had(
+    on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    monkeypatch.setattr(module, "reachable", lambda url: not on_disk and url == fidelity.URL_INCEPTION_V3)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda url, **_: torch.load(weights, weights_only=True))
+    if on_disk:
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / fidelity.URL_INCEPTION_V3.rpartition("/")[2]).touch()
+    (measure,), why = inception_measures(MetricsConfig(), PHOTOS, 2048)
+    assert why == ""
+    assert measure.names[:2] == ("fid", "is")
+    assert inception_measures(MetricsConfig(extractors=["inception"]), PHOTOS, 2048) == ([], "")  # is there already
+
+
+def test_a_download_that_breaks_off_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(url: str, **_: object) -> None:
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(module, "reachable", lambda url: True)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(fidelity, "load_state_dict_from_url", broken)
+    measures, why = inception_measures(MetricsConfig(), PHOTOS, 2048)
+    assert measures == []
+    assert why.endswith("the Inception weights cannot be downloaded (OSError)")
+
+
+def test_a_weights_file_that_is_missing_or_something_else_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"metrics.inception_weights=/nowhere/w.pth: there is no such file"):
+        inception(Path("/nowhere/w.pth"))
+    page, other = tmp_path / "page.pth", tmp_path / "other.pth"
+    page.write_text("<html>Quota exceeded</html>")
+    torch.save({"w": torch.zeros(2)}, other)
+    empty = tmp_path / "empty.pth"
+    empty.touch()
+    for path in (page, other, empty):
+        with pytest.raises(ValueError, match=f"{path} does not hold torch-fidelity's weights: .") as raised:
+            inception(path)
+        assert "\n" not in str(raised.value)
+
+
+def test_code_in_a_weights_file_is_not_run(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> object:
+            return (tmp_path / "victim").touch, ()
+
+    torch.save({"w": Hostile()}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="does not hold torch-fidelity's weights"):
+        inception(tmp_path / "w.pth")
+    assert not (tmp_path / "victim").exists()

@@ -1,0 +1,298 @@
+"""What users bring: places without a set, layouts, what is left out, levels, classes, data that move."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_lab import data as datasets
+from gan_lab import runs
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import cache, decoding, folder, image_files, layouts, pairs
+from tests.helpers.pictures import flat
+
+
+@pytest.fixture(autouse=True)
+def _cache_apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAN_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr("gan_lab.data.download.reachable", lambda url: False)
+    monkeypatch.setattr("gan_lab.data.mnist.reachable", lambda url: False)
+
+
+def cfg(name: str, root: Path, **keys: Any) -> DataConfig:
+    return DataConfig(**{"name": name, "root": str(root), "size": 8} | keys)
+
+
+def levels(images: Any) -> list[int]:
+    return images[np.arange(len(images))][:, 0, 0, 0].tolist()
+
+
+SAMPLED = [name for name in datasets.names() if name not in ("folder", "toy")]
+
+
+def tree(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_a_place_that_somebody_typed_holds_the_set_or_is_an_error_and_stays_as_it_was(
+    name: str, tmp_path: Path
+) -> None:
+    photos = flat(tmp_path / "photos" / "holiday" / "a.jpeg", 0).parent.parent
+    before = tree(tmp_path)
+    said = rf"^data.root={photos} holds no {name} \(seen: 1 .jpeg\). There should be .*; .*data.source=sample takes "
+    with pytest.raises(ValueError, match=said):
+        datasets.load(cfg(name, photos), 0)
+    with pytest.raises(ValueError, match=rf"^data.root={tmp_path}/typo is no such folder. There should be "):
+        datasets.load(cfg(name, tmp_path / "typo"), 0)
+    assert tree(tmp_path) == before
+
+
+def test_a_new_data_set_with_a_sample_says_whether_it_is_there() -> None:
+    for name in SAMPLED:
+        module = __import__(f"gan_lab.data.{name}", fromlist=["there"])
+        assert module.LAYOUT
+        assert module.SAMPLE
+        assert module.DOWNLOADS in (True, False)
+        assert not module.there(Path("/nonexistent"))
+
+
+@pytest.mark.parametrize(
+    ("train", "held"), [("train", "test"), ("Train", "VAL"), ("training", "validation"), ("train", "")]
+)
+def test_training_and_held_out_folders_are_no_classes(tmp_path: Path, train: str, held: str) -> None:
+    for part, first in ((train, 0), (held, 100)):
+        for i in range(10 * bool(part)):
+            flat(tmp_path / part / ("cat" if i % 2 else "dog") / f"{i}.png", (first + i,) * 3)
+    made = folder.decode(cfg("folder", tmp_path))
+    assert made.class_names == ["cat", "dog"]
+    assert "in 2 classes (cat, dog)" in made.about
+    if held:
+        assert levels(made.train_images) == [1, 3, 5, 7, 9, 0, 2, 4, 6, 8]
+        assert made.train_labels.tolist() == [0] * 5 + [1] * 5
+        assert sorted(levels(made.test_images)) == [*range(100, 110)]
+        assert f"10 held out (those of {held})" in made.about
+
+
+def test_of_test_and_val_one_is_held_out_and_the_other_named(tmp_path: Path) -> None:
+    for part, value in (("train", 1), ("val", 2), ("test", 3)):
+        for i in range(3):
+            flat(tmp_path / part / f"{i}.png", (value,) * 3)
+    made = folder.decode(cfg("folder", tmp_path))
+    assert (levels(made.train_images), levels(made.test_images)) == ([1] * 3, [3] * 3)
+    assert "; not used: val" in made.about
+
+
+SIDES = ["trainA trainB testA testB", "train/A train/B test/A test/B", "A/train B/train A/val B/val", "A B",
+         "TrainA TRAINB TestA testb", "Train/a train/b"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["pairs", "horse2zebra"])
+@pytest.mark.parametrize("sides", SIDES)
+def test_two_sides_are_found_in_every_usual_layout(tmp_path: Path, name: str, sides: str) -> None:
+    if "Train/a" in sides:
+        sides = "Train/a Train/b"
+    for place, value in zip(sides.split(), (10, 20, 30, 40), strict=False):
+        for i in range(12):
+            flat(tmp_path / place / f"{i}.png", (value,) * 3)
+    made = datasets.load(cfg(name, tmp_path), 0).decoded
+    assert made.source == "full"
+    assert set(levels(made.train_sources)) | set(levels(made.train_images)) == {10, 20}
+    held = {30, 40} if len(sides.split()) == 4 else {10, 20}
+    assert set(levels(made.test_sources)) | set(levels(made.test_images)) == held
+
+
+@pytest.mark.parametrize(("places", "said"), [
+    ("trainA trainB train/A train/B", "is laid out in two ways, trainA and trainB as well as train/A and train/B: keep one"),
+    ("trainA", "holds trainA, but not trainB: there should be trainA and trainB, or"),
+    ("A a B", "holds both A and a: which of them is A?"),
+])  # fmt: skip
+def test_what_is_ambiguous_is_refused_by_name(tmp_path: Path, places: str, said: str) -> None:
+    for place in places.split():
+        flat(tmp_path / place / "1.png", 0)
+    for name in ("pairs", "horse2zebra"):
+        with pytest.raises(ValueError, match=said.replace("?", r"\?")):
+            datasets.load(cfg(name, tmp_path), 0)
+
+
+def test_sides_of_different_shape_are_no_pair_and_of_different_size_are(tmp_path: Path) -> None:
+    for i in range(4):
+        flat(tmp_path / "A" / f"{i}.png", (10,) * 3, size=(32, 32))
+        flat(tmp_path / "B" / f"{i}.png", (20,) * 3, size=(64, 32))
+    with pytest.raises(
+        ValueError, match=r"4 of 4 images cannot be read \(A/0.png: 32 x 32, and B/0.png: 64 x 32, are of diff"
+    ):
+        pairs.decode(cfg("pairs", tmp_path))
+    for i in range(4):
+        flat(tmp_path / "B" / f"{i}.png", (20,) * 3, size=(64, 64))
+    assert len(pairs.decode(cfg("pairs", tmp_path)).train_images) == 2
+
+
+def test_names_that_a_mac_writes_otherwise_correspond_and_two_endings_of_one_name_do_not(tmp_path: Path) -> None:
+    for i in range(3):
+        flat(tmp_path / "A" / f"caf\u00e9{i}.png", 0)
+        flat(tmp_path / "B" / f"cafe\u0301{i}.png", 0)
+    assert len(pairs.decode(cfg("pairs", tmp_path)).train_images) == 2
+    flat(tmp_path / "B" / "caf\u00e91.bmp", 0)
+    with pytest.raises(ValueError, match=r"B: .* and .* have one name: which of them is meant\?"):
+        pairs.decode(cfg("pairs", tmp_path))
+
+
+@pytest.mark.parametrize("inside", ["", "photos"])
+def test_a_zip_file_is_what_is_in_it_and_nothing_appears_beside_it(tmp_path: Path, inside: str) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
+        for name in ("cat", "dog"):
+            for i in range(6):
+                packed.write(
+                    flat(tmp_path / "made" / f"{name}{i}.png", (i,) * 3), f"{inside}/{name}/{i}.png".lstrip("/")
+                )
+    shutil.rmtree(tmp_path / "made")
+    for _ in range(2):
+        made = datasets.load(cfg("folder", tmp_path / "photos.zip"), 0).decoded
+        assert made.class_names == ["cat", "dog"]
+        assert tree(tmp_path) == ["photos.zip"]
+    (tmp_path / "other.zip").write_text("no zip")
+    with pytest.raises(ValueError, match=r"other.zip is a file: name a folder, or a zip file"):
+        datasets.load(cfg("folder", tmp_path / "other.zip"), 0)
+
+
+def test_runs_among_the_photos_are_no_photos(tmp_path: Path) -> None:
+    for i in range(3):
+        flat(tmp_path / f"{i}.png", 0)
+    flat(tmp_path / "runs" / "dcgan" / "seed0" / "samples" / "0.png", 0)
+    (tmp_path / "runs" / "dcgan" / "seed0" / "checkpoints").mkdir()
+    (tmp_path / "runs" / "dcgan" / "seed0" / "config.yaml").touch()
+    flat(tmp_path / "out" / "dcgan" / "data-folder.png", 0)
+    (tmp_path / "out" / runs.MARK).touch()
+    assert [path.name for path in image_files.find(tmp_path)] == ["0.png", "1.png", "2.png"]
+    assert len(image_files.find(tmp_path / "out")) == 1  # where that is the folder that was asked for
+
+
+def test_images_beside_class_folders_are_named_as_the_reason_that_there_are_no_labels(tmp_path: Path) -> None:
+    for name in ("cat/1.png", "dog/2.png", "dog/3.png", "cover.png"):
+        flat(tmp_path / name, 0)
+    with pytest.warns(
+        UserWarning, match=rf"{tmp_path} has no labels, for cover.png lies beside the folders cat, dog: put"
+    ):
+        assert folder.decode(cfg("folder", tmp_path)).spec.classes == 0
+    folder.decode(cfg("folder", tmp_path, labels=False))  # says nothing: warnings are errors here
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(3):
+        flat(tmp_path / f"{i}.png", 0)
+        (tmp_path / f"{i}.HEIC").touch()
+        (tmp_path / f"l{i}.jpg").symlink_to("/gone/l.jpg")
+    (tmp_path / "noend").write_bytes((tmp_path / "0.png").read_bytes())
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.warns(UserWarning, match="left out") as said:
+        assert len(image_files.find(tmp_path)) == 3
+    assert [str(one.message) for one in said] == [
+        f"left out of {tmp_path}: 3 .heic (not read: convert to PNG or JPEG), 1 folder that cannot be entered (closed), "
+        "3 links that lead nowhere, 1 without an ending (add .png or .jpg)"
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "peaks", "white"), [
+    ("float32", [250, 260, 0.9, 1.1], 511), ("float32", [0.5, 0.8], 1), ("uint16", [4000, 16], 4095), ("uint16", [60_000], 65_535),
+])  # fmt: skip
+@pytest.mark.parametrize("lazy", [False, True])
+def test_images_of_many_levels_have_one_scale(
+    tmp_path: Path, dtype: str, peaks: list[float], white: float, lazy: bool
+) -> None:
+    for i in range(12):
+        Image.fromarray(np.full((8, 8), peaks[i % len(peaks)], dtype)).save(tmp_path / f"{i:02}.tif")
+    flat(tmp_path / "x.png", (77,) * 3)
+    made = folder.decode(cfg("folder", tmp_path, cache_gb=0.0 if lazy else 1.0))
+    found = levels(made.train_images) + levels(made.test_images)
+    expected = {round(min(255, 255 * float(np.dtype(dtype).type(peak)) / white)) for peak in peaks}
+    assert set(found) == expected | {77}
+    assert f"12 of more than 8 bits: in all of them {white:g} is white)" in made.about
+
+
+@pytest.mark.parametrize(
+    ("sizes", "held"), [([9] * 100, 90), ([20, 20, 1], 4), ([5, 5], 2), ([1, 1, 1], 1), ([3], 1), ([2000, 5], 200)]
+)
+def test_a_tenth_is_held_out_whatever_the_sizes_of_the_classes(sizes: list[int], held: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    train, test = decoding.split(len(labels), labels)
+    assert len(test) == held
+    assert sorted([*train, *test]) == [*range(len(labels))]
+    counts = np.bincount(labels[test], minlength=len(sizes))
+    shares = np.array(sizes) * held / len(labels)
+    if min(sizes) > 1:
+        assert (abs(counts - shares) < 1).all()
+    if sizes != [1, 1, 1]:
+        assert set(labels[train]) == set(labels)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_data_that_moved_are_the_same_and_one_other_byte_is_not(tmp_path: Path, lazy: bool) -> None:
+    for i in range(12):
+        flat(tmp_path / "one" / f"{i:02}.png", (i,) * 3)
+    (tmp_path / "one" / "bad.png").touch()
+    shutil.copytree(tmp_path / "one", tmp_path / "deep" / "other")  # with other times
+    found = []
+    for root in (tmp_path / "one", tmp_path / "deep" / "other"):
+        with pytest.warns(UserWarning, match=r"1 of 13 images cannot be read \(bad.png: "):
+            found.append(
+                folder.decode(cfg("folder", root, max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0)).fingerprint
+            )
+    assert found[0] == found[1]
+    flat(tmp_path / "one" / "03.png", (99,) * 3)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        changed = folder.decode(
+            cfg("folder", tmp_path / "one", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0)
+        ).fingerprint
+    assert changed != found[0]
+
+
+def test_a_disk_without_room_is_said_with_the_folder_and_the_remedies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(12):
+        flat(tmp_path / f"{i:02}.png", (i,) * 3)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
+    with pytest.raises(
+        OSError, match=r"no room in .*: the decoded images take 38 MB, and 1 MB are free. GAN_LAB_CACHE=.*cache_gb=0"
+    ):
+        folder.decode(cfg("folder", tmp_path, size=1024))
+    assert not list(layouts.cache_folder(tmp_path).glob("[!.]*"))
+
+
+@pytest.mark.parametrize("images", [40, 4])
+def test_each_class_has_a_row_of_the_grid_however_few_are_held_out(tmp_path: Path, images: int) -> None:
+    for label, name in enumerate("abcd"):
+        for i in range(images):
+            flat(tmp_path / name / f"{i}.png", (50 * label + i,) * 3)
+    served = datasets.load(cfg("folder", tmp_path), 0)
+    for held_out in (True, False):
+        batch, columns = served.fixed(held_out, by_class=True)
+        assert batch.labels.view(4, columns).tolist() == [[label] * 10 for label in range(4)]  # type: ignore[union-attr]
+        shown = ((batch.images[:, 0, 0, 0] + 1) * 127.5).round().int().view(4, 10)
+        for label, row in enumerate(shown.tolist()):
+            assert all(50 * label <= level < 50 * label + images for level in row)
+            assert len(set(row)) >= min(images, 10) - (images == 4 and not held_out)  # one may be held out
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_what_is_cut_and_what_is_enlarged_is_counted(tmp_path: Path, lazy: bool) -> None:
+    for i, size in enumerate([(8, 8)] * 5 + [(16, 8)] * 4 + [(6, 6)] * 2 + [(9, 5)]):
+        flat(tmp_path / f"{i}.png", (i,) * 3, size=size)
+    made = folder.decode(cfg("folder", tmp_path, cache_gb=0.0 if lazy else 1.0))
+    assert "(5 cut to their middle; 3 enlarged to 8 pixels)" in made.about

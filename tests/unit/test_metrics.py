@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lab import seeding
+from gan_lab.config.schema import MetricsConfig
+from gan_lab.data.base import Decoded
+from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
+from gan_lab.images import Batch, ImageSpec, to_unit
+from gan_lab.metrics import classification_accuracy_score
+from gan_lab.metrics.base import Measure, Points
+from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracy
+from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
+from gan_lab.metrics.extractors.digits import Digits
+from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.offered import measurable, measures_of
+
+
+def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sample: Decoded) -> None:
+    record = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == record["sha256"]
+    with torch.no_grad():
+        logits = load_digit_classifier()(to_unit(torch.from_numpy(np.asarray(sample.test_images))))
+    accuracy = float((logits.argmax(dim=1).numpy() == sample.test_labels).mean())
+    assert accuracy == record["accuracy"]
+    assert accuracy > 0.97
+    assert record["held_out_images"] == len(sample.test_labels)
+
+
+def digits(asked: bool, full: bool = False) -> Features:
+    return Features(Digits(), asked, 10_000, full)
+
+
+def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: Decoded) -> None:
+    images, labels = (torch.from_numpy(np.asarray(part[::4])) for part in (sample.test_images, sample.test_labels))
+    measure = digits(asked=True, full=True)
+    real = measure.reference(Batch(images, labels))
+
+    def scores(rows: Tensor, asked_for: Tensor) -> dict[str, float]:
+        batch = Batch(images, asked_for[rows])
+        return measure.scores(real, measure.observe({"generated": images[rows]}, batch))
+
+    every, nothing = torch.ones(len(labels), dtype=torch.bool), labels == 0
+    good = scores(every, labels)
+    assert good["fd_digits"] < 1e-5
+    assert good["digit_score"] > 9.5
+    assert good["label_accuracy"] > 0.97
+    assert good["kd_digits"] <= 3 * good["kd_digits_sd"]
+    assert [good[f"{name}_digits"] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert scores(every, (labels + 1) % 10)["label_accuracy"] < 0.02
+    zeros = scores(nothing, labels)
+    assert zeros["fd_digits"] > 10 * good["fd_digits"] + 1
+    assert zeros["kd_digits"] > 10 * good["kd_digits_sd"]
+    assert zeros["digit_score"] < 1.2
+    assert zeros["precision_digits"] == 1  # each is a real zero
+    assert zeros["recall_digits"] < 0.3
+    assert zeros["coverage_digits"] < 0.3
+    assert [name for name in good if not name.endswith("_sd")] == list(measure.names)
+    assert digits(asked=False).names == ("fd_digits", "digit_score")
+
+
+def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
+    sample: Decoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classification_accuracy_score, "PASSES", 5)
+    train, held_out = (
+        Batch(torch.from_numpy(np.asarray(images[::step])), torch.from_numpy(np.asarray(labels[::step])))
+        for images, labels, step in (
+            (sample.train_images, sample.train_labels, 4),
+            (sample.test_images, sample.test_labels, 2),
+        )
+    )
+    measure = ClassificationAccuracy(10, cap=10_000)
+    real = measure.reference(held_out)
+
+    def score(made: Tensor, labels: Tensor) -> float:
+        return measure.scores(real, measure.observe({"generated": made}, Batch(held_out.images, labels)))["cas"]
+
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    shuffled = torch.randperm(len(train.images), generator=torch.Generator().manual_seed(0))
+    order = seeding.permutation(0, "test", 0, len(train.images))
+    images, labels = train.images[order], train.labels[order]
+    perfect = score(images, labels)
+    assert perfect > 0.8  # reals as fakes
+    assert perfect == score(images, labels)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert score(images, labels[shuffled]) < 0.3  # samples that do not show what they were asked for
+    one_each = torch.stack([images[labels == label][0] for label in range(10)])
+    assert score(one_each[labels], labels) < perfect - 0.2  # ten images, over and over
+
+
+def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: Decoded) -> None:
+    gray = to_unit(torch.from_numpy(np.asarray(sample.test_images[:200])))
+    classifier = load_digit_classifier()
+    with torch.no_grad():
+        assert torch.allclose(classifier(gray.expand(-1, 3, -1, -1)), classifier(gray), atol=1e-4)
+        larger = torch.nn.functional.interpolate(gray, (56, 56))
+        assert (classifier(larger).argmax(1) == classifier(gray).argmax(1)).double().mean() > 0.97
+
+
+def observed(points: Tensor) -> Statistics:
+    return Points().observe({"generated": points}, Batch(points))
+
+
+def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayleigh_one() -> None:
+    n, rng = 40_000, np.random.default_rng(0)
+    points = centres()[rng.integers(MODES, size=n)] + SPREAD * rng.standard_normal((n, 2))
+    scores = Points().scores({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
+    share = 1 - math.exp(-4.5)  # P(r < 3 sigma) in the plane
+    assert scores["modes_covered"] == 8
+    assert scores["high_quality"] == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / n))
+
+
+@pytest.mark.parametrize(("shares", "covered"), [([800] + [0] * 7, 1), ([100] * 8, 8), ([775, 25] + [0] * 6, 2),
+                                                 ([776, 24] + [0] * 6, 1)])  # fmt: skip
+def test_a_mode_is_covered_with_a_quarter_of_its_share(shares: list[int], covered: int) -> None:
+    points = torch.from_numpy(np.repeat(centres(), shares, axis=0)).view(-1, 2, 1, 1)
+    scores = Points().scores({}, observed(points))
+    assert scores == {"modes_covered": covered, "high_quality": 1.0}
+
+
+def test_points_off_the_ring_cover_nothing() -> None:
+    just_out = torch.tensor([[RADIUS + 3.1 * SPREAD, 0.0], [0.0, 0.0], [0.0, RADIUS - 2.9 * SPREAD]]).view(3, 2, 1, 1)
+    assert observed(just_out)["near"].tolist() == [False, False, True]
+
+
+def names_of(spec: ImageSpec, *offers: str, conditional: bool = False, full: bool = False, **keys: Any) -> list[str]:
+    family: Any = SimpleNamespace(offers=("generated", *offers), conditional=conditional)
+    return [name for measure in measures_of(family, spec, MetricsConfig(**keys), full) for name in measure.names]
+
+
+def test_each_content_and_each_offer_has_its_scores() -> None:
+    digits = ImageSpec(1, 28, 28, content="digits")
+    assert names_of(digits) == ["fd_digits", "digit_score"]
+    assert names_of(digits, conditional=True) == ["fd_digits", "digit_score", "label_accuracy"]
+    assert names_of(digits, "reconstructed")[2:] == ["reconstruction_accuracy", "reconstruction_psnr"]
+    assert names_of(digits, "logits", "baseline_logits")[:2] == ["test_accuracy", "baseline_accuracy"]
+    assert names_of(ImageSpec(2, 1, 1, content="points")) == ["modes_covered", "high_quality"]
+    assert names_of(ImageSpec(3, 64, 64)) == ["fd_random"]
+    horses = ImageSpec(3, 64, 64, content="horses", source_channels=3, pairs="held out")
+    one_way = ["psnr", "ssim", "psnr_inside", "gain_inside", "psnr_outside"]
+    both = [*one_way, *(f"back_{name}" for name in one_way), "cycle_psnr", "back_cycle_psnr"]
+    assert names_of(horses) == [*one_way, "fd_random"]
+    assert names_of(horses, "back", "cycled", "back_cycled") == [*both, "fd_random"]
+    assert names_of(replace(horses, pairs="none")) == ["fd_random"]  # nothing is known to compare with
+    gray = ImageSpec(3, 64, 64, source_channels=1, pairs="all")
+    assert names_of(gray) == ["psnr", "ssim", "gain_over_mean_colour", "fd_random"]
+
+
+def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
+    labelled = ImageSpec(1, 28, 28, classes=10, content="digits")
+    later = ["kd_digits", "precision_digits", "recall_digits", "density_digits", "coverage_digits"]
+    assert names_of(labelled, full=True) == ["fd_digits", "digit_score", *later]
+    told = names_of(labelled, conditional=True, full=True)
+    assert told == ["fd_digits", "digit_score", "label_accuracy", *later, "cas"]
+    assert names_of(labelled, conditional=True, extractors=["random"]) == ["fd_random"]
+    assert names_of(labelled, extractors=["random", "digits"]) == ["fd_random", "fd_digits", "digit_score"]
+    assert names_of(ImageSpec(2, 1, 1, content="points"), full=True) == ["modes_covered", "high_quality"]
+    with pytest.raises(ValueError, match=r"no extractor 'clip'\. There are: digits, inception, points, random"):
+        names_of(labelled, extractors=["clip"])
+    for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
+        with pytest.raises(ValueError, match=f"metrics.extractors={name}: points are of the toy"):
+            names_of(spec, extractors=[name])
+    assert names_of(labelled, extractors=["random", "random"]) == ["fd_random"]
+    with pytest.raises(ValueError, match=r"metrics\.extractors has inception, but metrics\.inception_weights=off"):
+        names_of(labelled, extractors=["inception"], inception_weights="off")
+
+
+def test_a_value_says_what_its_own_formula_depends_on() -> None:
+    measure = Features(Digits(), False, cap=600, full=True)
+    assert {"extractor", "weights_sha256", "resize"} == measure.protocol("fd_digits", 1000).keys()
+    assert measure.protocol("kd_digits", 1000)["subset_size"] == 300  # half of the rows that are kept
+    assert measure.protocol("kd_digits", 1000)["rows"] == 600
+    assert measure.protocol("recall_digits", 500) == measure.said | {"neighbours": 3, "rows": 500}
+    assert measure.protocol("coverage_digits", 500)["neighbours"] == 5
+
+
+def test_of_the_scores_the_distances_are_better_when_lower() -> None:
+    higher = Features(Digits(), True, cap=600, full=True).higher_is_better
+    assert [name for name, better in higher.items() if not better] == ["fd_digits", "kd_digits"]
+    assert len(higher) == 8
+
+
+def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n_refused() -> None:
+    measures_: list[Measure] = [Points(), digits(asked=False)]
+    assert measurable(measures_, 64, MetricsConfig(n=64)) == (measures_, "")
+    kept, note = measurable(measures_, 20, MetricsConfig(n=1000))
+    assert kept == measures_[:1]
+    assert note.startswith("fd_digits is left out: 20 images are held out, fewer than its 64 features")
+    assert measurable(measures_, 1, MetricsConfig(allow_small_n=True)) == (
+        measures_[:1],
+        "fd_digits is left out: one image has no distribution",
+    )
+    assert "20 images are in the training set" in measurable(measures_, 20, MetricsConfig(split="train"))[1]
+    with pytest.raises(ValueError, match=r"metrics\.n=63 is below the 64 features of fd_digits"):
+        measurable(measures_, 64, MetricsConfig(n=63))
+    assert measurable(measures_, 20, MetricsConfig(n=10, allow_small_n=True)) == (measures_, "")

@@ -1,0 +1,270 @@
+"""The page of a run says what its folder holds, of whatever age and state; nothing in it can run or reach outside."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gan_lab import report, verbs
+from gan_lab.config import loading
+from gan_lab.report import page, pictures
+from gan_lab.report.commands import commands
+from gan_lab.report.comparison_section import comparison, differences, labels
+from gan_lab.report.curves import MOST, of_run, series
+from gan_lab.report.reading import Run
+from gan_lab.report.words import verdict
+from tests.helpers.pictures import noise
+from tests.helpers.reports import HOSTILE, written_run
+from tests.integration.test_cli import answer
+
+
+def data_of(path: Path) -> Any:
+    """What the script of a page is given."""
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.DOTALL)
+    return json.loads(found, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_the_verdict_sets_the_best_generator_against_the_last(tmp_path: Path) -> None:
+    made = verdict(Run(written_run(tmp_path / "run")))
+    assert (made.figure, made.caption) == ("2", "fd_digits, lower is better")
+    assert made.sentences == ["The best generator is that of 128 of 256 images; the last one has 3, 50% worse."]
+    assert [(row.name, row.best, row.last) for row in made.rows] == [
+        ("fd_digits", "2", "3"),
+        ("kd_digits", "0.25 ± 0.12", ""),
+    ]
+    assert dict(made.rows[0].protocol) == {"extractor": "digits 90be", "fakes / reals": "100 / 100",
+                                           "data": "mnist-sample held out", "weights": "ema best, iteration 8"}  # fmt: skip
+    assert made.watched
+    assert not made.alarms
+
+
+def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "run")
+    state = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(state | {"best_iteration": 16}))
+    assert verdict(Run(folder)).sentences == ["The best generator is the last one, after 256 images."]
+    scores = {
+        "best": {"label_accuracy": {"value": 0.8, "higher_is_better": True}},
+        "last": {"label_accuracy": {"value": 0.6}},
+    }
+    state |= {"headline": "label_accuracy", "scores": scores, "last": {}}
+    (folder / "summary.json").write_text(json.dumps(state))
+    made = verdict(Run(folder))
+    assert made.caption == "label_accuracy, higher is better"
+    assert made.sentences[0].endswith("the last one has 0.6, 25% worse.")
+
+
+def test_an_unfinished_run_says_how_far_it_is_and_what_was_measured_on_the_way(tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "run", "run.images=512", ended=False)
+    made = verdict(Run(folder))
+    assert made.sentences[:2] == ["It has not ended: 256 of 512 images are recorded.",
+                                  "So far the best was after 128 images; the latest is 3."]  # fmt: skip
+    assert made.figure == "2"
+    assert not made.watched
+    assert "It has not ended" in report.write([folder]).read_text()
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["summary.json", "metrics.csv", "timing.csv", "samples", "reals.png", "command.txt", "environment.txt", "all"],
+)
+def test_what_a_folder_lacks_is_left_out_of_its_page(missing: str, tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "run")
+    for path in [*folder.iterdir()]:
+        if path.name == missing or (missing == "all" and path.name != "config.yaml"):
+            path.rename(tmp_path / path.name)
+    text = report.write([folder]).read_text()
+    if missing in ("samples", "all"):
+        assert "No grid has been drawn yet." in text
+    if missing == "all":
+        assert "Nothing has been scored in this run." in text
+        assert "No values are recorded yet." in text
+
+
+def test_rows_that_were_cut_off_and_values_that_are_not_finite_do_no_harm(tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "run")
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("17,272,nan,inf,,,,,\n18,288,0.123")
+    (folder / "summary.json").write_text('{"images": 2')
+    run = Run(folder)
+    assert run.state == {}
+    assert run.images == 272
+    curves = {one["name"]: one for chart in data_of(report.write([folder]))["charts"] for one in chart["series"]}
+    assert curves["loss_d"]["x"][-2:] == [256, 272]
+    assert curves["loss_d"]["y"][-1] is None
+    assert curves["loss_g"]["y"][-2:] == [2.0, None]
+    assert curves["fd_digits"] == {"name": "fd_digits", "x": [128, 256], "y": [2.0, 3.0], "step": 1}
+
+
+def test_a_config_of_an_older_lab_is_shown_as_it_is(tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "run", "model.z_dim=7")
+    text = (folder / "config.yaml").read_text().replace("  z_dim: 7", "  z_dim: 7\n  forgotten: 3")
+    (folder / "config.yaml").write_text(text)
+    found = {one.key: (one.value, one.default) for one in Run(folder).settings if one.differs}
+    defaults = loading.family_class("cgan").Config()
+    assert found["model.forgotten"] == ("3", None)
+    assert found["model.z_dim"] == ("7", str(defaults.z_dim))
+    assert found["run.images"] == ("256", "100000")
+    assert "data.size" not in found
+    (folder / "config.yaml").write_text(text.replace("family: cgan", "family: gone"))
+    assert "no longer known" in report.write([folder]).read_text()
+
+
+def test_alarms_stand_on_top_with_their_sentence(tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "run")
+    rows = [f'{i},{16 * i},collapse,"All images are alike, {i}."' for i in range(1, 15)]
+    (folder / "health.csv").write_text("\n".join(["iteration,images,flag,sentence", *rows]) + "\n")
+    made = verdict(Run(folder))
+    assert (made.alarms[0].images, made.alarms[0].flag) == (16, "collapse")
+    assert made.alarms[0].sentence == "All images are alike, 1."
+    assert (len(made.alarms), made.more) == (12, 2)
+    text = report.write([folder]).read_text()
+    assert "14 alarms" in text
+    assert "and 2 more, in health.csv" in text
+
+
+def test_columns_are_grouped_by_what_they_are(tmp_path: Path) -> None:
+    groups = {group: [[one["name"] for one in chart["series"]] for chart in charts]
+              for group, charts in of_run(Run(written_run(tmp_path / "run")))}  # fmt: skip
+    assert groups == {"Scores": [["fd_digits"]], "Losses": [["loss_d", "loss_g"]], "Discriminator": [["d_real", "d_fake"]],
+                      "Gradients": [["gradient_generator"]], "Others": [["diversity"]]}  # fmt: skip
+
+
+def test_long_curves_keep_their_ends() -> None:
+    made = series("loss", [(float(i), float(i)) for i in range(10 * MOST + 7)])
+    assert len(made["x"]) <= MOST + 1
+    assert (made["x"][0], made["x"][-1]) == (0, 10 * MOST + 6)
+    assert {b - a for a, b in zip(made["x"][:-2], made["x"][1:-1], strict=True)} == {made["step"]}
+
+
+def test_the_cost_leaves_pauses_out(tmp_path: Path) -> None:
+    run = Run(written_run(tmp_path / "run"))
+    assert run.hours * 3600 == pytest.approx(16 / 16 + 240 / 40)
+    shown = dict(page.of_run(run)["cost"])
+    assert shown["peak memory"] == "1,234 MB"
+    assert shown["training images seen"] == "256 of 256"
+
+
+def test_commands_name_the_run_and_train_on(tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "my run", "run.images=256", "model.z_dim=7")
+    found = dict(commands(Run(folder)))
+    assert found["Train on, to twice as many images"] == "make train EXP=cgan ARGS='model.z_dim=7 run.images=512'"
+    assert found["Score the best generator"] == f"make evaluate RUN='{folder}'"
+    (folder / "summary.json").unlink()
+    found = dict(commands(Run(folder)))
+    assert found["Go on training: the same command continues it"].endswith("ARGS='run.images=256 model.z_dim=7'")
+    assert "Translate images" not in found
+    assert "Translate images" in dict(commands(Run(written_run(tmp_path / "b", experiment="cyclegan"))))
+
+
+def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
+    folders = [written_run(tmp_path / name, f"data.root={HOSTILE}", f"run.root={name}") for name in "ab"]
+    for folder in folders:
+        state = json.loads((folder / "summary.json").read_text())
+        names = {"experiment": HOSTILE, "headline": HOSTILE, "data": HOSTILE, "last": {HOSTILE: 1.0}}
+        (folder / "summary.json").write_text(json.dumps(state | names))
+        (folder / "health.csv").write_text(f"iteration,images,flag,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
+        (folder / "environment.txt").write_text(f"python {HOSTILE}\n")
+        (folder / "metrics.csv").write_text(f"iteration,images,{HOSTILE}\n1,16,1.0\n")
+        (folder / "command.txt").write_text(f"gan-lab train cgan {HOSTILE}\n")
+    for path in (report.write([folders[0]]), report.write(folders, tmp_path / "both.html")):
+        text = path.read_text()
+        assert len(re.findall(r"<script", text)) == 2
+        assert len(re.findall(r"</script", text)) == 2
+        assert "<img src=x" not in text
+        assert "alert(1)" in text  # it is shown, as text
+        assert HOSTILE in str(data_of(path)["charts"])
+
+
+def test_a_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
+    folders = [written_run(tmp_path / name, f"run.seed={seed}") for seed, name in enumerate("ab")]
+    for path in (report.write([folders[0]]), report.write(folders, tmp_path / "both.html")):
+        text = path.read_text()
+        references = re.findall(r"""\b(?:src|href|action|srcset)="([^"]*)""", text) + re.findall(r"url\(([^)]*)", text)
+        assert {reference.partition(",")[0][:11] for reference in references} >= {"data:image/"}
+        assert [one for one in references if not one.startswith(("data:", "#"))] == []
+        assert "@import" not in text
+        assert set(re.findall(r"https?://[\w./]*", text)) == {"http://www.w3.org/2000/svg"}  # the name of SVG
+        assert "default-src &#39;none&#39;" in text
+
+
+def test_a_page_stays_small_whatever_the_grids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = written_run(tmp_path / "run")
+    for i in range(1, 9):
+        noise(120, 120, seed=i).save(folder / "samples" / f"{100 * i:09d}.png")
+    (folder / "samples" / "000000400.png").write_bytes(b"torn")
+    monkeypatch.setattr(pictures, "BUDGET", 100_000)
+    monkeypatch.setattr(pictures, "MOST", 9)
+    made = page.of_run(Run(folder))
+    assert sum(len(frame) for frame in made["frames"]) < 4 / 3 * 100_000 + 1000
+    assert made["seen"][0] == 0
+    assert made["seen"][-1] == 800
+    assert made["note"] == "9 of 13 grids, evenly spaced; large ones compressed as WebP; 1 could not be read"
+    assert all(a < b for a, b in zip(made["seen"], made["seen"][1:], strict=False))
+    assert made["note"] in report.write([folder]).read_text()
+
+
+def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
+    words = [("run.seed=0",), ("run.seed=1",), ("run.seed=1", "model.z_dim=7", "log.every=7")]
+    made = [Run(written_run(tmp_path / str(i), *each)) for i, each in enumerate(words)]
+    other = Run(written_run(tmp_path / "other", experiment="gan"))
+    assert labels([*made, other]) == ["cgan seed=0", "cgan seed=1", "cgan seed=1 z_dim=7", "gan"]
+    assert dict(differences(made)) == {"run.seed": ["0", "1", "1"], "model.z_dim": ["64", "64", "7"]}
+    assert labels([made[0], made[0]]) == ["cgan (1)", "cgan (2)"]
+
+
+def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(tmp_path: Path) -> None:
+    folders = [written_run(tmp_path / f"{e}{s}", f"run.seed={s}", experiment=e, distance=d + s / 10)
+               for e, d in (("cgan", 2.0), ("gan", 5.0)) for s in (0, 1)]  # fmt: skip
+    made = comparison([Run(folder) for folder in folders])
+    assert [(row.name, len(row.runs)) for row in made["table"].rows] == [("cgan", 2), ("gan", 2)]
+    (chart,) = made["data"]["charts"]
+    assert [one["y"] for one in chart["series"]] == [[d, pytest.approx(1.5 * d)] for d in (2.0, 2.1, 5.0, 5.1)]
+    path = report.write(folders)
+    assert path == tmp_path.parent / "comparison.html"
+    assert "2.05 ± 0.071" in path.read_text()
+    path.unlink()
+
+
+def test_runs_that_fit_in_no_table_are_still_drawn_and_the_reason_given(tmp_path: Path) -> None:
+    folders = [written_run(tmp_path / name) for name in "ab"]
+    text = report.write(folders, tmp_path / "both.html").read_text()
+    assert "These runs cannot stand in one table" in text
+    assert "are one experiment with one seed" in text
+    assert text.count("<figure>") == 2
+    assert report.write([folders[0], folders[0] / ".." / "a"]).name == "report.html"  # one run, named twice
+
+
+def test_what_is_no_run_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert answer(capsys, monkeypatch, "report", str(tmp_path)) == (
+        2, f"error: {tmp_path} is no run folder: it has no config.yaml",
+    )  # fmt: skip
+    (tmp_path / "config.yaml").write_text("model: {")
+    code, error = answer(capsys, monkeypatch, "report", str(tmp_path))
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert f"{tmp_path / 'config.yaml'} is damaged" in error
+    with pytest.raises(ValueError, match="a report is of a run folder"):
+        report.write([])
+
+
+def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = SimpleNamespace(
+        folder=tmp_path, family=SimpleNamespace(iteration=3), config=loading.load("gan").config,
+        data=SimpleNamespace(decoded=SimpleNamespace(about="digits")),
+        quality=SimpleNamespace(headline=None, scores={}, best_at=3), health=SimpleNamespace(flags=[]),
+    )  # fmt: skip
+    monkeypatch.setattr(verbs, "evaluate", lambda *_: {})
+
+    def fail(folders: list[Path]) -> Path:
+        raise RuntimeError("no space")
+
+    monkeypatch.setattr(report, "write", fail)
+    with pytest.warns(UserWarning, match="no report was drawn: no space"):
+        verbs.conclude(built, "gan", 1.0, lambda line: None)  # type: ignore[arg-type]

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gan_lab import runs
+from gan_lab.config.loading import load
+from gan_lab.runs import check_data, differences, folder_of, newest, prepare, read, read_config, run_id, summary, write
+
+
+def slug(*words: str, experiment: str = "gan") -> str:
+    return run_id(load(experiment, words))
+
+
+def save(path: Path, iteration: int = 1, **more: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"iteration": iteration, "ema": {"generator": {"w": torch.rand(500)}}, "recipes": {}, **more}, path)
+    return path
+
+
+def test_the_id_says_what_was_overridden_and_the_seed() -> None:
+    assert slug() == "seed0"
+    assert slug("run.seed=3") == "seed3"
+    assert slug("model.loss=hinge", "data.batch_size=32", "run.seed=1") == "data.batch_size=32-loss=hinge-seed1"
+    assert slug("model.betas=[0.0,0.9]") == "betas=0.0,0.9-seed0"
+    assert slug("run.id=mine", "model.z_dim=3") == "mine"
+
+
+def test_the_same_command_is_the_same_run_in_any_order_and_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = slug("model.z_dim=3", "data.size=32")
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    assert slug("data.size=32", "model.z_dim=3") == first
+    assert slug("model.z_dim=4", "data.size=32") != first
+    assert slug("model.lr_g=1e-3") == slug("model.lr_g=0.001")
+
+
+def test_where_how_long_and_how_a_run_is_watched_do_not_enter_the_id() -> None:
+    free = ["run.images=5", "run.root=/x", "run.overwrite=true", "run.devices=2", "run.num_nodes=2", "data.root=/y",
+            "data.workers=2", "log.wandb=off", "log.bar=false", "log.every=7"]  # fmt: skip
+    assert slug(*free) == "seed0"
+    assert slug("run.precision=64-true") == "run.precision=64-true-seed0"
+
+
+def test_an_id_is_one_safe_name_of_a_folder() -> None:
+    made = slug("metrics.headline=../../weights (1).pth")
+    assert re.fullmatch(r"[\w.=,-]+", made)
+    assert "/" not in made
+    assert folder_of(load("cgan", ["run.root=here", "model.z_dim=3"])) == Path("here/cgan/z_dim=3-seed0")
+
+
+def test_a_long_id_is_cut_and_stays_different() -> None:
+    long = "metrics.headline=" + "x" * 200
+    first, second = slug(long + "1"), slug(long + "2")
+    assert first != second
+    assert slug(long + "1") == first
+    assert len(first) < 100
+    assert first.startswith("metrics.headline=xxx")
+
+
+def test_differences_name_each_key_and_both_values() -> None:
+    before = load("gan", ["model.z_dim=3"]).config
+    now = load("gan", ["model.z_dim=4", "data.size=32", "run.images=5", "log.bar=false"]).config
+    assert differences(before, now) == ["data.size: 28 -> 32", "model.z_dim: 3 -> 4"]
+    assert differences(before, before) == []
+    assert "family: gan -> cgan" in differences(before, load("cgan").config)
+
+
+@pytest.mark.parametrize("source", ["full", "sample"])
+def test_a_run_goes_on_with_the_data_it_began_with(source: str) -> None:
+    began = load("gan", [f"data.source={source}"]).config
+    assert differences(began, load("gan").config) == []
+    other = "sample" if source == "full" else "full"
+    assert differences(began, load("gan", [f"data.source={other}"]).config) == [f"data.source: {source} -> {other}"]
+
+
+def test_a_config_is_read_back_as_it_was_with_its_tuples(tmp_path: Path) -> None:
+    config = load(
+        "gan", ["model.betas=[0.1,0.2]", "run.id=0012", "log.wandb=off", "metrics.inception_weights=off"]
+    ).config
+    prepare(tmp_path / "run", config, ["train", "gan"])
+    again = read_config(tmp_path / "run")
+    assert again == config
+    assert again.model.betas == (0.1, 0.2)
+
+
+def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for words in ((), ("run.images=7",)):
+        prepare(folder, load("gan", words).config, ["train", "gan", *words])
+    commands = (folder / "command.txt").read_text().splitlines()
+    assert [line.partition("UTC  ")[2] for line in commands] == ["gan-lab train gan", "gan-lab train gan run.images=7"]
+    assert f"torch {torch.__version__}".partition("+")[0] in (folder / "environment.txt").read_text()
+    with pytest.raises(ValueError, match=r"is a run of another config \(model.z_dim: 100 -> 3\): run.id=... starts"):
+        prepare(folder, load("gan", ["model.z_dim=3"]).config, [])
+    (folder / "checkpoints" / "last.ckpt").touch()
+    prepare(folder, load("gan", ["model.z_dim=3", "run.overwrite=true"]).config, [])
+    assert list((folder / "checkpoints").iterdir()) == []
+    assert read_config(folder).model.z_dim == 3
+
+
+def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"exists and is no run folder: choose another run.id or run.root"):
+        prepare(tmp_path, load("gan", ["run.overwrite=true"]).config, [])
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"is no run folder: it has no config.yaml"):
+        read_config(tmp_path)
+    assert summary(tmp_path) == {}
+
+
+def test_a_text_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "summary.json", '{"images": 7}')
+    assert summary(tmp_path) == {"images": 7}
+    monkeypatch.setattr(runs.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write(tmp_path / "summary.json", "{}")
+    assert summary(tmp_path) == {"images": 7}
+
+
+# checkpoints
+
+
+class Hostile:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> Any:
+        return self.victim.touch, ()
+
+
+def one_line_of_refusal(path: Path) -> str:
+    with pytest.raises(
+        ValueError, match=r"^checkpoint .* is corrupt or not of this lab, nothing was loaded: \S"
+    ) as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.ckpt", 5, extra=(1, 2.5, "three"))
+    content = read(path)
+    assert (content["iteration"], content["extra"]) == (5, (1, 2.5, "three"))
+    with pytest.raises(ValueError, match=r"there is no checkpoint .*/b.ckpt"):
+        read(tmp_path / "b.ckpt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
+def test_a_torn_checkpoint_is_refused(tmp_path: Path, share: float) -> None:
+    path = save(tmp_path / "a.ckpt")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    one_line_of_refusal(path)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("container", ["zip", "pickle"])
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, container: str, protocol: int) -> None:
+    path, victim = tmp_path / "a.ckpt", tmp_path / "victim"
+    content = {"iteration": 1, "ema": {}, "recipes": {}, "x": Hostile(victim)}
+    if container == "zip":
+        torch.save(content, path, pickle_protocol=protocol)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol))
+    one_line_of_refusal(path)
+    assert not victim.exists()
+    torch.load(path, weights_only=False) if container == "zip" else pickle.loads(path.read_bytes())
+    assert victim.exists()  # the trap is one
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], torch.zeros(3), {"iteration": 1, "ema": {}}])
+def test_a_file_of_another_program_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "a.ckpt")
+    assert one_line_of_refusal(tmp_path / "a.ckpt").endswith("it was not written by this lab")
+
+
+def test_the_newest_checkpoint_that_can_be_read_is_taken_with_a_warning_of_the_others(tmp_path: Path) -> None:
+    assert newest(tmp_path) is None
+    older, newer = (save(tmp_path / "checkpoints" / f"iteration-{i:08d}.ckpt", i) for i in (90, 100))
+    assert newest(tmp_path) == newer
+    newer.write_bytes(newer.read_bytes()[:700])
+    with pytest.warns(UserWarning, match="passed over: checkpoint .*00000100.ckpt is corrupt"):
+        assert newest(tmp_path) == older
+    older.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="passed over"),
+        pytest.raises(ValueError, match=r"no checkpoint in .*checkpoints can be read: run.overwrite=true starts"),
+    ):
+        newest(tmp_path)
+    last = save(tmp_path / "checkpoints" / "last.ckpt", 80)
+    with pytest.warns(UserWarning, match="passed over"):
+        assert newest(tmp_path) == last
+
+
+def test_a_run_whose_data_have_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    config = load("gan").config
+    prepare(tmp_path / "run", config, [], "abc")
+    prepare(tmp_path / "run", config, [], "abc")
+    with pytest.raises(ValueError, match=r"the data of .*run have changed .*fingerprint abc, now xyz"):
+        prepare(tmp_path / "run", config, [], "xyz")
+    with pytest.raises(ValueError, match="have changed"):
+        check_data(tmp_path / "run", "xyz")
+    prepare(tmp_path / "run", load("gan", ["run.overwrite=true"]).config, [], "xyz")
+    check_data(tmp_path / "run", "xyz")

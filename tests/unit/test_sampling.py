@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import gan_lab
+from gan_lab import networks
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.inference.sampling import TrainedGenerator, great_circle, load_generator
+from gan_lab.networks.dcgan import DCGANGenerator
+from gan_lab.networks.unet import UNet
+from gan_lab.seeding import Stream
+
+
+def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
+    """What training leaves of a generator, with running statistics that are not those of the start."""
+    torch.manual_seed(0)
+    G = networks.generator(kind, z_dim=8, shape=(1, 28, 28), width=16, norm="batch", classes=classes)  # type: ignore[arg-type]
+    for name, tensor in G.state_dict().items():
+        if "running" in name:
+            tensor.add_(0.3 * torch.rand_like(tensor))
+        elif tensor.is_floating_point():
+            tensor.mul_(8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}
+    torch.save(state, path)
+    return path
+
+
+class OneSided(DCGANGenerator):
+    """A generator whose prior is not normal: uniform in [0, 1)."""
+
+    def sample_latents(self, stream: Stream, n: int, like: torch.Tensor) -> torch.Tensor:
+        return stream.uniform(n, 8, like=like)
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> TrainedGenerator:
+    return load_generator(checkpoint(tmp_path_factory.mktemp("runs") / "best.ckpt", classes=10))
+
+
+@pytest.fixture(scope="module")
+def unconditional(tmp_path_factory: pytest.TempPathFactory) -> TrainedGenerator:
+    return load_generator(checkpoint(tmp_path_factory.mktemp("runs") / "best.ckpt", classes=0))
+
+
+@pytest.mark.parametrize("label", [None, 3])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_an_image_does_not_depend_on_the_batch_it_is_made_in(
+    conditional: TrainedGenerator, batch_size: int, label: int | None
+) -> None:
+    images = conditional(12, label, seed=4)
+    assert torch.equal(conditional(12, label, seed=4, batch_size=batch_size), images)
+    assert len(images.flatten(1).unique(dim=0)) == 12
+    assert images.dtype == torch.float32
+    assert images.std() > 0.1
+
+
+def test_images_are_a_prefix_of_any_larger_number_of_them(
+    conditional: TrainedGenerator, unconditional: TrainedGenerator
+) -> None:
+    for generator in (conditional, unconditional):
+        assert torch.equal(generator(30)[:7], generator(7))
+        assert not torch.equal(generator(7, seed=1), generator(7))
+
+
+def test_the_same_pixels_come_after_other_random_numbers_and_a_second_loading(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.ckpt", classes=0)
+    first = load_generator(path)(4)
+    torch.rand(100)
+    assert torch.equal(load_generator(path)(4), first)
+
+
+def test_it_is_the_averaged_network_in_evaluation_mode(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.ckpt", classes=0)
+    generator, content = load_generator(path), torch.load(path, weights_only=True)
+    again = networks.rebuild(content["recipes"]["generator"])
+    again.load_state_dict(content["ema"]["generator"])
+    from gan_lab.seeding import Stream
+
+    with torch.no_grad():
+        expected = again.eval()(Stream(0, "sample").normal(5, 8, like=torch.empty(0)))
+    assert torch.allclose(generator(5), expected, atol=1e-5)
+
+
+def test_classes_are_gone_through_in_turn_unless_labels_are_given(conditional: TrainedGenerator) -> None:
+    in_turn = conditional(12)
+    assert torch.equal(conditional(12, [i % 10 for i in range(12)]), in_turn)
+    assert torch.equal(conditional(12, 3)[3], in_turn[3])
+    assert not torch.equal(conditional(12, 3)[4], in_turn[4])
+
+
+@pytest.mark.parametrize("label", [10, -1, [0, 1], [0, 1, 10], [[0, 1, 2]]])
+def test_a_label_that_is_none_is_refused(conditional: TrainedGenerator, label: object) -> None:
+    with pytest.raises(ValueError, match="a label is one number from 0 to 9, or 3 of them") as raised:
+        conditional(3, label)  # type: ignore[arg-type]
+    assert f"label={label}" in str(raised.value)
+
+
+def test_a_label_for_a_generator_without_labels_is_refused(unconditional: TrainedGenerator) -> None:
+    with pytest.raises(ValueError, match="label=3: this generator was trained without labels"):
+        unconditional(2, 3)
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(0, 64), (3, 0)])
+def test_no_images_and_empty_batches_are_refused(unconditional: TrainedGenerator, n: int, batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"n={n} and batch_size={batch_size} must be at least 1"):
+        unconditional(n, batch_size=batch_size)
+
+
+def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Path) -> None:
+    for name, classes in (("best", 10), ("last", 0)):
+        checkpoint(tmp_path / "checkpoints" / f"{name}.ckpt", classes)
+    assert gan_lab.load_generator(tmp_path).classes == 10
+    assert gan_lab.load_generator(str(tmp_path), "last").classes == 0
+    with pytest.raises(ValueError, match=r"there is no checkpoint .*nowhere: train the run first, or name its folder"):
+        load_generator(tmp_path / "nowhere")
+    torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other.ckpt has no generator: it has translator"):
+        load_generator(tmp_path / "other.ckpt")
+
+
+def test_sampling_imports_neither_lightning_nor_the_tracker(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.ckpt", classes=10, kind="mlp")
+    code = (
+        f"import gan_lab, sys; images = gan_lab.load_generator({str(path)!r})(3);"
+        "print(len(images), [name for name in ('lightning', 'pytorch_lightning', 'wandb') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split(maxsplit=1) == ["3", "[]\n"]
+
+
+def test_points_of_a_great_circle_have_equal_angles_between_them_and_its_length() -> None:
+    draws = torch.Generator().manual_seed(0)
+    start, end = torch.nn.functional.normalize(torch.randn(2, 5, 16, dtype=torch.float64, generator=draws), dim=2)
+    points = great_circle(start, end, torch.linspace(0, 1, 9, dtype=torch.float64))
+    assert torch.allclose(points[:, 0], start)
+    assert torch.allclose(points[:, -1], end)
+    assert torch.allclose(points.norm(dim=2), torch.ones(5, 9, dtype=torch.float64))
+    steps = (points[:, 1:] * points[:, :-1]).sum(dim=2).acos()
+    whole = (start * end).sum(dim=1).acos()
+    assert torch.allclose(steps, (whole / 8).unsqueeze(1).expand(5, 8))
+
+
+def test_at_right_angles_a_great_circle_is_cosine_and_sine_and_without_an_angle_a_line() -> None:
+    x, y = torch.tensor([[3.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0, 2.0]], dtype=torch.float64)
+    share = torch.linspace(0, 1, 5, dtype=torch.float64)
+    angle = share * math.pi / 2
+    assert torch.allclose(great_circle(x, y, share)[0], torch.stack([3 * angle.cos(), 2 * angle.sin()], dim=1))
+    for end in (5 * x, -x):  # along, and opposite, where no circle is the shortest
+        line = x + share.unsqueeze(1) * (end - x)
+        assert torch.allclose(great_circle(x, end, share)[0], line)
+
+
+def test_each_walk_begins_where_the_one_before_ended(unconditional: TrainedGenerator) -> None:
+    images = unconditional.walk(4, 3, seed=2).unflatten(0, (4, 3))
+    ends = unconditional(5, seed=2)
+    assert torch.allclose(images[:, 0], ends[:4], atol=1e-6)
+    assert torch.allclose(images[:, -1], ends[1:], atol=1e-6)
+    z = unconditional._latents(5, 2)
+    halfway = great_circle(z[:-1], z[1:], torch.tensor([0.5], dtype=z.dtype)).flatten(0, 1)
+    assert torch.allclose(images[:, 1], unconditional.network(halfway).float(), atol=1e-6)
+    assert not torch.equal(unconditional.walk(4, 3, seed=3).unflatten(0, (4, 3)), images)
+
+
+def test_a_walk_with_a_label_keeps_it(conditional: TrainedGenerator) -> None:
+    images = conditional.walk(3, 4, label=7).unflatten(0, (3, 4))
+    ends = conditional(4, 7)
+    assert torch.allclose(images[:, 0], ends[:3], atol=1e-6)
+    assert torch.allclose(images[:, -1], ends[1:], atol=1e-6)
+
+
+def test_every_second_walk_keeps_its_latent_and_goes_from_its_class_to_the_next(conditional: TrainedGenerator) -> None:
+    images = conditional.walk(10, 3).unflatten(0, (10, 3))
+    begin = conditional(11, [*range(10), 0])
+    end = conditional(11, [(i + 1) % 10 for i in range(11)])
+    assert torch.allclose(images[:, 0], begin[:10], atol=1e-6)
+    assert torch.allclose(images[1::2, -1], end[1:11:2], atol=1e-6)  # the last one from 9 to 0
+    stayed = conditional(11, [max(0, i - 1) for i in range(11)])  # latent i + 1 with class i
+    assert torch.allclose(images[0::2, -1], stayed[1:11:2], atol=1e-6)
+    half = torch.zeros(1, 10, dtype=torch.float64)
+    half[0, 3] = half[0, 4] = 0.5
+    z = conditional._latents(11, 0)[3:4]
+    assert torch.allclose(images[3, 1], conditional.network(z, half)[0].float(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("walks", "steps"), [(0, 3), (2, 1), (2, -4)])
+def test_a_walk_of_no_steps_is_refused(unconditional: TrainedGenerator, walks: int, steps: int) -> None:
+    with pytest.raises(ValueError, match=f"walks={walks}, steps={steps}"):
+        unconditional.walk(walks, steps)
+
+
+def test_a_walk_along_a_label_that_is_none_is_refused(
+    conditional: TrainedGenerator, unconditional: TrainedGenerator
+) -> None:
+    with pytest.raises(ValueError, match="label=10: a label is one number from 0 to 9"):
+        conditional.walk(2, 2, label=10)
+    with pytest.raises(ValueError, match="label=0: this generator was trained without labels"):
+        unconditional.walk(2, 2, label=0)
+
+
+def test_a_generator_that_makes_images_of_images_is_no_generator_of_latents(tmp_path: Path) -> None:
+    G = UNet(shape=(1, 8, 8), source_channels=1, width=2)
+    state = {"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}
+    torch.save(state, tmp_path / "best.ckpt")
+    with pytest.raises(ValueError, match=r"best\.ckpt makes images of images, not of latents: use translate"):
+        load_generator(tmp_path / "best.ckpt")
+
+
+def test_a_generator_with_a_prior_of_its_own_is_sampled_from_it_by_its_family_and_without(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    G = OneSided(z_dim=8, shape=(1, 28, 28), width=4, norm="none").double()
+    path = tmp_path / "best.ckpt"
+    torch.save({"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}, path)
+    z = Stream(3, "sample").uniform(5, 8, like=torch.empty(0, dtype=torch.float64))
+    drawn = load_generator(path)(5, seed=3)
+    torch.testing.assert_close(drawn, G(z).float(), rtol=0, atol=1e-6)
+    walked = load_generator(path).walk(2, 3, seed=3)
+    torch.testing.assert_close(walked[::3], drawn[:2], rtol=0, atol=1e-6)
+
+    from gan_lab.families.gan import GAN, GANConfig
+
+    family = GAN(ImageSpec(1, 28, 28), GANConfig(network="dcgan", z_dim=8, width=4, norm="none"), seed=0).double()
+    family.generator = G
+    like = Batch(torch.zeros(5, 1, 28, 28, dtype=torch.float64))
+    torch.testing.assert_close(family.generate(like, Stream(3, "sample")).float(), drawn, rtol=0, atol=1e-6)
+
+
+def test_every_generator_of_latents_has_its_latents_from_its_own_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever class the generator is: with a prior of zeros nothing that is random is left in generate's images."""
+    from gan_lab.config import loading
+
+    for name in loading.families():
+        made = loading.family_class(name)
+        if made.translates:
+            continue
+        family = made(ImageSpec(1, 28, 28, classes=10), made.Config(), seed=0).eval()
+        batch = Batch(torch.zeros(2, 1, 28, 28), torch.tensor([3, 3]))
+        one, other = (family.generate(batch, Stream(seed, "any")) for seed in (0, 1))
+        assert not torch.equal(one, other), name
+        prior = family.generator.sample_latents
+        monkeypatch.setattr(
+            family.generator,
+            "sample_latents",
+            lambda *given, prior=prior, **like: torch.zeros_like(prior(*given, **like)),
+        )
+        one, other = (family.generate(batch, Stream(seed, "any")) for seed in (0, 1))
+        assert torch.equal(one, other), name

@@ -1,0 +1,133 @@
+"""Images with inputs: mirrored with them, gray versions of them, counterparts or two sets."""
+
+from __future__ import annotations
+
+from itertools import chain
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lab.config.schema import DataConfig
+from gan_lab.data.base import Decoded, LabData
+from gan_lab.images import Batch, ImageSpec, to_gray
+
+
+def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, test_sources: int = 6) -> Decoded:
+    """Images whose left half is their number and whose right half is white; the sources' left half is 100 more."""
+
+    def halves(values: np.ndarray) -> np.ndarray:
+        made = np.full((len(values), 3, 4, 4), 255, np.uint8)
+        made[..., :2] = values.astype(np.uint8)[:, None, None, None]
+        made[:, 1] = 30  # no gray
+        return made
+
+    spec = ImageSpec(3, 4, 4, source_channels=3, pairs=pairs)  # type: ignore[arg-type]
+    return Decoded(spec, halves(np.arange(n)), None, halves(np.arange(test)), None, "full", "sides", "0",
+                   halves(100 + np.arange(sources)), halves(100 + np.arange(test_sources)))  # fmt: skip
+
+
+def flipped(pairs: str, iteration: int = 0, rank: int = 0, world: int = 1, **keys: object) -> tuple[Batch, Batch]:
+    """A batch before and after the way to the device, of ``sided``."""
+    data = LabData(sided(pairs=pairs), DataConfig(flip=True, **keys), seed=5)  # type: ignore[arg-type]
+    family = SimpleNamespace(iteration=iteration, branch=0, dtype=torch.float32, device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=world)  # type: ignore[assignment]
+    batch = data.train.__getitems__(list(range(16))[rank * 16 // world : (rank + 1) * 16 // world])
+    return batch, data.on_after_batch_transfer(batch)
+
+
+def turned(images: Tensor) -> list[bool]:
+    """Which of ``sided`` images stand the wrong way round."""
+    return (images[:, 0, 0, 0] == 1).tolist()
+
+
+@pytest.mark.parametrize("pairs", ["all", "none"])
+def test_about_half_of_the_images_are_mirrored_counterparts_together_and_others_by_their_own_chance(pairs: str) -> None:
+    images, sources = [], []
+    for iteration in range(40):
+        before, after = flipped(pairs, iteration)
+        images += turned(after.images)
+        sources += turned(after.sources)
+        for given, made in ((before.images, after.images), (before.sources, after.sources)):
+            for i, turn in enumerate(turned(made)):  # whole images, their number as it was
+                assert torch.allclose(made[i], (given[i].flip(2) if turn else given[i]) / 127.5 - 1)
+    assert 0.4 < np.mean(images) < 0.6
+    assert 0.4 < np.mean(sources) < 0.6
+    same = float(np.mean(np.array(images) == np.array(sources)))
+    assert same == 1 if pairs == "all" else 0.4 < same < 0.6
+
+
+def test_mirroring_is_a_function_of_seed_and_iteration_and_of_two_ranks_what_one_would_do() -> None:
+    _, whole = flipped("none", iteration=3)
+    shares = [flipped("none", 3, rank, 2)[1] for rank in range(2)]
+    assert torch.equal(torch.cat([share.images for share in shares]), whole.images)
+    assert torch.equal(torch.cat([share.sources for share in shares]), whole.sources)
+    assert not torch.equal(flipped("none", iteration=4)[1].images, whole.images)
+
+
+def test_the_gray_input_is_the_luma_of_each_image_mirrored_with_it() -> None:
+    data = LabData(sided(), DataConfig(gray_input=True), seed=0)
+    assert (data.spec.source_channels, data.spec.pairs, data.spec.channels) == (1, "all", 3)
+    _, after = flipped("none", gray_input=True)
+    assert after.sources.shape == (16, 1, 4, 4)
+    assert any(turned(after.images))
+    for batch in (after, data.reference(6)[0], data.fixed(held_out=False, by_class=False)[0]):
+        assert torch.allclose(batch.sources, to_gray(batch.images))
+
+
+def numbers(batch: Batch) -> tuple[list[int], list[int]]:
+    """The numbers of the images and of the sources of ``sided``."""
+    assert batch.sources is not None
+    images, sources = (
+        ((part[:, 0, 0, 0] + 1) * 127.5).round().int().tolist() for part in (batch.images, batch.sources)
+    )
+    return images, [source - 100 for source in sources]
+
+
+@pytest.mark.parametrize("pairs", ["all", "held out"])
+def test_held_out_counterparts_stay_together(pairs: str) -> None:
+    data = LabData(sided(pairs=pairs), DataConfig(), seed=0)
+    for batch in (*data.reference(5, size=2), data.fixed(held_out=True, by_class=False)[0]):
+        images, sources = numbers(batch)
+        assert images == sources
+    assert sum(len(batch.images) for batch in data.reference(5, size=2)) == 5
+
+
+@pytest.mark.parametrize(("test", "test_sources"), [(9, 4), (4, 9)])
+def test_of_two_sets_that_are_no_counterparts_each_is_read_once_until_the_smaller_ends(
+    test: int, test_sources: int
+) -> None:
+    data = LabData(sided(pairs="none", test=test, test_sources=test_sources), DataConfig(), seed=0)
+    images, sources = numbers(data.reference(100)[0])
+    assert len(images) == len(sources) == 4
+    assert len(set(images)) == len(set(sources)) == 4
+    assert images != sources
+    shown, beside = numbers(data.fixed(held_out=True, by_class=False)[0])
+    assert sorted(shown) == list(range(test))
+    assert set(beside) == set(range(min(test, test_sources)))  # the fewer ones are repeated
+
+
+def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> None:
+    data = LabData(sided(n=16, sources=12, pairs="held out"), DataConfig(batch_size=4), seed=3)
+    data.iterations = 12
+    family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32, device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
+    batches = [data._in_range(batch) for batch in data.train_dataloader()]
+    read = [numbers(batch) for batch in batches]
+    assert list(chain(*(images for images, _ in read[:4]))) != list(chain(*(sources for _, sources in read[:4])))
+    assert sorted(chain(*(images for images, _ in read))) == sorted(list(range(16)) * 3)
+    assert sorted(chain(*(sources for _, sources in read))) == sorted(list(range(12)) * 4)
+
+
+@pytest.mark.parametrize(("pairs", "sources", "held_out"), [("none", 4, 4), ("none", 9, 6), ("all", 6, 6)])
+def test_as_many_held_out_images_count_as_can_be_scored(pairs: str, sources: int, held_out: int) -> None:
+    data = LabData(sided(pairs=pairs, test=6, test_sources=sources), DataConfig(), seed=0)
+    assert data.available("held_out") == held_out == sum(len(batch.images) for batch in data.reference(100))
+
+
+def test_points_have_no_gray_version() -> None:
+    made = Decoded(ImageSpec(2, 1, 1, content="points"), *[np.zeros((3, 2, 1, 1)), None] * 2, "full", "", "0")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"data\.gray_input=true: images of 2 channels have no gray version"):
+        LabData(made, DataConfig(gray_input=True), seed=0)

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from scipy import stats
+
+from gan_lab.config import loading
+from gan_lab.sweeps import check, report, run, search_space
+from gan_lab.sweeps import sweep_file as file
+from gan_lab.sweeps.trials import pruner_of
+from tests.helpers.sweeping import sweep_file
+
+# a distribution of W&B, its keys, and the same one of scipy
+SAME: list[tuple[str, dict[str, float], Any]] = [
+    ("uniform", {"min": -1.0, "max": 3.0}, stats.uniform(-1, 4)),
+    ("log_uniform", {"min": -3, "max": 1}, stats.loguniform(math.exp(-3), math.e)),
+    ("log_uniform_values", {"min": 1.0e-4, "max": 0.1}, stats.loguniform(1e-4, 0.1)),
+    ("inv_log_uniform", {"min": -1, "max": 3}, stats.loguniform(math.exp(-3), math.e)),
+    ("inv_log_uniform_values", {"min": 0.5, "max": 8}, stats.loguniform(0.5, 8)),
+    ("normal", {"mu": 2.0, "sigma": 0.5}, stats.norm(2, 0.5)),
+    ("log_normal", {"mu": 1.0, "sigma": 0.25}, stats.lognorm(0.25, scale=math.e)),
+    ("beta", {"a": 2, "b": 5}, stats.beta(2, 5)),
+]
+QUANTISED = [one for one in SAME if not one[0].startswith("inv_")]
+
+
+def drawn(parameter: search_space.Parameter, n: int) -> list[Any]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    return [parameter.suggest(study.ask(), grid=False) for _ in range(n)]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.mark.parametrize(("name", "keys", "same"), SAME, ids=[one[0] for one in SAME])
+def test_a_distribution_is_the_textbooks(name: str, keys: dict[str, float], same: Any) -> None:
+    parameter = search_space.parse("x", {"distribution": name, **keys})
+    quantiles = [0.01, 0.2, 0.5, 0.9, 0.999]
+    values = [parameter.at(u) for u in quantiles]
+    shares = [1 - u for u in quantiles] if name == "inv_log_uniform" else quantiles  # it falls with the quantile
+    assert same.cdf(values) == pytest.approx(shares, abs=1e-9)
+    assert stats.kstest(drawn(parameter, 200), same.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("name", "keys", "same"), QUANTISED, ids=[f"q_{one[0]}" for one in QUANTISED])
+def test_a_quantised_distribution_rounds_the_other_to_multiples_of_q(
+    name: str, keys: dict[str, float], same: Any
+) -> None:
+    parameter, q = search_space.parse("x", {"distribution": f"q_{name}", "q": 0.05, **keys}), 0.05
+    for u in (0.01, 0.2, 0.5, 0.9, 0.999):
+        assert abs(parameter.at(u) - same.ppf(u)) <= q / 2 + 1e-9
+    values = drawn(parameter, 50)
+    assert [value / q for value in values] == pytest.approx([round(value / q) for value in values], abs=1e-6)
+    assert len({str(value) for value in values} & {"0.30000000000000004"}) == 0
+
+
+def test_whole_numbers_and_lists_are_drawn_with_their_shares() -> None:
+    dice = drawn(search_space.parse("x", {"min": 1, "max": 6}), 600)
+    assert [type(value) for value in dice[:3]] == [int] * 3
+    assert stats.chisquare([dice.count(face) for face in range(1, 7)]).pvalue > 1e-3
+    skewed = drawn(search_space.parse("x", {"values": ["a", "b", "c"], "probabilities": [0.7, 0.2, 0.1]}), 500)
+    assert stats.chisquare([skewed.count(v) for v in "abc"], [350, 100, 50]).pvalue > 1e-3
+    pairs = [[0.0, 0.9], [0.5, 0.999]]
+    assert {tuple(value) for value in drawn(search_space.parse("x", {"values": pairs}), 20)} == {
+        tuple(pair) for pair in pairs
+    }
+    assert drawn(search_space.parse("x", {"value": None}), 1) == [None]
+
+
+def test_a_bool_is_written_as_wandbs_agent_writes_it() -> None:
+    assert file.words_of({"a": True, "b": [0.5, 1], "c": 1e-5, "d": None}) == [
+        "a=True",
+        "b=[0.5, 1]",
+        "c=1e-05",
+        "d=None",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "ends"),
+    [
+        ({"min": 1, "max": 9}, [1, 9]),
+        ({"min": 0.1, "max": 0.9}, [0.1, 0.9]),
+        ({"min": 1.0e-4, "max": 1.0e-2, "distribution": "log_uniform_values"}, [1e-4, 1e-2]),
+        ({"min": 0, "max": 1, "q": 0.25, "distribution": "q_uniform"}, [0.0, 1.0]),
+        ({"values": ["a", 2]}, ["a", 2]),
+        (
+            {"mu": 0, "sigma": 1, "distribution": "normal"},
+            [pytest.approx(-5.9978, abs=1e-4), pytest.approx(5.9978, abs=1e-4)],
+        ),
+    ],
+)
+def test_the_ends_that_must_be_legal(given: dict[str, Any], ends: list[Any]) -> None:
+    assert search_space.parse("x", given).ends() == ends
+
+
+def test_a_grid_has_each_combination_once_and_the_last_parameter_changes_first(tmp_path: Path) -> None:
+    parameters = {"run.seed": {"min": 0, "max": 1}, "c": {"value": 7},
+                  "x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.5}}  # fmt: skip
+    sweep = file.load(str(sweep_file(tmp_path, method="grid", parameters=parameters)))
+    assert [tuple(point.values()) for point in sweep.points()] == [
+        (0, 7, 0.0), (0, 7, 0.5), (0, 7, 1.0), (1, 7, 0.0), (1, 7, 0.5), (1, 7, 1.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"distribution": "zipf", "a": 1}, "no distribution 'zipf'. There are: beta, categorical"),
+        ({"parameters": {"lr": {"value": 1}}}, r"parameters.x is nested: write its keys with dots, such as x.lr"),
+        (3, "parameters.x is 3: it must be a mapping"),
+        ({"mu": 1}, "parameters.x needs value, values, min and max, or a distribution"),
+        ({"distribution": "uniform", "min": 0}, "the distribution uniform needs max"),
+        ({"values": [1], "q": 2}, "the distribution categorical has no q"),
+        ({"min": "1e-4", "max": 1.0}, "min='1e-4' is not a number; YAML reads 1e-3 as text: write 1.0e-3"),
+        ({"distribution": "int_uniform", "min": 0.5, "max": 2}, "min=0.5 is not an integer"),
+        ({"distribution": "q_normal", "q": 0}, "q=0 must be greater than 0"),
+        ({"min": 2, "max": 1}, "min=2 is greater than max=1"),
+        (
+            {"distribution": "log_uniform_values", "min": 0, "max": 1},
+            "min=0 must be greater than 0 for log_uniform_values",
+        ),
+        ({"values": [1, 1]}, "must be a list, not empty, of different values"),
+        ({"values": [1, 2], "probabilities": [0.5, 0.6]}, "must be one for each value, and sum to 1"),
+    ],
+)
+def test_a_parameter_that_cannot_be_mapped_is_named(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        search_space.parse("x", given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "evolution"}, "method=evolution is not one of grid, random, bayes"),
+        ({"metric": {"goal": "minimize"}}, "metric must have a name"),
+        ({"metric": {"name": "a", "target": 1}}, "metric.target cannot be mapped"),
+        ({"metric": {"name": "a", "goal": "up"}}, "metric.goal=up must be minimize or maximize"),
+        ({"parameters": {}}, "parameters are missing"),
+        ({"run_cap": 0}, "run_cap=0 must be a whole number"),
+        ({"command": "python"}, "command must be a list"),
+        ({"command": ["${args}"]}, r"command: '\$\{args\}' cannot be mapped: there are \$\{env\}"),
+        ({"command": ["a", "train"]}, "command must hold 'train', the experiment, and"),
+        ({"command": ["train", "${args_no_hyphens}"]}, "the word after 'train' must be the experiment"),
+        ({"early_terminate": {"type": "envelope"}}, "early_terminate=.* cannot be mapped: its type must be hyperband"),
+        (
+            {"early_terminate": {"type": "hyperband", "min_iter": 1, "strict": True}},
+            "early_terminate.strict cannot be mapped",
+        ),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 9}}, "needs either min_iter, or max_iter and s"),
+        (
+            {"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 1}},
+            "eta=1 must be a whole number, at least 2",
+        ),
+        (
+            {"method": "grid", "parameters": {"x": {"min": 0.0, "max": 1.0}}},
+            "a grid cannot have the distribution uniform",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_mapped_says_what_and_where(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    path = sweep_file(tmp_path, **given)
+    with pytest.raises(ValueError, match=f"stand_in.yaml: .*{message}"):
+        file.load(str(path))
+
+
+def test_a_misspelt_sweep_and_a_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no sweep 'cgan_rl'\. Did you mean 'cgan_lr'"):
+        file.load("cgan_rl")
+    for text, message in (("- a\n", "a sweep is a mapping"), ("a: [\n", "bad.yaml: while parsing")):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            file.load(str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("given", "rungs"),
+    [({"min_iter": 3}, [3, 9]), ({"max_iter": 27, "s": 2}, [3, 9]), ({"max_iter": 16, "s": 3, "eta": 2}, [2, 4, 8])],
+)
+def test_trials_are_halved_where_wandbs_hyperband_has_its_bands(
+    tmp_path: Path, given: Mapping[str, int], rungs: list[int]
+) -> None:
+    sweep = file.load(str(sweep_file(tmp_path, early_terminate={"type": "hyperband", **given})))
+    study = optuna.create_study(pruner=pruner_of(sweep))
+    for _ in range(4):
+        good = study.ask()
+        for step in range(1, 28):
+            good.report(0.0, step)
+            good.should_prune()
+    found = []
+    for first in range(1, max(rungs) + 1):  # a trial that is bad from there on ends at the next band
+        trial = study.ask()
+        for step in range(1, 28):
+            trial.report(0.0 if step < first else 1.0, step)
+            if trial.should_prune():
+                found.append(step)
+                break
+    assert list(dict.fromkeys(found)) == rungs
+
+
+@pytest.mark.parametrize("name", sorted(file.sweeps()))
+def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
+    sweep = file.load(name)
+    check.legal(sweep)
+    assert file.sweeps()[name].endswith("?")
+    assert sweep.command[:4] == ("${env}", "${interpreter}", "-m", "gan_lab")
+    assert all("." in parameter.key for parameter in sweep.parameters)
+    if sweep.halving:  # a halving that never comes would be no early ending
+        run_ = loading.load(sweep.experiment).config.run
+        assert sweep.halving.first < run_.images / run_.evaluate_every
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"model.lr_d": {"min": 0.0, "max": 1.0}}, "sweep stand_in: model.lr_d=0.0: model.lr_d=0.0 is out of range"),
+        ({"model.lr": {"value": 1}}, "sweep stand_in: model.lr=1: Key 'model.lr' not in 'GANConfig'"),
+        ({"model.loss": {"values": ["hinge", "hing"]}}, "sweep stand_in: model.loss=hing: "),
+        ({"run.id": {"value": None}}, "run.id: None arrives at the trial as the text 'None'"),
+    ],
+)
+def test_a_value_that_the_experiment_refuses_is_named(tmp_path: Path, parameters: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check.legal(file.load(str(sweep_file(tmp_path, parameters=parameters))))
+
+
+def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = file.load(str(sweep_file(tmp_path)))
+    assert run.folder_of(sweep, []) == Path("runs/sweeps/stand_in")
+    words = [f"run.root={tmp_path}"]
+    assert run.folder_of(sweep, words) == tmp_path / "sweeps" / "stand_in"
+    with pytest.raises(ValueError, match="stand_in holds no trials: make sweep SWEEP=stand_in begins them"):
+        run.opened(sweep, words, None)
+    with pytest.raises(ValueError, match="--storage is for --backend local"):
+        run.run(sweep, words, 1, None, "wandb", "postgresql://a/b", print)
+    # a key alone is not enough: where the host is away, the sweep runs here
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    said: list[str] = []
+    assert not run._answers(said.append)
+    assert said == ["http://127.0.0.1:9 does not answer: the sweep runs here"]
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert not run._answers(said.append)
+
+
+def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_path: Path) -> None:
+    bad = "</script><script>alert(1)</script>"
+    sweep = file.load(str(sweep_file(tmp_path, command=["python", "train", "ring", "${args_no_hyphens}"])))
+    rows = [
+        report.Row(i, "complete", {"x": bad}, value, {1: value + 1, 2: value})
+        for i, value in enumerate([5.0, 3.0, 4.0])
+    ]
+    made = report.Found(sweep, rows, rows[1], {bad: 1.0})
+    page = report.drawn(made, None, tmp_path, [])
+    assert bad not in page
+    assert "alert(1)" in page
+    drawing = report.history(made)
+    assert [place[1] for place in drawing["places"]] == [15.0, 180.0, 97.5]
+    assert drawing["line"] == "M50.0 15.0L340.0 15.0L340.0 180.0L630.0 180.0L630.0 180.0"
+
+
+def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(tmp_path: Path, data_root: Path) -> None:
+    given = yaml.safe_load((file.folder() / "dcgan_loss.yaml").read_text())
+    given["metric"]["name"] = "fd_digit"
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml.safe_dump(given))
+    words = [f"data.root={data_root}", "data.source=sample", f"run.root={tmp_path}"]
+    with pytest.raises(ValueError, match=r"sweep typo: no score 'fd_digit'. Did you mean 'fd_digits'"):
+        check.scored(file.load(str(path)), words)
+    assert list(tmp_path.iterdir()) == [path]
+    given["metric"]["name"] = "fd_digits"
+    path.write_text(yaml.safe_dump(given))
+    check.scored(file.load(str(path)), words)
+
+
+def test_a_sweep_may_vary_a_config_group_and_a_member_that_is_none_is_refused(tmp_path: Path) -> None:
+    for members in (["mnist", "faces64"], ["mnist", "face64"]):
+        sweep = file.load(str(sweep_file(tmp_path, parameters={"data": {"values": members}})))
+        if "faces64" in members:
+            check.legal(sweep)
+            continue
+        with pytest.raises(ValueError, match=r"data=face64: no data= 'face64'. Did you mean 'faces64'"):
+            check.legal(sweep)

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from optuna.trial import TrialState
+
+from gan_lab.sweeps import report
+from gan_lab.sweeps import sweep_file as file
+from gan_lab.sweeps import worker as engine
+from gan_lab.sweeps.trials import Trials, is_retry
+from tests.helpers.processes import CONTEXT  # noqa: F401  the server is started while nothing else runs
+from tests.helpers.sweeping import alive, postgres, postgres_binaries, starts, sweep_file, wait_for, worker
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    if postgres_binaries() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    # not below pytest's folder, which another user must not enter
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, postgres(Path(folder)) as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        address: str = request.getfixturevalue("server")
+        return address
+    return f"sqlite:///{tmp_path / 'sweep' / 'trials.db'}"
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables made, which takes some time."""
+    folder = tmp_path_factory.mktemp("empty")
+    Trials(file.load(str(sweep_file(folder / "of"))), f"sqlite:///{folder / 'trials.db'}")
+    return folder / "trials.db"
+
+
+@pytest.fixture(autouse=True)
+def prepared(empty: Path, tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "sweep").mkdir()
+    shutil.copy(empty, tmp_path / "sweep" / "trials.db")
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+OPENED: list[Trials] = []
+
+
+def opened(path: Path, url: str) -> Trials:
+    OPENED.append(Trials(file.load(str(path)), url, heartbeat=1, grace=2))
+    return OPENED[-1]
+
+
+def local(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'sweep' / 'trials.db'}"
+
+
+def rows(folder: Path) -> dict[str, list[str]]:
+    """The evaluations that each trial has written."""
+    tables = {path.parent.name: path.read_text() for path in sorted(folder.glob("runs/ring/*/metrics.csv"))}
+    return {name: [row["iteration"] for row in csv.DictReader(text.splitlines())] for name, text in tables.items()}
+
+
+@pytest.mark.slow
+def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_another(tmp_path: Path, url: str) -> None:
+    count = 30 if url.startswith("sqlite") else 12
+    path, folder = sweep_file(tmp_path, run_cap=count), tmp_path / "sweep"
+    workers = [worker(path, folder, url, words=["hang=7"]) for _ in range(3)]
+    (hanging, victim) = wait_for(lambda: starts(folder).get("trial-0007"))[0]
+    wait_for(lambda: rows(folder).get("trial-0007"))
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: not alive(hanging), 5)
+    for one in workers:
+        one.join(60)
+    assert sorted(one.exitcode for one in workers) == [-signal.SIGKILL, 0, 0], (folder / "said.txt").read_text()
+
+    trials = opened(path, url).all()
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert sorted(trial.user_attrs["slot"] for trial in complete) == list(range(count))
+    assert len({trial.params["x"] for trial in complete}) == count
+    (lost,) = [trial for trial in trials if trial.state != TrialState.COMPLETE]
+    (again,) = [trial for trial in complete if is_retry(trial)]
+    assert (lost.state, lost.params) == (TrialState.FAIL, again.params)
+    for trial in complete:
+        assert trial.value == pytest.approx((trial.params["x"] - 3) ** 2 + 1 / 3)
+    begun = starts(folder)
+    assert {name: len(each) for name, each in begun.items()} == {
+        f"trial-{slot:04d}": 2 if slot == 7 else 1 for slot in range(count)
+    }
+    assert begun["trial-0007"][1][1] in {one.pid for one in workers} - {victim}
+    assert len({parent for each in begun.values() for _, parent in each}) == 3
+    assert set(map(tuple, rows(folder).values())) == {("1", "2", "3")}  # it went on, and did nothing again
+
+
+def test_a_stopped_sweep_leaves_no_process_and_goes_on_by_the_same_command(tmp_path: Path) -> None:
+    path, folder = sweep_file(tmp_path), tmp_path / "sweep"
+    for number, expected in ((signal.SIGINT, 2), (signal.SIGTERM, 4)):
+        one = worker(path, folder, slots=2, words=["hang=all", "nap=0"])
+        wait_for(lambda expected=expected: len(rows(folder)) == expected and all(rows(folder).values()))
+        running = [each[-1][0] for each in starts(folder).values()]
+        os.kill(one.pid, number)
+        one.join(20)
+        assert one.exitcode == 128 + number
+        assert not any(map(alive, running))
+        states = [trial.state for trial in opened(path, local(tmp_path)).all()]
+        assert states == [TrialState.COMPLETE] * (expected - 2) + [TrialState.WAITING] * 2
+    one = worker(path, folder, slots=2, words=["hang=all"])
+    one.join(20)
+    assert one.exitcode == 0, (folder / "said.txt").read_text()
+    trials = opened(path, local(tmp_path)).all()
+    assert [(trial.state, trial.user_attrs["slot"]) for trial in trials] == [(TrialState.COMPLETE, s) for s in range(4)]
+    assert {name: len(each) for name, each in starts(folder).items()} == {f"trial-{s:04d}": 2 for s in range(4)}
+    assert set(map(tuple, rows(folder).values())) == {("1", "2", "3")}
+    assert [list(trial.intermediate_values) for trial in trials] == [[1, 2, 3]] * 4
+
+
+def run(tmp_path: Path, path: Path, words: Any = (), slots: int = 1) -> list[str]:
+    """A worker in this process; what it said."""
+    said: list[str] = []
+    sweep = file.load(str(path))
+    engine.Worker(sweep, opened(path, local(tmp_path)), tmp_path / "sweep", words, said.append).run(slots)
+    return said
+
+
+def test_what_is_worse_than_half_ends_at_the_first_evaluation(tmp_path: Path) -> None:
+    path = sweep_file(
+        tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [3, 3.5, 6, 5]}},
+        early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2},
+    )  # fmt: skip
+    run(tmp_path, path, ["nap=0.3"])
+    made = report.found(opened(path, local(tmp_path)))
+    assert [(row.values["x"], row.state) for row in made.rows] == [
+        (3, "complete"), (3.5, "ended early"), (6, "ended early"), (5, "ended early"),
+    ]  # fmt: skip
+    assert [len(row.scores) for row in made.rows] == [3, 1, 1, 1]
+    assert rows(tmp_path / "sweep")["trial-0002"] == ["1"]
+
+
+def test_a_trial_that_is_killed_is_tried_once_more(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=1)
+    said = run(tmp_path, path, ["die=first"])
+    assert "trial 0 was killed by signal 9: it is tried once more" in said
+    (row,) = report.found(opened(path, local(tmp_path))).rows
+    assert (row.slot, row.state, row.reason) == (0, "complete", "tried again")
+
+
+def test_a_trial_that_is_killed_again_has_failed(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=1)
+    run(tmp_path, path, ["die=always"])
+    (row,) = report.found(opened(path, local(tmp_path))).rows
+    assert (row.state, row.reason) == ("failed", "killed by signal 9")
+    assert len(starts(tmp_path / "sweep")["trial-0000"]) == 2
+
+
+def test_failed_trials_are_tried_again_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=2)
+    run(tmp_path, path, ["die=always"])
+    before = opened(path, local(tmp_path)).all()
+    trials = opened(path, local(tmp_path))
+    assert trials.repeat_failed() == 2
+    assert trials.repeat_failed() == 0  # they wait already
+    run(tmp_path, path)
+    found = report.found(trials).rows
+    assert [(row.slot, row.state, row.reason) for row in found] == [(i, "complete", "tried again") for i in range(2)]
+    params = [trial.params for trial in trials.all() if trial.state == TrialState.COMPLETE]
+    assert sorted(p["x"] for p in params) == sorted({trial.params["x"] for trial in before})
+
+
+def test_a_sweep_of_which_nothing_succeeds_stops(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=9)
+    with pytest.raises(ValueError, match=r"the first 3 trials failed, the last with: no such GAN \(see .*trial-0002"):
+        run(tmp_path, path, ["fail=true"])
+    assert len(starts(tmp_path / "sweep")) == 3
+
+
+def test_a_metric_that_is_never_logged_is_named(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=1, metric={"name": "scores"})
+    assert "trial 0 failed: it never logged scores: metric.name must be a score of ring" in run(tmp_path, path)
+
+
+def test_a_storage_that_goes_away_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = sweep_file(tmp_path), tmp_path / "sweep"
+
+    def gone(*_: Any) -> bool:
+        if rows(folder):
+            raise ValueError("the storage does not answer")
+        return True
+
+    monkeypatch.setattr(Trials, "beat", gone)
+    with pytest.raises(ValueError, match="the storage does not answer"):
+        run(tmp_path, path, ["hang=all"])
+    assert not alive(starts(folder)["trial-0000"][0][0])
+
+
+def test_a_finished_sweep_runs_nothing_and_more_trials_continue_it(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, run_cap=2)
+    run(tmp_path, path)
+    before = starts(tmp_path / "sweep")
+    assert run(tmp_path, path) == []
+    assert starts(tmp_path / "sweep") == before
+    run(tmp_path, sweep_file(tmp_path, run_cap=3))
+    assert list(starts(tmp_path / "sweep")) == ["trial-0000", "trial-0001", "trial-0002"]
+
+
+class Cut(BaseException):
+    """A worker's death, as far as the database sees it."""
+
+
+WRITES = ("create_new_trial", "set_trial_param", "set_trial_state_values", "record_heartbeat", "set_trial_user_attr",
+          "set_trial_system_attr", "set_trial_intermediate_value")  # fmt: skip
+
+
+def cut_before(trials: Trials, at: int) -> bool:
+    """A claim of a worker that dies before its write number ``at``; whether it came so far."""
+    writes = itertools.count()
+
+    def write(real: Any, *args: Any, **options: Any) -> Any:
+        if next(writes) == at:
+            raise Cut
+        return real(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(trials.storage, name, partial(write, getattr(trials.storage, name)))
+        with suppress(Cut):
+            trials.claim()
+    return next(writes) > at
+
+
+def points(trials: Trials) -> list[float]:
+    """All points of the grid that can be claimed."""
+    return sorted(one.values["x"] for one in (trials.claim() for _ in range(4)) if one)
+
+
+def test_a_worker_may_die_at_any_write_of_a_claim(tmp_path: Path, empty: Path) -> None:
+    path = sweep_file(
+        tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}, "y": {"values": [4]}}
+    )
+    cut, reached = 0, True
+    while reached:
+        trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
+        reached = cut_before(trials, cut)
+        # a whole claim is the dead worker's until its heartbeat is too old
+        assert points(opened(path, trials.url)) == ([1, 2, 3] if reached else [2, 3]), f"cut before write {cut}"
+        cut += 1
+    assert cut > 4
+
+
+def test_a_worker_may_die_at_any_write_of_taking_over_a_dead_ones_trial(tmp_path: Path, empty: Path) -> None:
+    path = sweep_file(tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}})
+    trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / 'begun.db')}")
+    assert trials.claim()
+    with trials.storage.engine.begin() as connection:  # an hour passes
+        connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
+    trials.close()
+    cut, reached = 0, True
+    while reached:
+        trials = opened(path, f"sqlite:///{shutil.copy(tmp_path / 'begun.db', tmp_path / f'{cut}.db')}")
+        reached = cut_before(trials, cut)
+        later = opened(path, trials.url)
+        assert points(later) == ([1, 2, 3] if reached else [2, 3]), f"cut before write {cut}"
+        slots = [trial.user_attrs["slot"] for trial in later.all() if trial.state == TrialState.RUNNING]
+        assert sorted(slots) == [0, 1, 2]
+        cut += 1
+    assert cut > 3
+
+
+def test_another_question_is_not_mixed_into_the_same_trials(tmp_path: Path) -> None:
+    trials = opened(sweep_file(tmp_path), local(tmp_path))
+    trials.same({"method": "random", "words": ["run.images=64"]})
+    trials.same({"method": "random", "words": ["run.images=64"]})
+    with pytest.raises(
+        ValueError, match=r"stand_in is not as it was begun: its method and words changed\. Go on as it was"
+    ):
+        trials.same({"method": "bayes", "words": []})
+
+
+def test_a_storage_that_does_not_answer_is_one_line_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the storage postgresql://me:\*\*\*@127.0.0.1:9/db does not answer"):
+        opened(sweep_file(tmp_path), "postgresql://me:secret@127.0.0.1:9/db")
+
+
+@pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "journal.log"])
+def test_other_storages_are_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match=r"--storage .*sqlite:///<file> or postgresql://user@host/database"):
+        opened(sweep_file(tmp_path), url)
+
+
+def test_a_search_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stand_in: a random search has no end: --trials 20, or run_cap"):
+        opened(sweep_file(tmp_path, run_cap=None), local(tmp_path))
+
+
+def test_bayes_learns_where_the_good_values_are(tmp_path: Path) -> None:
+    trials = opened(sweep_file(tmp_path, method="bayes", run_cap=18), local(tmp_path))
+    drawn = []
+    for _ in range(18):
+        claimed = trials.claim()
+        assert claimed
+        drawn.append(claimed.values["x"])
+        trials.conclude(claimed, TrialState.COMPLETE, (claimed.values["x"] - 3) ** 2)
+    assert trials.claim() is None
+    late = [abs(x - 3) for x in drawn[10:]]
+    assert sum(late) / 8 < 1  # of uniform draws it is 1.5
+    assert json.loads(trials.all()[0].user_attrs["values"]) == {"x": drawn[0]}
