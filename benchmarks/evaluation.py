@@ -17,6 +17,7 @@ from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.images import to_uint8
 from gan_lab.metrics.feature_distance import Features
+from gan_lab.runs.folder import RunFolder
 from gan_lab.seeding import Stream
 
 ROUNDS = 7
@@ -32,7 +33,7 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
     """Of each round the time of an evaluation over that of generating and extracting alone."""
     with tempfile.TemporaryDirectory() as folder:
         loaded = loading.load(name, ["log.bar=false", "log.wandb=off", *words])
-        built = experiment.build(loaded.config, Path(folder), name)
+        built = experiment.build(loaded.config, RunFolder(Path(folder)))
         family, evaluator = built.family.eval(), built.quality.evaluator
         (measure,) = (measure for measure in evaluator.measures if isinstance(measure, Features))
 

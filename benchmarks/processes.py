@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks import asked, told
 from benchmarks.throughput import Clock
 from gan_lab.config.schema import with_values
+from gan_lab.runs.folder import RunFolder
 
 WARM_UP, MEASURED = 20, 150  # iterations
 ROUNDS = 5
@@ -41,7 +42,7 @@ def process(name: str, words: list[str], environment: dict[str, str], folder: st
     place = Path(folder) / environment.get("RANK", "0")
     (place / "checkpoints").mkdir(parents=True)
     clock = Clock()
-    built = experiment.build(made, place, name, extra=[clock])
+    built = experiment.build(made, RunFolder(place), extra=[clock])
     built.quality.evaluator.measures = []
     built.trainer.fit(built.family, datamodule=built.data)
     ends.put((clock.ends[WARM_UP - 1], clock.ends[WARM_UP + MEASURED - 1], loaded.config.data.batch_size))

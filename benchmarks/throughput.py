@@ -35,6 +35,7 @@ from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.device import here
 from gan_lab.images import to_unit
+from gan_lab.runs.folder import RunFolder
 
 WARM_UP, MEASURED = 8, 40  # iterations
 ROUNDS = 7
@@ -148,7 +149,7 @@ def build(name: str, words: list[str], folder: Path, clock: Clock) -> experiment
     made = with_values(loaded.config, {"run.images": images, **never})
     (folder / "checkpoints").mkdir(parents=True)
     # last but the bar: the time of everything before it, and of the bar of the iteration before
-    return experiment.build(made, folder, name, extra=[clock])
+    return experiment.build(made, RunFolder(folder), extra=[clock])
 
 
 def lab(name: str, words: list[str]) -> float:

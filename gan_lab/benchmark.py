@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from gan_lab import runs
 from gan_lab.config import extensions, groups, loading
 from gan_lab.report.compare import side_by_side
+from gan_lab.runs.folder import RunFolder
+
+logger = logging.getLogger("gan_lab")
 
 
 @dataclass
@@ -43,7 +45,7 @@ def load(name: str) -> Table:
     return loaded
 
 
-def train(table: Table, words: list[str], say: Callable[[str], None] = print) -> list[tuple[str, list[Path]]]:
+def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
     """Train what is not trained yet, one run after the other; each row with the folders of its seeds.
 
     Raises ValueError, before anything is trained, for words that a row does not take or that give two runs one folder; and
@@ -55,18 +57,18 @@ def train(table: Table, words: list[str], say: Callable[[str], None] = print) ->
         each = [[experiment, *own, *table.words, *words, f"run.seed={seed}"] for seed in range(table.seeds)]
         commands.append((row, each))
     loaded = {tuple(c): loading.load(c[0], c[1:]) for _, each in commands for c in each}
-    if len({runs.folder_of(one) for one in loaded.values()}) < len(loaded):
+    if len({RunFolder.of(one).path for one in loaded.values()}) < len(loaded):
         raise ValueError("rows and seeds of a table each need a folder of their own: do without run.id and RUN_ID")
     for number, (command, one) in enumerate(loaded.items(), 1):
-        folder = runs.folder_of(one)
-        if runs.finished(folder, one.config) is None:
-            say(f"{number} of {len(loaded)}: {' '.join(command)}")
+        folder = RunFolder.of(one).path
+        if RunFolder(folder).finished(one.config) is None:
+            logger.info(f"{number} of {len(loaded)}: {' '.join(command)}")
             code = subprocess.run([sys.executable, "-m", "gan_lab", "train", *command], stdout=subprocess.DEVNULL)
             if code.returncode in (130, 143):  # a signal, with a checkpoint: the same command continues
                 raise SystemExit(code.returncode)
             if code.returncode:
                 raise ValueError(f"'gan-lab train {' '.join(command)}' ended with {code.returncode}")
-    return [(row, [runs.folder_of(loaded[tuple(command)]) for command in each]) for row, each in commands]
+    return [(row, [RunFolder.of(loaded[tuple(command)]).path for command in each]) for row, each in commands]
 
 
 def drawn(table: Table, trained: list[tuple[str, list[Path]]]) -> str:

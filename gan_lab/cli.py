@@ -1,4 +1,4 @@
-"""The command line: parses words and calls experiment.py. torch is imported inside a command only."""
+"""The command line: parses words and calls what does the work. torch is imported inside a command only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from gan_lab.utils import terminal
 # How long a thread that waits for the others keeps its core, in turns of a loop. The default is 30 times longer, is no
 # faster on an idle machine, and makes two trainings on the same cores several times slower than they must be.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+if TYPE_CHECKING:
+    from gan_lab.config.loading import LoadedConfig
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(sweeps.app)
@@ -36,24 +39,23 @@ Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run fo
 @app.callback()
 def main_options() -> None:
     """Train, compare and understand generative adversarial networks."""
+    terminal.log_to_stdout()
 
 
 @app.command()
 def train(experiment: Name = "", words: Words = None) -> None:
     """Train an experiment, or go on training it, and score it."""
-    from gan_lab.config import loading
-
-    if not experiment:
-        _list()
-        return
-    loaded = loading.load(experiment, words or [])
-    from gan_lab import console, runs, verbs
+    loaded = _load(experiment, words)
+    from gan_lab import console
     from gan_lab.experiment import rank
+    from gan_lab.runs.folder import RunFolder
+    from gan_lab.runs.results import read_summary
+    from gan_lab.train import train as run_training
 
-    folder = runs.folder_of(loaded)
-    code = verbs.train(loaded, words or [], typer.echo)
+    code = run_training(loaded, words or [])
+    folder = RunFolder.of(loaded).path
     if code == 0 and rank() == 0:
-        console.table(runs.summary(folder), folder)
+        console.print_scores(read_summary(folder), folder)
     raise typer.Exit(code)
 
 
@@ -62,10 +64,11 @@ def evaluate(
     run: Run, words: Places = None, weights: Annotated[str, typer.Option(help="best or last")] = "best"
 ) -> None:
     """Score a run's generator on held-out reals; each score is stored with its protocol in summary.json."""
-    from gan_lab import console, verbs
+    from gan_lab import console, report
+    from gan_lab.evaluate import evaluate as score
 
-    console.table(verbs.evaluate(run, weights, typer.echo, words or []), run)
-    verbs.draw_page(run, typer.echo)
+    console.print_scores(score(run, weights, words or []), run)
+    report.write_or_warn([run])
 
 
 @app.command()
@@ -104,10 +107,10 @@ def reconstruct(
     out: Png = None,
 ) -> None:
     """Draw held-out images beside what an encoder and its generator make of them."""
-    from gan_lab import verbs
+    from gan_lab.inference import autoencoding
 
     out = out or _inside(run, f"reconstruct-n{n}")
-    verbs.reconstruct(run, n, out, words or [])
+    autoencoding.reconstruct(run, n, out, words or [])
     typer.echo(out)
 
 
@@ -120,10 +123,10 @@ def interpolate(
     out: Png = None,
 ) -> None:
     """Draw the ways between held-out images through the latent space of an encoder, one in a row."""
-    from gan_lab import verbs
+    from gan_lab.inference import autoencoding
 
     out = out or _inside(run, f"interpolate-n{n}-steps{steps}")
-    verbs.interpolate(run, n, steps, out, words or [])
+    autoencoding.interpolate(run, n, steps, out, words or [])
     typer.echo(out)
 
 
@@ -137,7 +140,7 @@ def translate(
     """Translate images of any size with an image-to-image run."""
     from gan_lab.inference import translation
 
-    made, bad = translation.translate(run, source, out, direction, typer.echo)
+    made, bad = translation.translate(run, source, out, direction)
     typer.echo(f"{made} images translated into {out}" + (f", {bad} passed over" if bad else ""))
 
 
@@ -153,7 +156,7 @@ def probe(
     from gan_lab import console
     from gan_lab.inference import linear_probe
 
-    console.probe(linear_probe.probe(run, labels, weights, seed, words or []), run)
+    console.print_probe(linear_probe.probe(run, labels, weights, seed, words or []), run)
 
 
 @app.command()
@@ -170,15 +173,10 @@ def report(
 @app.command()
 def inspect_data(experiment: Name = "", words: Words = None) -> None:
     """Look at an experiment's data: layout, count, sizes, modes, and a contact sheet."""
-    from gan_lab.config import loading
-
-    if not experiment:
-        _list()
-        return
-    loaded = loading.load(experiment, words or [])
+    loaded = _load(experiment, words)
     from gan_lab import console
 
-    console.data(loaded)
+    console.print_data(loaded)
 
 
 @app.command()
@@ -189,7 +187,7 @@ def benchmark(
     from gan_lab import benchmark as tables
 
     made = tables.load(name)
-    typer.echo(tables.drawn(made, tables.train(made, words or [], typer.echo)))
+    typer.echo(tables.drawn(made, tables.train(made, words or [])))
 
 
 @app.command()
@@ -201,21 +199,16 @@ def compare(
     from gan_lab import console
     from gan_lab.report import compare as comparing
 
-    console.comparison(comparing.compare(folders, weights))
+    console.print_comparison(comparing.compare(folders, weights))
 
 
 @app.command()
 def dry_run(experiment: Name = "", words: Words = None) -> None:
     """The dry run: every value and where it came from, the networks, one measured iteration, the expected time."""
-    from gan_lab.config import loading
-
-    if not experiment:
-        _list()
-        return
-    loaded = loading.load(experiment, words or [])
+    loaded = _load(experiment, words)
     from gan_lab import console
 
-    console.dry_run(loaded)
+    console.print_dry_run(loaded)
 
 
 @app.command()
@@ -237,7 +230,17 @@ def doctor(words: Words = None) -> None:
     """Check this machine in under a minute: one line for each thing that a training needs, with its remedy."""
     from gan_lab import doctor as checks
 
-    raise typer.Exit(checks.examine(words or [], typer.echo))
+    raise typer.Exit(checks.examine(words or []))
+
+
+def _load(experiment: str, words: list[str] | None) -> LoadedConfig:
+    """Load an experiment with the words about it; without a name list all experiments and end."""
+    from gan_lab.config import loading
+
+    if not experiment:
+        _list()
+        raise typer.Exit
+    return loading.load(experiment, words or [])
 
 
 def _inside(run: Path, name: str) -> Path:

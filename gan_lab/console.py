@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from gan_lab import data as datasets
-from gan_lab import device, experiment, runs
+from gan_lab import device, profiling
 from gan_lab.config.loading import LoadedConfig
-from gan_lab.config.schema import leaves, with_values
+from gan_lab.config.schema import leaves
 from gan_lab.data.image_files import survey
 from gan_lab.distributed import launch
 from gan_lab.images import arranged, save_grid
 from gan_lab.report.compare import Cell, Comparison
+from gan_lab.runs.folder import RunFolder, mark
 
-MEASURED = 10  # iterations of the dry run, after the first, which warms up
 
-
-def table(state: dict[str, Any], folder: Path) -> None:
+def print_scores(summary: dict[str, Any], folder: Path) -> None:
     """The scores of a run, of the last generator and of the best, and where the last grid is."""
-    scores = state.get("scores", {})
+    scores = summary.get("scores", {})
     best, last = scores.get("best", {}), {name: entry["value"] for name, entry in scores.get("last", {}).items()}
-    last = state.get("last", {}) | last
-    title = f"{folder}: {state.get('images', 0):,} images"
+    last = summary.get("last", {}) | last
+    title = f"{folder}: {summary.get('images', 0):,} images"
     rows = Table("score", "last", "best", "extractor", title=title, title_justify="left")
     for name in dict.fromkeys([*last, *best]):
         entry = best.get(name, {})
         protocol = entry.get("protocol", {})
         by = f"{protocol.get('extractor', '')}, n={protocol.get('rows', protocol.get('fakes', ''))}" if entry else ""
-        mark = " *" if name == state.get("headline") else ""
+        mark = " *" if name == summary.get("headline") else ""
         rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")) + _spread(entry), by)
     console = Console(markup=False)
     console.print(rows if rows.row_count else f"{title}, of which nothing could be scored", soft_wrap=True)
-    images = state.get("best_iteration", 0) * state.get("images", 0) // max(1, state.get("iteration", 1))
-    if state.get("headline"):
+    images = summary.get("best_iteration", 0) * summary.get("images", 0) // max(1, summary.get("iteration", 1))
+    if summary.get("headline"):
         console.print(f"* chooses best.ckpt, here after {images:,} images", style="dim")
     grids = sorted((folder / "samples").glob("*.png"))
     if grids:
@@ -58,7 +53,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def comparison(made: Comparison) -> None:
+def print_comparison(made: Comparison) -> None:
     """Rows of runs, a column for each score; below, what must be known to read it. ``*`` is the best of its column."""
     rows = Table("EXP", "n", *(column.title for column in made.columns))
     for row in made.rows:
@@ -83,16 +78,16 @@ def _compared(cell: Cell | None, runs: int) -> str:
     return f"{cell}" + (" *" if cell.best else "") + (f" (n={cell.n})" if cell.n < runs else "")
 
 
-def probe(state: dict[str, Any], folder: Path) -> None:
+def print_probe(probed: dict[str, Any], folder: Path) -> None:
     """What a probe found: the accuracy that each set of features allows."""
-    title = f"{folder}: {state['labels']} labels, {state['held_out']:,} held-out images"
+    title = f"{folder}: {probed['labels']} labels, {probed['held_out']:,} held-out images"
     rows = Table("features", "accuracy", title=title, title_justify="left")
-    for kind, accuracy in state["accuracy"].items():
+    for kind, accuracy in probed["accuracy"].items():
         rows.add_row(kind, f"{accuracy:.3f}")
     Console(markup=False).print(rows)
 
 
-def data(loaded: LoadedConfig) -> None:
+def print_data(loaded: LoadedConfig) -> None:
     """The data of an experiment as they are served, what lies in their folder, and a contact sheet."""
     console, config = Console(markup=False), loaded.config
     served = datasets.load(config.data, config.run.seed)
@@ -115,39 +110,17 @@ def data(loaded: LoadedConfig) -> None:
         console.print(found)
     batch, columns = served.fixed(held_out=False, by_class=False)
     sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
-    runs.mark(Path(config.run.root))
+    mark(Path(config.run.root))
     save_grid(*arranged(batch.shown(), columns), sheet)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 
-class Stopwatch(Callback):
-    """Seconds of each iteration, and the shapes that came out of each network."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.shapes: dict[str, tuple[int, ...]] = {}
-
-    def on_train_start(self, trainer: Trainer, family: Any) -> None:
-        for name, network in family.named_children():
-            network.register_forward_hook(partial(self._note, name))
-
-    def _note(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple) else output  # of an encoder the means
-        self.shapes.setdefault(name, tuple(first.shape))
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self._before = time.perf_counter()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - self._before)
-
-
-def dry_run(loaded: LoadedConfig) -> None:
+def print_dry_run(loaded: LoadedConfig) -> None:
     """Print the config with the origin of each value, the networks, and the expected time and memory of the run."""
     console, config = Console(markup=False), loaded.config
-    values = Table("key", "value", "from", title=f"{loaded.experiment}: {runs.folder_of(loaded)}", title_justify="left")
+    values = Table(
+        "key", "value", "from", title=f"{loaded.experiment}: {RunFolder.of(loaded).path}", title_justify="left"
+    )
     for key, value in leaves(config):
         origin = loaded.origin.get(key, "default")
         values.add_row(key, str(value), origin, style="" if origin == "default" else "bold")
@@ -155,9 +128,9 @@ def dry_run(loaded: LoadedConfig) -> None:
 
     budget, wanted = config.iterations, config.run.images
     world = launch.processes(config.run.devices or "1") * max(1, config.run.num_nodes)
-    watch = Stopwatch()
+    watch = profiling.Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
-        built, iteration, evaluating = measured(loaded, Path(folder), watch)
+        built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():
         networks.add_row(name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ()))))
@@ -175,26 +148,5 @@ def dry_run(loaded: LoadedConfig) -> None:
                   f"peak memory about {device.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
 
 
-def measured(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[experiment.Experiment, float, float]:
-    """An experiment after some iterations, and the seconds that an iteration and an evaluation take."""
-    short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
-    config = with_values(loaded.config, short | {"log.bar": False, "log.wandb": "off"})
-    built = experiment.build(config, folder, loaded.experiment, extra=[watch], launched=launch.ALONE)
-    evaluating = _time_of_evaluation(built)
-    built.trainer.fit(built.family, datamodule=built.data)
-    if built.checkpoint.signal:
-        raise KeyboardInterrupt
-    return built, sorted(watch.seconds[1:])[MEASURED // 2], evaluating
-
-
 def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _time_of_evaluation(built: experiment.Experiment) -> float:
-    built.family.eval().to(device.here())
-    built.quality.evaluator(built.family)  # the first one reads the reals too
-    started = time.perf_counter()
-    built.quality.evaluator(built.family)
-    built.family.train()
-    return time.perf_counter() - started

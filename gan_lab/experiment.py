@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from rich.console import Console
 
 from gan_lab import data as datasets
-from gan_lab import device, runs, seeding
+from gan_lab import device, seeding
 from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.callbacks.csv_logger import Record
 from gan_lab.callbacks.diversity import Watch
@@ -42,6 +41,7 @@ from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.offered import measurable, measures_of
+from gan_lab.runs.folder import RunFolder, to_dict
 
 for part in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(part).setLevel(logging.WARNING)

@@ -16,11 +16,13 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from benchmarks.throughput import wait
-from gan_lab import experiment, runs
+from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.experiment import Experiment
 from gan_lab.families.base import Family
+from gan_lab.runs.checkpoints import latest_checkpoint
+from gan_lab.runs.folder import RunFolder
 
 
 @dataclass
@@ -89,14 +91,14 @@ def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock:
     loaded = loading.load(name, [*quiet, *words])
     made = with_values(loaded.config, {"run.images": loaded.config.data.batch_size * iterations})
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return experiment.build(made, folder, name, extra=[clock] if clock else [])
+    return experiment.build(made, RunFolder(folder), extra=[clock] if clock else [])
 
 
 def trained(name: str, words: Sequence[str], folder: Path, iterations: int) -> Experiment:
     """``built``, and trained; without the evaluation at its end. What it has left off, it goes on with."""
     made = built(name, words, folder, iterations)
     made.quality.evaluator.measures = []
-    made.trainer.fit(made.family, datamodule=made.data, ckpt_path=runs.newest(folder), weights_only=True)
+    made.trainer.fit(made.family, datamodule=made.data, ckpt_path=latest_checkpoint(folder), weights_only=True)
     return made
 
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import Row, Rows, Setting, built, distance, families, trained
-from gan_lab import load_generator, runs
+from gan_lab import load_generator
 from gan_lab.config import loading
 from gan_lab.device import here
 from gan_lab.metrics import extractors
+from gan_lab.runs.checkpoints import latest_checkpoint
+from gan_lab.utils.files import read_rows
 
 DEVICE = here()
 ITERATIONS, BATCH = 5, 16
@@ -52,7 +54,7 @@ def _recorded(name: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
         made.quality.evaluator.measures = []  # weights that are a little apart have other scores
     before = _weights(made.family)
     made.trainer.fit(made.family, datamodule=made.data)  # the scores of its end included
-    rows = [{key: float(value) for key, value in row.items() if value} for row in runs.rows(folder / "metrics.csv")]
+    rows = [{key: float(value) for key, value in row.items() if value} for row in read_rows(folder / "metrics.csv")]
     after = _weights(made.family)
     step = {key: after[key] - before[key] for key in before}
     return {"rows": rows, "step": step, "scores": made.quality.scores}
@@ -140,7 +142,7 @@ def bf16(setting: Setting) -> Rows:
         for kind, words in {"float32": [], "seed": ["run.seed=1"], "bf16": ["run.precision=bf16-mixed"]}.items():
             folder = setting.folder / "bf16" / kind / name
             trained(name, [*words, f"log.every={n * batch}"], folder, n)
-            (row,) = runs.rows(folder / "metrics.csv")
+            (row,) = read_rows(folder / "metrics.csv")
             means[kind] = {key: float(value) for key, value in row.items() if key.startswith("loss")}
         apart, seeds = (
             {key: _apart(means[kind][key], value) for key, value in means["float32"].items()}
@@ -157,7 +159,7 @@ def bf16(setting: Setting) -> Rows:
 def sampling(setting: Setting) -> Rows:
     """The same images of a generator that was taken out of a run, on either device."""
     trained("dcgan", [], setting.folder / "dcgan", 2)
-    path = runs.newest(setting.folder / "dcgan")
+    path = latest_checkpoint(setting.folder / "dcgan")
     assert path is not None
     there, here = (load_generator(path, device=where)(64) for where in (str(DEVICE), "cpu"))
     apart = float((there - here).abs().max())

@@ -11,7 +11,8 @@ import time
 import torch
 
 from benchmarks.gpu import Row, Rows, Setting, distance
-from gan_lab import runs
+from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.utils.files import read_rows
 
 
 def training(setting: Setting) -> Rows:
@@ -65,9 +66,9 @@ def several(setting: Setting) -> Rows:
             ended = _lab("train", name, *told, *words)
             if ended.returncode:
                 raise RuntimeError(f"{world} processes of {name}: {ended.stderr.strip().splitlines()[-1]}")
-            state = runs.read(folder / name / "it" / "checkpoints" / "last.ckpt")["state_dict"].values()
+            state = read_checkpoint(folder / name / "it" / "checkpoints" / "last.ckpt")["state_dict"].values()
             weights.append([value for value in state if value.is_floating_point()])
-            rows = runs.rows(folder / name / "it" / "timing.csv")
+            rows = read_rows(folder / name / "it" / "timing.csv")
             speeds.append(float(rows[len(rows) // 2]["images_per_s"]))
         apart = distance(weights[1], weights[0])
         if bar is None:

@@ -20,7 +20,7 @@ from gan_lab.callbacks.finite_check import Guard
 from gan_lab.callbacks.progress import Budget
 from gan_lab.distributed.launch import is_broken
 from gan_lab.families.base import Family
-from gan_lab.runs import read
+from gan_lab.runs.checkpoints import read_checkpoint
 
 SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses
 # what clusters send, and a terminal that hangs up; the end is the same
@@ -51,7 +51,7 @@ class AtomicCheckpointIO(CheckpointIO):
             ) from None  # fmt: skip
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        return read(Path(path))
+        return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def _under_nohup(number: int) -> bool:
 
 def branch_off(path: Path, branch: int, flags: list[dict[str, Any]]) -> None:
     """Make a checkpoint the beginning of another branch of its run, with findings that it does not know of yet."""
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     checkpoint["branch"] = branch
     checkpoint["callbacks"]["Health"]["flags"] += flags
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)

@@ -14,11 +14,11 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, distributed
 
-from gan_lab import runs
 from gan_lab.callbacks.evaluation import Quality
 from gan_lab.callbacks.progress import Budget
 from gan_lab.callbacks.wandb_logger import Tracker
 from gan_lab.families.base import Family
+from gan_lab.utils.files import read_rows, write_text
 
 Row = dict[str, float]
 
@@ -32,14 +32,14 @@ class Table:
 
     def rewind(self, iteration: int) -> None:
         """Forget the rows after an iteration, and a last line that was cut off in the middle."""
-        rows = [row for row in runs.rows(self.path) if int(row["iteration"]) <= iteration]
+        rows = [row for row in read_rows(self.path) if int(row["iteration"]) <= iteration]
         self.columns = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
         self._rewrite([{name: row[name] for name in self.columns} for row in rows])
 
     def append(self, row: Row) -> None:
         new = [name for name in row if name not in self.columns]
         if new:
-            before = runs.rows(self.path)
+            before = read_rows(self.path)
             self.columns += new
             self._rewrite(before)
         with self.path.open("a", encoding="utf-8", newline="") as file:
@@ -47,7 +47,7 @@ class Table:
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         header = ",".join(self.columns) + "\n" if self.columns else ""
-        runs.write(self.path, header + text_of(rows, self.columns))
+        write_text(self.path, header + text_of(rows, self.columns))
 
 
 def text_of(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
@@ -112,7 +112,7 @@ class Record(Callback):
             self.metrics.rewind(self.budget.iteration)
             self.timing.rewind(self.budget.iteration)
             directions = json.dumps(self.quality.evaluator.higher_is_better, indent=1)
-            runs.write(self.metrics.path.with_name("scores.json"), directions)
+            write_text(self.metrics.path.with_name("scores.json"), directions)
         self._since_row = {name: mean.to(family.device) for name, mean in self._since_row.items()}
         self._since = (time.perf_counter(), self.budget.images)
 

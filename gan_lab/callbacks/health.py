@@ -20,7 +20,7 @@ from gan_lab.callbacks.finite_check import DivergedError
 from gan_lab.callbacks.progress import Budget
 from gan_lab.callbacks.wandb_logger import Tracker
 from gan_lab.families.base import Family
-from gan_lab.runs import write
+from gan_lab.utils.files import write_text
 
 # docs/health.md says on which runs these were chosen, and how far they are from either side.
 YOUNG = 1_000  # iterations in which a generator may still be without diversity, or a discriminator ahead
@@ -154,7 +154,7 @@ class Health(Callback):
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         if trainer.is_global_zero:
-            write(self.path, table(self.flags))  # without what the checkpoint does not know of
+            write_text(self.path, table(self.flags))  # without what the checkpoint does not know of
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
         row = self.record.latest
@@ -176,7 +176,7 @@ class Health(Callback):
         """Add a finding; the leader tells everyone."""
         self.flags.append(flag)
         if leader:
-            write(self.path, table(self.flags))
+            write_text(self.path, table(self.flags))
             warnings.warn(f"{flag.flag} at {flag.images:,} images: {flag.sentence}", stacklevel=2)
             if self.tracker:
                 self.tracker.alert(flag.flag, f"{flag.images:,} images: {flag.sentence}")

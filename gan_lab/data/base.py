@@ -19,7 +19,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.samplers import Order, SemiSupervised, Unpaired
 from gan_lab.data.split import Pixels, Split
 from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
-from gan_lab.runs import OWN
+from gan_lab.runs.folder import USER_FOLDERS
 from gan_lab.seeding import Stream
 
 
@@ -72,7 +72,7 @@ class LabData(LightningDataModule):
     @property
     def cache(self) -> Path:
         """Under which folder what is made of the data is kept: not under a folder of the user's own images."""
-        own = self.cfg.name in OWN and self.decoded.source == "full"
+        own = self.cfg.name in USER_FOLDERS and self.decoded.source == "full"
         return Path("data" if own else self.cfg.root)
 
     def _spec(self) -> ImageSpec:

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from gan_lab.data.cache import cache_folder
 from gan_lab.data.reading import quiet
-from gan_lab.runs import MARK
+from gan_lab.runs.folder import MARK
 
 SUFFIXES = frozenset(
     [

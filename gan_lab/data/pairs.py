@@ -107,7 +107,9 @@ def _matched(root: Path, a: Path, b: Path) -> list[Item]:
         sides.append(named)
     lacking = [(a, sorted(sides[1].keys() - sides[0].keys())), (b, sorted(sides[0].keys() - sides[1].keys()))]
     if any(names for _, names in lacking):
-        said = "; ".join(f"{side.relative_to(root)} lacks {image_files.listed(names)}" for side, names in lacking if names)
+        said = "; ".join(
+            f"{side.relative_to(root)} lacks {image_files.listed(names)}" for side, names in lacking if names
+        )
         raise ValueError(
             f"{root}: {a.relative_to(root)} and {b.relative_to(root)} should hold files of equal names: {said}"
         )

@@ -5,13 +5,15 @@ torch is imported by the checks only, so that an installation without a working 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from gan_lab.config.loading import load
 from gan_lab.config.schema import Config
 from gan_lab.doctor import files, machine, processes
 from gan_lab.doctor.finding import REINSTALL, Finding
+
+logger = logging.getLogger("gan_lab")
 
 CHECKS: dict[str, Callable[[Config], Finding]] = {
     "python": machine.interpreter,
@@ -31,7 +33,7 @@ CHECKS: dict[str, Callable[[Config], Finding]] = {
 }
 
 
-def examine(words: Sequence[str], say: Callable[[str], Any] = print) -> int:
+def examine(words: Sequence[str]) -> int:
     """Say one line for each check; the exit code: 2 if one failed, else 0.
 
     Words such as data.root=/scratch say where things will lie. Raises ValueError for a word that a training would refuse.
@@ -47,7 +49,7 @@ def examine(words: Sequence[str], say: Callable[[str], Any] = print) -> int:
                 "FAIL", f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}", REINSTALL
             )
         levels.append(finding.level)
-        say(f"{finding.level:<5} {name:<13} {finding.text}{'; ' * bool(finding.remedy)}{finding.remedy}")
+        logger.info(f"{finding.level:<5} {name:<13} {finding.text}{'; ' * bool(finding.remedy)}{finding.remedy}")
     failed, warned = levels.count("FAIL"), levels.count("warn")
-    say(f"{len(levels) - failed - warned} ok, {warned} to know of, {failed} failed")
+    logger.info(f"{len(levels) - failed - warned} ok, {warned} to know of, {failed} failed")
     return 2 if failed else 0

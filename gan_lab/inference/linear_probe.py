@@ -20,10 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from gan_lab import networks, runs, seeding, verbs
+from gan_lab import networks, seeding
 from gan_lab.data.base import LabData
 from gan_lab.data.split import Split
+from gan_lab.evaluate import restore
 from gan_lab.images import to_unit
+from gan_lab.utils.files import write_text
 
 STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, of which cross-validation takes the best
 
@@ -36,7 +38,7 @@ def probe(
     The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the data
     has no labels, the network reads them itself, or there are too few of them.
     """
-    config, data, family, iteration = verbs.restore(folder, weights, words)
+    config, data, family, iteration = restore(folder, weights, words)
     family.float()  # as the images are, whatever run.precision was
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)
@@ -59,7 +61,7 @@ def probe(
         "data": data.decoded.about,
         "accuracy": {kind: accuracy(data, rows, features_of) for kind, features_of in kinds.items()},
     }
-    runs.write(folder / "probe.json", json.dumps(state, indent=1))
+    write_text(folder / "probe.json", json.dumps(state, indent=1))
     return state
 
 

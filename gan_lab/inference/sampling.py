@@ -14,7 +14,7 @@ from gan_lab import networks
 from gan_lab.config.extensions import unknown
 from gan_lab.config.loading import family_class
 from gan_lab.device import exactly
-from gan_lab.runs import checkpoint_of, fitting, read
+from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.seeding import Stream
 
 
@@ -26,9 +26,9 @@ class TrainedGenerator:
     """
 
     def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
-        content, config = read(checkpoint), config_beside(checkpoint)
+        content, config = read_checkpoint(checkpoint), config_beside(checkpoint)
         import_family(config)
-        with fitting(checkpoint):
+        with explain_mismatch(checkpoint):
             recipe = content["recipes"].get("generator")
             if recipe is None:
                 raise ValueError(f"{checkpoint} has no generator: it has {', '.join(content['recipes'])}")
@@ -149,7 +149,7 @@ def load_generator(run: str | Path, weights: str = "best", device: str | torch.d
 
     Raises ValueError if there is no such run or its checkpoint cannot be used.
     """
-    return TrainedGenerator(checkpoint_of(Path(run), weights), device)
+    return TrainedGenerator(find_checkpoint(Path(run), weights), device)
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

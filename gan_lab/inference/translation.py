@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,8 +16,10 @@ from gan_lab import networks
 from gan_lab.data import image_files, reading
 from gan_lab.device import here
 from gan_lab.images import to_gray, to_uint8, to_unit
-from gan_lab.runs import checkpoint_of, fitting, read
+from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.utils.terminal import no_memory
+
+logger = logging.getLogger("gan_lab")
 
 NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
 
@@ -29,10 +31,10 @@ class Translator:
     """
 
     def __init__(self, checkpoint: Path, direction: str = "AtoB") -> None:
-        content = read(checkpoint)
+        content = read_checkpoint(checkpoint)
         if direction not in NETWORKS:
             raise ValueError(f"direction={direction}: there are {', '.join(NETWORKS)}")
-        with fitting(checkpoint):
+        with explain_mismatch(checkpoint):
             recipes = content["recipes"]
             self.channels = recipes["generator"]["arguments"].get("source_channels")
             if self.channels is None:
@@ -75,15 +77,13 @@ def _reflected(images: Tensor, height: int, width: int) -> Tensor:
     return images
 
 
-def translate(
-    folder: Path, source: Path, out: Path, direction: str = "AtoB", say: Callable[[str], None] = print
-) -> tuple[int, int]:
+def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") -> tuple[int, int]:
     """Translate every image under ``source`` into ``out`` as PNG; how many were made, and how many were passed over.
 
-    A file that cannot be read, or is too large for the memory, is named and passed over. Raises ValueError if there is no image at all, or if one of them
+    A file that cannot be read_checkpoint, or is too large for the memory, is named and passed over. Raises ValueError if there is no image at all, or if one of them
     would be written over.
     """
-    translator = Translator(checkpoint_of(folder), direction)
+    translator = Translator(find_checkpoint(folder), direction)
     if out.resolve() == source.resolve():
         raise ValueError(f"the images of {source} would be written over: choose another folder than {out}")
     paths = [source] if source.is_file() else image_files.find(source, apart_from=out)
@@ -95,7 +95,7 @@ def translate(
         try:
             pixels = reading.read(path)
         except (OSError, ValueError) as error:
-            say(f"passed over: {error}")
+            logger.info(f"passed over: {error}")
             bad += 1
             continue
         try:
@@ -103,7 +103,7 @@ def translate(
         except (MemoryError, RuntimeError) as error:
             if not no_memory(error):
                 raise
-            say(f"passed over: {path}: {pixels.shape[2]} x {pixels.shape[1]} pixels are more than the memory can hold: "
+            logger.info(f"passed over: {path}: {pixels.shape[2]} x {pixels.shape[1]} pixels are more than the memory can hold: "
                 "make a smaller copy")  # fmt: skip
             bad += 1
             continue

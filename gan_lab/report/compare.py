@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from gan_lab import runs
 from gan_lab.config.loading import experiments, load
 from gan_lab.config.schema import Config, leaves
+from gan_lab.runs.folder import RunFolder, is_resumable, to_dict
+from gan_lab.runs.results import read_summary
 
 # Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, and the libraries.
 FREE = ("weights", "seed", "versions")
@@ -72,7 +73,7 @@ def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
         raise ValueError(f"weights={weights}: scores are of the best or of the last checkpoint")
     scored, notes = {}, []
     for folder in {folder.resolve(): folder for folder in folders}.values():
-        config, state = runs.read_config(folder), runs.summary(folder)
+        config, state = RunFolder(folder).config(), read_summary(folder)
         if not state.get("scores", {}).get(weights):
             notes.append(f"{folder} has no scores: 'gan-lab evaluate {folder} --weights {weights}' once it is trained")
             continue
@@ -90,7 +91,7 @@ def _grouped(configs: dict[Path, Config]) -> list[tuple[str, list[Path]]]:
     settings: dict[str, dict[str, str]] = {}
     for folder, config in configs.items():
         words = _words(config)
-        words["EXP"] = runs.summary(folder).get("experiment", folder.resolve().parent.name)
+        words["EXP"] = read_summary(folder).get("experiment", folder.resolve().parent.name)
         group = json.dumps(words, sort_keys=True)
         settings[group], seeds = words, groups.setdefault(group, {})
         if config.run.seed in seeds:
@@ -106,8 +107,8 @@ def _words(config: Config) -> dict[str, str]:
     """All that makes a run another one, as it would be typed; the budget too, which a run may change as it goes on."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        for key, value in leaves(runs.plain(config))
-        if key == "run.images" or (key != "run.seed" and not runs.is_free(key))
+        for key, value in leaves(to_dict(config))
+        if key == "run.images" or (key != "run.seed" and not is_resumable(key))
     }
 
 
@@ -159,7 +160,7 @@ def _of_group(folders: Sequence[Path], weights: str) -> dict[str, list[Entry]]:
     """Of each score the entries of those runs that have it."""
     found: dict[str, dict[Path, Entry]] = {}
     for folder in folders:
-        for score, entry in runs.summary(folder).get("scores", {}).get(weights, {}).items():
+        for score, entry in read_summary(folder).get("scores", {}).get(weights, {}).items():
             found.setdefault(score, {})[folder] = entry
     for score, entries in found.items():
         (first, one), *others = entries.items()

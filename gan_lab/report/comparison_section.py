@@ -10,7 +10,7 @@ from typing import Any
 
 from gan_lab.report import compare, curves, pictures
 from gan_lab.report.reading import Run, shown
-from gan_lab.runs import is_free
+from gan_lab.runs.folder import is_resumable
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     found = []
     for key in keys:
         values = [shown(run.values[key]) if key in run.values else "" for run in runs]
-        if len(set(values)) > 1 and (not is_free(key) or key == "run.images"):
+        if len(set(values)) > 1 and (not is_resumable(key) or key == "run.images"):
             found.append((key, values))
     return found
 

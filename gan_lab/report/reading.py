@@ -12,9 +12,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gan_lab import runs
 from gan_lab.config import loading
 from gan_lab.config.schema import Config, leaves
+from gan_lab.runs.folder import to_dict
+from gan_lab.utils.files import read_rows
 
 Points = list[tuple[float, float]]  # images seen, value (may be NaN)
 
@@ -160,7 +161,7 @@ class Run:
         path = self.folder / "health.csv"
         if not path.is_file() and "health" not in self.state:
             return None
-        rows: Any = runs.rows(path) if path.is_file() else self.state.get("health", [])
+        rows: Any = read_rows(path) if path.is_file() else self.state.get("health", [])
         return [Alarm(int(_number(row.get("images")) or 0), row.get("flag") or "", row.get("sentence") or "")
                 for row in rows]  # fmt: skip
 
@@ -217,13 +218,13 @@ def family_of(name: str) -> Any:
 def _defaults(family: str) -> Mapping[str, Any]:
     made = family_of(family)
     defaults = Config() if made is None else Config(family=family, model=made.Config())
-    return dict(leaves(runs.plain(defaults)))
+    return dict(leaves(to_dict(defaults)))
 
 
 def _columns(path: Path) -> dict[str, Points]:
     """The numeric columns of a CSV file but iteration and images; a last line that was cut off is left out."""
     found: dict[str, Points] = {}
-    for row in runs.rows(path):
+    for row in read_rows(path):
         images = _number(row.get("images"))
         for name, text in row.items():
             value = _number(text)

@@ -39,9 +39,7 @@ def explain_mismatch(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"the checkpoint of {path} does not fit this run or this lab: {first_line(error)}"
-        ) from None
+        raise ValueError(f"the checkpoint of {path} does not fit this run or this lab: {first_line(error)}") from None
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

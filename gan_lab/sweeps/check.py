@@ -64,13 +64,14 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
 
 def scored(sweep: Sweep, words: Sequence[str] = ()) -> None:
     """Raise ValueError if the experiment has no such score as the sweep's metric: no trial could be judged."""
-    from gan_lab import experiment
     from gan_lab.distributed import launch
+    from gan_lab.experiment import build
+    from gan_lab.runs.folder import RunFolder
 
     first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
     loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.bar=false"])
     with tempfile.TemporaryDirectory() as folder:
-        built = experiment.build(loaded.config, Path(folder), loaded.experiment, launched=launch.ALONE)
+        built = build(loaded.config, RunFolder(Path(folder)), launched=launch.ALONE)
     _known(sweep, [name for measure in built.quality.evaluator.measures for name in measure.names])
 
 
@@ -83,12 +84,12 @@ def _known(sweep: Sweep, names: Sequence[str]) -> None:
 
 def _measured(sweep: Sweep, words: Sequence[str]) -> float:
     """Seconds of a trial. Raises ValueError if the experiment does not have the metric."""
-    from gan_lab import console as show
+    from gan_lab import profiling
 
     first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
     loaded = loading.load(sweep.experiment, [*words, *first])
     with tempfile.TemporaryDirectory() as folder:
-        made, iteration, evaluating = show.measured(loaded, Path(folder), show.Stopwatch())
+        made, iteration, evaluating = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
     _known(sweep, [name for measure in made.quality.evaluator.measures for name in measure.names])
     whole = loading.load(sweep.experiment, list(words)).config
     return whole.iterations * iteration + -(-whole.run.images // whole.run.evaluate_every) * evaluating

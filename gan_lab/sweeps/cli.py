@@ -37,7 +37,7 @@ def sweep(
     loaded = sweep_file.load(name)
     check.legal(loaded, words or [])
     check.scored(loaded, words or [])
-    raise typer.Exit(run.run(loaded, words or [], workers, trials, backend, storage, typer.echo, again))
+    raise typer.Exit(run.run(loaded, words or [], workers, trials, backend, storage, again))
 
 
 @app.command()

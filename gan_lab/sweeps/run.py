@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
+from gan_lab.runs.folder import is_resumable
 from gan_lab.sweeps import report, wandb_agents
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials
 from gan_lab.sweeps.worker import Worker
+
+logger = logging.getLogger("gan_lab")
 
 
 def folder_of(sweep: Sweep, words: Sequence[str]) -> Path:
@@ -31,7 +35,7 @@ def _beside(folder: Path) -> str:
 
 def run(
     sweep: Sweep, words: Sequence[str], workers: int, limit: int | None, backend: str, storage: str | None,
-    say: Callable[[str], None], again: bool = False,
+    again: bool = False,
 ) -> int:  # fmt: skip
     """Run the trials that are not done yet, and with ``again`` those that failed; the exit code.
 
@@ -42,29 +46,30 @@ def run(
         raise ValueError("--again is for --backend local: W&B keeps the trials of its sweeps itself")
     if backend == "wandb" and storage:
         raise ValueError("--storage is for --backend local: W&B keeps the trials of its sweeps itself")
-    if backend == "wandb" or (backend == "auto" and not storage and not again and _answers(say)):
-        return wandb_agents.run(sweep, folder, words, workers, limit, say)
-    from gan_lab import runs  # it loads torch
+    if backend == "wandb" or (backend == "auto" and not storage and not again and _answers()):
+        return wandb_agents.run(sweep, folder, words, workers, limit)
 
     trials = Trials(sweep, storage or _beside(folder), limit)
     keys = {word: word.partition("=")[0] for word in words}
-    telling = sorted(word for word, key in keys.items() if not runs.is_free(key) or key == "run.images")
+    telling = sorted(word for word, key in keys.items() if not is_resumable(key) or key == "run.images")
     told = {key: sweep.given.get(key) for key in ("method", "metric", "parameters", "early_terminate", "command")}
     trials.same({**told, "words": telling})
-    say(f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}")
+    logger.info(
+        f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}"
+    )
     if again:
-        say(f"{trials.repeat_failed()} failed trials are tried again")
-    code = Worker(sweep, trials, folder, words, say).run(workers)
+        logger.info(f"{trials.repeat_failed()} failed trials are tried again")
+    code = Worker(sweep, trials, folder, words).run(workers)
     if code == 0:
         report.report(trials, folder, words)
         if not any(row.state == "complete" for row in report.found(trials).rows):
-            say(f"no trial is complete: {folder / 'logs'} says why")
+            logger.info(f"no trial is complete: {folder / 'logs'} says why")
             code = 2
     trials.close()
     return code
 
 
-def _answers(say: Callable[[str], None]) -> bool:
+def _answers() -> bool:
     from gan_lab.callbacks import wandb_logger
     from gan_lab.data.cache import reachable
 
@@ -72,5 +77,5 @@ def _answers(say: Callable[[str], None]) -> bool:
         return False
     if reachable(wandb_logger.host(), 3.0):
         return True
-    say(f"{wandb_logger.host()} does not answer: the sweep runs here")
+    logger.info(f"{wandb_logger.host()} does not answer: the sweep runs here")
     return False

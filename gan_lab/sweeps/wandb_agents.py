@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gan_lab.sweeps import process
 from gan_lab.sweeps.sweep_file import Sweep
 
+logger = logging.getLogger("gan_lab")
+
 PROJECT = "gan-lab"
 AGENT = [sys.executable, "-m", "wandb", "agent", "--forward-signals"]
 PATIENCE = 150.0  # seconds for the agents' trials to write their last checkpoint
 
 
-def run(
-    sweep: Sweep, folder: Path, words: Sequence[str], workers: int, limit: int | None, say: Callable[[str], None]
-) -> int:
+def run(sweep: Sweep, folder: Path, words: Sequence[str], workers: int, limit: int | None) -> int:
     """Create the sweep, or go on with it, and run agents until they end; the exit code."""
-    name = _created(sweep, folder, words, limit, say)
+    name = _created(sweep, folder, words, limit)
     # the agent looks for "python" on the path
     environment = os.environ | {"PATH": f"{interpreter()}{os.pathsep}{os.environ.get('PATH', '')}"}
     command = [*AGENT, "--project", PROJECT, name]
@@ -39,7 +40,7 @@ def run(
                     process.kill_group(agent)
             time.sleep(0.1)
     if signals.number:
-        say(f"stopped by signal {signals.number}; the same command continues the sweep")
+        logger.info(f"stopped by signal {signals.number}; the same command continues the sweep")
         return 128 + signals.number
     return max(abs(agent.returncode) for agent in agents)
 
@@ -49,14 +50,14 @@ def interpreter() -> str:
     return str(Path(sys.executable).parent)
 
 
-def _created(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None, say: Callable[[str], None]) -> str:
+def _created(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None) -> str:
     given: dict[str, Any] = sweep.given | {"command": sweep.with_words(words)}
     given |= {"run_cap": limit} if limit else {}
     known = folder / "wandb.json"
     if known.is_file():
         state = json.loads(known.read_text(encoding="utf-8"))
         if state["given"] == json.loads(json.dumps(given)):
-            say(f"continues the W&B sweep {state['id']}")
+            logger.info(f"continues the W&B sweep {state['id']}")
             return str(state["id"])
     import wandb
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,9 @@ from optuna.trial import TrialState
 from gan_lab.sweeps import process
 from gan_lab.sweeps.sweep_file import Sweep, words_of
 from gan_lab.sweeps.trials import Claimed, Trials
+from gan_lab.utils.files import read_rows
+
+logger = logging.getLogger("gan_lab")
 
 TICK = 0.1  # seconds between two looks at the trials
 PATIENCE = 120.0  # seconds that a trial has for its last checkpoint
@@ -37,10 +41,8 @@ class Running:
 class Worker:
     """Runs up to ``slots`` trials at a time until the sweep has all. ``folder`` is the sweep's."""
 
-    def __init__(
-        self, sweep: Sweep, trials: Trials, folder: Path, words: Sequence[str], say: Callable[[str], None]
-    ) -> None:
-        self.sweep, self.trials, self.folder, self.words, self.say = sweep, trials, folder, list(words), say
+    def __init__(self, sweep: Sweep, trials: Trials, folder: Path, words: Sequence[str]) -> None:
+        self.sweep, self.trials, self.folder, self.words = sweep, trials, folder, list(words)
         self.running: list[Running] = []
         self.complete = self.failed = 0
         self._beaten = -math.inf
@@ -56,7 +58,7 @@ class Worker:
             finally:
                 self._end(signals)
         if signals.number:
-            self.say(f"stopped by signal {signals.number}; the same command continues the sweep")
+            logger.info(f"stopped by signal {signals.number}; the same command continues the sweep")
         return 128 + signals.number if signals.number else 0
 
     def _loop(self, slots: int, signals: process.Signals) -> None:
@@ -71,7 +73,7 @@ class Worker:
                 if not self.running and not self.trials.running():
                     return
                 if not self.running and not said:
-                    self.say("the last trials are running at other workers; if one dies, its trial is finished here")
+                    logger.info("the last trials are running at other workers; if one dies, its trial is finished here")
                     said = True
                 waiting_until = time.monotonic() + 1.0
             time.sleep(TICK)
@@ -141,7 +143,7 @@ class Worker:
         words = [word for word in self.words if not word.startswith(("run.root=", "run.id="))]
         command = self.sweep.command_line(one.claimed.values, words, own)
         one.process = process.start(command, self.folder / "logs" / f"{folder.name}.txt", self._environment())
-        self.say(f"trial {slot}: {' '.join(words_of(one.claimed.values))}")
+        logger.info(f"trial {slot}: {' '.join(words_of(one.claimed.values))}")
 
     def _environment(self) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if name != "RUN_ID"}
@@ -155,7 +157,7 @@ class Worker:
         for evaluation, value in enumerate(scores[len(one.scores) :], len(one.scores) + 1):
             one.scores.append(value)
             if evaluation > one.claimed.reported:
-                self.say(f"trial {one.claimed.slot}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}")
+                logger.info(f"trial {one.claimed.slot}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}")
             if self.trials.report(one.claimed, evaluation, value) and not one.ending:
                 self._ask_to_end(one, "pruned")
 
@@ -168,16 +170,16 @@ class Worker:
         if code == 0 and best is not None:
             self.complete += 1
             self.trials.conclude(claimed, TrialState.COMPLETE, best)
-            self.say(f"trial {claimed.slot} is complete: best {metric} {best:.4g}")
+            logger.info(f"trial {claimed.slot} is complete: best {metric} {best:.4g}")
         elif one.ending == "pruned":
             self.trials.conclude(claimed, TrialState.PRUNED, best)
-            self.say(f"trial {claimed.slot} was ended early after {len(one.scores)} evaluations")
+            logger.info(f"trial {claimed.slot} was ended early after {len(one.scores)} evaluations")
         elif one.ending == "stopped":
             self.trials.put_back(claimed)
         elif code < 0 or code > 128:
             number = -code if code < 0 else code - 128
             again = self.trials.again(claimed, f"killed by signal {number}")
-            self.say(
+            logger.info(
                 f"trial {claimed.slot} was killed by signal {number}" + (": it is tried once more" if again else "")
             )
         else:
@@ -192,13 +194,12 @@ class Worker:
             reason = f"{what}: metric.name must be a score of {self.sweep.experiment}"
         self.failed += 1
         self.trials.conclude(claimed, TrialState.FAIL, reason=reason)
-        self.say(f"trial {claimed.slot} failed: {reason}")
+        logger.info(f"trial {claimed.slot} failed: {reason}")
         if self.failed >= TOO_MANY and not self.complete:
             raise ValueError(f"the first {self.failed} trials failed, the last with: {reason} (see {log})")
 
 
 def read_scores(path: Path, metric: str) -> list[float]:
     """The metric at each evaluation so far, in order; a last line that is being written is left for later."""
-    from gan_lab import runs  # it loads torch
 
-    return [float(row[metric]) for row in runs.rows(path) if row.get(metric)]
+    return [float(row[metric]) for row in read_rows(path) if row.get(metric)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
 
@@ -41,6 +42,21 @@ def make_lasting() -> None:
         if type(stream) is io.TextIOWrapper:
             lines = stream.line_buffering or name == "stderr"
             setattr(sys, name, Lasting(stream.buffer, stream.encoding, "replace", line_buffering=lines))
+
+
+class EchoHandler(logging.Handler):
+    """Prints what is logged on standard output, as it is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        print(self.format(record), flush=True)
+
+
+def log_to_stdout() -> None:
+    """Let the lab's logger print plain lines."""
+    logger = logging.getLogger("gan_lab")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [EchoHandler()]
 
 
 def no_memory(error: BaseException) -> bool:

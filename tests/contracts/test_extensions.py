@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gan_lab import runs, verbs
 from gan_lab.config import loading
+from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.results import read_summary
+from gan_lab.train import train
 from tests.helpers.families import small
 
 FAMILY_FILE = """
@@ -74,9 +76,9 @@ def test_files_outside_the_package_are_trained_scored_and_sampled(outside: Path,
     words = [word for word in words if not word.startswith(("data.size", "data.name=mnist", "data.source"))]
     loaded = loading.load("gan", words)
     assert loaded.config.data.size == 16
-    assert verbs.train(loaded, words, lambda said: None) == 0
-    folder = runs.folder_of(loaded)
-    assert "fd_means" in runs.summary(folder)["scores"]["best"]
+    assert train(loaded, words) == 0
+    folder = RunFolder.of(loaded).path
+    assert "fd_means" in read_summary(folder)["scores"]["best"]
     code = f"import gan_lab; print(gan_lab.load_generator({str(folder)!r}).network.__class__.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=outside)
     assert done.stdout.strip() == "Shifted", done.stderr

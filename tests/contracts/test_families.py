@@ -15,10 +15,12 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from gan_lab import experiment, runs
+from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.data import mnist
 from gan_lab.data.base import Decoded
+from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.runs.folder import RunFolder
 from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, small
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -57,7 +59,7 @@ def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[experime
     loaded = loading.load(experiment_of(family), small(family, root, data_root, "run.evaluate_every=100000", *words))
     watch, folder = Watch(), root / family
     (folder / "checkpoints").mkdir(parents=True)
-    built = experiment.build(loaded.config, folder, loaded.experiment, extra=[watch])
+    built = experiment.build(loaded.config, RunFolder(folder), extra=[watch])
     built.trainer.fit(built.family, datamodule=built.data)
     return built, watch
 
@@ -94,7 +96,7 @@ def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path)
     assert watch.calls == built.family.iteration == 20
     newest = sorted((folder / "checkpoints").glob("iteration-*.ckpt"))[-1]
     assert newest.name == "iteration-00000020.ckpt"
-    assert runs.read(newest)["iteration"] == 20
+    assert read_checkpoint(newest)["iteration"] == 20
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows] == [2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from gan_lab import console, runs
+from gan_lab import console
 from gan_lab.config import groups, loading
 from gan_lab.experiment import build
+from gan_lab.runs.folder import RunFolder, run_id
 from tests.helpers.families import every_family, experiment_of, keys_of
 
 MEMBERS = groups.members(loading.config_folder())
@@ -47,7 +48,7 @@ def test_the_interval_of_the_grids_is_a_number_or_follows_the_evaluations() -> N
 
 
 def test_a_group_word_stays_in_the_name_of_the_run() -> None:
-    assert runs.run_id(loading.load("sngan", ["model.width=8", "data=faces64", "budget=smoke"])) == (
+    assert run_id(loading.load("sngan", ["model.width=8", "data=faces64", "budget=smoke"])) == (
         "budget=smoke-data=faces64-width=8-seed0"
     )
 
@@ -116,9 +117,9 @@ def test_every_family_trains_on_every_set_that_suits_it(
     suits = (data != "ring" or "network" in keys) and (data != "faces32" or family not in ("cgan", "acgan", "sgan"))
     if not suits:
         with pytest.raises(ValueError, match=r"label|1 x 1|classes"):
-            build(loaded.config, tmp_path, loaded.experiment)
+            build(loaded.config, RunFolder(tmp_path))
         return
-    built = build(loaded.config, tmp_path, loaded.experiment)
+    built = build(loaded.config, RunFolder(tmp_path))
     built.quality.evaluator.measures = []
     before = [weight.clone() for weight in built.family.generator.parameters()]
     built.trainer.fit(built.family, datamodule=built.data)

@@ -22,12 +22,14 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from gan_lab import experiment, runs
+from gan_lab import experiment
 from gan_lab.callbacks import sample_grids
 from gan_lab.config import loading
 from gan_lab.metrics.base import Measure
 from gan_lab.metrics.evaluator import _seen
 from gan_lab.metrics.offered import measurable, measures_of
+from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
+from gan_lab.runs.folder import RunFolder
 
 NAME = "fakegpu"
 DEVICE = f"{NAME}:0"
@@ -138,16 +140,16 @@ def rehearse(every: dict[str, tuple[str, list[str]]], root: Path, out: Path) -> 
 def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
     loaded = loading.load(name, words)
     (folder / "checkpoints").mkdir(parents=True)
-    built = experiment.build(loaded.config, folder, name)
+    built = experiment.build(loaded.config, RunFolder(folder))
     measures, _ = measurable(
         measures_of(built.family, built.data.spec, loaded.config.metrics, full=True), 100, loaded.config.metrics
     )
     built.quality.evaluator.measures = []
     built.trainer.fit(built.family, datamodule=built.data)  # on the CPU, up to a checkpoint
-    path = runs.newest(folder)
+    path = latest_checkpoint(folder)
     assert path is not None
     with fake_gpu() as gpu:
-        return _on(gpu, built, measures, runs.read(path))
+        return _on(gpu, built, measures, read_checkpoint(path))
 
 
 def _on(

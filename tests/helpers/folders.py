@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from gan_lab import data as datasets
-from gan_lab import runs
 from gan_lab.config import loading
 from gan_lab.experiment import build_family
+from gan_lab.runs.folder import RunFolder
 from tests.helpers.families import experiment_of, small
 
 
@@ -24,7 +24,7 @@ def run_folder(family: str, root: Path, data_root: Path, *words: str) -> Path:
     loaded = loading.load(experiment_of(family), small(family, root, data_root, *words))
     data = datasets.load(loaded.config.data, loaded.config.run.seed)
     made, folder = build_family(loaded.config, data), root / family
-    runs.prepare(folder, loaded.config, ["train", loaded.experiment], data.decoded.fingerprint)
+    RunFolder(folder).prepare(loaded.config, ["train", loaded.experiment], data.decoded.fingerprint)
     for number, name in enumerate(("best", "last"), 1):
         with torch.no_grad():
             draws = torch.Generator().manual_seed(number)

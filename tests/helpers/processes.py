@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from gan_lab.runs.folder import RunFolder
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["gan_lab.experiment", "gan_lab.families.gan", "gan_lab.sweeps.worker"])
 
@@ -81,15 +83,15 @@ def _begin(environment: dict[str, str], log: Path) -> None:
 
 def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:
     _begin(environment, log)
-    from gan_lab import verbs
     from gan_lab.config import loading
+    from gan_lab.train import train
 
     if kill:
         kill.install()
     draws: list[tuple[str, int, torch.Tensor]] = []
     if "RECORD_DRAWS" in environment:
         record_draws(draws)
-    code = verbs.train(loading.load(experiment, words), words)
+    code = train(loading.load(experiment, words), words)
     if "RECORD_DRAWS" in environment:
         torch.save(draws, f"{environment['RECORD_DRAWS']}-rank{environment['RANK']}.pt")
     os._exit(code)
@@ -99,15 +101,15 @@ def _one_after_the_other(
     trainings: Sequence[tuple[str, Sequence[str]]], environment: dict[str, str], log: Path
 ) -> None:
     _begin(environment, log)
-    from gan_lab import experiment, runs
+    from gan_lab import experiment
     from gan_lab.config import loading
 
     held = {}
     for name, words in trainings:
         loaded = loading.load(name, words)
-        folder = runs.folder_of(loaded) / environment["RANK"]
+        folder = RunFolder.of(loaded).path / environment["RANK"]
         (folder / "checkpoints").mkdir(parents=True)
-        built = experiment.build(loaded.config, folder, name)
+        built = experiment.build(loaded.config, RunFolder(folder))
         built.quality.evaluator.measures = []
         built.trainer.fit(built.family, datamodule=built.data)
         weights = {key: value.clone() for key, value in built.family.named_parameters()}

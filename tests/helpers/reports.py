@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gan_lab import runs
 from gan_lab.config import loading
+from gan_lab.runs.folder import to_dict
 from tests.helpers.pictures import flat
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -28,7 +28,7 @@ def written_run(folder: Path, *words: str, experiment: str = "cgan", distance: f
     """A run of 16 iterations of 16 images; the best was the 8th, and ``fd_digits`` of it is the distance."""
     loaded = loading.load(experiment, ["data.batch_size=16", "run.images=256", *words])
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(runs.plain(loaded.config)))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(loaded.config)))
     (folder / "command.txt").write_text(f"2026-01-01 00:00:00 UTC  gan-lab train {experiment} {' '.join(words)}\n")
     (folder / "environment.txt").write_text("python 3.11\ntorch 2.15\n")
     for place, seen in enumerate(SEEN):

@@ -76,13 +76,15 @@ def _work(path: Path, folder: Path, url: str, slots: int, words: Sequence[str], 
     from gan_lab.sweeps import sweep_file as file
     from gan_lab.sweeps import worker as engine
     from gan_lab.sweeps.trials import Trials
+    from gan_lab.utils.terminal import log_to_stdout
 
+    log_to_stdout()
     if trained:
         process.start = forked  # type: ignore[assignment]
     sweep = file.load(str(path))
     trials = Trials(sweep, url, heartbeat=1, grace=2)
     try:
-        code = engine.Worker(sweep, trials, folder, words, lambda line: print(line, flush=True)).run(slots)
+        code = engine.Worker(sweep, trials, folder, words).run(slots)
     except ValueError as error:
         print(f"error: {error}", flush=True)
         code = 2

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from gan_lab import benchmark, runs
+from gan_lab import benchmark
 from gan_lab import data as datasets
 from gan_lab.config import loading
 from gan_lab.experiment import build_family
 from gan_lab.metrics.offered import measures_of
+from gan_lab.runs.folder import RunFolder
+from tests.helpers.logs import logged
 
 TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))
 ROWS = [(name, row) for name in TABLES for row in benchmark.load(name).rows]
@@ -76,8 +78,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         experiment, *words = command[4:]
         commands.append(command[4:])
         loaded = loading.load(experiment, words)
-        folder = runs.folder_of(loaded)
-        runs.prepare(folder, loaded.config, words)
+        folder = RunFolder.of(loaded).path
+        RunFolder(folder).prepare(loaded.config, words)
         state = {"iteration": loaded.config.iterations, "scores": {}}
         (folder / "summary.json").write_text(json.dumps(state))
         return SimpleNamespace(returncode=0)
@@ -94,7 +96,7 @@ def two_rows(**more: Any) -> benchmark.Table:
 
 def test_every_row_is_trained_with_every_seed_and_later_words_win(tmp_path: Path, trained: list[list[str]]) -> None:
     root = f"run.root={tmp_path}"
-    rows = benchmark.train(two_rows(seeds=2), [root, "run.images=64"], lambda line: None)
+    rows = benchmark.train(two_rows(seeds=2), [root, "run.images=64"])
     common = ["run.images=640", root, "run.images=64"]
     assert trained == [
         ["gan", *common, "run.seed=0"],
@@ -106,22 +108,22 @@ def test_every_row_is_trained_with_every_seed_and_later_words_win(tmp_path: Path
     folders = [folder for _, mine in rows for folder in mine]
     assert len(set(folders)) == 4
     assert all((folder / "summary.json").is_file() for folder in folders)
-    assert [runs.read_config(folder).model.dropout for folder in folders] == [0, 0, 0.3, 0.3]
-    assert {runs.read_config(folder).run.images for folder in folders} == {64}
+    assert [RunFolder(folder).config().model.dropout for folder in folders] == [0, 0, 0.3, 0.3]
+    assert {RunFolder(folder).config().run.images for folder in folders} == {64}
 
 
 def test_what_is_trained_already_is_not_trained_again(tmp_path: Path, trained: list[list[str]]) -> None:
     words = [f"run.root={tmp_path}"]
-    first = benchmark.train(two_rows(), words, lambda line: None)
+    first = benchmark.train(two_rows(), words)
     assert len(trained) == 2
-    assert benchmark.train(two_rows(), words, lambda line: None) == first
+    assert benchmark.train(two_rows(), words) == first
     assert len(trained) == 2
     (first[1][1][0] / "summary.json").unlink()  # as if it had been interrupted
-    said: list[str] = []
-    benchmark.train(two_rows(), words, said.append)
+    with logged() as said:
+        benchmark.train(two_rows(), words)
     assert trained[2:] == [trained[1]]
     assert said == [f"2 of 2: {' '.join(trained[1])}"]
-    benchmark.train(two_rows(), [*words, "run.images=1280"], lambda line: None)  # a larger budget goes on
+    benchmark.train(two_rows(), [*words, "run.images=1280"])  # a larger budget goes on
     assert len(trained) == 5
 
 
@@ -130,7 +132,7 @@ def test_a_word_that_a_row_does_not_take_is_refused_before_anything_is_trained(
 ) -> None:
     mixed = benchmark.Table(rows=["gan", "wgan_gp"], scores=["fd_digits"])
     with pytest.raises(ValueError, match=r"Key 'model\.loss' not in 'WGANGPConfig'"):
-        benchmark.train(mixed, [f"run.root={tmp_path}", "model.loss=hinge"], lambda line: None)
+        benchmark.train(mixed, [f"run.root={tmp_path}", "model.loss=hinge"])
     assert not trained
 
 
@@ -138,7 +140,7 @@ def test_rows_that_would_share_a_folder_are_refused_before_anything_is_trained(
     tmp_path: Path, trained: list[list[str]]
 ) -> None:
     with pytest.raises(ValueError, match=r"each need a folder of their own: do without run\.id"):
-        benchmark.train(two_rows(), [f"run.root={tmp_path}", "run.id=mine"], lambda line: None)
+        benchmark.train(two_rows(), [f"run.root={tmp_path}", "run.id=mine"])
     assert not trained
 
 
@@ -147,11 +149,11 @@ def test_a_training_that_fails_ends_the_table_and_names_itself(tmp_path: Path, m
     ended = SimpleNamespace(returncode=2)
     monkeypatch.setattr(benchmark, "subprocess", SimpleNamespace(run=lambda *_, **__: ended, DEVNULL=None))
     with pytest.raises(ValueError, match=r"'gan-lab train gan run\.images=640 .*run\.seed=0' ended with 2"):
-        benchmark.train(two_rows(), words, lambda line: None)
+        benchmark.train(two_rows(), words)
     for signalled in (130, 143):
         ended.returncode = signalled
         with pytest.raises(SystemExit) as exit_:
-            benchmark.train(two_rows(), words, lambda line: None)
+            benchmark.train(two_rows(), words)
         assert exit_.value.code == signalled
 
 

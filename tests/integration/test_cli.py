@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gan_lab import cli, runs, verbs
+from gan_lab import cli, evaluate
 from gan_lab.callbacks import checkpoint
 from gan_lab.metrics.digits import WEIGHTS
+from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
+from gan_lab.runs.results import read_summary
 from tests.helpers.families import small
 from tests.helpers.processes import start, train
 
@@ -205,11 +207,11 @@ def test_a_signal_ends_the_training_with_a_checkpoint(number: int, code: int, tm
     process = start("gan", words, tmp_path / "log", environment={"CHECKPOINT_EVERY": "1000"})  # none but the signal's
     folder = tmp_path / "gan" / "long"
     wait_for(lambda: (folder / "metrics.csv").exists() and (folder / "metrics.csv").stat().st_size > 0)
-    assert runs.newest(folder) is None
+    assert latest_checkpoint(folder) is None
     os.kill(process.pid, number)
     process.join(30)
     assert process.exitcode == code
-    assert runs.newest(folder) is not None
+    assert latest_checkpoint(folder) is not None
     assert f"stopped by signal {int(number)} with a checkpoint" in (tmp_path / "log").read_text()
 
 
@@ -239,9 +241,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
     code, error = answer(capsys, monkeypatch, "train", "gan", *words)
     assert code == 2
     assert "No space left on device" in error.splitlines()[-1]
-    newest = runs.newest(tmp_path / "gan" / "full")
+    newest = latest_checkpoint(tmp_path / "gan" / "full")
     assert newest is not None
-    assert runs.read(newest)["iteration"] == 10
+    assert read_checkpoint(newest)["iteration"] == 10
 
 
 def test_help_and_an_unknown_option_import_no_torch() -> None:
@@ -257,7 +259,7 @@ def test_the_run_folder_holds_what_it_should(trained: tuple[Path, list[str]]) ->
     names = {path.name for path in folder.iterdir()}
     assert names >= {"config.yaml", "command.txt", "environment.txt", "reals.png", "samples", "metrics.csv",
                      "timing.csv", "summary.json", "checkpoints"}  # fmt: skip
-    state = runs.summary(folder)
+    state = read_summary(folder)
     for name, entry in state["scores"]["best"].items():
         needed = {"extractor", "reals", "fakes", "data", "fingerprint", "split", "weights", "seed", "versions"}
         needed |= {"classifier"} if name == "cas" else {"weights_sha256"}
@@ -274,10 +276,10 @@ def test_an_interrupted_run_may_be_scored_and_then_goes_on(
     assert train("gan", words, tmp_path / "log") == 0
     folder = tmp_path / "gan" / "half"
     (folder / "summary.json").unlink()  # as if it had ended before the last scores
-    verbs.evaluate(folder, "best", lambda line: None)
+    evaluate.evaluate(folder, "best")
     assert train("gan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
-    assert runs.summary(folder)["iteration"] == 10
-    assert "best" in runs.summary(folder)["scores"]
+    assert read_summary(folder)["iteration"] == 10
+    assert "best" in read_summary(folder)["scores"]
 
 
 def test_a_checkpoint_of_another_network_is_one_line(

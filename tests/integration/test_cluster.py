@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import distributed
 
-from gan_lab import runs
 from gan_lab.config.schema import RunConfig
 from gan_lab.distributed import launch, strategy
 from gan_lab.distributed.launch import Launch
+from gan_lab.runs.checkpoints import read_checkpoint
 from tests.helpers.families import small
 from tests.helpers.processes import Kill, ended, environments, start, train
 
@@ -251,4 +251,4 @@ def test_processes_that_begin_at_different_places_are_told_so(tmp_path: Path, da
             start("gan", elsewhere, log, environment=second)]  # fmt: skip
     assert ended(pair) == [1, 1]
     assert "process 1 would train with iteration 0, process 0 with 10: run.root must be one folder" in log.read_text()
-    assert runs.read(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")["iteration"] == 10
+    assert read_checkpoint(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")["iteration"] == 10

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_lab import runs
 from gan_lab.config import loading
+from gan_lab.runs.checkpoints import read_checkpoint
 from tests.helpers.families import keys_of, small
 from tests.helpers.processes import Kill, ended, environments, one_after_the_other, start, together
 from tests.integration.test_resume import same_end
@@ -93,7 +93,7 @@ def test_any_rank_is_pre_empted_six_times(whole: Path, tmp_path: Path, data_root
         kill = Kill("step", rng.randrange(1, 18), number)  # between the two steps of an iteration, or before both
         assert together("gan", words, log, {rng.randrange(2): kill}) == [143, 143], log.read_text()
         assert "stopped by signal 15 with a checkpoint" in log.read_text()
-        now = runs.read(folder / "checkpoints" / "last.ckpt")["iteration"]
+        now = read_checkpoint(folder / "checkpoints" / "last.ckpt")["iteration"]
         assert now == before + (kill.count + 1) // 2  # the whole iteration, and no other
         before = now
     assert together("gan", words, tmp_path / "log") == [0, 0]
@@ -110,7 +110,7 @@ def test_a_signal_that_comes_while_the_processes_meet_is_not_lost(tmp_path: Path
     waiting.join(1.0)  # it waits for the other now
     os.kill(waiting.pid, signal.SIGUSR1)
     assert ended([waiting, start("gan", words, log, environment=second)]) == [143, 143], log.read_text()
-    assert runs.read(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")["iteration"] == 1
+    assert read_checkpoint(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")["iteration"] == 1
 
 
 def test_a_requeued_job_continues_in_the_same_wandb_run(tmp_path: Path, data_root: Path) -> None:
@@ -138,7 +138,16 @@ def test_a_requeued_job_continues_in_the_same_wandb_run(tmp_path: Path, data_roo
 @pytest.mark.slow
 def test_torchrun_starts_a_killed_pair_again_to_the_same_end(whole: Path, tmp_path: Path, data_root: Path) -> None:
     words = words_of(tmp_path, data_root, "run.id=x", "run.overwrite=true")  # which only the first start does
-    command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--max-restarts=1", "-m", "tests.helpers.dying", "train", "gan"]
+    command = [
+        *TORCHRUN,
+        "--standalone",
+        "--nproc-per-node=2",
+        "--max-restarts=1",
+        "-m",
+        "tests.helpers.dying",
+        "train",
+        "gan",
+    ]
     dying = os.environ | {"DYING": "1 41"}
     done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=240, env=dying)
     assert done.returncode == 0, done.stderr
@@ -181,5 +190,5 @@ def test_two_machines_train_by_torchrun(two_nodes: list[list[str]], tmp_path: Pa
     said = [process.communicate(timeout=240)[0] for process in every]
     assert [process.returncode for process in every] == [0, 0], said
     assert ["gan/x: 32 images" in text for text in said].count(True) == 1  # the table, of the first process alone
-    checkpoint = runs.read(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")
+    checkpoint = read_checkpoint(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")
     assert (checkpoint["iteration"], len(checkpoint["callbacks"]["Record"]["ranks"])) == (2, 2)

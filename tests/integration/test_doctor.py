@@ -19,6 +19,7 @@ from gan_lab.config.loading import load
 from gan_lab.config.schema import Config
 from gan_lab.doctor import files, machine, processes, reduce
 from gan_lab.doctor.finding import Finding
+from tests.helpers.logs import logged
 
 GB = 10**9
 
@@ -34,9 +35,9 @@ def config(*words: str) -> Config:
 
 
 def test_each_thing_is_one_line_and_this_machine_can_train(tmp_path: Path) -> None:
-    said: list[str] = []
     started = time.monotonic()
-    code = doctor.examine([f"run.root={tmp_path}/runs", f"data.root={tmp_path}/data"], said.append)
+    with logged() as said:
+        code = doctor.examine([f"run.root={tmp_path}/runs", f"data.root={tmp_path}/data"])
     assert time.monotonic() - started < 60
     assert [line[6:19].strip() for line in said[:-1]] == list(doctor.CHECKS)
     assert all(len(line.splitlines()) == 1 for line in said)
@@ -56,8 +57,8 @@ def test_a_failed_check_is_a_line_and_an_exit_code_and_the_next_is_made(monkeypa
         "python": lambda _: Finding("ok", "fine"),
     }
     monkeypatch.setattr(doctor, "CHECKS", checks)
-    said: list[str] = []
-    assert doctor.examine([], said.append) == 2
+    with logged() as said:
+        assert doctor.examine([]) == 2
     assert said == [
         "FAIL  torch         ImportError: libcudart.so.13: cannot open shared object file; "
         "make clean setup installs the versions of requirements.lock",

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from gan_lab import losses, runs, verbs
+from gan_lab import losses, train
 from gan_lab.callbacks import checkpoint, health
 from gan_lab.callbacks.csv_logger import Row
 from gan_lab.callbacks.diversity import Watch, entropy, grouped, spread
@@ -29,10 +29,12 @@ from gan_lab.config.schema import EmaConfig
 from gan_lab.families.base import Family
 from gan_lab.families.gan import GAN, GANConfig
 from gan_lab.images import ImageSpec
+from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.runs.results import read_summary
 from gan_lab.seeding import Stream, branched
-from tests.helpers.families import small
-from tests.helpers.processes import train
 from tests.contracts.test_families import fit
+from tests.helpers import processes
+from tests.helpers.families import small
 
 # ---------------------------------------------------------------------------------------------------------------------
 # values
@@ -284,9 +286,9 @@ class Poison(Callback):
 def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -> Any:
     """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 1e9)
-    monkeypatch.setattr(verbs, "evaluate", lambda *_: None)  # of the end: scores and the page are tested elsewhere
-    monkeypatch.setattr(verbs.report, "write", lambda folders: (folders[0] / "report.html").write_text("drawn"))
-    real = verbs.build
+    monkeypatch.setattr(train, "evaluate", lambda *_: None)  # of the end: scores and the page are tested elsewhere
+    monkeypatch.setattr(train.report.page, "write", lambda folders: (folders[0] / "report.html").write_text("drawn"))
+    real = train.build
 
     def trained(name: str, branches: int, *words: str, stop_at: int = 0) -> Path:
         def build(*args: Any, **options: Any) -> Any:
@@ -295,11 +297,11 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -
                 extra.append(StopAt(stop_at))
             return real(*args, **options, extra=extra)
 
-        monkeypatch.setattr(verbs, "build", build)
+        monkeypatch.setattr(train, "build", build)
         given = small("gan", tmp_path, data_root, "run.images=480", "run.evaluate_every=160", "log.every=80",
                       "metrics.n=64", f"run.id={name}", *words)  # fmt: skip
         with contextlib.suppress(Stopped):
-            verbs.train(loading.load("gan", given), given, say=lambda text: None)
+            train.train(loading.load("gan", given), given)
         return tmp_path / "gan" / name
 
     return trained
@@ -332,7 +334,7 @@ def test_a_run_that_breaks_says_which_value_and_where_and_keeps_no_broken_weight
         assert [(line["flag"], line["iteration"]) for line in lines(folder)] == [("diverged", "15")]
         (folder / "report.html").unlink()  # which is drawn of such a run too
     for path in (folder / "checkpoints").glob("*.ckpt"):
-        weights = runs.read(path)["state_dict"]
+        weights = read_checkpoint(path)["state_dict"]
         assert all(torch.isfinite(weight).all() for weight in weights.values()), path
     with pytest.raises(ValueError, match=r"not finite at iteration 15 .* after 3 rollbacks; the last good"):
         poisoned("stop", 9, "health.on_nan=rollback")
@@ -346,7 +348,7 @@ def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poiso
     assert not (killed / "summary.json").exists()
     poisoned("killed", 2, "health.on_nan=rollback")  # from its checkpoint of branch 2, where nothing strikes
     plain = poisoned("plain", 0)
-    ends = {name: runs.read(folder / "checkpoints" / "last.ckpt") for name, folder in
+    ends = {name: read_checkpoint(folder / "checkpoints" / "last.ckpt") for name, folder in
             {"whole": whole, "killed": killed, "plain": plain}.items()}  # fmt: skip
     assert (ends["whole"]["branch"], ends["killed"]["branch"], ends["plain"]["branch"]) == (2, 2, 0)
     a, b, c = (ends[name]["state_dict"] for name in ("whole", "killed", "plain"))
@@ -355,9 +357,9 @@ def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poiso
     for name in ("metrics.csv", "health.csv"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
     assert [(line["flag"], line["iteration"]) for line in lines(whole)] == [("diverged", "15"), ("rollback", "15")] * 2
-    assert runs.summary(whole)["health"][1]["sentence"] == lines(whole)[1]["sentence"]
+    assert read_summary(whole)["health"][1]["sentence"] == lines(whole)[1]["sentence"]
     assert lines(whole)[1]["sentence"].startswith("back to iteration 10, and on with other random numbers (1 of 3")
-    assert lines(plain) == runs.summary(plain)["health"] == []
+    assert lines(plain) == read_summary(plain)["health"] == []
 
 
 @pytest.mark.slow
@@ -365,7 +367,7 @@ def test_two_processes_go_back_together_and_give_up_together(tmp_path: Path, dat
     """With a learning rate that no training bears; none of the processes waits for the other."""
     words = small("gan", tmp_path, data_root, "run.images=160", "run.id=pair", "run.devices=2", "model.lr_d=1e30",
                   "log.every=80", "health.on_nan=rollback")  # fmt: skip
-    assert train("gan", words, tmp_path / "log", world=2) == 1
+    assert processes.train("gan", words, tmp_path / "log", world=2) == 1
     said = (tmp_path / "log").read_text()
     assert "ValueError: diverged: generator, discriminator, averaged generator" in said
     assert "after 3 rollbacks; the last good checkpoint is" in said

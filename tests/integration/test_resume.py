@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from gan_lab import runs
 from gan_lab.config import loading
+from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from tests.helpers.families import FAMILIES, experiment_of, small
 from tests.helpers.processes import Kill, start, train
 
@@ -28,7 +28,7 @@ def equal(a: Any, b: Any) -> bool:
 
 def same_end(one: Path, other: Path) -> None:
     for name in ("last", "best"):
-        a, b = (runs.read(folder / "checkpoints" / f"{name}.ckpt") for folder in (one, other))
+        a, b = (read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for folder in (one, other))
         for part in ("iteration", "state_dict", "optimizer_states", "ema"):
             assert equal(a[part], b[part]), f"{part} of {name}.ckpt"
     assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
@@ -55,7 +55,7 @@ def test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted(
         assert train(experiment, [*words, "run.id=killed"], log, kill) == -9, f"{kill} did not strike"
     assert train(experiment, [*words, "run.id=killed"], log) == 0, log.read_text()
     whole, killed = (tmp_path / experiment / name for name in ("whole", "killed"))
-    assert runs.read(whole / "checkpoints" / "last.ckpt")["iteration"] == iterations
+    assert read_checkpoint(whole / "checkpoints" / "last.ckpt")["iteration"] == iterations
     same_end(whole, killed)
 
 
@@ -83,9 +83,9 @@ def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path, data_root:
     assert newest.name == "iteration-00000060.ckpt"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     with pytest.warns(UserWarning, match="passed over: checkpoint .*iteration-00000060.ckpt is corrupt"):
-        older = runs.newest(folder)
+        older = latest_checkpoint(folder)
     assert older is not None
     assert "iteration-00000040.ckpt" <= older.name < "iteration-00000060.ckpt"
     assert train("gan", [*words, "run.id=torn", "run.images=1280"], log) == 0, log.read_text()
-    a, b = (runs.read(tmp_path / "gan" / name / "checkpoints" / "last.ckpt") for name in ("whole", "torn"))
+    a, b = (read_checkpoint(tmp_path / "gan" / name / "checkpoints" / "last.ckpt") for name in ("whole", "torn"))
     assert equal(a["state_dict"], b["state_dict"])

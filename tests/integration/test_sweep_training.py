@@ -14,9 +14,10 @@ import yaml
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-from gan_lab import runs
 from gan_lab.cli import app
 from gan_lab.config import loading
+from gan_lab.runs.folder import RunFolder, differences
+from gan_lab.runs.results import read_summary
 from gan_lab.sweeps import check, report, sweep_file
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.sweeping import wait_for, worker
@@ -65,8 +66,8 @@ def check_runs(folder: Path, trials: Trials) -> None:
     for run, one in zip(every, tried, strict=True):
         rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
         assert [row["images"] for row in rows if row["fd_digits"]] == ["64", "128"]
-        assert runs.read_config(run).model.loss == one["model.loss"]
-        assert runs.summary(run)["scores"]
+        assert RunFolder(run).config().model.loss == one["model.loss"]
+        assert read_summary(run)["scores"]
 
 
 def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,8 +79,8 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     assert loaded.config.model.loss == made.best.values["model.loss"]
     assert loaded.config.run.images == 128
     assert (loaded.config.run.root, loaded.config.run.id) == ("runs", None)
-    run = runs.read_config(folder / "runs" / "dcgan" / f"trial-{made.best.slot:04d}")
-    assert runs.differences(run, loaded.config) == []
+    run = RunFolder(folder / "runs" / "dcgan" / f"trial-{made.best.slot:04d}").config()
+    assert differences(run, loaded.config) == []
     said = "".join(capsys.readouterr().out.split())
     assert f"maketrainEXP={folder}/dcgan_loss_best.yamltrainsit" in said
     assert all(f"trial {slot}" in page for slot in range(4))

@@ -16,6 +16,7 @@ import yaml
 
 from gan_lab.config import loading
 from gan_lab.sweeps import sweep_file, wandb_agents
+from tests.helpers.logs import logged
 from tests.helpers.wandb_server import Server, serving
 
 NAMES = sorted(sweep_file.sweeps())
@@ -138,14 +139,13 @@ def test_with_a_key_the_lab_creates_the_sweep_once_and_runs_agents(
     monkeypatch.setattr("wandb.sweep", create)
     monkeypatch.setattr(wandb_agents, "AGENT", [sys.executable, "-c", AGENT, "agent", "--forward-signals"])
     stand_in(tmp_path)
-    said: list[str] = []
-    with serving(Server([[ends(sweep)[0]], []])) as server:
+    with serving(Server([[ends(sweep)[0]], []])) as server, logged() as said:
         for name, value in environment(tmp_path, server).items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(wandb_agents, "interpreter", lambda: str(tmp_path))
         for _ in range(2):
-            assert wandb_agents.run(sweep, tmp_path / "sweep", ["run.images=64"], 1, 5, said.append) == 0
+            assert wandb_agents.run(sweep, tmp_path / "sweep", ["run.images=64"], 1, 5) == 0
     assert [given["run_cap"] for given in created] == [5]
     assert said == ["continues the W&B sweep sweep0"]
     (words,) = [path.read_text().splitlines() for path in tmp_path.glob("words-*.txt")]

@@ -12,11 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lab import data as datasets
-from gan_lab import experiment, load_generator, networks, runs, verbs
+from gan_lab import experiment, load_generator, networks
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.data.base import Decoded
+from gan_lab.evaluate import restore
 from gan_lab.images import to_uint8
+from gan_lab.inference import autoencoding
+from gan_lab.runs.folder import RunFolder, to_dict
+from gan_lab.utils.files import write_text
 from tests.helpers.folders import run_folder
 from tests.helpers.pictures import flat
 from tests.integration.test_cli import answer
@@ -44,7 +48,7 @@ def cells(path: Path, columns: int, count: int) -> Tensor:
 
 def parts(folder: Path, n: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
     """Held-out images, the means that the averaged encoder gives them, and the averaged generator."""
-    _, data, _, _ = verbs.restore(folder, "best")
+    _, data, _, _ = restore(folder, "best")
     content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     made = {name: networks.rebuild(recipe).eval() for name, recipe in content["recipes"].items()}
     for name, network in made.items():
@@ -61,7 +65,7 @@ def near(made: Tensor, images: Tensor) -> bool:
 
 
 def test_reconstructions_stand_beside_their_held_out_images(folders: dict[str, Path], tmp_path: Path) -> None:
-    verbs.reconstruct(folders["vaegan"], 6, tmp_path / "made.png")
+    autoencoding.reconstruct(folders["vaegan"], 6, tmp_path / "made.png")
     images, mean, G = parts(folders["vaegan"], 6)
     made = cells(tmp_path / "made.png", 8, 12)
     with torch.no_grad():
@@ -74,7 +78,7 @@ def test_reconstructions_stand_beside_their_held_out_images(folders: dict[str, P
 def test_ways_lead_in_a_line_from_the_mean_of_each_held_out_image_to_the_next(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    verbs.interpolate(folders["vaegan"], 3, 5, tmp_path / "made.png")
+    autoencoding.interpolate(folders["vaegan"], 3, 5, tmp_path / "made.png")
     _, mean, G = parts(folders["vaegan"], 4)
     made = cells(tmp_path / "made.png", 5, 15).unflatten(0, (3, 5))
     with torch.no_grad():
@@ -166,16 +170,16 @@ def pets(tmp_path: Path) -> Path:
 def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match=r"photos: there is no such folder"):
-        verbs.restore(pets, "best")
-    _, data, _, _ = verbs.restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
+        restore(pets, "best")
+    _, data, _, _ = restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
     assert len(data.train) + len(data.test) == 24
     flat(tmp_path / "elsewhere" / "cat" / "3.png", (99,) * 3)
     with pytest.raises(ValueError, match=r"the data of .* have changed since it began"):
-        verbs.restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
+        restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
     with pytest.raises(
         ValueError, match=r"data.size=8: of a run that is there, only data.root, data.cache_gb, data.workers"
     ):
-        verbs.restore(pets, "best", ["data.size=8"])
+        restore(pets, "best", ["data.size=8"])
 
 
 def test_the_words_of_a_place_reach_each_command(
@@ -189,9 +193,9 @@ def test_the_words_of_a_place_reach_each_command(
 def test_classes_have_the_names_that_the_data_or_the_user_give_them(pets: Path, tmp_path: Path) -> None:
     loaded = loading.load("cgan", ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.size=28", "log.wandb=off",
                                   "metrics.allow_small_n=true", "log.bar=false"])  # fmt: skip
-    built = experiment.build(loaded.config, tmp_path / "run", "cgan")
+    built = experiment.build(loaded.config, RunFolder(tmp_path / "run"))
     assert built.config.data.class_names == ["cat", "dog"]
-    runs.write(pets / "config.yaml", OmegaConf.to_yaml(runs.plain(built.config)))
+    write_text(pets / "config.yaml", OmegaConf.to_yaml(to_dict(built.config)))
     generator = load_generator(pets)
     assert torch.equal(generator(3, label="dog"), generator(3, label=1))
     assert torch.equal(generator(2, label=["dog", 0]), generator(2, label=[1, 0]))

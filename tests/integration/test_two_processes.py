@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_lab import runs
+from gan_lab.runs.checkpoints import read_checkpoint
 from tests.helpers.families import every_family, experiment_of, keys_of, small
 from tests.helpers.processes import train
 
@@ -41,7 +41,9 @@ def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_pa
             assert not torch.equal(left[index], right[index])
             assert torch.equal(torch.cat([left[index], right[index]]), whole[index])
 
-    one, other = (runs.read(tmp_path / experiment / name / "checkpoints" / "last.ckpt") for name in ("one", "two"))
+    one, other = (
+        read_checkpoint(tmp_path / experiment / name / "checkpoints" / "last.ckpt") for name in ("one", "two")
+    )
     for part in ("state_dict", "ema"):
         for a, b in zip(_tensors(one[part]), _tensors(other[part]), strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-9)
@@ -70,7 +72,7 @@ def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, da
     assert train("cgan", [*words, "run.id=halves", "run.images=320"], log, world=2) == 0, log.read_text()
     assert train("cgan", [*words, "run.id=halves"], log, world=2) == 0, log.read_text()
     whole, halves = (tmp_path / "cgan" / name for name in ("whole", "halves"))
-    a, b = (runs.read(folder / "checkpoints" / "last.ckpt") for folder in (whole, halves))
+    a, b = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, halves))
     parameters = [name for name in a["state_dict"] if "running" not in name]
     assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in parameters)
     assert (whole / "metrics.csv").read_bytes() == (halves / "metrics.csv").read_bytes()
@@ -87,5 +89,5 @@ def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) 
     command = [sys.executable, "-m", "gan_lab", "train", "gan", *words]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
-    assert runs.read(tmp_path / "gan" / "pair" / "checkpoints" / "last.ckpt")["iteration"] == 10
+    assert read_checkpoint(tmp_path / "gan" / "pair" / "checkpoints" / "last.ckpt")["iteration"] == 10
     assert ended.stdout.count("gan/pair: 160 images") == 1  # the table of rank 0 alone

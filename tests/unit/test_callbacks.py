@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lab import experiment, runs, verbs
+from gan_lab import experiment, train
 from gan_lab.callbacks import wandb_logger
 from gan_lab.callbacks.ema import EMA
 from gan_lab.callbacks.evaluation import Quality
@@ -23,8 +23,11 @@ from gan_lab.config import loading
 from gan_lab.config.schema import EmaConfig
 from gan_lab.metrics.base import Measure
 from gan_lab.report.compare import compare
+from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.results import read_summary
+from tests.helpers import processes
 from tests.helpers.families import small
-from tests.helpers.processes import train
 
 
 def family_of(value: float) -> Any:
@@ -115,15 +118,15 @@ def test_a_new_measure_says_itself_which_of_two_evaluations_is_the_best_checkpoi
     higher: bool, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Made, "evaluations", 0)
-    for module in (experiment, verbs):
+    for module in (experiment, train):
         monkeypatch.setattr(module, "measures_of", lambda *_, **__: [Made(higher)])
     loaded = loading.load(
         "gan", small("gan", tmp_path, data_root, "run.images=64", "run.evaluate_every=32", "run.id=x")
     )
-    assert verbs.train(loaded, [], lambda said: None) == 0
+    assert train.train(loaded, []) == 0
     folder = tmp_path / "gan" / "x"
-    assert runs.read(folder / "checkpoints" / "best.ckpt")["iteration"] == (4 if higher else 2)
-    assert runs.summary(folder)["scores"]["best"]["swd"]["higher_is_better"] is higher
+    assert read_checkpoint(folder / "checkpoints" / "best.ckpt")["iteration"] == (4 if higher else 2)
+    assert read_summary(folder)["scores"]["best"]["swd"]["higher_is_better"] is higher
     (column,) = (column for column in compare([folder]).columns if column.score == "swd")
     assert column.higher_is_better is higher
     said = f"swd, {'higher' if higher else 'lower'} is better"
@@ -136,7 +139,7 @@ def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
     monkeypatch.setattr(experiment, "measures_of", lambda *_, **__: [Made(None)])
     loaded = loading.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
     with pytest.raises(ValueError, match="headline=swd"):
-        experiment.build(loaded.config, tmp_path / "x", "gan")
+        experiment.build(loaded.config, RunFolder(tmp_path / "x"))
 
 
 def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:
@@ -155,7 +158,7 @@ def test_an_offline_run_of_the_real_client_holds_each_row_once_under_the_images_
 ) -> None:
     words = small("cgan", tmp_path, data_root, "run.images=320", "run.evaluate_every=160", "log.every=80", "run.id=w")
     words = [word for word in words if not word.startswith("log.wandb")] + ["log.wandb=offline"]
-    assert train("cgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    assert processes.train("cgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert "W&B is off" not in (tmp_path / "log").read_text()
     (record,) = (tmp_path / "cgan" / "w" / "wandb").glob("offline-run-*")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(record)]

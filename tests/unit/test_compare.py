@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from gan_lab import console, runs
+from gan_lab import console
 from gan_lab.config import loading
 from gan_lab.report.compare import Cell, Comparison, compare
+from gan_lab.runs.folder import RunFolder, to_dict
+from gan_lab.runs.results import read_summary
 
 HIGHER = {"digit_score": True, "fd_digits": False, "baseline_accuracy": None}
 PROTOCOL = {"extractor": "digits", "reals": 1000, "fakes": 1000, "data": "mnist-sample", "fingerprint": "f",
@@ -23,9 +25,9 @@ PROTOCOL = {"extractor": "digits", "reals": 1000, "fakes": 1000, "data": "mnist-
 def run(root: Path, experiment: str, *words: str, scores: dict[str, float] | None = None, **protocol: Any) -> Path:
     """A run as it lies there when it has ended; without scores one that was interrupted."""
     loaded = loading.load(experiment, [f"run.root={root}", "run.images=6400", *words])
-    folder = runs.folder_of(loaded)
+    folder = RunFolder.of(loaded).path
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(runs.plain(loaded.config)))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(loaded.config)))
     if scores is not None:
         said = PROTOCOL | {"seed": loaded.config.run.seed} | protocol
         best = {
@@ -135,7 +137,7 @@ def test_runs_that_were_not_scored_or_train_on_are_named(tmp_path: Path) -> None
     assert [row.name for row in made.rows] == ["cgan"]
     assert made.notes == [f"{b} has no scores: 'gan-lab evaluate {b} --weights best' once it is trained"]
     assert compare([a, b], weights="last").rows == []
-    state = runs.summary(a) | {"iteration": 10, "images": 640}
+    state = read_summary(a) | {"iteration": 10, "images": 640}
     (a / "summary.json").write_text(json.dumps(state))
     assert compare([a]).notes == [f"{a} trains on: its scores are of 640 images"]
 

@@ -18,7 +18,7 @@ def test_the_dry_run_names_origins_networks_and_the_expected_time(
     monkeypatch.setenv("COLUMNS", "200")
     words = small("cgan", tmp_path, data_root, "run.images=1600", "run.evaluate_every=800")
     loaded = loading.load("cgan", words)
-    console.dry_run(loaded)
+    console.print_dry_run(loaded)
     said = capsys.readouterr().out
     rows = {cells[1].strip(): cells[2:4] for line in said.splitlines() if len(cells := line.split("│")) > 4}
     assert [cell.strip() for cell in rows["model.width"]] == ["4", "command line"]
@@ -37,7 +37,7 @@ def test_the_dry_run_says_how_few_images_each_of_many_processes_has(
     tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = small("gan", tmp_path, data_root, "run.devices=4", "run.num_nodes=2")
-    console.dry_run(loading.load("gan", words))
+    console.print_dry_run(loading.load("gan", words))
     assert "with 8 processes each has 2 images of a batch of 16" in " ".join(capsys.readouterr().out.split())
 
 
@@ -45,7 +45,9 @@ def test_the_dry_run_of_an_encoder_shows_the_shape_of_its_means(
     tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    console.dry_run(loading.load("vaegan", small("vaegan", tmp_path, data_root, "run.images=160", "model.z_dim=5")))
+    console.print_dry_run(
+        loading.load("vaegan", small("vaegan", tmp_path, data_root, "run.images=160", "model.z_dim=5"))
+    )
     rows = {cells[1].strip(): cells[3] for line in capsys.readouterr().out.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
     assert rows["encoder"].strip() == "16 x 5"
@@ -58,7 +60,7 @@ def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
     protocol = {"extractor": "digits", "fakes": 800}
     best = {"kd_digits": {"value": 0.25, "spread": 0.0125, "protocol": protocol},
             "fd_digits": {"value": 3.0, "protocol": protocol}}  # fmt: skip
-    console.table({"scores": {"best": best}, "last": {"fd_digits": 4.0}}, tmp_path)
+    console.print_scores({"scores": {"best": best}, "last": {"fd_digits": 4.0}}, tmp_path)
     rows = {cells[1].strip(): [cell.strip() for cell in cells[2:5]] for line in capsys.readouterr().out.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
     assert rows == {"fd_digits": ["4", "3", "digits, n=800"], "kd_digits": ["", "0.25 ± 0.013", "digits, n=800"]}

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_lab import verbs
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import Decoded, LabData
 from gan_lab.data.split import Split
+from gan_lab.evaluate import restore
 from gan_lab.images import ImageSpec, to_unit
 from gan_lab.inference import linear_probe
 from tests.helpers.folders import run_folder
@@ -145,7 +145,7 @@ def test_a_probe_reads_the_trained_network_one_as_it_was_made_and_pixels(
     assert (state["labels"], state["held_out"], state["iteration"]) == (50, 1000, 2)
     trained, untrained, nothing = asked
     assert nothing is None
-    _, _, family, _ = verbs.restore(folder, "last")
+    _, _, family, _ = restore(folder, "last")
     expected: Any = family.encoder
     assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), expected.parameters(), strict=True))
     assert untrained.recipe == trained.recipe

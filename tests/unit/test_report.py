@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gan_lab import report, verbs
+from gan_lab import report, train
 from gan_lab.config import loading
 from gan_lab.report import page, pictures
 from gan_lab.report.commands import commands
@@ -18,6 +18,7 @@ from gan_lab.report.comparison_section import comparison, differences, labels
 from gan_lab.report.curves import MOST, of_run, series
 from gan_lab.report.reading import Run
 from gan_lab.report.words import verdict
+from gan_lab.runs.folder import RunFolder
 from tests.helpers.pictures import noise
 from tests.helpers.reports import HOSTILE, written_run
 from tests.integration.test_cli import answer
@@ -256,15 +257,15 @@ def test_what_is_no_run_is_refused_in_one_line(
 
 def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = SimpleNamespace(
-        folder=tmp_path, family=SimpleNamespace(iteration=3), config=loading.load("gan").config,
+        run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3), config=loading.load("gan").config,
         data=SimpleNamespace(decoded=SimpleNamespace(about="digits")),
         quality=SimpleNamespace(headline=None, scores={}, best_at=3), health=SimpleNamespace(flags=[]),
     )  # fmt: skip
-    monkeypatch.setattr(verbs, "evaluate", lambda *_: {})
+    monkeypatch.setattr(train, "evaluate", lambda *_: {})
 
     def fail(folders: list[Path]) -> Path:
         raise RuntimeError("no space")
 
-    monkeypatch.setattr(report, "write", fail)
+    monkeypatch.setattr(report.page, "write", fail)
     with pytest.warns(UserWarning, match="no report was drawn: no space"):
-        verbs.conclude(built, "gan", 1.0, lambda line: None)  # type: ignore[arg-type]
+        train.conclude(built, 1.0)  # type: ignore[arg-type]

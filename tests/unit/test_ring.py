@@ -10,6 +10,7 @@ import pytest
 from gan_lab import experiment, networks
 from gan_lab.config import loading
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_lab.runs.folder import RunFolder
 from tests.helpers.families import FAMILIES, keys_of
 
 # Words beside those of ring.yaml, whose learning rates are the keys of another family; a new family needs none.
@@ -32,6 +33,6 @@ def test_each_family_covers_seven_of_eight_modes(family: str, tmp_path: Path, mo
     monkeypatch.setattr(networks, "MLPDiscriminator", partial(MLPDiscriminator, widths=(256, 256)))
     words = [f"run.root={tmp_path}", "log.wandb=off", "log.bar=false", *RING, *WORDS.get(family, TWO_SPEEDS)]
     (tmp_path / "checkpoints").mkdir()
-    built = experiment.build(loading.load(family, words).config, tmp_path, family)
+    built = experiment.build(loading.load(family, words).config, RunFolder(tmp_path))
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.quality.scores["modes_covered"] >= 7, built.quality.scores

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from gan_lab import runs
 from gan_lab.config.loading import load
-from gan_lab.runs import check_data, differences, folder_of, newest, prepare, read, read_config, run_id, summary, write
+from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
+from gan_lab.runs.folder import RunFolder, differences, run_id
+from gan_lab.runs.results import read_summary
+from gan_lab.utils import files
+from gan_lab.utils.files import write_text
 
 
 def slug(*words: str, experiment: str = "gan") -> str:
@@ -50,7 +53,7 @@ def test_an_id_is_one_safe_name_of_a_folder() -> None:
     made = slug("metrics.headline=../../weights (1).pth")
     assert re.fullmatch(r"[\w.=,-]+", made)
     assert "/" not in made
-    assert folder_of(load("cgan", ["run.root=here", "model.z_dim=3"])) == Path("here/cgan/z_dim=3-seed0")
+    assert RunFolder.of(load("cgan", ["run.root=here", "model.z_dim=3"])).path == Path("here/cgan/z_dim=3-seed0")
 
 
 def test_a_long_id_is_cut_and_stays_different() -> None:
@@ -82,8 +85,8 @@ def test_a_config_is_read_back_as_it_was_with_its_tuples(tmp_path: Path) -> None
     config = load(
         "gan", ["model.betas=[0.1,0.2]", "run.id=0012", "log.wandb=off", "metrics.inception_weights=off"]
     ).config
-    prepare(tmp_path / "run", config, ["train", "gan"])
-    again = read_config(tmp_path / "run")
+    RunFolder(tmp_path / "run").prepare(config, ["train", "gan"])
+    again = RunFolder(tmp_path / "run").config()
     assert again == config
     assert again.model.betas == (0.1, 0.2)
 
@@ -91,35 +94,35 @@ def test_a_config_is_read_back_as_it_was_with_its_tuples(tmp_path: Path) -> None
 def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     for words in ((), ("run.images=7",)):
-        prepare(folder, load("gan", words).config, ["train", "gan", *words])
+        RunFolder(folder).prepare(load("gan", words).config, ["train", "gan", *words])
     commands = (folder / "command.txt").read_text().splitlines()
     assert [line.partition("UTC  ")[2] for line in commands] == ["gan-lab train gan", "gan-lab train gan run.images=7"]
     assert f"torch {torch.__version__}".partition("+")[0] in (folder / "environment.txt").read_text()
     with pytest.raises(ValueError, match=r"is a run of another config \(model.z_dim: 100 -> 3\): run.id=... starts"):
-        prepare(folder, load("gan", ["model.z_dim=3"]).config, [])
+        RunFolder(folder).prepare(load("gan", ["model.z_dim=3"]).config, [])
     (folder / "checkpoints" / "last.ckpt").touch()
-    prepare(folder, load("gan", ["model.z_dim=3", "run.overwrite=true"]).config, [])
+    RunFolder(folder).prepare(load("gan", ["model.z_dim=3", "run.overwrite=true"]).config, [])
     assert list((folder / "checkpoints").iterdir()) == []
-    assert read_config(folder).model.z_dim == 3
+    assert RunFolder(folder).config().model.z_dim == 3
 
 
 def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"exists and is no run folder: choose another run.id or run.root"):
-        prepare(tmp_path, load("gan", ["run.overwrite=true"]).config, [])
+        RunFolder(tmp_path).prepare(load("gan", ["run.overwrite=true"]).config, [])
     assert (tmp_path / "thesis.txt").read_text() == "mine"
-    with pytest.raises(ValueError, match=r"is no run folder: it has no config.yaml"):
-        read_config(tmp_path)
-    assert summary(tmp_path) == {}
+    with pytest.raises(ValueError, match=r"is not a run folder: it has no config.yaml"):
+        RunFolder(tmp_path).config()
+    assert read_summary(tmp_path) == {}
 
 
 def test_a_text_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "summary.json", '{"images": 7}')
-    assert summary(tmp_path) == {"images": 7}
-    monkeypatch.setattr(runs.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    write_text(tmp_path / "summary.json", '{"images": 7}')
+    assert read_summary(tmp_path) == {"images": 7}
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
-        write(tmp_path / "summary.json", "{}")
-    assert summary(tmp_path) == {"images": 7}
+        write_text(tmp_path / "summary.json", "{}")
+    assert read_summary(tmp_path) == {"images": 7}
 
 
 # checkpoints
@@ -137,17 +140,17 @@ def one_line_of_refusal(path: Path) -> str:
     with pytest.raises(
         ValueError, match=r"^checkpoint .* is corrupt or not of this lab, nothing was loaded: \S"
     ) as raised:
-        read(path)
+        read_checkpoint(path)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt", 5, extra=(1, 2.5, "three"))
-    content = read(path)
+    content = read_checkpoint(path)
     assert (content["iteration"], content["extra"]) == (5, (1, 2.5, "three"))
     with pytest.raises(ValueError, match=r"there is no checkpoint .*/b.ckpt"):
-        read(tmp_path / "b.ckpt")
+        read_checkpoint(tmp_path / "b.ckpt")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
@@ -180,30 +183,30 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path, content: Any) -> N
 
 
 def test_the_newest_checkpoint_that_can_be_read_is_taken_with_a_warning_of_the_others(tmp_path: Path) -> None:
-    assert newest(tmp_path) is None
+    assert latest_checkpoint(tmp_path) is None
     older, newer = (save(tmp_path / "checkpoints" / f"iteration-{i:08d}.ckpt", i) for i in (90, 100))
-    assert newest(tmp_path) == newer
+    assert latest_checkpoint(tmp_path) == newer
     newer.write_bytes(newer.read_bytes()[:700])
     with pytest.warns(UserWarning, match="passed over: checkpoint .*00000100.ckpt is corrupt"):
-        assert newest(tmp_path) == older
+        assert latest_checkpoint(tmp_path) == older
     older.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="passed over"),
         pytest.raises(ValueError, match=r"no checkpoint in .*checkpoints can be read: run.overwrite=true starts"),
     ):
-        newest(tmp_path)
+        latest_checkpoint(tmp_path)
     last = save(tmp_path / "checkpoints" / "last.ckpt", 80)
     with pytest.warns(UserWarning, match="passed over"):
-        assert newest(tmp_path) == last
+        assert latest_checkpoint(tmp_path) == last
 
 
 def test_a_run_whose_data_have_changed_is_not_gone_on_with(tmp_path: Path) -> None:
     config = load("gan").config
-    prepare(tmp_path / "run", config, [], "abc")
-    prepare(tmp_path / "run", config, [], "abc")
+    RunFolder(tmp_path / "run").prepare(config, [], "abc")
+    RunFolder(tmp_path / "run").prepare(config, [], "abc")
     with pytest.raises(ValueError, match=r"the data of .*run have changed .*fingerprint abc, now xyz"):
-        prepare(tmp_path / "run", config, [], "xyz")
+        RunFolder(tmp_path / "run").prepare(config, [], "xyz")
     with pytest.raises(ValueError, match="have changed"):
-        check_data(tmp_path / "run", "xyz")
-    prepare(tmp_path / "run", load("gan", ["run.overwrite=true"]).config, [], "xyz")
-    check_data(tmp_path / "run", "xyz")
+        RunFolder(tmp_path / "run").check_data("xyz")
+    RunFolder(tmp_path / "run").prepare(load("gan", ["run.overwrite=true"]).config, [], "xyz")
+    RunFolder(tmp_path / "run").check_data("xyz")

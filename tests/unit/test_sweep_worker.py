@@ -21,6 +21,7 @@ from gan_lab.sweeps import report
 from gan_lab.sweeps import sweep_file as file
 from gan_lab.sweeps import worker as engine
 from gan_lab.sweeps.trials import Trials, is_retry
+from tests.helpers.logs import logged
 from tests.helpers.processes import CONTEXT  # noqa: F401  the server is started while nothing else runs
 from tests.helpers.sweeping import alive, postgres, postgres_binaries, starts, sweep_file, wait_for, worker
 
@@ -132,9 +133,9 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on_by_the_same_command(tmp_p
 
 def run(tmp_path: Path, path: Path, words: Any = (), slots: int = 1) -> list[str]:
     """A worker in this process; what it said."""
-    said: list[str] = []
     sweep = file.load(str(path))
-    engine.Worker(sweep, opened(path, local(tmp_path)), tmp_path / "sweep", words, said.append).run(slots)
+    with logged() as said:
+        engine.Worker(sweep, opened(path, local(tmp_path)), tmp_path / "sweep", words).run(slots)
     return said
 
 

@@ -16,6 +16,7 @@ from gan_lab.families.vaegan import VAEGAN, VAEGANConfig
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks import rebuild
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
+from gan_lab.runs.folder import RunFolder
 from gan_lab.seeding import Stream
 from tests.helpers.families import small
 
@@ -149,7 +150,7 @@ def test_the_decoders_recipe_says_how_many_latents_it_has() -> None:
 def test_the_plain_autoencoder_trains_with_its_single_optimizer(tmp_path: Path, data_root: Path) -> None:
     loaded = loading.load("vae", small("vaegan", tmp_path, data_root, "run.images=32", "run.evaluate_every=100000"))
     (tmp_path / "checkpoints").mkdir()
-    built = experiment.build(loaded.config, tmp_path, "vae")
+    built = experiment.build(loaded.config, RunFolder(tmp_path))
     before = {name: value.clone() for name, value in built.family.named_parameters()}
     built.trainer.fit(built.family, datamodule=built.data)
     after = dict(built.family.named_parameters())

@@ -1,0 +1,67 @@
+"""Time an experiment: the iterations and the evaluations of a short training of it."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+
+from gan_lab import device
+from gan_lab.config.loading import LoadedConfig
+from gan_lab.config.schema import with_values
+from gan_lab.distributed import launch
+from gan_lab.experiment import Experiment, build
+from gan_lab.runs.folder import RunFolder
+
+MEASURED = 10  # iterations, after the first, which warms up
+
+
+class Stopwatch(Callback):
+    """Seconds of each iteration, and the shapes that came out of each network."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def on_train_start(self, trainer: Trainer, family: Any) -> None:
+        for name, network in family.named_children():
+            network.register_forward_hook(partial(self._note, name))
+
+    def _note(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output  # of an encoder the means
+        self.shapes.setdefault(name, tuple(first.shape))
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._before = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self._before)
+
+
+def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Experiment, float, float]:
+    """Train an experiment for some iterations: it, and the seconds that an iteration and an evaluation take."""
+    short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
+    config = with_values(loaded.config, short | {"log.bar": False, "log.wandb": "off"})
+    built = build(config, RunFolder(folder / loaded.experiment / "measured"), extra=[watch], launched=launch.ALONE)
+    evaluating = evaluation_time(built)
+    built.trainer.fit(built.family, datamodule=built.data)
+    if built.checkpoint.signal:
+        raise KeyboardInterrupt
+    return built, sorted(watch.seconds[1:])[MEASURED // 2], evaluating
+
+
+def evaluation_time(built: Experiment) -> float:
+    """The seconds of an evaluation, after the first, which reads the reals too."""
+    built.family.eval().to(device.here())
+    built.quality.evaluator(built.family)
+    started = time.perf_counter()
+    built.quality.evaluator(built.family)
+    built.family.train()
+    return time.perf_counter() - started
