@@ -16,7 +16,7 @@ from benchmarks import asked, told
 from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.images import to_uint8
-from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.runs.folder import RunFolder
 from gan_lab.seeding import Stream
 
@@ -34,8 +34,8 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         loaded = loading.load(name, ["log.bar=false", "log.wandb=off", *words])
         built = experiment.build(loaded.config, RunFolder(Path(folder)))
-        family, evaluator = built.family.eval(), built.quality.evaluator
-        (measure,) = (measure for measure in evaluator.measures if isinstance(measure, Features))
+        family, evaluator = built.family.eval(), built.evaluation.evaluator
+        (measure,) = (measure for measure in evaluator.measures if isinstance(measure, FeatureDistance))
 
         @torch.no_grad()
         def alone() -> None:

@@ -81,7 +81,7 @@ def loop(built: experiment.Experiment, batches: Batches) -> float:
     recipe = family.generator.recipe["arguments"]
     from gan_lab import networks
 
-    G, D = (networks.rebuild(network.recipe).to(device) for network in (family.generator, family.discriminator))
+    G, D = (networks.from_recipe(network.recipe).to(device) for network in (family.generator, family.discriminator))
     optimizer_g = torch.optim.Adam(G.parameters(), lr=2e-4, betas=(0.5, 0.999))
     optimizer_d = torch.optim.Adam(D.parameters(), lr=2e-4, betas=(0.5, 0.999))
 
@@ -157,12 +157,12 @@ def lab(name: str, words: list[str]) -> float:
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         built = build(name, words, Path(folder) / name, clock)
-        built.quality.evaluator.measures = []
-        if built.tracker:
-            built.tracker.start()
+        built.evaluation.evaluator.measures = []
+        if built.wandb_logger:
+            built.wandb_logger.start()
         built.trainer.fit(built.family, datamodule=built.data)
-        if built.tracker:
-            built.tracker.finish()
+        if built.wandb_logger:
+            built.wandb_logger.finish()
     return clock.ends[-2] - clock.ends[WARM_UP - 2]
 
 

@@ -108,7 +108,7 @@ def print_data(loaded: LoadedConfig) -> None:
         for what, value in survey(Path(config.data.root)).items():
             found.add_row(what, str(value))
         console.print(found)
-    batch, columns = served.fixed(held_out=False, by_class=False)
+    batch, columns = served.grid_batch(held_out=False, by_class=False)
     sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
     mark(Path(config.run.root))
     save_grid(*arranged(batch.shown(), columns), sheet)

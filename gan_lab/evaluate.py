@@ -13,12 +13,12 @@ from gan_lab import data as datasets
 from gan_lab import device
 from gan_lab.config.loading import expand_homes, parse
 from gan_lab.config.schema import Config
-from gan_lab.data.base import LabData
+from gan_lab.data.base import GANDataModule
 from gan_lab.experiment import build_family
 from gan_lab.families.base import Family
 from gan_lab.images import save_grid
 from gan_lab.metrics.evaluator import Evaluator
-from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.neighbours import neighbours
 from gan_lab.metrics.offered import inception_measures, measurable, measures_of
 from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
@@ -29,7 +29,7 @@ DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")  # which may be given
 logger = logging.getLogger("gan_lab")
 
 
-def restore(folder: Path, weights: str, words: Sequence[str] = ()) -> tuple[Config, LabData, Family, int]:
+def restore(folder: Path, weights: str, words: Sequence[str] = ()) -> tuple[Config, GANDataModule, Family, int]:
     """Restore a run: its config, its data, its family with averaged networks, and the iteration of the checkpoint.
 
     ``words`` say where the data are now. Raises ValueError if they are other data.
@@ -75,7 +75,7 @@ def evaluate(folder: Path, weights: str, words: Sequence[str] = ()) -> dict[str,
             spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
             entry = {"value": values[name], **spread, "higher_is_better": higher}
             scores[name] = entry | {"protocol": evaluator.protocol(name, which)}
-    compared = [measure for measure in every if isinstance(measure, Features)]
+    compared = [measure for measure in every if isinstance(measure, FeatureDistance)]
     if compared and not data.spec.source_channels and data.spec.content != "points" and len(data.train) > 1:
         ratio, protocol, pairs = neighbours(family, data, compared[0], cfg, config.run.seed)
         name = f"nearest_ratio_{compared[0].extractor.name}"

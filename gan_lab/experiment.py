@@ -22,21 +22,22 @@ from rich.console import Console
 from gan_lab import data as datasets
 from gan_lab import device, seeding
 from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
-from gan_lab.callbacks.csv_logger import Record
-from gan_lab.callbacks.diversity import Watch
+from gan_lab.callbacks.csv_logger import CSVLogger
+from gan_lab.callbacks.diversity import Diversity
 from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.evaluation import Quality
-from gan_lab.callbacks.finite_check import Guard
+from gan_lab.callbacks.evaluation import Evaluation
+from gan_lab.callbacks.finite_check import FiniteCheck
 from gan_lab.callbacks.health import Health
-from gan_lab.callbacks.progress import Budget
-from gan_lab.callbacks.progress_bar import Bar, Lines
-from gan_lab.callbacks.rank_consistency import Agreement
-from gan_lab.callbacks.sample_grids import Samples
-from gan_lab.callbacks.wandb_logger import Tracker, is_disabled
+from gan_lab.callbacks.progress import Progress
+from gan_lab.callbacks.progress_bar import ProgressBar, ProgressLines
+from gan_lab.callbacks.rank_consistency import RankConsistency
+from gan_lab.callbacks.sample_grids import SampleGrids
+from gan_lab.callbacks.wandb_logger import WandbLogger, is_disabled
 from gan_lab.config import extensions, loading
 from gan_lab.config.schema import Config, with_values
-from gan_lab.data.base import LabData
+from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import launch, strategy
+from gan_lab.distributed.lightning_internals import leave_signals_alone
 from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
 from gan_lab.metrics.evaluator import Evaluator
@@ -60,13 +61,13 @@ class Experiment:
 
     config: Config
     run: RunFolder
-    data: LabData
+    data: GANDataModule
     family: Family
     trainer: Trainer
-    quality: Quality
+    evaluation: Evaluation
     checkpoint: Checkpoint
     health: Health
-    tracker: Tracker | None
+    wandb_logger: WandbLogger | None
     note: str  # which scores are left out, and why
 
     @property
@@ -75,7 +76,7 @@ class Experiment:
         return self.run.experiment
 
 
-def build_family(config: Config, data: LabData) -> Family:
+def build_family(config: Config, data: GANDataModule) -> Family:
     """The family on freshly drawn weights. Raises ValueError if the data does not suit it."""
     made = loading.family_class(config.family)
     if config.data.labels_per_class and not made.semi_supervised:
@@ -114,45 +115,59 @@ def build(
     config: Config,
     run: RunFolder,
     extra: Sequence[Callback] = (),
-    tracker: Tracker | None = None,
+    wandb_logger: WandbLogger | None = None,
     launched: launch.Launch | None = None,
 ) -> Experiment:
     """Build data, family, callbacks and trainer of a config.
 
-    ``extra``: further callbacks; ``tracker``: one that is open already; ``launched``: if it is not what the launcher says.
+    ``extra``: further callbacks; ``wandb_logger``: one that is open already; ``launched``: if it is not what the launcher says.
     Raises ValueError for values that do not go together.
     """
-    launched = launched or launch.of(config.run)
+    launched = launched or launch.detect_launcher(config.run)
     data = datasets.load(config.data, config.run.seed)
     config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     data.iterations = config.iterations
     family = build_family(config, data)
     evaluator, headline, note = build_evaluator(config, family, data)
-    if tracker is None and not is_disabled(config.log.wandb) and rank() == 0:
-        tracker = Tracker(config.log.wandb, run.path, run.experiment, run.id, to_dict(config))
+    if wandb_logger is None and not is_disabled(config.log.wandb) and rank() == 0:
+        wandb_logger = WandbLogger(config.log.wandb, run.path, run.experiment, run.id, to_dict(config))
 
     images_every = config.log.images_every or config.run.evaluate_every
-    budget = Budget(config.data.batch_size, config.iterations)
-    ema = EMA(config.ema, budget)
-    quality = Quality(evaluator, headline, config.run.evaluate_every, ema, budget)
-    samples = Samples(run.path, images_every, data, family.conditional, config.run.seed, ema, budget)
+    progress = Progress(config.data.batch_size, config.iterations)
+    ema = EMA(config.ema, progress)
+    evaluation = Evaluation(evaluator, headline, config.run.evaluate_every, ema, progress)
+    sample_grids = SampleGrids(run.path, images_every, data, family.conditional, config.run.seed, ema, progress)
     extractor = extractors.load(extractors.default(data.spec))
-    watch = Watch(config.log.every, samples.batch, extractor, family.conditional, config.run.seed, ema, budget)
-    record = Record(run.path, config.log.every, budget, quality, tracker)
-    guard = Guard((config.log.every, images_every, config.run.evaluate_every), ema, budget)
-    health = Health(run.path, budget, record, tracker)
+    diversity = Diversity(
+        config.log.every, sample_grids.batch, extractor, family.conditional, config.run.seed, ema, progress
+    )
+    csv_logger = CSVLogger(run.path, config.log.every, progress, evaluation, wandb_logger)
+    finite_check = FiniteCheck((config.log.every, images_every, config.run.evaluate_every), ema, progress)
+    health = Health(run.path, progress, csv_logger, wandb_logger)
     at_start = config.health.on_nan == "rollback"
-    checkpoint = Checkpoint(run.path / "checkpoints", budget, quality, guard, at_start)
-    agreement = Agreement(data=data.decoded.fingerprint, budget=config.iterations)
-    callbacks = [agreement, budget, ema, guard, samples, watch, quality, record, health, checkpoint, *extra]
+    checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
+    rank_consistency = RankConsistency(data=data.decoded.fingerprint, progress=config.iterations)
+    callbacks: list[Callback] = [
+        rank_consistency,
+        progress,
+        ema,
+        finite_check,
+        sample_grids,
+        diversity,
+        evaluation,
+        csv_logger,
+        health,
+        checkpoint,
+        *extra,
+    ]
     if config.log.bar:
-        callbacks.append((Bar if Console().is_terminal else Lines)(budget, record, quality))
+        callbacks.append((ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)
     check_batch_size(config, launched)
-    return Experiment(config, run, data, family, trainer, quality, checkpoint, health, tracker, note)
+    return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, wandb_logger, note)
 
 
-def build_evaluator(config: Config, family: Family, data: LabData) -> tuple[Evaluator, str | None, str]:
+def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tuple[Evaluator, str | None, str]:
     """Build what scores a family during its training; the score that chooses best.ckpt; and a note of what is left out.
 
     Raises ValueError for inception weights that are not there, and for a ``metrics.headline`` that cannot choose.
@@ -205,14 +220,12 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: launch.La
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=any(isinstance(callback, Bar) for callback in callbacks),
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             profiler=NoProfiler(),
         )
     except Exception as error:  # Lightning's own type for a device that is not there
         raise ValueError(f"run.devices={config.run.devices}: {str(error).splitlines()[0]}") from None
-    # its handler of SIGTERM talks to the other processes in the middle of whatever this one does
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # at each batch
+    leave_signals_alone(trainer)
     return trainer

@@ -49,7 +49,9 @@ def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Exper
     """Train an experiment for some iterations: it, and the seconds that an iteration and an evaluation take."""
     short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
     config = with_values(loaded.config, short | {"log.bar": False, "log.wandb": "off"})
-    built = build(config, RunFolder(folder / loaded.experiment / "measured"), extra=[watch], launched=launch.ALONE)
+    built = build(
+        config, RunFolder(folder / loaded.experiment / "measured"), extra=[watch], launched=launch.SINGLE_PROCESS
+    )
     evaluating = evaluation_time(built)
     built.trainer.fit(built.family, datamodule=built.data)
     if built.checkpoint.signal:
@@ -60,8 +62,8 @@ def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Exper
 def evaluation_time(built: Experiment) -> float:
     """The seconds of an evaluation, after the first, which reads the reals too."""
     built.family.eval().to(device.here())
-    built.quality.evaluator(built.family)
+    built.evaluation.evaluator(built.family)
     started = time.perf_counter()
-    built.quality.evaluator(built.family)
+    built.evaluation.evaluator(built.family)
     built.family.train()
     return time.perf_counter() - started

@@ -15,10 +15,11 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from gan_lab import device, report
 from gan_lab.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.callbacks.finite_check import DivergedError
-from gan_lab.callbacks.health import Flag
+from gan_lab.callbacks.health import Alert
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import with_values
 from gan_lab.distributed import launch
+from gan_lab.distributed.lightning_internals import set_rank
 from gan_lab.evaluate import evaluate
 from gan_lab.experiment import Experiment, build, rank
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
@@ -40,8 +41,8 @@ def train(loaded: LoadedConfig, words: Sequence[str]) -> int:
 
     Raises ValueError or OSError for what the user can mend; a training that diverged is such a thing.
     """
-    run, launched = RunFolder.of(loaded), launch.of(loaded.config.run)
-    launch.number(launched)
+    run, launched = RunFolder.of(loaded), launch.detect_launcher(loaded.config.run)
+    set_rank(launched.rank)
     overwrite = loaded.config.run.overwrite and not launched.again
     config = with_values(loaded.config, {"run.overwrite": overwrite})
     finished = None if overwrite else run.finished(config)
@@ -60,7 +61,7 @@ def train(loaded: LoadedConfig, words: Sequence[str]) -> int:
             run.prepare(built.config, ["train", loaded.experiment, *words], built.data.decoded.fingerprint)
         code = fit_and_conclude(built, None if overwrite else resume(built))
     if code > 128:
-        launch.together()  # torchrun and srun end the first process for another rank's code
+        launch.barrier_if_distributed()  # torchrun and srun end the first process for another rank's code
     return code if rank() == 0 or code > 128 else 0
 
 
@@ -71,16 +72,16 @@ def resume(built: Experiment) -> Path | None:
         checkpoint = read_checkpoint(path)
         with explain_mismatch(path):
             built.family.load_state_dict(checkpoint["state_dict"])
-            if built.tracker:
-                built.tracker.id = checkpoint["callbacks"]["Record"]["tracker"]
+            if built.wandb_logger:
+                built.wandb_logger.id = checkpoint["callbacks"]["CSVLogger"]["wandb_id"]
         announce(f"continues {built.run.path} after iteration {checkpoint['iteration']:,}")
     return path
 
 
 def fit_and_conclude(built: Experiment, path: Path | None) -> int:
     """Train to the end and score; the exit code. Raises ValueError if the training diverged for good."""
-    if built.tracker:
-        built.tracker.start()
+    if built.wandb_logger:
+        built.wandb_logger.start()
     started = time.time()
     built, diverged = fit(built, path)
     caught = built.checkpoint.signal
@@ -91,10 +92,10 @@ def fit_and_conclude(built: Experiment, path: Path | None) -> int:
         conclude(built, time.time() - started)
     elif not diverged:
         announce(f"stopped by signal {caught} with a checkpoint; the same command continues {built.run.path}")
-    if built.tracker:
+    if built.wandb_logger:
         if caught == signal.SIGTERM:
-            built.tracker.preempted()
-        built.tracker.finish(code)
+            built.wandb_logger.preempted()
+        built.wandb_logger.finish(code)
     if diverged:
         report.write_or_warn([built.run.path])
         raise ValueError(explain_divergence(built, diverged))
@@ -114,7 +115,9 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
             built, path = roll_back(built, diverged)
         except Exception as error:
             if launch.is_broken(error):
-                raise launch.lost(launch.of(built.config.run), error, built.config.run.timeout) from None
+                raise launch.explain_lost_ranks(
+                    launch.detect_launcher(built.config.run), error, built.config.run.timeout
+                ) from None
             raise
         except SystemExit as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
             if isinstance(ended.__context__, KeyboardInterrupt):
@@ -129,10 +132,10 @@ def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, P
     if rank() == 0:
         iteration = read_checkpoint(path)["iteration"]
         sentence = f"back to iteration {iteration:,}, and on with other random numbers ({branch} of {ROLLBACKS} times)"
-        built.health.report(Flag("rollback", diverged.iteration, diverged.images, sentence), leader=True)
+        built.health.report(Alert("rollback", diverged.iteration, diverged.images, sentence), leader=True)
         branch_off(path, branch, [asdict(flag) for flag in built.health.flags[-2:]])
-    launch.together()
-    return build(built.config, built.run, tracker=built.tracker), path
+    launch.barrier_if_distributed()
+    return build(built.config, built.run, wandb_logger=built.wandb_logger), path
 
 
 def explain_divergence(built: Experiment, diverged: DivergedError) -> str:
@@ -152,10 +155,10 @@ def conclude(built: Experiment, seconds: float) -> None:
         "run_id": built.run.id,
         "iteration": iteration,
         "images": iteration * built.config.data.batch_size,
-        "headline": built.quality.headline,
+        "headline": built.evaluation.headline,
         "data": built.data.decoded.about,
-        "last": built.quality.scores,
-        "best_iteration": built.quality.best_at,
+        "last": built.evaluation.scores,
+        "best_iteration": built.evaluation.best_at,
         "seconds_of_last_start": round(seconds, 1),
         "peak_memory_mb": round(device.peak_memory()),
         "health": [asdict(flag) for flag in built.health.flags],

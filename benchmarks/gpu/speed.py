@@ -60,10 +60,10 @@ class Floor(Callback):
         except Exception as error:
             self.why = f"{type(error).__name__}: {str(error).splitlines()[0][:90]}"
         finally:
-            family.recorded = {}
+            family.logged_scalars = {}
 
     def _captured(self, family: Family, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        for optimizer in family.stepped_by():
+        for optimizer in family.optimizer_list():
             for group in optimizer.param_groups:
                 group["capturable"] = True
         held: dict[Any, Tensor] = {}
@@ -110,7 +110,7 @@ def lab(
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     made = built(name, words, folder, warm_up + n + 1, clock)  # at the end of the last one much is due
-    made.quality.evaluator.measures = []
+    made.evaluation.evaluator.measures = []
     if floor:
         made.trainer.callbacks.append(below)  # type: ignore[attr-defined]
     made.trainer.fit(made.family, datamodule=made.data)
@@ -208,7 +208,7 @@ def evaluation(setting: Setting) -> Rows:
                 batch()
             speed, memory = size * times / (time.perf_counter() - begun), device.peak_memory()
             yield Row(f"{name} in batches of {size}", f"{speed:,.0f} images/s, {memory:,.0f} MB at most")
-    evaluator = built("dcgan", ["metrics.n=1000"], setting.folder / "evaluator", 1).quality.evaluator
+    evaluator = built("dcgan", ["metrics.n=1000"], setting.folder / "evaluator", 1).evaluation.evaluator
     evaluator(family)
     begun = time.perf_counter()
     evaluator(family)

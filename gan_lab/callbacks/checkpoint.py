@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import distributed
 
-from gan_lab.callbacks.evaluation import Quality
-from gan_lab.callbacks.finite_check import Guard
-from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.base import FamilyCallback
+from gan_lab.callbacks.evaluation import Evaluation
+from gan_lab.callbacks.finite_check import FiniteCheck
+from gan_lab.callbacks.progress import Progress
 from gan_lab.distributed.launch import is_broken
 from gan_lab.families.base import Family
 from gan_lab.runs.checkpoints import read_checkpoint
@@ -57,23 +58,30 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-class Checkpoint(Callback):
+class Checkpoint(FamilyCallback):
     """Writes ``iteration-<n>.ckpt`` and links ``last.ckpt`` to it: at each evaluation, at least once in half a minute,
     at the end, and when a signal asks for the end. ``best.ckpt`` is linked to the best evaluation's.
 
     A signal only sets a flag: the iteration ends, all ranks agree, and the training stops with a checkpoint.
     """
 
-    def __init__(self, folder: Path, budget: Budget, quality: Quality, guard: Guard, at_start: bool = False) -> None:
-        self.folder, self.budget, self.quality, self.guard = folder, budget, quality, guard
+    def __init__(
+        self,
+        folder: Path,
+        progress: Progress,
+        evaluation: Evaluation,
+        finite_check: FiniteCheck,
+        at_start: bool = False,
+    ) -> None:
+        self.folder, self.progress, self.evaluation, self.finite_check = folder, progress, evaluation, finite_check
         self.at_start = at_start  # one of iteration 0 too, which a run can go back to
         self.signal: int | None = None  # the one that ended the training
         self._saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:
         self.listen(*PREEMPTED, signal.SIGINT)
-        if self.at_start and self.budget.iteration == 0:
+        if self.at_start and self.progress.iteration == 0:
             self.save(trainer, family)
 
     def listen(self, *numbers: int) -> None:
@@ -87,15 +95,15 @@ class Checkpoint(Callback):
             raise KeyboardInterrupt
         self.signal = signal.SIGTERM if number in PREEMPTED else number
 
-    def teardown(self, trainer: Trainer, family: Family, stage: str) -> None:  # type: ignore[override]
+    def teardown(self, trainer: Trainer, family: Family, stage: str) -> None:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
-    def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:  # type: ignore[override]
+    def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
         if not is_broken(exception):  # else torchrun is about to end this process, which has something to say first
             self.teardown(trainer, family, "fit")  # which Lightning calls at a good end only
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         ending, due = self.signal is not None, time.monotonic() - self._saved_at > SECONDS_BETWEEN
         if trainer.world_size > 1:
             both = torch.tensor([ending, due], dtype=torch.uint8, device=family.device)
@@ -104,7 +112,7 @@ class Checkpoint(Callback):
         if ending:
             self.signal = self.signal or signal.SIGTERM
             trainer.should_stop = True
-        if ending or due or self.quality.evaluated or self.budget.spent:
+        if ending or due or self.evaluation.evaluated or self.progress.spent:
             self.save(trainer, family)
 
     def save(self, trainer: Trainer, family: Family) -> None:
@@ -112,9 +120,9 @@ class Checkpoint(Callback):
 
         Raises DivergedError, and writes none, if a weight is not finite.
         """
-        self.guard.check(trainer, family)
-        path = self.folder / f"iteration-{self.budget.iteration:08d}.ckpt"
-        if self.quality.improved:
+        self.finite_check.check(trainer, family)
+        path = self.folder / f"iteration-{self.progress.iteration:08d}.ckpt"
+        if self.evaluation.improved:
             aside = self.folder / "new.ckpt"
             trainer.save_checkpoint(aside)
             if trainer.is_global_zero:

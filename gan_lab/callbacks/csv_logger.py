@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor, distributed
 
-from gan_lab.callbacks.evaluation import Quality
-from gan_lab.callbacks.progress import Budget
-from gan_lab.callbacks.wandb_logger import Tracker
+from gan_lab.callbacks.base import FamilyCallback
+from gan_lab.callbacks.evaluation import Evaluation
+from gan_lab.callbacks.progress import Progress
+from gan_lab.callbacks.wandb_logger import WandbLogger
 from gan_lab.families.base import Family
 from gan_lab.utils.files import read_rows, write_text
 
@@ -97,48 +98,55 @@ def _means_of(share: Mapping[str, Any]) -> dict[str, Mean]:
     return {name: Mean(*state) for name, state in share.items()}
 
 
-class Record(Callback):
+class CSVLogger(FamilyCallback):
     """A row of the means since the last row every so many images, and at each evaluation with the scores in it."""
 
-    def __init__(self, folder: Path, every: int, budget: Budget, quality: Quality, tracker: Tracker | None) -> None:
-        self.every, self.budget, self.quality, self.tracker = every, budget, quality, tracker
+    def __init__(
+        self, folder: Path, every: int, progress: Progress, evaluation: Evaluation, wandb_logger: WandbLogger | None
+    ) -> None:
+        self.every, self.progress, self.evaluation, self.wandb_logger = every, progress, evaluation, wandb_logger
         self.metrics, self.timing = Table(folder / "metrics.csv"), Table(folder / "timing.csv")
         self.latest: Row = {}  # the last means, for the progress bar
         self._since_row: dict[str, Mean] = {}
         self._since = (0.0, 0)
 
-    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero:
-            self.metrics.rewind(self.budget.iteration)
-            self.timing.rewind(self.budget.iteration)
-            directions = json.dumps(self.quality.evaluator.higher_is_better, indent=1)
+            self.metrics.rewind(self.progress.iteration)
+            self.timing.rewind(self.progress.iteration)
+            directions = json.dumps(self.evaluation.evaluator.higher_is_better, indent=1)
             write_text(self.metrics.path.with_name("scores.json"), directions)
         self._since_row = {name: mean.to(family.device) for name, mean in self._since_row.items()}
-        self._since = (time.perf_counter(), self.budget.images)
+        self._since = (time.perf_counter(), self.progress.images)
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
-        for name, value in family.recorded.items():
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
+        for name, value in family.logged_scalars.items():
             self._since_row.setdefault(name, Mean()).add(value)
-        family.recorded = {}
-        due = self.budget.crossed(self.every) or self.budget.spent
-        if not (due or self.quality.evaluated):
+        family.logged_scalars = {}
+        due = self.progress.crossed(self.every) or self.progress.spent
+        if not (due or self.evaluation.evaluated):
             return
-        row: Row = {"iteration": self.budget.iteration, "images": self.budget.images}
+        row: Row = {"iteration": self.progress.iteration, "images": self.progress.images}
         if due:
             self.latest = self._means(trainer)
             row |= self.latest
-        if self.quality.evaluated:
-            row |= self.quality.scores
+        if self.evaluation.evaluated:
+            row |= self.evaluation.scores
         if trainer.is_global_zero:
             self.metrics.append(row)
-            now, images = time.perf_counter(), self.budget.images
+            now, images = time.perf_counter(), self.progress.images
             speed = (images - self._since[1]) / (now - self._since[0])
             self.timing.append(
-                {"iteration": self.budget.iteration, "images": images, "unix_time": time.time(), "images_per_s": speed}
+                {
+                    "iteration": self.progress.iteration,
+                    "images": images,
+                    "unix_time": time.time(),
+                    "images_per_s": speed,
+                }
             )
             self._since = (now, images)
-            if self.tracker:
-                self.tracker.log(row)
+            if self.wandb_logger:
+                self.wandb_logger.log(row)
 
     def _means(self, trainer: Trainer) -> Row:
         if not self._since_row:
@@ -156,7 +164,7 @@ class Record(Callback):
         if distributed.is_available() and distributed.is_initialized():
             ranks = [None] * distributed.get_world_size()
             distributed.all_gather_object(ranks, mine)
-        return {"ranks": ranks, "tracker": self.tracker.id if self.tracker else None}
+        return {"ranks": ranks, "wandb_id": self.wandb_logger.id if self.wandb_logger else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         parallel = distributed.is_available() and distributed.is_initialized()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
 
+from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.progress import Progress
 from gan_lab.device import exactly
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
@@ -19,7 +20,7 @@ from gan_lab.seeding import Stream
 ROWS = 5  # between two looks at the diversity, which costs a batch of images
 
 
-class Watch(Callback):
+class Diversity(FamilyCallback):
     """Records ``ema_distance`` at each row of losses, and at every fifth ``diversity`` and ``class_entropy``.
 
     They are of the grid that the samples show: the same latents all through, of the averaged generator. Both are
@@ -27,20 +28,20 @@ class Watch(Callback):
     """
 
     def __init__(
-        self, every: int, batch: Batch, extractor: Extractor, by_class: bool, seed: int, ema: EMA, budget: Budget
+        self, every: int, batch: Batch, extractor: Extractor, by_class: bool, seed: int, ema: EMA, progress: Progress
     ) -> None:
         self.every, self.batch, self.extractor, self.by_class, self.seed = every, batch, extractor, by_class, seed
-        self.ema, self.budget = ema, budget
+        self.ema, self.progress = ema, progress
         self.groups = grouped(batch.labels) if by_class and batch.labels is not None else None
         self._real: dict[str, float] | None = None
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
-        ends = self.budget.spent
-        if ends or self.budget.crossed(self.every):
-            family.record(ema_distance=self.ema.distance(family))
-        if ends or self.budget.crossed(ROWS * self.every):
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
+        ends = self.progress.spent
+        if ends or self.progress.crossed(self.every):
+            family.log_scalars(ema_distance=self.ema.distance(family))
+        if ends or self.progress.crossed(ROWS * self.every):
             with self.ema.applied(family):
-                family.record(**self.look(family))
+                family.log_scalars(**self.look(family))
 
     @torch.no_grad()
     def look(self, family: Family) -> dict[str, Tensor]:

@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor, distributed, nn
 from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.base import FamilyCallback
+from gan_lab.callbacks.progress import Progress
 from gan_lab.config.schema import EmaConfig
+from gan_lab.distributed.lightning_internals import subtract_all
 from gan_lab.families.base import Family
 
 
-class EMA(Callback):
+class EMA(FamilyCallback):
     """Averages parameters and floating buffers with a half-life in images, which grows with the images seen so far.
 
     The weight of the past is 0.5^(batch size / half-life).
@@ -26,19 +28,19 @@ class EMA(Callback):
     Source: Karras et al. 2018 (arXiv 1710.10196), section 4; half-life and ramp as Karras et al. 2020 (arXiv 1912.04958).
     """
 
-    def __init__(self, cfg: EmaConfig, budget: Budget) -> None:
-        self.cfg, self.budget = cfg, budget
+    def __init__(self, cfg: EmaConfig, progress: Progress) -> None:
+        self.cfg, self.progress = cfg, progress
         self.networks: dict[str, nn.Module] = {}
         self._floating: tuple[list[Tensor], list[Tensor]] = ([], [])  # averaged and live, in the same order
         self._counts: list[tuple[Tensor, Tensor]] = []  # buffers of whole numbers, which are copied
 
-    def setup(self, trainer: Trainer, family: Family, stage: str) -> None:  # type: ignore[override]
+    def setup(self, trainer: Trainer, family: Family, stage: str) -> None:
         if not self.networks:
-            self.networks = {name: copy.deepcopy(getattr(family, name)) for name in family.averaged}
+            self.networks = {name: copy.deepcopy(getattr(family, name)) for name in family.ema_networks}
             for network in self.networks.values():
                 network.requires_grad_(False).eval()
 
-    def on_fit_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: Trainer, family: Family) -> None:
         for network in self.networks.values():
             network.to(family.device)
         self._floating, self._counts = ([], []), []  # buffers that move are other tensors
@@ -52,9 +54,9 @@ class EMA(Callback):
         self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
-        half_life = min(self.cfg.half_life_images, self.cfg.ramp * self.budget.images)
-        average: Any = get_ema_multi_avg_fn(0.5 ** (self.budget.batch_size / half_life) if half_life else 0.0)
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
+        half_life = min(self.cfg.half_life_images, self.cfg.ramp * self.progress.images)
+        average: Any = get_ema_multi_avg_fn(0.5 ** (self.progress.batch_size / half_life) if half_life else 0.0)
         if not self._floating[0]:
             self._pair(family)
         average(*self._floating, None)
@@ -66,8 +68,7 @@ class EMA(Callback):
         """‖average - live‖ / ‖live‖ over all weights of the averaged networks."""
         live: list[Tensor] = [weight for name in self.networks for weight in getattr(family, name).parameters()]
         average: list[Tensor] = [weight for network in self.networks.values() for weight in network.parameters()]
-        apart: Any = torch._foreach_sub(average, live)
-        return get_total_norm(apart) / get_total_norm(live)
+        return get_total_norm(subtract_all(average, live)) / get_total_norm(live)
 
     @contextmanager
     def applied(self, family: Family) -> Iterator[None]:
@@ -85,11 +86,11 @@ class EMA(Callback):
             for name, network in live.items():
                 setattr(family, name, network)
 
-    def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
         checkpoint["ema"] = {name: dict(network.state_dict()) for name, network in self.networks.items()}
         checkpoint["recipes"] = {name: getattr(family, name).recipe for name in self.networks}
 
-    def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
         for name, network in self.networks.items():
             network.load_state_dict(checkpoint["ema"][name])
 

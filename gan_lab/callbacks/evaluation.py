@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
+from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.progress import Progress
 from gan_lab.families.base import Family
 from gan_lab.metrics.evaluator import Evaluator
 
 
-class Quality(Callback):
+class Evaluation(FamilyCallback):
     """Evaluates the averaged generator; ``improved`` says whether the iteration just ended has the best headline."""
 
-    def __init__(self, evaluator: Evaluator, headline: str | None, every: int, ema: EMA, budget: Budget) -> None:
+    def __init__(self, evaluator: Evaluator, headline: str | None, every: int, ema: EMA, progress: Progress) -> None:
         self.evaluator, self.headline, self.every = evaluator, headline, every
-        self.ema, self.budget = ema, budget
+        self.ema, self.progress = ema, progress
         self.scores: dict[str, float] = {}  # of the latest evaluation
         self.best: dict[str, float] = {}  # all scores of the best one
         self.evaluated_at = self.best_at = -1  # iterations
@@ -25,21 +26,21 @@ class Quality(Callback):
     @property
     def evaluated(self) -> bool:
         """Whether the iteration just ended was evaluated."""
-        return self.evaluated_at == self.budget.iteration
+        return self.evaluated_at == self.progress.iteration
 
     @property
     def improved(self) -> bool:
         """Whether the iteration just ended was evaluated and is the best so far."""
-        return self.best_at == self.budget.iteration
+        return self.best_at == self.progress.iteration
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
-        if not (self.budget.crossed(self.every) or self.budget.spent):
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
+        if not (self.progress.crossed(self.every) or self.progress.spent):
             return
         with self.ema.applied(family):
             self.scores = self.evaluator(family)
-        self.evaluated_at = self.budget.iteration
+        self.evaluated_at = self.progress.iteration
         if self.headline is None or self._better(self.headline):
-            self.best, self.best_at = dict(self.scores), self.budget.iteration
+            self.best, self.best_at = dict(self.scores), self.progress.iteration
 
     def _better(self, headline: str) -> bool:
         if not self.best:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
 
+from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.progress import Progress
+from gan_lab.distributed.lightning_internals import norm_all
 from gan_lab.families.base import Family
 
 NAMED = 3  # values, of what can be a dozen
@@ -25,29 +27,29 @@ class DivergedError(ValueError):
         super().__init__(f"diverged: {self.named} not finite at iteration {iteration:,} ({images:,} images)")
 
 
-class Guard(Callback):
+class FiniteCheck(FamilyCallback):
     """Raises ``DivergedError``, on all ranks alike, where something is due and a weight or a recorded value is not finite.
 
     It stands before all that draws, scores and writes. ``every`` are the intervals, in images, at which they do.
     """
 
-    def __init__(self, every: Sequence[int], ema: EMA, budget: Budget) -> None:
-        self.every, self.ema, self.budget = every, ema, budget
+    def __init__(self, every: Sequence[int], ema: EMA, progress: Progress) -> None:
+        self.every, self.ema, self.progress = every, ema, progress
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
-        if self.budget.spent or any(self.budget.crossed(every) for every in self.every):
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
+        if self.progress.spent or any(self.progress.crossed(every) for every in self.every):
             self.check(trainer, family)
 
     def check(self, trainer: Trainer, family: Family) -> None:
         """Raise ``DivergedError`` if this iteration's weights, averaged ones or recorded values are not finite."""
         networks = dict(family.named_children()) | {f"averaged {name}": net for name, net in self.ema.networks.items()}
         tensors = {name: [*network.parameters(), *network.buffers()] for name, network in networks.items()}
-        bad = not_finite(tensors | {name: [value] for name, value in family.recorded.items()})
+        bad = not_finite(tensors | {name: [value] for name, value in family.logged_scalars.items()})
         found = bool(bad)
         if trainer.world_size > 1:  # batch-norm statistics differ between the ranks
             found = trainer.strategy.reduce_boolean_decision(found, all=False)
         if found:
-            raise DivergedError(bad or ["a value of another process"], self.budget.iteration, self.budget.images)
+            raise DivergedError(bad or ["a value of another process"], self.progress.iteration, self.progress.images)
 
 
 @torch.no_grad()
@@ -57,7 +59,7 @@ def not_finite(groups: Mapping[str, Sequence[Tensor]]) -> list[str]:
     for name, tensors in groups.items():
         floating = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
         if floating:  # the largest magnitude of each is finite where all of it is: one launch for many tensors
-            finite[name] = torch.stack(torch._foreach_norm(floating, math.inf)).isfinite().all()
+            finite[name] = torch.stack(norm_all(floating, math.inf)).isfinite().all()
     if not finite:
         return []
     return [name for name, fine in zip(finite, torch.stack(list(finite.values())).tolist(), strict=True) if not fine]

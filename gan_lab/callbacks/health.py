@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
-from gan_lab.callbacks.csv_logger import Record, Row, text_of
+from gan_lab.callbacks.base import FamilyCallback
+from gan_lab.callbacks.csv_logger import CSVLogger, Row, text_of
 from gan_lab.callbacks.finite_check import DivergedError
-from gan_lab.callbacks.progress import Budget
-from gan_lab.callbacks.wandb_logger import Tracker
+from gan_lab.callbacks.progress import Progress
+from gan_lab.callbacks.wandb_logger import WandbLogger
 from gan_lab.families.base import Family
 from gan_lab.utils.files import write_text
 
@@ -55,7 +56,7 @@ NO_NUMBERS = (
 
 
 @dataclass
-class Condition:
+class AlertState:
     """Begins, and is over, once it has been seen ``LASTING`` times in turn."""
 
     turn: int = 0  # observations that were like the last
@@ -76,7 +77,7 @@ class Condition:
 class Rules:
     """What is remembered of the rows so far, and what a new one means. A plain tree of numbers: it goes into checkpoints."""
 
-    conditions: dict[str, Condition] = field(default_factory=dict)
+    conditions: dict[str, AlertState] = field(default_factory=dict)
     gradients: dict[str, list[float]] = field(default_factory=dict)  # of the rows before, by their names
     largest: dict[str, float] = field(default_factory=dict)
 
@@ -86,7 +87,7 @@ class Rules:
         found = []
         for flag, rule in rules.items():
             seen = rule(row, iteration)
-            if seen is not None and self.conditions.setdefault(flag, Condition()).begins(bool(seen)):
+            if seen is not None and self.conditions.setdefault(flag, AlertState()).begins(bool(seen)):
                 found.append((flag, seen))
         for name, value in row.items():
             if name.startswith("gradient_"):
@@ -129,12 +130,12 @@ class Rules:
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> Rules:
-        conditions = {name: Condition(**values) for name, values in state["conditions"].items()}
+        conditions = {name: AlertState(**values) for name, values in state["conditions"].items()}
         return cls(conditions, state["gradients"], state["largest"])
 
 
 @dataclass(frozen=True)
-class Flag:
+class Alert:
     """A finding: a line of ``health.csv`` and an entry of ``summary.json``."""
 
     flag: str
@@ -143,53 +144,60 @@ class Flag:
     sentence: str
 
 
-class Health(Callback):
+class Health(FamilyCallback):
     """Says what the rules find: on the console, in ``health.csv``, as an alert of the tracker, and in the summary."""
 
-    def __init__(self, folder: Path, budget: Budget, record: Record, tracker: Tracker | None) -> None:
-        self.path, self.budget, self.record, self.tracker = folder / "health.csv", budget, record, tracker
-        self.flags: list[Flag] = []
+    def __init__(
+        self, folder: Path, progress: Progress, csv_logger: CSVLogger, wandb_logger: WandbLogger | None
+    ) -> None:
+        self.path, self.progress, self.csv_logger, self.wandb_logger = (
+            folder / "health.csv",
+            progress,
+            csv_logger,
+            wandb_logger,
+        )
+        self.flags: list[Alert] = []
         self.rules = Rules()
         self._read: Row = {}
 
-    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero:
             write_text(self.path, table(self.flags))  # without what the checkpoint does not know of
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:  # type: ignore[override]
-        row = self.record.latest
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
+        row = self.csv_logger.latest
         if not row or row is self._read:
             return
         self._read = row
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
-            raise DivergedError(bad, self.budget.iteration, self.budget.images)
-        for flag, sentence in self.rules.read(row, self.budget.iteration):
-            self.report(Flag(flag, self.budget.iteration, self.budget.images, sentence), trainer.is_global_zero)
+            raise DivergedError(bad, self.progress.iteration, self.progress.images)
+        for flag, sentence in self.rules.read(row, self.progress.iteration):
+            self.report(Alert(flag, self.progress.iteration, self.progress.images, sentence), trainer.is_global_zero)
 
-    def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:  # type: ignore[override]
+    def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
         if isinstance(exception, DivergedError):
             sentence = NO_NUMBERS.format(values=exception.named)
-            self.report(Flag("diverged", exception.iteration, exception.images, sentence), trainer.is_global_zero)
+            self.report(Alert("diverged", exception.iteration, exception.images, sentence), trainer.is_global_zero)
 
-    def report(self, flag: Flag, leader: bool) -> None:
+    def report(self, flag: Alert, leader: bool) -> None:
         """Add a finding; the leader tells everyone."""
         self.flags.append(flag)
         if leader:
             write_text(self.path, table(self.flags))
             warnings.warn(f"{flag.flag} at {flag.images:,} images: {flag.sentence}", stacklevel=2)
-            if self.tracker:
-                self.tracker.alert(flag.flag, f"{flag.images:,} images: {flag.sentence}")
+            if self.wandb_logger:
+                self.wandb_logger.alert(flag.flag, f"{flag.images:,} images: {flag.sentence}")
 
     def state_dict(self) -> dict[str, Any]:
         return {"flags": [asdict(flag) for flag in self.flags], "rules": self.rules.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.flags = [Flag(**flag) for flag in state_dict["flags"]]
+        self.flags = [Alert(**flag) for flag in state_dict["flags"]]
         self.rules = Rules.restored(state_dict["rules"])
 
 
-def table(flags: list[Flag]) -> str:
+def table(flags: list[Alert]) -> str:
     """``health.csv``: one line for each finding, under a header."""
-    columns = [item.name for item in fields(Flag)]
+    columns = [item.name for item in fields(Alert)]
     return ",".join(columns) + "\n" + text_of((asdict(flag) for flag in flags), columns)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
+from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.families.base import Family
 
 
-class Budget(Callback):
+class Progress(FamilyCallback):
     """Counts the iterations; first of the callbacks, so that the others see the new count."""
 
     def __init__(self, batch_size: int, iterations: int) -> None:
@@ -30,18 +31,18 @@ class Budget(Callback):
         """Whether the last iteration reached the next multiple of so many images."""
         return self.images // every > (self.images - self.batch_size) // every
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         family.iteration += 1
         self.iteration = family.iteration
         family.images_seen = self.images
         if self.spent:
             trainer.should_stop = True
 
-    def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
         checkpoint["iteration"], checkpoint["branch"] = self.iteration, family.branch
         checkpoint.pop("loops")  # Lightning's own counters: the order of the data knows where to go on
 
-    def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
         family.iteration = self.iteration = checkpoint["iteration"]
         family.branch = checkpoint.get("branch", 0)  # older checkpoints know of none
         family.images_seen = self.images

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch import Trainer
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gan_lab.callbacks.csv_logger import Record, Row
-from gan_lab.callbacks.evaluation import Quality
-from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.base import FamilyCallback
+from gan_lab.callbacks.csv_logger import CSVLogger, Row
+from gan_lab.callbacks.evaluation import Evaluation
+from gan_lab.callbacks.progress import Progress
+from gan_lab.distributed.lightning_internals import OpenProgressBar
 from gan_lab.families.base import Family
 
 SECONDS = 30.0  # between two lines
@@ -25,12 +26,12 @@ class ImagesPerSecond(ProgressColumn):
         return Text(f"{task.speed or 0:,.0f} images/s")
 
 
-class Bar(RichProgressBar):
+class ProgressBar(OpenProgressBar):
     """Images seen of the budget, images/s, time left, and the latest losses; a line for each evaluation."""
 
-    def __init__(self, budget: Budget, record: Record, quality: Quality) -> None:
+    def __init__(self, counter: Progress, csv_logger: CSVLogger, evaluation: Evaluation) -> None:
         super().__init__(refresh_rate=2, leave=True)
-        self.budget, self.record, self.quality = budget, record, quality
+        self.counter, self.csv_logger, self.evaluation = counter, csv_logger, evaluation
         self._shown: Row = {}
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
@@ -43,42 +44,42 @@ class Bar(RichProgressBar):
         ]
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, int | str | float | dict[str, float]]:
-        return {name: value for name, value in self.record.latest.items() if name.startswith("loss")}
+        return {name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")}
 
     def on_train_epoch_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         if self.progress is not None:
-            total = self.budget.iterations * self.budget.batch_size
-            self.train_progress_bar_id = self.progress.add_task("", total=total, completed=self.budget.images)
+            total = self.counter.iterations * self.counter.batch_size
+            self.train_progress_bar_id = self.progress.add_task("", total=total, completed=self.counter.images)
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
-        self._update(self.train_progress_bar_id, self.budget.images)
-        if self.record.latest is not self._shown:  # drawing them at every iteration costs more than it tells
-            self._shown = self.record.latest
-            self._update_metrics(trainer, family)
-        if self.quality.evaluated and self.quality.scores and self.progress is not None:
-            self.progress.console.print(f"{self.budget.images:>11,} images  {listed(self.quality.scores)}")
+        self.move_to(self.counter.images)
+        if self.csv_logger.latest is not self._shown:  # drawing them at every iteration costs more than it tells
+            self._shown = self.csv_logger.latest
+            self.show_metrics(trainer, family)
+        if self.evaluation.evaluated and self.evaluation.scores and self.progress is not None:
+            self.progress.console.print(f"{self.counter.images:>11,} images  {listed(self.evaluation.scores)}")
 
 
-class Lines(Callback):
+class ProgressLines(FamilyCallback):
     """Images seen of the budget, images/s and the latest losses every half minute; a line for each evaluation."""
 
-    def __init__(self, budget: Budget, record: Record, quality: Quality) -> None:
-        self.budget, self.record, self.quality = budget, record, quality
+    def __init__(self, counter: Progress, csv_logger: CSVLogger, evaluation: Evaluation) -> None:
+        self.counter, self.csv_logger, self.evaluation = counter, csv_logger, evaluation
         self._since = (0.0, 0)
 
-    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
-        self._since = (time.monotonic(), self.budget.images)
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:
+        self._since = (time.monotonic(), self.counter.images)
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
-        now, images = time.monotonic(), self.budget.images
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
+        now, images = time.monotonic(), self.counter.images
         if not trainer.is_global_zero:
             return
-        if self.quality.evaluated and self.quality.scores:
-            print(f"{images:>11,} images  {listed(self.quality.scores)}", flush=True)
+        if self.evaluation.evaluated and self.evaluation.scores:
+            print(f"{images:>11,} images  {listed(self.evaluation.scores)}", flush=True)
         if now - self._since[0] >= SECONDS:
             speed = (images - self._since[1]) / (now - self._since[0])
-            losses = listed({name: value for name, value in self.record.latest.items() if name.startswith("loss")})
-            whole = self.budget.iterations * self.budget.batch_size
+            losses = listed({name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")})
+            whole = self.counter.iterations * self.counter.batch_size
             print(f"{images:>11,} of {whole:,} images  {speed:,.0f} images/s  {losses}", flush=True)
             self._since = (now, images)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import distributed
 
+from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.families.base import Family
 
 
-class Agreement(Callback):
+class RankConsistency(FamilyCallback):
     """Raises ValueError on all ranks if one begins at another iteration, with other data or another budget than rank 0.
 
     Each reads them by itself: on another machine, from what may be another folder.
@@ -19,7 +20,7 @@ class Agreement(Callback):
     def __init__(self, **facts: Any) -> None:
         self.facts = facts
 
-    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.world_size == 1:
             return
         mine = {"iteration": family.iteration, **self.facts}

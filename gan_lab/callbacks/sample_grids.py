@@ -6,37 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
+from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.progress import Budget
-from gan_lab.data.base import LabData
+from gan_lab.callbacks.progress import Progress
+from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
 from gan_lab.images import arranged, save_grid
 from gan_lab.seeding import Stream
 
 
-class Samples(Callback):
+class SampleGrids(FamilyCallback):
     """Writes ``reals.png`` once and ``samples/<images seen>.png`` of the averaged generator at intervals."""
 
     def __init__(
-        self, folder: Path, every: int, data: LabData, by_class: bool, seed: int, ema: EMA, budget: Budget
+        self, folder: Path, every: int, data: GANDataModule, by_class: bool, seed: int, ema: EMA, progress: Progress
     ) -> None:
         self.folder, self.every, self.data, self.by_class, self.seed = folder, every, data, by_class, seed
-        self.ema, self.budget = ema, budget
-        self.batch, self.columns = data.fixed(held_out=True, by_class=by_class)
+        self.ema, self.progress = ema, progress
+        self.batch, self.columns = data.grid_batch(held_out=True, by_class=by_class)
         names = data.class_names[:10] if by_class else []
         self.rows = names if names != [str(i) for i in range(len(names))] else []  # a row of digits says it itself
 
-    def on_train_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
-            reals, columns = self.data.fixed(held_out=False, by_class=self.by_class)
+            reals, columns = self.data.grid_batch(held_out=False, by_class=self.by_class)
             save_grid(*arranged(reals.shown(), columns), self.folder / "reals.png", self.rows)
-        if self.budget.iteration == 0:
+        if self.progress.iteration == 0:
             self.write(trainer, family)
 
-    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
-        if self.budget.crossed(self.every) or self.budget.spent:
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
+        if self.progress.crossed(self.every) or self.progress.spent:
             self.write(trainer, family)
 
     @torch.no_grad()
@@ -44,6 +45,6 @@ class Samples(Callback):
         """One grid of the generator as it is now."""
         with self.ema.applied(family):
             if trainer.is_global_zero:
-                path = self.folder / "samples" / f"{self.budget.images:09d}.png"
-                sets = family.picture(self.batch.on(family.device, family.dtype), Stream(self.seed, "samples"))
+                path = self.folder / "samples" / f"{self.progress.images:09d}.png"
+                sets = family.sample_grid(self.batch.on(family.device, family.dtype), Stream(self.seed, "samples"))
                 save_grid(*arranged(sets, self.columns), path, self.rows)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from gan_lab.data.cache import reachable
 
 
-class Tracker:
+class WandbLogger:
     """One W&B run whose axis is the images seen. Made for rank 0 only; nothing is sent before ``start``."""
 
     def __init__(self, mode: str, folder: Path, experiment: str, run_id: str, config: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gan_lab.config.extensions import find_extension
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import LabData
+from gan_lab.data.base import GANDataModule
 from gan_lab.data.image_files import seen as seen_in
 
 
@@ -18,12 +18,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8"))
 
 
-def load(cfg: DataConfig, seed: int) -> LabData:
+def load(cfg: DataConfig, seed: int) -> GANDataModule:
     """The data module of ``cfg.name``. Raises ValueError for an unknown name or data that cannot be had."""
     module = find_extension("data", "data set", cfg.name, names(), "decode")
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "there"):
         _check_place(cfg, module)
-    return LabData(module.decode(cfg), cfg, seed)
+    return GANDataModule(module.decode(cfg), cfg, seed)
 
 
 def _check_place(cfg: DataConfig, module: Any) -> None:

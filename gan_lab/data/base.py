@@ -16,40 +16,40 @@ from torch.utils.data import DataLoader
 
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.samplers import Order, SemiSupervised, Unpaired
-from gan_lab.data.split import Pixels, Split
+from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler
+from gan_lab.data.split import PixelArray, Split
 from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
 from gan_lab.runs.folder import USER_FOLDERS
 from gan_lab.seeding import Stream
 
 
 @dataclass
-class Decoded:
+class ArrayDataset:
     """A data set: images, their labels [N] int64 where it has any, and the sources where it is about translation.
 
     ``spec.pairs`` says where sources and images correspond; where they do not, their numbers may differ.
     """
 
     spec: ImageSpec
-    train_images: Pixels
+    train_images: PixelArray
     train_labels: np.ndarray | None
-    test_images: Pixels
+    test_images: PixelArray
     test_labels: np.ndarray | None
     source: str  # full or sample
     about: str  # one line for the user: which data, and why
     fingerprint: str
-    train_sources: Pixels | None = None
-    test_sources: Pixels | None = None
+    train_sources: PixelArray | None = None
+    test_sources: PixelArray | None = None
     class_names: Sequence[str] = ()  # in the order of the labels, where they have any
 
 
-class LabData(LightningDataModule):
+class GANDataModule(LightningDataModule):
     """Serves training batches in the order of ``order.py``, held-out reals for the scores, and fixed ones for grids.
 
     Raises ValueError for keys that this data cannot serve.
     """
 
-    def __init__(self, decoded: Decoded, cfg: DataConfig, seed: int) -> None:
+    def __init__(self, decoded: ArrayDataset, cfg: DataConfig, seed: int) -> None:
         super().__init__()
         self.decoded, self.cfg, self.seed = decoded, cfg, seed
         self.spec = self._spec()
@@ -112,13 +112,13 @@ class LabData(LightningDataModule):
         start = int(self.trainer.lightning_module.iteration)  # type: ignore[arg-type]
         n, span = len(self.train), (start, self.iterations, self.trainer.global_rank, self.trainer.world_size)
         seed = self._branched(self.trainer.lightning_module)
-        order: Order
+        order: EndlessBatchSampler
         if self.labelled is not None:
-            order = SemiSupervised(n, self.labelled, self.cfg.batch_size, seed, *span)
+            order = SemiSupervisedBatchSampler(n, self.labelled, self.cfg.batch_size, seed, *span)
         elif self.train.sources is not None and self.spec.pairs != "all":
-            order = Unpaired(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
+            order = UnpairedBatchSampler(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
         else:
-            order = Order(n, self.cfg.batch_size, seed, *span)
+            order = EndlessBatchSampler(n, self.cfg.batch_size, seed, *span)
         workers, device = self.cfg.workers, self.trainer.lightning_module.device
         gpu = device.type == "cuda"
         split = self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
@@ -169,7 +169,7 @@ class LabData(LightningDataModule):
             rows = np.stack([rows[:n], others[:n]], axis=1)
         return Reference(reals, rows, size, self)
 
-    def fixed(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
+    def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
         """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes.
 
         Where too few are held out, training images fill it up.
@@ -212,7 +212,7 @@ def _joined(parts: Sequence[Batch]) -> Batch:
 class Reference(Sequence[Batch]):
     """Reals to compare with, in batches [-1, 1] that are read when they are asked for."""
 
-    def __init__(self, split: Split, rows: np.ndarray, size: int, data: LabData) -> None:
+    def __init__(self, split: Split, rows: np.ndarray, size: int, data: GANDataModule) -> None:
         self.split, self.rows, self.size, self.data = split, rows, size, data
 
     def __len__(self) -> int:
@@ -221,7 +221,7 @@ class Reference(Sequence[Batch]):
     def __getitem__(self, i: Any) -> Any:
         return self.data._in_range(self.split.__getitems__(self._rows(i)))
 
-    def asked(self, i: int) -> Batch:
+    def conditions(self, i: int) -> Batch:
         """Batch i without its images, which are zeros: what a generator is asked for by labels and sources."""
         if self.data.cfg.gray_input:  # the sources are made of the images
             return self[i]._replace(images=self._zeros(i))

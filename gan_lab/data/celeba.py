@@ -18,7 +18,7 @@ from torchvision.datasets import CelebA
 from gan_lab.config.extensions import unknown
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
-from gan_lab.data.base import Decoded, resized
+from gan_lab.data.base import ArrayDataset, resized
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.decoding import Rows
 from gan_lab.data.image_files import SUFFIXES
@@ -46,7 +46,7 @@ class Layout(NamedTuple):
     partition: Path | None
 
 
-def decode(cfg: DataConfig) -> Decoded:
+def decode(cfg: DataConfig) -> ArrayDataset:
     """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it cannot be had, and for
     attributes that the data do not have."""
     root = Path(cfg.root)
@@ -66,7 +66,7 @@ def decode(cfg: DataConfig) -> Decoded:
         f"the {FACES} real faces (LFW) embedded in scikit-image ({TRAIN} train, {FACES - TRAIN} held out): {problem}"
     )
     images = arrays["train_images"], None, arrays["test_images"], None
-    return Decoded(ImageSpec(1, cfg.size, cfg.size), *images, "sample", about, fingerprint)
+    return ArrayDataset(ImageSpec(1, cfg.size, cfg.size), *images, "sample", about, fingerprint)
 
 
 def _sample(size: int) -> Arrays:
@@ -80,7 +80,7 @@ def _sample(size: int) -> Arrays:
     }
 
 
-def _full(cfg: DataConfig, layout: Layout | None) -> Decoded:
+def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
     assert layout is not None
     paths = sorted(path for path in layout.images.iterdir() if path.suffix.lower() in SUFFIXES)
     labels = _labels(cfg, layout, paths) if cfg.attributes else None
@@ -92,7 +92,7 @@ def _full(cfg: DataConfig, layout: Layout | None) -> Decoded:
         f"{len(paths):,} faces of CelebA ({len(train):,} train, {len(test):,} held out): found in {layout.images}"
         + (f", classes by {', '.join(cfg.attributes)}" if cfg.attributes else "") + opened.note
     )  # fmt: skip
-    return Decoded(
+    return ArrayDataset(
         ImageSpec(3, cfg.size, cfg.size, classes=2 ** len(cfg.attributes) if cfg.attributes else 0),
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],

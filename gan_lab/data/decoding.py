@@ -17,7 +17,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import in_threads, listed
 from gan_lab.data.reading import UnreadableError, Whites, look, quiet, square, white
-from gan_lab.data.split import Pixels
+from gan_lab.data.split import PixelArray
 
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
 # of an Item uint8 [C, H, W], or UnreadableError; ``whites`` is that of ``reading.opened``
@@ -48,7 +48,7 @@ class Files:
 class Rows:
     """Some rows of other pixels, and some of their channels, without a copy."""
 
-    pixels: Pixels
+    pixels: PixelArray
     rows: np.ndarray
     channels: tuple[int, int | None] = (0, None)  # from, to
 
@@ -68,7 +68,7 @@ class Rows:
 class Opened:
     """The readable ones of a list of items: their pixels, and their places in the list."""
 
-    pixels: Pixels
+    pixels: PixelArray
     places: np.ndarray
     fingerprint: str
     lazy: bool
@@ -107,7 +107,7 @@ def opened(
     places = np.asarray(arrays["places"])
     whole, real, deep, cut, enlarged = arrays["_looks"].tolist()
     whites = Whites(whole, real) if whole or real else None
-    pixels: Pixels = Files([items[place] for place in places], _with(read, whites)) if lazy else arrays["images"]
+    pixels: PixelArray = Files([items[place] for place in places], _with(read, whites)) if lazy else arrays["images"]
     fingerprint = combined(fingerprint, transform, shape) if lazy else fingerprint
     white = " and ".join(f"{level:g}" for level in (whole, real) if level)
     said = [

@@ -15,14 +15,14 @@ import numpy as np
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, layouts
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.decoding import Rows
 from gan_lab.images import ImageSpec
 
 SIZE = 64  # usual, in pixels
 
 
-def decode(cfg: DataConfig) -> Decoded:
+def decode(cfg: DataConfig) -> ArrayDataset:
     """The images of the folder, a tenth held out. Raises ValueError, with what was seen, if there are none."""
     if cfg.source == "sample":
         raise ValueError("data.source=sample: data.name=folder has no sample, data.root names a folder of images")
@@ -43,7 +43,7 @@ def decode(cfg: DataConfig) -> Decoded:
         + (f"; not used: {', '.join(unused)}" if unused else "")
         + opened.note
     )
-    return Decoded(
+    return ArrayDataset(
         ImageSpec(3, cfg.size, cfg.size, classes=len(names)),
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download, horses, image_files, layouts
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.decoding import Rows
 from gan_lab.images import ImageSpec
 
@@ -24,7 +24,7 @@ LAYOUT = f"two folders of images: {layouts.TWO_SIDES}"
 SAMPLE, DOWNLOADS = "generated horses", True
 
 
-def decode(cfg: DataConfig) -> Decoded:
+def decode(cfg: DataConfig) -> ArrayDataset:
     """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it cannot be had."""
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
@@ -40,7 +40,7 @@ def decode(cfg: DataConfig) -> Decoded:
     return horses.sample(cfg, paired=False, reason=problem)
 
 
-def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> Decoded:
+def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
     lists = [image_files.find(folder) for folder in (*folders.train, *(folders.held or ()))]
     for folder, paths in zip(folders.train, lists, strict=False):
         if not paths:
@@ -61,7 +61,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> Decoded:
         f"{len(train_sources):,} images {source} and {len(train_images):,} {target} ({len(test_sources):,} and "
         f"{len(test_images):,} held out), unpaired: found in {home}{notes}"
     )
-    return Decoded(
+    return ArrayDataset(
         ImageSpec(3, cfg.size, cfg.size, source_channels=3),
         Rows(images.pixels, train_images), None, Rows(images.pixels, test_images), None, "full", about,
         decoding.combined(images.fingerprint, sources.fingerprint, train_images, test_images, test_sources),

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.images import ImageSpec
 
@@ -27,7 +27,7 @@ WHITE, BLACK = (238, 234, 226), (30, 27, 27)
 GROUNDS = {"grass": (0.72, 1.06, 0.44), "gravel": (1.06, 0.98, 0.86)}  # red, green and blue of the gray textures
 
 
-def sample(cfg: DataConfig, paired: bool, reason: str) -> Decoded:
+def sample(cfg: DataConfig, paired: bool, reason: str) -> ArrayDataset:
     """The sample of ``horse2zebra`` and of ``pairs``: A are plain horses, B striped ones.
 
     Held-out picture i of A and of B are one animal; in training so only if ``paired``.
@@ -40,7 +40,7 @@ def sample(cfg: DataConfig, paired: bool, reason: str) -> Decoded:
         f"{HELD_OUT} held out in both: {reason}"
     )
     spec = ImageSpec(3, cfg.size, cfg.size, content="horses", source_channels=3, pairs="all" if paired else "held out")
-    return Decoded(
+    return ArrayDataset(
         spec, arrays[f"train_{target}"], None, arrays[f"test_{target}"], None, "sample", about,
         f"{fingerprint}-{cfg.direction}", arrays[f"train_{source}"], arrays[f"test_{source}"],
     )  # fmt: skip

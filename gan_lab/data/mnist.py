@@ -17,7 +17,7 @@ from filelock import FileLock
 from torchvision.datasets import MNIST
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import Decoded, resized, stratified
+from gan_lab.data.base import ArrayDataset, resized, stratified
 from gan_lab.data.cache import Arrays, decoded_once, file_hash, reachable
 from gan_lab.images import ImageSpec
 
@@ -29,7 +29,7 @@ LAYOUT = "MNIST/raw with the four files train-images-idx3-ubyte.gz and so on"
 SAMPLE, DOWNLOADS = "5,000 digits", True
 
 
-def decode(cfg: DataConfig) -> Decoded:
+def decode(cfg: DataConfig) -> ArrayDataset:
     """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it cannot be had."""
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
@@ -60,7 +60,7 @@ def decode(cfg: DataConfig) -> Decoded:
     about = f"{kind} ({len(train[0]):,} train, {len(test[0]):,} held out): {problem or f'found in {root}'}"
     classes = max(10, int(max(train[1].max(), test[1].max())) + 1)
     spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content="digits" if known >= LEAST_KNOWN else "photos")
-    return Decoded(spec, *train, *test, source, about, fingerprint)
+    return ArrayDataset(spec, *train, *test, source, about, fingerprint)
 
 
 def there(root: Path) -> bool:

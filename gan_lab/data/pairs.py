@@ -15,7 +15,7 @@ import numpy as np
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, horses, image_files, layouts, reading
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.decoding import Item, Rows
 from gan_lab.images import ImageSpec
 
@@ -28,7 +28,7 @@ SAMPLE, DOWNLOADS = "generated horses", False
 NARROWEST, WIDEST = 1.5, 3.5  # width by height of two images side by side
 
 
-def decode(cfg: DataConfig) -> Decoded:
+def decode(cfg: DataConfig) -> ArrayDataset:
     """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it is not there."""
     root = Path(cfg.root)
     if cfg.source != "sample" and root.exists():
@@ -47,13 +47,13 @@ def there(root: Path) -> bool:
     return root.exists() and bool(found(layouts.place(str(root)))[0])
 
 
-def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> Decoded:
+def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> ArrayDataset:
     opened = decoding.opened(cfg, [*train, *test], partial(both, size=cfg.size), "pairs", "pairs", channels=6)
     train_rows, test_rows = opened.parts(len(train))
     a, b = (0, 3), (3, 6)
     source, target = (a, b) if cfg.direction == "AtoB" else (b, a)
     about = f"{len(train_rows):,} pairs of {root}, {len(test_rows):,} held out{opened.note}"
-    return Decoded(
+    return ArrayDataset(
         ImageSpec(3, cfg.size, cfg.size, source_channels=3, pairs="all"),
         Rows(opened.pixels, train_rows, target), None, Rows(opened.pixels, test_rows, target), None, "full", about,
         decoding.combined(opened.fingerprint, train_rows, test_rows, cfg.direction),

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 from gan_lab import seeding
 
 
-class Order(Sampler[list[Any]]):
+class EndlessBatchSampler(Sampler[list[Any]]):
     """A new order of the whole set for each pass, batches running on across its border.
 
     A resumed run goes on with the next unseen image, and rank r of N reads the r-th part of what one process would read.
@@ -54,26 +54,26 @@ class Order(Sampler[list[Any]]):
         return np.concatenate(parts)
 
 
-class Unpaired(Order):
+class UnpairedBatchSampler(EndlessBatchSampler):
     """Rows (image, source), each in an order of its own: nothing is known of which belong together."""
 
     def __init__(self, n: int, sources: int, batch_size: int, seed: int, *rest: int) -> None:
         super().__init__(n, batch_size, seed, *rest)
-        self.sources = Order(sources, batch_size, seed, *rest, purpose="order of sources")
+        self.sources = EndlessBatchSampler(sources, batch_size, seed, *rest, purpose="order of sources")
 
     def rows(self, iteration: int) -> np.ndarray:
         """The rows of the global batch, [batch_size, 2]."""
         return np.stack([super().rows(iteration), self.sources.rows(iteration)], axis=1)
 
 
-class SemiSupervised(Order):
+class SemiSupervisedBatchSampler(EndlessBatchSampler):
     """By turns a row of the few that are labelled and, written ~row, one of all without its label."""
 
     def __init__(self, n: int, labelled: np.ndarray, batch_size: int, seed: int, *rest: int) -> None:
         super().__init__(n, batch_size, seed, *rest)
         self.labelled = labelled
-        self.known = Order(len(labelled), batch_size // 2, seed, 0, 0, purpose="order of the labelled")
-        self.hidden = Order(n, batch_size // 2, seed, 0, 0)
+        self.known = EndlessBatchSampler(len(labelled), batch_size // 2, seed, 0, 0, purpose="order of the labelled")
+        self.hidden = EndlessBatchSampler(n, batch_size // 2, seed, 0, 0)
 
     def rows(self, iteration: int) -> np.ndarray:
         """The rows of the global batch, [batch_size]."""

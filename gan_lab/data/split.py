@@ -15,7 +15,7 @@ from gan_lab.images import Batch
 from gan_lab.seeding import sent
 
 
-class Pixels(Protocol):
+class PixelArray(Protocol):
     """Images uint8 [N, C, H, W] (points: float in [-1, 1]), of which rows are read: an array, or files not yet decoded."""
 
     def __len__(self) -> int: ...
@@ -29,7 +29,7 @@ class Split(Dataset[Batch]):
     A row is a number, ~number to hide its label, or (number of the image, number of the source) where they differ.
     """
 
-    def __init__(self, images: Pixels, labels: np.ndarray | None, sources: Pixels | None) -> None:
+    def __init__(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> None:
         self.images, self.labels, self.sources = images, labels, sources
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Split(Dataset[Batch]):
 class Resident:
     """Images in the memory of a device, where their rows are gathered as well."""
 
-    def __init__(self, pixels: Pixels, device: torch.device) -> None:
+    def __init__(self, pixels: PixelArray, device: torch.device) -> None:
         self.pixels = torch.from_numpy(np.asarray(pixels[np.arange(len(pixels))])).to(device)
 
     def __len__(self) -> int:
@@ -66,6 +66,6 @@ class Resident:
         return self.pixels[sent(torch.from_numpy(rows), self.pixels.device)]
 
 
-def _read(pixels: Pixels, rows: np.ndarray) -> Tensor:
+def _read(pixels: PixelArray, rows: np.ndarray) -> Tensor:
     read = pixels[rows]
     return read if isinstance(read, Tensor) else torch.from_numpy(np.asarray(read))

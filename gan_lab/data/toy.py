@@ -10,7 +10,7 @@ import numpy as np
 
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.images import ImageSpec
 
 MODES = 8
@@ -25,7 +25,7 @@ def centres() -> np.ndarray:
     return (RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.float32)
 
 
-def decode(cfg: DataConfig) -> Decoded:
+def decode(cfg: DataConfig) -> ArrayDataset:
     """Drawn anew at each start, from seed 0; ``cfg`` changes nothing."""
     rng = np.random.Generator(np.random.Philox(key=seeding.key(0, "toy")))
     labels = rng.integers(MODES, size=COUNT + 10_000)
@@ -33,6 +33,6 @@ def decode(cfg: DataConfig) -> Decoded:
     points = (centres()[labels] + noise).reshape(-1, 2, 1, 1)
     spec = ImageSpec(2, 1, 1, classes=MODES, content="points")
     about = f"points of a ring of {MODES} Gaussians ({COUNT:,} train, 10,000 held out): drawn here"
-    return Decoded(
+    return ArrayDataset(
         spec, points[:COUNT], labels[:COUNT], points[COUNT:], labels[COUNT:], "full", about, f"toy-{MODES}-1"
     )

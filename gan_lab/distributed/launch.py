@@ -14,12 +14,11 @@ from datetime import timedelta
 from typing import Literal
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import distributed
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
-from torch.distributed.distributed_c10d import _get_default_store
 
 from gan_lab.config.schema import RunConfig
+from gan_lab.distributed.lightning_internals import default_store
 
 ROLL_CALL = 5.0  # seconds in which those that are left say so
 AGAIN = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
@@ -48,10 +47,10 @@ class Launch:
         return self.local * self.nodes
 
 
-ALONE = Launch()
+SINGLE_PROCESS = Launch()
 
 
-def of(run: RunConfig) -> Launch:
+def detect_launcher(run: RunConfig) -> Launch:
     """What the launcher started, or what the lab shall start; and it agrees with ``run.devices`` and ``run.num_nodes``.
 
     Raises ValueError, naming both numbers, if it does not.
@@ -85,11 +84,6 @@ def of(run: RunConfig) -> Launch:
     return found
 
 
-def number(launched: Launch) -> None:
-    """Tell Lightning this process's number, which it would only know later."""
-    rank_zero_only.rank = launched.rank  # type: ignore[attr-defined]
-
-
 def _at_a_prompt() -> bool:
     """Whether this is SLURM's shell, whose processes it has not started."""
     return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
@@ -106,7 +100,7 @@ def processes(devices: str) -> int:
     return len(parts) if "," in devices else int(parts[0])
 
 
-def together() -> None:
+def barrier_if_distributed() -> None:
     """Wait for all processes, if they can still be waited for."""
     if distributed.is_available() and distributed.is_initialized():
         try:
@@ -121,7 +115,7 @@ def is_broken(error: BaseException) -> bool:
     return raised or (isinstance(error, RuntimeError) and any(word in str(error) for word in BROKEN))
 
 
-def lost(launched: Launch, error: BaseException, timeout: float) -> BaseException:
+def explain_lost_ranks(launched: Launch, error: BaseException, timeout: float) -> BaseException:
     """What is to be raised in place of an error that ``is_broken``: it names who is lost, and one process alone says it."""
     reason = re.sub(r"^\[[^]]*\] ", "", str(error)).partition(". ")[0].splitlines()[0][:160]
     if not distributed.is_initialized():
@@ -146,7 +140,7 @@ def roll_call(launched: Launch) -> tuple[bool, list[int]]:
     """Whether this process speaks for those that are left, and the numbers of those that are not."""
     mine, rest = launched.rank, range(launched.world)
     try:
-        store = PrefixStore("roll call", _get_default_store())
+        store = PrefixStore("roll call", default_store())
         store.set_timeout(timedelta(seconds=ROLL_CALL))
         store.set(str(mine), "here")
         end = time.monotonic() + ROLL_CALL

@@ -16,17 +16,19 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from gan_lab.config.schema import RunConfig
 from gan_lab.distributed import launch
 from gan_lab.distributed.launch import Launch
+from gan_lab.distributed.lightning_internals import (
+    ChildLauncher,
+    OpenDDPStrategy,
+    UncheckedSLURMEnvironment,
+    set_num_threads,
+)
 
 STALE = (
     "torchrun restarts on several machines may read what was left by the start before: "
@@ -55,18 +57,14 @@ def environment(launched: Launch) -> ClusterEnvironment:
     return Slurm(auto_requeue=False) if launched.by == "srun" else LightningEnvironment()
 
 
-class Slurm(SLURMEnvironment):
+class Slurm(UncheckedSLURMEnvironment):
     """SLURM without Lightning's requeue, which saves within a step, and with any option that says the number of tasks."""
 
-    @staticmethod
-    def _validate_srun_variables() -> None:
-        """``launch.of`` has."""
-
     def validate_settings(self, num_devices: int, num_nodes: int) -> None:
-        """``launch.of`` has."""
+        """``detect_launcher`` has."""
 
 
-class Strategy(DDPStrategy):
+class Strategy(OpenDDPStrategy):
     """Lightning's DDP without torch's wrapper: after each backward the gradients that it has left are averaged, in one message.
 
     A step has several backwards, each for a part of the networks; the wrapper would search for that part each time, and
@@ -88,9 +86,10 @@ class Strategy(DDPStrategy):
         assert self.model is not None
         average([w.grad for w in self.model.parameters() if w.requires_grad and w.grad is not None])
 
-    def _configure_launcher(self) -> None:
+    def create_launcher(self) -> Launcher:
+        """The other processes of this machine are started by ``Launcher``."""
         assert self.cluster_environment is not None
-        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+        return Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def setup_distributed(self) -> None:
         """Join the others; after a restart by torchrun, under keys that the start before has not used.
@@ -100,13 +99,13 @@ class Strategy(DDPStrategy):
         shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and self.launched.by == "torchrun"
         if shared and self.launched.nodes > 1 and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
             warnings.warn(STALE, stacklevel=2)  # the machines do not count alike
-        elif shared and not distributed.is_initialized() and self._timeout:
+        elif shared and not distributed.is_initialized() and self.timeout:
             host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            store: Any = TCPStore(host, port, is_master=False, timeout=self._timeout)
+            store: Any = TCPStore(host, port, is_master=False, timeout=self.timeout)
             store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
             on_gpu = self.root_device.type != "cpu"
             distributed.init_process_group(
-                self._get_process_group_backend(), store=store, rank=self.launched.rank, timeout=self._timeout,
+                self.backend, store=store, rank=self.launched.rank, timeout=self.timeout,
                 world_size=self.launched.world, device_id=self.root_device if on_gpu else None,
             )  # fmt: skip
             if on_gpu:  # as Lightning does where it joins them
@@ -125,17 +124,17 @@ def average(gradients: list[Tensor]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-class Launcher(_SubprocessScriptLauncher):
+class Launcher(ChildLauncher):
     """Starts the other processes of this machine, and does not wait for one that has ended."""
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         """Call the function in all of them."""
         over = threading.Event()
         if not self.cluster_environment.creates_processes_externally:
-            self._call_children_scripts()
+            self.start_children()
             first = self.cluster_environment.node_rank() * self.num_processes + 1
             threading.Thread(target=watch, args=(self.procs, first, over), daemon=True).start()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
+        set_num_threads(self.num_processes)
         try:
             return function(*args, **kwargs)
         finally:

@@ -65,26 +65,26 @@ class ACGAN(Family):
         x, c = batch.images, batch.labels
         assert c is not None
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.stepped_by()
+        opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled(opt_d):  # D maximises L_S + L_C
+        with self.toggled_optimizer(opt_d):  # D maximises L_S + L_C
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, c)
             (real_source, real_class), (fake_source, fake_class) = judged(D(x)), judged(D(fake))
             loss_d = losses.nonsaturating_d(real_source, fake_source)  # -L_S, equation 2
             class_d = cross_entropy(real_class, c) + cross_entropy(fake_class, c)  # -L_C, equation 3
-            self.descend(loss_d + class_d, opt_d)
+            self.minimize(loss_d + class_d, opt_d)
 
-        with self.toggled(opt_g):  # G maximises L_C - L_S
+        with self.toggled_optimizer(opt_g):  # G maximises L_C - L_S
             z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             source, fake_class = judged(D(G(z, c)))
             loss_g = losses.nonsaturating_g(source)
             class_g = cross_entropy(fake_class, c)
-            self.descend(loss_g + class_g, opt_g)
+            self.minimize(loss_g + class_g, opt_g)
 
-        self.record(loss_d=loss_d, class_d=class_d, loss_g=loss_g, class_g=class_g)
-        self.verdict(real_source, fake_source)
+        self.log_scalars(loss_d=loss_d, class_d=class_d, loss_g=loss_g, class_g=class_g)
+        self.log_discriminator(real_source, fake_source)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)

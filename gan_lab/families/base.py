@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -23,10 +21,10 @@ class Family(LightningModule, ABC):
     """A method of one paper: its networks, its losses, its step. One call of ``training_step`` is one iteration."""
 
     Config: ClassVar[type]  # the dataclass of the keys under ``model:``
-    averaged: ClassVar[tuple[str, ...]] = ("generator",)  # the networks that make images: the EMA follows them
-    offers: ClassVar[tuple[str, ...]] = ("generated",)  # the names of outputs()
+    ema_networks: ClassVar[tuple[str, ...]] = ("generator",)  # the networks that make images: the EMA follows them
+    output_names: ClassVar[tuple[str, ...]] = ("generated",)  # the names of outputs()
     conditional: bool = False  # whether generate() shows the label that it is given
-    translates: ClassVar[bool] = False  # whether it needs data with sources
+    image_to_image: ClassVar[bool] = False  # whether it needs data with sources
     semi_supervised: ClassVar[bool] = False  # whether it can do with labels of a few images only
     generator: Network
     discriminator: nn.Module
@@ -38,9 +36,8 @@ class Family(LightningModule, ABC):
         self.iteration = 0  # completed calls of training_step; the rails count
         self.images_seen = 0  # iterations x global batch, at the start of this one; the rails count
         self.branch = 0  # how often the run went back to a checkpoint, to go on with other random numbers
-        self.recorded: dict[str, Tensor] = {}  # what the last step recorded
+        self.logged_scalars: dict[str, Tensor] = {}  # what the last step recorded
         self._moved_by: dict[int, dict[str, list[Tensor]]] = {}  # by optimizer, made once
-        self._others_of: dict[int, list[Tensor]] = {}
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -55,14 +52,14 @@ class Family(LightningModule, ABC):
         """The optimizers, in the order in which the step unpacks them."""
 
     def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
-        """All that can be scored on held-out reals, by the names of ``offers``.
+        """All that can be scored on held-out reals, by the names of ``output_names``.
 
         The measures know ``generated``, ``reconstructed``, ``logits`` and ``baseline_logits`` [B, classes], and of what
         translates both ways ``back`` (of the images), ``cycled`` (the sources there and back) and ``back_cycled``.
         """
         return {"generated": self.generate(batch, stream)}
 
-    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+    def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         """What a grid shows: one set of images, or several of which image i stand side by side."""
         return [self.generate(batch, stream)]
 
@@ -71,7 +68,7 @@ class Family(LightningModule, ABC):
         seed = seeding.branched(self.seed, self.branch)
         return Stream(seed, purpose, self.iteration, self.global_rank, self.trainer.world_size)
 
-    def stepped_by(self) -> list[Optimizer]:
+    def optimizer_list(self) -> list[Optimizer]:
         """Those of ``configure_optimizers``, in their order.
 
         They are torch's own: Lightning's wrappers call every hook of every callback twice a step, of which the lab has none.
@@ -79,23 +76,7 @@ class Family(LightningModule, ABC):
         bare = self.optimizers(use_pl_optimizer=False)
         return bare if isinstance(bare, list) else [bare]  # Lightning gives a single one without a list
 
-    @contextmanager
-    def toggled(self, optimizer: Optimizer) -> Iterator[None]:
-        """Inside, of all that has an optimizer only this one's weights require gradients: no others' are computed."""
-        if id(optimizer) not in self._others_of:
-            own = {id(weight) for weight in _weights(optimizer)}
-            every = [weight for other in self.stepped_by() for weight in _weights(other)]
-            self._others_of[id(optimizer)] = [w for w in every if w.requires_grad and id(w) not in own]
-        others = self._others_of[id(optimizer)]
-        for weight in others:
-            weight.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for weight in others:
-                weight.requires_grad_(True)
-
-    def descend(self, loss: Tensor, optimizer: Optimizer) -> None:
+    def minimize(self, loss: Tensor, optimizer: Optimizer) -> None:
         """One step of the optimizer down the gradient of the loss, which is that of all processes."""
         optimizer.zero_grad(set_to_none=True)
         if self.trainer.world_size > 1:
@@ -106,16 +87,16 @@ class Family(LightningModule, ABC):
         optimizer.step()
         torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
 
-    def anneal(self, optimizer: Optimizer, lr: float) -> None:
+    def set_learning_rate(self, optimizer: Optimizer, lr: float) -> None:
         """Set the learning rate, which schedules compute from ``images_seen``."""
         for group in optimizer.param_groups:
             group["lr"] = lr
 
-    def record(self, **values: Tensor) -> None:
+    def log_scalars(self, **values: Tensor) -> None:
         """Scalars of this iteration for the log; nothing is synchronised here."""
-        self.recorded.update({name: value.detach() for name, value in values.items()})
+        self.logged_scalars.update({name: value.detach() for name, value in values.items()})
 
-    def verdict(
+    def log_discriminator(
         self, real_logits: Tensor, fake_logits: Tensor, threshold: float | None = 0.0, suffix: str = ""
     ) -> None:
         """Record the discriminator's mean logits, d_real and d_fake, and accuracy_real and accuracy_fake.
@@ -131,7 +112,7 @@ class Family(LightningModule, ABC):
             middle = middle / distributed.get_world_size()
         accuracy_real, accuracy_fake = (real > middle).double().mean(), (fake < middle).double().mean()
         values = {"d_real": d_real, "d_fake": d_fake, "accuracy_real": accuracy_real, "accuracy_fake": accuracy_fake}
-        self.record(**{name + suffix: value for name, value in values.items()})
+        self.log_scalars(**{name + suffix: value for name, value in values.items()})
 
     @torch.no_grad()
     def _record_gradients(self, optimizer: Optimizer) -> None:
@@ -145,7 +126,7 @@ class Family(LightningModule, ABC):
         for name, weights in self._moved_by[id(optimizer)].items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
             if gradients:
-                self.record(**{f"gradient_{name}": get_total_norm(gradients)})
+                self.log_scalars(**{f"gradient_{name}": get_total_norm(gradients)})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well."""

@@ -28,7 +28,7 @@ from gan_lab.seeding import Stream
 class CGANConfig:
     """The keys under ``model:``."""
 
-    network: networks.Kind = "dcgan"
+    network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
     norm: Literal["batch", "none"] = "batch"
@@ -62,23 +62,23 @@ class CGAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch.images, batch.labels
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.stepped_by()
+        opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled(opt_d):  # equation 2, max over D
+        with self.toggled_optimizer(opt_d):  # equation 2, max over D
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
-            self.descend(loss_d, opt_d)
+            self.minimize(loss_d, opt_d)
 
-        with self.toggled(opt_g):  # equation 2, over G, with new noise
+        with self.toggled_optimizer(opt_g):  # equation 2, over G, with new noise
             z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             loss_g = losses.nonsaturating_g(D(G(z, y), y))
-            self.descend(loss_g, opt_g)
+            self.minimize(loss_g, opt_g)
 
-        self.record(loss_d=loss_d, loss_g=loss_g)
-        self.verdict(real_logits, fake_logits)
+        self.log_scalars(loss_d=loss_d, loss_g=loss_g)
+        self.log_discriminator(real_logits, fake_logits)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)

@@ -27,9 +27,9 @@ from gan_lab import losses
 from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.networks.image_pool import Pool
+from gan_lab.networks.image_pool import ImagePool
 from gan_lab.networks.patchgan import PatchDiscriminator
-from gan_lab.networks.resnet_translator import Translator
+from gan_lab.networks.resnet_translator import ResNetTranslator
 from gan_lab.seeding import Stream
 
 
@@ -55,9 +55,9 @@ class CycleGAN(Family):
     """See the head of this file."""
 
     Config = CycleGANConfig
-    averaged = ("generator", "generator_back")
-    offers = ("generated", "back", "cycled", "back_cycled")
-    translates = True
+    ema_networks = ("generator", "generator_back")
+    output_names = ("generated", "back", "cycled", "back_cycled")
+    image_to_image = True
 
     def __init__(self, spec: ImageSpec, cfg: CycleGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
@@ -70,14 +70,14 @@ class CycleGAN(Family):
             )
         ours, theirs = spec.shape, (spec.source_channels, *spec.shape[1:])
         self.generator, self.generator_back = (
-            Translator(shape=b, source_channels=a[0], width=cfg.width, blocks=cfg.blocks, norm=cfg.norm)
+            ResNetTranslator(shape=b, source_channels=a[0], width=cfg.width, blocks=cfg.blocks, norm=cfg.norm)
             for a, b in ((theirs, ours), (ours, theirs))
         )
         self.discriminator, self.discriminator_back = (
             PatchDiscriminator(shape=shape, width=cfg.width, layers=cfg.layers, norm=cfg.norm)
             for shape in (ours, theirs)
         )
-        self.pool, self.pool_back = Pool(cfg.pool_size, ours), Pool(cfg.pool_size, theirs)
+        self.pool, self.pool_back = ImagePool(cfg.pool_size, ours), ImagePool(cfg.pool_size, theirs)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         discriminators = [*self.discriminator.parameters(), *self.discriminator_back.parameters()]
@@ -91,11 +91,11 @@ class CycleGAN(Family):
         x, y = batch.sources, batch.images
         assert x is not None
         G, F, D_Y, D_X = self.generator, self.generator_back, self.discriminator, self.discriminator_back
-        opt_d, opt_g = self.stepped_by()
-        self.anneal(opt_d, self.cfg.lr_d * self.decayed())
-        self.anneal(opt_g, self.cfg.lr_g * self.decayed())
+        opt_d, opt_g = self.optimizer_list()
+        self.set_learning_rate(opt_d, self.cfg.lr_d * self.lr_factor())
+        self.set_learning_rate(opt_g, self.cfg.lr_g * self.lr_factor())
 
-        with self.toggled(opt_g):  # equation 3 over G and F
+        with self.toggled_optimizer(opt_g):  # equation 3 over G and F
             fake_y, fake_x = G(x), F(y)
             loss_g = 2 * (losses.least_squares_g(D_Y(fake_y)) + losses.least_squares_g(D_X(fake_x)))
             loss_cycle = l1_loss(F(fake_y), x) + l1_loss(G(fake_x), y)  # equation 2
@@ -103,27 +103,29 @@ class CycleGAN(Family):
             if self.cfg.identity_weight:  # section 5.2
                 loss_identity = l1_loss(G(y), y) + l1_loss(F(x), x)
                 total = total + self.cfg.identity_weight * self.cfg.cycle_weight * loss_identity
-                self.record(loss_identity=loss_identity)
-            self.descend(total, opt_g)
+                self.log_scalars(loss_identity=loss_identity)
+            self.minimize(total, opt_g)
 
-        with self.toggled(opt_d):  # equation 3 over D_X and D_Y, halved; of a history of generated images (section 4)
-            old_y = self.pooled(self.pool, fake_y, "pool")
-            old_x = self.pooled(self.pool_back, fake_x, "pool back")
-            said_y, said_x = (D_Y(y), D_Y(old_y)), (D_X(x), D_X(old_x))
-            loss_d = losses.least_squares_d(*said_y) + losses.least_squares_d(*said_x)
-            self.descend(loss_d, opt_d)
+        with self.toggled_optimizer(
+            opt_d
+        ):  # equation 3 over D_X and D_Y, halved; of a history of generated images (section 4)
+            old_y = self.from_pool(self.pool, fake_y, "pool")
+            old_x = self.from_pool(self.pool_back, fake_x, "pool back")
+            logits_Y, logits_X = (D_Y(y), D_Y(old_y)), (D_X(x), D_X(old_x))
+            loss_d = losses.least_squares_d(*logits_Y) + losses.least_squares_d(*logits_X)
+            self.minimize(loss_d, opt_d)
 
-        self.record(loss_d=loss_d, loss_g=loss_g, loss_cycle=loss_cycle)
-        for said, suffix in ((said_y, ""), (said_x, "_back")):
-            self.verdict(*said, losses.LOSSES["least_squares"].threshold, suffix)
+        self.log_scalars(loss_d=loss_d, loss_g=loss_g, loss_cycle=loss_cycle)
+        for said, suffix in ((logits_Y, ""), (logits_X, "_back")):
+            self.log_discriminator(*said, losses.LOSSES["least_squares"].threshold, suffix)
 
-    def decayed(self) -> float:
+    def lr_factor(self) -> float:
         """The share of the learning rates that is left."""
         if not self.cfg.decay_images:
             return 1.0
         return min(1.0, max(0.0, 1 - (self.images_seen - self.cfg.decay_from) / self.cfg.decay_images))
 
-    def pooled(self, pool: Pool, fakes: Tensor, purpose: str) -> Tensor:
+    def from_pool(self, pool: ImagePool, fakes: Tensor, purpose: str) -> Tensor:
         """What the pool gives for these fakes. Every rank shows it those of all, so that it is one and the same."""
         gathered = self.all_gather(fakes.detach())  # [B, ...], of several processes [world, B, ...]
         assert isinstance(gathered, Tensor)
@@ -139,7 +141,7 @@ class CycleGAN(Family):
         cycled, back_cycled = self.generator_back(fake_y), self.generator(fake_x)
         return {"generated": fake_y, "back": fake_x, "cycled": cycled, "back_cycled": back_cycled}
 
-    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+    def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         assert batch.sources is not None
         made = self.outputs(batch, stream)
         return [batch.sources, made["generated"], made["cycled"], batch.images, made["back"], made["back_cycled"]]

@@ -33,7 +33,7 @@ from gan_lab.seeding import Stream
 class GANConfig:
     """The keys under ``model:``."""
 
-    network: networks.Kind = "mlp"
+    network: networks.Architecture = "mlp"
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
     norm: Literal["batch", "none"] = "batch"
@@ -76,26 +76,29 @@ class GAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.stepped_by()
+        opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled(opt_d):  # Algorithm 1: ascend the discriminator's gradient
+        with self.toggled_optimizer(opt_d):  # Algorithm 1: ascend the discriminator's gradient
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
-            real_logits, fake_logits = D(self.noisy(x, "noise real")), D(self.noisy(fake, "noise fake"))
+            real_logits, fake_logits = (
+                D(self.add_instance_noise(x, "noise real")),
+                D(self.add_instance_noise(fake, "noise fake")),
+            )
             loss_d = self.loss_d(real_logits, fake_logits)
-            self.descend(loss_d, opt_d)
-        self.record(loss_d=loss_d)
-        self.verdict(real_logits, fake_logits, self.threshold)
+            self.minimize(loss_d, opt_d)
+        self.log_scalars(loss_d=loss_d)
+        self.log_discriminator(real_logits, fake_logits, self.threshold)
 
         if self.images_seen >= self.cfg.pretrain_images:
-            with self.toggled(opt_g):  # Algorithm 1: descend the generator's gradient, with new noise
+            with self.toggled_optimizer(opt_g):  # Algorithm 1: descend the generator's gradient, with new noise
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
-                loss_g = self.loss_g(D(self.noisy(G(z), "noise g")))
-                self.descend(loss_g, opt_g)
-            self.record(loss_g=loss_g)
+                loss_g = self.loss_g(D(self.add_instance_noise(G(z), "noise g")))
+                self.minimize(loss_g, opt_g)
+            self.log_scalars(loss_g=loss_g)
 
-    def noisy(self, images: Tensor, purpose: str) -> Tensor:
+    def add_instance_noise(self, images: Tensor, purpose: str) -> Tensor:
         """The discriminator's input: with instance noise, which is annealed to nothing."""
         left = 1 - self.images_seen / self.cfg.instance_noise_images
         if self.cfg.instance_noise == 0 or left <= 0:

@@ -49,8 +49,8 @@ class InfoGAN(Family):
     """See the head of this file."""
 
     Config = InfoGANConfig
-    averaged = ("generator", "discriminator")
-    offers = ("generated", "code_logits")
+    ema_networks = ("generator", "discriminator")
+    output_names = ("generated", "code_logits")
     generator: CodedGenerator
 
     def __init__(self, spec: ImageSpec, cfg: InfoGANConfig, seed: int) -> None:
@@ -72,25 +72,25 @@ class InfoGAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.stepped_by()
+        opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled(opt_d):  # equation 6, max over D and over the Q that shares its layers
+        with self.toggled_optimizer(opt_d):  # equation 6, max over D and over the Q that shares its layers
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
             (real_logits, _), (fake_logits, q) = self.split_outputs(D(x)), self.split_outputs(D(fake))
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
-            self.descend(loss_d + self.cfg.info_weight * self.loss_info(z, q), opt_d)
+            self.minimize(loss_d + self.cfg.info_weight * self.loss_info(z, q), opt_d)
 
-        with self.toggled(opt_g):  # equation 6, min over G
+        with self.toggled_optimizer(opt_g):  # equation 6, min over G
             z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             logits, q = self.split_outputs(D(G(z)))
             loss_g = losses.nonsaturating_g(logits)
             loss_info = self.loss_info(z, q)
-            self.descend(loss_g + self.cfg.info_weight * loss_info, opt_g)
+            self.minimize(loss_g + self.cfg.info_weight * loss_info, opt_g)
 
-        self.record(loss_d=loss_d, loss_g=loss_g, loss_info=loss_info)
-        self.verdict(real_logits, fake_logits)
+        self.log_scalars(loss_d=loss_d, loss_g=loss_g, loss_info=loss_info)
+        self.log_discriminator(real_logits, fake_logits)
 
     def split_outputs(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """The logit of being real [B], and Q: the logits of the categories and the means of the continuous codes."""
@@ -109,7 +109,7 @@ class InfoGAN(Family):
         _, q = self.split_outputs(self.discriminator(batch.images))
         return {"generated": self.generate(batch, stream), "code_logits": q[:, : self.cfg.categories]}
 
-    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+    def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         """Rows of one noise each, along which the category changes."""
         z = self.generator.sample_latents(stream, 8, like=batch.images)
         return [self.generator(self.generator.vary_code(z, 0).flatten(0, 1))]

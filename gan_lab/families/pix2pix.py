@@ -48,7 +48,7 @@ class Pix2Pix(Family):
     """See the head of this file."""
 
     Config = Pix2PixConfig
-    translates = True
+    image_to_image = True
 
     def __init__(self, spec: ImageSpec, cfg: Pix2PixConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
@@ -80,26 +80,28 @@ class Pix2Pix(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch.sources, batch.images
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.stepped_by()
+        opt_d, opt_g = self.optimizer_list()
         fake = G(x)  # G(x, z): z is the dropout
 
-        with self.toggled(opt_d):  # equation 1, max over D; halved "to slow down D" (section 3.3)
+        with self.toggled_optimizer(opt_d):  # equation 1, max over D; halved "to slow down D" (section 3.3)
             real_logits, fake_logits = D(y, x), D(fake.detach(), x)
             loss_d = 0.5 * losses.nonsaturating_d(real_logits, fake_logits)
-            self.descend(loss_d, opt_d)
+            self.minimize(loss_d, opt_d)
 
-        with self.toggled(opt_g):  # equation 4: arg min over G, with log D instead of -log(1 - D) (section 3.3)
+        with self.toggled_optimizer(
+            opt_g
+        ):  # equation 4: arg min over G, with log D instead of -log(1 - D) (section 3.3)
             loss_g = losses.nonsaturating_g(D(fake, x))
             loss_l1 = l1_loss(fake, y)  # equation 3
-            self.descend(loss_g + self.cfg.l1_weight * loss_l1, opt_g)
+            self.minimize(loss_g + self.cfg.l1_weight * loss_l1, opt_g)
 
-        self.record(loss_d=loss_d, loss_g=loss_g, loss_l1=loss_l1)
-        self.verdict(real_logits, fake_logits)
+        self.log_scalars(loss_d=loss_d, loss_g=loss_g, loss_l1=loss_l1)
+        self.log_discriminator(real_logits, fake_logits)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(batch.sources)
 
-    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+    def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         assert batch.sources is not None
         return [batch.sources, self.generate(batch, stream), batch.images]
 

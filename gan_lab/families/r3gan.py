@@ -65,12 +65,12 @@ class R3GAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch.images, batch.labels
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.stepped_by()
-        share = self.remaining()
+        opt_d, opt_g = self.optimizer_list()
+        share = self.cosine_factor()
         for optimizer in (opt_d, opt_g):
-            self.anneal(optimizer, self.cfg.lr * share)
+            self.set_learning_rate(optimizer, self.cfg.lr * share)
 
-        with self.toggled(opt_d):  # equation 2, real i against fake i, with R1 and R2
+        with self.toggled_optimizer(opt_d):  # equation 2, real i against fake i, with R1 and R2
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
@@ -78,19 +78,19 @@ class R3GAN(Family):
             loss_d = losses.relativistic_d(real_logits, fake_logits)
             r1 = penalties.zero_centred(lambda x: D.forward(x, y), x)  # eager: it is differentiated twice
             r2 = penalties.zero_centred(lambda x: D.forward(x, y), fake)
-            self.descend(loss_d + 0.5 * self.cfg.gamma * share * (r1 + r2), opt_d)
-        self.verdict(real_logits, fake_logits, losses.LOSSES["relativistic"].threshold)
+            self.minimize(loss_d + 0.5 * self.cfg.gamma * share * (r1 + r2), opt_d)
+        self.log_discriminator(real_logits, fake_logits, losses.LOSSES["relativistic"].threshold)
 
-        with self.toggled(opt_g):  # equation 2 for the generator, with new noise
+        with self.toggled_optimizer(opt_g):  # equation 2 for the generator, with new noise
             z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             with torch.no_grad():
                 real_logits = D(x, y)
             loss_g = losses.relativistic_g(real_logits, D(G(z, y), y))
-            self.descend(loss_g, opt_g)
+            self.minimize(loss_g, opt_g)
 
-        self.record(loss_d=loss_d, loss_g=loss_g, r1=r1, r2=r2)
+        self.log_scalars(loss_d=loss_d, loss_g=loss_g, r1=r1, r2=r2)
 
-    def remaining(self) -> float:
+    def cosine_factor(self) -> float:
         """The share of lr and gamma at this iteration: from 1 down to ``burnt_in`` along half a cosine."""
         if self.cfg.burn_in == 0:
             return 1.0

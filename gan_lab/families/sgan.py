@@ -49,8 +49,8 @@ class SGAN(Family):
     """See the head of this file."""
 
     Config = SGANConfig
-    averaged = ("generator", "discriminator", "baseline")
-    offers = ("generated", "logits", "baseline_logits")
+    ema_networks = ("generator", "discriminator", "baseline")
+    output_names = ("generated", "logits", "baseline_logits")
     semi_supervised = True
     discriminator: Classifier
 
@@ -72,33 +72,35 @@ class SGAN(Family):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         G, D = self.generator, self.discriminator
-        opt_d, opt_g, opt_baseline = self.stepped_by()
+        opt_d, opt_g, opt_baseline = self.optimizer_list()
         x_l, y_l, x_u = split(batch)
 
-        with self.toggled(opt_d):  # section 5: L_supervised + L_unsupervised
+        with self.toggled_optimizer(opt_d):  # section 5: L_supervised + L_unsupervised
             z = G.sample_latents(self.stream("latent d"), len(x_u), like=x_u)
             with torch.no_grad():
                 fake = G(z)
-            loss_class = cross_entropy(D(self.noisy(x_l, "labelled")), y_l)
-            real, false = (D(self.noisy(x, purpose)) for x, purpose in ((x_u, "real d"), (fake, "fake d")))
-            real_logits, fake_logits = realness(real), realness(false)
+            loss_class = cross_entropy(D(self.add_instance_noise(x_l, "labelled")), y_l)
+            real, false = (D(self.add_instance_noise(x, purpose)) for x, purpose in ((x_u, "real d"), (fake, "fake d")))
+            real_logits, fake_logits = real_logit(real), real_logit(false)
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
-            self.descend(loss_class + self.cfg.unsupervised_weight * loss_d, opt_d)
+            self.minimize(loss_class + self.cfg.unsupervised_weight * loss_d, opt_d)
 
-        with self.toggled(opt_g):  # section 3.1: || E f(x) - E f(G(z)) ||^2
+        with self.toggled_optimizer(opt_g):  # section 3.1: || E f(x) - E f(G(z)) ||^2
             z = G.sample_latents(self.stream("latent g"), len(x_u), like=x_u)
-            real, false = (D.features(self.noisy(x, purpose)) for x, purpose in ((x_u, "real g"), (G(z), "fake g")))
+            real, false = (
+                D.features(self.add_instance_noise(x, purpose)) for x, purpose in ((x_u, "real g"), (G(z), "fake g"))
+            )
             loss_g = mse_loss(self.global_mean(false), self.global_mean(real))
-            self.descend(loss_g, opt_g)
+            self.minimize(loss_g, opt_g)
 
-        with self.toggled(opt_baseline):  # the yardstick: the labelled images and nothing else
-            loss_baseline = cross_entropy(self.baseline(self.noisy(x_l, "baseline")), y_l)
-            self.descend(loss_baseline, opt_baseline)
+        with self.toggled_optimizer(opt_baseline):  # the yardstick: the labelled images and nothing else
+            loss_baseline = cross_entropy(self.baseline(self.add_instance_noise(x_l, "baseline")), y_l)
+            self.minimize(loss_baseline, opt_baseline)
 
-        self.record(loss_class=loss_class, loss_d=loss_d, loss_g=loss_g, loss_baseline=loss_baseline)
-        self.verdict(real_logits, fake_logits)
+        self.log_scalars(loss_class=loss_class, loss_d=loss_d, loss_g=loss_g, loss_baseline=loss_baseline)
+        self.log_discriminator(real_logits, fake_logits)
 
-    def noisy(self, images: Tensor, purpose: str) -> Tensor:
+    def add_instance_noise(self, images: Tensor, purpose: str) -> Tensor:
         """What the classifiers see in training: images and normal noise."""
         noise = self.stream(f"noise {purpose}").normal(len(images), *self.spec.shape, like=images)
         return images + self.cfg.noise * noise
@@ -124,7 +126,7 @@ class SGAN(Family):
         }
 
 
-def realness(logits: Tensor) -> Tensor:
+def real_logit(logits: Tensor) -> Tensor:
     """The logit of D(x) = Z / (Z + 1), Z = sum of exp(logit k): log Z, [B] of class logits [B, K].
 
     Source: Salimans et al. 2016, section 5, last paragraph.

@@ -62,24 +62,24 @@ class SNGAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch.images, batch.labels
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.stepped_by()
+        opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled(opt_d):  # Algorithm 1: each forward pass of D also does one power iteration
+        with self.toggled_optimizer(opt_d):  # Algorithm 1: each forward pass of D also does one power iteration
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
             loss_d = losses.hinge_d(real_logits, fake_logits)  # equation 16
-            self.descend(loss_d, opt_d)
-        self.record(loss_d=loss_d)
-        self.verdict(real_logits, fake_logits)
+            self.minimize(loss_d, opt_d)
+        self.log_scalars(loss_d=loss_d)
+        self.log_discriminator(real_logits, fake_logits)
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:
-            with self.toggled(opt_g):
+            with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = losses.hinge_g(D(G(z, y), y))  # equation 17
-                self.descend(loss_g, opt_g)
-            self.record(loss_g=loss_g)
+                self.minimize(loss_g, opt_g)
+            self.log_scalars(loss_g=loss_g)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)

@@ -48,8 +48,8 @@ class VAEGAN(Family):
     """See the head of this file."""
 
     Config = VAEGANConfig
-    averaged = ("generator", "encoder")
-    offers = ("generated", "reconstructed")
+    ema_networks = ("generator", "encoder")
+    output_names = ("generated", "reconstructed")
     discriminator: DCGANDiscriminator
 
     def __init__(self, spec: ImageSpec, cfg: VAEGANConfig, seed: int) -> None:
@@ -74,38 +74,38 @@ class VAEGAN(Family):
     def adversarial_step(self, x: Tensor) -> None:
         """Algorithm 1."""
         dec, dis = self.generator, self.discriminator
-        opt_enc, opt_dec, opt_dis = self.stepped_by()
+        opt_enc, opt_dec, opt_dis = self.optimizer_list()
         with torch.no_grad():
             dis_l = dis.features(x)
 
-        with self.toggled(opt_enc):  # theta_Enc: L_prior + L_llike
+        with self.toggled_optimizer(opt_enc):  # theta_Enc: L_prior + L_llike
             z, l_prior = self.encoded(x)
             l_llike = self.minus_log_likelihood(dis_l, dis.features(dec(z)))
-            self.descend(l_prior + l_llike, opt_enc)
+            self.minimize(l_prior + l_llike, opt_enc)
 
-        with self.toggled(opt_dec):  # theta_Dec: gamma L_llike - L_GAN
+        with self.toggled_optimizer(opt_dec):  # theta_Dec: gamma L_llike - L_GAN
             z_p = dec.sample_latents(self.stream("prior"), len(x), like=x)
             x_tilde, x_p = dec(z.detach()), dec(z_p)
             l_llike = self.minus_log_likelihood(dis_l, dis.features(x_tilde))
-            fooled = losses.minimax_g(dis(x_tilde)) + losses.minimax_g(dis(x_p))
-            self.descend(self.cfg.gamma * l_llike + fooled, opt_dec)
+            loss_adv = losses.minimax_g(dis(x_tilde)) + losses.minimax_g(dis(x_p))
+            self.minimize(self.cfg.gamma * l_llike + loss_adv, opt_dec)
 
-        with self.toggled(opt_dis):  # theta_Dis: L_GAN, where reconstructions and samples are fakes
+        with self.toggled_optimizer(opt_dis):  # theta_Dis: L_GAN, where reconstructions and samples are fakes
             real, reconstructed, drawn = dis(x), dis(x_tilde.detach()), dis(x_p.detach())
             l_gan = losses.minimax_d(real, reconstructed) - losses.minimax_g(drawn)
-            self.descend(l_gan, opt_dis)
+            self.minimize(l_gan, opt_dis)
 
-        self.record(loss_prior=l_prior, loss_like=l_llike, loss_d=l_gan, loss_g=fooled)
-        self.verdict(real, torch.cat([reconstructed, drawn]))
+        self.log_scalars(loss_prior=l_prior, loss_like=l_llike, loss_d=l_gan, loss_g=loss_adv)
+        self.log_discriminator(real, torch.cat([reconstructed, drawn]))
 
     def plain_step(self, x: Tensor) -> None:
         """Kingma & Welling 2014, equation 10 with one draw of the latents: encoder and decoder together."""
-        (opt,) = self.stepped_by()
-        with self.toggled(opt):
+        (opt,) = self.optimizer_list()
+        with self.toggled_optimizer(opt):
             z, l_prior = self.encoded(x)
             l_llike = self.minus_log_likelihood(x, self.generator(z))
-            self.descend(l_prior + l_llike, opt)
-        self.record(loss_prior=l_prior, loss_like=l_llike)
+            self.minimize(l_prior + l_llike, opt)
+        self.log_scalars(loss_prior=l_prior, loss_like=l_llike)
 
     def encoded(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """A draw z ~ q(z|x) of the posterior's latents [B, z_dim], and L_prior."""
@@ -124,7 +124,7 @@ class VAEGAN(Family):
         mean, _ = self.encoder(batch.images)
         return {"generated": self.generate(batch, stream), "reconstructed": self.generator(mean)}
 
-    def picture(self, batch: Batch, stream: Stream) -> list[Tensor]:
+    def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         shown = self.outputs(batch, stream)
         return [batch.images, shown["reconstructed"], shown["generated"]]
 

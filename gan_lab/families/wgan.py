@@ -28,7 +28,7 @@ from gan_lab.seeding import Stream
 class WGANConfig:
     """The keys under ``model:``."""
 
-    network: networks.Kind = "dcgan"
+    network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
     norm: Literal["batch", "none"] = "batch"
@@ -57,25 +57,25 @@ class WGAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
         G, f = self.generator, self.discriminator
-        opt_f, opt_g = self.stepped_by()
+        opt_f, opt_g = self.optimizer_list()
 
-        with self.toggled(opt_f):  # Algorithm 1, lines 2-8: the critic
+        with self.toggled_optimizer(opt_f):  # Algorithm 1, lines 2-8: the critic
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
             real_logits, fake_logits = f(x), f(fake)
             loss_d = losses.wasserstein_d(real_logits, fake_logits)
-            self.descend(loss_d, opt_f)
+            self.minimize(loss_d, opt_f)
             penalties.clip_weights(f.parameters(), self.cfg.clip)
-        self.record(loss_d=loss_d, wasserstein=-loss_d)
-        self.verdict(real_logits, fake_logits, losses.LOSSES["wasserstein"].threshold)
+        self.log_scalars(loss_d=loss_d, wasserstein=-loss_d)
+        self.log_discriminator(real_logits, fake_logits, losses.LOSSES["wasserstein"].threshold)
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 9-11: the generator
-            with self.toggled(opt_g):
+            with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = losses.wasserstein_g(f(G(z)))
-                self.descend(loss_g, opt_g)
-            self.record(loss_g=loss_g)
+                self.minimize(loss_g, opt_g)
+            self.log_scalars(loss_g=loss_g)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))

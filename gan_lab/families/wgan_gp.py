@@ -28,7 +28,7 @@ from gan_lab.seeding import Stream
 class WGANGPConfig:
     """The keys under ``model:``."""
 
-    network: networks.Kind = "dcgan"
+    network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
     norm: Literal["batch", "none"] = "batch"  # of the generator
@@ -59,9 +59,9 @@ class WGANGP(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
         G, D = self.generator, self.discriminator
-        opt_d, opt_g = self.stepped_by()
+        opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled(opt_d):  # Algorithm 1, lines 2-10: the critic
+        with self.toggled_optimizer(opt_d):  # Algorithm 1, lines 2-10: the critic
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 x_tilde = G(z)
@@ -69,16 +69,16 @@ class WGANGP(Family):
             loss_d = losses.wasserstein_d(real_logits, fake_logits)
             epsilon = self.stream("interpolation").uniform(len(x), like=x)
             penalty = penalties.gradient_penalty(D.forward, x, x_tilde, epsilon)  # eager: it is differentiated twice
-            self.descend(loss_d + self.cfg.gp_weight * penalty, opt_d)
-        self.record(loss_d=loss_d, wasserstein=-loss_d, penalty=penalty)
-        self.verdict(real_logits, fake_logits, losses.LOSSES["wasserstein"].threshold)
+            self.minimize(loss_d + self.cfg.gp_weight * penalty, opt_d)
+        self.log_scalars(loss_d=loss_d, wasserstein=-loss_d, penalty=penalty)
+        self.log_discriminator(real_logits, fake_logits, losses.LOSSES["wasserstein"].threshold)
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 11-12: the generator
-            with self.toggled(opt_g):
+            with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = losses.wasserstein_g(D(G(z)))
-                self.descend(loss_g, opt_g)
-            self.record(loss_g=loss_g)
+                self.minimize(loss_g, opt_g)
+            self.log_scalars(loss_g=loss_g)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))

@@ -38,7 +38,7 @@ def interpolate(folder: Path, n: int, steps: int, out: Path, words: Sequence[str
 
 def _held_out(folder: Path, n: int, words: Sequence[str]) -> tuple[Any, Batch]:
     _, data, family, _ = restore(folder, "best", words)
-    if "reconstructed" not in family.offers:
+    if "reconstructed" not in family.output_names:
         raise ValueError(f"{folder} has no encoder, as the runs of family vaegan have")
     (batch,) = data.reference(n, size=n)
     return family, batch.on(family.device, family.dtype)

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from gan_lab import networks, seeding
-from gan_lab.data.base import LabData
+from gan_lab.data.base import GANDataModule
 from gan_lab.data.split import Split
 from gan_lab.evaluate import restore
 from gan_lab.images import to_unit
@@ -51,7 +51,7 @@ def probe(
     rows = chosen(data.train, data.spec.classes, labels, seed)
     with torch.random.fork_rng():
         seeding.seed_torch(config.run.seed, "untrained")
-        untrained = networks.rebuild(network.recipe).to(family.device).eval()
+        untrained = networks.from_recipe(network.recipe).to(family.device).eval()
     kinds = {name: network, f"untrained {name}": untrained, "pixels": None}
     state = {
         "labels": len(rows),
@@ -79,7 +79,7 @@ def chosen(split: Split, classes: int, labels: int, seed: int) -> list[int]:
     return [int(row) for row in np.concatenate(rows)]
 
 
-def accuracy(data: LabData, rows: list[int], network: nn.Module | None) -> float:
+def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) -> float:
     """Accuracy on all held-out images of standardised logistic regression, its penalty chosen by 5-fold validation."""
     x, y = features(data.train, rows, network)
     test_x, test_y = features(data.test, list(range(len(data.test))), network)

@@ -37,7 +37,7 @@ class TrainedGenerator:
             self.z_dim: int = recipe["arguments"]["z_dim"]
             self.classes: int = recipe["arguments"].get("classes", 0)
             self.class_names = class_names_in(config, self.classes)
-            self.network = networks.rebuild(recipe)
+            self.network = networks.from_recipe(recipe)
             self.network.load_state_dict(content["ema"]["generator"])
         self.device = torch.device(device)
         self.dtype = torch.float64 if self.device.type == "cpu" else torch.float32

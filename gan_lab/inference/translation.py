@@ -43,7 +43,7 @@ class Translator:
                 raise ValueError(f"{checkpoint} translates AtoB only")
             if direction == "BtoA":
                 self.channels = recipes["generator_back"]["arguments"]["source_channels"]
-            self.network = networks.rebuild(recipes[NETWORKS[direction]])
+            self.network = networks.from_recipe(recipes[NETWORKS[direction]])
             self.network.load_state_dict(content["ema"][NETWORKS[direction]])
         self.device = here()
         self.network.requires_grad_(False).eval().to(self.device)

@@ -14,15 +14,17 @@ from gan_lab.images import Batch
 from gan_lab.metrics.formulas import Statistics
 
 
-class Measure(ABC):
+class Metric(ABC):
     """Some scores that are made in one go."""
 
     # of each score, the default headline first; None: more of it is neither better nor worse
     higher_is_better: Mapping[str, bool | None]
     features: int = 0  # of its Fréchet distance, which of fewer images is meaningless
-    summed: frozenset[str] = frozenset()  # statistics that are added over the batches; of the others the rows are kept
-    capped: frozenset[str] = frozenset()  # rows of which no more than metrics.max_features_kept are kept
-    compares: bool = False  # whether it looks at the real that a fake was made for
+    sum_states: frozenset[str] = (
+        frozenset()
+    )  # statistics that are added over the batches; of the others the rows are kept
+    limited_states: frozenset[str] = frozenset()  # rows of which no more than metrics.max_features_kept are kept
+    needs_reals: bool = False  # whether it looks at the real that a fake was made for
     reals: str = ""  # what the statistics of the reals depend on besides the reals; empty: it needs none
 
     @property
@@ -31,8 +33,8 @@ class Measure(ABC):
         return tuple(self.higher_is_better)
 
     @abstractmethod
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
-        """Statistics of what a family made of a batch of reals: rows [B, ...], or what is ``summed``; on the CPU.
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        """Statistics of what a family made of a batch of reals: rows [B, ...], or what is ``sum_states``; on the CPU.
 
         Images are pixels, uint8 [B, C, H, W] (points: float), here and in the batch; logits are [B, classes].
         """
@@ -50,7 +52,7 @@ class Measure(ABC):
         """What a value of this score over n images depends on, besides the images."""
 
 
-class Points(Measure):
+class ModeCoverage(Metric):
     """The toy ring: how many modes got at least a quarter of their share, and how many points lie on a mode.
 
     A point lies on a mode within three standard deviations of its centre.
@@ -61,7 +63,7 @@ class Points(Measure):
     def __init__(self) -> None:
         self.higher_is_better = {"modes_covered": True, "high_quality": True}
 
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         distance = torch.cdist(outputs["generated"].flatten(1).float().cpu(), torch.from_numpy(centres()))
         nearest = distance.min(dim=1)
         return {"mode": nearest.indices, "near": nearest.values < 3 * SPREAD}

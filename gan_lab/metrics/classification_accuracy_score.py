@@ -11,7 +11,7 @@ from torch.optim import Adam
 
 from gan_lab import seeding
 from gan_lab.images import Batch, to_uint8, to_unit
-from gan_lab.metrics.base import Measure
+from gan_lab.metrics.base import Metric
 from gan_lab.metrics.formulas import Statistics
 from gan_lab.networks.classifier import Classifier
 
@@ -20,7 +20,7 @@ FEWEST = 5  # images of each class, on average
 PASSES, BATCH, RATE = 12, 50, 1e-3  # over the fakes, images, Adam's learning rate
 
 
-class ClassificationAccuracy(Measure):
+class ClassificationAccuracyScore(Metric):
     """The share of reals whose class is read right by a small convolutional network trained on labelled fakes.
 
     It falls both when samples do not show what they were asked for and when they do not show all of it. Left out where there
@@ -29,14 +29,14 @@ class ClassificationAccuracy(Measure):
     Source: Ravuri & Vinyals 2019 (arXiv 1905.10887), section 3.
     """
 
-    capped = frozenset(("images", "labels"))
+    limited_states = frozenset(("images", "labels"))
     reals = f"images of {SIDE}"
 
     def __init__(self, classes: int, cap: int) -> None:
         self.classes, self.cap = classes, cap
         self.higher_is_better = {"cas": True}
 
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         return self.reference(batch._replace(images=outputs["generated"]))
 
     def reference(self, batch: Batch) -> Statistics:

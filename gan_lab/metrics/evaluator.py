@@ -12,12 +12,12 @@ import torchmetrics
 from torch import Tensor, distributed
 
 from gan_lab.config.schema import MetricsConfig
-from gan_lab.data.base import LabData, Reference
+from gan_lab.data.base import GANDataModule, Reference
 from gan_lab.data.cache import decoded_once
 from gan_lab.device import exactly
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
-from gan_lab.metrics.base import Measure
+from gan_lab.metrics.base import Metric
 from gan_lab.metrics.formulas import Statistics
 from gan_lab.seeding import Stream
 
@@ -33,7 +33,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, data: LabData, measures: Sequence[Measure], cfg: MetricsConfig, seed: int, shared: bool = True
+        self, data: GANDataModule, measures: Sequence[Metric], cfg: MetricsConfig, seed: int, shared: bool = True
     ) -> None:
         self.data, self.measures, self.cfg, self.seed, self.shared = data, measures, cfg, seed, shared
         self.reals = data.reference(cfg.n, split=cfg.split)
@@ -66,15 +66,15 @@ class Evaluator:
         parallel = self.shared and distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         points = self.data.spec.content == "points"
-        reads = any(measure.compares for measure in self.measures) or tuple(family.offers) != ("generated",)
+        reads = any(measure.needs_reals for measure in self.measures) or tuple(family.output_names) != ("generated",)
         mine = [Tally(measure, self.cfg.max_features_kept) for measure in self.measures]
         for i in range(rank, len(self.reals), world):
-            batch = (self.reals[i] if reads else self.reals.asked(i)).on(family.device, family.dtype)
+            batch = (self.reals[i] if reads else self.reals.conditions(i)).on(family.device, family.dtype)
             outputs = family.outputs(batch, Stream(self.seed, "evaluate", i))
             seen = {name: _pixels(output, points) for name, output in outputs.items()}
             batch = _seen(batch, points)
             for tally in mine:
-                tally.add(i * self.reals.size, tally.measure.observe(seen, batch))
+                tally.add(i * self.reals.size, tally.measure.update_fake(seen, batch))
         if parallel:
             shares: list[Any] = [None] * world
             distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in mine])
@@ -109,19 +109,19 @@ class Evaluator:
 class Tally:
     """What is kept of the batches for one measure: sums, and rows by the place of their batch."""
 
-    def __init__(self, measure: Measure, cap: int) -> None:
+    def __init__(self, measure: Metric, cap: int) -> None:
         self.measure, self.cap = measure, cap
         self.sums: Statistics = {}
         self.rows: dict[int, Statistics] = {}
 
     def add(self, place: int, observed: Statistics) -> None:
         """The statistics of the batch that begins at this place."""
-        for name in observed.keys() & self.measure.summed:
+        for name in observed.keys() & self.measure.sum_states:
             self.sums[name] = self.sums[name].add_(observed[name]) if name in self.sums else observed[name]
         self.rows[place] = {
-            name: rows[: max(0, self.cap - place)].clone() if name in self.measure.capped else rows
+            name: rows[: max(0, self.cap - place)].clone() if name in self.measure.limited_states else rows
             for name, rows in observed.items()
-            if name not in self.measure.summed
+            if name not in self.measure.sum_states
         }
 
     @classmethod
@@ -143,7 +143,7 @@ class Tally:
 
 @torch.no_grad()
 def real_statistics(
-    data: LabData, reals: Reference, measure: Measure, device: torch.device, cfg: MetricsConfig
+    data: GANDataModule, reals: Reference, measure: Metric, device: torch.device, cfg: MetricsConfig
 ) -> Statistics:
     """What a measure needs to know of the reals: made once, then kept in the cache of the data.
 

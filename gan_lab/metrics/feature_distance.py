@@ -8,25 +8,25 @@ from torch import Tensor
 
 from gan_lab.images import Batch
 from gan_lab.metrics import formulas
-from gan_lab.metrics.base import Measure
+from gan_lab.metrics.base import Metric
 from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.formulas import Statistics
 
 MANIFOLD = ("precision", "recall", "density", "coverage")
 
 
-class Features(Measure):
+class FeatureDistance(Metric):
     """Fréchet distance and inception-score formula; with ``full`` also kernel distance, precision, recall, density, coverage.
 
     A Fréchet distance is made of sums over the batches; those of ``full`` need rows, of which ``cap`` are kept, and are left
-    out for five images or fewer. ``asked``: the extractor's classes are the labels that the generator was asked for.
+    out for five images or fewer. ``conditions``: the extractor's classes are the labels that the generator was asked for.
     """
 
-    summed = frozenset(("count", "sum", "outer"))
-    capped = frozenset(("features",))
+    sum_states = frozenset(("count", "sum", "outer"))
+    limited_states = frozenset(("features",))
 
     def __init__(self, extractor: Extractor, asked: bool, cap: int, full: bool) -> None:
-        self.extractor, self.asked, self.cap, self.full = extractor, asked, cap, full
+        self.extractor, self.conditions, self.cap, self.full = extractor, asked, cap, full
         self.features = extractor.features
         self.several = [f"{name}_{extractor.name}" for name in MANIFOLD]
         higher: dict[str, bool | None] = {extractor.distance: False}
@@ -37,14 +37,14 @@ class Features(Measure):
         self.said = extractor.protocol()
         self.reals = str(self.said)
 
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         features, logits = self.extractor(outputs["generated"])
         observed = formulas.moments(features.cpu())
         if self.full:
             observed["features"] = features.cpu()
         if self.extractor.score and logits is not None:
             observed["logits"] = logits.cpu()
-        if self.asked:
+        if self.conditions:
             assert logits is not None
             assert batch.labels is not None
             observed["correct"] = logits.argmax(dim=1).eq(batch.labels).cpu()

@@ -11,7 +11,7 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Measure
+from gan_lab.metrics.base import Metric
 from gan_lab.metrics.extractors.base import colour, weights_hash
 from gan_lab.metrics.formulas import Statistics
 
@@ -24,21 +24,21 @@ def at_hand(height: int, width: int) -> bool:
     return min(height, width) >= SMALLEST and file.is_file()
 
 
-class Perceptual(Measure):
+class LPIPS(Metric):
     """LPIPS with AlexNet by torchmetrics: weighted squared distances of unit-length features, mean over the images.
 
     Source: Zhang et al. 2018 (arXiv 1801.03924), equation 1.
     """
 
-    compares = True
+    needs_reals = True
 
-    def __init__(self, offers: tuple[str, ...]) -> None:
-        self.ways = ["", *(["back_"] if "back" in offers else [])]
+    def __init__(self, output_names: tuple[str, ...]) -> None:
+        self.ways = ["", *(["back_"] if "back" in output_names else [])]
         self.higher_is_better = {f"{way}lpips": False for way in self.ways}
         self.network = LearnedPerceptualImagePatchSimilarity(net_type="alex").net
 
     @torch.no_grad()
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.sources is not None
         self.network.to(batch.images.device)
         pairs = {"": (outputs["generated"], batch.images), "back_": (outputs.get("back"), batch.sources)}

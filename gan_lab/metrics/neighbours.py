@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from gan_lab.config.schema import MetricsConfig
-from gan_lab.data.base import LabData
+from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.metrics.evaluator import real_statistics
-from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.formulas import nearest
 from gan_lab.seeding import Stream
 
@@ -41,7 +41,7 @@ def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None
 
 @torch.no_grad()
 def neighbours(
-    family: Family, data: LabData, measure: Features, cfg: MetricsConfig, seed: int, shown: int = 32
+    family: Family, data: GANDataModule, measure: FeatureDistance, cfg: MetricsConfig, seed: int, shown: int = 32
 ) -> tuple[float | None, dict[str, Any], Tensor]:
     """The ratio, its protocol, and pairs [2 shown, C, H, W] in [-1, 1]: samples, the nearest first, and their neighbours.
 
@@ -57,7 +57,7 @@ def neighbours(
     )
     made, features = [], []
     for i in range(len(asked)):
-        batch = asked.asked(i).on(family.device, family.dtype)
+        batch = asked.conditions(i).on(family.device, family.dtype)
         made.append(to_uint8(family.generate(batch, Stream(seed, "evaluate", i))))
         features.append(measure.extractor(made[-1])[0].double().cpu())
     fake, images = torch.cat(features), torch.cat(made).cpu()

@@ -8,14 +8,14 @@ from gan_lab.config.schema import MetricsConfig
 from gan_lab.families.base import Family
 from gan_lab.images import ImageSpec
 from gan_lab.metrics import extractors, lpips
-from gan_lab.metrics.base import Measure, Points
-from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracy
+from gan_lab.metrics.base import Metric, ModeCoverage
+from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.extractors.inception import missing
-from gan_lab.metrics.feature_distance import Features
-from gan_lab.metrics.pairwise import Classification, CodeAccuracy, Reconstruction, Translation
+from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.pairwise import ClassifierAccuracy, CodeAccuracy, Reconstruction, Translation
 
 
-def measurable(measures: Sequence[Measure], reals: int, cfg: MetricsConfig) -> tuple[list[Measure], str]:
+def measurable(measures: Sequence[Metric], reals: int, cfg: MetricsConfig) -> tuple[list[Metric], str]:
     """Those measures that there are enough reals for, and a line that says which are left out.
 
     Raises ValueError, before hours of training, if it is ``metrics.n`` that is too small for one.
@@ -39,38 +39,38 @@ def measurable(measures: Sequence[Measure], reals: int, cfg: MetricsConfig) -> t
     return kept, note
 
 
-def measures_of(family: Family, spec: ImageSpec, cfg: MetricsConfig, full: bool = False) -> list[Measure]:
+def measures_of(family: Family, spec: ImageSpec, cfg: MetricsConfig, full: bool = False) -> list[Metric]:
     """What is measured at every evaluation; ``full``: at the end. The first score of the first is the default headline.
 
     Raises ValueError for an extractor of ``metrics.extractors`` that does not exist or is not at hand.
     """
-    offers = family.offers
-    measures: list[Measure] = []
-    if "logits" in offers:
-        measures.append(Classification(offers))
+    output_names = family.output_names
+    measures: list[Metric] = []
+    if "logits" in output_names:
+        measures.append(ClassifierAccuracy(output_names))
     if spec.source_channels and spec.pairs != "none":
         colours = spec.channels == 3 and spec.source_channels == 1
-        measures.append(Translation(offers, inside=spec.content == "horses", gray=colours))
+        measures.append(Translation(output_names, inside=spec.content == "horses", gray=colours))
         if full and lpips.at_hand(spec.height, spec.width):
-            measures.append(lpips.Perceptual(offers))
+            measures.append(lpips.LPIPS(output_names))
     if spec.content == "points":
-        measures.append(Points())
+        measures.append(ModeCoverage())
     for name in dict.fromkeys(cfg.extractors) or ([] if spec.content == "points" else [extractors.default(spec)]):
         if (name == "points") != (spec.content == "points"):
             raise ValueError(f"metrics.extractors={name}: points are of the toy, and the toy has no images")
         arguments = [_weights(cfg)] if name == "inception" else []
         asked = name == "digits" and spec.content == "digits" and family.conditional
-        measures.append(Features(extractors.load(name, *arguments), asked, cfg.max_features_kept, full))
+        measures.append(FeatureDistance(extractors.load(name, *arguments), asked, cfg.max_features_kept, full))
     if full and family.conditional:
-        measures.append(ClassificationAccuracy(spec.classes, cfg.max_features_kept))
-    if "code_logits" in offers and spec.classes:
+        measures.append(ClassificationAccuracyScore(spec.classes, cfg.max_features_kept))
+    if "code_logits" in output_names and spec.classes:
         measures.append(CodeAccuracy())
-    if "reconstructed" in offers:
+    if "reconstructed" in output_names:
         measures.append(Reconstruction(spec.content == "digits"))
     return measures
 
 
-def inception_measures(cfg: MetricsConfig, spec: ImageSpec, n: int) -> tuple[list[Measure], str]:
+def inception_measures(cfg: MetricsConfig, spec: ImageSpec, n: int) -> tuple[list[Metric], str]:
     """FID, KID, IS and the like, for the end, if their weights are at hand; and one line that says why not.
 
     Raises ValueError if ``metrics.inception_weights`` names a file that is not there or does not hold the weights.
@@ -87,7 +87,9 @@ def inception_measures(cfg: MetricsConfig, spec: ImageSpec, n: int) -> tuple[lis
         return [], skipped + missing()
     try:
         return [
-            Features(extractors.load("inception", cfg.inception_weights), False, cfg.max_features_kept, full=True)
+            FeatureDistance(
+                extractors.load("inception", cfg.inception_weights), False, cfg.max_features_kept, full=True
+            )
         ], ""
     except ValueError as error:
         if cfg.inception_weights != "auto":

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Measure
+from gan_lab.metrics.base import Metric
 from gan_lab.metrics.digits import load_digit_classifier
 from gan_lab.metrics.extractors.base import weights_hash
 from gan_lab.metrics.formulas import Statistics
@@ -36,21 +36,21 @@ def psnr(error: Tensor) -> float:
     return min(100.0, 10 * math.log10(255.0**2 / max(total / max(count, 1.0), 1e-12)))
 
 
-class Translation(Measure):
+class Translation(Metric):
     """Translated images against their known counterparts, and there and back against where they came from.
 
     With ``inside`` source and truth differ inside a region alone (the animal): then that region, the rest of the image,
     and the gain over doing nothing are measured too. ``gain`` names are in dB.
     """
 
-    compares = True
+    needs_reals = True
 
-    def __init__(self, offers: tuple[str, ...], inside: bool, gray: bool) -> None:
+    def __init__(self, output_names: tuple[str, ...], inside: bool, gray: bool) -> None:
         self.inside, self.gray, self.ways = inside, gray, [""]
-        if "back" in offers:
+        if "back" in output_names:
             self.ways.append("back_")
         each = ["psnr", "ssim", *(["psnr_inside", "gain_inside", "psnr_outside"] if inside else [])]
-        self.cycles = [way for way in self.ways if f"{way}cycled" in offers]
+        self.cycles = [way for way in self.ways if f"{way}cycled" in output_names]
         names = [way + name for way in self.ways for name in each]
         names += ["gain_over_mean_colour"] if gray else []
         names += [f"{way}cycle_psnr" for way in self.cycles]
@@ -59,7 +59,7 @@ class Translation(Measure):
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "pixels"}
 
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.sources is not None
         observed: Statistics = {}
         where = (batch.sources != batch.images).any(dim=1, keepdim=True) if self.inside else None
@@ -105,10 +105,10 @@ def _ssim(images: Tensor, truth: Tensor) -> Tensor:
     return similarity.reshape(-1).cpu()
 
 
-class Reconstruction(Measure):
+class Reconstruction(Metric):
     """Reconstructed images against the originals; of digits also whether they still show the same one."""
 
-    compares = True
+    needs_reals = True
 
     def __init__(self, digits: bool) -> None:
         names = [*(["reconstruction_accuracy"] if digits else []), "reconstruction_psnr"]
@@ -121,7 +121,7 @@ class Reconstruction(Measure):
         return {"extractor": "pixels"}
 
     @torch.no_grad()
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         images = outputs["reconstructed"]
         observed = {"error": squared_error(images, batch.images)}
         if self.classifier:
@@ -135,20 +135,20 @@ class Reconstruction(Measure):
         return values | {"reconstruction_psnr": psnr(fake["error"])}
 
 
-class Classification(Measure):
+class ClassifierAccuracy(Metric):
     """The share of held-out images whose class a family's own classifier reads right; its baseline's beside it."""
 
-    compares = True
+    needs_reals = True
 
-    def __init__(self, offers: tuple[str, ...]) -> None:
-        self.kinds = [kind for kind in ("", "baseline_") if f"{kind}logits" in offers]
+    def __init__(self, output_names: tuple[str, ...]) -> None:
+        self.kinds = [kind for kind in ("", "baseline_") if f"{kind}logits" in output_names]
         # the baseline's is a yardstick
         self.higher_is_better = {f"{kind or 'test_'}accuracy": None if kind else True for kind in self.kinds}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "none"}
 
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.labels is not None
         return {kind: outputs[f"{kind}logits"].argmax(dim=1).eq(batch.labels).cpu() for kind in self.kinds}
 
@@ -156,7 +156,7 @@ class Classification(Measure):
         return {name: float(fake[kind].double().mean()) for name, kind in zip(self.names, self.kinds, strict=True)}
 
 
-class CodeAccuracy(Measure):
+class CodeAccuracy(Metric):
     """The share of held-out images whose class a categorical code says that knows no labels.
 
     Each category stands for one class, by the matching of categories and classes that is right most often on these images.
@@ -164,7 +164,7 @@ class CodeAccuracy(Measure):
     Source: Chen et al. 2016 (arXiv 1606.03657), section 7.2.
     """
 
-    compares = True
+    needs_reals = True
 
     def __init__(self) -> None:
         self.higher_is_better = {"code_accuracy": True}
@@ -172,7 +172,7 @@ class CodeAccuracy(Measure):
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "none", "matching": "one category for each class, the best on these images"}
 
-    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.labels is not None
         return {"category": outputs["code_logits"].argmax(dim=1).cpu(), "label": batch.labels.cpu()}
 

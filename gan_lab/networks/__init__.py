@@ -11,11 +11,11 @@ from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lab.networks.layers import Network, Norm
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 
-Kind = Literal["mlp", "dcgan"]
+Architecture = Literal["mlp", "dcgan"]
 Shape = Sequence[int]  # (channels, height, width)
 
 
-def generator(kind: Kind, *, z_dim: int, shape: Shape, width: int, norm: Norm, classes: int = 0) -> Network:
+def generator(kind: Architecture, *, z_dim: int, shape: Shape, width: int, norm: Norm, classes: int = 0) -> Network:
     """Make the generator of a kind: latents [B, z_dim], and labels [B] if it has classes, to images of ``shape``."""
     if kind == "mlp":
         return MLPGenerator(z_dim=z_dim, shape=shape, classes=classes, norm=norm)
@@ -23,7 +23,7 @@ def generator(kind: Kind, *, z_dim: int, shape: Shape, width: int, norm: Norm, c
 
 
 def discriminator(
-    kind: Kind, *, shape: Shape, width: int, norm: Norm, classes: int = 0, dropout: float = 0.0
+    kind: Architecture, *, shape: Shape, width: int, norm: Norm, classes: int = 0, dropout: float = 0.0
 ) -> Network:
     """Make the discriminator or critic of a kind: images, and labels [B] if it has classes, to logits [B]."""
     if kind == "mlp":
@@ -31,7 +31,7 @@ def discriminator(
     return DCGANDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout)
 
 
-def rebuild(recipe: dict[str, Any]) -> Network:
+def from_recipe(recipe: dict[str, Any]) -> Network:
     """Make a network from the ``recipe`` that a ``Network`` carries and a checkpoint stores.
 
     Raises ValueError if the recipe names something else than a network of this package.

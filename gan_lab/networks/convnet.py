@@ -1,4 +1,4 @@
-"""The plain modern convolutional networks of R3GAN (Huang et al. 2024, arXiv 2501.05441), for the sizes of ``halvings``.
+"""The plain modern convolutional networks of R3GAN (Huang et al. 2024, arXiv 2501.05441), for the sizes of ``num_downsamples``.
 
 No normalisation: every residual block begins as the identity. Activations stand only inside blocks.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_lab.networks.dcgan import halvings
+from gan_lab.networks.dcgan import num_downsamples
 from gan_lab.networks.layers import Network, doubled, one_hot, projection_logits
 
 SLOPE = 0.2  # of LeakyReLU below zero (Huang et al. 2024, section 3)
@@ -34,7 +34,7 @@ class ConvNetGenerator(Network):
     def __init__(self, *, z_dim: int, shape: Sequence[int], classes: int = 0, width: int = 64, blocks: int = 2) -> None:
         super().__init__()
         channels, height, breadth = shape
-        count = halvings(height, breadth)
+        count = num_downsamples(height, breadth)
         self.classes = classes
         self.embedding = nn.Linear(classes, z_dim, bias=False) if classes else None
         deep = width * 2**count
@@ -68,7 +68,7 @@ class ConvNetDiscriminator(Network):
     def __init__(self, *, shape: Sequence[int], classes: int = 0, width: int = 64, blocks: int = 2) -> None:
         super().__init__()
         channels, height, breadth = shape
-        count = halvings(height, breadth)
+        count = num_downsamples(height, breadth)
         self.classes = classes
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 1), *(Block(width) for _ in range(blocks))]
         for i in range(count):

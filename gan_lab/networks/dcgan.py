@@ -12,7 +12,7 @@ from gan_lab.networks.layers import Network, Norm, dropped, initialise_normal, o
 SLOPE = 0.2  # of LeakyReLU below zero (Radford et al. 2015, section 4)
 
 
-def halvings(height: int, width: int) -> int:
+def num_downsamples(height: int, width: int) -> int:
     """How often both sides can be halved until they lie in 4..7; the halvings are the networks' strided convolutions.
 
     Raises ValueError if there is no such number of at least one, the same for both sides.
@@ -44,7 +44,7 @@ class DCGANGenerator(Network):
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
-        count = halvings(height, breadth)
+        count = num_downsamples(height, breadth)
         self.classes = classes
         self.smallest = (width * 2 ** (count - 1), height >> count, breadth >> count)
         deep, low, narrow = self.smallest
@@ -91,7 +91,7 @@ class DCGANDiscriminator(Network):
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
-        count = halvings(height, breadth)
+        count = num_downsamples(height, breadth)
         self.classes, self.outputs, self.plane = classes, outputs, (1, height, breadth)
         self.embedding = nn.Linear(classes, height * breadth, bias=False) if classes else None
 

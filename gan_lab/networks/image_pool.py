@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Pool(nn.Module):
+class ImagePool(nn.Module):
     """Holds up to ``size`` images of ``shape`` (0: none, and images pass through). Buffers alone: it is part of the state.
 
     Source: Shrivastava et al. 2017 (arXiv 1612.07828), section 2.3, as used by Zhu et al. 2017 (arXiv 1703.10593), section 4.

@@ -1,4 +1,4 @@
-"""Residual networks with spectral normalisation (Miyato et al. 2018, arXiv 1802.05957), for the sizes of ``halvings``."""
+"""Residual networks with spectral normalisation (Miyato et al. 2018, arXiv 1802.05957), for the sizes of ``num_downsamples``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gan_lab.networks.dcgan import halvings
+from gan_lab.networks.dcgan import num_downsamples
 from gan_lab.networks.layers import Network, Norm, one_hot, projection_logits
 
 
@@ -31,7 +31,7 @@ class ResNetGenerator(Network):
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
-        count = halvings(height, breadth)
+        count = num_downsamples(height, breadth)
         self.classes = classes
         self.smallest = (width * 2**count, height >> count, breadth >> count)
         deep, low, narrow = self.smallest
@@ -64,7 +64,7 @@ class ResNetDiscriminator(Network):
     def __init__(self, *, shape: Sequence[int], classes: int = 0, width: int = 64) -> None:
         super().__init__()
         channels, height, breadth = shape
-        count = halvings(height, breadth)
+        count = num_downsamples(height, breadth)
         self.classes = classes
         widths = [channels, *(width * 2**i for i in range(count + 1))]
         self.blocks = nn.Sequential(

@@ -29,7 +29,7 @@ class Residual(nn.Module):
         return changed
 
 
-class Translator(Network):
+class ResNetTranslator(Network):
     """Sources [B, C', H, W] to images [B, C, H, W] in [-1, 1].
 
     c7s1-k, d2k, d4k, ``blocks`` x R4k, u2k, uk, c7s1-C with k = ``width``: a 7 x 7 convolution, two of stride 2, residual

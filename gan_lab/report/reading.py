@@ -35,7 +35,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Alarm:
+class Alert:
     """What the watch of a run has found."""
 
     images: int
@@ -156,13 +156,13 @@ class Run:
         return str(chosen) if chosen else next((name for name in self.score_names if self.curves.get(name)), None)
 
     @cached_property
-    def alarms(self) -> list[Alarm] | None:
+    def alarms(self) -> list[Alert] | None:
         """What the watch found; None if nobody watched this run."""
         path = self.folder / "health.csv"
         if not path.is_file() and "health" not in self.state:
             return None
         rows: Any = read_rows(path) if path.is_file() else self.state.get("health", [])
-        return [Alarm(int(_number(row.get("images")) or 0), row.get("flag") or "", row.get("sentence") or "")
+        return [Alert(int(_number(row.get("images")) or 0), row.get("flag") or "", row.get("sentence") or "")
                 for row in rows]  # fmt: skip
 
     @cached_property

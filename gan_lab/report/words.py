@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from gan_lab.report.reading import Alarm, Run
+from gan_lab.report.reading import Alert, Run
 
 ALARMS = 12  # so many are shown
 
@@ -29,7 +29,7 @@ class Verdict:
     caption: str
     sentences: list[str]
     rows: list[Row] = field(default_factory=list)
-    alarms: list[Alarm] = field(default_factory=list)
+    alarms: list[Alert] = field(default_factory=list)
     watched: bool = True
     more: int = 0  # alarms that are not shown
 

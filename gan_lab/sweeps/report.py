@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass
-class Found:
+class SweepResult:
     """What is known of a sweep so far. ``best`` is the best complete trial; ``importances`` add up to 1, or are empty."""
 
     sweep: Sweep
@@ -49,7 +49,7 @@ class Found:
     importances: dict[str, float] = field(default_factory=dict)
 
 
-def found(trials: Trials) -> Found:
+def found(trials: Trials) -> SweepResult:
     """Read a sweep's trials."""
     last: dict[int, FrozenTrial] = {}
     for trial in trials.all():
@@ -59,7 +59,7 @@ def found(trials: Trials) -> Found:
     complete = [row for row in rows if row.state == "complete" and row.value is not None]
     sign = -1 if trials.sweep.maximize else 1
     best = min(complete, key=lambda row: sign * (row.value or 0.0), default=None)
-    return Found(trials.sweep, rows, best, _importances(trials, len(complete)))
+    return SweepResult(trials.sweep, rows, best, _importances(trials, len(complete)))
 
 
 def _row(slot: int, trial: FrozenTrial) -> Row:
@@ -86,7 +86,7 @@ def _importances(trials: Trials, complete: int) -> dict[str, float]:
     return {key: share for key, share in found.items() if math.isfinite(share)}
 
 
-def best_config(found: Found, words: Sequence[str], folder: Path) -> Path | None:
+def best_config(found: SweepResult, words: Sequence[str], folder: Path) -> Path | None:
     """Write the best configuration as ``<folder>/<sweep>_best.yaml``, which ``make train EXP=<path>`` trains."""
     if found.best is None:
         return None
@@ -134,7 +134,7 @@ def _write(path: Path, text: str) -> None:
     os.replace(unfinished, path)
 
 
-def _table(made: Found) -> Any:
+def _table(made: SweepResult) -> Any:
     from rich.table import Table
 
     counts = {state: sum(row.state == state for row in made.rows) for state in STATES.values()}
@@ -156,7 +156,7 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def drawn(made: Found, best: Path | None, folder: Path, words: Sequence[str]) -> str:
+def drawn(made: SweepResult, best: Path | None, folder: Path, words: Sequence[str]) -> str:
     """The page: one file without any reference to the outside, everything in it escaped."""
     from gan_lab.report import curves, page
 
@@ -176,7 +176,7 @@ def drawn(made: Found, best: Path | None, folder: Path, words: Sequence[str]) ->
     )  # fmt: skip
 
 
-def history(made: Found) -> dict[str, Any]:
+def history(made: SweepResult) -> dict[str, Any]:
     """The values of the complete trials in turn and the best so far, as places in a drawing of 640 x 200."""
     complete = [row for row in made.rows if row.state == "complete" and row.value is not None]
     if not complete:

@@ -151,7 +151,7 @@ class Trials:
             values = None if value is None else [value]
             self.storage.set_trial_state_values(claimed.trial._trial_id, state, values)
 
-    def put_back(self, claimed: Claimed) -> None:
+    def requeue(self, claimed: Claimed) -> None:
         """This worker ends before its trial does: whoever comes next goes on with it."""
         with _readable(self.url), self._exclusively(), suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(claimed.trial._trial_id, TrialState.WAITING)

@@ -129,7 +129,7 @@ class Worker:
         if one.ending:
             self.running.remove(one)
             if one.ending == "stopped":
-                self.trials.put_back(one.claimed)
+                self.trials.requeue(one.claimed)
             return
         folder, slot = self.run_folder(one.claimed.slot), one.claimed.slot
         lock = folder.with_name(f".{folder.name}.lock")
@@ -175,7 +175,7 @@ class Worker:
             self.trials.conclude(claimed, TrialState.PRUNED, best)
             logger.info(f"trial {claimed.slot} was ended early after {len(one.scores)} evaluations")
         elif one.ending == "stopped":
-            self.trials.put_back(claimed)
+            self.trials.requeue(claimed)
         elif code < 0 or code > 128:
             number = -code if code < 0 else code - 128
             again = self.trials.again(claimed, f"killed by signal {number}")

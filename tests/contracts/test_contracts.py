@@ -12,7 +12,7 @@ import torch
 
 from gan_lab import data as data_sets
 from gan_lab.config import loading
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.images import Batch
 from gan_lab.metrics import extractors
 
@@ -20,11 +20,11 @@ SAMPLED = [name for name in data_sets.names() if name != "folder"]  # which has 
 OFFLINE = [name for name in extractors.names() if name != "inception"]  # whose weights do not ship
 
 
-def decode(name: str, root: Path) -> Decoded:
+def decode(name: str, root: Path) -> ArrayDataset:
     cfg = replace(
         loading.load("gan", [f"data.name={name}", "data.size=16"]).config.data, root=str(root), source="sample"
     )
-    made: Decoded = importlib.import_module(f"gan_lab.data.{name}").decode(cfg)
+    made: ArrayDataset = importlib.import_module(f"gan_lab.data.{name}").decode(cfg)
     return made
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.data import mnist
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, small
@@ -27,7 +27,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 SINGLE = ("diversity", "class_entropy")  # of the digit classifier's features and classes, in float32
 
 
-class Watch(Callback):
+class Diversity(Callback):
     """Which networks each iteration moved."""
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ def weights(family: Any) -> dict[str, Tensor]:
     }
 
 
-def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[experiment.Experiment, Watch]:
+def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[experiment.Experiment, Diversity]:
     """Train in this process, without the run folder's ceremony."""
     loaded = loading.load(experiment_of(family), small(family, root, data_root, "run.evaluate_every=100000", *words))
-    watch, folder = Watch(), root / family
+    watch, folder = Diversity(), root / family
     (folder / "checkpoints").mkdir(parents=True)
     built = experiment.build(loaded.config, RunFolder(folder), extra=[watch])
     built.trainer.fit(built.family, datamodule=built.data)
@@ -65,7 +65,7 @@ def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[experime
 
 
 @pytest.fixture
-def tenth(sample: Decoded, monkeypatch: pytest.MonkeyPatch) -> None:
+def tenth(sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """MNIST is every tenth of the 4,000 training digits, 40 of each: the end of a pass comes soon."""
     images, labels = sample.train_images[::10], sample.train_labels[::10]  # type: ignore[index]
     fewer = replace(sample, train_images=images, train_labels=labels, fingerprint="tenth")
@@ -85,7 +85,7 @@ def test_each_network_moves_in_its_iterations_across_the_border_of_a_pass(
     built, watch = fit(family, tmp_path, data_root, "data.batch_size=42", "run.images=546", *words)
     assert len(built.data.train) == 400
     names = set(weights(built.family))
-    expected = [names if (i + 1) % n_critic == 0 else names - set(built.family.averaged) for i in range(13)]
+    expected = [names if (i + 1) % n_critic == 0 else names - set(built.family.ema_networks) for i in range(13)]
     assert watch.moved == expected
 
 
@@ -112,7 +112,7 @@ def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, da
     """
     built, _ = fit(family, tmp_path, data_root, "run.images=80", "log.every=16", "run.precision=64-true",
                    *(["model.n_critic=2"] if hasattr(loading.family_class(family).Config, "n_critic") else []))  # fmt: skip
-    scores = {name for measure in built.quality.evaluator.measures for name in measure.names}
+    scores = {name for measure in built.evaluation.evaluator.measures for name in measure.names}
     with (tmp_path / family / "metrics.csv").open() as file:
         rows = [{k: float(v) for k, v in row.items() if v and k not in scores}
                 for row in csv.DictReader(file)]  # fmt: skip

@@ -107,7 +107,7 @@ def test_every_family_trains_on_every_set_that_suits_it(
 ) -> None:
     """What makes images of latents, on what has no inputs; a set that does not suit it is refused in one line."""
     made, keys = loading.family_class(family), keys_of(family)
-    if made.translates:
+    if made.image_to_image:
         pytest.skip("makes images of images")
     words = [f"data={data}", "budget=smoke", "data.batch_size=8", "run.images=16", "data.source=sample", "data.size=16",
              f"data.root={data_root}", f"run.root={tmp_path}", "log.bar=false", "log.wandb=off"]  # fmt: skip
@@ -120,7 +120,7 @@ def test_every_family_trains_on_every_set_that_suits_it(
             build(loaded.config, RunFolder(tmp_path))
         return
     built = build(loaded.config, RunFolder(tmp_path))
-    built.quality.evaluator.measures = []
+    built.evaluation.evaluator.measures = []
     before = [weight.clone() for weight in built.family.generator.parameters()]
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.family.iteration == 2

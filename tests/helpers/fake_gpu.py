@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from gan_lab import experiment
 from gan_lab.callbacks import sample_grids
 from gan_lab.config import loading
-from gan_lab.metrics.base import Measure
+from gan_lab.metrics.base import Metric
 from gan_lab.metrics.evaluator import _seen
 from gan_lab.metrics.offered import measurable, measures_of
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
@@ -144,7 +144,7 @@ def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
     measures, _ = measurable(
         measures_of(built.family, built.data.spec, loaded.config.metrics, full=True), 100, loaded.config.metrics
     )
-    built.quality.evaluator.measures = []
+    built.evaluation.evaluator.measures = []
     built.trainer.fit(built.family, datamodule=built.data)  # on the CPU, up to a checkpoint
     path = latest_checkpoint(folder)
     assert path is not None
@@ -152,52 +152,50 @@ def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
         return _on(gpu, built, measures, read_checkpoint(path))
 
 
-def _on(
-    gpu: Waits, built: experiment.Experiment, measures: list[Measure], checkpoint: dict[str, Any]
-) -> dict[str, Any]:
+def _on(gpu: Waits, built: experiment.Experiment, measures: list[Metric], checkpoint: dict[str, Any]) -> dict[str, Any]:
     family, data, trainer, device = built.family.to(DEVICE), built.data, built.trainer, torch.device(DEVICE)
     callbacks: Any = {type(callback).__name__: callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
-    budget, ema, evaluator = callbacks["Budget"], callbacks["EMA"], built.quality.evaluator
+    budget, ema, evaluator = callbacks["Progress"], callbacks["EMA"], built.evaluation.evaluator
     trainer.strategy.optimizers = family.configure_optimizers()
     family.load_state_dict(checkpoint["state_dict"])
     for optimizer, state in zip(trainer.strategy.optimizers, checkpoint["optimizer_states"], strict=True):
         optimizer.load_state_dict(state)
     ema.on_load_checkpoint(trainer, family, checkpoint)
-    callbacks["Record"].load_state_dict(checkpoint["callbacks"]["Record"])
+    callbacks["CSVLogger"].load_state_dict(checkpoint["callbacks"]["CSVLogger"])
     ema.on_fit_start(trainer, family)
-    callbacks["Record"].on_train_start(trainer, family)
+    callbacks["CSVLogger"].on_train_start(trainer, family)
     budget.iterations = data.iterations = budget.iteration + 7
     gpu.seen.clear()
     for batch in data.train_dataloader():
         moved = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device))
         family.on_train_batch_start(moved, 0)
         family.training_step(moved, 0)
-        for name in ("Budget", "EMA"):
+        for name in ("Progress", "EMA"):
             callbacks[name].on_train_batch_end(trainer, family)
         if budget.spent:
             break
-        callbacks["Record"].on_train_batch_end(trainer, family)
+        callbacks["CSVLogger"].on_train_batch_end(trainer, family)
     waits, any_order = {"step": sum(gpu.seen.values())}, sorted(gpu.any_order)
     family.eval()
     reals = _seen(evaluator.reals[0].on(device), False)
     evaluator._known = [measure.reference(reals) if measure.reals else {} for measure in measures]
     assert all(tensor.device.type == "cpu" for known in evaluator._known for tensor in known.values())
-    evaluator.measures, callbacks["Watch"]._real = measures, None
+    evaluator.measures, callbacks["Diversity"]._real = measures, None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample_grids, "save_grid", lambda images, *_: images.cpu())
         for measure in measures:
             patch.setattr(
                 measure, "scores", lambda real, fake: {name: 0.0 for name in fake if fake[name].device.type != "cpu"}
             )
-        for name in ("Guard", "Samples", "Watch", "Quality", "Record"):
-            for call in range(2 if name == "Watch" else 1):  # the first time it measures the reals
+        for name in ("FiniteCheck", "SampleGrids", "Diversity", "Evaluation", "CSVLogger"):
+            for call in range(2 if name == "Diversity" else 1):  # the first time it measures the reals
                 gpu.seen.clear()
                 callbacks[name].on_train_batch_end(trainer, family)
                 waits[name if call == 0 else f"{name} again"] = sum(gpu.seen.values())
-        assert not built.quality.scores, f"{built.quality.scores} of an evaluation is not on the CPU"
+        assert not built.evaluation.scores, f"{built.evaluation.scores} of an evaluation is not on the CPU"
     assert all(
         value.device.type == "cpu"
-        for mean in callbacks["Record"].state_dict()["ranks"][0].values()
+        for mean in callbacks["CSVLogger"].state_dict()["ranks"][0].values()
         for value in mean[2]
     )
     return {"waits": waits, "in any order": any_order}

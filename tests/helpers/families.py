@@ -34,6 +34,6 @@ def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
     words = ["data.batch_size=16", "log.bar=false", "log.wandb=off", "metrics.n=100", f"run.root={root}",
              f"data.root={data_root}", "data.source=sample"]  # fmt: skip
     words += ["data.name=mnist", "data.size=28"]
-    words += ["data.gray_input=true"] if made.translates else []
+    words += ["data.gray_input=true"] if made.image_to_image else []
     words += [f"model.{key}={value}" for key, value in SMALL.items() if key in keys]
     return [*words, *more]

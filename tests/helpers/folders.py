@@ -30,7 +30,7 @@ def run_folder(family: str, root: Path, data_root: Path, *words: str) -> Path:
             draws = torch.Generator().manual_seed(number)
             for tensor in made.parameters():
                 tensor.add_(0.1 * torch.randn(tensor.shape, generator=draws))
-        networks = {part: getattr(made, part) for part in made.averaged}
+        networks = {part: getattr(made, part) for part in made.ema_networks}
         state = {
             "iteration": number,
             "state_dict": made.state_dict(),

@@ -30,7 +30,7 @@ class Host:
         self.files = {"/set.zip": ARCHIVE, "/page.zip": b"\n<!DOCTYPE html><html>Too many users</html>",
                       "/list.txt": b"1\nSmiling\na.jpg 1\n", "/other.zip": b"no zip", "/empty.txt": b""}  # fmt: skip
         self.breaks, self.ranges, self.silent = 0, True, False
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
         host = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,7 +40,7 @@ class Host:
 
             def do_GET(self) -> None:
                 asked = self.headers.get("Range")
-                host.asked.append((self.path, asked))
+                host.requests.append((self.path, asked))
                 content = host.files.get(self.path)
                 if content is None:
                     self.send_error(404)

@@ -51,7 +51,7 @@ class Kill:
             return wrapped
 
         if self.place == "step":
-            Family.descend = die_before(Family.descend)  # type: ignore[method-assign]
+            Family.minimize = die_before(Family.minimize)  # type: ignore[method-assign]
         elif self.place == "evaluation":
             Evaluator._over_batches = die_before(Evaluator._over_batches)  # type: ignore[method-assign]
         elif self.place == "writing":
@@ -110,7 +110,7 @@ def _one_after_the_other(
         folder = RunFolder.of(loaded).path / environment["RANK"]
         (folder / "checkpoints").mkdir(parents=True)
         built = experiment.build(loaded.config, RunFolder(folder))
-        built.quality.evaluator.measures = []
+        built.evaluation.evaluator.measures = []
         built.trainer.fit(built.family, datamodule=built.data)
         weights = {key: value.clone() for key, value in built.family.named_parameters()}
         held[name] = (built.family.iteration, built.trainer.world_size, built.health.record.latest, weights)

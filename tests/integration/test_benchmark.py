@@ -44,7 +44,7 @@ def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(name: str, 
         loaded = loading.load(row.split()[0], [*row.split()[1:], *made.words, f"data.root={data_root}"]).config
         family = loading.family_class(loaded.family)
         spec = datasets.load(loaded.data, loaded.run.seed).spec
-        like: Any = SimpleNamespace(offers=family.offers, conditional=family.conditional)
+        like: Any = SimpleNamespace(output_names=family.output_names, conditional=family.conditional)
         offered |= {score for measure in measures_of(like, spec, loaded.metrics) for score in measure.names}
     assert set(made.scores) <= offered
     assert len(set(made.rows)) == len(made.rows)

@@ -67,7 +67,7 @@ def test_a_training_has_the_processes_that_were_started(
     variables: dict[str, str], keys: dict[str, Any], expected: Launch, told: Any
 ) -> None:
     told(**variables)
-    assert launch.of(RunConfig(**keys)) == expected
+    assert launch.detect_launcher(RunConfig(**keys)) == expected
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_a_mismatch_names_both_numbers(
 ) -> None:
     told(**variables)
     with pytest.raises(ValueError, match=expected):
-        launch.of(RunConfig(**keys))
+        launch.detect_launcher(RunConfig(**keys))
 
 
 def test_a_dry_run_needs_one_process_whoever_started_it(told: Any) -> None:
     told(**SRUN)
-    options = strategy.options(launch.ALONE, RunConfig())
+    options = strategy.options(launch.SINGLE_PROCESS, RunConfig())
     assert (options["devices"], options["num_nodes"], options["strategy"]) == ("1", 1, "auto")
 
 
@@ -123,7 +123,7 @@ def test_the_strategy_waits_as_long_as_it_is_told() -> None:
 
 def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> None:
     told(**SRUN)  # srun -n 4, of which Lightning demands another spelling
-    environment: Any = strategy.environment(launch.of(RunConfig()))
+    environment: Any = strategy.environment(launch.detect_launcher(RunConfig()))
     assert (environment.global_rank(), environment.world_size(), environment.auto_requeue) == (3, 4, False)
     environment.validate_settings(num_devices=2, num_nodes=2)
 
@@ -184,11 +184,11 @@ def test_one_process_alone_says_who_is_lost(
     monkeypatch.setattr(launch, "roll_call", lambda launched: (speaks, absent))
     error = RuntimeError("[/a/gloo/transport/tcp/pair.cc:561] Connection closed by peer. This is typical of something")
     with pytest.raises(launch.LostError if speaks else SystemExit, match=expected):
-        raise launch.lost(Launch("torchrun", 4), error, 300)
+        raise launch.explain_lost_ranks(Launch("torchrun", 4), error, 300)
 
 
 def test_processes_that_do_not_come_are_counted_on_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = launch.lost(Launch("srun", 2, 3), distributed.DistStoreError("timed out"), 5)
+    error = launch.explain_lost_ranks(Launch("srun", 2, 3), distributed.DistStoreError("timed out"), 5)
     assert "not all of 6 processes have come within run.timeout=5 seconds (timed out): were 3 machines with 2" in str(
         error
     )

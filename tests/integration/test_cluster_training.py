@@ -191,4 +191,4 @@ def test_two_machines_train_by_torchrun(two_nodes: list[list[str]], tmp_path: Pa
     assert [process.returncode for process in every] == [0, 0], said
     assert ["gan/x: 32 images" in text for text in said].count(True) == 1  # the table, of the first process alone
     checkpoint = read_checkpoint(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")
-    assert (checkpoint["iteration"], len(checkpoint["callbacks"]["Record"]["ranks"])) == (2, 2)
+    assert (checkpoint["iteration"], len(checkpoint["callbacks"]["CSVLogger"]["ranks"])) == (2, 2)

@@ -30,9 +30,9 @@ def test_everything_runs_on_a_gpu_and_no_step_waits_for_it(family: str, rehearse
     assert "raised" not in found, found["raised"]
     waits = found["waits"]
     assert waits.pop("step") == 0
-    assert waits.pop("Quality") > 0  # what is scored is computed on the host
-    assert waits.pop("Watch") > 0  # the reals, once
-    assert waits == {"Guard": 1, "Samples": 1, "Watch again": 0, "Record": 1}
+    assert waits.pop("Evaluation") > 0  # what is scored is computed on the host
+    assert waits.pop("Diversity") > 0  # the reals, once
+    assert waits == {"FiniteCheck": 1, "SampleGrids": 1, "Diversity again": 0, "CSVLogger": 1}
 
 
 @every_family

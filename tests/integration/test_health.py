@@ -18,12 +18,12 @@ from torch import nn
 from gan_lab import losses, train
 from gan_lab.callbacks import checkpoint, health
 from gan_lab.callbacks.csv_logger import Row
-from gan_lab.callbacks.diversity import Watch, entropy, grouped, spread
+from gan_lab.callbacks.diversity import Diversity, entropy, grouped, spread
 from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.finite_check import DivergedError, Guard, not_finite
+from gan_lab.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
 from gan_lab.callbacks.health import LASTING, Rules
-from gan_lab.callbacks.progress import Budget
-from gan_lab.callbacks.wandb_logger import Tracker
+from gan_lab.callbacks.progress import Progress
+from gan_lab.callbacks.wandb_logger import WandbLogger
 from gan_lab.config import loading
 from gan_lab.config.schema import EmaConfig
 from gan_lab.families.base import Family
@@ -51,8 +51,8 @@ def family() -> Any:
 
 def said(real: list[float], fake: list[float], undecided: float | None) -> dict[str, float]:
     made = family()
-    made.verdict(torch.tensor(real), torch.tensor(fake), undecided)
-    return {name: float(value) for name, value in made.recorded.items()}
+    made.log_discriminator(torch.tensor(real), torch.tensor(fake), undecided)
+    return {name: float(value) for name, value in made.logged_scalars.items()}
 
 
 def test_a_verdict_is_the_means_and_the_shares_on_either_side_of_the_undecided_logit() -> None:
@@ -91,7 +91,7 @@ def test_the_gradient_norm_is_that_of_each_network_that_the_optimizer_moves_and_
         parameter.grad = torch.full_like(parameter, 2.0)
     made._record_gradients(optimizer)
     count = sum(parameter.numel() for parameter in made.generator.parameters())
-    assert {name: float(value) for name, value in made.recorded.items()} == pytest.approx(
+    assert {name: float(value) for name, value in made.logged_scalars.items()} == pytest.approx(
         {"gradient_generator": 2 * math.sqrt(count)}
     )
 
@@ -114,7 +114,7 @@ def test_the_distance_of_average_and_live_weights_is_relative_to_the_live_ones()
     nn.init.constant_(network.weight, 3.0)
     nn.init.constant_(network.bias, 0.0)
     made: Any = SimpleNamespace(generator=network, averaged=("generator",))
-    ema = EMA(EmaConfig(), Budget(1, 1))
+    ema = EMA(EmaConfig(), Progress(1, 1))
     ema.setup(None, made, "fit")  # type: ignore[arg-type]
     assert float(ema.distance(made)) == 0
     nn.init.constant_(network.bias, 4.0)
@@ -154,8 +154,8 @@ def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linea
     from gan_lab.metrics import extractors
 
     served = datasets.load(DataConfig(name="toy"), 0)
-    batch, _ = served.fixed(held_out=True, by_class=False)
-    watch = Watch(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
+    batch, _ = served.grid_batch(held_out=True, by_class=False)
+    watch = Diversity(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
     reals = batch.images
     seen = {name: watch.look(Shown(images)) for name, images in  # type: ignore[arg-type]
             {"same": reals, "half": 0.5 * reals, "one": reals[:1].expand_as(reals)}.items()}  # fmt: skip
@@ -254,20 +254,20 @@ def test_groups_with_a_value_that_is_no_number_are_named() -> None:
 
 
 def test_a_guard_looks_where_something_is_due_and_at_averages_too() -> None:
-    made, budget = family(), Budget(8, 100)
+    made, budget = family(), Progress(8, 100)
     ema = EMA(EmaConfig(), budget)
     ema.setup(None, made, "fit")  # type: ignore[arg-type]
-    guard, trainer = Guard((80, 120), ema, budget), SimpleNamespace(world_size=1)
+    finite_check, trainer = FiniteCheck((80, 120), ema, budget), SimpleNamespace(world_size=1)
     with torch.no_grad():
         next(iter(ema.networks["generator"].parameters())).fill_(float("inf"))
-    made.recorded = {"loss_d": torch.tensor(float("nan")), "loss_g": torch.tensor(1.0)}
+    made.logged_scalars = {"loss_d": torch.tensor(float("nan")), "loss_g": torch.tensor(1.0)}
     for iteration in (1, 9, 11, 14, 16):
         budget.iteration = iteration
-        guard.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
+        finite_check.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
     for iteration in (10, 15, 100):
         budget.iteration = iteration
         with pytest.raises(DivergedError, match=rf"averaged generator, loss_d not finite at iteration {iteration} "):
-            guard.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
+            finite_check.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
 
 
 class Poison(Callback):
@@ -393,7 +393,7 @@ def test_being_watched_leaves_the_training_bit_equal(
 ) -> None:
     name, words = "wgan", ("run.images=320", "log.every=16")
     watched, _ = fit(name, tmp_path / "watched", data_root, *words)
-    for module, hook in ((Watch, "on_train_batch_end"), (Guard, "on_train_batch_end"),
+    for module, hook in ((Diversity, "on_train_batch_end"), (FiniteCheck, "on_train_batch_end"),
                          (health.Health, "on_train_batch_end"), (Family, "verdict"),
                          (Family, "_record_gradients")):  # fmt: skip
         monkeypatch.setattr(module, hook, lambda *_: None)
@@ -406,11 +406,11 @@ def test_being_watched_leaves_the_training_bit_equal(
 
 def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) -> None:
     told: list[dict[str, str]] = []
-    tracker = Tracker("offline", tmp_path, "gan", "id", {})
-    tracker.run = SimpleNamespace(alert=lambda **said: told.append(said))
+    wandb_logger = WandbLogger("offline", tmp_path, "gan", "id", {})
+    wandb_logger.run = SimpleNamespace(alert=lambda **said: told.append(said))
     record: Any = SimpleNamespace(latest={})
-    budget, trainer = Budget(10, 10**6), SimpleNamespace(is_global_zero=True)
-    watched = health.Health(tmp_path, budget, record, tracker)
+    budget, trainer = Progress(10, 10**6), SimpleNamespace(is_global_zero=True)
+    watched = health.Health(tmp_path, budget, record, wandb_logger)
     watched.on_train_start(trainer, None)  # type: ignore[arg-type]
     assert (tmp_path / "health.csv").read_text() == "flag,iteration,images,sentence\n"
 
@@ -435,6 +435,6 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
 
 def test_a_row_with_a_value_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     record: Any = SimpleNamespace(latest=WELL | {"loss_d": float("inf")})
-    watched = health.Health(tmp_path, Budget(1, 9), record, None)
+    watched = health.Health(tmp_path, Progress(1, 9), record, None)
     with pytest.raises(DivergedError, match="diverged: loss_d not finite at iteration 0"):
         watched.on_train_batch_end(SimpleNamespace(is_global_zero=True), None)  # type: ignore[arg-type]

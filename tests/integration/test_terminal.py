@@ -17,8 +17,8 @@ import torch
 import gan_lab
 from gan_lab.callbacks import checkpoint, wandb_logger
 from gan_lab.callbacks.checkpoint import Checkpoint
-from gan_lab.callbacks.progress import Budget
-from gan_lab.callbacks.progress_bar import Lines
+from gan_lab.callbacks.progress import Progress
+from gan_lab.callbacks.progress_bar import ProgressLines
 from gan_lab.config import loading
 from gan_lab.utils import terminal
 from tests.helpers.processes import Kill, start, train
@@ -144,7 +144,7 @@ def test_a_hang_up_ends_a_training_with_a_checkpoint(tmp_path: Path, data_root: 
 def test_nohup_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        made = Checkpoint(Path(), Budget(1, 1), None, None)  # type: ignore[arg-type]
+        made = Checkpoint(Path(), Progress(1, 1), None, None)  # type: ignore[arg-type]
         made.listen(*checkpoint.PREEMPTED)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         made.teardown(None, None, "fit")  # type: ignore[arg-type]
@@ -199,7 +199,7 @@ def test_lines_are_of_the_leader_alone(capsys: pytest.CaptureFixture[str]) -> No
     class Other:
         is_global_zero = False
 
-    Lines(Budget(1, 1), None, None).on_train_batch_end(Other(), None)  # type: ignore[arg-type]
+    ProgressLines(Progress(1, 1), None, None).on_train_batch_end(Other(), None)  # type: ignore[arg-type]
     assert capsys.readouterr().out == ""
 
 

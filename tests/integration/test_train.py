@@ -15,7 +15,7 @@ from gan_lab import data as datasets
 from gan_lab import experiment, load_generator, networks
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.evaluate import restore
 from gan_lab.images import to_uint8
 from gan_lab.inference import autoencoding
@@ -29,7 +29,7 @@ FAMILIES = ("gan", "cgan", "pix2pix", "vaegan")
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, data_root: Path, sample: Decoded) -> dict[str, Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory, data_root: Path, sample: ArrayDataset) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     return {family: run_folder(family, root, data_root) for family in FAMILIES}
 
@@ -50,7 +50,7 @@ def parts(folder: Path, n: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
     """Held-out images, the means that the averaged encoder gives them, and the averaged generator."""
     _, data, _, _ = restore(folder, "best")
     content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
-    made = {name: networks.rebuild(recipe).eval() for name, recipe in content["recipes"].items()}
+    made = {name: networks.from_recipe(recipe).eval() for name, recipe in content["recipes"].items()}
     for name, network in made.items():
         network.load_state_dict(content["ema"][name])
     images = torch.cat([batch.images for batch in data.reference(n)])

@@ -22,9 +22,9 @@ def made() -> ACGAN:
 def step(family: Any, of: Batch) -> dict[str, float]:
     """What one step would descend, by the network that it moves."""
     descended: dict[str, float] = {}
-    family.descend = lambda loss, name: descended.update({name: float(loss.detach())})
-    family.stepped_by = lambda: ["discriminator", "generator"]
-    family.toggled = lambda optimizer: nullcontext()
+    family.minimize = lambda loss, name: descended.update({name: float(loss.detach())})
+    family.optimizer_list = lambda: ["discriminator", "generator"]
+    family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
     family.training_step(of, 0)
     return descended

@@ -17,11 +17,11 @@ from torch import nn
 from gan_lab import experiment, train
 from gan_lab.callbacks import wandb_logger
 from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.evaluation import Quality
-from gan_lab.callbacks.progress import Budget
+from gan_lab.callbacks.evaluation import Evaluation
+from gan_lab.callbacks.progress import Progress
 from gan_lab.config import loading
 from gan_lab.config.schema import EmaConfig
-from gan_lab.metrics.base import Measure
+from gan_lab.metrics.base import Metric
 from gan_lab.report.compare import compare
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
@@ -39,7 +39,7 @@ def family_of(value: float) -> Any:
 
 
 def test_the_average_halves_its_distance_within_a_half_life() -> None:
-    family, budget = family_of(1.0), Budget(batch_size=10, iterations=100)
+    family, budget = family_of(1.0), Progress(batch_size=10, iterations=100)
     ema = EMA(EmaConfig(half_life_images=50.0, ramp=1e9), budget)
     ema.setup(None, family, "fit")  # type: ignore[arg-type]
     nn.init.constant_(family.generator.weight, 0.0)
@@ -56,7 +56,7 @@ def test_the_average_halves_its_distance_within_a_half_life() -> None:
 
 def test_the_half_life_is_at_most_the_ramp_of_the_images_seen_and_zero_follows_at_once() -> None:
     for cfg, expected in ((EmaConfig(1e9, ramp=0.5), 0.5 ** (10 / 5)), (EmaConfig(0.0), 0.0)):
-        family, budget = family_of(1.0), Budget(batch_size=10, iterations=100)
+        family, budget = family_of(1.0), Progress(batch_size=10, iterations=100)
         ema = EMA(cfg, budget)
         ema.setup(None, family, "fit")  # type: ignore[arg-type]
         nn.init.constant_(family.generator.weight, 0.0)
@@ -66,7 +66,7 @@ def test_the_half_life_is_at_most_the_ramp_of_the_images_seen_and_zero_follows_a
 
 
 def test_the_average_is_lent_to_the_family_and_taken_back_even_after_an_error() -> None:
-    family, ema = family_of(1.0), EMA(EmaConfig(), Budget(1, 1))
+    family, ema = family_of(1.0), EMA(EmaConfig(), Progress(1, 1))
     ema.setup(None, family, "fit")  # type: ignore[arg-type]
     live = family.generator
     with ema.applied(family):
@@ -80,27 +80,27 @@ def test_the_average_is_lent_to_the_family_and_taken_back_even_after_an_error() 
 
 @pytest.mark.parametrize(("headline", "best"), [("fd_digits", 3.0), ("label_accuracy", 7.0)])
 def test_the_best_is_the_lowest_distance_or_the_highest_share(headline: str, best: float) -> None:
-    budget = Budget(batch_size=1, iterations=3)
+    budget = Progress(batch_size=1, iterations=3)
     values = iter([5.0, 3.0, 7.0])
     ema = EMA(EmaConfig(), budget)
     evaluator: Any = MagicMock(side_effect=lambda family: {headline: next(values)})
     evaluator.higher_is_better = {headline: headline != "fd_digits"}
-    quality = Quality(evaluator, headline, 1, ema, budget)
+    evaluation = Evaluation(evaluator, headline, 1, ema, budget)
     for iteration in (1, 2, 3):
         budget.iteration = iteration
-        quality.on_train_batch_end(None, family_of(0.0))  # type: ignore[arg-type]
-        assert quality.evaluated
-    assert quality.best == {headline: best}
-    assert quality.best_at == {3.0: 2, 7.0: 3}[best]
+        evaluation.on_train_batch_end(None, family_of(0.0))  # type: ignore[arg-type]
+        assert evaluation.evaluated
+    assert evaluation.best == {headline: best}
+    assert evaluation.best_at == {3.0: 2, 7.0: 3}[best]
 
 
-class Made(Measure):
+class Made(Metric):
     """A measure with a name that nothing in the lab knows: 1 at the first evaluation of a run, then 2."""
 
     def __init__(self, higher: bool | None) -> None:
         self.higher_is_better = {"swd": higher}
 
-    def observe(self, outputs: dict[str, Any], batch: Any) -> dict[str, torch.Tensor]:
+    def update_fake(self, outputs: dict[str, Any], batch: Any) -> dict[str, torch.Tensor]:
         return {"rows": outputs["generated"].flatten(1)}
 
     def scores(self, real: Any, fake: Any) -> dict[str, float]:
@@ -144,7 +144,7 @@ def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
 
 def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:
     for batch in (1, 7, 64, 100, 250):
-        budget = Budget(batch, 1000)
+        budget = Progress(batch, 1000)
         crossed = 0
         for iteration in range(1, 1000):
             budget.iteration = iteration
@@ -173,7 +173,7 @@ def test_an_offline_run_of_the_real_client_holds_each_row_once_under_the_images_
 
 
 def test_a_tracker_that_fails_is_one_warning_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = wandb_logger.Tracker("offline", tmp_path, "gan", "id", {})
+    broken = wandb_logger.WandbLogger("offline", tmp_path, "gan", "id", {})
     monkeypatch.setattr(broken, "_init", lambda mode: (_ for _ in ()).throw(RuntimeError("no service")))
     with pytest.warns(UserWarning, match="W&B is off for the rest of this run: no service"):
         broken.start()
@@ -188,7 +188,7 @@ def test_a_tracker_that_fails_is_one_warning_and_no_more(tmp_path: Path, monkeyp
 def test_a_host_that_does_not_answer_means_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     chosen: list[str] = []
-    online = wandb_logger.Tracker("online", tmp_path, "gan", "id", {})
+    online = wandb_logger.WandbLogger("online", tmp_path, "gan", "id", {})
     monkeypatch.setattr(online, "_init", chosen.append)
     with pytest.warns(UserWarning, match="does not answer: W&B records offline"):
         online.start()

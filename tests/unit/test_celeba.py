@@ -14,7 +14,7 @@ from skimage import data as pictures
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import celeba
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from tests.helpers.hosts import Host, serving
 
 NAMES = ["5_o_Clock_Shadow", "Male", "Smiling"]
@@ -150,7 +150,7 @@ def test_the_crop_of_178_pixels_is_resized_to_any_size(tmp_path: Path) -> None:
     assert np.array_equal(made.train_images[np.array([0])][0].transpose(1, 2, 0), stored[20:198])
 
 
-def sample(tmp_path: Path, size: int) -> Decoded:
+def sample(tmp_path: Path, size: int) -> ArrayDataset:
     return celeba.decode(cfg(tmp_path, source="sample", size=size))
 
 
@@ -231,9 +231,9 @@ def test_the_mirror_is_asked_when_drive_sends_a_page(tmp_path: Path, host: Host)
         host.files[f"/{name}"] = (tmp_path / "tables" / "celeba" / name).read_bytes()
     made = celeba.decode(cfg(tmp_path / "root", attributes=["Male"]))
     assert numbers(made.train_images) == list(range(10))
-    asked = len(host.asked)
+    asked = len(host.requests)
     celeba.decode(cfg(tmp_path / "root"))
-    assert len(host.asked) == asked
+    assert len(host.requests) == asked
 
 
 def test_the_bundle_is_the_last_resort(tmp_path: Path, host: Host) -> None:

@@ -52,10 +52,10 @@ def step(family: Any, of: Batch) -> list[float]:
     """The losses that one step would descend, in its order; the learning rates it sets are in ``family.rates``."""
     descended: list[float] = []
     family.rates = {}
-    family.descend = lambda loss, optimizer: descended.append(float(loss.detach()))
-    family.stepped_by = lambda: ["d", "g"]
-    family.toggled = lambda optimizer: nullcontext()
-    family.anneal = lambda optimizer, lr: family.rates.update({optimizer: lr})
+    family.minimize = lambda loss, optimizer: descended.append(float(loss.detach()))
+    family.optimizer_list = lambda: ["d", "g"]
+    family.toggled_optimizer = lambda optimizer: nullcontext()
+    family.set_learning_rate = lambda optimizer, lr: family.rates.update({optimizer: lr})
     family.all_gather = lambda fakes: fakes
     family.stream = lambda purpose: Stream(0, purpose, family.iteration)
     family.training_step(of, 0)
@@ -72,7 +72,7 @@ def test_the_losses_are_those_of_equations_1_to_3_and_section_5_2() -> None:
     assert loss_g == pytest.approx(adversarial + 10 * cycle + 5 * identity, rel=1e-5)
     # each discriminator's of the same logit for real and fake, halved
     assert loss_d == pytest.approx(sum(((a - 1) ** 2 + a**2) / 2 for a in (0.25, -0.5)))
-    recorded = {name: float(value) for name, value in family.recorded.items()}
+    recorded = {name: float(value) for name, value in family.logged_scalars.items()}
     verdicts = {"d_real": 0.25, "d_fake": 0.25, "accuracy_real": 0, "accuracy_fake": 1}  # it says fake of both
     verdicts |= {"d_real_back": -0.5, "d_fake_back": -0.5, "accuracy_real_back": 0, "accuracy_fake_back": 1}
     assert recorded == pytest.approx(
@@ -85,7 +85,7 @@ def test_translators_that_undo_each_other_have_no_cycle_loss_and_no_identity_wei
     family.generator, family.generator_back = Shift(0.3), Shift(-0.3)
     family.discriminator, family.discriminator_back = Says(1.0), Says(1.0)
     assert step(family, batch())[0] == pytest.approx(0, abs=1e-5)
-    assert "loss_identity" not in family.recorded
+    assert "loss_identity" not in family.logged_scalars
 
 
 def test_each_discriminator_judges_its_own_set_and_fakes_of_it_out_of_the_pool() -> None:
@@ -111,16 +111,16 @@ def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(monkeypatch: pyt
     alone, left, right = (made(pool_size=3) for _ in range(3))
     monkeypatch.setattr(CycleGAN, "global_rank", property(lambda family: int(family is right)))
 
-    def pooled(family: Any, iteration: int, mine: Tensor, every: Tensor, rank: int = 0, world: int = 1) -> Tensor:
+    def from_pool(family: Any, iteration: int, mine: Tensor, every: Tensor, rank: int = 0, world: int = 1) -> Tensor:
         family.all_gather = lambda _: every
         family.stream = lambda purpose: Stream(0, purpose, iteration, rank, world)
-        return family.pooled(family.pool, mine, "pool")
+        return family.from_pool(family.pool, mine, "pool")
 
     given = []
     for iteration, now in enumerate(fakes):
         every = now.unflatten(0, (2, 2))  # as it is gathered: [world, B, C, H, W]
-        given.append(pooled(alone, iteration, now, now))
-        halves = pooled(left, iteration, now[:2], every, 0, 2), pooled(right, iteration, now[2:], every, 1, 2)
+        given.append(from_pool(alone, iteration, now, now))
+        halves = from_pool(left, iteration, now[:2], every, 0, 2), from_pool(right, iteration, now[2:], every, 1, 2)
         assert torch.equal(torch.cat(halves), given[-1])
     assert torch.equal(left.pool.images, alone.pool.images)
     assert torch.equal(right.pool.images, alone.pool.images)
@@ -145,7 +145,7 @@ def test_the_learning_rates_decay_linearly_in_images(seen: int, left: float) -> 
     assert family.rates == pytest.approx({"d": 0.1 * left, "g": 0.2 * left})
     constant = made(lr_d=0.1)
     constant.images_seen = seen
-    assert constant.decayed() == 1
+    assert constant.lr_factor() == 1
 
 
 def test_outputs_and_picture_go_both_ways_and_back() -> None:
@@ -156,9 +156,9 @@ def test_outputs_and_picture_go_both_ways_and_back() -> None:
     with torch.no_grad():
         made_here = family.outputs(real, Stream(0, "grid"))
         expected = {"generated": G(x), "back": F(y), "cycled": F(G(x)), "back_cycled": G(F(y))}
-        assert tuple(made_here) == family.offers
+        assert tuple(made_here) == family.output_names
         assert all(torch.equal(made_here[name], expected[name]) for name in expected)
-        picture = family.picture(real, Stream(0, "grid"))
+        picture = family.sample_grid(real, Stream(0, "grid"))
     there_and_back = [x, expected["generated"], expected["cycled"], y, expected["back"], expected["back_cycled"]]
     for shown, image in zip(picture, there_and_back, strict=True):
         assert torch.equal(shown, image)

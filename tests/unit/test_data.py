@@ -12,12 +12,12 @@ from scipy import stats
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import toy
-from gan_lab.data.base import Decoded, LabData, resized, stratified
-from gan_lab.data.samplers import Order
+from gan_lab.data.base import ArrayDataset, GANDataModule, resized, stratified
+from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.images import ImageSpec
 
 
-def numbered(train: int = 30, test: int = 25, classes: int = 5) -> Decoded:
+def numbered(train: int = 30, test: int = 25, classes: int = 5) -> ArrayDataset:
     """Images whose every pixel is the number of their row, the held-out ones counting down from 255."""
 
     def flat(values: np.ndarray) -> np.ndarray:
@@ -25,17 +25,17 @@ def numbered(train: int = 30, test: int = 25, classes: int = 5) -> Decoded:
 
     rows, held = np.arange(train), 255 - np.arange(test)
     spec = ImageSpec(1, 4, 4, classes=classes)
-    return Decoded(spec, flat(rows), rows % classes, flat(held), held % classes, "full", "numbers", "0")
+    return ArrayDataset(spec, flat(rows), rows % classes, flat(held), held % classes, "full", "numbers", "0")
 
 
-def lab_data(seed: int = 0, **keys: object) -> LabData:
-    return LabData(numbered(), DataConfig(**{"batch_size": 8, **keys}), seed)  # type: ignore[arg-type]
+def lab_data(seed: int = 0, **keys: object) -> GANDataModule:
+    return GANDataModule(numbered(), DataConfig(**{"batch_size": 8, **keys}), seed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (7, 3), (3, 8), (5, 5), (12, 1)])
 def test_each_pass_reads_every_row_exactly_once(n: int, batch_size: int) -> None:
     passes = 3 * batch_size  # so that they end where a batch ends
-    batches = list(Order(n, batch_size, seed=1, start=0, stop=passes * n // batch_size))
+    batches = list(EndlessBatchSampler(n, batch_size, seed=1, start=0, stop=passes * n // batch_size))
     assert {len(batch) for batch in batches} == {batch_size}
     rows = np.concatenate(batches).reshape(passes, n)
     assert all(sorted(one) == list(range(n)) for one in rows.tolist())
@@ -44,24 +44,24 @@ def test_each_pass_reads_every_row_exactly_once(n: int, batch_size: int) -> None
 
 @pytest.mark.parametrize("start", [1, 2, 3, 7, 19])
 def test_an_order_resumed_at_any_iteration_is_the_rest_of_the_whole(start: int) -> None:
-    whole = list(Order(10, 4, seed=1, start=0, stop=20))
-    rest = Order(10, 4, seed=1, start=start, stop=20)
+    whole = list(EndlessBatchSampler(10, 4, seed=1, start=0, stop=20))
+    rest = EndlessBatchSampler(10, 4, seed=1, start=start, stop=20)
     assert list(rest) == whole[start:]
     assert len(rest) == 20 - start
     assert list(rest) == whole[start:]  # and again: nothing is used up
-    assert len(Order(10, 4, seed=1, start=21, stop=20)) == 0
+    assert len(EndlessBatchSampler(10, 4, seed=1, start=21, stop=20)) == 0
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_the_ranks_shares_together_are_the_global_batch(world: int) -> None:
-    whole = list(Order(10, 8, seed=1, start=0, stop=9))
-    shares = [list(Order(10, 8, 1, 0, 9, rank, world)) for rank in range(world)]
+    whole = list(EndlessBatchSampler(10, 8, seed=1, start=0, stop=9))
+    shares = [list(EndlessBatchSampler(10, 8, 1, 0, 9, rank, world)) for rank in range(world)]
     assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
     assert {len(batch) for share in shares for batch in share} == {8 // world}
 
 
 def test_another_seed_is_another_order() -> None:
-    assert list(Order(50, 50, 0, 0, 1)) != list(Order(50, 50, 1, 0, 1))
+    assert list(EndlessBatchSampler(50, 50, 0, 0, 1)) != list(EndlessBatchSampler(50, 50, 1, 0, 1))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -71,7 +71,7 @@ def test_training_batches_are_the_rows_of_the_order_from_the_familys_iteration_o
     family = SimpleNamespace(iteration=4, branch=0, dtype=torch.float64, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=2)  # type: ignore[assignment]
     batches = list(data.train_dataloader())
-    expected = list(Order(30, 8, 3, 4, 9, rank, 2))
+    expected = list(EndlessBatchSampler(30, 8, 3, 4, 9, rank, 2))
     assert [batch.images[:, 0, 0, 0].tolist() for batch in batches] == expected
     assert [batch.labels.tolist() for batch in batches] == [[row % 5 for row in rows] for rows in expected]
     on_device = data.on_after_batch_transfer(batches[0])
@@ -93,21 +93,23 @@ def test_the_reference_is_the_same_held_out_images_for_every_seed_and_in_every_b
 
 @pytest.mark.parametrize("held_out", [True, False])
 def test_a_grid_by_class_has_one_row_for_each_class_and_never_changes(held_out: bool) -> None:
-    data = LabData(numbered(train=100, test=100, classes=5), DataConfig(), seed=0)
-    batch, columns = data.fixed(held_out, by_class=True)
+    data = GANDataModule(numbered(train=100, test=100, classes=5), DataConfig(), seed=0)
+    batch, columns = data.grid_batch(held_out, by_class=True)
     assert columns == 10
     assert batch.labels.view(5, columns).tolist() == [[label] * columns for label in range(5)]
     levels = ((batch.images[:, 0, 0, 0] + 1) * 127.5).round().int()
     assert (levels >= 156).all() if held_out else (levels < 100).all()
-    again, _ = LabData(numbered(train=100, test=100), DataConfig(), seed=7).fixed(held_out, by_class=True)
+    again, _ = GANDataModule(numbered(train=100, test=100), DataConfig(), seed=7).grid_batch(held_out, by_class=True)
     assert torch.equal(again.images, batch.images)
 
 
 def test_a_grid_without_classes_is_8_by_8_different_images() -> None:
-    batch, columns = LabData(numbered(train=200, test=100), DataConfig(), seed=0).fixed(held_out=False, by_class=False)
+    batch, columns = GANDataModule(numbered(train=200, test=100), DataConfig(), seed=0).grid_batch(
+        held_out=False, by_class=False
+    )
     assert columns == 8
     assert len(batch.images[:, 0, 0, 0].unique()) == 64
-    points, _ = datasets.load(DataConfig(name="toy"), 0).fixed(held_out=True, by_class=False)
+    points, _ = datasets.load(DataConfig(name="toy"), 0).grid_batch(held_out=True, by_class=False)
     assert len(points.images.flatten(1).unique(dim=0)) == 1000
 
 

@@ -43,7 +43,7 @@ def test_only_who_asks_for_tf32_trains_in_it_and_nobody_scores_in_it(
     made = loading.family_class("gan")
     watched("step", made, "training_step")
     watched("extractor", extractors.load("digits").__class__, "forward")
-    monkeypatch.setattr(experiment.Samples, "write", lambda *_: None)  # a grid is for the eye
+    monkeypatch.setattr(experiment.SampleGrids, "write", lambda *_: None)  # a grid is for the eye
     watched("generate", made, "generate")
     fit("gan", tmp_path, data_root, f"run.precision={precision}", "run.images=32", "log.every=16")
     assert seen == {"step": {(tf32, tf32)}, "extractor": {(False, False)}, "generate": {(False, False)}}

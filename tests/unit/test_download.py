@@ -24,7 +24,7 @@ def test_a_whole_file_arrives_and_is_asked_for_once(host: Host, tmp_path: Path) 
     assert to.read_bytes() == ARCHIVE
     assert [path.name for path in to.parent.iterdir()] == ["set.zip"]
     assert download.fetch([host.url("set.zip")], to) == ""
-    assert host.asked == [("/set.zip", None)]
+    assert host.requests == [("/set.zip", None)]
 
 
 @pytest.mark.parametrize("breaks", [1, 2])
@@ -33,7 +33,7 @@ def test_what_broke_off_is_continued(host: Host, tmp_path: Path, breaks: int) ->
     assert download.fetch([host.url("set.zip")], tmp_path / "set.zip") == ""
     assert (tmp_path / "set.zip").read_bytes() == ARCHIVE
     third = len(ARCHIVE) // 3
-    assert host.asked == [("/set.zip", None), *(("/set.zip", f"bytes={(i + 1) * third}-") for i in range(breaks))]
+    assert host.requests == [("/set.zip", None), *(("/set.zip", f"bytes={(i + 1) * third}-") for i in range(breaks))]
 
 
 def test_the_next_start_goes_on_where_the_last_one_ended(
@@ -46,7 +46,7 @@ def test_the_next_start_goes_on_where_the_last_one_ended(
     assert not (tmp_path / "set.zip").exists()
     assert download.fetch([host.url("set.zip")], tmp_path / "set.zip") == ""
     assert (tmp_path / "set.zip").read_bytes() == ARCHIVE
-    assert host.asked[-1] == ("/set.zip", f"bytes={len(ARCHIVE) // 3}-")
+    assert host.requests[-1] == ("/set.zip", f"bytes={len(ARCHIVE) // 3}-")
 
 
 def test_a_host_that_does_not_continue_sends_all_of_it_again(host: Host, tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from gan_lab.config.schema import DataConfig, MetricsConfig
-from gan_lab.data.base import Decoded, LabData
+from gan_lab.data.base import ArrayDataset, GANDataModule
 from gan_lab.data.toy import SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import evaluator, extractors, formulas
-from gan_lab.metrics.base import Measure
-from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracy
+from gan_lab.metrics.base import Metric
+from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.evaluator import Evaluator, Tally, real_statistics
-from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.neighbours import neighbours
 from gan_lab.seeding import Stream
 
@@ -38,19 +38,19 @@ def images(n: int, seed: int, shape: tuple[int, ...] = (1, 28, 28)) -> np.ndarra
     return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
 
 
-def data(root: Path, n: int = 240, content: Any = "digits", gray: bool = False, **spec: Any) -> LabData:
+def data(root: Path, n: int = 240, content: Any = "digits", gray: bool = False, **spec: Any) -> GANDataModule:
     made = ImageSpec(spec.pop("channels", 1), spec.pop("height", 28), spec.pop("width", 28), 10, content, **spec)
     arrays = [images(n, seed, made.shape) for seed in (0, 1)]
     labels = np.arange(n) % 10
     sides = [images(n, seed, (1, *made.shape[1:])) for seed in (2, 3)] if made.source_channels else [None, None]
-    decoded = Decoded(made, arrays[0], labels, arrays[1], labels, "sample", "made up", f"made-{n}-{made}", *sides)  # type: ignore[arg-type]
-    return LabData(decoded, DataConfig(root=str(root), gray_input=gray), seed=0)
+    decoded = ArrayDataset(made, arrays[0], labels, arrays[1], labels, "sample", "made up", f"made-{n}-{made}", *sides)  # type: ignore[arg-type]
+    return GANDataModule(decoded, DataConfig(root=str(root), gray_input=gray), seed=0)
 
 
 class Generator(torch.nn.Module):
     """Stands for a family whose fakes depend on the stream, the labels and the sources it is given."""
 
-    offers = ("generated",)
+    output_names = ("generated",)
     device, dtype = torch.device("cpu"), torch.float32
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
@@ -66,8 +66,8 @@ class Generator(torch.nn.Module):
 FAMILY: Any = Generator()
 
 
-def digits(full: bool = True, asked: bool = True) -> Features:
-    return Features(extractors.load("digits"), asked, 10_000, full)
+def digits(full: bool = True, asked: bool = True) -> FeatureDistance:
+    return FeatureDistance(extractors.load("digits"), asked, 10_000, full)
 
 
 @pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
@@ -84,7 +84,7 @@ def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[
 
 def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(tmp_path: Path) -> None:
     def known(
-        measure: Measure, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any
+        measure: Metric, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any
     ) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
         served, cfg = data(tmp_path, size, **spec), MetricsConfig(n=n, split=split, max_features_kept=cap)
@@ -95,9 +95,9 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
     first = known(digits(), 100)
     assert first != Path()
     assert known(digits(full=False), 100) == Path()  # the end needs no second look at them
-    labelled = ClassificationAccuracy(10, cap=10_000)
+    labelled = ClassificationAccuracyScore(10, cap=10_000)
     others = [known(labelled, 100), known(digits(), 120), known(digits(), 100, size=260), known(digits(), 100, split="train"),
-              known(digits(), 100, cap=50), known(Features(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
+              known(digits(), 100, cap=50), known(FeatureDistance(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
     assert len({first, *others}) == 7
 
 
@@ -122,14 +122,14 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
     for name, rows in whole.items():
         assert (
             torch.allclose(together[name], rows, rtol=1e-12, atol=0)
-            if name in digits().summed
+            if name in digits().sum_states
             else torch.equal(together[name], rows)
         )
     assert sum(len(share[0][1]) for share in shares) == 3  # batches of 100, each of one process
 
 
 def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path) -> None:
-    measure = Features(extractors.load("random"), False, 10_000, full=False)
+    measure = FeatureDistance(extractors.load("random"), False, 10_000, full=False)
 
     def kept(n: int) -> int:
         (statistics,) = Evaluator(data(tmp_path), [measure], MetricsConfig(n=n), seed=0)._over_batches(FAMILY)
@@ -139,7 +139,7 @@ def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path
 
 
 def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
-    measure = Features(extractors.load("random"), False, 150, full=True)
+    measure = FeatureDistance(extractors.load("random"), False, 150, full=True)
     tally = Tally(measure, 150)
     for place in range(0, 1000, 100):
         tally.add(place, formulas.moments(torch.zeros(2, 64)) | {"features": torch.ones(100, 64)})
@@ -153,11 +153,13 @@ def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
 def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
     served = data(tmp_path, 70, "photos", channels=shape[0], height=shape[1], width=shape[2])
     cfg = MetricsConfig(n=70, allow_small_n=True)
-    measure = Features(extractors.load(extractor), False, cfg.max_features_kept, full=True)
+    measure = FeatureDistance(extractors.load(extractor), False, cfg.max_features_kept, full=True)
     scores = Evaluator(served, [measure], cfg, seed=0)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
     noise_to_noise = real_statistics(served, served.reference(70), measure, torch.device("cpu"), cfg)
-    same = measure.observe({"generated": torch.from_numpy(served.test.images[np.arange(70)])}, Batch(torch.empty(0)))  # type: ignore[index]
+    same = measure.update_fake(
+        {"generated": torch.from_numpy(served.test.images[np.arange(70)])}, Batch(torch.empty(0))
+    )  # type: ignore[index]
     assert measure.scores(noise_to_noise, same)[f"fd_{extractor}"] < 1e-3 < scores[f"fd_{extractor}"]
 
 
@@ -166,7 +168,7 @@ def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Pa
     served = data(tmp_path, 5)
     scores = Evaluator(served, [digits()], cfg, seed=0)(FAMILY)
     assert scores.keys() == {"fd_digits", "digit_score", "label_accuracy"}
-    few = ClassificationAccuracy(10, cap=10_000)
+    few = ClassificationAccuracyScore(10, cap=10_000)
     assert Evaluator(served, [few], cfg, seed=0)(FAMILY) == {}
     assert "coverage_digits" in Evaluator(data(tmp_path, 6), [digits()], MetricsConfig(n=6), seed=0)(FAMILY)
 
@@ -216,6 +218,6 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
 def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
     served = [data(tmp_path, content="photos", source_channels=1, pairs=pairs) for pairs in ("all", "none")]
     served.append(data(tmp_path, content="photos"))
-    measure = Features(extractors.load("random"), False, 10_000, False)
+    measure = FeatureDistance(extractors.load("random"), False, 10_000, False)
     said = [Evaluator(one, [measure], MetricsConfig(n=100), seed=0).protocol("fd_random", "ema") for one in served]
     assert [protocol.get("inputs") for protocol in said] == ["1 channels, pairs: all", "1 channels, pairs: none", None]

@@ -113,7 +113,7 @@ def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> 
         lab = datasets.load(cfg(tmp_path / "all", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0), 0)
     assert all(name in str(said[0].message) for name in ("bomb.png", "empty.png", "large.png"))
     assert len(lab.train) + len(lab.test) == readable
-    batch, _ = lab.fixed(held_out=False, by_class=False)
+    batch, _ = lab.grid_batch(held_out=False, by_class=False)
     assert batch.images.shape == (readable - 2, 3, 8, 8)
     assert batch.images.min() >= -1
     assert batch.images.flatten(1).std(1).min() > 0.05  # each shows something

@@ -13,7 +13,7 @@ from skimage import data as pictures
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import horse2zebra, horses, pairs
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from tests.helpers.pictures import flat
 
 
@@ -168,7 +168,7 @@ def test_the_directions_and_the_paired_sample_have_other_fingerprints(tmp_path: 
     assert np.array_equal(every(made[0].test_images), every(made[2].test_images))  # scored on the same animals
 
 
-def two_sets(root: Path, test: bool) -> Callable[[Decoded], dict[str, list[int]]]:
+def two_sets(root: Path, test: bool) -> Callable[[ArrayDataset], dict[str, list[int]]]:
     """Flat pictures: trainA 0.., trainB 100.., testA 50.., testB 150..; returns what reads them back."""
     counts = {"trainA": (0, 12), "trainB": (100, 15)} | ({"testA": (50, 3), "testB": (150, 4)} if test else {})
     for name, (first, count) in counts.items():

@@ -18,7 +18,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics import extractors
 from gan_lab.metrics.evaluator import Tally
 from gan_lab.metrics.extractors import inception as module
-from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.offered import inception_measures
 
 PHOTOS = ImageSpec(3, 64, 64)
@@ -40,8 +40,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def inception(weights: Path, full: bool = True) -> Features:
-    return Features(extractors.load("inception", str(weights)), False, 10_000, full)
+def inception(weights: Path, full: bool = True) -> FeatureDistance:
+    return FeatureDistance(extractors.load("inception", str(weights)), False, 10_000, full)
 
 
 def pictures(folder: Path, seed: int, n: int, size: int) -> Tensor:
@@ -90,7 +90,7 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
     measure = inception(weights)
     tally = Tally(measure, 10_000)
     for i, images in enumerate(fake.split(5)):
-        tally.add(5 * i, measure.observe({"generated": images}, Batch(images)))
+        tally.add(5 * i, measure.update_fake({"generated": images}, Batch(images)))
     scores = measure.scores(measure.reference(Batch(real)), tally.statistics())
     assert theirs["frechet_inception_distance"] > 1
     assert scores["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)

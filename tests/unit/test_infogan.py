@@ -136,6 +136,6 @@ def test_a_code_is_right_where_its_category_stands_for_the_class(
     batch = Batch(torch.zeros(6, 1, 1, 1), labels)
     logits = torch.nn.functional.one_hot(torch.tensor(category), 6).float()
     measure = CodeAccuracy()
-    assert measure.scores({}, measure.observe({"code_logits": logits}, batch)) == {
+    assert measure.scores({}, measure.update_fake({"code_logits": logits}, batch)) == {
         "code_accuracy": pytest.approx(expected)
     }

@@ -282,7 +282,7 @@ def test_each_class_has_a_row_of_the_grid_however_few_are_held_out(tmp_path: Pat
             flat(tmp_path / name / f"{i}.png", (50 * label + i,) * 3)
     served = datasets.load(cfg("folder", tmp_path), 0)
     for held_out in (True, False):
-        batch, columns = served.fixed(held_out, by_class=True)
+        batch, columns = served.grid_batch(held_out, by_class=True)
         assert batch.labels.view(4, columns).tolist() == [[label] * 10 for label in range(4)]  # type: ignore[union-attr]
         shown = ((batch.images[:, 0, 0, 0] + 1) * 127.5).round().int().view(4, 10)
         for label, row in enumerate(shown.tolist()):

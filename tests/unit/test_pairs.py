@@ -10,7 +10,7 @@ from PIL import Image
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import horses, pairs
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from tests.helpers.pictures import flat, noise
 
 
@@ -31,7 +31,7 @@ def beside(path: Path, a: int, b: int, width: int = 32, height: int = 16) -> Non
     picture.save(path)
 
 
-def values(made: Decoded, part: str) -> list[tuple[int, int]]:
+def values(made: ArrayDataset, part: str) -> list[tuple[int, int]]:
     """(source, image) of each row; each must be of one level, or A and B run into each other."""
     read = []
     for pixels in (getattr(made, f"{part}_sources"), getattr(made, f"{part}_images")):

@@ -10,10 +10,10 @@ import torch
 from skimage import metrics as skimage
 from torch import Tensor
 
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.images import Batch
 from gan_lab.metrics.formulas import Statistics
-from gan_lab.metrics.pairwise import Classification, Reconstruction, Translation, psnr, squared_error
+from gan_lab.metrics.pairwise import ClassifierAccuracy, Reconstruction, Translation, psnr, squared_error
 
 BOTH_WAYS = ("generated", "back", "cycled", "back_cycled")
 
@@ -28,7 +28,7 @@ def scored(measure: Translation, outputs: dict[str, Tensor], batch: Batch, size:
     for i in range(0, len(batch.images), size):
         rows = slice(i, i + size)
         part = Batch(batch.images[rows], None, None if batch.sources is None else batch.sources[rows])
-        parts.append(measure.observe({name: images[rows] for name, images in outputs.items()}, part))
+        parts.append(measure.update_fake({name: images[rows] for name, images in outputs.items()}, part))
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return measure.scores({}, joined)
 
@@ -163,12 +163,12 @@ def test_colouring_by_the_mean_colour_gains_nothing_and_gray_less_than_nothing()
     assert measure.names == ("psnr", "ssim", "gain_over_mean_colour")
 
 
-def test_a_reconstruction_keeps_the_digit_or_not(sample: Decoded) -> None:
+def test_a_reconstruction_keeps_the_digit_or_not(sample: ArrayDataset) -> None:
     images, labels = (torch.from_numpy(np.asarray(part[::10])) for part in (sample.test_images, sample.test_labels))
     measure = Reconstruction(digits=True)
 
     def of(made: Tensor, given: Tensor | None) -> dict[str, float]:
-        return measure.scores({}, measure.observe({"reconstructed": made}, Batch(images, given)))
+        return measure.scores({}, measure.update_fake({"reconstructed": made}, Batch(images, given)))
 
     same = of(images, labels)
     assert same["reconstruction_psnr"] == 100
@@ -182,7 +182,7 @@ def test_a_reconstruction_keeps_the_digit_or_not(sample: Decoded) -> None:
     assert shifted == pytest.approx(expected)
     assert tuple(same) == measure.names
     photos = Reconstruction(digits=False)
-    assert tuple(photos.scores({}, photos.observe({"reconstructed": images}, Batch(images)))) == photos.names
+    assert tuple(photos.scores({}, photos.update_fake({"reconstructed": images}, Batch(images)))) == photos.names
 
 
 def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
@@ -190,8 +190,8 @@ def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
     right = torch.eye(3)[labels]
     one_wrong = torch.eye(3)[torch.tensor([0, 1, 2, 1])]
     batch = Batch(torch.zeros(4, 1, 2, 2), labels)
-    measure = Classification(("generated", "logits", "baseline_logits"))
-    fake = measure.observe({"logits": one_wrong, "baseline_logits": 1 - right}, batch)
+    measure = ClassifierAccuracy(("generated", "logits", "baseline_logits"))
+    fake = measure.update_fake({"logits": one_wrong, "baseline_logits": 1 - right}, batch)
     assert measure.scores({}, fake) == {"test_accuracy": 0.75, "baseline_accuracy": 0.0}
-    alone = Classification(("generated", "logits"))
-    assert alone.scores({}, alone.observe({"logits": right}, batch)) == {"test_accuracy": 1.0}
+    alone = ClassifierAccuracy(("generated", "logits"))
+    assert alone.scores({}, alone.update_fake({"logits": right}, batch)) == {"test_accuracy": 1.0}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks import rebuild
+from gan_lab.networks import from_recipe
 from gan_lab.networks.patchgan import PatchDiscriminator
 
 
@@ -85,7 +85,7 @@ def test_a_conditional_discriminator_hears_the_source() -> None:
 
 
 def rebuilt(network: PatchDiscriminator) -> nn.Module:
-    again = rebuild(network.recipe)
+    again = from_recipe(network.recipe)
     again.load_state_dict(network.state_dict())
     return again
 

@@ -41,9 +41,9 @@ class Constant(nn.Module):
 def step(family: Any, of: Batch) -> list[float]:
     """The losses that one step would descend."""
     descended: list[float] = []
-    family.descend = lambda loss, optimizer: descended.append(float(loss.detach()))
-    family.stepped_by = lambda: ["d", "g"]
-    family.toggled = lambda optimizer: nullcontext()
+    family.minimize = lambda loss, optimizer: descended.append(float(loss.detach()))
+    family.optimizer_list = lambda: ["d", "g"]
+    family.toggled_optimizer = lambda optimizer: nullcontext()
     family.training_step(of, 0)
     return descended
 
@@ -56,7 +56,7 @@ def test_the_losses_are_those_of_equations_1_3_and_4() -> None:
     loss_d, loss_g = step(family, real)
     assert loss_d == pytest.approx(float(softplus(-logit) + softplus(logit)) / 2)  # halved: section 3.3
     assert loss_g == pytest.approx(float(softplus(-logit) + 7 * l1))
-    assert float(family.recorded["loss_l1"]) == pytest.approx(float(l1))
+    assert float(family.logged_scalars["loss_l1"]) == pytest.approx(float(l1))
 
 
 def test_the_discriminator_judges_images_beside_their_own_sources() -> None:
@@ -80,7 +80,7 @@ def test_images_are_made_without_dropout() -> None:
 
 def test_the_picture_shows_source_generated_and_truth() -> None:
     family, real = made().eval(), batch()
-    source, generated, truth = family.picture(real, Stream(0, "grid"))
+    source, generated, truth = family.sample_grid(real, Stream(0, "grid"))
     assert real.sources is not None
     assert torch.equal(source, real.sources)
     assert torch.equal(generated, family.generate(real, Stream(0, "grid")))

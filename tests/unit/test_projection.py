@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gan_lab.networks import rebuild
+from gan_lab.networks import from_recipe
 from tests.helpers.networks import (
     convnet_discriminator,
     convnet_generator,
@@ -72,7 +72,7 @@ def test_recipe_state_and_deep_copy_make_the_same_networks_again(
         (generator(classes=classes), draw(9, 4, 8)), (discriminator(classes=classes), draw(9, 4, 1, 28, 28))
     ):  # fmt: skip
         wake(network)
-        again = rebuild(network.recipe).double()
+        again = from_recipe(network.recipe).double()
         again.load_state_dict(network.state_dict())
         expected = network.eval()(given, y)
         assert torch.equal(again.eval()(given, y), expected)

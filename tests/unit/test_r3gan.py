@@ -19,10 +19,10 @@ def made(classes: int = 0, **changed: Any) -> Any:
     config = R3GANConfig(**({"z_dim": 5, "width": 4, "blocks": 1} | changed))
     family: Any = R3GAN(ImageSpec(1, 8, 8, classes=classes), config, seed=0).double()
     family.descended, family.rates = {}, {}
-    family.descend = lambda loss, name: family.descended.update({name: float(loss.detach())})
-    family.anneal = lambda name, lr: family.rates.update({name: lr})
-    family.stepped_by = lambda: ["discriminator", "generator"]
-    family.toggled = lambda optimizer: nullcontext()
+    family.minimize = lambda loss, name: family.descended.update({name: float(loss.detach())})
+    family.set_learning_rate = lambda name, lr: family.rates.update({name: lr})
+    family.optimizer_list = lambda: ["discriminator", "generator"]
+    family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
     return family
 
@@ -63,8 +63,8 @@ def test_rate_and_gamma_fall_along_a_cosine_in_images_and_then_stay() -> None:
         family.training_step(Batch(images()), 0)
         shares[seen] = family.rates["generator"] / 1e-3
         assert family.rates["discriminator"] == family.rates["generator"]
-        penalties = 0.5 * float(family.recorded["r1"] + family.recorded["r2"])
-        weight = (family.descended["discriminator"] - float(family.recorded["loss_d"])) / penalties
+        penalties = 0.5 * float(family.logged_scalars["r1"] + family.logged_scalars["r2"])
+        weight = (family.descended["discriminator"] - float(family.logged_scalars["loss_d"])) / penalties
         assert weight == pytest.approx(2.0 * shares[seen])
     assert shares == pytest.approx({0: 1, 250: 0.2 + 0.8 * (0.5 + 0.5**1.5), 500: 0.6, 1000: 0.2, 9000: 0.2})
 
@@ -72,4 +72,4 @@ def test_rate_and_gamma_fall_along_a_cosine_in_images_and_then_stay() -> None:
 def test_without_a_burn_in_both_stay() -> None:
     family = made()
     family.images_seen = 10**9
-    assert family.remaining() == 1
+    assert family.cosine_factor() == 1

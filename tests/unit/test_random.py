@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.extractors.base import weights_hash
 from gan_lab.metrics.extractors.random import FEATURES, Random, RandomNetwork
-from gan_lab.metrics.feature_distance import Features
+from gan_lab.metrics.feature_distance import FeatureDistance
 
 
 def photos(n: int = 200, seed: int = 0) -> Tensor:
@@ -20,9 +20,9 @@ def photos(n: int = 200, seed: int = 0) -> Tensor:
     return torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear")
 
 
-def distance(measure: Features, made: Tensor, real: Tensor) -> float:
+def distance(measure: FeatureDistance, made: Tensor, real: Tensor) -> float:
     reals = measure.reference(Batch(to_uint8(real)))
-    fakes = measure.observe({"generated": to_uint8(made)}, Batch(to_uint8(real)))
+    fakes = measure.update_fake({"generated": to_uint8(made)}, Batch(to_uint8(real)))
     (value,) = measure.scores(reals, fakes).values()
     return value
 
@@ -39,7 +39,7 @@ def test_the_network_is_always_the_same_and_leaves_the_global_numbers_alone() ->
 
 
 def test_the_distance_is_nothing_to_oneself_and_grows_with_what_is_done_to_the_images() -> None:
-    measure, real = Features(Random(), False, 10_000, full=False), photos()
+    measure, real = FeatureDistance(Random(), False, 10_000, full=False), photos()
     assert distance(measure, real, real) < 1e-4
     other = distance(measure, photos(seed=1), real)
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(2))

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks import rebuild
+from gan_lab.networks import from_recipe
 from gan_lab.networks.layers import ReflectConv2d
-from gan_lab.networks.resnet_translator import Residual, Translator
+from gan_lab.networks.resnet_translator import Residual, ResNetTranslator
 
 
-def make(size: int = 32, **changed: Any) -> Translator:
+def make(size: int = 32, **changed: Any) -> ResNetTranslator:
     torch.manual_seed(0)
     arguments: dict[str, Any] = {"shape": (1, size, size), "source_channels": 1, "width": 4, "blocks": 1}
-    return Translator(**(arguments | changed))
+    return ResNetTranslator(**(arguments | changed))
 
 
 def image(height: int = 32, width: int = 32, n: int = 1) -> Tensor:
@@ -22,7 +22,7 @@ def image(height: int = 32, width: int = 32, n: int = 1) -> Tensor:
 
 
 def test_the_papers_generator_has_its_layers() -> None:
-    G = Translator(shape=(3, 256, 256), source_channels=3, blocks=6)
+    G = ResNetTranslator(shape=(3, 256, 256), source_channels=3, blocks=6)
     convolutions = [layer for layer in G.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
     assert [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in convolutions] == [
         (64, 7, 1), (128, 3, 2), (256, 3, 2), *[(256, 3, 1)] * 12, (128, 3, 2), (64, 3, 2), (3, 7, 1),
@@ -32,7 +32,7 @@ def test_the_papers_generator_has_its_layers() -> None:
     assert sum(isinstance(layer, nn.InstanceNorm2d) for layer in G.modules()) == len(convolutions) - 1
     reflected = [c for c in convolutions if isinstance(c, ReflectConv2d)]
     assert len(reflected) == 14  # the 7 x 7 ones and those of the blocks
-    assert sum(p.numel() for p in Translator(shape=(3, 64, 64), source_channels=3).parameters()) == 11_372_931
+    assert sum(p.numel() for p in ResNetTranslator(shape=(3, 64, 64), source_channels=3).parameters()) == 11_372_931
 
 
 @pytest.mark.parametrize("norm", ["instance", "layer", "none"])
@@ -95,7 +95,7 @@ def test_a_residual_block_whose_second_convolution_is_zero_changes_nothing() -> 
 
 def test_a_recipe_and_a_state_dict_make_the_same_network_again() -> None:
     G = make(28, shape=(3, 28, 28), blocks=2)
-    again = rebuild(G.recipe)
+    again = from_recipe(G.recipe)
     again.load_state_dict(G.state_dict())
     assert torch.equal(again(image(28, 28)), G(image(28, 28)))
 

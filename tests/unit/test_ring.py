@@ -35,4 +35,4 @@ def test_each_family_covers_seven_of_eight_modes(family: str, tmp_path: Path, mo
     (tmp_path / "checkpoints").mkdir()
     built = experiment.build(loading.load(family, words).config, RunFolder(tmp_path))
     built.trainer.fit(built.family, datamodule=built.data)
-    assert built.quality.scores["modes_covered"] >= 7, built.quality.scores
+    assert built.evaluation.scores["modes_covered"] >= 7, built.evaluation.scores

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import LabData
+from gan_lab.data.base import GANDataModule
 from gan_lab.data.decoding import Files, Rows
-from gan_lab.data.samplers import Order, SemiSupervised, Unpaired
+from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler
 from gan_lab.data.split import Split
 from gan_lab.images import Batch
 from tests.unit.test_data import numbered
@@ -21,31 +21,35 @@ from tests.unit.test_data import numbered
 LABELLED = np.array([3, 11, 4, 19, 8])
 
 
-def order_of(kind: str, start: int, stop: int, *rank_and_world: int) -> Order:
+def order_of(kind: str, start: int, stop: int, *rank_and_world: int) -> EndlessBatchSampler:
     if kind == "unpaired":
-        return Unpaired(10, 7, 8, 1, start, stop, *rank_and_world)
-    return SemiSupervised(20, LABELLED, 8, 1, start, stop, *rank_and_world)
+        return UnpairedBatchSampler(10, 7, 8, 1, start, stop, *rank_and_world)
+    return SemiSupervisedBatchSampler(20, LABELLED, 8, 1, start, stop, *rank_and_world)
 
 
 @pytest.mark.parametrize(("n", "sources", "batch_size"), [(10, 7, 4), (7, 10, 5), (6, 6, 1), (3, 3, 8)])
 def test_images_and_sources_are_each_read_once_in_each_pass_of_their_own(n: int, sources: int, batch_size: int) -> None:
     stop = 2 * n * sources  # both end where a pass ends
-    rows = np.concatenate(list(Unpaired(n, sources, batch_size, 1, 0, stop)))
+    rows = np.concatenate(list(UnpairedBatchSampler(n, sources, batch_size, 1, 0, stop)))
     for column, count in ((rows[:, 0], n), (rows[:, 1], sources)):
         assert all(sorted(one) == list(range(count)) for one in column.reshape(-1, count).tolist())
 
 
 def test_which_source_meets_an_image_changes_from_pass_to_pass_and_is_no_function_of_it() -> None:
-    rows = np.concatenate(list(Unpaired(50, 50, 10, 1, 0, 15)))
+    rows = np.concatenate(list(UnpairedBatchSampler(50, 50, 10, 1, 0, 15)))
     met = [dict(rows[number * 50 : (number + 1) * 50].tolist()) for number in range(3)]
     for first, second in ((0, 1), (1, 2)):
         assert sum(met[first][image] == met[second][image] for image in range(50)) < 10
     assert sum(image == source for image, source in rows.tolist()) < 15
-    assert rows[:, 0].tolist() == list(chain(*Order(50, 10, 1, 0, 15)))  # the images come as they would without
+    assert rows[:, 0].tolist() == list(
+        chain(*EndlessBatchSampler(50, 10, 1, 0, 15))
+    )  # the images come as they would without
 
 
 def test_every_second_row_is_one_of_the_labelled_and_the_others_hide_their_label() -> None:
-    rows = np.concatenate(list(SemiSupervised(20, LABELLED, 8, 1, 0, 25)))  # four at a time: five passes of the 20
+    rows = np.concatenate(
+        list(SemiSupervisedBatchSampler(20, LABELLED, 8, 1, 0, 25))
+    )  # four at a time: five passes of the 20
     known, hidden = rows[0::2], ~rows[1::2]
     assert Counter(known.tolist()) == dict.fromkeys(LABELLED.tolist(), 20)
     assert all(sorted(one) == list(range(20)) for one in hidden.reshape(5, 20).tolist())  # the labelled ones too
@@ -90,7 +94,7 @@ def values(batch: Batch) -> tuple[list[int], list[int], list[int]]:
     return batch.images.flatten().tolist(), batch.labels.tolist(), batch.sources.flatten().tolist()
 
 
-def served(data: LabData, iterations: int) -> list[Batch]:
+def served(data: GANDataModule, iterations: int) -> list[Batch]:
     """The batches that a training in one process reads."""
     data.iterations = iterations
     family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32, device=torch.device("cpu"))
@@ -99,7 +103,7 @@ def served(data: LabData, iterations: int) -> list[Batch]:
 
 
 def test_so_many_labels_of_each_class_are_shown_and_all_images() -> None:
-    data = LabData(numbered(train=40, classes=5), DataConfig(batch_size=10, labels_per_class=3), seed=2)
+    data = GANDataModule(numbered(train=40, classes=5), DataConfig(batch_size=10, labels_per_class=3), seed=2)
     batches = served(data, iterations=24)
     rows = torch.cat([batch.images[:, 0, 0, 0] for batch in batches]).numpy()
     labels = torch.cat([batch.labels for batch in batches]).numpy()
@@ -113,7 +117,8 @@ def test_so_many_labels_of_each_class_are_shown_and_all_images() -> None:
 
 def test_which_labels_are_shown_is_chosen_by_the_seed_and_not_the_first_ones() -> None:
     chosen = [
-        LabData(numbered(train=40, classes=5), DataConfig(labels_per_class=3), seed).labelled for seed in (0, 0, 1)
+        GANDataModule(numbered(train=40, classes=5), DataConfig(labels_per_class=3), seed).labelled
+        for seed in (0, 0, 1)
     ]
     assert chosen[0].tolist() == chosen[1].tolist()
     assert set(chosen[0].tolist()) != set(chosen[2].tolist())
@@ -122,9 +127,9 @@ def test_which_labels_are_shown_is_chosen_by_the_seed_and_not_the_first_ones() -
 
 def test_labels_that_the_data_does_not_have_are_refused() -> None:
     with pytest.raises(ValueError, match="labels_per_class=9: a class has 8 images only"):
-        LabData(numbered(train=40, classes=5), DataConfig(labels_per_class=9), 0)
+        GANDataModule(numbered(train=40, classes=5), DataConfig(labels_per_class=9), 0)
     with pytest.raises(ValueError, match="labels_per_class=2, but this data has no labels"):
-        LabData(numbered(), DataConfig(labels_per_class=2, labels=False), 0)
+        GANDataModule(numbered(), DataConfig(labels_per_class=2, labels=False), 0)
 
 
 @pytest.mark.parametrize("sources", [False, True])

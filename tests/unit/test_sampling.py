@@ -79,7 +79,7 @@ def test_the_same_pixels_come_after_other_random_numbers_and_a_second_loading(tm
 def test_it_is_the_averaged_network_in_evaluation_mode(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "best.ckpt", classes=0)
     generator, content = load_generator(path), torch.load(path, weights_only=True)
-    again = networks.rebuild(content["recipes"]["generator"])
+    again = networks.from_recipe(content["recipes"]["generator"])
     again.load_state_dict(content["ema"]["generator"])
     from gan_lab.seeding import Stream
 
@@ -237,7 +237,7 @@ def test_every_generator_of_latents_has_its_latents_from_its_own_prior(monkeypat
 
     for name in loading.families():
         made = loading.family_class(name)
-        if made.translates:
+        if made.image_to_image:
             continue
         family = made(ImageSpec(1, 28, 28, classes=10), made.Config(), seed=0).eval()
         batch = Batch(torch.zeros(2, 1, 28, 28), torch.tensor([3, 3]))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, pad
 
-from gan_lab.families.sgan import SGAN, SGANConfig, realness, split
+from gan_lab.families.sgan import SGAN, SGANConfig, real_logit, split
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.networks import rebuild
+from gan_lab.networks import from_recipe
 from gan_lab.networks.classifier import Classifier
 from gan_lab.seeding import Stream
 
@@ -31,9 +31,9 @@ def images(n: int = 6, seed: int = 1) -> Tensor:
 def step(family: Any, of: Batch) -> dict[str, float]:
     """What one step would descend, by the network that it moves."""
     descended: dict[str, float] = {}
-    family.descend = lambda loss, name: descended.update({name: float(loss.detach())})
-    family.stepped_by = lambda: ["discriminator", "generator", "baseline"]
-    family.toggled = lambda optimizer: nullcontext()
+    family.minimize = lambda loss, name: descended.update({name: float(loss.detach())})
+    family.optimizer_list = lambda: ["discriminator", "generator", "baseline"]
+    family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
     family.all_gather = lambda tensor, sync_grads: tensor
     family.training_step(of, 0)
@@ -43,9 +43,9 @@ def step(family: Any, of: Batch) -> dict[str, float]:
 def test_the_logit_of_being_real_is_that_of_k_classes_against_a_fake_class_of_logit_0() -> None:
     logits = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4
     fake_class = log_softmax(pad(logits, (0, 1)), dim=1)[:, 3]
-    assert torch.allclose(realness(logits).sigmoid(), 1 - fake_class.exp(), rtol=1e-12)
+    assert torch.allclose(real_logit(logits).sigmoid(), 1 - fake_class.exp(), rtol=1e-12)
     Z = logits.exp().sum(dim=1)
-    assert torch.allclose(realness(logits).sigmoid(), Z / (Z + 1), rtol=1e-12)
+    assert torch.allclose(real_logit(logits).sigmoid(), Z / (Z + 1), rtol=1e-12)
 
 
 def test_the_losses_are_those_of_section_5_and_of_feature_matching() -> None:
@@ -123,7 +123,7 @@ def test_noise_is_drawn_anew_for_each_use_and_has_the_spread_that_was_asked_for(
     family: Any = made(noise=0.25)
     family.stream = lambda purpose: Stream(0, purpose)
     blank = torch.zeros(400, 1, 8, 8, dtype=torch.float64)
-    one, other = family.noisy(blank, "real d"), family.noisy(blank, "fake d")
+    one, other = family.add_instance_noise(blank, "real d"), family.add_instance_noise(blank, "fake d")
     assert not torch.equal(one, other)
     assert float(one.std()) == pytest.approx(0.25, rel=0.03)
 
@@ -149,13 +149,13 @@ def test_outputs_are_the_two_classifiers_logits_of_the_images() -> None:
         shown = family.outputs(Batch(x), Stream(0, "evaluate"))
         assert torch.equal(shown["logits"], family.discriminator(x))
         assert torch.equal(shown["baseline_logits"], family.baseline(x))
-    assert shown.keys() == set(family.offers)
+    assert shown.keys() == set(family.output_names)
 
 
 def test_the_classifier_is_rebuilt_from_its_recipe_reads_its_features_and_keeps_images_apart() -> None:
     torch.manual_seed(0)
     network = Classifier(shape=(1, 8, 8), classes=3, width=4, hidden=6)
-    again = rebuild(network.recipe)
+    again = from_recipe(network.recipe)
     again.load_state_dict(network.state_dict())
     x = images().float()
     with torch.no_grad():

@@ -33,9 +33,9 @@ def test_the_losses_are_equations_16_and_17_with_and_without_labels(classes: int
         hinge = (1 - D(x, y)).clamp(min=0).mean() + (1 + D(first, y)).clamp(min=0).mean()
         climb = -D(second, y).mean()
     descended: dict[str, float] = {}
-    family.descend = lambda loss, name: descended.update({name: float(loss.detach())})
-    family.stepped_by = lambda: ["discriminator", "generator"]
-    family.toggled = lambda optimizer: nullcontext()
+    family.minimize = lambda loss, name: descended.update({name: float(loss.detach())})
+    family.optimizer_list = lambda: ["discriminator", "generator"]
+    family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
     family.training_step(Batch(x, y), 0)
     assert descended == pytest.approx({"discriminator": float(hinge), "generator": float(climb)}, rel=1e-10)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import Decoded, LabData
+from gan_lab.data.base import ArrayDataset, GANDataModule
 from gan_lab.images import Batch, ImageSpec, to_gray
 
 
-def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, test_sources: int = 6) -> Decoded:
+def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, test_sources: int = 6) -> ArrayDataset:
     """Images whose left half is their number and whose right half is white; the sources' left half is 100 more."""
 
     def halves(values: np.ndarray) -> np.ndarray:
@@ -25,13 +25,13 @@ def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, tes
         return made
 
     spec = ImageSpec(3, 4, 4, source_channels=3, pairs=pairs)  # type: ignore[arg-type]
-    return Decoded(spec, halves(np.arange(n)), None, halves(np.arange(test)), None, "full", "sides", "0",
+    return ArrayDataset(spec, halves(np.arange(n)), None, halves(np.arange(test)), None, "full", "sides", "0",
                    halves(100 + np.arange(sources)), halves(100 + np.arange(test_sources)))  # fmt: skip
 
 
 def flipped(pairs: str, iteration: int = 0, rank: int = 0, world: int = 1, **keys: object) -> tuple[Batch, Batch]:
     """A batch before and after the way to the device, of ``sided``."""
-    data = LabData(sided(pairs=pairs), DataConfig(flip=True, **keys), seed=5)  # type: ignore[arg-type]
+    data = GANDataModule(sided(pairs=pairs), DataConfig(flip=True, **keys), seed=5)  # type: ignore[arg-type]
     family = SimpleNamespace(iteration=iteration, branch=0, dtype=torch.float32, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=world)  # type: ignore[assignment]
     batch = data.train.__getitems__(list(range(16))[rank * 16 // world : (rank + 1) * 16 // world])
@@ -68,12 +68,12 @@ def test_mirroring_is_a_function_of_seed_and_iteration_and_of_two_ranks_what_one
 
 
 def test_the_gray_input_is_the_luma_of_each_image_mirrored_with_it() -> None:
-    data = LabData(sided(), DataConfig(gray_input=True), seed=0)
+    data = GANDataModule(sided(), DataConfig(gray_input=True), seed=0)
     assert (data.spec.source_channels, data.spec.pairs, data.spec.channels) == (1, "all", 3)
     _, after = flipped("none", gray_input=True)
     assert after.sources.shape == (16, 1, 4, 4)
     assert any(turned(after.images))
-    for batch in (after, data.reference(6)[0], data.fixed(held_out=False, by_class=False)[0]):
+    for batch in (after, data.reference(6)[0], data.grid_batch(held_out=False, by_class=False)[0]):
         assert torch.allclose(batch.sources, to_gray(batch.images))
 
 
@@ -88,8 +88,8 @@ def numbers(batch: Batch) -> tuple[list[int], list[int]]:
 
 @pytest.mark.parametrize("pairs", ["all", "held out"])
 def test_held_out_counterparts_stay_together(pairs: str) -> None:
-    data = LabData(sided(pairs=pairs), DataConfig(), seed=0)
-    for batch in (*data.reference(5, size=2), data.fixed(held_out=True, by_class=False)[0]):
+    data = GANDataModule(sided(pairs=pairs), DataConfig(), seed=0)
+    for batch in (*data.reference(5, size=2), data.grid_batch(held_out=True, by_class=False)[0]):
         images, sources = numbers(batch)
         assert images == sources
     assert sum(len(batch.images) for batch in data.reference(5, size=2)) == 5
@@ -99,18 +99,18 @@ def test_held_out_counterparts_stay_together(pairs: str) -> None:
 def test_of_two_sets_that_are_no_counterparts_each_is_read_once_until_the_smaller_ends(
     test: int, test_sources: int
 ) -> None:
-    data = LabData(sided(pairs="none", test=test, test_sources=test_sources), DataConfig(), seed=0)
+    data = GANDataModule(sided(pairs="none", test=test, test_sources=test_sources), DataConfig(), seed=0)
     images, sources = numbers(data.reference(100)[0])
     assert len(images) == len(sources) == 4
     assert len(set(images)) == len(set(sources)) == 4
     assert images != sources
-    shown, beside = numbers(data.fixed(held_out=True, by_class=False)[0])
+    shown, beside = numbers(data.grid_batch(held_out=True, by_class=False)[0])
     assert sorted(shown) == list(range(test))
     assert set(beside) == set(range(min(test, test_sources)))  # the fewer ones are repeated
 
 
 def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> None:
-    data = LabData(sided(n=16, sources=12, pairs="held out"), DataConfig(batch_size=4), seed=3)
+    data = GANDataModule(sided(n=16, sources=12, pairs="held out"), DataConfig(batch_size=4), seed=3)
     data.iterations = 12
     family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
@@ -123,11 +123,11 @@ def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> Non
 
 @pytest.mark.parametrize(("pairs", "sources", "held_out"), [("none", 4, 4), ("none", 9, 6), ("all", 6, 6)])
 def test_as_many_held_out_images_count_as_can_be_scored(pairs: str, sources: int, held_out: int) -> None:
-    data = LabData(sided(pairs=pairs, test=6, test_sources=sources), DataConfig(), seed=0)
+    data = GANDataModule(sided(pairs=pairs, test=6, test_sources=sources), DataConfig(), seed=0)
     assert data.available("held_out") == held_out == sum(len(batch.images) for batch in data.reference(100))
 
 
 def test_points_have_no_gray_version() -> None:
-    made = Decoded(ImageSpec(2, 1, 1, content="points"), *[np.zeros((3, 2, 1, 1)), None] * 2, "full", "", "0")  # type: ignore[arg-type]
+    made = ArrayDataset(ImageSpec(2, 1, 1, content="points"), *[np.zeros((3, 2, 1, 1)), None] * 2, "full", "", "0")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"data\.gray_input=true: images of 2 channels have no gray version"):
-        LabData(made, DataConfig(gray_input=True), seed=0)
+        GANDataModule(made, DataConfig(gray_input=True), seed=0)

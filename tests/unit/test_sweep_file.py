@@ -259,7 +259,7 @@ def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_p
         report.Row(i, "complete", {"x": bad}, value, {1: value + 1, 2: value})
         for i, value in enumerate([5.0, 3.0, 4.0])
     ]
-    made = report.Found(sweep, rows, rows[1], {bad: 1.0})
+    made = report.SweepResult(sweep, rows, rows[1], {bad: 1.0})
     page = report.drawn(made, None, tmp_path, [])
     assert bad not in page
     assert "alert(1)" in page

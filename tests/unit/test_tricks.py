@@ -37,9 +37,9 @@ def made(**changed: Any) -> GAN:
 
 def step(family: Any, x: Tensor, then: Callable[[Tensor, Any], None]) -> None:
     """One step in which ``then`` is told each loss and its optimizer."""
-    family.descend = then
-    family.stepped_by = family.configure_optimizers
-    family.toggled = lambda optimizer: nullcontext()
+    family.minimize = then
+    family.optimizer_list = family.configure_optimizers
+    family.toggled_optimizer = lambda optimizer: nullcontext()
     family.training_step(Batch(x), 0)
 
 
@@ -85,9 +85,9 @@ def test_instance_noise_falls_in_a_line_to_nothing(seen: int, left: float) -> No
     family, x = made(instance_noise=0.5, instance_noise_images=1000), images()
     family.images_seen = seen
     expected = x + 0.5 * left * drawn("noise real", 6, 1, 16, 16)
-    assert torch.allclose(family.noisy(x, "noise real"), expected, atol=1e-12)
+    assert torch.allclose(family.add_instance_noise(x, "noise real"), expected, atol=1e-12)
     if left == 0:
-        assert family.noisy(x, "noise real") is x
+        assert family.add_instance_noise(x, "noise real") is x
 
 
 def test_every_image_that_the_discriminator_sees_has_noise_of_its_own() -> None:
@@ -103,17 +103,17 @@ def test_every_image_that_the_discriminator_sees_has_noise_of_its_own() -> None:
     together = torch.corrcoef(torch.stack([one.flatten() for one in noise]))
     assert (together - torch.eye(3)).abs().max() < 0.2
     family.iteration = 4
-    assert not torch.equal(family.noisy(x, "noise real"), seen[0])
+    assert not torch.equal(family.add_instance_noise(x, "noise real"), seen[0])
 
 
 def test_the_generators_gradient_goes_through_the_noise_to_the_generator() -> None:
     family, x = made(instance_noise=0.5), images()
     found: list[Tensor] = []
 
-    def descend(value: Tensor, optimizer: Any) -> None:
+    def minimize(value: Tensor, optimizer: Any) -> None:
         found.append(torch.autograd.grad(value, optimizer.param_groups[0]["params"])[0])
 
-    step(family, x, descend)
+    step(family, x, minimize)
     assert all(gradient.abs().max() > 0 for gradient in found)
     assert len(found) == 2
 
@@ -172,4 +172,4 @@ def test_a_head_start_changes_neither_the_draws_nor_the_steps_that_follow() -> N
         step(family, images(), lambda value, optimizer, said=told[pretrain]: said.append(float(value.detach())))
     assert told[0] == told[40]
     assert len(told[40]) == 2
-    assert float(family.recorded["loss_g"]) == told[40][1]
+    assert float(family.logged_scalars["loss_g"]) == told[40][1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks import rebuild
+from gan_lab.networks import from_recipe
 from gan_lab.networks.unet import UNet, deepest
 
 
@@ -110,7 +110,7 @@ def test_an_input_of_another_size_fits_if_it_is_a_multiple() -> None:
 def test_a_recipe_and_a_state_dict_make_the_same_network_again() -> None:
     G = make(28, norm="batch", shape=(3, 28, 28))
     G(image(28, n=4))
-    again = rebuild(G.recipe).eval()
+    again = from_recipe(G.recipe).eval()
     again.load_state_dict(G.state_dict())
     assert torch.equal(again(image(28)), G.eval()(image(28)))
 

@@ -14,7 +14,7 @@ from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.families.vaegan import VAEGAN, VAEGANConfig
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.networks import rebuild
+from gan_lab.networks import from_recipe
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
 from gan_lab.runs.folder import RunFolder
 from gan_lab.seeding import Stream
@@ -42,16 +42,16 @@ def gradients(family: Any, of: Batch) -> tuple[list[float], list[list[Tensor]]]:
     losses: list[float] = []
     found: list[list[Tensor]] = []
 
-    def descend(loss: Tensor, parameters: list[Tensor]) -> None:
+    def minimize(loss: Tensor, parameters: list[Tensor]) -> None:
         losses.append(float(loss.detach()))
         found.append(list(torch.autograd.grad(loss, parameters)))
         with torch.no_grad():
             for parameter in parameters:
                 parameter.add_(1.0)
 
-    family.descend = descend
-    family.stepped_by = lambda: [group.param_groups[0]["params"] for group in family.configure_optimizers()]
-    family.toggled = lambda optimizer: nullcontext()
+    family.minimize = minimize
+    family.optimizer_list = lambda: [group.param_groups[0]["params"] for group in family.configure_optimizers()]
+    family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
     family.training_step(of, 0)
     return losses, found
@@ -68,8 +68,8 @@ def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_fro
     x_tilde, x_p = G(mean + (log_variance / 2).exp() * drawn("posterior")), G(drawn("prior"))
     l_prior = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum() / 4
     l_like = (D.features(x) - D.features(x_tilde)).square().sum() / (2 * 0.5) / 4
-    fooled = -(softplus(D(x_tilde)) + softplus(D(x_p))).mean()
-    l_gan = softplus(-D(x)).mean() - fooled
+    loss_adv = -(softplus(D(x_tilde)) + softplus(D(x_p))).mean()
+    l_gan = softplus(-D(x)).mean() - loss_adv
     genuine, fakes = D(x), torch.cat([D(x_tilde), D(x_p)])  # reconstructions and samples are fakes
     verdict = {"d_real": genuine.mean(), "accuracy_real": (genuine > 0).double().mean()}
     verdict |= {"d_fake": fakes.mean(), "accuracy_fake": (fakes < 0).double().mean()}
@@ -80,8 +80,8 @@ def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_fro
     for theirs, mine in zip(expected, found, strict=True):
         assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(theirs, mine, strict=True))
         assert max(float(a.abs().max()) for a in theirs) > 1e-3
-    recorded = {name: float(value) for name, value in family.recorded.items()}
-    terms = {"loss_prior": l_prior, "loss_like": l_like, "loss_d": l_gan, "loss_g": fooled} | verdict
+    recorded = {name: float(value) for name, value in family.logged_scalars.items()}
+    terms = {"loss_prior": l_prior, "loss_like": l_like, "loss_d": l_gan, "loss_g": loss_adv} | verdict
     assert recorded == pytest.approx({name: float(value.detach()) for name, value in terms.items()})
 
 
@@ -121,12 +121,12 @@ def test_reconstructions_come_from_the_posteriors_mean_and_samples_from_the_prio
         one, other = (family.outputs(real, Stream(seed, "evaluate")) for seed in (0, 1))
         mean, _ = family.encoder(real.images)
         blank = family.outputs(Batch(torch.zeros_like(real.images)), Stream(0, "evaluate"))
-        picture = family.picture(real, Stream(0, "evaluate"))
+        picture = family.sample_grid(real, Stream(0, "evaluate"))
     assert torch.equal(one["reconstructed"], family.generator(mean))
     assert torch.equal(one["reconstructed"], other["reconstructed"])
     assert not torch.equal(one["generated"], other["generated"])
     assert torch.equal(one["generated"], blank["generated"])
-    assert one.keys() == set(family.offers)
+    assert one.keys() == set(family.output_names)
     shown = [real.images, one["reconstructed"], one["generated"]]
     assert all(torch.equal(a, b) for a, b in zip(picture, shown, strict=True))
 
@@ -134,7 +134,7 @@ def test_reconstructions_come_from_the_posteriors_mean_and_samples_from_the_prio
 def test_the_encoder_is_rebuilt_from_its_recipe_and_reads_its_features() -> None:
     torch.manual_seed(0)
     encoder = Encoder(z_dim=3, shape=(1, 8, 8), width=4, norm="batch")
-    again = rebuild(encoder.recipe)
+    again = from_recipe(encoder.recipe)
     again.load_state_dict(encoder.state_dict())
     x = batch().images.float()
     mean, log_variance = encoder.eval()(x)
