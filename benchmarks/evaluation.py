@@ -35,13 +35,13 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
         loaded = loading.load(name, ["log.bar=false", "log.wandb=off", *words])
         built = experiment.build(loaded.config, RunFolder(Path(folder)))
         family, evaluator = built.family.eval(), built.evaluation.evaluator
-        (measure,) = (measure for measure in evaluator.measures if isinstance(measure, FeatureDistance))
+        (metric,) = (metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance))
 
         @torch.no_grad()
         def alone() -> None:
             for i in range(len(evaluator.reals)):
                 asked = evaluator.reals.asked(i).on(family.device, family.dtype)
-                measure.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", i))))
+                metric.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", i))))
 
         evaluator(family), alone()  # reads the reals, once
         found = []

@@ -157,7 +157,7 @@ def lab(name: str, words: list[str]) -> float:
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         built = build(name, words, Path(folder) / name, clock)
-        built.evaluation.evaluator.measures = []
+        built.evaluation.evaluator.metrics = []
         if built.wandb_logger:
             built.wandb_logger.start()
         built.trainer.fit(built.family, datamodule=built.data)

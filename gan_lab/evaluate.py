@@ -14,13 +14,13 @@ from gan_lab import device
 from gan_lab.config.loading import expand_homes, parse
 from gan_lab.config.schema import Config
 from gan_lab.data.base import GANDataModule
-from gan_lab.experiment import build_family
+from gan_lab.experiment import build_family, metric_setting
 from gan_lab.families.base import Family
 from gan_lab.images import save_grid
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.neighbours import neighbours
-from gan_lab.metrics.offered import inception_measures, measurable, measures_of
+from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
 from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import read_summary, write_summary
@@ -61,13 +61,11 @@ def evaluate(folder: Path, weights: str, words: Sequence[str] = ()) -> dict[str,
     Each value has its protocol beside it. ``neighbours.png`` shows samples and the training images nearest to them.
     """
     config, data, family, iteration = restore(folder, weights, words)
-    cfg, available = config.metrics, data.available(config.metrics.split)
-    every, _ = measurable(measures_of(family, data.spec, cfg, full=True), available, cfg)
-    more, why_not = inception_measures(cfg, data.spec, min(cfg.n, available))
-    every += more
-    if why_not:
-        logger.info(why_not)
-    evaluator = Evaluator(data, every, cfg, config.run.seed, shared=False)
+    cfg, setting = config.metrics, metric_setting(config, family, data, final=True)
+    metrics = select_metrics(setting)
+    for note in setting.notes:
+        logger.info(note)
+    evaluator = Evaluator(data, metrics, cfg, config.run.seed, shared=False)
     values, which = evaluator(family), f"ema {weights}, iteration {iteration}"
     scores: dict[str, Any] = {}
     for name, higher in evaluator.higher_is_better.items():
@@ -75,7 +73,7 @@ def evaluate(folder: Path, weights: str, words: Sequence[str] = ()) -> dict[str,
             spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
             entry = {"value": values[name], **spread, "higher_is_better": higher}
             scores[name] = entry | {"protocol": evaluator.protocol(name, which)}
-    compared = [measure for measure in every if isinstance(measure, FeatureDistance)]
+    compared = [metric for metric in metrics if isinstance(metric, FeatureDistance)]
     if compared and not data.spec.source_channels and data.spec.content != "points" and len(data.train) > 1:
         ratio, protocol, pairs = neighbours(family, data, compared[0], cfg, config.run.seed)
         name = f"nearest_ratio_{compared[0].extractor.name}"

@@ -40,8 +40,9 @@ from gan_lab.distributed import launch, strategy
 from gan_lab.distributed.lightning_internals import leave_signals_alone
 from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
+from gan_lab.metrics.base import Setting
 from gan_lab.metrics.evaluator import Evaluator
-from gan_lab.metrics.offered import measurable, measures_of
+from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
 
 for part in ("lightning.pytorch", "lightning.fabric"):
@@ -68,7 +69,7 @@ class Experiment:
     checkpoint: Checkpoint
     health: Health
     wandb_logger: WandbLogger | None
-    note: str  # which scores are left out, and why
+    notes: list[str]  # which scores are left out, and why
 
     @property
     def name(self) -> str:
@@ -128,7 +129,7 @@ def build(
     config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     data.iterations = config.iterations
     family = build_family(config, data)
-    evaluator, headline, note = build_evaluator(config, family, data)
+    evaluator, headline, notes = build_evaluator(config, family, data)
     if wandb_logger is None and not is_disabled(config.log.wandb) and rank() == 0:
         wandb_logger = WandbLogger(config.log.wandb, run.path, run.experiment, run.id, to_dict(config))
 
@@ -164,27 +165,31 @@ def build(
         callbacks.append((ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)
     check_batch_size(config, launched)
-    return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, wandb_logger, note)
+    return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, wandb_logger, notes)
 
 
-def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tuple[Evaluator, str | None, str]:
-    """Build what scores a family during its training; the score that chooses best.ckpt; and a note of what is left out.
+def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tuple[Evaluator, str | None, list[str]]:
+    """Build what scores a family during its training; the score that chooses best.ckpt; and notes of what is left out.
 
     Raises ValueError for inception weights that are not there, and for a ``metrics.headline`` that cannot choose.
     """
     if config.metrics.inception_weights not in ("auto", "off"):
         extractors.load("inception", config.metrics.inception_weights)  # a wrong file is found now, not at the end
-    offered, note = measurable(
-        measures_of(family, data.spec, config.metrics), data.available(config.metrics.split), config.metrics
-    )
-    evaluator = Evaluator(data, offered, config.metrics, config.run.seed)
+    setting = metric_setting(config, family, data)
+    evaluator = Evaluator(data, select_metrics(setting), config.metrics, config.run.seed)
     scores = evaluator.higher_is_better
     headline = config.metrics.headline or next(iter(scores), None)
     if headline and headline not in scores:
         raise ValueError(extensions.unknown("score", headline, list(scores)) + f" (metrics.headline={headline})")
     if headline and scores[headline] is None:
         raise ValueError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
-    return evaluator, headline, note
+    return evaluator, headline, setting.notes
+
+
+def metric_setting(config: Config, family: Family, data: GANDataModule, final: bool = False) -> Setting:
+    """What metrics ask of a family, its data and its config."""
+    reals = data.available(config.metrics.split)
+    return Setting(data.spec, config.metrics, tuple(family.output_names), family.conditional, reals, final)
 
 
 def check_batch_size(config: Config, launched: launch.Launch) -> None:

@@ -54,8 +54,8 @@ def train(loaded: LoadedConfig, words: Sequence[str]) -> int:
         config = with_values(config, {"data.source": run.config().data.source})
     built = build(config, run, launched=launched)  # before anything is written or deleted
     announce(built.data.decoded.about)
-    if built.note:
-        announce(built.note)
+    for note in built.notes:
+        announce(note)
     with run.locked() if rank() == 0 else nullcontext():
         if rank() == 0:
             run.prepare(built.config, ["train", loaded.experiment, *words], built.data.decoded.fingerprint)

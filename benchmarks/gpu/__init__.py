@@ -97,7 +97,7 @@ def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock:
 def trained(name: str, words: Sequence[str], folder: Path, iterations: int) -> Experiment:
     """``built``, and trained; without the evaluation at its end. What it has left off, it goes on with."""
     made = built(name, words, folder, iterations)
-    made.evaluation.evaluator.measures = []
+    made.evaluation.evaluator.metrics = []
     made.trainer.fit(made.family, datamodule=made.data, ckpt_path=latest_checkpoint(folder), weights_only=True)
     return made
 

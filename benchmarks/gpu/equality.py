@@ -51,7 +51,7 @@ def record(path: Path, precision: str, folder: Path) -> None:
 def _recorded(name: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
     made = built(name, words, folder, ITERATIONS)
     if "run.precision=32-true" in words:
-        made.evaluation.evaluator.measures = []  # weights that are a little apart have other scores
+        made.evaluation.evaluator.metrics = []  # weights that are a little apart have other scores
     before = _weights(made.family)
     made.trainer.fit(made.family, datamodule=made.data)  # the scores of its end included
     rows = [{key: float(value) for key, value in row.items() if value} for row in read_rows(folder / "metrics.csv")]

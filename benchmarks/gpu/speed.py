@@ -110,7 +110,7 @@ def lab(
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     made = built(name, words, folder, warm_up + n + 1, clock)  # at the end of the last one much is due
-    made.evaluation.evaluator.measures = []
+    made.evaluation.evaluator.metrics = []
     if floor:
         made.trainer.callbacks.append(below)  # type: ignore[attr-defined]
     made.trainer.fit(made.family, datamodule=made.data)

@@ -74,6 +74,7 @@ class MetricsConfig:
         "held_out"  # which reals; published figures are mostly against the training set
     )
     extractors: list[str] = field(default_factory=list)  # at every evaluation; []: what the content suggests
+    include: list[str] = field(default_factory=list)  # metrics in modules of one's own, beside all that apply
     # images that kernel distance, precision, recall, density and coverage are of
     max_features_kept: int = number(10_000, minimum=20)
     # auto: weights that are on this machine or can be downloaded; off; or the path of a local file

@@ -11,7 +11,7 @@ from torch.optim import Adam
 
 from gan_lab import seeding
 from gan_lab.images import Batch, to_uint8, to_unit
-from gan_lab.metrics.base import Metric
+from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.formulas import Statistics
 from gan_lab.networks.classifier import Classifier
 
@@ -29,24 +29,33 @@ class ClassificationAccuracyScore(Metric):
     Source: Ravuri & Vinyals 2019 (arXiv 1905.10887), section 3.
     """
 
+    priority = 60
     limited_states = frozenset(("images", "labels"))
-    reals = f"images of {SIDE}"
+    reals_key = f"images of {SIDE}"
+
+    @classmethod
+    def applies(cls, setting: Setting) -> bool:
+        return setting.final and setting.conditional
+
+    @classmethod
+    def create(cls, setting: Setting) -> list[Metric]:
+        return [cls(setting.spec.classes, setting.cfg.max_features_kept)]
 
     def __init__(self, classes: int, cap: int) -> None:
         self.classes, self.cap = classes, cap
         self.higher_is_better = {"cas": True}
 
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
-        return self.reference(batch._replace(images=outputs["generated"]))
+        return self.update_real(batch._replace(images=outputs["generated"]))
 
-    def reference(self, batch: Batch) -> Statistics:
+    def update_real(self, batch: Batch) -> Statistics:
         assert batch.labels is not None
         images = batch.images
         if max(images.shape[-2:]) > SIDE:
             images = to_uint8(interpolate(to_unit(images), (SIDE, SIDE), mode="bilinear", antialias=True))
         return {"images": images.cpu(), "labels": batch.labels.cpu()}
 
-    def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+    def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         if min(len(part["images"]) for part in (real, fake)) < FEWEST * self.classes:
             return {}
         with torch.random.fork_rng(devices=[]):
@@ -68,3 +77,6 @@ class ClassificationAccuracyScore(Metric):
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         said = f"convolutional, {PASSES} passes over the fakes, images of at most {SIDE} pixels"
         return {"extractor": "classifier", "classifier": said, "rows": min(n, self.cap)}
+
+
+METRIC = ClassificationAccuracyScore

@@ -33,9 +33,9 @@ class Evaluator:
     """
 
     def __init__(
-        self, data: GANDataModule, measures: Sequence[Metric], cfg: MetricsConfig, seed: int, shared: bool = True
+        self, data: GANDataModule, metrics: Sequence[Metric], cfg: MetricsConfig, seed: int, shared: bool = True
     ) -> None:
-        self.data, self.measures, self.cfg, self.seed, self.shared = data, measures, cfg, seed, shared
+        self.data, self.metrics, self.cfg, self.seed, self.shared = data, metrics, cfg, seed, shared
         self.reals = data.reference(cfg.n, split=cfg.split)
         self.n = len(self.reals.rows)
         self._known: list[Statistics] | None = None
@@ -43,38 +43,37 @@ class Evaluator:
     @property
     def higher_is_better(self) -> dict[str, bool | None]:
         """All scores, each with its direction."""
-        return {name: higher for measure in self.measures for name, higher in measure.higher_is_better.items()}
+        return {name: higher for metric in self.metrics for name, higher in metric.higher_is_better.items()}
 
     @torch.no_grad()
     def __call__(self, family: Family) -> dict[str, float]:
         """All scores of the family's generator as it is now, in evaluation mode and float32."""
-        if not self.measures:
+        if not self.metrics:
             return {}
         with exactly(family.device):
             if self._known is None:
                 self._known = [
-                    real_statistics(self.data, self.reals, measure, family.device, self.cfg)
-                    for measure in self.measures
+                    real_statistics(self.data, self.reals, metric, family.device, self.cfg) for metric in self.metrics
                 ]
             fakes = self._over_batches(family)
         values: dict[str, float] = {}
-        for measure, real, fake in zip(self.measures, self._known, fakes, strict=True):
-            values |= measure.scores(real, fake)
+        for metric, real, fake in zip(self.metrics, self._known, fakes, strict=True):
+            values |= metric.compute(real, fake)
         return values
 
     def _over_batches(self, family: Family) -> list[Statistics]:
         parallel = self.shared and distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         points = self.data.spec.content == "points"
-        reads = any(measure.needs_reals for measure in self.measures) or tuple(family.output_names) != ("generated",)
-        mine = [Tally(measure, self.cfg.max_features_kept) for measure in self.measures]
+        reads = any(metric.needs_reals for metric in self.metrics) or tuple(family.output_names) != ("generated",)
+        mine = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
         for i in range(rank, len(self.reals), world):
             batch = (self.reals[i] if reads else self.reals.conditions(i)).on(family.device, family.dtype)
             outputs = family.outputs(batch, Stream(self.seed, "evaluate", i))
             seen = {name: _pixels(output, points) for name, output in outputs.items()}
             batch = _seen(batch, points)
             for tally in mine:
-                tally.add(i * self.reals.size, tally.measure.update_fake(seen, batch))
+                tally.add(i * self.reals.size, tally.metric.update_fake(seen, batch))
         if parallel:
             shares: list[Any] = [None] * world
             distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in mine])
@@ -83,11 +82,11 @@ class Evaluator:
 
     def protocol(self, score: str, weights: str) -> Protocol:
         """All that a value of this score depends on besides the generator's weights."""
-        measure = next(measure for measure in self.measures if score in measure.names)
+        metric = next(metric for metric in self.metrics if score in metric.names)
         decoded, spec = self.data.decoded, self.data.spec
         inputs = {"inputs": f"{spec.source_channels} channels, pairs: {spec.pairs}"} if spec.source_channels else {}
         return {
-            **measure.protocol(score, self.n),
+            **metric.protocol(score, self.n),
             "reals": self.n,
             "fakes": self.n,
             "data": f"{self.data.cfg.name}-{decoded.source}",
@@ -109,25 +108,25 @@ class Evaluator:
 class Tally:
     """What is kept of the batches for one measure: sums, and rows by the place of their batch."""
 
-    def __init__(self, measure: Metric, cap: int) -> None:
-        self.measure, self.cap = measure, cap
+    def __init__(self, metric: Metric, cap: int) -> None:
+        self.metric, self.cap = metric, cap
         self.sums: Statistics = {}
         self.rows: dict[int, Statistics] = {}
 
     def add(self, place: int, observed: Statistics) -> None:
         """The statistics of the batch that begins at this place."""
-        for name in observed.keys() & self.measure.sum_states:
+        for name in observed.keys() & self.metric.sum_states:
             self.sums[name] = self.sums[name].add_(observed[name]) if name in self.sums else observed[name]
         self.rows[place] = {
-            name: rows[: max(0, self.cap - place)].clone() if name in self.measure.limited_states else rows
+            name: rows[: max(0, self.cap - place)].clone() if name in self.metric.limited_states else rows
             for name, rows in observed.items()
-            if name not in self.measure.sum_states
+            if name not in self.metric.sum_states
         }
 
     @classmethod
     def joined(cls, like: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]) -> Tally:
         """The tallies of several processes as one."""
-        tally = cls(like.measure, like.cap)
+        tally = cls(like.metric, like.cap)
         for sums, rows in shares:
             for name, value in sums.items():
                 tally.sums[name] = tally.sums[name] + value if name in tally.sums else value
@@ -143,24 +142,26 @@ class Tally:
 
 @torch.no_grad()
 def real_statistics(
-    data: GANDataModule, reals: Reference, measure: Metric, device: torch.device, cfg: MetricsConfig
+    data: GANDataModule, reals: Reference, metric: Metric, device: torch.device, cfg: MetricsConfig
 ) -> Statistics:
     """What a measure needs to know of the reals: made once, then kept in the cache of the data.
 
     Of several processes one makes it while the others wait for the file.
     """
-    if not measure.reals:
+    if not metric.reals_key:
         return {}
     points = data.spec.content == "points"
 
     def make() -> dict[str, numpy.ndarray]:
-        tally = Tally(measure, cfg.max_features_kept)
+        tally = Tally(metric, cfg.max_features_kept)
         for i, batch in enumerate(reals):
-            tally.add(i * reals.size, measure.reference(_seen(batch.on(device, torch.float32), points)))
+            tally.add(i * reals.size, metric.update_real(_seen(batch.on(device, torch.float32), points)))
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
     split = "train" if reals.split is data.train else "held_out"
-    key = f"{measure.reals}/{data.decoded.fingerprint}/{data.spec}/{split}/{len(reals.rows)}/{cfg.max_features_kept}/1"
+    key = (
+        f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{split}/{len(reals.rows)}/{cfg.max_features_kept}/1"
+    )
     arrays, _ = decoded_once(data.cache, "reals", key, make)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

@@ -5,6 +5,8 @@ Features are [N, D] of the reals and [M, D] of the fakes, on the CPU.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
@@ -109,3 +111,23 @@ def manifold(real: Tensor, fake: Tensor) -> dict[str, float]:
         "density": balls / (NEIGHBOURS_DC * len(fake)),
         "coverage": float(covered.double().mean()),
     }
+
+
+def squared_error(images: Tensor, truth: Tensor, where: Tensor | None = None) -> Tensor:
+    """Of each image the sum of squared differences of pixels 0..255 and how many values were compared, [B, 2] float64.
+
+    Images are uint8 [B, C, H, W], gray ones are compared with colour as gray; ``where`` is bool [B, 1, H, W].
+    """
+    difference = (images.double() - truth.double()).square()
+    if where is None:
+        count = torch.full((len(images),), float(difference[0].numel()), dtype=torch.float64, device=images.device)
+    else:
+        difference = difference * where
+        count = where.flatten(1).sum(dim=1).double() * difference.shape[1]
+    return torch.stack([difference.flatten(1).sum(dim=1), count], dim=1).cpu()
+
+
+def psnr(error: Tensor) -> float:
+    """10 log10(255² / mean squared error) in dB over all images together, of ``squared_error`` [N, 2]; at most 100."""
+    total, count = error.sum(dim=0).tolist()
+    return min(100.0, 10 * math.log10(255.0**2 / max(total / max(count, 1.0), 1e-12)))

@@ -11,9 +11,10 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Metric
+from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.extractors.base import colour, weights_hash
 from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.translation import Translation
 
 SMALLEST = 64  # pixels, each side: less is nothing after AlexNet's strides
 
@@ -30,7 +31,16 @@ class LPIPS(Metric):
     Source: Zhang et al. 2018 (arXiv 1801.03924), equation 1.
     """
 
+    priority = 30
     needs_reals = True
+
+    @classmethod
+    def applies(cls, setting: Setting) -> bool:
+        return setting.final and Translation.applies(setting) and at_hand(setting.spec.height, setting.spec.width)
+
+    @classmethod
+    def create(cls, setting: Setting) -> list[Metric]:
+        return [cls(setting.output_names)]
 
     def __init__(self, output_names: tuple[str, ...]) -> None:
         self.ways = ["", *(["back_"] if "back" in output_names else [])]
@@ -48,8 +58,11 @@ class LPIPS(Metric):
             found[way] = self.network(made, truth).flatten().cpu()
         return found
 
-    def scores(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+    def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         return {f"{way}lpips": float(fake[way].double().mean()) for way in self.ways}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "lpips-alex", "weights_sha256": weights_hash(self.network)}
+
+
+METRIC = LPIPS

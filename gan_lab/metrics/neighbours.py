@@ -41,7 +41,7 @@ def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None
 
 @torch.no_grad()
 def neighbours(
-    family: Family, data: GANDataModule, measure: FeatureDistance, cfg: MetricsConfig, seed: int, shown: int = 32
+    family: Family, data: GANDataModule, metric: FeatureDistance, cfg: MetricsConfig, seed: int, shown: int = 32
 ) -> tuple[float | None, dict[str, Any], Tensor]:
     """The ratio, its protocol, and pairs [2 shown, C, H, W] in [-1, 1]: samples, the nearest first, and their neighbours.
 
@@ -52,18 +52,18 @@ def neighbours(
         data.reference(cfg.max_features_kept, split="train"),
     )
     known, fresh = (
-        real_statistics(data, reals, measure, family.device, cfg)["features"].double()
+        real_statistics(data, reals, metric, family.device, cfg)["features"].double()
         for reals in (train, data.reference(cfg.max_features_kept, split="held_out"))
     )
     made, features = [], []
     for i in range(len(asked)):
         batch = asked.conditions(i).on(family.device, family.dtype)
         made.append(to_uint8(family.generate(batch, Stream(seed, "evaluate", i))))
-        features.append(measure.extractor(made[-1])[0].double().cpu())
+        features.append(metric.extractor(made[-1])[0].double().cpu())
     fake, images = torch.cat(features), torch.cat(made).cpu()
     distance, number = (found[:, 0] for found in nearest(fake, known, k=1))
     first = distance.argsort()[:shown]
     reals = data.train.__getitems__(train.rows[number[first].numpy()].tolist()).images
     pairs = torch.stack([to_unit(images[first]), to_unit(reals)], dim=1).flatten(0, 1)
-    protocol = {**measure.said, "reals": len(fresh), "train": len(known), "fakes": len(fake)}
+    protocol = {**metric.said, "reals": len(fresh), "train": len(known), "fakes": len(fake)}
     return nearest_ratio(fake, known, fresh), protocol, pairs

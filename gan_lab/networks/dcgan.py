@@ -17,7 +17,7 @@ def num_downsamples(height: int, width: int) -> int:
 
     Raises ValueError if there is no such number of at least one, the same for both sides.
 
-    >>> halvings(28, 28), halvings(64, 64)
+    >>> num_downsamples(28, 28), num_downsamples(64, 64)
     (2, 4)
     """
     for count in range(1, 16):

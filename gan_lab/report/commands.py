@@ -17,7 +17,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
     own = " ".join(shlex.quote(word) for word in words)
     arguments = f" ARGS={shlex.quote(own)}" if own else ""
     family = family_of(str(run.values.get("family")))
-    if getattr(family, "translates", False):
+    if getattr(family, "image_to_image", False):
         use = ("Translate images", f"make translate RUN={folder} IN=photos OUT=translated")
     else:
         use = ("Draw samples", f"make sample RUN={folder} N=64 SEED=0")

@@ -72,7 +72,7 @@ def scored(sweep: Sweep, words: Sequence[str] = ()) -> None:
     loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.bar=false"])
     with tempfile.TemporaryDirectory() as folder:
         built = build(loaded.config, RunFolder(Path(folder)), launched=launch.SINGLE_PROCESS)
-    _known(sweep, [name for measure in built.evaluation.evaluator.measures for name in measure.names])
+    _known(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
 
 
 def _known(sweep: Sweep, names: Sequence[str]) -> None:
@@ -90,6 +90,6 @@ def _measured(sweep: Sweep, words: Sequence[str]) -> float:
     loaded = loading.load(sweep.experiment, [*words, *first])
     with tempfile.TemporaryDirectory() as folder:
         made, iteration, evaluating = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
-    _known(sweep, [name for measure in made.evaluation.evaluator.measures for name in measure.names])
+    _known(sweep, [name for metric in made.evaluation.evaluator.metrics for name in metric.names])
     whole = loading.load(sweep.experiment, list(words)).config
     return whole.iterations * iteration + -(-whole.run.images // whole.run.evaluate_every) * evaluating

@@ -88,11 +88,11 @@ def test_a_family_imports_no_other_family_and_networks_no_config() -> None:
             assert {name for name in names if re.match(r"families\.(?!base)", name)} == set(), path.name
 
 
-def test_families_descend_through_descend_alone() -> None:
+def test_families_minimize_through_minimize_alone() -> None:
     for path in (PACKAGE / "families").glob("*.py"):
         calls = [node.func.attr for node in ast.walk(ast.parse(path.read_text()))
                  if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]  # fmt: skip
-        assert path.name == "base.py" or not {"backward", "manual_backward"} & set(calls), f"{path.name}: use descend"
+        assert path.name == "base.py" or not {"backward", "manual_backward"} & set(calls), f"{path.name}: use minimize"
 
 
 def test_a_family_is_final_and_one_file() -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from gan_lab.config import loading
+from gan_lab.metrics.selection import find_metrics
+from gan_lab.report.compare import compare
+from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import read_summary
 from gan_lab.train import train
@@ -32,7 +35,7 @@ FAMILY = Mine
 """
 DATA_FILE = """
 import numpy as np
-from gan_lab.data.base import Decoded
+from gan_lab.data.base import ArrayDataset
 from gan_lab.images import ImageSpec
 
 SIZE = 16
@@ -40,7 +43,7 @@ SIZE = 16
 def decode(cfg):
     pixels = np.random.default_rng(0).integers(256, size=(120, 1, cfg.size, cfg.size), dtype=np.uint8)
     spec = ImageSpec(1, cfg.size, cfg.size)
-    return Decoded(spec, pixels[:100], None, pixels[100:], None, "full", "noise of my own", "noise")
+    return ArrayDataset(spec, pixels[:100], None, pixels[100:], None, "full", "noise of my own", "noise")
 """
 EXTRACTOR_FILE = """
 from torch import nn
@@ -55,13 +58,34 @@ class Means(Extractor):
 
 EXTRACTOR = Means
 """
+METRIC_FILE = """
+from gan_lab.metrics.base import Metric
+
+class Numbered(Metric):
+    priority = 1
+    higher_is_better = {"swd": HIGHER}
+    evaluations = 0
+
+    def update_fake(self, outputs, batch):
+        return {"rows": outputs["generated"].flatten(1).cpu()}
+
+    def compute(self, real, fake):
+        Numbered.evaluations += 1
+        return {"swd": float(Numbered.evaluations)}
+
+    def protocol(self, score, n):
+        return {"extractor": "none"}
+
+METRIC = Numbered
+"""
 
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     own = tmp_path / "mine"
     own.mkdir()
-    for name, text in (("method", FAMILY_FILE), ("noise", DATA_FILE), ("means", EXTRACTOR_FILE)):
+    for name, text in (("method", FAMILY_FILE), ("noise", DATA_FILE), ("means", EXTRACTOR_FILE),
+                       ("up", METRIC_FILE.replace("HIGHER", "True")), ("down", METRIC_FILE.replace("HIGHER", "False"))):  # fmt: skip
         (own / f"{name}.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -84,16 +108,35 @@ def test_files_outside_the_package_are_trained_scored_and_sampled(outside: Path,
     assert done.stdout.strip() == "Shifted", done.stderr
 
 
+@pytest.mark.parametrize(("name", "best"), [("up", 4), ("down", 2)])
+def test_a_metric_outside_the_package_says_itself_which_of_two_evaluations_is_the_best_checkpoint(
+    name: str, best: int, outside: Path, data_root: Path
+) -> None:
+    words = small("gan", outside, data_root, f"metrics.include=[mine.{name}]", "run.images=64", "run.evaluate_every=32",
+                  "run.id=x")  # fmt: skip
+    loaded = loading.load("gan", words)
+    assert train(loaded, words) == 0
+    folder = outside / "gan" / "x"
+    assert read_checkpoint(folder / "checkpoints" / "best.ckpt")["iteration"] == best
+    assert read_summary(folder)["headline"] == "swd"
+    assert read_summary(folder)["scores"]["best"]["swd"]["higher_is_better"] is (name == "up")
+    (column,) = (column for column in compare([folder]).columns if column.score == "swd")
+    assert column.higher_is_better is (name == "up")
+    assert f"swd, {'higher' if name == 'up' else 'lower'} is better" in (folder / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
         ("family=mine.nothing", "No module named 'mine.nothing'"),
         ("family=mine.noise", "noise.py has no FAMILY"),
         ("family=.mine", "'.mine' is no name of a module"),
+        ("metrics.include=[mine.noise]", "noise.py has no METRIC"),
+        ("metrics.include=[swd]", "no metric 'swd'"),
         ("family=gann", "no family 'gann'. Did you mean 'gan'?"),
     ],
 )
 def test_what_is_not_there_or_is_something_else_is_one_line(word: str, said: str, outside: Path) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        loading.load("gan", [word])
+        find_metrics(loading.load("gan", [word]).config.metrics.include)
     assert said in str(error.value)

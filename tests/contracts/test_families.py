@@ -112,7 +112,7 @@ def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, da
     """
     built, _ = fit(family, tmp_path, data_root, "run.images=80", "log.every=16", "run.precision=64-true",
                    *(["model.n_critic=2"] if hasattr(loading.family_class(family).Config, "n_critic") else []))  # fmt: skip
-    scores = {name for measure in built.evaluation.evaluator.measures for name in measure.names}
+    scores = {name for metric in built.evaluation.evaluator.metrics for name in metric.names}
     with (tmp_path / family / "metrics.csv").open() as file:
         rows = [{k: float(v) for k, v in row.items() if v and k not in scores}
                 for row in csv.DictReader(file)]  # fmt: skip
@@ -146,8 +146,8 @@ def test_the_step_is_the_only_place_of_a_backward(family: str) -> None:
     tree = ast.parse((loading.PACKAGE / "families" / f"{family}.py").read_text())
     called = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "attr")}
     assert "backward" not in called
-    assert "manual_backward" not in called  # descend() calls it, and clears the cast cache after the step
-    assert "descend" in called
+    assert "manual_backward" not in called  # minimize() calls it, and clears the cast cache after the step
+    assert "minimize" in called
 
 
 @every_family

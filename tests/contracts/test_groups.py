@@ -120,7 +120,7 @@ def test_every_family_trains_on_every_set_that_suits_it(
             build(loaded.config, RunFolder(tmp_path))
         return
     built = build(loaded.config, RunFolder(tmp_path))
-    built.evaluation.evaluator.measures = []
+    built.evaluation.evaluator.metrics = []
     before = [weight.clone() for weight in built.family.generator.parameters()]
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.family.iteration == 2

@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from gan_lab.callbacks import sample_grids
 from gan_lab.config import loading
 from gan_lab.metrics.base import Metric
 from gan_lab.metrics.evaluator import _seen
-from gan_lab.metrics.offered import measurable, measures_of
+from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
 
@@ -141,18 +142,17 @@ def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
     loaded = loading.load(name, words)
     (folder / "checkpoints").mkdir(parents=True)
     built = experiment.build(loaded.config, RunFolder(folder))
-    measures, _ = measurable(
-        measures_of(built.family, built.data.spec, loaded.config.metrics, full=True), 100, loaded.config.metrics
-    )
-    built.evaluation.evaluator.measures = []
+    setting = replace(experiment.metric_setting(loaded.config, built.family, built.data, final=True), reals=100)
+    metrics = select_metrics(setting)
+    built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)  # on the CPU, up to a checkpoint
     path = latest_checkpoint(folder)
     assert path is not None
     with fake_gpu() as gpu:
-        return _on(gpu, built, measures, read_checkpoint(path))
+        return _on(gpu, built, metrics, read_checkpoint(path))
 
 
-def _on(gpu: Waits, built: experiment.Experiment, measures: list[Metric], checkpoint: dict[str, Any]) -> dict[str, Any]:
+def _on(gpu: Waits, built: experiment.Experiment, metrics: list[Metric], checkpoint: dict[str, Any]) -> dict[str, Any]:
     family, data, trainer, device = built.family.to(DEVICE), built.data, built.trainer, torch.device(DEVICE)
     callbacks: Any = {type(callback).__name__: callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
     budget, ema, evaluator = callbacks["Progress"], callbacks["EMA"], built.evaluation.evaluator
@@ -178,14 +178,14 @@ def _on(gpu: Waits, built: experiment.Experiment, measures: list[Metric], checkp
     waits, any_order = {"step": sum(gpu.seen.values())}, sorted(gpu.any_order)
     family.eval()
     reals = _seen(evaluator.reals[0].on(device), False)
-    evaluator._known = [measure.reference(reals) if measure.reals else {} for measure in measures]
+    evaluator._known = [metric.update_real(reals) if metric.reals_key else {} for metric in metrics]
     assert all(tensor.device.type == "cpu" for known in evaluator._known for tensor in known.values())
-    evaluator.measures, callbacks["Diversity"]._real = measures, None
+    evaluator.metrics, callbacks["Diversity"]._real = metrics, None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample_grids, "save_grid", lambda images, *_: images.cpu())
-        for measure in measures:
+        for metric in metrics:
             patch.setattr(
-                measure, "scores", lambda real, fake: {name: 0.0 for name in fake if fake[name].device.type != "cpu"}
+                metric, "scores", lambda real, fake: {name: 0.0 for name in fake if fake[name].device.type != "cpu"}
             )
         for name in ("FiniteCheck", "SampleGrids", "Diversity", "Evaluation", "CSVLogger"):
             for call in range(2 if name == "Diversity" else 1):  # the first time it measures the reals

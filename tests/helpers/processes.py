@@ -110,7 +110,7 @@ def _one_after_the_other(
         folder = RunFolder.of(loaded).path / environment["RANK"]
         (folder / "checkpoints").mkdir(parents=True)
         built = experiment.build(loaded.config, RunFolder(folder))
-        built.evaluation.evaluator.measures = []
+        built.evaluation.evaluator.metrics = []
         built.trainer.fit(built.family, datamodule=built.data)
         weights = {key: value.clone() for key, value in built.family.named_parameters()}
         held[name] = (built.family.iteration, built.trainer.world_size, built.health.record.latest, weights)

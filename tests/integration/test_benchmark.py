@@ -13,8 +13,8 @@ import pytest
 from gan_lab import benchmark
 from gan_lab import data as datasets
 from gan_lab.config import loading
-from gan_lab.experiment import build_family
-from gan_lab.metrics.offered import measures_of
+from gan_lab.experiment import build_family, metric_setting
+from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder
 from tests.helpers.logs import logged
 
@@ -31,7 +31,7 @@ def test_every_row_can_be_built_and_has_the_score_that_orders_the_table(
     loaded = loading.load(experiment, [*own, *made.words, f"data.root={data_root}"]).config
     data = datasets.load(loaded.data, loaded.run.seed)
     family = build_family(loaded, data)
-    offered = {score for measure in measures_of(family, data.spec, loaded.metrics) for score in measure.names}
+    offered = {score for metric in select_metrics(metric_setting(loaded, family, data)) for score in metric.names}
     assert made.scores[0] in offered
     assert loaded.metrics.headline in offered
 
@@ -43,9 +43,8 @@ def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(name: str, 
     for row in made.rows:
         loaded = loading.load(row.split()[0], [*row.split()[1:], *made.words, f"data.root={data_root}"]).config
         family = loading.family_class(loaded.family)
-        spec = datasets.load(loaded.data, loaded.run.seed).spec
-        like: Any = SimpleNamespace(output_names=family.output_names, conditional=family.conditional)
-        offered |= {score for measure in measures_of(like, spec, loaded.metrics) for score in measure.names}
+        setting = metric_setting(loaded, family, datasets.load(loaded.data, loaded.run.seed))
+        offered |= {score for metric in select_metrics(setting) for score in metric.names}
     assert set(made.scores) <= offered
     assert len(set(made.rows)) == len(made.rows)
     assert made.seeds >= 1

@@ -113,7 +113,7 @@ def test_the_distance_of_average_and_live_weights_is_relative_to_the_live_ones()
     network = nn.Linear(2, 1, bias=True)
     nn.init.constant_(network.weight, 3.0)
     nn.init.constant_(network.bias, 0.0)
-    made: Any = SimpleNamespace(generator=network, averaged=("generator",))
+    made: Any = SimpleNamespace(generator=network, ema_networks=("generator",))
     ema = EMA(EmaConfig(), Progress(1, 1))
     ema.setup(None, made, "fit")  # type: ignore[arg-type]
     assert float(ema.distance(made)) == 0

@@ -7,14 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import nn
 
-from gan_lab import experiment, train
+from gan_lab import experiment
 from gan_lab.callbacks import wandb_logger
 from gan_lab.callbacks.ema import EMA
 from gan_lab.callbacks.evaluation import Evaluation
@@ -22,10 +22,7 @@ from gan_lab.callbacks.progress import Progress
 from gan_lab.config import loading
 from gan_lab.config.schema import EmaConfig
 from gan_lab.metrics.base import Metric
-from gan_lab.report.compare import compare
-from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
-from gan_lab.runs.results import read_summary
 from tests.helpers import processes
 from tests.helpers.families import small
 
@@ -35,7 +32,7 @@ def family_of(value: float) -> Any:
     nn.init.constant_(network.weight, value)
     network.register_buffer("running_mean", torch.tensor([value]))
     network.register_buffer("num_batches_tracked", torch.tensor(3))
-    return SimpleNamespace(generator=network, averaged=("generator",), iteration=0)
+    return SimpleNamespace(generator=network, ema_networks=("generator",), iteration=0)
 
 
 def test_the_average_halves_its_distance_within_a_half_life() -> None:
@@ -94,49 +91,25 @@ def test_the_best_is_the_lowest_distance_or_the_highest_share(headline: str, bes
     assert evaluation.best_at == {3.0: 2, 7.0: 3}[best]
 
 
-class Made(Metric):
-    """A measure with a name that nothing in the lab knows: 1 at the first evaluation of a run, then 2."""
+class Undirected(Metric):
+    """A score of which more is neither better nor worse."""
 
-    def __init__(self, higher: bool | None) -> None:
-        self.higher_is_better = {"swd": higher}
+    higher_is_better: ClassVar = {"swd": None}
 
     def update_fake(self, outputs: dict[str, Any], batch: Any) -> dict[str, torch.Tensor]:
         return {"rows": outputs["generated"].flatten(1)}
 
-    def scores(self, real: Any, fake: Any) -> dict[str, float]:
-        Made.evaluations += 1
-        return {"swd": float(Made.evaluations)}
+    def compute(self, real: Any, fake: Any) -> dict[str, float]:
+        return {"swd": 1.0}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "none"}
-
-    evaluations = 0
-
-
-@pytest.mark.parametrize("higher", [True, False])
-def test_a_new_measure_says_itself_which_of_two_evaluations_is_the_best_checkpoint(
-    higher: bool, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Made, "evaluations", 0)
-    for module in (experiment, train):
-        monkeypatch.setattr(module, "measures_of", lambda *_, **__: [Made(higher)])
-    loaded = loading.load(
-        "gan", small("gan", tmp_path, data_root, "run.images=64", "run.evaluate_every=32", "run.id=x")
-    )
-    assert train.train(loaded, []) == 0
-    folder = tmp_path / "gan" / "x"
-    assert read_checkpoint(folder / "checkpoints" / "best.ckpt")["iteration"] == (4 if higher else 2)
-    assert read_summary(folder)["scores"]["best"]["swd"]["higher_is_better"] is higher
-    (column,) = (column for column in compare([folder]).columns if column.score == "swd")
-    assert column.higher_is_better is higher
-    said = f"swd, {'higher' if higher else 'lower'} is better"
-    assert said in (folder / "report.html").read_text()
 
 
 def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "measures_of", lambda *_, **__: [Made(None)])
+    monkeypatch.setattr(experiment, "select_metrics", lambda _: [Undirected()])
     loaded = loading.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
     with pytest.raises(ValueError, match="headline=swd"):
         experiment.build(loaded.config, RunFolder(tmp_path / "x"))

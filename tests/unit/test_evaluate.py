@@ -66,8 +66,8 @@ class Generator(torch.nn.Module):
 FAMILY: Any = Generator()
 
 
-def digits(full: bool = True, asked: bool = True) -> FeatureDistance:
-    return FeatureDistance(extractors.load("digits"), asked, 10_000, full)
+def digits(final: bool = True, conditions: bool = True) -> FeatureDistance:
+    return FeatureDistance(extractors.load("digits"), conditions, 10_000, final)
 
 
 @pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
@@ -83,18 +83,16 @@ def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[
 
 
 def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(tmp_path: Path) -> None:
-    def known(
-        measure: Metric, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any
-    ) -> Path:
+    def known(metric: Metric, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
         served, cfg = data(tmp_path, size, **spec), MetricsConfig(n=n, split=split, max_features_kept=cap)
-        real_statistics(served, served.reference(n, split=split), measure, torch.device("cpu"), cfg)
+        real_statistics(served, served.reference(n, split=split), metric, torch.device("cpu"), cfg)
         new = set(tmp_path.glob("cache/reals-*")) - before
         return new.pop() if new else Path()
 
     first = known(digits(), 100)
     assert first != Path()
-    assert known(digits(full=False), 100) == Path()  # the end needs no second look at them
+    assert known(digits(final=False), 100) == Path()  # the end needs no second look at them
     labelled = ClassificationAccuracyScore(10, cap=10_000)
     others = [known(labelled, 100), known(digits(), 120), known(digits(), 100, size=260), known(digits(), 100, split="train"),
               known(digits(), 100, cap=50), known(FeatureDistance(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
@@ -129,18 +127,18 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
 
 
 def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path) -> None:
-    measure = FeatureDistance(extractors.load("random"), False, 10_000, full=False)
+    metric = FeatureDistance(extractors.load("random"), False, 10_000, final=False)
 
     def kept(n: int) -> int:
-        (statistics,) = Evaluator(data(tmp_path), [measure], MetricsConfig(n=n), seed=0)._over_batches(FAMILY)
+        (statistics,) = Evaluator(data(tmp_path), [metric], MetricsConfig(n=n), seed=0)._over_batches(FAMILY)
         return sum(value.numel() * value.element_size() for value in statistics.values())
 
     assert kept(100) == kept(240) == 8 * (1 + 64 + 64 * 64)
 
 
 def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
-    measure = FeatureDistance(extractors.load("random"), False, 150, full=True)
-    tally = Tally(measure, 150)
+    metric = FeatureDistance(extractors.load("random"), False, 150, final=True)
+    tally = Tally(metric, 150)
     for place in range(0, 1000, 100):
         tally.add(place, formulas.moments(torch.zeros(2, 64)) | {"features": torch.ones(100, 64)})
     held = sum(rows["features"].untyped_storage().nbytes() for rows in tally.rows.values())
@@ -153,14 +151,12 @@ def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
 def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
     served = data(tmp_path, 70, "photos", channels=shape[0], height=shape[1], width=shape[2])
     cfg = MetricsConfig(n=70, allow_small_n=True)
-    measure = FeatureDistance(extractors.load(extractor), False, cfg.max_features_kept, full=True)
-    scores = Evaluator(served, [measure], cfg, seed=0)(FAMILY)
+    metric = FeatureDistance(extractors.load(extractor), False, cfg.max_features_kept, final=True)
+    scores = Evaluator(served, [metric], cfg, seed=0)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
-    noise_to_noise = real_statistics(served, served.reference(70), measure, torch.device("cpu"), cfg)
-    same = measure.update_fake(
-        {"generated": torch.from_numpy(served.test.images[np.arange(70)])}, Batch(torch.empty(0))
-    )  # type: ignore[index]
-    assert measure.scores(noise_to_noise, same)[f"fd_{extractor}"] < 1e-3 < scores[f"fd_{extractor}"]
+    noise_to_noise = real_statistics(served, served.reference(70), metric, torch.device("cpu"), cfg)
+    same = metric.update_fake({"generated": torch.from_numpy(served.test.images[np.arange(70)])}, Batch(torch.empty(0)))  # type: ignore[index]
+    assert metric.compute(noise_to_noise, same)[f"fd_{extractor}"] < 1e-3 < scores[f"fd_{extractor}"]
 
 
 def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Path) -> None:
@@ -218,6 +214,6 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
 def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
     served = [data(tmp_path, content="photos", source_channels=1, pairs=pairs) for pairs in ("all", "none")]
     served.append(data(tmp_path, content="photos"))
-    measure = FeatureDistance(extractors.load("random"), False, 10_000, False)
-    said = [Evaluator(one, [measure], MetricsConfig(n=100), seed=0).protocol("fd_random", "ema") for one in served]
+    metric = FeatureDistance(extractors.load("random"), False, 10_000, False)
+    said = [Evaluator(one, [metric], MetricsConfig(n=100), seed=0).protocol("fd_random", "ema") for one in served]
     assert [protocol.get("inputs") for protocol in said] == ["1 channels, pairs: all", "1 channels, pairs: none", None]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics import extractors
+from gan_lab.metrics.base import Setting
 from gan_lab.metrics.evaluator import Tally
 from gan_lab.metrics.extractors import inception as module
 from gan_lab.metrics.feature_distance import FeatureDistance
-from gan_lab.metrics.offered import inception_measures
 
 PHOTOS = ImageSpec(3, 64, 64)
 
@@ -40,8 +41,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def inception(weights: Path, full: bool = True) -> FeatureDistance:
-    return FeatureDistance(extractors.load("inception", str(weights)), False, 10_000, full)
+def at_the_end(reals: int, **keys: Any) -> tuple[list[str], list[str]]:
+    """The names of the scores of photographs at the end of a training, and why others are left out."""
+    setting = Setting(PHOTOS, MetricsConfig(**{"n": 5000} | keys), reals=reals, final=True)
+    names = [name for metric in FeatureDistance.create(setting) for name in metric.names]
+    return names, setting.notes
+
+
+def inception(weights: Path, final: bool = True) -> FeatureDistance:
+    return FeatureDistance(extractors.load("inception", str(weights)), False, 10_000, final)
 
 
 def pictures(folder: Path, seed: int, n: int, size: int) -> Tensor:
@@ -87,11 +95,11 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
         kid_subset_size=n // 2, feature_extractor_weights_path=str(weights), cache=False, verbose=False,
         batch_size=6, save_cpu_ram=True,
     )  # fmt: skip
-    measure = inception(weights)
-    tally = Tally(measure, 10_000)
+    metric = inception(weights)
+    tally = Tally(metric, 10_000)
     for i, images in enumerate(fake.split(5)):
-        tally.add(5 * i, measure.update_fake({"generated": images}, Batch(images)))
-    scores = measure.scores(measure.reference(Batch(real)), tally.statistics())
+        tally.add(5 * i, metric.update_fake({"generated": images}, Batch(images)))
+    scores = metric.compute(metric.update_real(Batch(real)), tally.statistics())
     assert theirs["frechet_inception_distance"] > 1
     assert scores["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     assert scores["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
@@ -114,8 +122,8 @@ def test_without_inception_one_line_says_why(
 ) -> None:
     monkeypatch.setattr(module, "reachable", lambda url: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    measures, why = inception_measures(MetricsConfig(**keys), PHOTOS, n)  # type: ignore[arg-type]
-    assert measures == []
+    names, (why,) = at_the_end(n, **keys)
+    assert "fid" not in names
     assert re.match("fid, kid and is skipped: " + reason, why)
 
 
@@ -138,10 +146,11 @@ def test_inception_is_made_when_its_weights_are_here_or_can_be_had(
     if on_disk:
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints" / fidelity.URL_INCEPTION_V3.rpartition("/")[2]).touch()
-    (measure,), why = inception_measures(MetricsConfig(), PHOTOS, 2048)
-    assert why == ""
-    assert measure.names[:2] == ("fid", "is")
-    assert inception_measures(MetricsConfig(extractors=["inception"]), PHOTOS, 2048) == ([], "")  # is there already
+    names, notes = at_the_end(2048)
+    assert notes == []
+    assert {"fid", "is", "fd_random"} <= set(names)
+    names, notes = at_the_end(2048, extractors=["inception"])
+    assert (names.count("fid"), notes) == (1, [])
 
 
 def test_a_download_that_breaks_off_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +160,8 @@ def test_a_download_that_breaks_off_is_a_line(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "reachable", lambda url: True)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", broken)
-    measures, why = inception_measures(MetricsConfig(), PHOTOS, 2048)
-    assert measures == []
+    names, (why,) = at_the_end(2048)
+    assert "fid" not in names
     assert why.endswith("the Inception weights cannot be downloaded (OSError)")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from gan_lab import cli, load_generator
 from gan_lab.families.infogan import InfoGAN, InfoGANConfig
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.metrics.pairwise import CodeAccuracy
+from gan_lab.metrics.code_accuracy import CodeAccuracy
 from gan_lab.networks.coded import CodedGenerator
 from gan_lab.seeding import Stream
 
@@ -135,7 +135,7 @@ def test_a_code_is_right_where_its_category_stands_for_the_class(
     labels: Tensor = torch.tensor(label)
     batch = Batch(torch.zeros(6, 1, 1, 1), labels)
     logits = torch.nn.functional.one_hot(torch.tensor(category), 6).float()
-    measure = CodeAccuracy()
-    assert measure.scores({}, measure.update_fake({"code_logits": logits}, batch)) == {
+    metric = CodeAccuracy()
+    assert metric.compute({}, metric.update_fake({"code_logits": logits}, batch)) == {
         "code_accuracy": pytest.approx(expected)
     }

@@ -4,35 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision.models import AlexNet_Weights, alexnet
 
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import lpips
-from gan_lab.metrics.offered import measures_of
+from gan_lab.metrics.base import Setting
+from gan_lab.metrics.selection import select_metrics
 
 
-class Both:
-    output_names = ("generated", "back")
-    conditional = False
+def names(spec: ImageSpec, final: bool = True) -> set[str]:
+    setting = Setting(spec, MetricsConfig(inception_weights="off"), ("generated", "back"), reals=1000, final=final)
+    return {name for metric in select_metrics(setting) for name in metric.names}
 
 
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Random weights of torchvision's AlexNet in the place of the true ones."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    path = tmp_path / "checkpoints" / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
-    path.parent.mkdir()
-    torch.manual_seed(0)
-    torch.save(alexnet().state_dict(), path)
-    return path
-
-
-def names(spec: ImageSpec, full: bool = True) -> set[str]:
-    return {name for measure in measures_of(Both(), spec, MetricsConfig(), full) for name in measure.names}  # type: ignore[arg-type]
-
-
-def test_lpips_is_measured_at_the_end_where_its_weights_are_and_the_truth_is_known(weights: Path) -> None:
+def test_lpips_is_measured_at_the_end_where_its_weights_are_and_the_truth_is_known(alexnet_weights: Path) -> None:
     pairs = ImageSpec(3, 64, 64, source_channels=3, pairs="all")
     both = {"lpips", "back_lpips"}
     assert both <= names(pairs)
@@ -43,20 +28,20 @@ def test_lpips_is_measured_at_the_end_where_its_weights_are_and_the_truth_is_kno
         (ImageSpec(3, 64, 64), True),
     ):
         assert not both & names(spec, full)
-    weights.unlink()
+    alexnet_weights.unlink()
     assert not both & names(pairs)
 
 
-def test_lpips_is_the_mean_over_the_images_of_equation_1(weights: Path) -> None:
+def test_lpips_is_the_mean_over_the_images_of_equation_1(alexnet_weights: Path) -> None:
     images, sources, made = (
         torch.randint(0, 256, (3, c, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(c))
         for c in (3, 1, 3)
     )
-    measure = lpips.LPIPS(("generated", "back"))
-    seen = measure.update_fake({"generated": made.flip(0), "back": sources}, Batch(images, None, sources))
-    scores = measure.scores({}, seen)
+    metric = lpips.LPIPS(("generated", "back"))
+    seen = metric.update_fake({"generated": made.flip(0), "back": sources}, Batch(images, None, sources))
+    scores = metric.compute({}, seen)
     assert scores["back_lpips"] == 0
-    net = measure.network
+    net = metric.network
     expected = []
     with torch.no_grad():
         scaled = [net.scaling_layer(to_unit(x)) for x in (made.flip(0), images)]

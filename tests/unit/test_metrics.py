@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,14 @@ from gan_lab.data.base import ArrayDataset
 from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import classification_accuracy_score
-from gan_lab.metrics.base import Metric, ModeCoverage
+from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
 from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.formulas import Statistics
-from gan_lab.metrics.offered import measurable, measures_of
+from gan_lab.metrics.mode_coverage import ModeCoverage
+from gan_lab.metrics.selection import select_metrics, with_enough_images
 
 
 def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sample: ArrayDataset) -> None:
@@ -38,18 +38,18 @@ def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sam
     assert record["held_out_images"] == len(sample.test_labels)
 
 
-def digits(asked: bool, full: bool = False) -> FeatureDistance:
-    return FeatureDistance(Digits(), asked, 10_000, full)
+def digits(conditions: bool, final: bool = False) -> FeatureDistance:
+    return FeatureDistance(Digits(), conditions, 10_000, final)
 
 
 def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: ArrayDataset) -> None:
     images, labels = (torch.from_numpy(np.asarray(part[::4])) for part in (sample.test_images, sample.test_labels))
-    measure = digits(asked=True, full=True)
-    real = measure.reference(Batch(images, labels))
+    metric = digits(conditions=True, final=True)
+    real = metric.update_real(Batch(images, labels))
 
     def scores(rows: Tensor, asked_for: Tensor) -> dict[str, float]:
         batch = Batch(images, asked_for[rows])
-        return measure.scores(real, measure.update_fake({"generated": images[rows]}, batch))
+        return metric.compute(real, metric.update_fake({"generated": images[rows]}, batch))
 
     every, nothing = torch.ones(len(labels), dtype=torch.bool), labels == 0
     good = scores(every, labels)
@@ -66,8 +66,8 @@ def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: A
     assert zeros["precision_digits"] == 1  # each is a real zero
     assert zeros["recall_digits"] < 0.3
     assert zeros["coverage_digits"] < 0.3
-    assert [name for name in good if not name.endswith("_sd")] == list(measure.names)
-    assert digits(asked=False).names == ("fd_digits", "digit_score")
+    assert [name for name in good if not name.endswith("_sd")] == list(metric.names)
+    assert digits(conditions=False).names == ("fd_digits", "digit_score")
 
 
 def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
@@ -81,11 +81,11 @@ def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
             (sample.test_images, sample.test_labels, 2),
         )
     )
-    measure = ClassificationAccuracyScore(10, cap=10_000)
-    real = measure.reference(held_out)
+    metric = ClassificationAccuracyScore(10, cap=10_000)
+    real = metric.update_real(held_out)
 
     def score(made: Tensor, labels: Tensor) -> float:
-        return measure.scores(real, measure.update_fake({"generated": made}, Batch(held_out.images, labels)))["cas"]
+        return metric.compute(real, metric.update_fake({"generated": made}, Batch(held_out.images, labels)))["cas"]
 
     torch.manual_seed(3)
     state = torch.get_rng_state()
@@ -117,7 +117,7 @@ def observed(points: Tensor) -> Statistics:
 def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayleigh_one() -> None:
     n, rng = 40_000, np.random.default_rng(0)
     points = centres()[rng.integers(MODES, size=n)] + SPREAD * rng.standard_normal((n, 2))
-    scores = ModeCoverage().scores({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
+    scores = ModeCoverage().compute({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
     share = 1 - math.exp(-4.5)  # P(r < 3 sigma) in the plane
     assert scores["modes_covered"] == 8
     assert scores["high_quality"] == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / n))
@@ -127,7 +127,7 @@ def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayl
                                                  ([776, 24] + [0] * 6, 1)])  # fmt: skip
 def test_a_mode_is_covered_with_a_quarter_of_its_share(shares: list[int], covered: int) -> None:
     points = torch.from_numpy(np.repeat(centres(), shares, axis=0)).view(-1, 2, 1, 1)
-    scores = ModeCoverage().scores({}, observed(points))
+    scores = ModeCoverage().compute({}, observed(points))
     assert scores == {"modes_covered": covered, "high_quality": 1.0}
 
 
@@ -137,10 +137,11 @@ def test_points_off_the_ring_cover_nothing() -> None:
 
 
 def names_of(
-    spec: ImageSpec, *output_names: str, conditional: bool = False, full: bool = False, **keys: Any
+    spec: ImageSpec, *output_names: str, conditional: bool = False, final: bool = False, **keys: Any
 ) -> list[str]:
-    family: Any = SimpleNamespace(output_names=("generated", *output_names), conditional=conditional)
-    return [name for measure in measures_of(family, spec, MetricsConfig(**keys), full) for name in measure.names]
+    cfg = MetricsConfig(**{"inception_weights": "off"} | keys)
+    setting = Setting(spec, cfg, ("generated", *output_names), conditional, reals=1000, final=final)
+    return [name for metric in select_metrics(setting) for name in metric.names]
 
 
 def test_each_content_and_each_offer_has_its_scores() -> None:
@@ -164,12 +165,12 @@ def test_each_content_and_each_offer_has_its_scores() -> None:
 def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
     labelled = ImageSpec(1, 28, 28, classes=10, content="digits")
     later = ["kd_digits", "precision_digits", "recall_digits", "density_digits", "coverage_digits"]
-    assert names_of(labelled, full=True) == ["fd_digits", "digit_score", *later]
-    told = names_of(labelled, conditional=True, full=True)
+    assert names_of(labelled, final=True) == ["fd_digits", "digit_score", *later]
+    told = names_of(labelled, conditional=True, final=True)
     assert told == ["fd_digits", "digit_score", "label_accuracy", *later, "cas"]
     assert names_of(labelled, conditional=True, extractors=["random"]) == ["fd_random"]
     assert names_of(labelled, extractors=["random", "digits"]) == ["fd_random", "fd_digits", "digit_score"]
-    assert names_of(ImageSpec(2, 1, 1, content="points"), full=True) == ["modes_covered", "high_quality"]
+    assert names_of(ImageSpec(2, 1, 1, content="points"), final=True) == ["modes_covered", "high_quality"]
     with pytest.raises(ValueError, match=r"no extractor 'clip'\. There are: digits, inception, points, random"):
         names_of(labelled, extractors=["clip"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
@@ -181,31 +182,33 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
 
 
 def test_a_value_says_what_its_own_formula_depends_on() -> None:
-    measure = FeatureDistance(Digits(), False, cap=600, full=True)
-    assert {"extractor", "weights_sha256", "resize"} == measure.protocol("fd_digits", 1000).keys()
-    assert measure.protocol("kd_digits", 1000)["subset_size"] == 300  # half of the rows that are kept
-    assert measure.protocol("kd_digits", 1000)["rows"] == 600
-    assert measure.protocol("recall_digits", 500) == measure.said | {"neighbours": 3, "rows": 500}
-    assert measure.protocol("coverage_digits", 500)["neighbours"] == 5
+    metric = FeatureDistance(Digits(), False, cap=600, final=True)
+    assert {"extractor", "weights_sha256", "resize"} == metric.protocol("fd_digits", 1000).keys()
+    assert metric.protocol("kd_digits", 1000)["subset_size"] == 300  # half of the rows that are kept
+    assert metric.protocol("kd_digits", 1000)["rows"] == 600
+    assert metric.protocol("recall_digits", 500) == metric.said | {"neighbours": 3, "rows": 500}
+    assert metric.protocol("coverage_digits", 500)["neighbours"] == 5
 
 
 def test_of_the_scores_the_distances_are_better_when_lower() -> None:
-    higher = FeatureDistance(Digits(), True, cap=600, full=True).higher_is_better
+    higher = FeatureDistance(Digits(), True, cap=600, final=True).higher_is_better
     assert [name for name, better in higher.items() if not better] == ["fd_digits", "kd_digits"]
     assert len(higher) == 8
 
 
 def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n_refused() -> None:
-    measures_: list[Metric] = [ModeCoverage(), digits(asked=False)]
-    assert measurable(measures_, 64, MetricsConfig(n=64)) == (measures_, "")
-    kept, note = measurable(measures_, 20, MetricsConfig(n=1000))
-    assert kept == measures_[:1]
+    metrics: list[Metric] = [ModeCoverage(), digits(conditions=False)]
+
+    def kept(reals: int, **keys: Any) -> tuple[list[Metric], list[str]]:
+        setting = Setting(ImageSpec(1, 28, 28), MetricsConfig(**keys), reals=reals)
+        return with_enough_images(metrics, setting), setting.notes
+
+    assert kept(64, n=64) == (metrics, [])
+    few, (note,) = kept(20, n=1000)
+    assert few == metrics[:1]
     assert note.startswith("fd_digits is left out: 20 images are held out, fewer than its 64 features")
-    assert measurable(measures_, 1, MetricsConfig(allow_small_n=True)) == (
-        measures_[:1],
-        "fd_digits is left out: one image has no distribution",
-    )
-    assert "20 images are in the training set" in measurable(measures_, 20, MetricsConfig(split="train"))[1]
+    assert kept(1, allow_small_n=True) == (metrics[:1], ["fd_digits is left out: one image has no distribution"])
+    assert "20 images are in the training set" in kept(20, split="train")[1][0]
     with pytest.raises(ValueError, match=r"metrics\.n=63 is below the 64 features of fd_digits"):
-        measurable(measures_, 64, MetricsConfig(n=63))
-    assert measurable(measures_, 20, MetricsConfig(n=10, allow_small_n=True)) == (measures_, "")
+        kept(64, n=63)
+    assert kept(20, n=10, allow_small_n=True) == (metrics, [])

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from gan_lab.data.base import ArrayDataset
 from gan_lab.images import Batch
-from gan_lab.metrics.formulas import Statistics
-from gan_lab.metrics.pairwise import ClassifierAccuracy, Reconstruction, Translation, psnr, squared_error
+from gan_lab.metrics.classifier_accuracy import ClassifierAccuracy
+from gan_lab.metrics.formulas import Statistics, psnr, squared_error
+from gan_lab.metrics.reconstruction import Reconstruction
+from gan_lab.metrics.translation import Translation
 
 BOTH_WAYS = ("generated", "back", "cycled", "back_cycled")
 
@@ -22,15 +24,15 @@ def pixels(seed: int, *shape: int, low: int = 0, high: int = 256) -> Tensor:
     return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
-def scored(measure: Translation, outputs: dict[str, Tensor], batch: Batch, size: int = 100) -> dict[str, float]:
+def scored(metric: Translation, outputs: dict[str, Tensor], batch: Batch, size: int = 100) -> dict[str, float]:
     """The scores of images that are observed so many at a time."""
     parts: list[Statistics] = []
     for i in range(0, len(batch.images), size):
         rows = slice(i, i + size)
         part = Batch(batch.images[rows], None, None if batch.sources is None else batch.sources[rows])
-        parts.append(measure.update_fake({name: images[rows] for name, images in outputs.items()}, part))
+        parts.append(metric.update_fake({name: images[rows] for name, images in outputs.items()}, part))
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return measure.scores({}, joined)
+    return metric.compute({}, joined)
 
 
 def test_squared_errors_are_of_pixels_and_never_wrap() -> None:
@@ -79,10 +81,10 @@ def test_the_similarity_of_structures_is_that_of_scikit_image(channels: int, sid
         )
         for pair in zip(made.numpy(), truth.numpy(), strict=True)
     ]  # fmt: skip
-    measure = Translation(("generated",), inside=False, gray=False)
-    scores = scored(measure, {"generated": made}, Batch(truth, None, truth))
+    metric = Translation(("generated",), inside=False, gray=False)
+    scores = scored(metric, {"generated": made}, Batch(truth, None, truth))
     assert scores["ssim"] == pytest.approx(float(np.mean(expected)), abs=1e-6)
-    assert scored(measure, {"generated": truth}, Batch(truth, None, truth))["ssim"] == pytest.approx(1)
+    assert scored(metric, {"generated": truth}, Batch(truth, None, truth))["ssim"] == pytest.approx(1)
 
 
 def animals() -> tuple[Batch, Tensor]:
@@ -95,25 +97,25 @@ def animals() -> tuple[Batch, Tensor]:
 
 def test_doing_nothing_gains_nothing_and_the_truth_gains_all_there_is() -> None:
     batch, where = animals()
-    measure = Translation(("generated",), inside=True, gray=False)
-    nothing = scored(measure, {"generated": batch.sources}, batch)
+    metric = Translation(("generated",), inside=True, gray=False)
+    nothing = scored(metric, {"generated": batch.sources}, batch)
     assert nothing["gain_inside"] == 0
     assert nothing["psnr_inside"] == pytest.approx(20 * math.log10(255 / 50))
     assert nothing["psnr_outside"] == 100
     share = float(where.double().mean())
     assert nothing["psnr"] == pytest.approx(10 * math.log10(255**2 / (share * 50**2)))
-    perfect = scored(measure, {"generated": batch.images}, batch)
+    perfect = scored(metric, {"generated": batch.images}, batch)
     assert perfect["psnr"] == perfect["psnr_inside"] == perfect["psnr_outside"] == 100
     assert perfect["gain_inside"] == pytest.approx(100 - 20 * math.log10(255 / 50))
 
 
 def test_what_is_wrong_around_the_animal_counts_outside_alone_and_inside_the_other_way_round() -> None:
     batch, where = animals()
-    measure = Translation(("generated",), inside=True, gray=False)
-    around = scored(measure, {"generated": torch.where(where, batch.images, batch.images + 20)}, batch)
+    metric = Translation(("generated",), inside=True, gray=False)
+    around = scored(metric, {"generated": torch.where(where, batch.images, batch.images + 20)}, batch)
     assert around["psnr_inside"] == 100
     assert around["psnr_outside"] == pytest.approx(20 * math.log10(255 / 20))
-    worse = scored(measure, {"generated": torch.where(where, batch.images - 100, batch.images)}, batch)
+    worse = scored(metric, {"generated": torch.where(where, batch.images - 100, batch.images)}, batch)
     assert worse["gain_inside"] == pytest.approx(20 * math.log10(50 / 100))  # twice as wrong as doing nothing
     assert worse["psnr_outside"] == 100
 
@@ -127,22 +129,22 @@ def test_the_way_back_is_measured_against_the_source_and_each_cycle_against_wher
         "cycled": batch.sources + 2,
         "back_cycled": batch.images + 8,
     }
-    measure = Translation(BOTH_WAYS, inside=True, gray=False)
-    scores = scored(measure, outputs, batch)
+    metric = Translation(BOTH_WAYS, inside=True, gray=False)
+    scores = scored(metric, outputs, batch)
     assert scores["psnr"] == 100
     assert scores["back_psnr_inside"] == pytest.approx(20 * math.log10(255 / 5))
     assert scores["back_gain_inside"] == pytest.approx(20 * math.log10(50 / 5))
     assert scores["back_psnr_outside"] == 100
     assert scores["cycle_psnr"] == pytest.approx(20 * math.log10(255 / 2))
     assert scores["back_cycle_psnr"] == pytest.approx(20 * math.log10(255 / 8))
-    assert set(scores) == set(measure.names)
+    assert set(scores) == set(metric.names)
 
 
 def test_scores_do_not_depend_on_the_batches_they_are_made_in() -> None:
     batch, _ = animals()
     made = {name: pixels(number, 4, 3, 16, 16) for number, name in enumerate(BOTH_WAYS)}
-    measure = Translation(BOTH_WAYS, inside=True, gray=False)
-    assert scored(measure, made, batch, size=1) == pytest.approx(scored(measure, made, batch, size=3))
+    metric = Translation(BOTH_WAYS, inside=True, gray=False)
+    assert scored(metric, made, batch, size=1) == pytest.approx(scored(metric, made, batch, size=3))
 
 
 def test_colouring_by_the_mean_colour_gains_nothing_and_gray_less_than_nothing() -> None:
@@ -151,24 +153,24 @@ def test_colouring_by_the_mean_colour_gains_nothing_and_gray_less_than_nothing()
     noise = (2 * pixels(1, 3, 3, 8, 8, high=2).int() - 1) * 7
     true = (gray.int() + tint + torch.cat([noise, -noise])).to(torch.uint8)  # the mean colour is the tint exactly
     batch = Batch(true, None, gray)
-    measure = Translation(("generated",), inside=False, gray=True)
+    metric = Translation(("generated",), inside=False, gray=True)
 
     def gain(made: Tensor) -> float:
-        return scored(measure, {"generated": made.to(torch.uint8)}, batch, size=4)["gain_over_mean_colour"]
+        return scored(metric, {"generated": made.to(torch.uint8)}, batch, size=4)["gain_over_mean_colour"]
 
     baseline = 20 * math.log10(255 / 7)
     assert gain(gray.int() + tint) == pytest.approx(0, abs=1e-9)
     assert gain(true) == pytest.approx(100 - baseline)
     assert gain(gray.expand(-1, 3, -1, -1)) == pytest.approx(10 * math.log10(49 / (49 + (400 + 100 + 900) / 3)))
-    assert measure.names == ("psnr", "ssim", "gain_over_mean_colour")
+    assert metric.names == ("psnr", "ssim", "gain_over_mean_colour")
 
 
 def test_a_reconstruction_keeps_the_digit_or_not(sample: ArrayDataset) -> None:
     images, labels = (torch.from_numpy(np.asarray(part[::10])) for part in (sample.test_images, sample.test_labels))
-    measure = Reconstruction(digits=True)
+    metric = Reconstruction(digits=True)
 
     def of(made: Tensor, given: Tensor | None) -> dict[str, float]:
-        return measure.scores({}, measure.update_fake({"reconstructed": made}, Batch(images, given)))
+        return metric.compute({}, metric.update_fake({"reconstructed": made}, Batch(images, given)))
 
     same = of(images, labels)
     assert same["reconstruction_psnr"] == 100
@@ -180,9 +182,9 @@ def test_a_reconstruction_keeps_the_digit_or_not(sample: ArrayDataset) -> None:
     shifted = of(images // 2, labels)["reconstruction_psnr"]
     expected = skimage.peak_signal_noise_ratio(images.numpy(), (images // 2).numpy())
     assert shifted == pytest.approx(expected)
-    assert tuple(same) == measure.names
+    assert tuple(same) == metric.names
     photos = Reconstruction(digits=False)
-    assert tuple(photos.scores({}, photos.update_fake({"reconstructed": images}, Batch(images)))) == photos.names
+    assert tuple(photos.compute({}, photos.update_fake({"reconstructed": images}, Batch(images)))) == photos.names
 
 
 def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
@@ -190,8 +192,8 @@ def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
     right = torch.eye(3)[labels]
     one_wrong = torch.eye(3)[torch.tensor([0, 1, 2, 1])]
     batch = Batch(torch.zeros(4, 1, 2, 2), labels)
-    measure = ClassifierAccuracy(("generated", "logits", "baseline_logits"))
-    fake = measure.update_fake({"logits": one_wrong, "baseline_logits": 1 - right}, batch)
-    assert measure.scores({}, fake) == {"test_accuracy": 0.75, "baseline_accuracy": 0.0}
+    metric = ClassifierAccuracy(("generated", "logits", "baseline_logits"))
+    fake = metric.update_fake({"logits": one_wrong, "baseline_logits": 1 - right}, batch)
+    assert metric.compute({}, fake) == {"test_accuracy": 0.75, "baseline_accuracy": 0.0}
     alone = ClassifierAccuracy(("generated", "logits"))
-    assert alone.scores({}, alone.update_fake({"logits": right}, batch)) == {"test_accuracy": 1.0}
+    assert alone.compute({}, alone.update_fake({"logits": right}, batch)) == {"test_accuracy": 1.0}

@@ -20,10 +20,10 @@ def photos(n: int = 200, seed: int = 0) -> Tensor:
     return torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear")
 
 
-def distance(measure: FeatureDistance, made: Tensor, real: Tensor) -> float:
-    reals = measure.reference(Batch(to_uint8(real)))
-    fakes = measure.update_fake({"generated": to_uint8(made)}, Batch(to_uint8(real)))
-    (value,) = measure.scores(reals, fakes).values()
+def distance(metric: FeatureDistance, made: Tensor, real: Tensor) -> float:
+    reals = metric.update_real(Batch(to_uint8(real)))
+    fakes = metric.update_fake({"generated": to_uint8(made)}, Batch(to_uint8(real)))
+    (value,) = metric.compute(reals, fakes).values()
     return value
 
 
@@ -39,16 +39,16 @@ def test_the_network_is_always_the_same_and_leaves_the_global_numbers_alone() ->
 
 
 def test_the_distance_is_nothing_to_oneself_and_grows_with_what_is_done_to_the_images() -> None:
-    measure, real = FeatureDistance(Random(), False, 10_000, full=False), photos()
-    assert distance(measure, real, real) < 1e-4
-    other = distance(measure, photos(seed=1), real)
+    metric, real = FeatureDistance(Random(), False, 10_000, final=False), photos()
+    assert distance(metric, real, real) < 1e-4
+    other = distance(metric, photos(seed=1), real)
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(2))
-    noisy = [distance(measure, real + spread * noise, real) for spread in (0.2, 0.5, 1.0)]
-    darker = [distance(measure, real - shift, real) for shift in (0.2, 0.5, 1.0)]
+    noisy = [distance(metric, real + spread * noise, real) for spread in (0.2, 0.5, 1.0)]
+    darker = [distance(metric, real - shift, real) for shift in (0.2, 0.5, 1.0)]
     assert noisy == sorted(noisy)
     assert darker == sorted(darker)
     assert other < min(noisy[0], darker[0])  # other images of the same kind are nearest
-    assert distance(measure, real[:1].expand(200, -1, -1, -1), real) > 2 * other  # one image two hundred times
+    assert distance(metric, real[:1].expand(200, -1, -1, -1), real) > 2 * other  # one image two hundred times
 
 
 def test_features_are_mean_and_spread_of_rectified_maps() -> None:

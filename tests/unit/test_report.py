@@ -259,7 +259,7 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypat
     built = SimpleNamespace(
         run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3), config=loading.load("gan").config,
         data=SimpleNamespace(decoded=SimpleNamespace(about="digits")),
-        quality=SimpleNamespace(headline=None, scores={}, best_at=3), health=SimpleNamespace(flags=[]),
+        evaluation=SimpleNamespace(headline=None, scores={}, best_at=3), health=SimpleNamespace(flags=[]),
     )  # fmt: skip
     monkeypatch.setattr(train, "evaluate", lambda *_: {})
 

@@ -1,0 +1,44 @@
+"""The accuracy of a classifier that a family trains beside its generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from gan_lab.images import Batch
+from gan_lab.metrics.base import Metric, Setting
+from gan_lab.metrics.formulas import Statistics
+
+
+class ClassifierAccuracy(Metric):
+    """The share of held-out images whose class a family's own classifier reads right; its baseline's beside it."""
+
+    priority = 10
+    needs_reals = True
+
+    @classmethod
+    def applies(cls, setting: Setting) -> bool:
+        return "logits" in setting.output_names
+
+    @classmethod
+    def create(cls, setting: Setting) -> list[Metric]:
+        return [cls(setting.output_names)]
+
+    def __init__(self, output_names: tuple[str, ...]) -> None:
+        self.kinds = [kind for kind in ("", "baseline_") if f"{kind}logits" in output_names]
+        # the baseline's is a yardstick
+        self.higher_is_better = {f"{kind or 'test_'}accuracy": None if kind else True for kind in self.kinds}
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "none"}
+
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        assert batch.labels is not None
+        return {kind: outputs[f"{kind}logits"].argmax(dim=1).eq(batch.labels).cpu() for kind in self.kinds}
+
+    def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        return {name: float(fake[kind].double().mean()) for name, kind in zip(self.names, self.kinds, strict=True)}
+
+
+METRIC = ClassifierAccuracy

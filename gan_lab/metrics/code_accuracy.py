@@ -1,0 +1,51 @@
+"""How well a categorical code, learned without labels, agrees with the classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_lab.images import Batch
+from gan_lab.metrics.base import Metric, Setting
+from gan_lab.metrics.formulas import Statistics
+
+
+class CodeAccuracy(Metric):
+    """The share of held-out images whose class a categorical code says that knows no labels.
+
+    Each category stands for one class, by the matching of categories and classes that is right most often on these images.
+
+    Source: Chen et al. 2016 (arXiv 1606.03657), section 7.2.
+    """
+
+    priority = 70
+    needs_reals = True
+
+    @classmethod
+    def applies(cls, setting: Setting) -> bool:
+        return "code_logits" in setting.output_names and setting.spec.classes > 0
+
+    def __init__(self) -> None:
+        self.higher_is_better = {"code_accuracy": True}
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "none", "matching": "one category for each class, the best on these images"}
+
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        assert batch.labels is not None
+        return {"category": outputs["code_logits"].argmax(dim=1).cpu(), "label": batch.labels.cpu()}
+
+    def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        from scipy.optimize import linear_sum_assignment  # of no other family
+
+        counts = torch.zeros(int(fake["category"].max()) + 1, int(fake["label"].max()) + 1, dtype=torch.int64)
+        counts.index_put_(
+            (fake["category"], fake["label"]), torch.ones(len(fake["label"]), dtype=torch.int64), accumulate=True
+        )
+        rows, columns = linear_sum_assignment(counts.numpy(), maximize=True)
+        return {"code_accuracy": float(counts[rows, columns].sum() / len(fake["label"]))}
+
+
+METRIC = CodeAccuracy

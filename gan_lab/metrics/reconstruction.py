@@ -1,0 +1,56 @@
+"""Reconstructed images against the originals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_lab.images import Batch, to_unit
+from gan_lab.metrics.base import Metric, Setting
+from gan_lab.metrics.digits import load_digit_classifier
+from gan_lab.metrics.extractors.base import weights_hash
+from gan_lab.metrics.formulas import Statistics, psnr, squared_error
+
+
+class Reconstruction(Metric):
+    """Reconstructed images against the originals; of digits also whether they still show the same one."""
+
+    priority = 80
+    needs_reals = True
+
+    @classmethod
+    def applies(cls, setting: Setting) -> bool:
+        return "reconstructed" in setting.output_names
+
+    @classmethod
+    def create(cls, setting: Setting) -> list[Metric]:
+        return [cls(setting.spec.content == "digits")]
+
+    def __init__(self, digits: bool) -> None:
+        names = [*(["reconstruction_accuracy"] if digits else []), "reconstruction_psnr"]
+        self.higher_is_better = dict.fromkeys(names, True)
+        self.classifier = load_digit_classifier() if digits else None
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        if score == "reconstruction_accuracy" and self.classifier:
+            return {"extractor": "digits", "weights_sha256": weights_hash(self.classifier)}
+        return {"extractor": "pixels"}
+
+    @torch.no_grad()
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        images = outputs["reconstructed"]
+        observed = {"error": squared_error(images, batch.images)}
+        if self.classifier:
+            self.classifier.to(images.device)
+            shown, before = (self.classifier(to_unit(x)).argmax(dim=1) for x in (images, batch.images))
+            observed["kept"] = (shown == (before if batch.labels is None else batch.labels)).cpu()
+        return observed
+
+    def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        values = {"reconstruction_accuracy": float(fake["kept"].double().mean())} if "kept" in fake else {}
+        return values | {"reconstruction_psnr": psnr(fake["error"])}
+
+
+METRIC = Reconstruction

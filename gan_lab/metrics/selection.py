@@ -1,0 +1,62 @@
+"""Which metrics there are, and which of them a family has on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan_lab.config.extensions import find_extension
+from gan_lab.metrics.base import Metric, Setting
+from gan_lab.metrics.feature_distance import ALLOW
+
+
+def names() -> list[str]:
+    """Every metric, found without importing it: the files of this folder with ``METRIC``."""
+    return sorted(
+        path.stem for path in Path(__file__).parent.glob("[!.]*.py") if "\nMETRIC = " in path.read_text("utf-8")
+    )
+
+
+def find_metrics(include: Sequence[str] = ()) -> list[type[Metric]]:
+    """The classes of all metrics and of those in modules of anyone's own, the lowest ``priority`` first.
+
+    Raises ValueError for a module that cannot be found, or that has no ``METRIC``.
+    """
+    known = names()
+    modules = [find_extension("metrics", "metric", name, known, "METRIC") for name in dict.fromkeys([*known, *include])]
+    return sorted((module.METRIC for module in modules), key=lambda metric: metric.priority)
+
+
+def select_metrics(setting: Setting) -> list[Metric]:
+    """The metrics that apply; why others are left out is added to ``setting.notes``.
+
+    Raises ValueError, before hours of training, for an extractor of ``metrics.extractors`` that does not exist or is not at
+    hand, and for a ``metrics.n`` that is too small for a metric.
+    """
+    metrics = [
+        metric for kind in find_metrics(setting.cfg.include) if kind.applies(setting) for metric in kind.create(setting)
+    ]
+    return with_enough_images(metrics, setting)
+
+
+def with_enough_images(metrics: Sequence[Metric], setting: Setting) -> list[Metric]:
+    """Those metrics that there are enough reals for. Raises ValueError if it is ``metrics.n`` that is too small for one."""
+    cfg, reals, kept = setting.cfg, setting.reals, []
+    for metric in metrics:
+        name = metric.names[0]
+        if metric.features and reals < 2:
+            setting.notes.append(f"{name} is left out: one image has no distribution")
+        elif metric.features <= min(cfg.n, reals) or cfg.allow_small_n:
+            kept.append(metric)
+        elif reals < metric.features:
+            which = "are held out" if cfg.split == "held_out" else "are in the training set"
+            setting.notes.append(
+                f"{name} is left out: {reals} images {which}, fewer than its {metric.features} features, which makes it "
+                f"meaningless; {ALLOW}"
+            )
+        else:
+            raise ValueError(
+                f"metrics.n={cfg.n} is below the {metric.features} features of {name}, which makes it meaningless: "
+                "raise it, or metrics.allow_small_n=true"
+            )
+    return kept

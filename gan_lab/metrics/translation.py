@@ -1,0 +1,96 @@
+"""Translated images against the truth: PSNR, SSIM, the gain over doing nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from gan_lab.images import Batch
+from gan_lab.metrics.base import Metric, Setting
+from gan_lab.metrics.formulas import Statistics, psnr, squared_error
+
+
+class Translation(Metric):
+    """Translated images against their known counterparts, and there and back against where they came from.
+
+    With ``inside`` source and truth differ inside a region alone (the animal): then that region, the rest of the image,
+    and the gain over doing nothing are measured too. ``gain`` names are in dB.
+    """
+
+    priority = 20
+    needs_reals = True
+
+    @classmethod
+    def applies(cls, setting: Setting) -> bool:
+        return bool(setting.spec.source_channels) and setting.spec.pairs != "none"
+
+    @classmethod
+    def create(cls, setting: Setting) -> list[Metric]:
+        spec = setting.spec
+        colours = spec.channels == 3 and spec.source_channels == 1
+        return [cls(setting.output_names, inside=spec.content == "horses", gray=colours)]
+
+    def __init__(self, output_names: tuple[str, ...], inside: bool, gray: bool) -> None:
+        self.inside, self.gray, self.ways = inside, gray, [""]
+        if "back" in output_names:
+            self.ways.append("back_")
+        each = ["psnr", "ssim", *(["psnr_inside", "gain_inside", "psnr_outside"] if inside else [])]
+        self.cycles = [way for way in self.ways if f"{way}cycled" in output_names]
+        names = [way + name for way in self.ways for name in each]
+        names += ["gain_over_mean_colour"] if gray else []
+        names += [f"{way}cycle_psnr" for way in self.cycles]
+        self.higher_is_better = dict.fromkeys(names, True)
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        return {"extractor": "pixels"}
+
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        assert batch.sources is not None
+        observed: Statistics = {}
+        where = (batch.sources != batch.images).any(dim=1, keepdim=True) if self.inside else None
+        for way in self.ways:
+            made = outputs["back" if way else "generated"]
+            truth, source = (batch.sources, batch.images) if way else (batch.images, batch.sources)
+            observed[f"{way}error"] = squared_error(made, truth)
+            observed[f"{way}ssim"] = _ssim(made, truth)
+            if where is not None:
+                observed[f"{way}inside"] = squared_error(made, truth, where)
+                observed[f"{way}nothing"] = squared_error(source, truth, where)
+                observed[f"{way}outside"] = squared_error(made, truth, ~where)
+            if way in self.cycles:
+                observed[f"{way}cycled"] = squared_error(outputs[f"{way}cycled"], source)
+        if self.gray:
+            tint = (batch.images.double() - batch.sources.double()).flatten(2)
+            observed["tint"] = torch.stack([tint.mean(dim=2), tint.square().mean(dim=2)], dim=2).cpu()
+        return observed
+
+    def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for way in self.ways:
+            values[f"{way}psnr"] = psnr(fake[f"{way}error"])
+            values[f"{way}ssim"] = float(fake[f"{way}ssim"].mean())
+            if self.inside:
+                values[f"{way}psnr_inside"] = psnr(fake[f"{way}inside"])
+                values[f"{way}gain_inside"] = values[f"{way}psnr_inside"] - psnr(fake[f"{way}nothing"])
+                values[f"{way}psnr_outside"] = psnr(fake[f"{way}outside"])
+        if self.gray:  # the input tinted by the mean colour of these very images is the baseline
+            mean, square = fake["tint"].mean(dim=0).unbind(dim=1)
+            baseline = torch.tensor([[float((square - mean.square()).mean()), 1.0]])
+            values["gain_over_mean_colour"] = values["psnr"] - psnr(baseline)
+        return values | {f"{way}cycle_psnr": psnr(fake[f"{way}cycled"]) for way in self.cycles}
+
+
+def _ssim(images: Tensor, truth: Tensor) -> Tensor:
+    window = min(11, *(side - 1 + side % 2 for side in images.shape[-2:]))  # odd, and no larger than the image
+    pair = images.double() / 255, truth.double() / 255
+    similarity = structural_similarity_index_measure(
+        *pair, data_range=1.0, kernel_size=window, gaussian_kernel=False, reduction="none"
+    )
+    assert isinstance(similarity, Tensor)
+    return similarity.reshape(-1).cpu()
+
+
+METRIC = Translation

@@ -1,0 +1,135 @@
+"""What every metric keeps to; they are found, not listed, and a new one is tested by being there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from gan_lab.config.schema import MetricsConfig
+from gan_lab.data.base import ArrayDataset
+from gan_lab.data.toy import SPREAD, centres
+from gan_lab.images import Batch, ImageSpec
+from gan_lab.metrics.base import Metric, Setting
+from gan_lab.metrics.evaluator import Tally
+from gan_lab.metrics.selection import find_metrics, names, select_metrics
+
+CFG = MetricsConfig(inception_weights="off", n=100, allow_small_n=True)
+DIGITS = ImageSpec(1, 28, 28, classes=10, content="digits")
+HORSES = ImageSpec(3, 64, 64, content="horses", source_channels=3, pairs="held out")
+GRAY = ImageSpec(3, 64, 64, source_channels=1, pairs="all")
+POINTS = ImageSpec(2, 1, 1, content="points")
+SETTINGS = [  # of which each metric must have one that it applies to
+    Setting(DIGITS, CFG, ("generated", "logits", "baseline_logits", "code_logits", "reconstructed"), True, 100, True),
+    Setting(HORSES, CFG, ("generated", "back", "cycled", "back_cycled"), False, 100, True),
+    Setting(GRAY, CFG, ("generated",), False, 100, True),
+    Setting(POINTS, CFG, ("generated",), False, 100, True),
+]
+CASES = [
+    (i, name) for i, setting in enumerate(SETTINGS) for name in names() if name != "lpips" or setting.spec is HORSES
+]
+
+
+def reals(spec: ImageSpec, sample: ArrayDataset) -> Batch:
+    """100 images, every class as often."""
+    draws = np.random.default_rng(0)
+    if spec.content == "digits":
+        labels = np.asarray(sample.test_labels)
+        rows = np.sort(np.concatenate([np.flatnonzero(labels == label)[:10] for label in range(10)]))
+        return Batch(torch.from_numpy(np.asarray(sample.test_images)[rows]), torch.from_numpy(labels[rows]))
+    if spec.content == "points":
+        points = centres()[np.arange(104) % 8] + SPREAD * draws.standard_normal((104, 2))
+        return Batch(torch.from_numpy(points.astype(np.float32)).view(-1, 2, 1, 1), None)
+    images, sources = (
+        torch.from_numpy(draws.integers(256, size=(100, channels, 64, 64), dtype=np.uint8))
+        for channels in (spec.channels, spec.source_channels)
+    )
+    return Batch(images, None, sources)
+
+
+def outputs(spec: ImageSpec, batch: Batch, good: bool) -> dict[str, Tensor]:
+    """What a perfect family makes of reals, or one that has learned nothing and shows one image to everybody."""
+    images, sources = batch.images, batch.images if batch.sources is None else batch.sources
+    if not good:
+        images, sources = (torch.zeros_like(part) for part in (images, sources))
+    labels = torch.zeros(len(images), dtype=torch.int64) if batch.labels is None or not good else batch.labels
+    logits = one_hot(labels, 10).float()
+    return {
+        "generated": images, "reconstructed": images, "back": sources, "cycled": sources, "back_cycled": images,
+        "logits": logits, "baseline_logits": logits, "code_logits": logits,
+    }  # fmt: skip
+
+
+def batches(batch: Batch, size: int = 20) -> Iterator[tuple[int, Batch]]:
+    for i in range(0, len(batch.images), size):
+        parts = (None if part is None else part[i : i + size] for part in batch[:3])
+        yield i, Batch(*parts)  # type: ignore[arg-type]
+
+
+def made(case: tuple[int, str]) -> list[Metric]:
+    setting = SETTINGS[case[0]]
+    (kind,) = (kind for kind in find_metrics() if kind.__module__.rpartition(".")[2] == case[1])
+    return kind.create(setting) if kind.applies(setting) else []
+
+
+def tallied(metric: Metric, spec: ImageSpec, batch: Batch, good: bool, ranks: int = 1) -> dict[str, float]:
+    shares = [Tally(metric, 1000) for _ in range(ranks)]
+    for number, (place, part) in enumerate(batches(batch)):
+        shares[number % ranks].add(place, metric.update_fake(outputs(spec, part, good), part))
+    fake = Tally.joined(shares[0], [(share.sums, share.rows) for share in shares]) if ranks > 1 else shares[0]
+    real = Tally(metric, 1000)
+    for place, part in batches(batch) if metric.reals_key else ():
+        real.add(place, metric.update_real(part))
+    return metric.compute(real.statistics(), fake.statistics())
+
+
+@pytest.fixture
+def weights(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue("alexnet_weights") if request.node.callspec.params["case"][1] == "lpips" else None
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_metric_has_a_setting_that_it_applies_to(name: str, alexnet_weights: object) -> None:
+    assert any(made((i, name)) for i in range(len(SETTINGS)))
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_metric_declares_its_scores_and_reals_as_fakes_are_best(case: tuple[int, str], sample: ArrayDataset) -> None:
+    spec = SETTINGS[case[0]].spec
+    for metric in made(case):
+        batch = reals(spec, sample)
+        good, bad = (tallied(metric, spec, batch, good) for good in (True, False))
+        declared = metric.higher_is_better
+        assert {name.removesuffix("_sd") for name in good} <= declared.keys()
+        assert all(math.isfinite(value) for value in (good | bad).values())
+        better = {
+            name: higher for name, higher in declared.items() if higher is not None and name in good and name in bad
+        }
+        for name, higher in better.items():
+            assert good[name] >= bad[name] - 1e-9 if higher else good[name] <= bad[name] + 1e-9, name
+        assert any(good[name] != bad[name] for name in better)
+        for name in declared:
+            assert "extractor" in metric.protocol(name, 100)
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_metric_of_two_processes_is_that_of_one(case: tuple[int, str], sample: ArrayDataset) -> None:
+    spec = SETTINGS[case[0]].spec
+    for metric in made(case):
+        batch = reals(spec, sample)
+        one, two = (tallied(metric, spec, batch, True, ranks) for ranks in (1, 2))
+        assert two == pytest.approx(one, rel=1e-6, abs=1e-6)
+
+
+def test_no_score_has_two_metrics() -> None:
+    for setting in SETTINGS:
+        scores = [score for metric in select_metrics(setting) for score in metric.names]
+        assert len(scores) == len(set(scores))
