@@ -69,7 +69,7 @@ class MetricsConfig:
     """Keys under ``metrics:``."""
 
     headline: str | None = None  # the score that chooses best.ckpt; None: the first that the data offers
-    n: int = number(1000, minimum=2)  # fakes, and reals at most
+    num_images: int = number(1000, minimum=2)  # fakes, and reals at most
     split: Literal["held_out", "train"] = (
         "held_out"  # which reals; published figures are mostly against the training set
     )

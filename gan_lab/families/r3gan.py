@@ -37,8 +37,10 @@ class R3GANConfig:
     lr: float = number(2e-4, above=0)
     gamma: float = number(1.0, minimum=0)  # weight of R1 + R2, halved
     betas: tuple[float, float] = number((0.0, 0.99), minimum=0, below=1)
-    burn_in: int = number(0, minimum=0)  # images in which lr and gamma fall to burnt_in times their value; 0: never
-    burnt_in: float = number(0.25, minimum=0, maximum=1)
+    decay_images: int = number(
+        0, minimum=0
+    )  # images in which lr and gamma fall to final_factor times their value; 0: never
+    final_factor: float = number(0.25, minimum=0, maximum=1)
 
 
 class R3GAN(Family):
@@ -91,11 +93,11 @@ class R3GAN(Family):
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, r1=r1, r2=r2)
 
     def cosine_factor(self) -> float:
-        """The share of lr and gamma at this iteration: from 1 down to ``burnt_in`` along half a cosine."""
-        if self.cfg.burn_in == 0:
+        """The share of lr and gamma at this iteration: from 1 down to ``final_factor`` along half a cosine."""
+        if self.cfg.decay_images == 0:
             return 1.0
-        done = min(1.0, self.images_seen / self.cfg.burn_in)
-        return self.cfg.burnt_in + (1 - self.cfg.burnt_in) * 0.5 * (1 + math.cos(math.pi * done))
+        done = min(1.0, self.images_seen / self.cfg.decay_images)
+        return self.cfg.final_factor + (1 - self.cfg.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)

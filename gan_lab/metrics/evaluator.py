@@ -25,7 +25,7 @@ Protocol = dict[str, Any]
 
 
 class Evaluator:
-    """Generates one fake for each of the first ``metrics.n`` reals and scores them by every measure.
+    """Generates one fake for each of the first ``metrics.num_images`` reals and scores them by every measure.
 
     Fake i is the same whatever the number of processes: each batch has a stream of its own, batches are dealt to the ranks
     in turn, and what is kept of them is put back in order. With ``shared`` false this process does all of them, whatever
@@ -36,7 +36,7 @@ class Evaluator:
         self, data: GANDataModule, metrics: Sequence[Metric], cfg: MetricsConfig, seed: int, shared: bool = True
     ) -> None:
         self.data, self.metrics, self.cfg, self.seed, self.shared = data, metrics, cfg, seed, shared
-        self.reals = data.reference(cfg.n, split=cfg.split)
+        self.reals = data.reference(cfg.num_images, split=cfg.split)
         self.n = len(self.reals.rows)
         self._known: list[Statistics] | None = None
 

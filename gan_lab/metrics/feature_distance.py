@@ -51,7 +51,7 @@ class FeatureDistance(Metric):
 
         Raises ValueError if ``metrics.inception_weights`` names a file that is not there or does not hold the weights.
         """
-        cfg, n = setting.cfg, min(setting.cfg.n, setting.reals)
+        cfg, n = setting.cfg, min(setting.cfg.num_images, setting.reals)
         why_not = ""
         if cfg.inception_weights == "off":
             why_not = "metrics.inception_weights=off"

@@ -48,7 +48,7 @@ def neighbours(
     At most ``metrics.max_features_kept`` training images are looked through.
     """
     asked, train = (
-        data.reference(min(FAKES, cfg.n), split="held_out"),
+        data.reference(min(FAKES, cfg.num_images), split="held_out"),
         data.reference(cfg.max_features_kept, split="train"),
     )
     known, fresh = (

@@ -31,7 +31,7 @@ def select_metrics(setting: Setting) -> list[Metric]:
     """The metrics that apply; why others are left out is added to ``setting.notes``.
 
     Raises ValueError, before hours of training, for an extractor of ``metrics.extractors`` that does not exist or is not at
-    hand, and for a ``metrics.n`` that is too small for a metric.
+    hand, and for a ``metrics.num_images`` that is too small for a metric.
     """
     metrics = [
         metric for kind in find_metrics(setting.cfg.include) if kind.applies(setting) for metric in kind.create(setting)
@@ -40,13 +40,13 @@ def select_metrics(setting: Setting) -> list[Metric]:
 
 
 def with_enough_images(metrics: Sequence[Metric], setting: Setting) -> list[Metric]:
-    """Those metrics that there are enough reals for. Raises ValueError if it is ``metrics.n`` that is too small for one."""
+    """Those metrics that there are enough reals for. Raises ValueError if it is ``metrics.num_images`` that is too small for one."""
     cfg, reals, kept = setting.cfg, setting.reals, []
     for metric in metrics:
         name = metric.names[0]
         if metric.features and reals < 2:
             setting.notes.append(f"{name} is left out: one image has no distribution")
-        elif metric.features <= min(cfg.n, reals) or cfg.allow_small_n:
+        elif metric.features <= min(cfg.num_images, reals) or cfg.allow_small_n:
             kept.append(metric)
         elif reals < metric.features:
             which = "are held out" if cfg.split == "held_out" else "are in the training set"
@@ -56,7 +56,7 @@ def with_enough_images(metrics: Sequence[Metric], setting: Setting) -> list[Metr
             )
         else:
             raise ValueError(
-                f"metrics.n={cfg.n} is below the {metric.features} features of {name}, which makes it meaningless: "
+                f"metrics.num_images={cfg.num_images} is below the {metric.features} features of {name}, which makes it meaningless: "
                 "raise it, or metrics.allow_small_n=true"
             )
     return kept

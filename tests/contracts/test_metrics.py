@@ -20,7 +20,7 @@ from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Tally
 from gan_lab.metrics.selection import find_metrics, names, select_metrics
 
-CFG = MetricsConfig(inception_weights="off", n=100, allow_small_n=True)
+CFG = MetricsConfig(inception_weights="off", num_images=100, allow_small_n=True)
 DIGITS = ImageSpec(1, 28, 28, classes=10, content="digits")
 HORSES = ImageSpec(3, 64, 64, content="horses", source_channels=3, pairs="held out")
 GRAY = ImageSpec(3, 64, 64, source_channels=1, pairs="all")

@@ -9,7 +9,7 @@ import pytest
 
 from gan_lab.config import loading
 
-SMALL = {"width": 4, "blocks": 1, "decay_images": 0}  # whose rate has come to zero, moves no more
+SMALL = {"width": 4, "blocks": 1, "decay_from": 10**9}  # whose rate has come to zero, moves no more
 EXPERIMENTS: dict[str, list[str]] = {family: [] for family in loading.families()}  # of each family, by their names
 for name in loading.experiments():
     EXPERIMENTS[loading.load(name).config.family].append(name)
@@ -31,7 +31,7 @@ def experiment_of(family: str) -> str:
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
     """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
     made, keys = loading.family_class(family), keys_of(family)
-    words = ["data.batch_size=16", "log.bar=false", "log.wandb=off", "metrics.n=100", f"run.root={root}",
+    words = ["data.batch_size=16", "log.bar=false", "log.wandb=off", "metrics.num_images=100", f"run.root={root}",
              f"data.root={data_root}", "data.source=sample"]  # fmt: skip
     words += ["data.name=mnist", "data.size=28"]
     words += ["data.gray_input=true"] if made.image_to_image else []

@@ -85,12 +85,14 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     _begin(environment, log)
     from gan_lab.config import loading
     from gan_lab.train import train
+    from gan_lab.utils.terminal import log_to_stdout
 
     if kill:
         kill.install()
     draws: list[tuple[str, int, torch.Tensor]] = []
     if "RECORD_DRAWS" in environment:
         record_draws(draws)
+    log_to_stdout()
     code = train(loading.load(experiment, words), words)
     if "RECORD_DRAWS" in environment:
         torch.save(draws, f"{environment['RECORD_DRAWS']}-rank{environment['RANK']}.pt")

@@ -44,7 +44,13 @@ def tiny(name: str, root: Path, data_root: Path) -> list[str]:
     loaded = loading.load(name).config
     keys = keys_of(loaded.family)
     words = ["data.source=sample", f"data.root={data_root}", f"run.root={root}", "log.wandb=off", "log.bar=false"]
-    words += ["data.batch_size=4", "run.images=8", "log.every=4", "metrics.n=100", "metrics.inception_weights=off"]
+    words += [
+        "data.batch_size=4",
+        "run.images=8",
+        "log.every=4",
+        "metrics.num_images=100",
+        "metrics.inception_weights=off",
+    ]
     words += [f"model.{key}={value}" for key, value in (("width", 4), ("blocks", 1)) if key in keys]
     return words + (["data.size=64"] if loaded.data.size > 64 else [])
 
@@ -107,6 +113,7 @@ def test_a_signal_that_comes_while_the_processes_meet_is_not_lost(tmp_path: Path
     waiting = start("gan", words, log, environment=first)
     while "data.source=sample" not in (log.read_text() if log.exists() else ""):
         waiting.join(0.05)
+        assert waiting.is_alive(), log.read_text()
     waiting.join(1.0)  # it waits for the other now
     os.kill(waiting.pid, signal.SIGUSR1)
     assert ended([waiting, start("gan", words, log, environment=second)]) == [143, 143], log.read_text()

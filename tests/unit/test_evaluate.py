@@ -72,7 +72,7 @@ def digits(final: bool = True, conditions: bool = True) -> FeatureDistance:
 
 @pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
 def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[str, Any], tmp_path: Path) -> None:
-    cfg, scores = MetricsConfig(n=150), []
+    cfg, scores = MetricsConfig(num_images=150), []
     for number in range(2):
         served = data(tmp_path, **sides)
         if number:
@@ -85,7 +85,7 @@ def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[
 def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(tmp_path: Path) -> None:
     def known(metric: Metric, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
-        served, cfg = data(tmp_path, size, **spec), MetricsConfig(n=n, split=split, max_features_kept=cap)
+        served, cfg = data(tmp_path, size, **spec), MetricsConfig(num_images=n, split=split, max_features_kept=cap)
         real_statistics(served, served.reference(n, split=split), metric, torch.device("cpu"), cfg)
         new = set(tmp_path.glob("cache/reals-*")) - before
         return new.pop() if new else Path()
@@ -102,7 +102,7 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
 def test_every_image_counts_once_whatever_the_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served, cfg = data(tmp_path), MetricsConfig(n=230, max_features_kept=150)
+    served, cfg = data(tmp_path), MetricsConfig(num_images=230, max_features_kept=150)
     alone = Evaluator(served, [digits()], cfg, seed=3)
     (whole,) = alone._over_batches(FAMILY)
     assert len(whole["logits"]) == int(whole["count"]) == alone.n == 230
@@ -130,7 +130,7 @@ def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path
     metric = FeatureDistance(extractors.load("random"), False, 10_000, final=False)
 
     def kept(n: int) -> int:
-        (statistics,) = Evaluator(data(tmp_path), [metric], MetricsConfig(n=n), seed=0)._over_batches(FAMILY)
+        (statistics,) = Evaluator(data(tmp_path), [metric], MetricsConfig(num_images=n), seed=0)._over_batches(FAMILY)
         return sum(value.numel() * value.element_size() for value in statistics.values())
 
     assert kept(100) == kept(240) == 8 * (1 + 64 + 64 * 64)
@@ -150,7 +150,7 @@ def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 20, 30), (3, 48, 32), (3, 256, 256)])
 def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
     served = data(tmp_path, 70, "photos", channels=shape[0], height=shape[1], width=shape[2])
-    cfg = MetricsConfig(n=70, allow_small_n=True)
+    cfg = MetricsConfig(num_images=70, allow_small_n=True)
     metric = FeatureDistance(extractors.load(extractor), False, cfg.max_features_kept, final=True)
     scores = Evaluator(served, [metric], cfg, seed=0)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
@@ -160,13 +160,13 @@ def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], 
 
 
 def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Path) -> None:
-    cfg = MetricsConfig(n=5, allow_small_n=True)
+    cfg = MetricsConfig(num_images=5, allow_small_n=True)
     served = data(tmp_path, 5)
     scores = Evaluator(served, [digits()], cfg, seed=0)(FAMILY)
     assert scores.keys() == {"fd_digits", "digit_score", "label_accuracy"}
     few = ClassificationAccuracyScore(10, cap=10_000)
     assert Evaluator(served, [few], cfg, seed=0)(FAMILY) == {}
-    assert "coverage_digits" in Evaluator(data(tmp_path, 6), [digits()], MetricsConfig(n=6), seed=0)(FAMILY)
+    assert "coverage_digits" in Evaluator(data(tmp_path, 6), [digits()], MetricsConfig(num_images=6), seed=0)(FAMILY)
 
 
 @pytest.mark.parametrize("name", ["digits", "random"])
@@ -191,7 +191,7 @@ def test_points_are_their_own_features_and_the_logits_name_the_mode() -> None:
 
 
 def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
-    served, cfg = data(tmp_path), MetricsConfig(n=200)
+    served, cfg = data(tmp_path), MetricsConfig(num_images=200)
     learned = to_unit(torch.from_numpy(served.train.images[np.arange(240)]))
 
     class Copies(Generator):
@@ -215,5 +215,7 @@ def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
     served = [data(tmp_path, content="photos", source_channels=1, pairs=pairs) for pairs in ("all", "none")]
     served.append(data(tmp_path, content="photos"))
     metric = FeatureDistance(extractors.load("random"), False, 10_000, False)
-    said = [Evaluator(one, [metric], MetricsConfig(n=100), seed=0).protocol("fd_random", "ema") for one in served]
+    said = [
+        Evaluator(one, [metric], MetricsConfig(num_images=100), seed=0).protocol("fd_random", "ema") for one in served
+    ]
     assert [protocol.get("inputs") for protocol in said] == ["1 channels, pairs: all", "1 channels, pairs: none", None]

@@ -43,7 +43,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def at_the_end(reals: int, **keys: Any) -> tuple[list[str], list[str]]:
     """The names of the scores of photographs at the end of a training, and why others are left out."""
-    setting = Setting(PHOTOS, MetricsConfig(**{"n": 5000} | keys), reals=reals, final=True)
+    setting = Setting(PHOTOS, MetricsConfig(**{"num_images": 5000} | keys), reals=reals, final=True)
     names = [name for metric in FeatureDistance.create(setting) for name in metric.names]
     return names, setting.notes
 

@@ -203,12 +203,12 @@ def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n
         setting = Setting(ImageSpec(1, 28, 28), MetricsConfig(**keys), reals=reals)
         return with_enough_images(metrics, setting), setting.notes
 
-    assert kept(64, n=64) == (metrics, [])
-    few, (note,) = kept(20, n=1000)
+    assert kept(64, num_images=64) == (metrics, [])
+    few, (note,) = kept(20, num_images=1000)
     assert few == metrics[:1]
     assert note.startswith("fd_digits is left out: 20 images are held out, fewer than its 64 features")
     assert kept(1, allow_small_n=True) == (metrics[:1], ["fd_digits is left out: one image has no distribution"])
     assert "20 images are in the training set" in kept(20, split="train")[1][0]
-    with pytest.raises(ValueError, match=r"metrics\.n=63 is below the 64 features of fd_digits"):
-        kept(64, n=63)
-    assert kept(20, n=10, allow_small_n=True) == (metrics, [])
+    with pytest.raises(ValueError, match=r"metrics\.num_images=63 is below the 64 features of fd_digits"):
+        kept(64, num_images=63)
+    assert kept(20, num_images=10, allow_small_n=True) == (metrics, [])

@@ -56,7 +56,7 @@ def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(clas
 
 
 def test_rate_and_gamma_fall_along_a_cosine_in_images_and_then_stay() -> None:
-    family = made(lr=1e-3, gamma=2.0, burn_in=1000, burnt_in=0.2)
+    family = made(lr=1e-3, gamma=2.0, decay_images=1000, final_factor=0.2)
     shares = {}
     for seen in (0, 250, 500, 1000, 9000):
         family.images_seen = seen
@@ -69,7 +69,7 @@ def test_rate_and_gamma_fall_along_a_cosine_in_images_and_then_stay() -> None:
     assert shares == pytest.approx({0: 1, 250: 0.2 + 0.8 * (0.5 + 0.5**1.5), 500: 0.6, 1000: 0.2, 9000: 0.2})
 
 
-def test_without_a_burn_in_both_stay() -> None:
+def test_without_decay_both_stay() -> None:
     family = made()
     family.images_seen = 10**9
     assert family.cosine_factor() == 1
