@@ -71,7 +71,7 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
     return [(row, [RunFolder.of(loaded[tuple(command)]).path for command in each]) for row, each in commands]
 
 
-def drawn(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
+def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
     """The table in Markdown, best first score on top; mean ± standard deviation over the seeds.
 
     Raises ValueError if the runs were not measured alike.

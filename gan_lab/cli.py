@@ -187,7 +187,7 @@ def benchmark(
     from gan_lab import benchmark as tables
 
     made = tables.load(name)
-    typer.echo(tables.drawn(made, tables.train(made, words or [])))
+    typer.echo(tables.render(made, tables.train(made, words or [])))
 
 
 @app.command()

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler
-from gan_lab.data.split import PixelArray, Split
+from gan_lab.data.split import PixelArray, Subset
 from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
 from gan_lab.runs.folder import USER_FOLDERS
 from gan_lab.seeding import Stream
@@ -56,7 +56,7 @@ class GANDataModule(LightningDataModule):
         self.class_names = self._class_names()
         labelled, gray = self.spec.classes > 0, cfg.gray_input
         self.train, self.test = (
-            Split(images, labels if labelled else None, None if gray else sources)
+            Subset(images, labels if labelled else None, None if gray else sources)
             for images, labels, sources in (
                 (decoded.train_images, decoded.train_labels, decoded.train_sources),
                 (decoded.test_images, decoded.test_labels, decoded.test_sources),
@@ -212,7 +212,7 @@ def _joined(parts: Sequence[Batch]) -> Batch:
 class Reference(Sequence[Batch]):
     """Reals to compare with, in batches [-1, 1] that are read when they are asked for."""
 
-    def __init__(self, split: Split, rows: np.ndarray, size: int, data: GANDataModule) -> None:
+    def __init__(self, split: Subset, rows: np.ndarray, size: int, data: GANDataModule) -> None:
         self.split, self.rows, self.size, self.data = split, rows, size, data
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ class PixelArray(Protocol):
     def __getitem__(self, rows: np.ndarray, /) -> Any: ...  # a Tensor where they lie on a device
 
 
-class Split(Dataset[Batch]):
+class Subset(Dataset[Batch]):
     """Images, labels and sources, of which whole batches are gathered at once.
 
     A row is a number, ~number to hide its label, or (number of the image, number of the source) where they differ.
@@ -44,13 +44,13 @@ class Split(Dataset[Batch]):
         read = _read(self.images, first) if images else torch.empty(0)
         return Batch(read, labels, sources, by_turns=bool(hidden.any()))
 
-    def on(self, device: torch.device, room: float) -> Split:
+    def on(self, device: torch.device, room: float) -> Subset:
         """With the images and the sources in the memory of a device, if they are decoded and take at most ``room`` bytes."""
         held = [self.images] if self.sources is None else [self.images, self.sources]
         if sum(getattr(pixels, "nbytes", math.inf) for pixels in held) > room:
             return self
         sources = None if self.sources is None else Resident(self.sources, device)
-        return Split(Resident(self.images, device), self.labels, sources)
+        return Subset(Resident(self.images, device), self.labels, sources)
 
 
 class Resident:

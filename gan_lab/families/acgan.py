@@ -71,14 +71,14 @@ class ACGAN(Family):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, c)
-            (real_source, real_class), (fake_source, fake_class) = judged(D(x)), judged(D(fake))
+            (real_source, real_class), (fake_source, fake_class) = split_heads(D(x)), split_heads(D(fake))
             loss_d = losses.nonsaturating_d(real_source, fake_source)  # -L_S, equation 2
             class_d = cross_entropy(real_class, c) + cross_entropy(fake_class, c)  # -L_C, equation 3
             self.minimize(loss_d + class_d, opt_d)
 
         with self.toggled_optimizer(opt_g):  # G maximises L_C - L_S
             z = G.sample_latents(self.stream("latent g"), len(x), like=x)
-            source, fake_class = judged(D(G(z, c)))
+            source, fake_class = split_heads(D(G(z, c)))
             loss_g = losses.nonsaturating_g(source)
             class_g = cross_entropy(fake_class, c)
             self.minimize(loss_g + class_g, opt_g)
@@ -91,7 +91,7 @@ class ACGAN(Family):
         return self.generator(z, batch.labels)
 
 
-def judged(logits: Tensor) -> tuple[Tensor, Tensor]:
+def split_heads(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The discriminator's [B, 1 + classes] as the logit of being real [B] and those of the classes [B, classes]."""
     return logits[:, 0], logits[:, 1:]
 

@@ -73,7 +73,7 @@ class SGAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         G, D = self.generator, self.discriminator
         opt_d, opt_g, opt_baseline = self.optimizer_list()
-        x_l, y_l, x_u = split(batch)
+        x_l, y_l, x_u = split_labelled(batch)
 
         with self.toggled_optimizer(opt_d):  # section 5: L_supervised + L_unsupervised
             z = G.sample_latents(self.stream("latent d"), len(x_u), like=x_u)
@@ -134,7 +134,7 @@ def real_logit(logits: Tensor) -> Tensor:
     return logits.logsumexp(dim=1)
 
 
-def split(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def split_labelled(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """The labelled images and their labels, and the unlabelled images: where all are labelled, all of them."""
     x, y = batch.images, batch.labels
     assert y is not None

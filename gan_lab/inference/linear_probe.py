@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from gan_lab import networks, seeding
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.split import Split
+from gan_lab.data.split import Subset
 from gan_lab.evaluate import restore
 from gan_lab.images import to_unit
 from gan_lab.utils.files import write_text
@@ -65,7 +65,7 @@ def probe(
     return state
 
 
-def chosen(split: Split, classes: int, labels: int, seed: int) -> list[int]:
+def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
     """The rows of so many labelled images, as many of each class."""
     assert split.labels is not None
     each = labels // classes
@@ -93,7 +93,7 @@ def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) ->
 
 
 @torch.no_grad()
-def features(split: Split, rows: list[int], network: Any, size: int = 250) -> tuple[np.ndarray, np.ndarray]:
+def features(split: Subset, rows: list[int], network: Any, size: int = 250) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, F] of these rows, of raw pixels without a network, and their labels [N]."""
     found: list[Tensor] = []
     labels: list[Tensor] = []

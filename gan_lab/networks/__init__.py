@@ -38,6 +38,6 @@ def from_recipe(recipe: dict[str, Any]) -> Network:
     """
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    if recipe.get("network") not in Network.known:
+    if recipe.get("network") not in Network.registry:
         raise ValueError(f"the recipe names no network of this package: {recipe.get('network')!r}")
-    return Network.known[recipe["network"]](**recipe["arguments"])
+    return Network.registry[recipe["network"]](**recipe["arguments"])

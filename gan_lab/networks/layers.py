@@ -21,10 +21,10 @@ class Network(nn.Module):
 
     recipe: dict[str, Any]
     codes: int = 0  # of a generator whose latents have named codes: how many
-    known: ClassVar[dict[str, type[Network]]] = {}  # every subclass by its name
+    registry: ClassVar[dict[str, type[Network]]] = {}  # every subclass by its name
 
     def __init_subclass__(cls) -> None:
-        Network.known[cls.__name__] = cls
+        Network.registry[cls.__name__] = cls
 
     def __new__(cls, **arguments: Any) -> Self:
         network = super().__new__(cls)

@@ -31,7 +31,7 @@ NOT_IN_A_CONFIG = ("run.id", "run.root", "run.overwrite")
 class Row:
     """One trial as it is reported: of several tries the last one."""
 
-    slot: int
+    trial_number: int
     state: str
     values: dict[str, Any]
     value: float | None
@@ -53,23 +53,28 @@ def found(trials: Trials) -> SweepResult:
     """Read a sweep's trials."""
     last: dict[int, FrozenTrial] = {}
     for trial in trials.all():
-        if "slot" in trial.user_attrs:
-            last[trial.user_attrs["slot"]] = trial
-    rows = [_row(slot, trial) for slot, trial in sorted(last.items())]
+        if "trial_number" in trial.user_attrs:
+            last[trial.user_attrs["trial_number"]] = trial
+    rows = [_row(trial_number, trial) for trial_number, trial in sorted(last.items())]
     complete = [row for row in rows if row.state == "complete" and row.value is not None]
     sign = -1 if trials.sweep.maximize else 1
     best = min(complete, key=lambda row: sign * (row.value or 0.0), default=None)
     return SweepResult(trials.sweep, rows, best, _importances(trials, len(complete)))
 
 
-def _row(slot: int, trial: FrozenTrial) -> Row:
+def _row(trial_number: int, trial: FrozenTrial) -> Row:
     why = trial.user_attrs.get("reason") or trial.user_attrs.get("killed") or "its worker was lost"
     reason = why if trial.state == TrialState.FAIL else ""
     if not reason and is_retry(trial):
         reason = "tried again"
     value = trial.values[0] if trial.values else None
     return Row(
-        slot, STATES[trial.state], json.loads(trial.user_attrs["values"]), value, trial.intermediate_values, reason
+        trial_number,
+        STATES[trial.state],
+        json.loads(trial.user_attrs["values"]),
+        value,
+        trial.intermediate_values,
+        reason,
     )
 
 
@@ -101,7 +106,7 @@ def best_config(found: SweepResult, words: Sequence[str], folder: Path) -> Path 
     for key in (key for key, origin in loaded.origin.items() if origin in asked):
         if key not in NOT_IN_A_CONFIG and not key.startswith("log."):
             OmegaConf.update(merged, key, list(values[key]) if isinstance(values[key], tuple) else values[key])
-    about = f"{name} as the sweep {sweep.name} found it: trial {found.best.slot}, {sweep.metric} {found.best.value:.4g}"
+    about = f"{name} as the sweep {sweep.name} found it: trial {found.best.trial_number}, {sweep.metric} {found.best.value:.4g}"
     path = folder / f"{sweep.name}_best.yaml"
     _write(path, f"# {about}\n{OmegaConf.to_yaml(merged)}")
     loading.load(str(path))  # it would be no use otherwise
@@ -115,7 +120,7 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
     made, words = found(trials), [*trials.words(), *words]
     path = best_config(made, words, folder)
     page = folder / "report.html"
-    _write(page, drawn(made, path, folder, words))
+    _write(page, render(made, path, folder, words))
     console = Console(markup=False)
     console.print(_table(made))
     for key, share in made.importances.items():
@@ -146,7 +151,7 @@ def _table(made: SweepResult) -> Any:
     for row in sorted(made.rows, key=lambda row: math.inf if row.value is None else sign * row.value):
         mark = " *" if row is made.best else ""
         value = "" if row.value is None else f"{row.value:.4g}{mark}"
-        table.add_row(str(row.slot), *(shown(row.values.get(key)) for key in keys), value,
+        table.add_row(str(row.trial_number), *(shown(row.values.get(key)) for key in keys), value,
                       row.state + (f": {row.reason}" if row.reason else ""))  # fmt: skip
     return table
 
@@ -156,7 +161,7 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def drawn(made: SweepResult, best: Path | None, folder: Path, words: Sequence[str]) -> str:
+def render(made: SweepResult, best: Path | None, folder: Path, words: Sequence[str]) -> str:
     """The page: one file without any reference to the outside, everything in it escaped."""
     from gan_lab.report import curves, page
 
@@ -166,7 +171,9 @@ def drawn(made: SweepResult, best: Path | None, folder: Path, words: Sequence[st
     for row in made.rows:
         points = [(min(step * run.evaluate_every, run.images), value) for step, value in sorted(row.scores.items())]
         if points:
-            series.append(curves.series(f"trial {row.slot}", [(float(images), value) for images, value in points]))
+            series.append(
+                curves.series(f"trial {row.trial_number}", [(float(images), value) for images, value in points])
+            )
     charts = [{"title": f"{sweep.metric} of each trial", "series": series}] if series else []
     return page.render(
         "sweep.html", title=f"Sweep {sweep.name}", made=made, charts=[("", charts)] if charts else [], thinned=False,
@@ -182,13 +189,13 @@ def history(made: SweepResult) -> dict[str, Any]:
     if not complete:
         return {}
     values = [float(row.value or 0.0) for row in complete]
-    low, high, last = min(values), max(values), max(1, complete[-1].slot)
+    low, high, last = min(values), max(values), max(1, complete[-1].trial_number)
     better = max if made.sweep.maximize else min
     places = [
         (
-            round(50 + 580 * row.slot / last, 1),
+            round(50 + 580 * row.trial_number / last, 1),
             round(180 - 165 * (value - low) / ((high - low) or 1), 1),
-            row.slot,
+            row.trial_number,
             value,
         )
         for row, value in zip(complete, values, strict=True)

@@ -37,7 +37,7 @@ def run(
     sweep: Sweep, words: Sequence[str], workers: int, limit: int | None, backend: str, storage: str | None,
     again: bool = False,
 ) -> int:  # fmt: skip
-    """Run the trials that are not done yet, and with ``again`` those that failed; the exit code.
+    """Run the trials that are not done yet, and with ``retry`` those that failed; the exit code.
 
     Raises ValueError for what the user can mend.
     """

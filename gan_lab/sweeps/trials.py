@@ -1,6 +1,6 @@
 """The trials of a sweep in a database that any number of workers share. The only file that knows Optuna's storage.
 
-What a worker does here cannot be lost by its death at any instant: a trial counts from the moment when its ``slot`` is
+What a worker does here cannot be lost by its death at any instant: a trial counts from the moment when its ``trial_number`` is
 written, which is the last thing of a claim, after its first heartbeat; what a claim left unfinished is undone by the next.
 """
 
@@ -33,10 +33,10 @@ RETRIES = 1
 
 @dataclass
 class Claimed:
-    """A trial that is this worker's. ``slot`` numbers the trials of the sweep; one that is tried again keeps it."""
+    """A trial that is this worker's. ``trial_number`` numbers the trials of the sweep; one that is tried again keeps it."""
 
     trial: Trial
-    slot: int
+    trial_number: int
     values: dict[str, Any]
     reported: int  # evaluations that the storage knows
 
@@ -59,7 +59,7 @@ class Trials:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.url = _with_driver(url)
         with _readable(url), self._exclusively():  # two workers must not both make the tables
-            self.retry = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+            self.repeat = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
             self.storage = RDBStorage(
                 self.url, heartbeat_interval=heartbeat, grace_period=grace,
                 engine_kwargs={"connect_args": self._patience()},
@@ -98,25 +98,25 @@ class Trials:
             fail_stale_trials(self.study)
             self._try_again()
             every = self.all()
-            for half in (t for t in every if t.state == TrialState.RUNNING and "slot" not in t.user_attrs):
+            for half in (t for t in every if t.state == TrialState.RUNNING and "trial_number" not in t.user_attrs):
                 self.storage.set_trial_state_values(half._trial_id, TrialState.FAIL)
-            slot = sum("slot" in t.user_attrs and not is_retry(t) for t in every)
+            trial_number = sum("trial_number" in t.user_attrs and not is_retry(t) for t in every)
             waiting = next((t for t in every if t.state == TrialState.WAITING), None)
             if waiting:
-                slot = waiting.user_attrs.get("slot", slot)
+                trial_number = waiting.user_attrs.get("trial_number", trial_number)
                 self.storage.record_heartbeat(waiting._trial_id)  # before it runs, or nobody would miss it
-            elif slot >= self.limit:
+            elif trial_number >= self.limit:
                 return None
             elif self.points:
-                self.study.enqueue_trial({key: str(value) for key, value in self.points[slot].items()})
-            self.study.sampler = sampler_of(self.sweep, slot)
+                self.study.enqueue_trial({key: str(value) for key, value in self.points[trial_number].items()})
+            self.study.sampler = sampler_of(self.sweep, trial_number)
             trial = self.study.ask()
             values = {p.key: p.suggest(trial, grid=self.points is not None) for p in self.sweep.parameters}
-            if not waiting or "slot" not in waiting.user_attrs:
+            if not waiting or "trial_number" not in waiting.user_attrs:
                 trial.set_user_attr("values", json.dumps(values))
                 self.storage.record_heartbeat(trial._trial_id)
-                trial.set_user_attr("slot", slot)
-            return Claimed(trial, slot, values, len(waiting.intermediate_values) if waiting else 0)
+                trial.set_user_attr("trial_number", trial_number)
+            return Claimed(trial, trial_number, values, len(waiting.intermediate_values) if waiting else 0)
 
     def all(self) -> list[FrozenTrial]:
         """Every trial that was ever begun."""
@@ -156,7 +156,7 @@ class Trials:
         with _readable(self.url), self._exclusively(), suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(claimed.trial._trial_id, TrialState.WAITING)
 
-    def again(self, claimed: Claimed, reason: str) -> bool:
+    def retry(self, claimed: Claimed, reason: str) -> bool:
         """A trial that was killed is tried once more; False if it already was."""
         with _readable(self.url), self._exclusively():
             before = len(self.all())
@@ -170,13 +170,17 @@ class Trials:
         """Trials that have failed for no reason of their own are repeated; also those of a worker that died here."""
         for trial in self._failed():
             if "reason" not in trial.user_attrs:
-                self.retry(self.study, trial)
+                self.repeat(self.study, trial)
 
     def _failed(self) -> list[FrozenTrial]:
         """The trials that have failed and were not repeated yet."""
         every = self.all()
         repeated = {number for trial in every for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
-        return [t for t in every if t.state == TrialState.FAIL and "slot" in t.user_attrs and t.number not in repeated]
+        return [
+            t
+            for t in every
+            if t.state == TrialState.FAIL and "trial_number" in t.user_attrs and t.number not in repeated
+        ]
 
     def repeat_failed(self) -> int:
         """Put every trial that has failed, and was not repeated, before whoever claims next; how many there were."""
@@ -218,11 +222,11 @@ def is_retry(trial: FrozenTrial) -> bool:
     return "failed_trial" in trial.system_attrs
 
 
-def sampler_of(sweep: Sweep, slot: int) -> BaseSampler:
+def sampler_of(sweep: Sweep, trial_number: int) -> BaseSampler:
     """How values are drawn. A trial has a seed of its own, so two workers never draw alike."""
     if sweep.method == "bayes":
-        return TPESampler(seed=slot, constant_liar=True)
-    return RandomSampler(seed=slot)
+        return TPESampler(seed=trial_number, constant_liar=True)
+    return RandomSampler(seed=trial_number)
 
 
 def pruner_of(sweep: Sweep) -> BasePruner:

@@ -131,7 +131,7 @@ class Worker:
             if one.ending == "stopped":
                 self.trials.requeue(one.claimed)
             return
-        folder, slot = self.run_folder(one.claimed.slot), one.claimed.slot
+        folder, trial_number = self.run_folder(one.claimed.trial_number), one.claimed.trial_number
         lock = folder.with_name(f".{folder.name}.lock")
         if lock.exists():
             try:
@@ -143,21 +143,23 @@ class Worker:
         words = [word for word in self.words if not word.startswith(("run.root=", "run.id="))]
         command = self.sweep.command_line(one.claimed.values, words, own)
         one.process = process.start(command, self.folder / "logs" / f"{folder.name}.txt", self._environment())
-        logger.info(f"trial {slot}: {' '.join(words_of(one.claimed.values))}")
+        logger.info(f"trial {trial_number}: {' '.join(words_of(one.claimed.values))}")
 
     def _environment(self) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if name != "RUN_ID"}
 
-    def run_folder(self, slot: int) -> Path:
+    def run_folder(self, trial_number: int) -> Path:
         """Where the run of a trial is."""
-        return self.folder / "runs" / Path(self.sweep.experiment).stem / f"trial-{slot:04d}"
+        return self.folder / "runs" / Path(self.sweep.experiment).stem / f"trial-{trial_number:04d}"
 
     def _read(self, one: Running) -> None:
-        scores = read_scores(self.run_folder(one.claimed.slot) / "metrics.csv", self.sweep.metric)
+        scores = read_scores(self.run_folder(one.claimed.trial_number) / "metrics.csv", self.sweep.metric)
         for evaluation, value in enumerate(scores[len(one.scores) :], len(one.scores) + 1):
             one.scores.append(value)
             if evaluation > one.claimed.reported:
-                logger.info(f"trial {one.claimed.slot}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}")
+                logger.info(
+                    f"trial {one.claimed.trial_number}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}"
+                )
             if self.trials.report(one.claimed, evaluation, value) and not one.ending:
                 self._ask_to_end(one, "pruned")
 
@@ -170,23 +172,24 @@ class Worker:
         if code == 0 and best is not None:
             self.complete += 1
             self.trials.conclude(claimed, TrialState.COMPLETE, best)
-            logger.info(f"trial {claimed.slot} is complete: best {metric} {best:.4g}")
+            logger.info(f"trial {claimed.trial_number} is complete: best {metric} {best:.4g}")
         elif one.ending == "pruned":
             self.trials.conclude(claimed, TrialState.PRUNED, best)
-            logger.info(f"trial {claimed.slot} was ended early after {len(one.scores)} evaluations")
+            logger.info(f"trial {claimed.trial_number} was ended early after {len(one.scores)} evaluations")
         elif one.ending == "stopped":
             self.trials.requeue(claimed)
         elif code < 0 or code > 128:
             number = -code if code < 0 else code - 128
-            again = self.trials.again(claimed, f"killed by signal {number}")
+            again = self.trials.retry(claimed, f"killed by signal {number}")
             logger.info(
-                f"trial {claimed.slot} was killed by signal {number}" + (": it is tried once more" if again else "")
+                f"trial {claimed.trial_number} was killed by signal {number}"
+                + (": it is tried once more" if again else "")
             )
         else:
             self._fail(claimed, code, one)
 
     def _fail(self, claimed: Claimed, code: int, one: Running) -> None:
-        log = self.folder / "logs" / f"trial-{claimed.slot:04d}.txt"
+        log = self.folder / "logs" / f"trial-{claimed.trial_number:04d}.txt"
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         reason = lines[-1].strip() if lines else f"exit code {code}"
         if code == 0:
@@ -194,7 +197,7 @@ class Worker:
             reason = f"{what}: metric.name must be a score of {self.sweep.experiment}"
         self.failed += 1
         self.trials.conclude(claimed, TrialState.FAIL, reason=reason)
-        logger.info(f"trial {claimed.slot} failed: {reason}")
+        logger.info(f"trial {claimed.trial_number} failed: {reason}")
         if self.failed >= TOO_MANY and not self.complete:
             raise ValueError(f"the first {self.failed} trials failed, the last with: {reason} (see {log})")
 

@@ -185,7 +185,7 @@ def test_the_best_row_is_on_top_with_mean_and_spread_over_its_seeds(tmp_path: Pa
         "two": [{"fd_digits": 4.0}, {"fd_digits": 8.0}],
     })  # fmt: skip
     distance = benchmark.Table(scores=["fd_digits", "label_accuracy"])
-    assert cells(benchmark.drawn(distance, rows)) == [
+    assert cells(benchmark.render(distance, rows)) == [
         ["EXP", "fd_digits", "label_accuracy"],
         ["---"] * 3,
         ["`near`", "3", "0.5"],
@@ -199,7 +199,7 @@ def test_a_row_without_the_first_score_comes_last_whichever_way_is_better(
     score: str, order: list[str], tmp_path: Path
 ) -> None:
     rows = summaries(tmp_path, {"none": [{"other": 1.0}], "a": [{score: 2.0}], "b": [{score: 9.0}]})
-    drawn = cells(benchmark.drawn(benchmark.Table(scores=[score]), rows))
+    drawn = cells(benchmark.render(benchmark.Table(scores=[score]), rows))
     assert [row[0].strip("`") for row in drawn[2:]] == order
 
 
@@ -207,4 +207,4 @@ def test_runs_that_were_not_measured_alike_are_not_set_side_by_side(tmp_path: Pa
     rows = summaries(tmp_path / "1", {"a": [{"fd_digits": 2.0}]})
     rows += summaries(tmp_path / "2", {"b": [{"fd_digits": 3.0}]}, reals=500)
     with pytest.raises(ValueError, match=r"fd_digits was not measured alike in all rows: .*reals=1000.*; .*reals=500"):
-        benchmark.drawn(benchmark.Table(scores=["fd_digits"]), rows)
+        benchmark.render(benchmark.Table(scores=["fd_digits"]), rows)

@@ -54,8 +54,10 @@ def test_a_killed_sweep_goes_on_loses_and_repeats_nothing_and_ends_with_a_best_c
 
 def check_runs(folder: Path, trials: Trials) -> None:
     complete = [trial for trial in trials.all() if trial.state == TrialState.COMPLETE]
-    assert sorted(trial.user_attrs["slot"] for trial in complete) == [0, 1, 2, 3]
-    tried = [json.loads(trial.user_attrs["values"]) for trial in sorted(complete, key=lambda t: t.user_attrs["slot"])]
+    assert sorted(trial.user_attrs["trial_number"] for trial in complete) == [0, 1, 2, 3]
+    tried = [
+        json.loads(trial.user_attrs["values"]) for trial in sorted(complete, key=lambda t: t.user_attrs["trial_number"])
+    ]
     assert [(one["run.seed"], one["model.loss"]) for one in tried] == [
         (0, "nonsaturating"), (0, "minimax"), (0, "least_squares"), (0, "hinge"),
     ]  # fmt: skip
@@ -79,11 +81,11 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     assert loaded.config.model.loss == made.best.values["model.loss"]
     assert loaded.config.run.images == 128
     assert (loaded.config.run.root, loaded.config.run.id) == ("runs", None)
-    run = RunFolder(folder / "runs" / "dcgan" / f"trial-{made.best.slot:04d}").config()
+    run = RunFolder(folder / "runs" / "dcgan" / f"trial-{made.best.trial_number:04d}").config()
     assert differences(run, loaded.config) == []
     said = "".join(capsys.readouterr().out.split())
     assert f"maketrainEXP={folder}/dcgan_loss_best.yamltrainsit" in said
-    assert all(f"trial {slot}" in page for slot in range(4))
+    assert all(f"trial {trial_number}" in page for trial_number in range(4))
     assert "least_squares" in page
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
     trials.same({"words": [word for word in words if word.startswith(("run.images=", "run.evaluate_every="))]})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_lab.families.acgan import ACGAN, ACGANConfig, judged
+from gan_lab.families.acgan import ACGAN, ACGANConfig, split_heads
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
 
@@ -35,7 +35,7 @@ def test_the_losses_are_minus_the_log_likelihoods_of_the_right_source_and_of_the
     x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
 
     def likelihoods(images: Tensor) -> tuple[Tensor, Tensor]:
-        source, classes = judged(family.discriminator(images))
+        source, classes = split_heads(family.discriminator(images))
         return source.sigmoid(), classes.softmax(dim=1)[range(4), LABELS]
 
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_the_losses_are_minus_the_log_likelihoods_of_the_right_source_and_of_the
 def test_the_discriminator_is_not_shown_the_label_but_asked_for_it() -> None:
     family = made()
     logits = family.discriminator(torch.zeros(2, 1, 8, 8).double())
-    source, classes = judged(logits)
+    source, classes = split_heads(logits)
     assert torch.equal(torch.cat([source[:, None], classes], dim=1), logits)
     assert classes.shape == (2, 3)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import ArrayDataset, GANDataModule
-from gan_lab.data.split import Split
+from gan_lab.data.split import Subset
 from gan_lab.evaluate import restore
 from gan_lab.images import ImageSpec, to_unit
 from gan_lab.inference import linear_probe
@@ -197,7 +197,7 @@ def test_a_discriminator_is_probed_where_there_is_no_encoder(
 def test_only_the_chosen_training_images_are_learned_from(hidden: GANDataModule) -> None:
     seen: list[int] = []
 
-    class Watched(Split):
+    class Watched(Subset):
         def __getitems__(self, rows: Any) -> Any:
             seen.extend(rows)
             return super().__getitems__(rows)

@@ -14,7 +14,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.decoding import Files, Rows
 from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler
-from gan_lab.data.split import Split
+from gan_lab.data.split import Subset
 from gan_lab.images import Batch
 from tests.unit.test_data import numbered
 
@@ -79,15 +79,15 @@ def test_the_ranks_shares_of_each_order_together_are_the_global_batch(kind: str,
 
 def test_a_row_gives_image_label_and_source_and_hides_what_it_is_told_to() -> None:
     images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
-    split = Split(images, np.array([5, 4, 3, 2, 1, 0]), images + 100)
+    split = Subset(images, np.array([5, 4, 3, 2, 1, 0]), images + 100)
     paired = split.__getitems__([2, 5, 2])
     assert values(paired) == ([2, 5, 2], [3, 0, 3], [102, 105, 102])
     unpaired = split.__getitems__([(2, 0), (0, 5)])
     assert values(unpaired) == ([2, 0], [3, 5], [100, 105])
-    hidden = Split(images, split.labels, None).__getitems__([4, ~4, ~0])
+    hidden = Subset(images, split.labels, None).__getitems__([4, ~4, ~0])
     assert hidden.images.flatten().tolist() == [4, 4, 0]
     assert hidden.labels.tolist() == [1, -1, -1]
-    assert Split(images, None, None).__getitems__([1]).labels is None
+    assert Subset(images, None, None).__getitems__([1]).labels is None
 
 
 def values(batch: Batch) -> tuple[list[int], list[int], list[int]]:
@@ -136,7 +136,7 @@ def test_labels_that_the_data_does_not_have_are_refused() -> None:
 def test_what_lies_on_a_device_gives_the_same_batches_and_only_what_has_room_lies_there(sources: bool) -> None:
     images = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
     part = Rows(images, np.array([8, 2, 5]), (0, 1))
-    split = Split(images, np.arange(10), part if sources else None)
+    split = Subset(images, np.arange(10), part if sources else None)
     rows = [(7, 2), (1, 0), (0, 1)] if sources else [7, ~1, 0]
     room = images.nbytes + (part.nbytes if sources else 0)
     assert split.on(torch.device("cpu"), room - 1) is split
@@ -145,5 +145,5 @@ def test_what_lies_on_a_device_gives_the_same_batches_and_only_what_has_room_lie
     assert torch.equal(resident.images, read.images)
     assert torch.equal(resident.labels, read.labels)
     assert resident.sources is None or torch.equal(resident.sources, read.sources)
-    lazy = Split(Files([], lambda item: item), None, None)
+    lazy = Subset(Files([], lambda item: item), None, None)
     assert lazy.on(torch.device("cpu"), 1e18) is lazy

@@ -93,7 +93,7 @@ def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_ano
 
     trials = opened(path, url).all()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    assert sorted(trial.user_attrs["slot"] for trial in complete) == list(range(count))
+    assert sorted(trial.user_attrs["trial_number"] for trial in complete) == list(range(count))
     assert len({trial.params["x"] for trial in complete}) == count
     (lost,) = [trial for trial in trials if trial.state != TrialState.COMPLETE]
     (again,) = [trial for trial in complete if is_retry(trial)]
@@ -102,7 +102,7 @@ def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_ano
         assert trial.value == pytest.approx((trial.params["x"] - 3) ** 2 + 1 / 3)
     begun = starts(folder)
     assert {name: len(each) for name, each in begun.items()} == {
-        f"trial-{slot:04d}": 2 if slot == 7 else 1 for slot in range(count)
+        f"trial-{trial_number:04d}": 2 if trial_number == 7 else 1 for trial_number in range(count)
     }
     assert begun["trial-0007"][1][1] in {one.pid for one in workers} - {victim}
     assert len({parent for each in begun.values() for _, parent in each}) == 3
@@ -125,7 +125,9 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on_by_the_same_command(tmp_p
     one.join(20)
     assert one.exitcode == 0, (folder / "said.txt").read_text()
     trials = opened(path, local(tmp_path)).all()
-    assert [(trial.state, trial.user_attrs["slot"]) for trial in trials] == [(TrialState.COMPLETE, s) for s in range(4)]
+    assert [(trial.state, trial.user_attrs["trial_number"]) for trial in trials] == [
+        (TrialState.COMPLETE, s) for s in range(4)
+    ]
     assert {name: len(each) for name, each in starts(folder).items()} == {f"trial-{s:04d}": 2 for s in range(4)}
     assert set(map(tuple, rows(folder).values())) == {("1", "2", "3")}
     assert [list(trial.intermediate_values) for trial in trials] == [[1, 2, 3]] * 4
@@ -158,7 +160,7 @@ def test_a_trial_that_is_killed_is_tried_once_more(tmp_path: Path) -> None:
     said = run(tmp_path, path, ["die=first"])
     assert "trial 0 was killed by signal 9: it is tried once more" in said
     (row,) = report.found(opened(path, local(tmp_path))).rows
-    assert (row.slot, row.state, row.reason) == (0, "complete", "tried again")
+    assert (row.trial_number, row.state, row.reason) == (0, "complete", "tried again")
 
 
 def test_a_trial_that_is_killed_again_has_failed(tmp_path: Path) -> None:
@@ -178,7 +180,9 @@ def test_failed_trials_are_tried_again_where_they_are_asked_for(tmp_path: Path) 
     assert trials.repeat_failed() == 0  # they wait already
     run(tmp_path, path)
     found = report.found(trials).rows
-    assert [(row.slot, row.state, row.reason) for row in found] == [(i, "complete", "tried again") for i in range(2)]
+    assert [(row.trial_number, row.state, row.reason) for row in found] == [
+        (i, "complete", "tried again") for i in range(2)
+    ]
     params = [trial.params for trial in trials.all() if trial.state == TrialState.COMPLETE]
     assert sorted(p["x"] for p in params) == sorted({trial.params["x"] for trial in before})
 
@@ -276,7 +280,7 @@ def test_a_worker_may_die_at_any_write_of_taking_over_a_dead_ones_trial(tmp_path
         reached = cut_before(trials, cut)
         later = opened(path, trials.url)
         assert points(later) == ([1, 2, 3] if reached else [2, 3]), f"cut before write {cut}"
-        slots = [trial.user_attrs["slot"] for trial in later.all() if trial.state == TrialState.RUNNING]
+        slots = [trial.user_attrs["trial_number"] for trial in later.all() if trial.state == TrialState.RUNNING]
         assert sorted(slots) == [0, 1, 2]
         cut += 1
     assert cut > 3
