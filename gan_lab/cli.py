@@ -44,7 +44,7 @@ def main_options() -> None:
 
 @app.command()
 def train(experiment: Name = "", words: Words = None) -> None:
-    """Train an experiment, or go on training it, and score it."""
+    """Train an experiment, or continue it, and score it."""
     loaded = _load(experiment, words)
     from gan_lab import console
     from gan_lab.experiment import rank
@@ -63,7 +63,10 @@ def train(experiment: Name = "", words: Words = None) -> None:
 def evaluate(
     run: Run, words: Places = None, weights: Annotated[str, typer.Option(help="best or last")] = "best"
 ) -> None:
-    """Score a run's generator on held-out reals; each score is stored with its protocol in summary.json."""
+    """Score a run on held-out reals.
+
+    Each score is stored in summary.json with its protocol.
+    """
     from gan_lab import console, report
     from gan_lab.evaluate import evaluate as score
 
@@ -81,7 +84,7 @@ def sample(
     code: Annotated[int | None, typer.Option(help="of a generator with codes: vary this one along each row")] = None,
     out: Png = None,
 ) -> None:
-    """Draw images from a run's generator into one PNG, or walks through its latent space."""
+    """Draw samples or latent walks of a run into one PNG."""
     from gan_lab import load_generator
     from gan_lab.images import save_grid
 
@@ -106,7 +109,7 @@ def reconstruct(
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 32,
     out: Png = None,
 ) -> None:
-    """Draw held-out images beside what an encoder and its generator make of them."""
+    """Draw held-out images beside their reconstructions."""
     from gan_lab.inference import autoencoding
 
     out = out or _inside(run, f"reconstruct-n{n}")
@@ -122,7 +125,10 @@ def interpolate(
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many pairs")] = 8,
     out: Png = None,
 ) -> None:
-    """Draw the ways between held-out images through the latent space of an encoder, one in a row."""
+    """Draw held-out images and what lies between them.
+
+    The lines are straight in the latent space of an encoder, one in a row.
+    """
     from gan_lab.inference import autoencoding
 
     out = out or _inside(run, f"interpolate-n{n}-steps{steps}")
@@ -137,7 +143,7 @@ def translate(
     out: Annotated[Path, typer.Argument(help="folder for the translated images, as PNG of the same size")],
     direction: Annotated[str, typer.Option(help="AtoB is the way in which the run was trained; or BtoA")] = "AtoB",
 ) -> None:
-    """Translate images of any size with an image-to-image run."""
+    """Translate images of any size."""
     from gan_lab.inference import translation
 
     made, bad = translation.translate(run, source, out, direction)
@@ -152,7 +158,10 @@ def probe(
     weights: Annotated[str, typer.Option(help="best or last")] = "last",
     seed: Seed = 0,
 ) -> None:
-    """Reuse a run's discriminator or encoder: logistic regression on its features, beside raw pixels; into probe.json."""
+    """Measure how useful the learned features are.
+
+    Logistic regression on the features of a run's discriminator or encoder, beside one on raw pixels; into probe.json.
+    """
     from gan_lab import console
     from gan_lab.inference import linear_probe
 
@@ -164,7 +173,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="a run folder, or several to compare")],
     out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
 ) -> None:
-    """Draw a run on one HTML page, or several runs side by side."""
+    """Draw a run, or several side by side, on an HTML page."""
     from gan_lab import report as reporting
 
     typer.echo(reporting.write(runs, out))
@@ -172,7 +181,7 @@ def report(
 
 @app.command()
 def inspect_data(experiment: Name = "", words: Words = None) -> None:
-    """Look at an experiment's data: layout, count, sizes, modes, and a contact sheet."""
+    """Look at the data: layout, sizes, a contact sheet."""
     loaded = _load(experiment, words)
     from gan_lab import console
 
@@ -183,7 +192,10 @@ def inspect_data(experiment: Name = "", words: Words = None) -> None:
 def benchmark(
     name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families", words: Words = None
 ) -> None:
-    """Train every row of a table at equal budget, go on where it was interrupted, and draw it."""
+    """Train all rows of a table at equal budget.
+
+    What was interrupted continues; then the table is drawn.
+    """
     from gan_lab import benchmark as tables
 
     made = tables.load(name)
@@ -195,7 +207,10 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(help="run folders, runs/<experiment>/<run id>", metavar="RUN")],
     weights: Annotated[str, typer.Option(help="best or last")] = "best",
 ) -> None:
-    """Set runs side by side: mean and spread over seeds, and only scores that were measured alike in one column."""
+    """Compare runs: mean and spread over seeds.
+
+    Only scores that were measured alike stand in one column.
+    """
     from gan_lab import console
     from gan_lab.report import compare as comparing
 
@@ -204,7 +219,10 @@ def compare(
 
 @app.command()
 def dry_run(experiment: Name = "", words: Words = None) -> None:
-    """The dry run: every value and where it came from, the networks, one measured iteration, the expected time."""
+    """Show what train would do, and how long it takes.
+
+    Every value and where it came from, the networks, one measured iteration, the expected time.
+    """
     loaded = _load(experiment, words)
     from gan_lab import console
 
@@ -219,7 +237,7 @@ def slurm(
     gpus: Annotated[int, typer.Option(help="GPUs of each machine, one process for each")] = 1,
     time: Annotated[str, typer.Option(help="limit of one stay on the cluster, HH:MM:SS or D-HH:MM:SS")] = "04:00:00",
 ) -> None:
-    """Write a batch script for SLURM that trains on several machines, and goes on where it was interrupted."""
+    """Write a SLURM batch script that resumes by itself."""
     from gan_lab.distributed import slurm as batch
 
     typer.echo(f"sbatch {batch.write(experiment, words or [], nodes, gpus, time)}")
@@ -227,7 +245,10 @@ def slurm(
 
 @app.command()
 def doctor(words: Words = None) -> None:
-    """Check this machine in under a minute: one line for each thing that a training needs, with its remedy."""
+    """Check this machine in under a minute.
+
+    One line for each thing that a training needs, with its remedy.
+    """
     from gan_lab import doctor as checks
 
     raise typer.Exit(checks.examine(words or []))

@@ -126,8 +126,8 @@ def build(
     """
     launched = launched or launch.detect_launcher(config.run)
     data = datasets.load(config.data, config.run.seed)
-    config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     data.iterations = config.iterations
+    config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     family = build_family(config, data)
     evaluator, headline, notes = build_evaluator(config, family, data)
     if wandb_logger is None and not is_disabled(config.log.wandb) and rank() == 0:
@@ -147,20 +147,11 @@ def build(
     health = Health(run.path, progress, csv_logger, wandb_logger)
     at_start = config.health.on_nan == "rollback"
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
-    rank_consistency = RankConsistency(data=data.decoded.fingerprint, progress=config.iterations)
-    callbacks: list[Callback] = [
-        rank_consistency,
-        progress,
-        ema,
-        finite_check,
-        sample_grids,
-        diversity,
-        evaluation,
-        csv_logger,
-        health,
-        checkpoint,
+    rank_consistency = RankConsistency(data=data.decoded.fingerprint, budget=config.iterations)
+    callbacks: list[Callback] = [  # in this order at the end of each iteration
+        rank_consistency, progress, ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
         *extra,
-    ]
+    ]  # fmt: skip
     if config.log.bar:
         callbacks.append((ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)

@@ -27,7 +27,10 @@ def sweep(
     storage: Storage = None,
     again: Annotated[bool, typer.Option("--again", help="also the failed trials, once more")] = False,
 ) -> None:
-    """Try many values, side by side and with early ending, and go on where it was interrupted; then report."""
+    """Run many trials, side by side, and report them.
+
+    Bad ones end early; a sweep that was interrupted continues.
+    """
     from gan_lab.sweeps import check, run, sweep_file
 
     if not name:
@@ -42,7 +45,10 @@ def sweep(
 
 @app.command()
 def sweep_check(name: Sweep, words: Words = None, trials: Trials = None) -> None:
-    """Check a sweep before it starts: every value, the metric, the first halving, the expected time."""
+    """Check a sweep before it starts.
+
+    Every value, the metric, the first halving, the expected time.
+    """
     from gan_lab.sweeps import check, sweep_file
 
     check.check(sweep_file.load(name), words or [], trials)
@@ -50,7 +56,10 @@ def sweep_check(name: Sweep, words: Words = None, trials: Trials = None) -> None
 
 @app.command()
 def sweep_report(name: Sweep, words: Words = None, storage: Storage = None) -> None:
-    """Report a sweep: the best configuration as a YAML file, what mattered, and the history, as a page and here."""
+    """Report a sweep: the best values and what mattered.
+
+    The best configuration as a YAML file, the history, as a page and here.
+    """
     from gan_lab.sweeps import report, run, sweep_file
 
     loaded = sweep_file.load(name)

@@ -91,7 +91,7 @@ def test_the_dry_run_names_the_file_of_each_value(
     monkeypatch.setenv("COLUMNS", "200")
     words = ["data=mnist", "budget=smoke", "data.batch_size=16", f"data.root={data_root}", f"run.root={tmp_path}",
              "data.source=sample"]  # fmt: skip
-    console.dry_run(loading.load("gan", words))
+    console.print_dry_run(loading.load("gan", words))
     rows = {cells[1].strip(): cells[3].strip() for line in capsys.readouterr().out.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
     assert rows["data.name"] == "data/mnist.yaml"
