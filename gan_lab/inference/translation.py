@@ -24,7 +24,7 @@ logger = logging.getLogger("gan_lab")
 NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
 
 
-class Translator:
+class TrainedTranslator:
     """One direction of a run, with its averaged weights, in evaluation mode.
 
     "AtoB" is the direction in which the run was trained, whatever ``data.direction`` said.
@@ -83,7 +83,7 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
     A file that cannot be read_checkpoint, or is too large for the memory, is named and passed over. Raises ValueError if there is no image at all, or if one of them
     would be written over.
     """
-    translator = Translator(find_checkpoint(folder), direction)
+    translator = TrainedTranslator(find_checkpoint(folder), direction)
     if out.resolve() == source.resolve():
         raise ValueError(f"the images of {source} would be written over: choose another folder than {out}")
     paths = [source] if source.is_file() else image_files.find(source, apart_from=out)

@@ -185,7 +185,7 @@ def _on(gpu: Waits, built: experiment.Experiment, metrics: list[Metric], checkpo
         patch.setattr(sample_grids, "save_grid", lambda images, *_: images.cpu())
         for metric in metrics:
             patch.setattr(
-                metric, "scores", lambda real, fake: {name: 0.0 for name in fake if fake[name].device.type != "cpu"}
+                metric, "compute", lambda real, fake: {name: 0.0 for name in fake if fake[name].device.type != "cpu"}
             )
         for name in ("FiniteCheck", "SampleGrids", "Diversity", "Evaluation", "CSVLogger"):
             for call in range(2 if name == "Diversity" else 1):  # the first time it measures the reals

@@ -115,7 +115,7 @@ def _one_after_the_other(
         built.evaluation.evaluator.metrics = []
         built.trainer.fit(built.family, datamodule=built.data)
         weights = {key: value.clone() for key, value in built.family.named_parameters()}
-        held[name] = (built.family.iteration, built.trainer.world_size, built.health.record.latest, weights)
+        held[name] = (built.family.iteration, built.trainer.world_size, built.health.csv_logger.latest, weights)
     torch.save(held, f"{log}-{environment['RANK']}.pt")
     os._exit(0)
 

@@ -105,7 +105,7 @@ def test_a_run_folder_that_cannot_be_written_or_is_something_else(
     words = small("gan", tmp_path, data_root, "run.id=mine", "run.overwrite=true")
     code, error = answer(capsys, monkeypatch, "train", "gan", *words)
     assert code == 2
-    assert "is no run folder" in error
+    assert "is not a run folder" in error
     assert (tmp_path / "gan" / "mine" / "thesis.tex").read_text() == "precious"
 
 
@@ -148,7 +148,10 @@ def test_a_finished_run_says_so_and_names_the_ways_on(
         cli.main()
     said = capsys.readouterr().out
     assert not ended.value.code
-    assert "is finished: 160 images. On: run.images=<more>, run.id=<another>, run.overwrite=true" in said
+    assert (
+        "is already finished (160 images). Train longer: run.images=...; second run: run.id=...; start over: run.overwrite=true"
+        in said
+    )
     assert "label_accuracy" in said
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 

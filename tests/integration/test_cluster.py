@@ -134,7 +134,7 @@ def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> No
 
 def test_the_roll_is_called_and_the_first_of_those_left_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     store = distributed.HashStore()
-    monkeypatch.setattr(launch, "_get_default_store", lambda: store)
+    monkeypatch.setattr(launch, "default_store", lambda: store)
     monkeypatch.setattr(launch, "ROLL_CALL", 0.3)
     heard: dict[int, tuple[bool, list[int]]] = {}
 
@@ -153,7 +153,7 @@ def test_all_answer_where_only_the_connection_was_lost(monkeypatch: pytest.Monke
     store = distributed.PrefixStore("roll call", distributed.HashStore())
     store.set("1", "here")
     store.add("counted", 1)
-    monkeypatch.setattr(launch, "_get_default_store", lambda: store.underlying_store)
+    monkeypatch.setattr(launch, "default_store", lambda: store.underlying_store)
     assert launch.roll_call(Launch("torchrun", 2, 1, 0)) == (True, [])
 
 
@@ -164,7 +164,7 @@ def test_a_store_that_is_gone_was_of_the_first_process(
     def gone() -> None:
         raise distributed.DistNetworkError("no store")
 
-    monkeypatch.setattr(launch, "_get_default_store", gone)
+    monkeypatch.setattr(launch, "default_store", gone)
     assert launch.roll_call(Launch("torchrun", 4, 2, rank)) == (speaks, [0])  # one on each machine
 
 

@@ -394,7 +394,7 @@ def test_being_watched_leaves_the_training_bit_equal(
     name, words = "wgan", ("run.images=320", "log.every=16")
     watched, _ = fit(name, tmp_path / "watched", data_root, *words)
     for module, hook in ((Diversity, "on_train_batch_end"), (FiniteCheck, "on_train_batch_end"),
-                         (health.Health, "on_train_batch_end"), (Family, "verdict"),
+                         (health.Health, "on_train_batch_end"), (Family, "log_discriminator"),
                          (Family, "_record_gradients")):  # fmt: skip
         monkeypatch.setattr(module, hook, lambda *_: None)
     alone, _ = fit(name, tmp_path / "alone", data_root, *words)

@@ -138,8 +138,8 @@ def test_the_command_line_draws_the_walks_of_the_generator(
         ("cgan", ["probe", "RUN"], "reads the labels itself, which a probe would find in its features"),
         ("gan", ["probe", "RUN", "--labels", "40"], "labels=40 of 10 classes: each needs 5 for cross-validation"),
         ("gan", ["probe", "RUN", "--weights", "newest"], "there is no checkpoint"),
-        ("gan", ["probe", "nowhere"], "nowhere is no run folder"),
-        ("gan", ["reconstruct", "nowhere"], "nowhere is no run folder"),
+        ("gan", ["probe", "nowhere"], "nowhere is not a run folder"),
+        ("gan", ["reconstruct", "nowhere"], "nowhere is not a run folder"),
         ("gan", ["benchmark", "famlies"], "no table 'famlies'. Did you mean 'families'?"),
     ],
 )
@@ -177,7 +177,7 @@ def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: 
     with pytest.raises(ValueError, match=r"the data of .* have changed since it began"):
         restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
     with pytest.raises(
-        ValueError, match=r"data.size=8: of a run that is there, only data.root, data.cache_gb, data.workers"
+        ValueError, match=r"data.size=8: for an existing run only data.root, data.cache_gb, data.workers"
     ):
         restore(pets, "best", ["data.size=8"])
 

@@ -147,7 +147,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     b = run(tmp_path, "cgan", "run.id=again", scores={"fd_digits": 1.0})
     with pytest.raises(ValueError, match=r"seed0 and .*again are one experiment with one seed: compare one of them"):
         compare([a, b])
-    with pytest.raises(ValueError, match="is no run folder: it has no config"):
+    with pytest.raises(ValueError, match="is not a run folder: it has no config"):
         compare([a, tmp_path])
     with pytest.raises(ValueError, match="weights=lats: scores are of the best or of the last checkpoint"):
         compare([a], "lats")
@@ -160,7 +160,7 @@ def test_the_drawing_cuts_nothing_off_and_says_below_what_the_numbers_mean(
     folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1) + seeds(tmp_path, "gan", "fd_digits", 8.0, 9.0)
     folders += [run(tmp_path, "dcgan", scores={"fd_digits": 1.0, "digit_score": 4.0}, reals=500)]
     folders += [run(tmp_path, "gan", "run.seed=2", scores={"digit_score": 5.0})]
-    console.comparison(compare(folders))
+    console.print_comparison(compare(folders))
     said = capsys.readouterr().out
     cells = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in said.splitlines() if line[0] in "│┃"]
     assert cells == [
@@ -171,5 +171,5 @@ def test_the_drawing_cuts_nothing_off_and_says_below_what_the_numbers_mean(
     ]
     assert "fd_digits [2], digit_score [2]: reals=500" in said
     assert "* the best, by more than the spread" in said
-    console.comparison(compare([run(tmp_path, "wgan")]))
+    console.print_comparison(compare([run(tmp_path, "wgan")]))
     assert len(capsys.readouterr().out.splitlines()) == 1

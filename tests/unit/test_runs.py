@@ -108,7 +108,7 @@ def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: 
 
 def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"exists and is no run folder: choose another run.id or run.root"):
+    with pytest.raises(ValueError, match=r"exists and is not a run folder: choose another run.id or run.root"):
         RunFolder(tmp_path).prepare(load("gan", ["run.overwrite=true"]).config, [])
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     with pytest.raises(ValueError, match=r"is not a run folder: it has no config.yaml"):

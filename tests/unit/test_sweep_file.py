@@ -14,6 +14,7 @@ from gan_lab.config import loading
 from gan_lab.sweeps import check, report, run, search_space
 from gan_lab.sweeps import sweep_file as file
 from gan_lab.sweeps.trials import pruner_of
+from tests.helpers.logs import logged
 from tests.helpers.sweeping import sweep_file
 
 # a distribution of W&B, its keys, and the same one of scipy
@@ -245,11 +246,11 @@ def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    said: list[str] = []
-    assert not run._answers(said.append)
+    with logged() as said:
+        assert not run._answers()
     assert said == ["http://127.0.0.1:9 does not answer: the sweep runs here"]
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert not run._answers(said.append)
+    assert not run._answers()
 
 
 def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_p
         for i, value in enumerate([5.0, 3.0, 4.0])
     ]
     made = report.SweepResult(sweep, rows, rows[1], {bad: 1.0})
-    page = report.drawn(made, None, tmp_path, [])
+    page = report.render(made, None, tmp_path, [])
     assert bad not in page
     assert "alert(1)" in page
     drawing = report.history(made)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from gan_lab import networks
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.inference import translation
-from gan_lab.inference.translation import ResNetTranslator
-from gan_lab.networks.resnet_translator import ResNetTranslator as ResNet
+from gan_lab.inference.translation import TrainedTranslator
+from gan_lab.networks.resnet_translator import ResNetTranslator
 from gan_lab.networks.unet import UNet
 from tests.helpers.logs import logged
 
@@ -39,8 +39,8 @@ def checkpoint(folder: Path, **made: nn.Module) -> Path:
     return folder
 
 
-def resnet(channels: int = 3, sources: int = 3) -> ResNet:
-    return ResNet(shape=(channels, 8, 8), source_channels=sources, width=2, blocks=1, norm="none")
+def resnet(channels: int = 3, sources: int = 3) -> ResNetTranslator:
+    return ResNetTranslator(shape=(channels, 8, 8), source_channels=sources, width=2, blocks=1, norm="none")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def rebuilt(folder: Path, name: str = "generator") -> nn.Module:
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 40)])
 def test_images_of_fitting_sides_are_what_the_averaged_network_makes_of_them(unet: Path, size: tuple[int, int]) -> None:
-    translator, x = ResNetTranslator(best(unet)), photo(*size)
+    translator, x = TrainedTranslator(best(unet)), photo(*size)
     with torch.no_grad():
         assert torch.allclose(translator(x), rebuilt(unet)(x), atol=1e-6)
     assert torch.equal(translator(x), translator(x))
@@ -84,7 +84,7 @@ def test_images_of_fitting_sides_are_what_the_averaged_network_makes_of_them(une
 
 @pytest.mark.parametrize("size", [(17, 16), (30, 50), (1, 1), (2, 3), (1, 9), (9, 1), (16, 200)])
 def test_other_sizes_are_reflected_to_the_next_multiple_and_cropped_again(unet: Path, size: tuple[int, int]) -> None:
-    translator, x = ResNetTranslator(best(unet)), photo(*size)
+    translator, x = TrainedTranslator(best(unet)), photo(*size)
     height, width = (max(16, -(-side // 8) * 8) for side in size)
     wider = [(0, 0), (0, 0), (0, height - size[0]), (0, width - size[1])]
     padded = torch.from_numpy(np.pad(x.numpy(), wider, mode="reflect"))
@@ -96,7 +96,7 @@ def test_other_sizes_are_reflected_to_the_next_multiple_and_cropped_again(unet: 
 
 
 def test_each_direction_has_its_network_and_its_channels(both_ways: Path) -> None:
-    there, back = ResNetTranslator(best(both_ways)), ResNetTranslator(best(both_ways), "BtoA")
+    there, back = TrainedTranslator(best(both_ways)), TrainedTranslator(best(both_ways), "BtoA")
     colour = photo(8, 12)
     with torch.no_grad():
         assert torch.allclose(there(colour), rebuilt(both_ways)(to_gray(colour)), atol=1e-6)
@@ -109,15 +109,15 @@ def test_each_direction_has_its_network_and_its_channels(both_ways: Path) -> Non
 
 def test_runs_and_directions_that_cannot_translate_are_refused(unet: Path, both_ways: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"best\.ckpt translates AtoB only"):
-        ResNetTranslator(best(unet), "BtoA")
+        TrainedTranslator(best(unet), "BtoA")
     with pytest.raises(ValueError, match="direction=BtoC: there are AtoB, BtoA"):
-        ResNetTranslator(best(both_ways), "BtoC")
+        TrainedTranslator(best(both_ways), "BtoC")
     latent = networks.generator("mlp", z_dim=3, shape=(1, 8, 8), width=2, norm="batch")
     with pytest.raises(ValueError, match="is no image-to-image run: its generator makes images of latents"):
-        ResNetTranslator(best(checkpoint(tmp_path, generator=latent)))
+        TrainedTranslator(best(checkpoint(tmp_path, generator=latent)))
     torch.save({"iteration": 1, "ema": {}, "recipes": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="does not fit this run or this lab"):
-        ResNetTranslator(tmp_path / "other.ckpt")
+        TrainedTranslator(tmp_path / "other.ckpt")
 
 
 def saved(path: Path, seed: int, height: int = 20, width: int = 12) -> np.ndarray:
@@ -135,7 +135,7 @@ def read(path: Path) -> np.ndarray:
 
 def of(folder: Path, pixels: np.ndarray) -> np.ndarray:
     """What a run makes of pixels."""
-    return to_uint8(ResNetTranslator(best(folder))(to_unit(torch.from_numpy(pixels)[None])))[0].numpy()
+    return to_uint8(TrainedTranslator(best(folder))(to_unit(torch.from_numpy(pixels)[None])))[0].numpy()
 
 
 def test_a_folder_keeps_its_names_its_folders_and_the_size_of_every_image(unet: Path, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_gray_results_are_written_as_gray_pixels(both_ways: Path, tmp_path: Path
     pixels = saved(tmp_path / "a.png", 0, 9, 11)
     assert translation.translate(both_ways, tmp_path / "a.png", tmp_path / "out", "BtoA") == (1, 0)
     made = read(tmp_path / "out" / "a.png")
-    expected = to_uint8(ResNetTranslator(best(both_ways), "BtoA")(to_unit(torch.from_numpy(pixels)[None])))[0].numpy()
+    expected = to_uint8(TrainedTranslator(best(both_ways), "BtoA")(to_unit(torch.from_numpy(pixels)[None])))[0].numpy()
     assert np.array_equal(made, np.broadcast_to(expected, made.shape))
 
 
@@ -219,7 +219,7 @@ def test_an_image_of_the_training_size_is_translated_as_the_network_translates_i
     """Reflected further than it needs, a U-Net would see another innermost map than the one it was trained with."""
     torch.manual_seed(0)
     network = UNet(shape=(3, side, side), source_channels=3, width=2, norm="instance", dropout=0.0).eval()
-    translator = object.__new__(ResNetTranslator)
+    translator = object.__new__(TrainedTranslator)
     translator.channels, translator.network, translator.device = 3, network, torch.device("cpu")
     images = torch.rand(2, 3, side, side) * 2 - 1
     with torch.no_grad():
