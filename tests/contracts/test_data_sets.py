@@ -1,4 +1,4 @@
-"""What every data set and every extractor keeps to; both are found, not listed."""
+"""What every data set keeps to; they are found, not listed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from gan_lab import data as data_sets
 from gan_lab.config import loading
 from gan_lab.data.base import ArrayDataset
 from gan_lab.images import Batch
-from gan_lab.metrics import extractors
 
 SAMPLED = [name for name in data_sets.names() if name != "folder"]  # which has no sample, and tests of its own
-OFFLINE = [name for name in extractors.names() if name != "inception"]  # whose weights do not ship
 
 
 def decode(name: str, root: Path) -> ArrayDataset:
@@ -54,29 +52,6 @@ def test_a_data_set_is_what_its_spec_says_and_the_same_wherever_it_is_decoded(
         if sources is not None:
             assert np.asarray(sources[np.arange(2)]).shape[1:] == (spec.source_channels, *spec.shape[1:])
     assert not rows["train"] & rows["test"], "an image is both trained on and held out"
-
-
-@pytest.mark.parametrize("name", OFFLINE)
-def test_an_extractor_reads_each_image_by_itself_and_twice_alike(name: str) -> None:
-    extractor = extractors.load(name)
-    generator = torch.Generator().manual_seed(0)
-    if name == "points":
-        pixels = torch.rand(12, 2, 1, 1, generator=generator)
-    else:
-        pixels = torch.randint(256, (12, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    features, logits = extractor(pixels)
-    assert features.shape == (12, extractor.features)
-    assert features.isfinite().all()
-    assert len(features.unique(dim=0)) == 12
-    assert (extractor.score is None) or logits is not None
-    assert torch.equal(extractors.load(name)(pixels)[0], features)
-    torch.testing.assert_close(
-        torch.cat([extractor(part)[0] for part in pixels.split(5)]), features, rtol=1e-4, atol=1e-5
-    )
-    assert extractor.protocol().keys() == {"extractor", "weights_sha256", "resize"}
-    if name != "points":
-        gray = pixels[:, :1]
-        torch.testing.assert_close(extractor(gray)[0], extractor(gray.expand(-1, 3, -1, -1))[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SAMPLED)
