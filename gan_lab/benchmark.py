@@ -21,7 +21,7 @@ logger = logging.getLogger("gan_lab")
 
 @dataclass
 class Table:
-    """What ``configs/tables/<name>.yaml`` says."""
+    """A table of ``configs/tables/<name>.yaml``."""
 
     rows: list[str] = field(default_factory=list)  # an experiment each, and the words that are its own
     words: list[str] = field(default_factory=list)  # for all rows

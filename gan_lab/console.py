@@ -1,4 +1,4 @@
-"""What the command line draws: the table of scores, and the dry run of an experiment."""
+"""Tables of the command line: scores, comparisons, data, the dry run of an experiment."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _compared(cell: Cell | None, runs: int) -> str:
 
 
 def print_probe(probed: dict[str, Any], folder: Path) -> None:
-    """What a probe found: the accuracy that each set of features allows."""
+    """Print the accuracy that each set of features allows."""
     title = f"{folder}: {probed['labels']} labels, {probed['held_out']:,} held-out images"
     rows = Table("features", "accuracy", title=title, title_justify="left")
     for kind, accuracy in probed["accuracy"].items():

@@ -1,4 +1,4 @@
-"""How exactly a GPU computes, and that it does so twice alike."""
+"""Settings of a GPU: exact arithmetic, and the same result each time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def here() -> torch.device:
 
 
 def settle(precision: str) -> None:
-    """What holds for a training or an evaluation of this ``run.precision``.
+    """Set up torch for a training or an evaluation with this ``run.precision``.
 
     float32 is float32 in products and convolutions alike, as on a CPU, unless ``tf32`` is asked for (torch rounds the
     factors of convolutions to 10 bits of its own accord), and of cuDNN's algorithms only those are taken that give the
@@ -28,7 +28,7 @@ def settle(precision: str) -> None:
 
 @contextmanager
 def exactly(device: torch.device) -> Iterator[None]:
-    """Inside, neither autocast nor TF32: scores are computed alike whatever ``run.precision``."""
+    """Switch autocast and TF32 off inside the context: scores do not depend on ``run.precision``."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     _allow_tf32(False)
     try:

@@ -178,7 +178,7 @@ def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tupl
 
 
 def metric_setting(config: Config, family: Family, data: GANDataModule, final: bool = False) -> Setting:
-    """What metrics ask of a family, its data and its config."""
+    """Collect what metrics ask of a family, its data and its config."""
     reals = data.available(config.metrics.split)
     return Setting(data.spec, config.metrics, tuple(family.output_names), family.conditional, reals, final)
 

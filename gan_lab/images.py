@@ -19,7 +19,7 @@ from gan_lab.seeding import sent
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the images of a data set are: their shape, their classes (0: unlabelled), and which scores make sense.
+    """Description of a data set's images: their shape, their classes (0: unlabelled), and which scores make sense.
 
     For image-to-image sets also the inputs: ``source_channels`` (0: there are none) and ``pairs``, which says where
     input i is the counterpart of image i: nowhere, among the held-out images only (the truth of an unpaired set), or in
@@ -60,7 +60,7 @@ class Batch(NamedTuple):
         return moved._replace(labels=None if self.labels is None else sent(self.labels, device))
 
     def shown(self) -> list[Tensor]:
-        """What a grid of reals shows: the sources, if there are any, and the images."""
+        """Images for a grid of reals: the sources, if there are any, and the images."""
         return [self.images] if self.sources is None else [self.sources, self.images]
 
 

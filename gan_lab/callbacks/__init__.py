@@ -1,1 +1,1 @@
-"""What happens around the steps, for every family alike. They run in the order in which experiment.py lists them."""
+"""Lightning callbacks that every family has. They run in the order in which experiment.py lists them."""

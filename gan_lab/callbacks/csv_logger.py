@@ -1,4 +1,4 @@
-"""What is written down: metrics.csv (no wall-clock, so that two equal runs have equal files), timing.csv, the tracker."""
+"""Log means and scores to metrics.csv (no wall-clock, so that equal runs have equal files), timing.csv and W&B."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Mean:
         return parts[0] if len(parts) == 1 else parts[1] + parts[0]
 
     def state(self) -> tuple[Tensor | None, int, list[Tensor]]:
-        """What ``Mean(*state)`` goes on from, on the CPU."""
+        """Return the arguments that ``Mean(*state)`` continues from, on the CPU."""
         pending = list(torch.stack(self.pending).cpu()) if self.pending else []
         return None if self.total is None else self.total.cpu(), self.count, pending
 
@@ -92,7 +92,7 @@ class Mean:
 
 
 def _means_of(share: Mapping[str, Any]) -> dict[str, Mean]:
-    """What one process has saved."""
+    """Rebuild the means that one process has saved."""
     if "sums" in share:  # in older checkpoints
         return {name: Mean(torch.as_tensor(total), share["counts"][name]) for name, total in share["sums"].items()}
     return {name: Mean(*state) for name, state in share.items()}

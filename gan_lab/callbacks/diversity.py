@@ -1,4 +1,4 @@
-"""What only the rails can see of a training: how far its average is from it, and how diverse its images are."""
+"""Log how far the EMA is from the live weights, and how diverse the generated images are."""
 
 from __future__ import annotations
 

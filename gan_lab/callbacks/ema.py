@@ -72,7 +72,7 @@ class EMA(FamilyCallback):
 
     @contextmanager
     def applied(self, family: Family) -> Iterator[None]:
-        """Inside, the family generates with the averaged networks; every rank with those of rank 0."""
+        """Let the family generate with the averaged networks inside the context; every rank with those of rank 0."""
         live = {name: getattr(family, name) for name in self.networks}
         if distributed.is_available() and distributed.is_initialized():
             for network in self.networks.values():

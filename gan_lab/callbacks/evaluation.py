@@ -25,12 +25,12 @@ class Evaluation(FamilyCallback):
 
     @property
     def evaluated(self) -> bool:
-        """Whether the iteration just ended was evaluated."""
+        """True if the iteration just ended was evaluated."""
         return self.evaluated_at == self.progress.iteration
 
     @property
     def improved(self) -> bool:
-        """Whether the iteration just ended was evaluated and is the best so far."""
+        """True if the iteration just ended was evaluated and is the best so far."""
         return self.best_at == self.progress.iteration
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:

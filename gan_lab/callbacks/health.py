@@ -1,4 +1,4 @@
-"""What goes wrong in a training and can be seen while it does: each finding once when it begins, in one plain sentence.
+"""Raise an alert when a training goes wrong: once when it begins, in one plain sentence.
 
 The rules read the rows of ``metrics.csv`` and nothing else: all processes decide alike, and a run that was killed and
 continued finds what an undisturbed one does.
@@ -64,7 +64,7 @@ class AlertState:
     raised: bool = False
 
     def begins(self, holds: bool) -> bool:
-        """Whether this observation is the one with which it begins."""
+        """Take in one observation; True if the alert begins with it."""
         self.turn = self.turn + 1 if holds == self.last else 1
         self.last = holds
         if self.turn < LASTING or holds == self.raised:
@@ -75,7 +75,7 @@ class AlertState:
 
 @dataclass
 class Rules:
-    """What is remembered of the rows so far, and what a new one means. A plain tree of numbers: it goes into checkpoints."""
+    """State of the alert rules over the rows so far, and the rules. A plain tree of numbers: it goes into checkpoints."""
 
     conditions: dict[str, AlertState] = field(default_factory=dict)
     gradients: dict[str, list[float]] = field(default_factory=dict)  # of the rows before, by their names

@@ -24,11 +24,11 @@ class Progress(FamilyCallback):
 
     @property
     def spent(self) -> bool:
-        """Whether this was the last iteration."""
+        """True if this was the last iteration."""
         return self.iteration >= self.iterations
 
     def crossed(self, every: int) -> bool:
-        """Whether the last iteration reached the next multiple of so many images."""
+        """True if the last iteration reached the next multiple of so many images."""
         return self.images // every > (self.images - self.batch_size) // every
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:

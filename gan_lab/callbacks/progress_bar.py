@@ -1,4 +1,4 @@
-"""How far a training is: Lightning's rich bar, counting images, or in a log file a line now and then."""
+"""Show the progress of a training: Lightning's rich bar, counting images, or in a log file a line now and then."""
 
 from __future__ import annotations
 

@@ -80,17 +80,17 @@ def host() -> str:
 
 
 def is_disabled(mode: str) -> bool:
-    """Whether nothing is to be recorded: ``log.wandb=off``, or WANDB_MODE=disabled where it says auto."""
+    """True if nothing is to be recorded: ``log.wandb=off``, or WANDB_MODE=disabled where it says auto."""
     return mode == "off" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled")
 
 
 def is_wanted() -> bool:
-    """Whether runs are to be recorded online: WANDB_MODE does not say otherwise, and a key is present."""
+    """True if runs are to be recorded online: WANDB_MODE does not say otherwise, and a key is present."""
     return os.environ.get("WANDB_MODE", "online") == "online" and key_is_present()
 
 
 def key_is_present() -> bool:
-    """Whether the server would know the user, by WANDB_API_KEY or by ``wandb login``."""
+    """True if the server would know the user, by WANDB_API_KEY or by ``wandb login``."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     netrc = Path(os.path.expanduser(os.environ.get("NETRC", "~/.netrc")))  # as it is, for a user without a home

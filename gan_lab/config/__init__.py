@@ -1,1 +1,1 @@
-"""What a user can say of an experiment: the dataclasses, and how YAML files and words fill them."""
+"""Experiment configuration: the dataclasses, and how YAML files and command-line words fill them."""

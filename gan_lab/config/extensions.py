@@ -1,4 +1,4 @@
-"""What is found by its name: a file of a package of the lab, or a module of anyone's own."""
+"""Find extensions by name: a file of one of the lab's packages, or a module of the user's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to run, and ``load``, which fills the dataclasses of schema.py from YAML and ``key=value`` words.
+"""List the experiments, and fill the dataclasses of schema.py from YAML files and ``key=value`` overrides.
 
 No torch is imported here, so that a misspelt word is answered at once. After ``load`` nobody sees OmegaConf.
 """
@@ -226,7 +226,7 @@ def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, 
 
 
 def wanted(schema: Any, key: str) -> str:
-    """What a key takes, in words; empty where they are lacking."""
+    """Describe the type of a key in words; empty if there are none for it."""
     kind = schema
     for name in key.split("."):
         if not is_dataclass(kind):

@@ -1,4 +1,4 @@
-"""What an experiment can be told: its dataclasses, with the range of each number. They are frozen: what was run is one value."""
+"""The keys of an experiment as frozen dataclasses, with the range of each number."""
 
 from __future__ import annotations
 

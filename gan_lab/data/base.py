@@ -66,7 +66,7 @@ class GANDataModule(LightningDataModule):
         self.iterations = 0  # where the training ends; set by the experiment
 
     def available(self, split: str) -> int:
-        """How many reals there are to score against: of two sets that do not correspond, as many as the smaller has."""
+        """Count the reals to score against; of two sets that do not correspond, as many as the smaller has."""
         return len(self.reference(sys.maxsize, split=split).rows)
 
     @property

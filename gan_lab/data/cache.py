@@ -29,7 +29,7 @@ def file_hash(paths: Iterable[Path]) -> str:
 
 
 def cache_folder(root: Path) -> Path:
-    """Where decoded arrays are kept: in ``cache`` under the data folder, or where GAN_LAB_CACHE says.
+    """The folder of decoded arrays: ``cache`` under the data folder, or the value of GAN_LAB_CACHE.
 
     A folder of the user's own photos is no place for it: for these, root is the lab's own ``data``.
     """
@@ -79,7 +79,7 @@ def _check_room(cache: Path, needed: int) -> None:
 
 
 def reachable(url: str, seconds: float = 5.0) -> bool:
-    """Whether the address answers within the time; name resolution, which knows no time-out of its own, included."""
+    """True if the address answers in time, name resolution included, which has no time-out of its own."""
     answers: list[bool] = []
 
     def ask() -> None:

@@ -39,7 +39,7 @@ SAMPLE, DOWNLOADS = "100 faces", True
 
 
 class Layout(NamedTuple):
-    """Where the parts of a CelebA are."""
+    """Paths of the parts of CelebA."""
 
     images: Path
     attributes: Path | None
@@ -102,7 +102,7 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
 
 
 def _class_names(attributes: Sequence[str]) -> list[str]:
-    """What each combination of attributes is called, such as 'Smiling, not Male'; class 1 has the first alone."""
+    """Name each combination of attributes, such as 'Smiling, not Male'; class 1 has the first alone."""
     return [
         ", ".join(name if label >> i & 1 else f"not {name}" for i, name in enumerate(attributes))
         for label in range(2 ** len(attributes) if attributes else 0)
@@ -179,7 +179,7 @@ def _beside(folders: list[Path], stem: str) -> Path | None:
 
 
 def there(root: Path) -> bool:
-    """Whether CelebA, or its archive, lies in a folder."""
+    """True if CelebA, or its archive, lies in a folder."""
     return _layout(root) is not None or any(archive.is_file() for archive in _archives(root))
 
 

@@ -57,7 +57,7 @@ class Rows:
 
     @property
     def nbytes(self) -> float:
-        """Of what is decoded; infinite where the files are read one by one."""
+        """Size of the decoded array; infinite if the files are read one by one."""
         return getattr(self.pixels, "nbytes", math.inf) * len(self.rows) / max(1, len(self.pixels))
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:

@@ -70,7 +70,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
 
 
 def there(root: Path) -> bool:
-    """Whether two sets, or their archive, lie in a folder. Raises ValueError for what is ambiguous."""
+    """True if two sets, or their archive, lie in a folder. Raises ValueError for ambiguous folders."""
     return _home(root) is not None or (root / "horse2zebra.zip").is_file()
 
 

@@ -57,7 +57,7 @@ def _arrays(size: int, paired: bool) -> Arrays:
 
 
 class View(NamedTuple):
-    """What a picture shows, all in shares of its side but the ground, its corner and the light."""
+    """The scene of a picture, all in shares of its side but the ground, its corner and the light."""
 
     length: float  # of the animal, tail to muzzle
     across: float  # where in the free width it stands, 0 to 1

@@ -93,7 +93,7 @@ def find(folder: Path, apart_from: Path | None = None) -> list[Path]:
 
 
 def seen(folder: Path) -> str:
-    """What lies under a folder by the ending of the names, as '12 .txt, 1 without ending'."""
+    """Count the files under a folder by their extension, as '12 .txt, 1 without ending'."""
     endings = Counter(path.suffix.lower() or "without ending" for path in _every(folder, None, Counter()))
     most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))[:12]
     return ", ".join(f"{count:,} {ending}" for ending, count in most) or "no files at all"
@@ -126,7 +126,7 @@ def _every(folder: Path, apart_from: Path | None, left_out: Counter[str]) -> Ite
 
 
 def _is_the_labs(here: Path, folders: list[str], names: list[str]) -> bool:
-    """Whether runs are kept here, or this is one: their grids are no data."""
+    """True if runs are kept here, or this is one: their grids are not data."""
     return MARK in names or ("config.yaml" in names and "checkpoints" in folders)
 
 
@@ -169,7 +169,7 @@ def in_threads(work: Callable[[int], str | None], n: int, description: str) -> l
 
 
 def survey(root: Path) -> dict[str, str]:
-    """What lies under a folder: files by ending, and of the images the modes, the sizes and which have no readable
+    """Survey a folder: files by extension, and of the images the modes, the sizes and which have no readable
     header. The pixels themselves are not looked at."""
     paths = find(root)
     modes: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""How people lay their images out: training and held-out folders, two sides, an archive. Capitals do not matter."""
+"""Recognise folder layouts: training and held-out folders, two sides, an archive. Capitals do not matter."""
 
 from __future__ import annotations
 

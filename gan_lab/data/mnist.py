@@ -64,7 +64,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 
 def there(root: Path) -> bool:
-    """Whether the four files lie in a folder, packed or not."""
+    """True if the four files lie in a folder, packed or not."""
     return all(list((root / "MNIST" / "raw").glob(f"{part}-ubyte*")) for part in PARTS)
 
 

@@ -43,7 +43,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 
 def there(root: Path) -> bool:
-    """Whether pairs lie in a folder, or a zip file. Raises ValueError for what is ambiguous."""
+    """True if pairs lie in a folder, or a zip file. Raises ValueError for ambiguous folders."""
     return root.exists() and bool(found(layouts.place(str(root)))[0])
 
 

@@ -64,14 +64,14 @@ def opened(path: Path, least: int = 0, whites: Whites | None = None) -> Image.Im
 
 
 class Whites(NamedTuple):
-    """Which level is white in images of more than 8 bits, one for all of a set: of whole numbers, and of floats."""
+    """White levels of a set of images with more than 8 bits: of whole numbers, and of floats."""
 
     whole: float
     real: float
 
 
 class Look(NamedTuple):
-    """What is to be known of an image before it is read: its size, and of more than 8 bits the largest level."""
+    """Facts of an image before it is decoded: its size, and with more than 8 bits its largest level."""
 
     width: int
     height: int
@@ -90,7 +90,7 @@ def look(path: Path) -> Look:
 
 
 def white(peak: float) -> float:
-    """Which level is white, where the largest is ``peak``: 1, the largest number of 8 to 16 bits, or the peak itself."""
+    """Choose the white level for a largest level: 1, the largest number of 8 to 16 bits, or the peak itself."""
     return 1.0 if peak <= 1 else next((2.0**bits - 1 for bits in range(8, 17) if peak < 2**bits), peak)
 
 

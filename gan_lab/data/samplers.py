@@ -1,4 +1,4 @@
-"""Which rows of a data set each iteration reads: pure functions of (seed, iteration), of which each rank takes its part."""
+"""Batch samplers: the rows that each iteration reads, a pure function of (seed, iteration) that each rank takes its part of."""
 
 from __future__ import annotations
 

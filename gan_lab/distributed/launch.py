@@ -1,4 +1,4 @@
-"""Who started this process, how many there are of it, and what is said when one of them is lost.
+"""Detect the launcher and the number of processes, and explain which of them is lost.
 
 torchrun and srun say by environment variables what they started; without them the lab starts the processes of its
 machine itself. How they are joined is in strategy.py.
@@ -51,7 +51,7 @@ SINGLE_PROCESS = Launch()
 
 
 def detect_launcher(run: RunConfig) -> Launch:
-    """What the launcher started, or what the lab shall start; and it agrees with ``run.devices`` and ``run.num_nodes``.
+    """Detect the launcher (torchrun, srun or none) and check it against run.devices and run.num_nodes.
 
     Raises ValueError, naming both numbers, if it does not.
     """
@@ -85,12 +85,12 @@ def detect_launcher(run: RunConfig) -> Launch:
 
 
 def _at_a_prompt() -> bool:
-    """Whether this is SLURM's shell, whose processes it has not started."""
+    """True if this is an interactive shell of SLURM, which has not started the processes."""
     return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
 
 
 def processes(devices: str) -> int:
-    """How many processes on this machine: of a number, a list such as '0,1', or auto."""
+    """Count the processes of this machine from a number, a list such as '0,1', or auto."""
     if devices.strip() in ("auto", "-1"):
         return max(1, torch.cuda.device_count())
     parts = [part.strip() for part in devices.split(",") if part.strip()]
@@ -110,13 +110,13 @@ def barrier_if_distributed() -> None:
 
 
 def is_broken(error: BaseException) -> bool:
-    """Whether this is what a process raises whose connection to the others has broken, or timed out."""
+    """True if a process raises this error when its connection to the others has broken or timed out."""
     raised = isinstance(error, distributed.DistError) if distributed.is_available() else False
     return raised or (isinstance(error, RuntimeError) and any(word in str(error) for word in BROKEN))
 
 
 def explain_lost_ranks(launched: Launch, error: BaseException, timeout: float) -> BaseException:
-    """What is to be raised in place of an error that ``is_broken``: it names who is lost, and one process alone says it."""
+    """Build the error to raise in place of one that ``is_broken``: it names the lost ranks, in one process alone."""
     reason = re.sub(r"^\[[^]]*\] ", "", str(error)).partition(". ")[0].splitlines()[0][:160]
     if not distributed.is_initialized():
         return LostError(
@@ -137,7 +137,7 @@ def explain_lost_ranks(launched: Launch, error: BaseException, timeout: float) -
 
 
 def roll_call(launched: Launch) -> tuple[bool, list[int]]:
-    """Whether this process speaks for those that are left, and the numbers of those that are not."""
+    """Ask who is left: True if this process speaks for the rest, and the ranks that are missing."""
     mine, rest = launched.rank, range(launched.world)
     try:
         store = PrefixStore("roll call", default_store())

@@ -71,7 +71,7 @@ class OpenDDPStrategy(DDPStrategy):
     """Lightning's DDP, its parts by public names."""
 
     def create_launcher(self) -> Any:
-        """What starts the processes of this machine."""
+        """Create the launcher of this machine's processes."""
         raise NotImplementedError
 
     def _configure_launcher(self) -> None:

@@ -1,4 +1,4 @@
-"""How the processes of a training are joined: Lightning's strategy, launcher and environment, told everything."""
+"""Lightning's strategy, launcher and environment for the processes of a training."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def options(launched: Launch, run: RunConfig) -> dict[str, Any]:
 
 
 def environment(launched: Launch) -> ClusterEnvironment:
-    """What Lightning asks for addresses and numbers."""
+    """Create the cluster environment, which Lightning asks for addresses and ranks."""
     if launched.by == "torchrun":
         return TorchElasticEnvironment()
     return Slurm(auto_requeue=False) if launched.by == "srun" else LightningEnvironment()

@@ -1,4 +1,4 @@
-"""Where things are written, and the files that must be there."""
+"""Checks of folders that are written to, and of files that must be there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENOUGH_DISK = 5 * GB  # a run of the shipped experiments with its checkpoints, a
 
 
 def folder(path: Path, needed: bool = True) -> Finding:
-    """Whether files can be written in a folder, or where it will be made, and how much room is left."""
+    """Check that files can be written in a folder, or where it will be made, and how much room is left."""
     path = path.absolute()
     present = next(parent for parent in (path, *path.parents) if parent.exists())
     free = shutil.disk_usage(present).free
@@ -33,17 +33,17 @@ def folder(path: Path, needed: bool = True) -> Finding:
 
 
 def runs(config: Config) -> Finding:
-    """Where runs lie."""
+    """Check the folder of the runs."""
     return folder(Path(config.run.root))
 
 
 def data(config: Config) -> Finding:
-    """Where data lie; they may be read-only."""
+    """Check the folder of the data, which may be read-only."""
     return folder(Path(config.data.root), needed=False)
 
 
 def cache(config: Config) -> Finding:
-    """Where decoded data lie."""
+    """Check the folder of decoded data."""
     from gan_lab.data.cache import cache_folder
 
     return folder(cache_folder(Path(config.data.root)))

@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REINSTALL = "make clean setup installs the versions of requirements.lock"
 
 
 class Finding(NamedTuple):
-    """What a check found, and the remedy if that is not as it should be."""
+    """The result of a check, with the remedy if it is not as it should be."""
 
     level: Level
     text: str

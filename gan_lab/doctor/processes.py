@@ -1,4 +1,4 @@
-"""What this process can reach: W&B, those that started it, and other processes of its kind."""
+"""Checks of what this process can reach: W&B, its launcher, and other processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAUNCHERS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # all of them,
 
 
 def wandb(config: Config) -> Finding:
-    """Whether runs will be recorded online."""
+    """Check if runs will be recorded online."""
     from gan_lab.callbacks import wandb_logger
     from gan_lab.data.cache import reachable
 
@@ -35,7 +35,7 @@ def wandb(config: Config) -> Finding:
 
 
 def launcher(config: Config) -> Finding:
-    """What torchrun or SLURM told this process, if it was one of them that started it."""
+    """Check the variables of torchrun or SLURM, if one of them started this process."""
     told = {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
     if "MASTER_ADDR" in told and not _has_address(told["MASTER_ADDR"]):
         return Finding("FAIL", f"MASTER_ADDR={told['MASTER_ADDR']} has no address here", "name the first machine by IP")
@@ -67,7 +67,7 @@ def _has_address(host: str) -> bool:
 
 
 def port(config: Config) -> Finding:
-    """Whether this process can listen: on MASTER_PORT if it is of the machine that does, else on any port."""
+    """Check that this process can listen: on MASTER_PORT if its machine does, else on any port."""
     number = os.environ.get("MASTER_PORT", "")
     if number and not (number.isdigit() and 0 < int(number) < 65536):
         return Finding("FAIL", f"MASTER_PORT={number} is no port", "1 to 65535; above 1023 for those who are not root")

@@ -60,7 +60,7 @@ class Family(LightningModule, ABC):
         return {"generated": self.generate(batch, stream)}
 
     def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
-        """What a grid shows: one set of images, or several of which image i stand side by side."""
+        """Images for a grid: one set, or several whose images i stand side by side."""
         return [self.generate(batch, stream)]
 
     def stream(self, purpose: str) -> Stream:

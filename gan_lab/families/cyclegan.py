@@ -126,7 +126,7 @@ class CycleGAN(Family):
         return min(1.0, max(0.0, 1 - (self.images_seen - self.cfg.decay_from) / self.cfg.decay_images))
 
     def from_pool(self, pool: ImagePool, fakes: Tensor, purpose: str) -> Tensor:
-        """What the pool gives for these fakes. Every rank shows it those of all, so that it is one and the same."""
+        """Sample from the image pool. Fakes of all ranks are gathered first, so that every rank holds the same pool."""
         gathered = self.all_gather(fakes.detach())  # [B, ...], of several processes [world, B, ...]
         assert isinstance(gathered, Tensor)
         n, every = len(fakes), gathered.flatten(0, -4)

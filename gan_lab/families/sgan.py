@@ -101,7 +101,7 @@ class SGAN(Family):
         self.log_discriminator(real_logits, fake_logits)
 
     def add_instance_noise(self, images: Tensor, purpose: str) -> Tensor:
-        """What the classifiers see in training: images and normal noise."""
+        """Add normal noise to the images, as the classifiers see them in training."""
         noise = self.stream(f"noise {purpose}").normal(len(images), *self.spec.shape, like=images)
         return images + self.cfg.noise * noise
 

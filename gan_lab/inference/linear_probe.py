@@ -1,4 +1,4 @@
-"""What a trained network has learned: logistic regression on its features, beside raw pixels and an untrained network.
+"""Linear probe of a trained network: logistic regression on its features, beside raw pixels and an untrained network.
 
 Radford et al. 2015 (arXiv 1511.06434), section 5.1, reuse a discriminator's features so.
 """

@@ -113,7 +113,7 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
 
 
 def _targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
-    """Where each image goes: a.jpg to a.png, and to a.jpg.png where there is another a."""
+    """Choose the output path of each image: a.jpg goes to a.png, and to a.jpg.png if there is another a."""
     names = [path.relative_to(base) for path in paths]
     count = Counter(name.with_suffix("") for name in names)
     targets = [

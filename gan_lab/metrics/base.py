@@ -19,7 +19,7 @@ from gan_lab.metrics.formulas import Statistics
 
 @dataclass
 class Setting:
-    """What metrics may ask before they are made: of the family, of the data, and of the configuration."""
+    """Facts that metrics may ask for before they are made: about the family, the data and the configuration."""
 
     spec: ImageSpec
     cfg: MetricsConfig
@@ -47,7 +47,7 @@ class Metric(ABC):
 
     @classmethod
     def applies(cls, setting: Setting) -> bool:
-        """Whether there is something to measure in this setting."""
+        """True if there is something to measure in this setting."""
         return True
 
     @classmethod
@@ -80,4 +80,4 @@ class Metric(ABC):
 
     @abstractmethod
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        """What a value of this score over n images depends on, besides the images."""
+        """Describe what a value of this score over n images depends on, besides the images."""

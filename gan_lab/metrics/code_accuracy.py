@@ -1,4 +1,4 @@
-"""How well a categorical code, learned without labels, agrees with the classes."""
+"""Agreement of a categorical code, learned without labels, with the classes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class DigitClassifier(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(FEATURES, 10))
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer sees, [B, 64]; colour is averaged to gray and other sizes are resized to 28 x 28."""
+        """Input of the last layer, [B, 64]; colour is averaged to gray and other sizes are resized to 28 x 28."""
         images = images.mean(dim=1, keepdim=True)
         if images.shape[-2:] != (SIZE, SIZE):
             images = interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)

@@ -106,7 +106,7 @@ class Evaluator:
 
 
 class Tally:
-    """What is kept of the batches for one measure: sums, and rows by the place of their batch."""
+    """State of one metric over all batches: running sums, and per-image rows in batch order."""
 
     def __init__(self, metric: Metric, cap: int) -> None:
         self.metric, self.cap = metric, cap
@@ -144,7 +144,7 @@ class Tally:
 def real_statistics(
     data: GANDataModule, reals: Reference, metric: Metric, device: torch.device, cfg: MetricsConfig
 ) -> Statistics:
-    """What a measure needs to know of the reals: made once, then kept in the cache of the data.
+    """Statistics of the reals for a metric: made once, then kept in the cache of the data.
 
     Of several processes one makes it while the others wait for the file.
     """

@@ -114,7 +114,7 @@ def manifold(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 def squared_error(images: Tensor, truth: Tensor, where: Tensor | None = None) -> Tensor:
-    """Of each image the sum of squared differences of pixels 0..255 and how many values were compared, [B, 2] float64.
+    """Sum of squared differences of pixels 0..255 of each image, and how many values were compared, [B, 2] float64.
 
     Images are uint8 [B, C, H, W], gray ones are compared with colour as gray; ``where`` is bool [B, 1, H, W].
     """

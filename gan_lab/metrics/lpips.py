@@ -20,7 +20,7 @@ SMALLEST = 64  # pixels, each side: less is nothing after AlexNet's strides
 
 
 def at_hand(height: int, width: int) -> bool:
-    """Whether torchvision's AlexNet lies in torch's hub folder, and images are large enough for it; nothing is downloaded."""
+    """True if torchvision's AlexNet lies in torch's hub folder, and images are large enough; nothing is downloaded."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     return min(height, width) >= SMALLEST and file.is_file()
 

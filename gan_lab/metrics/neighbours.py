@@ -20,7 +20,7 @@ FAKES = 500  # samples that are looked at
 
 
 def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
-    """How near fakes are to what was learned from against what was not: 1 for fresh images, towards 0 for copies.
+    """Distance of fakes to training images relative to held-out images: 1 for fresh images, towards 0 for copies.
 
     The ratio of the median distances to the nearest training and the nearest held-out image, over the same ratio of
     training images to the others of theirs, which takes out that there are more of the ones than of the others. Features

@@ -1,4 +1,4 @@
-"""Which metrics there are, and which of them a family has on a data set."""
+"""Find all metrics, and select those that a family has on a data set."""
 
 from __future__ import annotations
 

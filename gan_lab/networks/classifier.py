@@ -32,7 +32,7 @@ class Classifier(Network):
                 nn.init.zeros_(layer.bias)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last dense layer reads of images [B, C, H, W]: [B, hidden]."""
+        """Features that the last dense layer reads of images [B, C, H, W]: [B, hidden]."""
         return leaky_relu(self.body(x), SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class ConvNetDiscriminator(Network):
             nn.init.normal_(self.embedding.weight, std=deep**-0.5)  # as large as ψ's
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """What the last dense layer reads of images [B, C, H, W]: [B, F]."""
+        """Features that the last dense layer reads of images [B, C, H, W]: [B, F]."""
         maps: Tensor = self.layers(x)
         return (maps * self.basis).sum(dim=(2, 3))
 

@@ -13,7 +13,7 @@ SLOPE = 0.2  # of LeakyReLU below zero (Radford et al. 2015, section 4)
 
 
 def num_downsamples(height: int, width: int) -> int:
-    """How often both sides can be halved until they lie in 4..7; the halvings are the networks' strided convolutions.
+    """Count the strided convolutions that bring both sides into 4..7.
 
     Raises ValueError if there is no such number of at least one, the same for both sides.
 
@@ -115,7 +115,7 @@ class DCGANDiscriminator(Network):
             nn.init.normal_(self.embedding.weight)  # as large as the pixels, or the label goes unheard
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """What the last dense layer reads of images [B, C, H, W], and of labels [B] if it has classes: [B, F]."""
+        """Features that the last dense layer reads of images [B, C, H, W], and of labels [B] if it has classes: [B, F]."""
         if self.embedding is not None:
             plane = self.embedding(one_hot(y, self.classes, like=x)).view(-1, *self.plane)
             x = torch.cat([x, plane], dim=1)

@@ -25,7 +25,7 @@ class Encoder(Network):
         self.body = DCGANDiscriminator(shape=shape, width=width, norm=norm, outputs=2 * z_dim)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last dense layer reads of images [B, C, H, W]: [B, F]."""
+        """Features that the last dense layer reads of images [B, C, H, W]: [B, F]."""
         return self.body.features(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

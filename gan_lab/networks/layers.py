@@ -1,4 +1,4 @@
-"""What several networks share: the base class that remembers its arguments, and weight initialisation."""
+"""Shared parts of the networks: the base class that remembers its arguments, and weight initialisation."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class MLPDiscriminator(Network):
         self.layers = nn.Sequential(*layers, nn.Linear(before, 1))
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """What the last dense layer reads of images [B, C, H, W], and of labels [B] if it has classes: [B, F]."""
+        """Features that the last dense layer reads of images [B, C, H, W], and of labels [B] if it has classes: [B, F]."""
         x = x.flatten(1)
         if self.classes:
             x = torch.cat([x, one_hot(y, self.classes, like=x)], dim=1)

@@ -18,7 +18,7 @@ BIASED = ("layer", "none")  # the other norms take a bias away again
 
 
 def normalised(channels: int, norm: TranslatorNorm) -> list[nn.Module]:
-    """What stands after a convolution: batch norm, instance norm without scale and shift, layer norm, or nothing.
+    """Normalisation after a convolution: batch norm, instance norm without scale and shift, layer norm, or none.
 
     Instance norm takes the mean and the spread of each channel of each image away, and with them how bright the image is
     and of what colour; layer norm takes those of all its channels together, which leaves both to be seen.

@@ -82,7 +82,7 @@ class ResNetDiscriminator(Network):
                 spectral_norm(layer)
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """What the last dense layer reads of images [B, C, H, W]: [B, F]."""
+        """Features that the last dense layer reads of images [B, C, H, W]: [B, F]."""
         maps: Tensor = self.blocks(x)
         return maps.sum(dim=(2, 3))
 

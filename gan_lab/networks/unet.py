@@ -14,7 +14,7 @@ DROPPED = 3  # how many of the innermost doublings have dropout (Isola et al. 20
 
 
 def deepest(height: int, width: int) -> int:
-    """How often both sides can be halved.
+    """Count how often both sides can be halved.
 
     >>> deepest(28, 28), deepest(64, 64), deepest(256, 256), deepest(96, 64)
     (2, 6, 8, 5)

@@ -1,4 +1,4 @@
-"""What can be done with a run, as command lines to copy."""
+"""Command lines to copy, for a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gan_lab.report.reading import Run, family_of
 
 
 def commands(run: Run) -> list[tuple[str, str]]:
-    """What each is for, and its command line."""
+    """List the purpose and the text of each command."""
     folder, words = shlex.quote(str(run.folder)), run.words[2:]
     resume = "Go on training: the same command continues it"
     if run.ended:

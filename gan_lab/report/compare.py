@@ -56,7 +56,7 @@ class Row:
 
 @dataclass
 class Comparison:
-    """What may be set side by side, and in the notes what must be known to read it."""
+    """Scores that may stand side by side, with notes on how to read them."""
 
     columns: list[Column]
     rows: list[Row]
@@ -157,7 +157,7 @@ def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
 
 
 def _of_group(folders: Sequence[Path], weights: str) -> dict[str, list[Entry]]:
-    """Of each score the entries of those runs that have it."""
+    """Collect the entries of each score from the runs that have it."""
     found: dict[str, dict[Path, Entry]] = {}
     for folder in folders:
         for score, entry in read_summary(folder).get("scores", {}).get(weights, {}).items():

@@ -1,4 +1,4 @@
-"""What the page of several runs shows: their scores in one table, curves over each other, last grids, and what differs."""
+"""The page of several runs: their scores in one table, curves over each other, last grids, and what differs."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _hash(text: str) -> str:
 
 
 def of_run(run: Run) -> dict[str, Any]:
-    """What the template of one run shows."""
+    """Collect the values of the template of one run."""
     grids = run.grids
     extras = {name: run.folder / f"{name}.png" for name in ("reals", "neighbours")}
     pages = {}

@@ -1,4 +1,4 @@
-"""What a run folder holds, as far as it is there: of a run that trains, that broke off, or that an older lab left."""
+"""Read a run folder as far as it is there: of a run that trains, that broke off, or that an older lab left."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Setting:
 
     @property
     def differs(self) -> bool:
-        """Whether it is not the default."""
+        """True if it is not the default."""
         return self.value != self.default
 
 
 @dataclass(frozen=True)
 class Alert:
-    """What the watch of a run has found."""
+    """An alert of a run."""
 
     images: int
     flag: str
@@ -108,7 +108,7 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether it has spent its budget and was summed up."""
+        """True if it has spent its budget and has a summary."""
         return bool(self.state) and self.state.get("images", 0) >= self.wanted
 
     def scores(self, weights: str) -> dict[str, dict[str, Any]]:
@@ -146,7 +146,7 @@ class Run:
         return known
 
     def direction(self, score: str) -> str:
-        """Which direction of a score is better, in words; empty if neither is."""
+        """The better direction of a score in words; empty if neither is better."""
         return {True: "higher is better", False: "lower is better"}.get(self.higher_is_better.get(score), "")  # type: ignore[arg-type]
 
     @property
@@ -157,7 +157,7 @@ class Run:
 
     @cached_property
     def alarms(self) -> list[Alert] | None:
-        """What the watch found; None if nobody watched this run."""
+        """The alerts of the run; None if it was trained without health checks."""
         path = self.folder / "health.csv"
         if not path.is_file() and "health" not in self.state:
             return None

@@ -23,7 +23,7 @@ class Row:
 
 @dataclass
 class Verdict:
-    """What stands on top of the page."""
+    """The summary on top of the page."""
 
     figure: str  # the headline's value, or a dash
     caption: str
@@ -35,7 +35,7 @@ class Verdict:
 
 
 def verdict(run: Run) -> Verdict:
-    """How good the run is, how far it came, and what went wrong."""
+    """Say how good the run is, how far it came, and what went wrong."""
     sentences = [] if run.ended else [_progress(run)]
     made = _of_scores(run) or _of_curve(run)
     if made is None:

@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def has_config(self) -> bool:
-        """Whether a training has begun here."""
+        """True if a training has begun here."""
         return (self.path / "config.yaml").is_file()
 
     def config(self) -> Config:
@@ -149,7 +149,7 @@ class RunFolder:
 
 
 def is_resumable(key: str) -> bool:
-    """Whether a run may go on with another value of this key."""
+    """True if a run may go on with another value of this key."""
     return key in RESUMABLE_KEYS or key.startswith(("log.", "health."))
 
 

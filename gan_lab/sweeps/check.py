@@ -1,4 +1,4 @@
-"""Whether a sweep can run: every value is legal, the metric exists, and what it will cost."""
+"""Check a sweep before it runs: every value is legal, the metric exists; and estimate its cost."""
 
 from __future__ import annotations
 

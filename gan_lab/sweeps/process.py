@@ -63,7 +63,7 @@ class Signals:
 
     @contextmanager
     def watched(self) -> Iterator[Signals]:
-        """Inside, Ctrl-C and SIGTERM are only noted."""
+        """Note Ctrl-C and SIGTERM inside the context, instead of ending."""
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self

@@ -1,4 +1,4 @@
-"""What a sweep found: the best configuration as a file to train, what mattered, and the history."""
+"""Report a sweep: the best configuration as a file to train, what mattered, and the history."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass
 class SweepResult:
-    """What is known of a sweep so far. ``best`` is the best complete trial; ``importances`` add up to 1, or are empty."""
+    """Results of a sweep so far. ``best`` is the best complete trial; ``importances`` add up to 1, or are empty."""
 
     sweep: Sweep
     rows: list[Row]

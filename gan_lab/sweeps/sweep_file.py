@@ -29,7 +29,7 @@ class Halving:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What ``sweeps/<name>.yaml`` says. ``given`` is the file itself, as W&B gets it."""
+    """A sweep file, ``sweeps/<name>.yaml``. ``given`` is the file itself, as W&B gets it."""
 
     name: str
     about: str

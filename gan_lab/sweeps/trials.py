@@ -123,7 +123,7 @@ class Trials:
         return self.study.get_trials(deepcopy=False)
 
     def running(self) -> int:
-        """How many trials are running, at this worker or at others."""
+        """Count the trials that are running, at this worker or at others."""
         return sum(trial.state == TrialState.RUNNING for trial in self.all())
 
     def beat(self, claimed: Claimed) -> bool:
@@ -218,12 +218,12 @@ class Trials:
 
 
 def is_retry(trial: FrozenTrial) -> bool:
-    """Whether this is the second try of an earlier trial."""
+    """True if this is the second try of an earlier trial."""
     return "failed_trial" in trial.system_attrs
 
 
 def sampler_of(sweep: Sweep, trial_number: int) -> BaseSampler:
-    """How values are drawn. A trial has a seed of its own, so two workers never draw alike."""
+    """Create the sampler of a trial. Each has a seed of its own, so two workers never draw alike."""
     if sweep.method == "bayes":
         return TPESampler(seed=trial_number, constant_liar=True)
     return RandomSampler(seed=trial_number)
@@ -258,7 +258,7 @@ def _with_driver(url: str) -> str:
 
 @contextmanager
 def _readable(url: str) -> Iterator[None]:
-    """Inside, an error of the database is a ValueError in one line, and Optuna's experiments are no news."""
+    """Turn database errors into a ValueError of one line, and keep Optuna's warnings of experimental features quiet."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

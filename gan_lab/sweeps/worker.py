@@ -149,7 +149,7 @@ class Worker:
         return {name: value for name, value in os.environ.items() if name != "RUN_ID"}
 
     def run_folder(self, trial_number: int) -> Path:
-        """Where the run of a trial is."""
+        """The run folder of a trial."""
         return self.folder / "runs" / Path(self.sweep.experiment).stem / f"trial-{trial_number:04d}"
 
     def _read(self, one: Running) -> None:

@@ -1,4 +1,4 @@
-"""What may happen to a terminal, a pipe or a log file, and to the memory, without a traceback or the end of a training."""
+"""Keep a training alive, and free of tracebacks, whatever happens to its terminal, pipe, log file or memory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def log_to_stdout() -> None:
 
 
 def no_memory(error: BaseException) -> bool:
-    """Whether this says that the memory, of the machine or of a GPU, is used up."""
+    """True if this error says that the memory, of the machine or of a GPU, is used up."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
@@ -72,7 +72,7 @@ def flat(said: object) -> str:
 
 
 def in_one_line(error: Exception) -> str | None:
-    """What the user can do about an error, in one line; None for a fault of the lab, whose traceback is wanted."""
+    """Explain an error and its remedy in one line; None for a fault of the lab, whose traceback is wanted."""
     said = " ".join(str(error).partition("\nOriginal Traceback")[2].rpartition("Error: ")[2].split()) or " ".join(
         str(error).split()
     )  # of what was raised in a loader's process the last line

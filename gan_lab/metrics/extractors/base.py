@@ -38,16 +38,16 @@ class Extractor(ABC):
 
     @property
     def distance(self) -> str:
-        """What the Fréchet distance of its features is called."""
+        """Name of the Fréchet distance of its features."""
         return f"fd_{self.name}"
 
     @property
     def kernel(self) -> str:
-        """What the kernel distance of its features is called."""
+        """Name of the kernel distance of its features."""
         return f"kd_{self.name}"
 
     def protocol(self) -> dict[str, Any]:
-        """What a value needs to say of its extractor."""
+        """Protocol entries of a value: the extractor, the hash of its weights, the resize."""
         return {"extractor": self.name, "weights_sha256": weights_hash(self.network), "resize": self.resize}
 
 
