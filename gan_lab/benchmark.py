@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from gan_lab.config import extensions, groups, loading
 from gan_lab.report.compare import side_by_side
 from gan_lab.runs.folder import RunFolder
+from gan_lab.utils.errors import first_line
 
 logger = logging.getLogger("gan_lab")
 
@@ -37,7 +38,7 @@ def load(name: str) -> Table:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml"))
     except Exception as error:  # the YAML reader and the schema have no common error type
-        raise ValueError(f"{folder / name}.yaml: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{folder / name}.yaml: {first_line(error)}") from None
     loaded: Any = OmegaConf.to_object(merged)
     assert isinstance(loaded, Table)
     if not loaded.rows or not all(row.strip() for row in loaded.rows) or not loaded.scores:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gan_lab.inference import cli as inference
+from gan_lab.inference.cli import Places, Run
 from gan_lab.sweeps import cli as sweeps
 from gan_lab.utils import terminal
 
@@ -22,18 +24,15 @@ if TYPE_CHECKING:
     from gan_lab.config.loading import LoadedConfig
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(inference.app)
 app.add_typer(sweeps.app)
 Words = Annotated[
     list[str] | None,
     typer.Argument(help="key=value overrides and config groups, such as model.z_dim=64 data=faces64 budget=smoke"),
 ]
-Places = Annotated[list[str] | None, typer.Argument(help="where the data are now, such as data.root=photos")]
 Name = Annotated[
     str, typer.Argument(help="an experiment of configs/experiment, or the path of a YAML file; empty: list them")
 ]
-Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
-Seed = Annotated[int, typer.Option(min=0)]
-Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run folder")]
 
 
 @app.callback()
@@ -72,100 +71,6 @@ def evaluate(
 
     console.print_scores(score(run, weights, words or []), run)
     report.write_or_warn([run])
-
-
-@app.command()
-def sample(
-    run: Run,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 64,
-    label: Annotated[str | None, typer.Option("--label", "--class", help="a class, by name or number")] = None,
-    seed: Seed = 0,
-    interpolate: Annotated[int, typer.Option(help="draw walks of so many steps instead, one in a row")] = 0,
-    code: Annotated[int | None, typer.Option(help="of a generator with codes: vary this one along each row")] = None,
-    out: Png = None,
-) -> None:
-    """Draw samples or latent walks of a run into one PNG."""
-    from gan_lab import load_generator
-    from gan_lab.images import save_grid
-
-    generator = load_generator(run)
-    if code is not None:
-        images, columns = generator.vary_code(code, max(1, n // 10), seed)
-    elif interpolate:
-        images, columns = generator.walk(max(1, n // interpolate), interpolate, label, seed), interpolate
-    else:
-        images, columns = generator(n, label, seed), min(n, 10 if generator.classes else 8)
-    kind = f"code{code}" if code is not None else f"walk{interpolate}" if interpolate else "sample"
-    name = kind + f"-n{n}-seed{seed}"
-    out = out or _inside(run, name + ("" if label is None else f"-class{label}"))
-    save_grid(images, columns, out)
-    typer.echo(out)
-
-
-@app.command()
-def reconstruct(
-    run: Run,
-    words: Places = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 32,
-    out: Png = None,
-) -> None:
-    """Draw held-out images beside their reconstructions."""
-    from gan_lab.inference import autoencoding
-
-    out = out or _inside(run, f"reconstruct-n{n}")
-    autoencoding.reconstruct(run, n, out, words or [])
-    typer.echo(out)
-
-
-@app.command()
-def interpolate(
-    run: Run,
-    words: Places = None,
-    steps: Annotated[int, typer.Option(min=2, help="images from one to the next, both included")] = 8,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many pairs")] = 8,
-    out: Png = None,
-) -> None:
-    """Draw held-out images and what lies between them.
-
-    The lines are straight in the latent space of an encoder, one in a row.
-    """
-    from gan_lab.inference import autoencoding
-
-    out = out or _inside(run, f"interpolate-n{n}-steps{steps}")
-    autoencoding.interpolate(run, n, steps, out, words or [])
-    typer.echo(out)
-
-
-@app.command()
-def translate(
-    run: Run,
-    source: Annotated[Path, typer.Argument(help="an image, or a folder of images", metavar="IN")],
-    out: Annotated[Path, typer.Argument(help="folder for the translated images, as PNG of the same size")],
-    direction: Annotated[str, typer.Option(help="AtoB is the way in which the run was trained; or BtoA")] = "AtoB",
-) -> None:
-    """Translate images of any size."""
-    from gan_lab.inference import translation
-
-    made, bad = translation.translate(run, source, out, direction)
-    typer.echo(f"{made} images translated into {out}" + (f", {bad} passed over" if bad else ""))
-
-
-@app.command()
-def probe(
-    run: Run,
-    words: Places = None,
-    labels: Annotated[int, typer.Option(min=1, help="labelled images to learn from")] = 100,
-    weights: Annotated[str, typer.Option(help="best or last")] = "last",
-    seed: Seed = 0,
-) -> None:
-    """Measure how useful the learned features are.
-
-    Logistic regression on the features of a run's discriminator or encoder, beside one on raw pixels; into probe.json.
-    """
-    from gan_lab import console
-    from gan_lab.inference import linear_probe
-
-    console.print_probe(linear_probe.probe(run, labels, weights, seed, words or []), run)
 
 
 @app.command()
@@ -262,10 +167,6 @@ def _load(experiment: str, words: list[str] | None) -> LoadedConfig:
         _list()
         raise typer.Exit
     return loading.load(experiment, words or [])
-
-
-def _inside(run: Path, name: str) -> Path:
-    return (run if run.is_dir() else run.parent) / f"{name}.png"
 
 
 def _list() -> None:

@@ -44,6 +44,7 @@ from gan_lab.metrics.base import Setting
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
+from gan_lab.utils.errors import first_line
 
 for part in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(part).setLevel(logging.WARNING)
@@ -222,6 +223,6 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: launch.La
             profiler=NoProfiler(),
         )
     except Exception as error:  # Lightning's own type for a device that is not there
-        raise ValueError(f"run.devices={config.run.devices}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"run.devices={config.run.devices}: {first_line(error)}") from None
     leave_signals_alone(trainer)
     return trainer

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_lab.data.cache import reachable
+from gan_lab.utils.network import is_reachable
 
 
 class WandbLogger:
@@ -23,7 +23,7 @@ class WandbLogger:
     def start(self) -> None:
         """Open the run: online where that was asked for or a key is present, and the host answers, else offline."""
         online = self.mode == "online" or (self.mode == "auto" and is_wanted())
-        if online and not reachable(host(), 3.0):
+        if online and not is_reachable(host(), 3.0):
             warnings.warn(f"{host()} does not answer: W&B records offline", stacklevel=2)
             online = False
         self._safely(lambda: self._init("online" if online else "offline"))

@@ -7,11 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
-from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -76,22 +72,3 @@ def _check_room(cache: Path, needed: int) -> None:
             f"no room in {cache}: the decoded images take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free. "
             "GAN_LAB_CACHE=<folder> keeps them elsewhere, data.cache_gb=0 decodes folders of images as they are read"
         )
-
-
-def reachable(url: str, seconds: float = 5.0) -> bool:
-    """True if the address answers in time, name resolution included, which has no time-out of its own."""
-    answers: list[bool] = []
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
-            answers.append(True)
-        except urllib.error.HTTPError:
-            answers.append(True)  # a refusal is an answer
-        except (OSError, HTTPException):
-            pass
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return bool(answers)

@@ -18,7 +18,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-from gan_lab.data.cache import reachable
+from gan_lab.utils.network import is_reachable
 
 SECONDS = 10.0  # without a byte, after which a host is given up
 ATTEMPTS = 5  # at one source, each of which goes on where the last one broke off
@@ -38,7 +38,7 @@ def fetch(sources: Sequence[str], to: Path, archive: bool = True) -> str:
     for source in sources:
         host = urlsplit(source).hostname or source
         partial = to.with_name(f"{to.name}.{hashlib.sha256(source.encode()).hexdigest()[:8]}.part")
-        problem = _received(source, partial) if reachable(source) else "cannot be reached"
+        problem = _received(source, partial) if is_reachable(source) else "cannot be reached"
         if not problem:
             problem = _wrong(partial, archive)
             if not problem:

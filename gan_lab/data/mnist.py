@@ -18,8 +18,10 @@ from torchvision.datasets import MNIST
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import ArrayDataset, resized, stratified
-from gan_lab.data.cache import Arrays, decoded_once, file_hash, reachable
+from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.images import ImageSpec
+from gan_lab.utils.errors import first_line
+from gan_lab.utils.network import is_reachable
 
 LEAST_KNOWN = 0.5  # of digits about 0.8 have the nearest mean, of clothes or noise a tenth
 HELD_OUT_PER_DIGIT = 100  # of the 500 in the sample
@@ -84,7 +86,7 @@ def _find_full(root: Path) -> str:
     except Exception as error:  # torchvision's reader asserts, and raises whatever a damaged file makes it raise
         if {path.name for path in raw.glob("*-ubyte*")} >= {f"{part}-ubyte" for part in PARTS}:
             return f"the MNIST in {raw} is damaged ({str(error) or type(error).__name__})"
-    if not any(reachable(mirror) for mirror in MNIST.mirrors):
+    if not any(is_reachable(mirror) for mirror in MNIST.mirrors):
         return f"MNIST is not in {root} and its hosts cannot be reached"
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10.0)
@@ -92,7 +94,7 @@ def _find_full(root: Path) -> str:
         MNIST(str(root), train=True, download=True)
         return ""
     except (RuntimeError, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         return f"MNIST is not in {root} and the download failed ({reason})"
     finally:
         socket.setdefaulttimeout(before)

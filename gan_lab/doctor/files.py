@@ -69,7 +69,7 @@ def inception(config: Config) -> Finding:
     from torch.hub import get_dir
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-    from gan_lab.data.cache import reachable
+    from gan_lab.utils.network import is_reachable
 
     chosen = config.metrics.inception_weights
     if chosen == "off":
@@ -87,7 +87,7 @@ def inception(config: Config) -> Finding:
         return Finding("warn", f"{text}, not the published {wanted}...", "scores by it are like no one else's")
     if chosen != "auto":
         return Finding("FAIL", f"metrics.inception_weights={chosen}: there is no such file", "auto looks for them")
-    if reachable(URL_INCEPTION_V3, SECONDS):
+    if is_reachable(URL_INCEPTION_V3, SECONDS):
         return Finding("ok", f"not here; the first fid downloads them to {path}")
     return Finding("warn", "not here, and their host does not answer: fid, kid and is are left out",
                    f"put {URL_INCEPTION_V3} at {path}")  # fmt: skip

@@ -21,7 +21,7 @@ LAUNCHERS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # all of them,
 def wandb(config: Config) -> Finding:
     """Check if runs will be recorded online."""
     from gan_lab.callbacks import wandb_logger
-    from gan_lab.data.cache import reachable
+    from gan_lab.utils.network import is_reachable
 
     host = wandb_logger.host()
     mode = os.environ.get("WANDB_MODE", "online")
@@ -29,7 +29,7 @@ def wandb(config: Config) -> Finding:
         return Finding("ok", f"runs are recorded offline (WANDB_MODE={mode})")
     if not wandb_logger.key_is_present():
         return Finding("ok", "no key, runs are recorded offline; `wandb login` changes that")
-    if not reachable(host, SECONDS):
+    if not is_reachable(host, SECONDS):
         return Finding("warn", f"there is a key, but {host} does not answer", "runs are recorded offline: `wandb sync`")
     return Finding("ok", f"there is a key, and {host} answers")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from gan_lab.report.commands import commands
 from gan_lab.report.comparison_section import comparison
 from gan_lab.report.reading import Run
 from gan_lab.report.words import verdict
+from gan_lab.utils.files import write_text
 
 logger = logging.getLogger("gan_lab")
 ASSETS = Path(__file__).parent / "assets"
@@ -45,9 +45,7 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
         out = out or runs[0].folder.resolve().parent.parent / "comparison.html"
         text = render("comparison.html", **comparison(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}")
-    unfinished.write_bytes(text.encode("utf-8", "replace"))
-    os.replace(unfinished, out)
+    write_text(out, text, errors="replace")
     return out
 
 

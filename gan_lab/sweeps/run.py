@@ -71,11 +71,11 @@ def run(
 
 def _answers() -> bool:
     from gan_lab.callbacks import wandb_logger
-    from gan_lab.data.cache import reachable
+    from gan_lab.utils.network import is_reachable
 
     if not wandb_logger.is_wanted():
         return False
-    if reachable(wandb_logger.host(), 3.0):
+    if is_reachable(wandb_logger.host(), 3.0):
         return True
     logger.info(f"{wandb_logger.host()} does not answer: the sweep runs here")
     return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from typing import Any
 import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from gan_lab.sweeps.storage import explain_storage_errors, resolve_storage
 from gan_lab.sweeps.sweep_file import Sweep
 
 HEARTBEAT = 5  # seconds
@@ -57,8 +57,8 @@ class Trials:
                 f"{sweep.name}: a {sweep.method} search has no end: --trials 20, or run_cap in the file, gives it one"
             )
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.url = _with_driver(url)
-        with _readable(url), self._exclusively():  # two workers must not both make the tables
+        self.url = resolve_storage(url)
+        with explain_storage_errors(url), self._exclusively():  # two workers must not both make the tables
             self.repeat = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
             self.storage = RDBStorage(
                 self.url, heartbeat_interval=heartbeat, grace_period=grace,
@@ -74,7 +74,7 @@ class Trials:
 
     def same(self, about: dict[str, Any]) -> None:
         """Remember what the trials are of. Raises ValueError if they are of something else."""
-        with _readable(self.url), self._exclusively():
+        with explain_storage_errors(self.url), self._exclusively():
             known = self.study.user_attrs.get("sweep")
             if known is None:
                 self.study.set_user_attr("sweep", json.dumps(about))
@@ -94,7 +94,7 @@ class Trials:
 
     def claim(self) -> Claimed | None:
         """The next trial: one that was put back or whose worker died, else a new one; None if there is none to take."""
-        with _readable(self.url), self._exclusively():
+        with explain_storage_errors(self.url), self._exclusively():
             fail_stale_trials(self.study)
             self._try_again()
             every = self.all()
@@ -128,13 +128,13 @@ class Trials:
 
     def beat(self, claimed: Claimed) -> bool:
         """A sign of life; False if the trial is no longer this worker's, which was taken for dead."""
-        with _readable(self.url):
+        with explain_storage_errors(self.url):
             self.storage.record_heartbeat(claimed.trial._trial_id)
             return self.storage.get_trial(claimed.trial._trial_id).state == TrialState.RUNNING
 
     def report(self, claimed: Claimed, evaluation: int, value: float) -> bool:
         """Store the metric of an evaluation, counted from 1; whether the trial should end here."""
-        with _readable(self.url):
+        with explain_storage_errors(self.url):
             try:
                 if evaluation > claimed.reported:
                     claimed.trial.report(value, evaluation)
@@ -145,7 +145,7 @@ class Trials:
 
     def conclude(self, claimed: Claimed, state: TrialState, value: float | None = None, reason: str = "") -> None:
         """The end of a trial: COMPLETE with its value, PRUNED, or FAIL for a reason."""
-        with _readable(self.url), suppress(UpdateFinishedTrialError):
+        with explain_storage_errors(self.url), suppress(UpdateFinishedTrialError):
             if reason:
                 claimed.trial.set_user_attr("reason", reason)
             values = None if value is None else [value]
@@ -153,12 +153,12 @@ class Trials:
 
     def requeue(self, claimed: Claimed) -> None:
         """This worker ends before its trial does: whoever comes next goes on with it."""
-        with _readable(self.url), self._exclusively(), suppress(UpdateFinishedTrialError):
+        with explain_storage_errors(self.url), self._exclusively(), suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(claimed.trial._trial_id, TrialState.WAITING)
 
     def retry(self, claimed: Claimed, reason: str) -> bool:
         """A trial that was killed is tried once more; False if it already was."""
-        with _readable(self.url), self._exclusively():
+        with explain_storage_errors(self.url), self._exclusively():
             before = len(self.all())
             with suppress(UpdateFinishedTrialError):
                 claimed.trial.set_user_attr("killed", reason)
@@ -184,7 +184,7 @@ class Trials:
 
     def repeat_failed(self) -> int:
         """Put every trial that has failed, and was not repeated, before whoever claims next; how many there were."""
-        with _readable(self.url), self._exclusively():
+        with explain_storage_errors(self.url), self._exclusively():
             failed = self._failed()
             for trial in failed:
                 history = [*RetryHeartbeatStaleTrialCallback.retry_history(trial), trial.number]
@@ -234,37 +234,3 @@ def pruner_of(sweep: Sweep) -> BasePruner:
     if sweep.halving is None:
         return NopPruner()
     return SuccessiveHalvingPruner(min_resource=sweep.halving.first, reduction_factor=sweep.halving.eta)
-
-
-def _with_driver(url: str) -> str:
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
-        raise ValueError(
-            f"--storage {url} is no address: sqlite:///<file> or postgresql://user@host/database"
-        ) from None
-    if parsed.drivername == "sqlite" and parsed.database:
-        return url
-    if parsed.drivername not in ("postgresql", "postgresql+psycopg", "postgres"):
-        raise ValueError(
-            f"--storage {parsed.drivername}://…: it must be sqlite:///<file> or postgresql://user@host/database"
-        )
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        raise ValueError("PostgreSQL needs a driver: pip install 'lightning-gan-lab[postgres]'") from None
-    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-
-
-@contextmanager
-def _readable(url: str) -> Iterator[None]:
-    """Turn database errors into a ValueError of one line, and keep Optuna's warnings of experimental features quiet."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
-            yield
-    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        hidden = sqlalchemy.make_url(url).render_as_string()
-        raise ValueError(f"the storage {hidden} does not answer: {str(cause).strip().splitlines()[0]}") from None

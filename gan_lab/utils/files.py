@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, complete or not at all."""
+def write_text(path: Path, text: str, errors: str = "surrogateescape") -> None:
+    """Write a UTF-8 text file, complete or not at all; ``errors`` as for ``str.encode``."""
     unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names that are no valid text
+    unfinished.write_text(text, encoding="utf-8", errors=errors, newline="\n")  # file names may be no valid text
     os.replace(unfinished, path)
 
 

@@ -84,7 +84,7 @@ def test_bad_words_are_answered_in_one_line(
 def test_real_data_that_cannot_be_had_names_the_manual_steps(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("gan_lab.data.mnist.reachable", lambda url: False)
+    monkeypatch.setattr("gan_lab.data.mnist.is_reachable", lambda url: False)
     code, error = answer(
         capsys, monkeypatch, "train", "gan", "data.source=full", f"data.root={tmp_path}", "log.wandb=off"
     )

@@ -184,7 +184,7 @@ def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     found = files.inception(config())
     name = "weights-inception-2015-12-05-6726825d.pth"
     assert (found.level, found.remedy.endswith(f"at {tmp_path}/checkpoints/{name}")) == ("warn", True)
-    monkeypatch.setattr("gan_lab.data.cache.reachable", lambda url, seconds: True)
+    monkeypatch.setattr("gan_lab.utils.network.is_reachable", lambda url, seconds: True)
     assert files.inception(config()).level == "ok"
 
     (tmp_path / "checkpoints").mkdir()
@@ -213,7 +213,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
     assert processes.wandb(config())[:2] == ("warn", "there is a key, but https://wandb.invalid does not answer")
-    monkeypatch.setattr("gan_lab.data.cache.reachable", lambda url, seconds: url == "https://wandb.invalid")
+    monkeypatch.setattr("gan_lab.utils.network.is_reachable", lambda url, seconds: url == "https://wandb.invalid")
     assert processes.wandb(config()).text == "there is a key, and https://wandb.invalid answers"
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from gan_lab.data import cache
-from gan_lab.data.cache import Arrays, decoded_once, file_hash, reachable
+from gan_lab.data.cache import Arrays, decoded_once, file_hash
+from gan_lab.utils.network import is_reachable
 
 # cache.py by itself: a process that imports its package would import torch first
 CHILD = f"""
@@ -157,13 +158,13 @@ def answering(status: int) -> Iterator[str]:
 @pytest.mark.parametrize("status", [200, 404, 403])
 def test_any_answer_means_reachable(status: int) -> None:
     with answering(status) as url:
-        assert reachable(url)
+        assert is_reachable(url)
 
 
 def test_a_host_that_does_not_answer_is_given_up_in_time() -> None:
     with silent() as url:
         start = time.monotonic()
-        assert not reachable(url, seconds=0.3)
+        assert not is_reachable(url, seconds=0.3)
         assert time.monotonic() - start < 1
 
 
@@ -176,7 +177,7 @@ def test_name_resolution_that_hangs_is_given_up_in_time(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     start = time.monotonic()
-    assert not reachable("http://slow.invalid/", seconds=0.2)
+    assert not is_reachable("http://slow.invalid/", seconds=0.2)
     assert time.monotonic() - start < 1
     released.set()
 
@@ -191,12 +192,12 @@ def test_a_server_that_speaks_no_http_is_not_reachable() -> None:
 
         thread = threading.Thread(target=greet, daemon=True)
         thread.start()
-        assert not reachable(f"http://127.0.0.1:{server.getsockname()[1]}/", seconds=2)
+        assert not is_reachable(f"http://127.0.0.1:{server.getsockname()[1]}/", seconds=2)
         thread.join()
 
 
 def test_a_port_that_refuses_and_a_name_that_is_unknown_are_not_reachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert not reachable(f"http://127.0.0.1:{port}/", seconds=2)
-    assert not reachable("http://nowhere.invalid/", seconds=2)
+    assert not is_reachable(f"http://127.0.0.1:{port}/", seconds=2)
+    assert not is_reachable("http://nowhere.invalid/", seconds=2)

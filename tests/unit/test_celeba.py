@@ -24,7 +24,7 @@ COUNT = 16
 
 @pytest.fixture(autouse=True)
 def _no_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_lab.data.download.reachable", lambda url: "127.0.0.1" in url)
+    monkeypatch.setattr("gan_lab.data.download.is_reachable", lambda url: "127.0.0.1" in url)
 
 
 def cfg(root: Path, **keys: object) -> DataConfig:

@@ -31,7 +31,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_lab.data.download.reachable", lambda url: False)
+    monkeypatch.setattr("gan_lab.data.download.is_reachable", lambda url: False)
 
 
 def cfg(root: Path, **keys: object) -> DataConfig:

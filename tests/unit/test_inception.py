@@ -120,7 +120,7 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
 def test_without_inception_one_line_says_why(
     keys: dict[str, object], n: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "reachable", lambda url: False)
+    monkeypatch.setattr(module, "is_reachable", lambda url: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     names, (why,) = at_the_end(n, **keys)
     assert "fid" not in names
@@ -130,7 +130,7 @@ def test_without_inception_one_line_says_why(
 def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "reachable", lambda url: False)
+    monkeypatch.setattr(module, "is_reachable", lambda url: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(ValueError, match=r"the extractor inception is not at hand: .* metrics\.inception_weights="):
         extractors.load("inception", "auto")
@@ -140,7 +140,7 @@ def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
 def test_inception_is_made_when_its_weights_are_here_or_can_be_had(
     on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
 ) -> None:
-    monkeypatch.setattr(module, "reachable", lambda url: not on_disk and url == fidelity.URL_INCEPTION_V3)
+    monkeypatch.setattr(module, "is_reachable", lambda url: not on_disk and url == fidelity.URL_INCEPTION_V3)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda url, **_: torch.load(weights, weights_only=True))
     if on_disk:
@@ -157,7 +157,7 @@ def test_a_download_that_breaks_off_is_a_line(tmp_path: Path, monkeypatch: pytes
     def broken(url: str, **_: object) -> None:
         raise OSError("connection reset")
 
-    monkeypatch.setattr(module, "reachable", lambda url: True)
+    monkeypatch.setattr(module, "is_reachable", lambda url: True)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", broken)
     names, (why,) = at_the_end(2048)

@@ -22,8 +22,8 @@ from tests.helpers.pictures import flat
 @pytest.fixture(autouse=True)
 def _cache_apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAN_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr("gan_lab.data.download.reachable", lambda url: False)
-    monkeypatch.setattr("gan_lab.data.mnist.reachable", lambda url: False)
+    monkeypatch.setattr("gan_lab.data.download.is_reachable", lambda url: False)
+    monkeypatch.setattr("gan_lab.data.mnist.is_reachable", lambda url: False)
 
 
 def cfg(name: str, root: Path, **keys: Any) -> DataConfig:

@@ -19,7 +19,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @pytest.fixture
 def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "reachable", lambda url: False)
+    monkeypatch.setattr(mnist, "is_reachable", lambda url: False)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_damaged_full_set_is_named(root: Path, no_host: None, content: bytes |
 
 
 def test_a_download_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "reachable", lambda url: True)  # a host that answers, and then breaks off
+    monkeypatch.setattr(mnist, "is_reachable", lambda url: True)  # a host that answers, and then breaks off
     with pytest.raises(ValueError, match=r"data.source=full: MNIST is not in .* and the download failed \(Error downl"):
         mnist.decode(DataConfig(source="full", root=str(tmp_path)))
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-from gan_lab.data.cache import reachable
 from gan_lab.metrics.extractors.base import Extractor, colour
+from gan_lab.utils.errors import first_line
+from gan_lab.utils.network import is_reachable
 
 LAYERS = ["2048", "logits_unbiased"]
 
@@ -71,13 +72,13 @@ class Inception(Extractor):
 def missing() -> str:
     """Why torch-fidelity's weights cannot be had; empty if they are on this machine or their host answers."""
     name = os.path.basename(urllib.parse.urlparse(URL_INCEPTION_V3).path)
-    if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file() or reachable(URL_INCEPTION_V3):
+    if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file() or is_reachable(URL_INCEPTION_V3):
         return ""
     return "the Inception weights are not on this machine and cannot be downloaded"
 
 
 def _not_weights(path: str, error: Exception) -> str:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return f"metrics.inception_weights={path} does not hold torch-fidelity's weights: {reason}"
 
 

@@ -1,0 +1,48 @@
+"""The database of a sweep: its address, and its errors in one line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+
+from gan_lab.utils.errors import first_line
+
+
+def resolve_storage(url: str) -> str:
+    """Add the driver to the address of a database. Raises ValueError for one that is not SQLite or PostgreSQL."""
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise ValueError(
+            f"--storage {url} is no address: sqlite:///<file> or postgresql://user@host/database"
+        ) from None
+    if parsed.drivername == "sqlite" and parsed.database:
+        return url
+    if parsed.drivername not in ("postgresql", "postgresql+psycopg", "postgres"):
+        raise ValueError(
+            f"--storage {parsed.drivername}://…: it must be sqlite:///<file> or postgresql://user@host/database"
+        )
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise ValueError("PostgreSQL needs a driver: pip install 'lightning-gan-lab[postgres]'") from None
+    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+@contextmanager
+def explain_storage_errors(url: str) -> Iterator[None]:
+    """Turn database errors into a ValueError of one line, and keep Optuna's warnings of experimental features quiet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
+            yield
+    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        hidden = sqlalchemy.make_url(url).render_as_string()
+        raise ValueError(f"the storage {hidden} does not answer: {first_line(cause)}") from None

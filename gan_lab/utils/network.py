@@ -1,0 +1,27 @@
+"""Hosts on the network."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+
+
+def is_reachable(url: str, seconds: float = 5.0) -> bool:
+    """True if the address answers in time, name resolution included, which has no time-out of its own."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+            answers.append(True)
+        except urllib.error.HTTPError:
+            answers.append(True)  # a refusal is an answer
+        except (OSError, HTTPException):
+            pass
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(answers)
