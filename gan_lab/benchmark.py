@@ -34,7 +34,9 @@ def load(name: str) -> Table:
     """The table of a name. Raises ValueError for an unknown one, or one that is not as ``Table`` says."""
     folder = loading.config_folder() / "tables"
     if not (folder / f"{name}.yaml").is_file():
-        raise ValueError(extensions.unknown("table", name, [path.stem for path in groups.files_in(folder)]))
+        raise ValueError(
+            extensions.explain_unknown_name("table", name, [path.stem for path in groups.files_in(folder)])
+        )
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml"))
     except Exception as error:  # the YAML reader and the schema have no common error type

@@ -174,7 +174,7 @@ def _list() -> None:
 
     for name, about in loading.experiments().items():
         typer.echo(f"{name:<13} {about}")
-    for group, members in groups.members(loading.config_folder()).items():
+    for group, members in groups.group_members(loading.config_folder()).items():
         typer.echo(f"with any of them {group}=<{' | '.join(members)}>")
 
 

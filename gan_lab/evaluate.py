@@ -19,7 +19,7 @@ from gan_lab.families.base import Family
 from gan_lab.images import save_grid
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.feature_distance import FeatureDistance
-from gan_lab.metrics.neighbours import neighbours
+from gan_lab.metrics.neighbours import find_neighbours
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
 from gan_lab.runs.folder import RunFolder, to_dict
@@ -75,7 +75,7 @@ def evaluate(folder: Path, weights: str, words: Sequence[str] = ()) -> dict[str,
             scores[name] = entry | {"protocol": evaluator.protocol(name, which)}
     compared = [metric for metric in metrics if isinstance(metric, FeatureDistance)]
     if compared and not data.spec.source_channels and data.spec.content != "points" and len(data.train) > 1:
-        ratio, protocol, pairs = neighbours(family, data, compared[0], cfg, config.run.seed)
+        ratio, protocol, pairs = find_neighbours(family, data, compared[0], cfg, config.run.seed)
         name = f"nearest_ratio_{compared[0].extractor.name}"
         said = evaluator.protocol(compared[0].names[0], which) | protocol
         if ratio is not None:

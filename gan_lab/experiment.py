@@ -172,7 +172,9 @@ def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tupl
     scores = evaluator.higher_is_better
     headline = config.metrics.headline or next(iter(scores), None)
     if headline and headline not in scores:
-        raise ValueError(extensions.unknown("score", headline, list(scores)) + f" (metrics.headline={headline})")
+        raise ValueError(
+            extensions.explain_unknown_name("score", headline, list(scores)) + f" (metrics.headline={headline})"
+        )
     if headline and scores[headline] is None:
         raise ValueError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
     return evaluator, headline, setting.notes

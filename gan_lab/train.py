@@ -133,7 +133,7 @@ def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, P
         iteration = read_checkpoint(path)["iteration"]
         sentence = f"back to iteration {iteration:,}, and on with other random numbers ({branch} of {ROLLBACKS} times)"
         built.health.report(Alert("rollback", diverged.iteration, diverged.images, sentence), leader=True)
-        branch_off(path, branch, [asdict(flag) for flag in built.health.flags[-2:]])
+        branch_off(path, branch, [asdict(alert) for alert in built.health.alerts[-2:]])
     launch.barrier_if_distributed()
     return build(built.config, built.run, wandb_logger=built.wandb_logger), path
 
@@ -161,7 +161,7 @@ def conclude(built: Experiment, seconds: float) -> None:
         "best_iteration": built.evaluation.best_at,
         "seconds_of_last_start": round(seconds, 1),
         "peak_memory_mb": round(device.peak_memory()),
-        "health": [asdict(flag) for flag in built.health.flags],
+        "health": [asdict(alert) for alert in built.health.alerts],
     }
     write_summary(built.run.path, summary)
     try:

@@ -54,7 +54,7 @@ def comments_of(schema: type) -> dict[str, str]:
 def values_of(schema: type, item: Field[Any]) -> str:
     """Which values a key takes, in the words of the error about a wrong one, and its range."""
     bounds = [f"{BOUNDS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
-    return ", ".join([loading.wanted(schema, item.name) or "text", *bounds])
+    return ", ".join([loading.describe_type(schema, item.name) or "text", *bounds])
 
 
 def table_of(schema: type, prefix: str) -> list[str]:
@@ -72,8 +72,8 @@ def table_of(schema: type, prefix: str) -> list[str]:
 def page() -> str:
     """The text of the page."""
     parts = [HEAD, "## Groups\n"]
-    for group, names in groups.members(loading.config_folder()).items():
-        parts += [f"- `{group}={name}`: {loading.about(loading.find_member(group, name))}" for name in names]
+    for group, names in groups.group_members(loading.config_folder()).items():
+        parts += [f"- `{group}={name}`: {loading.first_comment(loading.find_member(group, name))}" for name in names]
     parts.append("\n## Every experiment\n")
     parts.append("`family`: the file of `gan_lab/families/`, or a module of your own: [extending.md](extending.md).\n")
     for item in fields(Config):

@@ -141,11 +141,11 @@ def _under_nohup(number: int) -> bool:
     return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
 
 
-def branch_off(path: Path, branch: int, flags: list[dict[str, Any]]) -> None:
+def branch_off(path: Path, branch: int, alerts: list[dict[str, Any]]) -> None:
     """Make a checkpoint the beginning of another branch of its run, with findings that it does not know of yet."""
     checkpoint = read_checkpoint(path)
     checkpoint["branch"] = branch
-    checkpoint["callbacks"]["Health"]["flags"] += flags
+    checkpoint["callbacks"]["Health"]["alerts"] += alerts
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     _link(path, path.with_name("last.ckpt"))
 

@@ -44,14 +44,14 @@ class Table:
             self.columns += new
             self._rewrite(before)
         with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(text_of([{name: repr(value) for name, value in row.items()}], self.columns))
+            file.write(csv_lines([{name: repr(value) for name, value in row.items()}], self.columns))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         header = ",".join(self.columns) + "\n" if self.columns else ""
-        write_text(self.path, header + text_of(rows, self.columns))
+        write_text(self.path, header + csv_lines(rows, self.columns))
 
 
-def text_of(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
+def csv_lines(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
     """Rows as the lines of a CSV file, without the header."""
     text = io.StringIO()
     csv.DictWriter(text, columns, restval="", lineterminator="\n").writerows(rows)

@@ -32,7 +32,7 @@ class Diversity(FamilyCallback):
     ) -> None:
         self.every, self.batch, self.extractor, self.by_class, self.seed = every, batch, extractor, by_class, seed
         self.ema, self.progress = ema, progress
-        self.groups = grouped(batch.labels) if by_class and batch.labels is not None else None
+        self.groups = rows_by_label(batch.labels) if by_class and batch.labels is not None else None
         self._real: dict[str, float] | None = None
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
@@ -41,10 +41,10 @@ class Diversity(FamilyCallback):
             family.log_scalars(ema_distance=self.ema.distance(family))
         if ends or self.progress.crossed(ROWS * self.every):
             with self.ema.applied(family):
-                family.log_scalars(**self.look(family))
+                family.log_scalars(**self.measure(family))
 
     @torch.no_grad()
-    def look(self, family: Family) -> dict[str, Tensor]:
+    def measure(self, family: Family) -> dict[str, Tensor]:
         """The diversity and the class entropy of the family's generator as it is now; nothing of a single image."""
         batch = self.batch.on(family.device, family.dtype)
         with exactly(family.device):
@@ -57,18 +57,18 @@ class Diversity(FamilyCallback):
 
     def _statistics(self, images: Tensor) -> dict[str, Tensor]:
         features, logits = self.extractor(images if self.extractor.name == "points" else to_uint8(images))
-        found = {"diversity": spread(features, self.groups)}
+        found = {"diversity": mean_pairwise_distance(features, self.groups)}
         if logits is not None:
             found["class_entropy"] = entropy(logits)
         return found
 
 
-def grouped(labels: Tensor) -> list[Tensor]:
+def rows_by_label(labels: Tensor) -> list[Tensor]:
     """The rows of each label of labels [B], in the order of the labels; made on the host, once."""
     return [(labels == label).nonzero().squeeze(1) for label in labels.unique()]
 
 
-def spread(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
+def mean_pairwise_distance(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
     """The mean distance between two of the features [B, D], with ``groups`` of rows between two of one; 0 without a pair."""
     parts = [features] if groups is None else [features[rows] for rows in groups]
     distances = torch.cat([torch.pdist(part) for part in parts]).double()

@@ -16,7 +16,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from gan_lab.callbacks.base import FamilyCallback
-from gan_lab.callbacks.csv_logger import CSVLogger, Row, text_of
+from gan_lab.callbacks.csv_logger import CSVLogger, Row, csv_lines
 from gan_lab.callbacks.finite_check import DivergedError
 from gan_lab.callbacks.progress import Progress
 from gan_lab.callbacks.wandb_logger import WandbLogger
@@ -85,10 +85,10 @@ class Rules:
         """The findings that begin with this row of means, each with its sentence."""
         rules = {"collapse": self._collapse, "discriminator_won": self._won, "diverged": self._exploded}
         found = []
-        for flag, rule in rules.items():
+        for kind, rule in rules.items():
             seen = rule(row, iteration)
-            if seen is not None and self.conditions.setdefault(flag, AlertState()).begins(bool(seen)):
-                found.append((flag, seen))
+            if seen is not None and self.conditions.setdefault(kind, AlertState()).begins(bool(seen)):
+                found.append((kind, seen))
         for name, value in row.items():
             if name.startswith("gradient_"):
                 self.gradients[name] = [*self.gradients.get(name, []), value][-BEFORE:]
@@ -138,7 +138,7 @@ class Rules:
 class Alert:
     """A finding: a line of ``health.csv`` and an entry of ``summary.json``."""
 
-    flag: str
+    kind: str
     iteration: int
     images: int
     sentence: str
@@ -156,13 +156,13 @@ class Health(FamilyCallback):
             csv_logger,
             wandb_logger,
         )
-        self.flags: list[Alert] = []
+        self.alerts: list[Alert] = []
         self.rules = Rules()
         self._read: Row = {}
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero:
-            write_text(self.path, table(self.flags))  # without what the checkpoint does not know of
+            write_text(self.path, table(self.alerts))  # without what the checkpoint does not know of
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
         row = self.csv_logger.latest
@@ -172,32 +172,32 @@ class Health(FamilyCallback):
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
             raise DivergedError(bad, self.progress.iteration, self.progress.images)
-        for flag, sentence in self.rules.read(row, self.progress.iteration):
-            self.report(Alert(flag, self.progress.iteration, self.progress.images, sentence), trainer.is_global_zero)
+        for kind, sentence in self.rules.read(row, self.progress.iteration):
+            self.report(Alert(kind, self.progress.iteration, self.progress.images, sentence), trainer.is_global_zero)
 
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
         if isinstance(exception, DivergedError):
             sentence = NO_NUMBERS.format(values=exception.named)
             self.report(Alert("diverged", exception.iteration, exception.images, sentence), trainer.is_global_zero)
 
-    def report(self, flag: Alert, leader: bool) -> None:
+    def report(self, alert: Alert, leader: bool) -> None:
         """Add a finding; the leader tells everyone."""
-        self.flags.append(flag)
+        self.alerts.append(alert)
         if leader:
-            write_text(self.path, table(self.flags))
-            warnings.warn(f"{flag.flag} at {flag.images:,} images: {flag.sentence}", stacklevel=2)
+            write_text(self.path, table(self.alerts))
+            warnings.warn(f"{alert.kind} at {alert.images:,} images: {alert.sentence}", stacklevel=2)
             if self.wandb_logger:
-                self.wandb_logger.alert(flag.flag, f"{flag.images:,} images: {flag.sentence}")
+                self.wandb_logger.alert(alert.kind, f"{alert.images:,} images: {alert.sentence}")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"flags": [asdict(flag) for flag in self.flags], "rules": self.rules.state()}
+        return {"alerts": [asdict(alert) for alert in self.alerts], "rules": self.rules.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.flags = [Alert(**flag) for flag in state_dict["flags"]]
+        self.alerts = [Alert(**alert) for alert in state_dict["alerts"]]
         self.rules = Rules.restored(state_dict["rules"])
 
 
-def table(flags: list[Alert]) -> str:
+def table(alerts: list[Alert]) -> str:
     """``health.csv``: one line for each finding, under a header."""
     columns = [item.name for item in fields(Alert)]
-    return ",".join(columns) + "\n" + text_of((asdict(flag) for flag in flags), columns)
+    return ",".join(columns) + "\n" + csv_lines((asdict(alert) for alert in alerts), columns)

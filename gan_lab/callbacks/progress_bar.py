@@ -57,7 +57,7 @@ class ProgressBar(OpenProgressBar):
             self._shown = self.csv_logger.latest
             self.show_metrics(trainer, family)
         if self.evaluation.evaluated and self.evaluation.scores and self.progress is not None:
-            self.progress.console.print(f"{self.counter.images:>11,} images  {listed(self.evaluation.scores)}")
+            self.progress.console.print(f"{self.counter.images:>11,} images  {format_values(self.evaluation.scores)}")
 
 
 class ProgressLines(FamilyCallback):
@@ -75,15 +75,17 @@ class ProgressLines(FamilyCallback):
         if not trainer.is_global_zero:
             return
         if self.evaluation.evaluated and self.evaluation.scores:
-            print(f"{images:>11,} images  {listed(self.evaluation.scores)}", flush=True)
+            print(f"{images:>11,} images  {format_values(self.evaluation.scores)}", flush=True)
         if now - self._since[0] >= SECONDS:
             speed = (images - self._since[1]) / (now - self._since[0])
-            losses = listed({name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")})
+            losses = format_values(
+                {name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")}
+            )
             whole = self.counter.iterations * self.counter.batch_size
             print(f"{images:>11,} of {whole:,} images  {speed:,.0f} images/s  {losses}", flush=True)
             self._since = (now, images)
 
 
-def listed(values: Row) -> str:
+def format_values(values: Row) -> str:
     """Names and values in a line."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -20,7 +20,7 @@ def find_extension(package: str, kind: str, name: str, known: Sequence[str], ent
     Raises ValueError if there is no such module, or nothing of this name in it.
     """
     if "." not in name and name not in known:
-        raise ValueError(unknown(kind, name, known))
+        raise ValueError(explain_unknown_name(kind, name, known))
     try:
         module = _module(package, name)
     except ImportError as error:
@@ -53,7 +53,7 @@ def usual_size(data_set: str) -> int:
     return int(getattr(module, "SIZE", DataConfig.size))
 
 
-def unknown(kind: str, name: str, known: Sequence[str]) -> str:
+def explain_unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
     """One line: there is no such thing, the nearest name, and what there is."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""

@@ -20,15 +20,15 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
 
 
-def members(folder: Path) -> dict[str, list[str]]:
+def group_members(folder: Path) -> dict[str, list[str]]:
     """Every group with the names of its members."""
     groups = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in APART)
     return {group.name: [path.stem for path in files_in(group)] for group in groups if files_in(group)}
 
 
-def split(words: Sequence[str], folder: Path) -> tuple[dict[str, str], list[str]]:
+def split_overrides(words: Sequence[str], folder: Path) -> tuple[dict[str, str], list[str]]:
     """The chosen member of each group, and the words that are about single keys."""
-    known, chosen, rest = members(folder), {}, []
+    known, chosen, rest = group_members(folder), {}, []
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key in known:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.config import groups
-from gan_lab.config.extensions import find_extension, unknown, usual_size
+from gan_lab.config.extensions import explain_unknown_name, find_extension, usual_size
 from gan_lab.config.schema import Config, check_ranges, leaves, with_values
 
 PACKAGE = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ def config_folder() -> Path:
 
 def experiments() -> dict[str, str]:
     """Every experiment with the first comment of its file."""
-    return {path.stem: about(path) for path in groups.files_in(config_folder() / "experiment")}
+    return {path.stem: first_comment(path) for path in groups.files_in(config_folder() / "experiment")}
 
 
 def find_experiment(name: str) -> Path:
@@ -43,21 +43,21 @@ def find_experiment(name: str) -> Path:
     is_path = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_path else config_folder() / "experiment" / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(no_file("experiment", name, list(experiments())))
+        raise ValueError(explain_missing_file("experiment", name, list(experiments())))
     return path
 
 
 def find_member(group: str, name: str) -> Path:
     """The YAML file of a member of a config group. Raises ValueError, with the nearest name, if there is none."""
-    known = groups.members(config_folder())
+    known = groups.group_members(config_folder())
     if group not in known:
-        raise ValueError(unknown("config group", group, list(known)))
+        raise ValueError(explain_unknown_name("config group", group, list(known)))
     if name not in known[group]:
-        raise ValueError(unknown(f"{group}=", name, known[group]))
+        raise ValueError(explain_unknown_name(f"{group}=", name, known[group]))
     return config_folder() / group / f"{name}.yaml"
 
 
-def about(path: Path) -> str:
+def first_comment(path: Path) -> str:
     """The first comment of a file, its line in a list; empty if it has none."""
     first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     return first.lstrip("# ").rstrip() if first.startswith("#") else ""
@@ -74,9 +74,9 @@ def family_class(name: str) -> Any:
     return find_extension("families", "family", name, families(), "FAMILY").FAMILY
 
 
-def no_file(kind: str, name: str, known: Sequence[str]) -> str:
+def explain_missing_file(kind: str, name: str, known: Sequence[str]) -> str:
     """One line: there is no such file, if a file was named, or else no such name."""
-    return f"there is no file {name}" if name.endswith((".yaml", ".yml")) else unknown(kind, name, known)
+    return f"there is no file {name}" if name.endswith((".yaml", ".yml")) else explain_unknown_name(kind, name, known)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ NUMBERS = ("a whole number", "a number")
 PATHS = ("data.root", "run.root", "metrics.inception_weights")
 
 
-def at_home(key: str, path: str) -> str:
+def expand_home(key: str, path: str) -> str:
     """A path in which a leading ``~`` is the home folder, as the shell would have it. Raises ValueError if there is none."""
     whole = os.path.expanduser(path)
     if path.startswith("~") and whole == path:
@@ -95,9 +95,9 @@ def at_home(key: str, path: str) -> str:
 
 
 def expand_homes(config: Config) -> Config:
-    """The config with ``at_home`` for every path in it."""
+    """The config with ``expand_home`` for every path in it."""
     values = dict(leaves(config))
-    return with_values(config, {key: at_home(key, values[key]) for key in PATHS})
+    return with_values(config, {key: expand_home(key, values[key]) for key in PATHS})
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def load(experiment: str, words: Sequence[str] = ()) -> LoadedConfig:
     value and the remedy, for an unknown experiment or key, a wrong type and a value out of range.
     """
     path = find_experiment(experiment)
-    chosen, words = groups.split(words, config_folder())
+    chosen, words = groups.split_overrides(words, config_folder())
     for word in words:
         if "=" not in word:
             raise ValueError(f"{word!r} is not key=value, such as model.z_dim=64")
@@ -131,7 +131,7 @@ def load(experiment: str, words: Sequence[str] = ()) -> LoadedConfig:
     text = {
         key
         for key, default in leaves(Config())
-        if isinstance(default, str | None) and wanted(Config, key) not in NUMBERS
+        if isinstance(default, str | None) and describe_type(Config, key) not in NUMBERS
     }
     for key, _, value in (word.partition("=") for word in words):
         if key in text and value != "null":
@@ -216,16 +216,16 @@ def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, 
         if key in parts:
             inside = ", ".join(name for name in known if name.startswith(f"{key}."))
             return f"{prefix}{key} is a group: set one of its keys: {inside}"
-        near = difflib.get_close_matches(key, [*known, *([] if prefix else groups.members(config_folder()))], n=1)
+        near = difflib.get_close_matches(key, [*known, *([] if prefix else groups.group_members(config_folder()))], n=1)
         hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
         return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
-    takes = wanted(schema, key)
+    takes = describe_type(schema, key)
     return f"{prefix}{key}={'' if value is None else value}: " + (
         f"it must be {takes}" if takes else _first_line(error)
     )
 
 
-def wanted(schema: Any, key: str) -> str:
+def describe_type(schema: Any, key: str) -> str:
     """Describe the type of a key in words; empty if there are none for it."""
     kind = schema
     for name in key.split("."):

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler
+from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler, table
 from gan_lab.data.split import PixelArray, Subset
 from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
 from gan_lab.runs.folder import USER_FOLDERS
@@ -166,7 +166,7 @@ class GANDataModule(LightningDataModule):
         if reals.sources is not None and self.spec.pairs == "none":
             others = seeding.permutation(0, "reference of sources", 0, len(reals.sources))[:n]
             n = min(len(rows), len(others))
-            rows = np.stack([rows[:n], others[:n]], axis=1)
+            rows = table(rows[:n], others[:n])
         return Reference(reals, rows, size, self)
 
     def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
@@ -183,7 +183,7 @@ class GANDataModule(LightningDataModule):
         else:
             rows = rows[: 1000 if self.spec.content == "points" else 64]
             if split.sources is not None and self.spec.pairs == "none":
-                rows = np.stack([rows, np.resize(np.arange(len(split.sources)), len(rows))], axis=1)
+                rows = table(rows, np.resize(np.arange(len(split.sources)), len(rows)))
             batch = split.__getitems__(rows.tolist())
         return self._in_range(batch), 10 if by_class else 8
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from torchvision.datasets import CelebA
 
-from gan_lab.config.extensions import unknown
+from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
 from gan_lab.data.base import ArrayDataset, resized
@@ -117,7 +117,7 @@ def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
     names, rows = _table(layout.attributes)
     for name in cfg.attributes:
         if name not in names:
-            raise ValueError(f"{words}: {unknown('attribute', name, names)}")
+            raise ValueError(f"{words}: {explain_unknown_name('attribute', name, names)}")
     if len(set(cfg.attributes)) < len(cfg.attributes) or len(cfg.attributes) > MOST:
         raise ValueError(f"{words}: each once, and at most {MOST} of them")
     missing = [path.name for path in paths if path.name not in rows]

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from gan_lab import seeding
+
+
+class Row(NamedTuple):
+    """A row of a batch where a number alone does not say it: the numbers of image and source, and whether to hide the label."""
+
+    image: int
+    source: int
+    label_hidden: int = 0
+
+
+def table(images: np.ndarray, sources: np.ndarray | None = None, label_hidden: np.ndarray | None = None) -> np.ndarray:
+    """Rows as an array int64 [B, 3], with the columns of ``Row``; without sources each image has the source of its number."""
+    hidden = np.zeros_like(images) if label_hidden is None else label_hidden
+    return np.stack([images, images if sources is None else sources, hidden], axis=1)
 
 
 class EndlessBatchSampler(Sampler[list[Any]]):
@@ -55,19 +69,19 @@ class EndlessBatchSampler(Sampler[list[Any]]):
 
 
 class UnpairedBatchSampler(EndlessBatchSampler):
-    """Rows (image, source), each in an order of its own: nothing is known of which belong together."""
+    """Images and sources, each in an order of its own: nothing is known of which belong together."""
 
     def __init__(self, n: int, sources: int, batch_size: int, seed: int, *rest: int) -> None:
         super().__init__(n, batch_size, seed, *rest)
         self.sources = EndlessBatchSampler(sources, batch_size, seed, *rest, purpose="order of sources")
 
     def rows(self, iteration: int) -> np.ndarray:
-        """The rows of the global batch, [batch_size, 2]."""
-        return np.stack([super().rows(iteration), self.sources.rows(iteration)], axis=1)
+        """The rows of the global batch, [batch_size, 3]."""
+        return table(super().rows(iteration), self.sources.rows(iteration))
 
 
 class SemiSupervisedBatchSampler(EndlessBatchSampler):
-    """By turns a row of the few that are labelled and, written ~row, one of all without its label."""
+    """By turns a row of the few that are labelled, and one of all with its label hidden."""
 
     def __init__(self, n: int, labelled: np.ndarray, batch_size: int, seed: int, *rest: int) -> None:
         super().__init__(n, batch_size, seed, *rest)
@@ -76,6 +90,7 @@ class SemiSupervisedBatchSampler(EndlessBatchSampler):
         self.hidden = EndlessBatchSampler(n, batch_size // 2, seed, 0, 0)
 
     def rows(self, iteration: int) -> np.ndarray:
-        """The rows of the global batch, [batch_size]."""
-        known = self.labelled[self.known.rows(iteration)]
-        return np.stack([known, ~self.hidden.rows(iteration)], axis=1).reshape(-1)
+        """The rows of the global batch, [batch_size, 3]."""
+        known, hidden = self.labelled[self.known.rows(iteration)], self.hidden.rows(iteration)
+        images = np.stack([known, hidden], axis=1).reshape(-1)
+        return table(images, label_hidden=np.arange(len(images)) % 2)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gan_lab.data.samplers import Row, table
 from gan_lab.images import Batch
 from gan_lab.seeding import sent
 
@@ -26,7 +27,7 @@ class PixelArray(Protocol):
 class Subset(Dataset[Batch]):
     """Images, labels and sources, of which whole batches are gathered at once.
 
-    A row is a number, ~number to hide its label, or (number of the image, number of the source) where they differ.
+    A row is the number of an image, or a ``Row`` where its source has another number or its label is hidden.
     """
 
     def __init__(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> None:
@@ -35,14 +36,13 @@ class Subset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitems__(self, rows: Sequence[int] | Sequence[tuple[int, int]], images: bool = True) -> Batch:
-        numbers = np.asarray(rows, dtype=np.int64).reshape(len(rows), -1)
-        hidden = numbers[:, 0] < 0
-        first, last = np.where(hidden, ~numbers[:, 0], numbers[:, 0]), numbers[:, -1]
-        labels = None if self.labels is None else torch.from_numpy(np.where(hidden, -1, self.labels[first]))
-        sources = None if self.sources is None else _read(self.sources, last)
-        read = _read(self.images, first) if images else torch.empty(0)
-        return Batch(read, labels, sources, by_turns=bool(hidden.any()))
+    def __getitems__(self, rows: Sequence[int] | Sequence[Row], images: bool = True) -> Batch:
+        numbers = np.asarray(rows, dtype=np.int64)
+        image, source, label_hidden = (table(numbers) if numbers.ndim == 1 else numbers).T
+        labels = None if self.labels is None else torch.from_numpy(np.where(label_hidden, -1, self.labels[image]))
+        sources = None if self.sources is None else _read(self.sources, source)
+        read = _read(self.images, image) if images else torch.empty(0)
+        return Batch(read, labels, sources, by_turns=bool(label_hidden.any()))
 
     def on(self, device: torch.device, room: float) -> Subset:
         """With the images and the sources in the memory of a device, if they are decoded and take at most ``room`` bytes."""

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from gan_lab import networks
-from gan_lab.config.extensions import unknown
+from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.config.loading import family_class
 from gan_lab.device import exactly
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
@@ -121,7 +121,7 @@ class TrainedGenerator:
         if label in self.class_names:
             return self.class_names.index(label)
         if not label.removeprefix("-").isdecimal():
-            raise ValueError(unknown("class", label, self.class_names))
+            raise ValueError(explain_unknown_name("class", label, self.class_names))
         return int(label)
 
 

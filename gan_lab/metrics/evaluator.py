@@ -77,7 +77,7 @@ class Evaluator:
         if parallel:
             shares: list[Any] = [None] * world
             distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in mine])
-            mine = [Tally.joined(tally, [share[m] for share in shares]) for m, tally in enumerate(mine)]
+            mine = [Tally.merge(tally, [share[m] for share in shares]) for m, tally in enumerate(mine)]
         return [tally.statistics() for tally in mine]
 
     def protocol(self, score: str, weights: str) -> Protocol:
@@ -124,7 +124,7 @@ class Tally:
         }
 
     @classmethod
-    def joined(cls, like: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]) -> Tally:
+    def merge(cls, like: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]) -> Tally:
         """The tallies of several processes as one."""
         tally = cls(like.metric, like.cap)
         for sums, rows in shares:

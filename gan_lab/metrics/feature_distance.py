@@ -79,8 +79,8 @@ class FeatureDistance(Metric):
         higher |= {"label_accuracy": True} if conditions else {}
         higher |= {extractor.kernel: False, **dict.fromkeys(self.several, True)} if final else {}
         self.higher_is_better = higher
-        self.said = extractor.protocol()
-        self.reals_key = str(self.said)
+        self.extractor_protocol = extractor.protocol()
+        self.reals_key = str(self.extractor_protocol)
 
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         features, logits = self.extractor(outputs["generated"])
@@ -116,16 +116,16 @@ class FeatureDistance(Metric):
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         if score == self.extractor.score:
-            return self.said | {"splits": self.extractor.splits}
+            return self.extractor_protocol | {"splits": self.extractor.splits}
         if score == self.extractor.kernel:
             rows = min(n, self.cap)
             size = formulas.subset_size(rows)
-            return self.said | {"subsets": formulas.SUBSETS, "subset_size": size, "rows": rows}
+            return self.extractor_protocol | {"subsets": formulas.SUBSETS, "subset_size": size, "rows": rows}
         if score in self.several:
             share = MANIFOLD[self.several.index(score)]
             neighbours = formulas.NEIGHBOURS_PR if share in MANIFOLD[:2] else formulas.NEIGHBOURS_DC
-            return self.said | {"neighbours": neighbours, "rows": min(n, self.cap)}
-        return self.said
+            return self.extractor_protocol | {"neighbours": neighbours, "rows": min(n, self.cap)}
+        return self.extractor_protocol
 
 
 METRIC = FeatureDistance

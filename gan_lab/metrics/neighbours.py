@@ -40,7 +40,7 @@ def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None
 
 
 @torch.no_grad()
-def neighbours(
+def find_neighbours(
     family: Family, data: GANDataModule, metric: FeatureDistance, cfg: MetricsConfig, seed: int, shown: int = 32
 ) -> tuple[float | None, dict[str, Any], Tensor]:
     """The ratio, its protocol, and pairs [2 shown, C, H, W] in [-1, 1]: samples, the nearest first, and their neighbours.
@@ -65,5 +65,5 @@ def neighbours(
     first = distance.argsort()[:shown]
     reals = data.train.__getitems__(train.rows[number[first].numpy()].tolist()).images
     pairs = torch.stack([to_unit(images[first]), to_unit(reals)], dim=1).flatten(0, 1)
-    protocol = {**metric.said, "reals": len(fresh), "train": len(known), "fakes": len(fake)}
+    protocol = {**metric.extractor_protocol, "reals": len(fresh), "train": len(known), "fakes": len(fake)}
     return nearest_ratio(fake, known, fresh), protocol, pairs

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_lab.networks.dcgan import num_downsamples
-from gan_lab.networks.layers import Network, doubled, one_hot, projection_logits
+from gan_lab.networks.layers import Network, one_hot, projection_logits, upsample_bilinear
 
 SLOPE = 0.2  # of LeakyReLU below zero (Huang et al. 2024, section 3)
 EXPANSION = 2  # channels inside a block over those between blocks
@@ -111,7 +111,7 @@ class Double(nn.Module):
     """Twice the height and width, bilinear."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return doubled(x)
+        return upsample_bilinear(x)
 
 
 @torch.no_grad()

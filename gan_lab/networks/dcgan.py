@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, Norm, dropped, initialise_normal, one_hot
+from gan_lab.networks.layers import Network, Norm, dropout_layers, initialise_normal, one_hot
 
 SLOPE = 0.2  # of LeakyReLU below zero (Radford et al. 2015, section 4)
 
@@ -98,7 +98,7 @@ class DCGANDiscriminator(Network):
         layers: list[nn.Module] = [
             nn.Conv2d(channels + (classes > 0), width, 4, 2, 1),
             nn.LeakyReLU(SLOPE),
-            *dropped(dropout),
+            *dropout_layers(dropout),
         ]
         for i in range(count - 1):
             into, out = width * 2**i, width * 2 ** (i + 1)
@@ -107,7 +107,7 @@ class DCGANDiscriminator(Network):
                 layers.append(nn.BatchNorm2d(out))
             elif norm == "layer":
                 layers.append(nn.GroupNorm(1, out))
-            layers += [nn.LeakyReLU(SLOPE), *dropped(dropout)]
+            layers += [nn.LeakyReLU(SLOPE), *dropout_layers(dropout)]
         smallest = width * 2 ** (count - 1) * (height >> count) * (breadth >> count)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(smallest, outputs))
         initialise_normal(self)

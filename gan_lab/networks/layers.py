@@ -64,14 +64,14 @@ def _reflected(x: Tensor, n: int) -> Tensor:
     return x
 
 
-def doubled(x: Tensor) -> Tensor:
+def upsample_bilinear(x: Tensor) -> Tensor:
     """[B, C, H, W] at twice the height and width, bilinear. As ``reflected`` of operations that give the same each time."""
     if x.device.type == "cpu":
         return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-    return _doubled(x)
+    return _upsample_bilinear(x)
 
 
-def _doubled(x: Tensor) -> Tensor:
+def _upsample_bilinear(x: Tensor) -> Tensor:
     for side in (2, 3):
         n = x.shape[side]
         edged = torch.cat([x.narrow(side, 0, 1), x, x.narrow(side, n - 1, 1)], side)
@@ -80,7 +80,7 @@ def _doubled(x: Tensor) -> Tensor:
     return x
 
 
-def dropped(share: float) -> list[nn.Module]:
+def dropout_layers(share: float) -> list[nn.Module]:
     """A dropout layer; none at all if it would drop nothing."""
     return [nn.Dropout(share)] if share else []
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, Norm, dropped, one_hot
+from gan_lab.networks.layers import Network, Norm, dropout_layers, one_hot
 
 BATCH_NORM_MOMENTUM = 0.2  # weight of the new batch; Keras writes the same as momentum=0.8
 SLOPE = 0.2  # of LeakyReLU below zero
@@ -66,7 +66,7 @@ class MLPDiscriminator(Network):
         layers: list[nn.Module] = []
         before = math.prod(shape) + classes
         for width in widths:
-            layers += [nn.Linear(before, width), nn.LeakyReLU(SLOPE), *dropped(dropout)]
+            layers += [nn.Linear(before, width), nn.LeakyReLU(SLOPE), *dropout_layers(dropout)]
             before = width
         self.layers = nn.Sequential(*layers, nn.Linear(before, 1))
 

@@ -17,7 +17,7 @@ TranslatorNorm = Literal["batch", "instance", "layer", "none"]
 BIASED = ("layer", "none")  # the other norms take a bias away again
 
 
-def normalised(channels: int, norm: TranslatorNorm) -> list[nn.Module]:
+def norm_layer(channels: int, norm: TranslatorNorm) -> list[nn.Module]:
     """Normalisation after a convolution: batch norm, instance norm without scale and shift, layer norm, or none.
 
     Instance norm takes the mean and the spread of each channel of each image away, and with them how bright the image is
@@ -63,7 +63,7 @@ class PatchDiscriminator(Network):
         into = width
         for i in range(1, layers + 1):
             out, stride = width * min(2**i, WIDEST), 2 if i < layers else 1
-            stack += [nn.Conv2d(into, out, 4, stride, 1, bias=norm in BIASED), *normalised(out, norm)]
+            stack += [nn.Conv2d(into, out, 4, stride, 1, bias=norm in BIASED), *norm_layer(out, norm)]
             stack.append(nn.LeakyReLU(SLOPE))
             into = out
         self.stack = nn.Sequential(*stack, nn.Conv2d(into, 1, 4, 1, 1))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, ReflectConv2d, initialise_normal
-from gan_lab.networks.patchgan import BIASED, TranslatorNorm, normalised
+from gan_lab.networks.patchgan import BIASED, TranslatorNorm, norm_layer
 
 
 class Residual(nn.Module):
@@ -18,10 +18,10 @@ class Residual(nn.Module):
         bias = norm in BIASED
         self.inner = nn.Sequential(
             ReflectConv2d(channels, channels, 3, bias=bias),
-            *normalised(channels, norm),
+            *norm_layer(channels, norm),
             nn.ReLU(),
             ReflectConv2d(channels, channels, 3, bias=bias),
-            *normalised(channels, norm),
+            *norm_layer(channels, norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,15 +62,15 @@ class ResNetTranslator(Network):
         bias = norm in BIASED
         layers: list[nn.Module] = [
             ReflectConv2d(source_channels, width, 7, bias=bias),
-            *normalised(width, norm),
+            *norm_layer(width, norm),
             nn.ReLU(),
         ]
         for k in (2 * width, 4 * width):
-            layers += [nn.Conv2d(k // 2, k, 3, 2, 1, bias=bias), *normalised(k, norm), nn.ReLU()]
+            layers += [nn.Conv2d(k // 2, k, 3, 2, 1, bias=bias), *norm_layer(k, norm), nn.ReLU()]
         layers += [Residual(4 * width, norm) for _ in range(blocks)]
         for k in (2 * width, width):
             transposed = nn.ConvTranspose2d(2 * k, k, 3, 2, 1, output_padding=1, bias=bias)
-            layers += [transposed, *normalised(k, norm), nn.ReLU()]
+            layers += [transposed, *norm_layer(k, norm), nn.ReLU()]
         last = ReflectConv2d(width, channels, 7)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
         initialise_normal(self)

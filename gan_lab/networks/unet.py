@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, initialise_normal
-from gan_lab.networks.patchgan import BIASED, SLOPE, WIDEST, TranslatorNorm, normalised
+from gan_lab.networks.patchgan import BIASED, SLOPE, WIDEST, TranslatorNorm, norm_layer
 
 DROPPED = 3  # how many of the innermost doublings have dropout (Isola et al. 2017, section 6.1.1: CD512-CD512-CD512)
 
@@ -66,7 +66,7 @@ class UNet(Network):
             between = norm if 0 < i < depth - 1 else "none"
             convolution = nn.Conv2d(widths[i - 1] if i else source_channels, out, 4, 2, 1, bias=between in BIASED)
             before = [nn.LeakyReLU(SLOPE)] if i else []
-            self.down.append(nn.Sequential(*before, convolution, *normalised(out, between)))
+            self.down.append(nn.Sequential(*before, convolution, *norm_layer(out, between)))
         for i in reversed(range(depth)):
             into, innermost = widths[i] * (1 if i == depth - 1 else 2), depth - 1 - i  # twice: the skip
             if i == 0:
@@ -75,8 +75,8 @@ class UNet(Network):
                 break
             out = widths[i - 1]
             transposed = nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm in BIASED)
-            dropped = [nn.Dropout(dropout)] if innermost < DROPPED and dropout else []
-            self.up.append(nn.Sequential(nn.ReLU(), transposed, *normalised(out, norm), *dropped))
+            dropout_layers = [nn.Dropout(dropout)] if innermost < DROPPED and dropout else []
+            self.up.append(nn.Sequential(nn.ReLU(), transposed, *norm_layer(out, norm), *dropout_layers))
         initialise_normal(self)
 
     def forward(self, sources: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gan_lab.report import curves, pictures
-from gan_lab.report.commands import commands
+from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import comparison
 from gan_lab.report.reading import Run
 from gan_lab.report.words import verdict
@@ -107,7 +107,7 @@ def of_run(run: Run) -> dict[str, Any]:
         "charts": charts,
         "thinned": thinned,
         "cost": _cost(run),
-        "commands": commands(run),
+        "commands": command_lines(run),
         "data": {"charts": [chart for _, group in charts for chart in group], "seen": seen,
                  "frames": list(frames.values())[:-1]},  # the last one stands in the page
     }  # fmt: skip

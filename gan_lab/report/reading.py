@@ -39,7 +39,7 @@ class Alert:
     """An alert of a run."""
 
     images: int
-    flag: str
+    kind: str
     sentence: str
 
 
@@ -156,13 +156,13 @@ class Run:
         return str(chosen) if chosen else next((name for name in self.score_names if self.curves.get(name)), None)
 
     @cached_property
-    def alarms(self) -> list[Alert] | None:
+    def alerts(self) -> list[Alert] | None:
         """The alerts of the run; None if it was trained without health checks."""
         path = self.folder / "health.csv"
         if not path.is_file() and "health" not in self.state:
             return None
         rows: Any = read_rows(path) if path.is_file() else self.state.get("health", [])
-        return [Alert(int(_number(row.get("images")) or 0), row.get("flag") or "", row.get("sentence") or "")
+        return [Alert(int(_number(row.get("images")) or 0), row.get("kind") or "", row.get("sentence") or "")
                 for row in rows]  # fmt: skip
 
     @cached_property

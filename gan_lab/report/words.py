@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_lab.report.reading import Alert, Run
 
-ALARMS = 12  # so many are shown
+MAX_ALERTS = 12  # so many are shown
 
 
 @dataclass
@@ -29,9 +29,9 @@ class Verdict:
     caption: str
     sentences: list[str]
     rows: list[Row] = field(default_factory=list)
-    alarms: list[Alert] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
     watched: bool = True
-    more: int = 0  # alarms that are not shown
+    more: int = 0  # alerts that are not shown
 
 
 def verdict(run: Run) -> Verdict:
@@ -42,8 +42,8 @@ def verdict(run: Run) -> Verdict:
         made = Verdict("none", "no score", ["Nothing has been scored in this run."])
     made.sentences[:0] = sentences
     made.rows = rows(run)
-    made.watched, made.alarms = run.alarms is not None, (run.alarms or [])[:ALARMS]
-    made.more = len(run.alarms or []) - len(made.alarms)
+    made.watched, made.alerts = run.alerts is not None, (run.alerts or [])[:MAX_ALERTS]
+    made.more = len(run.alerts or []) - len(made.alerts)
     return made
 
 

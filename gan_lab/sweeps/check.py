@@ -10,7 +10,7 @@ from gan_lab.config import extensions, loading
 from gan_lab.sweeps.sweep_file import Sweep, words_of
 
 
-def legal(sweep: Sweep, words: Sequence[str] = ()) -> None:
+def check_values(sweep: Sweep, words: Sequence[str] = ()) -> None:
     """Load the experiment with every value and every end of a range. Raises ValueError that names the first bad one."""
     for parameter in sweep.parameters:
         for value in parameter.ends():
@@ -31,7 +31,7 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
     from rich.console import Console
     from rich.table import Table
 
-    legal(sweep, words)
+    check_values(sweep, words)
     console = Console(markup=False)
     rows = Table("parameter", "values", "legal", title=f"{sweep.name}: {sweep.about}", title_justify="left")
     for parameter in sweep.parameters:
@@ -62,7 +62,7 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def scored(sweep: Sweep, words: Sequence[str] = ()) -> None:
+def check_metric(sweep: Sweep, words: Sequence[str] = ()) -> None:
     """Raise ValueError if the experiment has no such score as the sweep's metric: no trial could be judged."""
     from gan_lab.distributed import launch
     from gan_lab.experiment import build
@@ -78,7 +78,7 @@ def scored(sweep: Sweep, words: Sequence[str] = ()) -> None:
 def _known(sweep: Sweep, names: Sequence[str]) -> None:
     if sweep.metric not in names:
         raise ValueError(
-            f"sweep {sweep.name}: {extensions.unknown('score', sweep.metric, names)} (of {sweep.experiment})"
+            f"sweep {sweep.name}: {extensions.explain_unknown_name('score', sweep.metric, names)} (of {sweep.experiment})"
         )
 
 

@@ -25,7 +25,7 @@ def sweep(
         Literal["auto", "local", "wandb"], typer.Option(help="auto: W&B where a key is present and it answers")
     ] = "auto",
     storage: Storage = None,
-    again: Annotated[bool, typer.Option("--again", help="also the failed trials, once more")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="also the failed trials, once more")] = False,
 ) -> None:
     """Run many trials, side by side, and report them.
 
@@ -38,9 +38,9 @@ def sweep(
             typer.echo(f"{known:<15} {about}")
         return
     loaded = sweep_file.load(name)
-    check.legal(loaded, words or [])
-    check.scored(loaded, words or [])
-    raise typer.Exit(run.run(loaded, words or [], workers, trials, backend, storage, again))
+    check.check_values(loaded, words or [])
+    check.check_metric(loaded, words or [])
+    raise typer.Exit(run.run(loaded, words or [], workers, trials, backend, storage, retry_failed))
 
 
 @app.command()

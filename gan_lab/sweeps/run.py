@@ -35,18 +35,18 @@ def _beside(folder: Path) -> str:
 
 def run(
     sweep: Sweep, words: Sequence[str], workers: int, limit: int | None, backend: str, storage: str | None,
-    again: bool = False,
+    retry_failed: bool = False,
 ) -> int:  # fmt: skip
     """Run the trials that are not done yet, and with ``retry`` those that failed; the exit code.
 
     Raises ValueError for what the user can mend.
     """
     folder = folder_of(sweep, words)
-    if again and backend == "wandb":
-        raise ValueError("--again is for --backend local: W&B keeps the trials of its sweeps itself")
+    if retry_failed and backend == "wandb":
+        raise ValueError("--retry-failed is for --backend local: W&B keeps the trials of its sweeps itself")
     if backend == "wandb" and storage:
         raise ValueError("--storage is for --backend local: W&B keeps the trials of its sweeps itself")
-    if backend == "wandb" or (backend == "auto" and not storage and not again and _answers()):
+    if backend == "wandb" or (backend == "auto" and not storage and not retry_failed and _answers()):
         return wandb_agents.run(sweep, folder, words, workers, limit)
 
     trials = Trials(sweep, storage or _beside(folder), limit)
@@ -57,7 +57,7 @@ def run(
     logger.info(
         f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}"
     )
-    if again:
+    if retry_failed:
         logger.info(f"{trials.repeat_failed()} failed trials are tried again")
     code = Worker(sweep, trials, folder, words).run(workers)
     if code == 0:

@@ -87,7 +87,7 @@ def folder() -> Path:
 
 def sweeps() -> dict[str, str]:
     """Every sweep with its question, the first comment of its file."""
-    return {path.stem: loading.about(path) for path in groups.files_in(folder())}
+    return {path.stem: loading.first_comment(path) for path in groups.files_in(folder())}
 
 
 def load(name: str) -> Sweep:
@@ -97,7 +97,7 @@ def load(name: str) -> Sweep:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder() / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(loading.no_file("sweep", name, list(sweeps())))
+        raise ValueError(loading.explain_missing_file("sweep", name, list(sweeps())))
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))  # as wandb reads it, which is not as configs are read
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -126,7 +126,7 @@ def _checked(path: Path, given: dict[str, Any]) -> Sweep:
     if cap is not None and (not isinstance(cap, int) or cap < 1):
         raise ValueError(f"run_cap={cap} must be a whole number, at least 1")
     sweep = Sweep(
-        name=path.stem, about=loading.about(path), method=given["method"], metric=metric["name"],
+        name=path.stem, about=loading.first_comment(path), method=given["method"], metric=metric["name"],
         maximize=metric.get("goal") == "maximize", command=_command(given.get("command")), run_cap=cap,
         parameters=tuple(parse(str(key), value) for key, value in given["parameters"].items()),
         halving=_halving(given.get("early_terminate")), given=given,

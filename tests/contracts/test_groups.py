@@ -13,7 +13,7 @@ from gan_lab.experiment import build
 from gan_lab.runs.folder import RunFolder, run_id
 from tests.helpers.families import every_family, experiment_of, keys_of
 
-MEMBERS = groups.members(loading.config_folder())
+MEMBERS = groups.group_members(loading.config_folder())
 
 
 def test_defaults_then_experiment_then_groups_then_words(tmp_path: Path) -> None:

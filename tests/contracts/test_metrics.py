@@ -82,7 +82,7 @@ def tallied(metric: Metric, spec: ImageSpec, batch: Batch, good: bool, ranks: in
     shares = [Tally(metric, 1000) for _ in range(ranks)]
     for number, (place, part) in enumerate(batches(batch)):
         shares[number % ranks].add(place, metric.update_fake(outputs(spec, part, good), part))
-    fake = Tally.joined(shares[0], [(share.sums, share.rows) for share in shares]) if ranks > 1 else shares[0]
+    fake = Tally.merge(shares[0], [(share.sums, share.rows) for share in shares]) if ranks > 1 else shares[0]
     real = Tally(metric, 1000)
     for place, part in batches(batch) if metric.reals_key else ():
         real.add(place, metric.update_real(part))

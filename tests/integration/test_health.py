@@ -18,7 +18,7 @@ from torch import nn
 from gan_lab import losses, train
 from gan_lab.callbacks import checkpoint, health
 from gan_lab.callbacks.csv_logger import Row
-from gan_lab.callbacks.diversity import Diversity, entropy, grouped, spread
+from gan_lab.callbacks.diversity import Diversity, entropy, mean_pairwise_distance, rows_by_label
 from gan_lab.callbacks.ema import EMA
 from gan_lab.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
 from gan_lab.callbacks.health import LASTING, Rules
@@ -124,10 +124,10 @@ def test_the_distance_of_average_and_live_weights_is_relative_to_the_live_ones()
 
 def test_spread_is_the_mean_distance_of_pairs_and_with_labels_of_pairs_of_one_label() -> None:
     points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 8.0]])  # sides 5, 8, 5
-    assert float(spread(points)) == pytest.approx(6)
-    assert float(spread(points, grouped(torch.tensor([1, 0, 1])))) == pytest.approx(8)
-    assert float(spread(points, grouped(torch.tensor([1, 2, 0])))) == 0
-    assert float(spread(points[:1])) == 0
+    assert float(mean_pairwise_distance(points)) == pytest.approx(6)
+    assert float(mean_pairwise_distance(points, rows_by_label(torch.tensor([1, 0, 1])))) == pytest.approx(8)
+    assert float(mean_pairwise_distance(points, rows_by_label(torch.tensor([1, 2, 0])))) == 0
+    assert float(mean_pairwise_distance(points[:1])) == 0
 
 
 def test_entropy_is_that_of_the_histogram_of_likeliest_classes() -> None:
@@ -157,7 +157,7 @@ def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linea
     batch, _ = served.grid_batch(held_out=True, by_class=False)
     watch = Diversity(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
     reals = batch.images
-    seen = {name: watch.look(Shown(images)) for name, images in  # type: ignore[arg-type]
+    seen = {name: watch.measure(Shown(images)) for name, images in  # type: ignore[arg-type]
             {"same": reals, "half": 0.5 * reals, "one": reals[:1].expand_as(reals)}.items()}  # fmt: skip
     values = {name: {key: float(value) for key, value in found.items()} for name, found in seen.items()}
     assert values["same"] == pytest.approx({"diversity": 1, "class_entropy": 1})
@@ -331,14 +331,14 @@ def test_a_run_that_breaks_says_which_value_and_where_and_keeps_no_broken_weight
         with pytest.raises(ValueError, match=words + r"iteration-00000010\.ckpt\. Try .*health\.on_nan=rollback"):
             poisoned("stop", 9)
         folder = tmp_path / "gan" / "stop"
-        assert [(line["flag"], line["iteration"]) for line in lines(folder)] == [("diverged", "15")]
+        assert [(line["kind"], line["iteration"]) for line in lines(folder)] == [("diverged", "15")]
         (folder / "report.html").unlink()  # which is drawn of such a run too
     for path in (folder / "checkpoints").glob("*.ckpt"):
         weights = read_checkpoint(path)["state_dict"]
         assert all(torch.isfinite(weight).all() for weight in weights.values()), path
     with pytest.raises(ValueError, match=r"not finite at iteration 15 .* after 3 rollbacks; the last good"):
         poisoned("stop", 9, "health.on_nan=rollback")
-    assert [line["flag"] for line in lines(folder)] == ["diverged", "rollback"] * 3 + ["diverged"]
+    assert [line["kind"] for line in lines(folder)] == ["diverged", "rollback"] * 3 + ["diverged"]
 
 
 @pytest.mark.filterwarnings("ignore:diverged at", "ignore:rollback at")
@@ -356,7 +356,7 @@ def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poiso
     assert not any(torch.equal(a[name], c[name]) for name in a if name.endswith("weight"))
     for name in ("metrics.csv", "health.csv"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
-    assert [(line["flag"], line["iteration"]) for line in lines(whole)] == [("diverged", "15"), ("rollback", "15")] * 2
+    assert [(line["kind"], line["iteration"]) for line in lines(whole)] == [("diverged", "15"), ("rollback", "15")] * 2
     assert read_summary(whole)["health"][1]["sentence"] == lines(whole)[1]["sentence"]
     assert lines(whole)[1]["sentence"].startswith("back to iteration 10, and on with other random numbers (1 of 3")
     assert lines(plain) == read_summary(plain)["health"] == []
@@ -371,7 +371,7 @@ def test_two_processes_go_back_together_and_give_up_together(tmp_path: Path, dat
     said = (tmp_path / "log").read_text()
     assert "ValueError: diverged: generator, discriminator, averaged generator" in said
     assert "after 3 rollbacks; the last good checkpoint is" in said
-    assert [line["flag"] for line in lines(tmp_path / "gan" / "pair")] == ["diverged", "rollback"] * 3 + ["diverged"]
+    assert [line["kind"] for line in lines(tmp_path / "gan" / "pair")] == ["diverged", "rollback"] * 3 + ["diverged"]
 
 
 def test_another_branch_draws_and_reads_other_numbers() -> None:
@@ -412,7 +412,7 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
     budget, trainer = Progress(10, 10**6), SimpleNamespace(is_global_zero=True)
     watched = health.Health(tmp_path, budget, record, wandb_logger)
     watched.on_train_start(trainer, None)  # type: ignore[arg-type]
-    assert (tmp_path / "health.csv").read_text() == "flag,iteration,images,sentence\n"
+    assert (tmp_path / "health.csv").read_text() == "kind,iteration,images,sentence\n"
 
     def six_rows() -> None:
         for budget.iteration in range(4998, 5004):
@@ -424,7 +424,7 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
         six_rows()
     (line,) = lines(tmp_path)
     assert "(diversity 0.00, class entropy 0.95 of the reals')" in line["sentence"]
-    assert (line["flag"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
+    assert (line["kind"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
     assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]
     again = health.Health(tmp_path, budget, record, None)
     again.load_state_dict(json.loads(json.dumps(watched.state_dict())))

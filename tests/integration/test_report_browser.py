@@ -42,7 +42,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (folder / "summary.json").write_text(text.replace("kd_digits", "kd_random"))
     unscored = written_run(root / "unscored", experiment="wgan", ended=False)
     hostile = written_run(root / "hostile", f"data.root={HOSTILE}", f"run.root={'long/' * 60}", "model.z_dim=7")
-    (hostile / "health.csv").write_text(f"iteration,images,flag,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
+    (hostile / "health.csv").write_text(f"iteration,images,kind,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
     (hostile / "environment.txt").write_text(f"python {HOSTILE}\n")
     (hostile / "metrics.csv").write_text(f"iteration,images,{HOSTILE}\n1,16,1.0\n2,32,nan\n3,48,2.0\n")
     empty = written_run(root / "empty", ended=False)
@@ -244,7 +244,7 @@ def test_tables_sort_by_click_and_by_keyboard_with_missing_values_last(opened: O
     runs = page.locator("#runs table")
     runs.get_by_role("button", name="health").click()
     health = runs.locator("tbody td:nth-child(3)").all_text_contents()
-    assert health == [HOSTILE, *["no alarm"] * 6, "not watched"]
+    assert health == [HOSTILE, *["no alert"] * 6, "not watched"]
     chart = page.locator("[data-chart]").first
     assert chart.locator("path.line").count() == 7  # the hostile run has no curve of scores
 

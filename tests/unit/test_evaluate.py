@@ -20,7 +20,7 @@ from gan_lab.metrics.base import Metric
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.evaluator import Evaluator, Tally, real_statistics
 from gan_lab.metrics.feature_distance import FeatureDistance
-from gan_lab.metrics.neighbours import neighbours
+from gan_lab.metrics.neighbours import find_neighbours
 from gan_lab.seeding import Stream
 
 
@@ -201,7 +201,7 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
                 fakes[7:12] = learned[50:55]
             return fakes
 
-    ratio, protocol, pairs = neighbours(Copies(), served, digits(), cfg, seed=0, shown=8)  # type: ignore[arg-type]
+    ratio, protocol, pairs = find_neighbours(Copies(), served, digits(), cfg, seed=0, shown=8)  # type: ignore[arg-type]
     assert pairs.shape == (16, 1, 28, 28)
     assert torch.equal(pairs[0:10:2], pairs[1:10:2])
     first = sorted(float(pair.sum()) for pair in pairs[0:10:2])

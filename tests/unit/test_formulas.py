@@ -142,8 +142,8 @@ def test_copies_are_known_by_the_ratio_of_distances_and_fresh_images_have_one() 
     train, held_out, fresh = drawn(2000, 4, 0), drawn(500, 4, 1), drawn(500, 4, 2)
     assert nearest_ratio(fresh, train, held_out) == pytest.approx(1, abs=0.12)
     assert nearest_ratio(train[700:1200] + 1e-3 * fresh, train, held_out) < 0.02
-    doubled = train[:300].repeat(2, 1)
-    assert nearest_ratio(fresh, doubled, held_out) is None  # nothing to compare with
+    upsample_bilinear = train[:300].repeat(2, 1)
+    assert nearest_ratio(fresh, upsample_bilinear, held_out) is None  # nothing to compare with
     blurred = train[700:1200] + 0.1 * fresh  # a little away from what was learned
     assert 0.1 < nearest_ratio(blurred, train, held_out) < 0.8
 

@@ -163,10 +163,10 @@ def test_one_set_is_shown_as_it_is_and_gray_beside_colour_becomes_gray_colour() 
 def test_a_batch_changes_images_and_sources_alike_and_never_its_labels() -> None:
     labels = torch.tensor([3, -1])
     batch = Batch(torch.ones(2, 3, 4, 4), labels, torch.full((2, 1, 4, 4), 2.0))
-    doubled = batch.map(lambda images: 2 * images)
-    assert float(doubled.images.mean()) == 2
-    assert float(doubled.sources.mean()) == 4
-    assert doubled.labels is labels
+    upsample_bilinear = batch.map(lambda images: 2 * images)
+    assert float(upsample_bilinear.images.mean()) == 2
+    assert float(upsample_bilinear.sources.mean()) == 4
+    assert upsample_bilinear.labels is labels
     moved = batch.on(torch.device("cpu"), torch.float64)
     assert moved.images.dtype == moved.sources.dtype == torch.float64
     assert moved.labels.dtype == torch.int64

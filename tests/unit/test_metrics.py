@@ -186,7 +186,7 @@ def test_a_value_says_what_its_own_formula_depends_on() -> None:
     assert {"extractor", "weights_sha256", "resize"} == metric.protocol("fd_digits", 1000).keys()
     assert metric.protocol("kd_digits", 1000)["subset_size"] == 300  # half of the rows that are kept
     assert metric.protocol("kd_digits", 1000)["rows"] == 600
-    assert metric.protocol("recall_digits", 500) == metric.said | {"neighbours": 3, "rows": 500}
+    assert metric.protocol("recall_digits", 500) == metric.extractor_protocol | {"neighbours": 3, "rows": 500}
     assert metric.protocol("coverage_digits", 500)["neighbours"] == 5
 
 

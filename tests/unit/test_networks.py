@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from gan_lab.networks import discriminator, from_recipe, generator
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, num_downsamples
-from gan_lab.networks.layers import Network, _doubled, _reflected, initialise_normal
+from gan_lab.networks.layers import Network, _reflected, _upsample_bilinear, initialise_normal
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 
 KINDS = ["mlp", "dcgan"]
@@ -225,7 +225,7 @@ def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_w
 
 @pytest.mark.parametrize(("own", "torchs"), [
     (lambda x: _reflected(x, 3), lambda x: functional.pad(x, (3, 3, 3, 3), mode="reflect")),
-    (_doubled, lambda x: functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)),
+    (_upsample_bilinear, lambda x: functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)),
 ], ids=["reflected", "doubled"])  # fmt: skip
 @pytest.mark.parametrize("size", [(4, 4), (7, 5)])
 def test_what_a_gpu_computes_in_a_fixed_order_has_the_values_and_gradients_of_torchs_own(

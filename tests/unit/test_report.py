@@ -13,7 +13,7 @@ import pytest
 from gan_lab import report, train
 from gan_lab.config import loading
 from gan_lab.report import page, pictures
-from gan_lab.report.commands import commands
+from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import comparison, differences, labels
 from gan_lab.report.curves import MOST, of_run, series
 from gan_lab.report.reading import Run
@@ -41,7 +41,7 @@ def test_the_verdict_sets_the_best_generator_against_the_last(tmp_path: Path) ->
     assert dict(made.rows[0].protocol) == {"extractor": "digits 90be", "fakes / reals": "100 / 100",
                                            "data": "mnist-sample held out", "weights": "ema best, iteration 8"}  # fmt: skip
     assert made.watched
-    assert not made.alarms
+    assert not made.alerts
 
 
 def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path) -> None:
@@ -119,13 +119,13 @@ def test_a_config_of_an_older_lab_is_shown_as_it_is(tmp_path: Path) -> None:
 def test_alarms_stand_on_top_with_their_sentence(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "run")
     rows = [f'{i},{16 * i},collapse,"All images are alike, {i}."' for i in range(1, 15)]
-    (folder / "health.csv").write_text("\n".join(["iteration,images,flag,sentence", *rows]) + "\n")
+    (folder / "health.csv").write_text("\n".join(["iteration,images,kind,sentence", *rows]) + "\n")
     made = verdict(Run(folder))
-    assert (made.alarms[0].images, made.alarms[0].flag) == (16, "collapse")
-    assert made.alarms[0].sentence == "All images are alike, 1."
-    assert (len(made.alarms), made.more) == (12, 2)
+    assert (made.alerts[0].images, made.alerts[0].kind) == (16, "collapse")
+    assert made.alerts[0].sentence == "All images are alike, 1."
+    assert (len(made.alerts), made.more) == (12, 2)
     text = report.write([folder]).read_text()
-    assert "14 alarms" in text
+    assert "14 alerts" in text
     assert "and 2 more, in health.csv" in text
 
 
@@ -153,14 +153,14 @@ def test_the_cost_leaves_pauses_out(tmp_path: Path) -> None:
 
 def test_commands_name_the_run_and_train_on(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "my run", "run.images=256", "model.z_dim=7")
-    found = dict(commands(Run(folder)))
+    found = dict(command_lines(Run(folder)))
     assert found["Train on, to twice as many images"] == "make train EXP=cgan ARGS='model.z_dim=7 run.images=512'"
     assert found["Score the best generator"] == f"make evaluate RUN='{folder}'"
     (folder / "summary.json").unlink()
-    found = dict(commands(Run(folder)))
+    found = dict(command_lines(Run(folder)))
     assert found["Go on training: the same command continues it"].endswith("ARGS='run.images=256 model.z_dim=7'")
     assert "Translate images" not in found
-    assert "Translate images" in dict(commands(Run(written_run(tmp_path / "b", experiment="cyclegan"))))
+    assert "Translate images" in dict(command_lines(Run(written_run(tmp_path / "b", experiment="cyclegan"))))
 
 
 def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
         state = json.loads((folder / "summary.json").read_text())
         names = {"experiment": HOSTILE, "headline": HOSTILE, "data": HOSTILE, "last": {HOSTILE: 1.0}}
         (folder / "summary.json").write_text(json.dumps(state | names))
-        (folder / "health.csv").write_text(f"iteration,images,flag,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
+        (folder / "health.csv").write_text(f"iteration,images,kind,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
         (folder / "environment.txt").write_text(f"python {HOSTILE}\n")
         (folder / "metrics.csv").write_text(f"iteration,images,{HOSTILE}\n1,16,1.0\n")
         (folder / "command.txt").write_text(f"gan-lab train cgan {HOSTILE}\n")
@@ -259,7 +259,7 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypat
     built = SimpleNamespace(
         run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3), config=loading.load("gan").config,
         data=SimpleNamespace(decoded=SimpleNamespace(about="digits")),
-        evaluation=SimpleNamespace(headline=None, scores={}, best_at=3), health=SimpleNamespace(flags=[]),
+        evaluation=SimpleNamespace(headline=None, scores={}, best_at=3), health=SimpleNamespace(alerts=[]),
     )  # fmt: skip
     monkeypatch.setattr(train, "evaluate", lambda *_: {})
 

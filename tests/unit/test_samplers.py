@@ -13,7 +13,7 @@ import torch
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.decoding import Files, Rows
-from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler
+from gan_lab.data.samplers import EndlessBatchSampler, Row, SemiSupervisedBatchSampler, UnpairedBatchSampler
 from gan_lab.data.split import Subset
 from gan_lab.images import Batch
 from tests.unit.test_data import numbered
@@ -37,10 +37,10 @@ def test_images_and_sources_are_each_read_once_in_each_pass_of_their_own(n: int,
 
 def test_which_source_meets_an_image_changes_from_pass_to_pass_and_is_no_function_of_it() -> None:
     rows = np.concatenate(list(UnpairedBatchSampler(50, 50, 10, 1, 0, 15)))
-    met = [dict(rows[number * 50 : (number + 1) * 50].tolist()) for number in range(3)]
+    met = [dict(rows[number * 50 : (number + 1) * 50, :2].tolist()) for number in range(3)]
     for first, second in ((0, 1), (1, 2)):
         assert sum(met[first][image] == met[second][image] for image in range(50)) < 10
-    assert sum(image == source for image, source in rows.tolist()) < 15
+    assert sum(image == source for image, source, _ in rows.tolist()) < 15
     assert rows[:, 0].tolist() == list(
         chain(*EndlessBatchSampler(50, 10, 1, 0, 15))
     )  # the images come as they would without
@@ -50,7 +50,8 @@ def test_every_second_row_is_one_of_the_labelled_and_the_others_hide_their_label
     rows = np.concatenate(
         list(SemiSupervisedBatchSampler(20, LABELLED, 8, 1, 0, 25))
     )  # four at a time: five passes of the 20
-    known, hidden = rows[0::2], ~rows[1::2]
+    assert rows[:, 2].tolist() == [0, 1] * (len(rows) // 2)
+    known, hidden = rows[0::2, 0], rows[1::2, 0]
     assert Counter(known.tolist()) == dict.fromkeys(LABELLED.tolist(), 20)
     assert all(sorted(one) == list(range(20)) for one in hidden.reshape(5, 20).tolist())  # the labelled ones too
     assert all(sorted(one) == sorted(LABELLED) for one in known.reshape(20, 5).tolist())
@@ -74,7 +75,7 @@ def test_the_ranks_shares_of_each_order_together_are_the_global_batch(kind: str,
     shares = [list(order_of(kind, 0, 9, rank, world)) for rank in range(world)]
     assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
     if kind == "semi-supervised":  # each rank has as many with a label as without
-        assert all(sum(row < 0 for row in batch) * 2 == len(batch) for share in shares for batch in share)
+        assert all(sum(hidden for *_, hidden in batch) * 2 == len(batch) for share in shares for batch in share)
 
 
 def test_a_row_gives_image_label_and_source_and_hides_what_it_is_told_to() -> None:
@@ -82,9 +83,9 @@ def test_a_row_gives_image_label_and_source_and_hides_what_it_is_told_to() -> No
     split = Subset(images, np.array([5, 4, 3, 2, 1, 0]), images + 100)
     paired = split.__getitems__([2, 5, 2])
     assert values(paired) == ([2, 5, 2], [3, 0, 3], [102, 105, 102])
-    unpaired = split.__getitems__([(2, 0), (0, 5)])
+    unpaired = split.__getitems__([Row(2, 0), Row(0, 5)])
     assert values(unpaired) == ([2, 0], [3, 5], [100, 105])
-    hidden = Subset(images, split.labels, None).__getitems__([4, ~4, ~0])
+    hidden = Subset(images, split.labels, None).__getitems__([Row(4, 4), Row(4, 4, 1), Row(0, 0, 1)])
     assert hidden.images.flatten().tolist() == [4, 4, 0]
     assert hidden.labels.tolist() == [1, -1, -1]
     assert Subset(images, None, None).__getitems__([1]).labels is None
@@ -137,7 +138,7 @@ def test_what_lies_on_a_device_gives_the_same_batches_and_only_what_has_room_lie
     images = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
     part = Rows(images, np.array([8, 2, 5]), (0, 1))
     split = Subset(images, np.arange(10), part if sources else None)
-    rows = [(7, 2), (1, 0), (0, 1)] if sources else [7, ~1, 0]
+    rows = [Row(7, 2), Row(1, 0), Row(0, 1)] if sources else [Row(7, 7), Row(1, 1, 1), Row(0, 0)]
     room = images.nbytes + (part.nbytes if sources else 0)
     assert split.on(torch.device("cpu"), room - 1) is split
     resident, read = split.on(torch.device("cpu"), room).__getitems__(rows), split.__getitems__(rows)

@@ -210,7 +210,7 @@ def test_trials_are_halved_where_wandbs_hyperband_has_its_bands(
 @pytest.mark.parametrize("name", sorted(file.sweeps()))
 def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
     sweep = file.load(name)
-    check.legal(sweep)
+    check.check_values(sweep)
     assert file.sweeps()[name].endswith("?")
     assert sweep.command[:4] == ("${env}", "${interpreter}", "-m", "gan_lab")
     assert all("." in parameter.key for parameter in sweep.parameters)
@@ -230,7 +230,7 @@ def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
 )
 def test_a_value_that_the_experiment_refuses_is_named(tmp_path: Path, parameters: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check.legal(file.load(str(sweep_file(tmp_path, parameters=parameters))))
+        check.check_values(file.load(str(sweep_file(tmp_path, parameters=parameters))))
 
 
 def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,18 +276,18 @@ def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(tmp_path: 
     path.write_text(yaml.safe_dump(given))
     words = [f"data.root={data_root}", "data.source=sample", f"run.root={tmp_path}"]
     with pytest.raises(ValueError, match=r"sweep typo: no score 'fd_digit'. Did you mean 'fd_digits'"):
-        check.scored(file.load(str(path)), words)
+        check.check_metric(file.load(str(path)), words)
     assert list(tmp_path.iterdir()) == [path]
     given["metric"]["name"] = "fd_digits"
     path.write_text(yaml.safe_dump(given))
-    check.scored(file.load(str(path)), words)
+    check.check_metric(file.load(str(path)), words)
 
 
 def test_a_sweep_may_vary_a_config_group_and_a_member_that_is_none_is_refused(tmp_path: Path) -> None:
     for members in (["mnist", "faces64"], ["mnist", "face64"]):
         sweep = file.load(str(sweep_file(tmp_path, parameters={"data": {"values": members}})))
         if "faces64" in members:
-            check.legal(sweep)
+            check.check_values(sweep)
             continue
         with pytest.raises(ValueError, match=r"data=face64: no data= 'face64'. Did you mean 'faces64'"):
-            check.legal(sweep)
+            check.check_values(sweep)

@@ -7,7 +7,7 @@ import shlex
 from gan_lab.report.reading import Run, family_of
 
 
-def commands(run: Run) -> list[tuple[str, str]]:
+def command_lines(run: Run) -> list[tuple[str, str]]:
     """List the purpose and the text of each command."""
     folder, words = shlex.quote(str(run.folder)), run.words[2:]
     resume = "Go on training: the same command continues it"
