@@ -79,23 +79,23 @@ def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
 
     Raises ValueError if the runs were not measured alike.
     """
-    made = side_by_side(trained)
+    comparison = side_by_side(trained)
     places: dict[str, int] = {}
     for score in table.scores:
-        ways = [i for i, column in enumerate(made.columns) if column.score == score]
+        ways = [i for i, column in enumerate(comparison.columns) if column.score == score]
         if len(ways) > 1:
-            said = "; ".join(made.columns[i].note for i in ways)
-            raise ValueError(f"{score} was not measured alike in all rows: {said}")
+            notes = "; ".join(comparison.columns[i].note for i in ways)
+            raise ValueError(f"{score} was not measured alike in all rows: {notes}")
         if ways:
             places[score] = ways[0]
     lines = []
-    for row in made.rows:
+    for row in comparison.rows:
         cells = [row.cells[places[score]] if score in places else None for score in table.scores]
         first = cells[0]
         whole = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
         lines.append((first.mean if first and whole else math.nan, [f"`{row.name}`", *(str(c or "") for c in cells)]))
     first_column = places.get(table.scores[0])
-    sign = -1 if first_column is not None and made.columns[first_column].higher_is_better else 1
+    sign = -1 if first_column is not None and comparison.columns[first_column].higher_is_better else 1
     lines.sort(key=lambda line: math.inf if math.isnan(line[0]) else sign * line[0])
     head = ["EXP", *table.scores]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]

@@ -42,16 +42,16 @@ def main_options() -> None:
 
 
 @app.command()
-def train(experiment: Name = "", words: Words = None) -> None:
+def train(experiment: Name = "", overrides: Words = None) -> None:
     """Train an experiment, or continue it, and score it."""
-    loaded = _load(experiment, words)
+    loaded = _load(experiment, overrides)
     from gan_lab import console
     from gan_lab.experiment import rank
     from gan_lab.runs.folder import RunFolder
     from gan_lab.runs.results import read_summary
     from gan_lab.train import train as run_training
 
-    code = run_training(loaded, words or [])
+    code = run_training(loaded, overrides or [])
     folder = RunFolder.of(loaded).path
     if code == 0 and rank() == 0:
         console.print_scores(read_summary(folder), folder)
@@ -60,7 +60,7 @@ def train(experiment: Name = "", words: Words = None) -> None:
 
 @app.command()
 def evaluate(
-    run: Run, words: Places = None, weights: Annotated[str, typer.Option(help="best or last")] = "best"
+    run: Run, overrides: Places = None, weights: Annotated[str, typer.Option(help="best or last")] = "best"
 ) -> None:
     """Score a run on held-out reals.
 
@@ -69,7 +69,7 @@ def evaluate(
     from gan_lab import console, report
     from gan_lab.evaluate import evaluate as score
 
-    console.print_scores(score(run, weights, words or []), run)
+    console.print_scores(score(run, weights, overrides or []), run)
     report.write_or_warn([run])
 
 
@@ -85,9 +85,9 @@ def report(
 
 
 @app.command()
-def inspect_data(experiment: Name = "", words: Words = None) -> None:
+def inspect_data(experiment: Name = "", overrides: Words = None) -> None:
     """Look at the data: layout, sizes, a contact sheet."""
-    loaded = _load(experiment, words)
+    loaded = _load(experiment, overrides)
     from gan_lab import console
 
     console.print_data(loaded)
@@ -95,7 +95,7 @@ def inspect_data(experiment: Name = "", words: Words = None) -> None:
 
 @app.command()
 def benchmark(
-    name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families", words: Words = None
+    name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families", overrides: Words = None
 ) -> None:
     """Train all rows of a table at equal budget.
 
@@ -103,8 +103,8 @@ def benchmark(
     """
     from gan_lab import benchmark as tables
 
-    made = tables.load(name)
-    typer.echo(tables.render(made, tables.train(made, words or [])))
+    loaded_table = tables.load(name)
+    typer.echo(tables.render(loaded_table, tables.train(loaded_table, overrides or [])))
 
 
 @app.command()
@@ -123,12 +123,12 @@ def compare(
 
 
 @app.command()
-def dry_run(experiment: Name = "", words: Words = None) -> None:
+def dry_run(experiment: Name = "", overrides: Words = None) -> None:
     """Show what train would do, and how long it takes.
 
     Every value and where it came from, the networks, one measured iteration, the expected time.
     """
-    loaded = _load(experiment, words)
+    loaded = _load(experiment, overrides)
     from gan_lab import console
 
     console.print_dry_run(loaded)
@@ -137,7 +137,7 @@ def dry_run(experiment: Name = "", words: Words = None) -> None:
 @app.command()
 def slurm(
     experiment: Name,
-    words: Words = None,
+    overrides: Words = None,
     nodes: Annotated[int, typer.Option(help="machines")] = 1,
     gpus: Annotated[int, typer.Option(help="GPUs of each machine, one process for each")] = 1,
     time: Annotated[str, typer.Option(help="limit of one stay on the cluster, HH:MM:SS or D-HH:MM:SS")] = "04:00:00",
@@ -145,28 +145,28 @@ def slurm(
     """Write a SLURM batch script that resumes by itself."""
     from gan_lab.distributed import slurm as batch
 
-    typer.echo(f"sbatch {batch.write(experiment, words or [], nodes, gpus, time)}")
+    typer.echo(f"sbatch {batch.write(experiment, overrides or [], nodes, gpus, time)}")
 
 
 @app.command()
-def doctor(words: Words = None) -> None:
+def doctor(overrides: Words = None) -> None:
     """Check this machine in under a minute.
 
     One line for each thing that a training needs, with its remedy.
     """
     from gan_lab import doctor as checks
 
-    raise typer.Exit(checks.examine(words or []))
+    raise typer.Exit(checks.examine(overrides or []))
 
 
-def _load(experiment: str, words: list[str] | None) -> LoadedConfig:
+def _load(experiment: str, overrides: list[str] | None) -> LoadedConfig:
     """Load an experiment with the words about it; without a name list all experiments and end."""
     from gan_lab.config import loading
 
     if not experiment:
         _list()
         raise typer.Exit
-    return loading.load(experiment, words or [])
+    return loading.load(experiment, overrides or [])
 
 
 def _list() -> None:
@@ -189,8 +189,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        said = terminal.in_one_line(error)
-        if said is None or os.environ.get("GAN_LAB_TRACEBACK"):
+        explanation = terminal.in_one_line(error)
+        if explanation is None or os.environ.get("GAN_LAB_TRACEBACK"):
             raise
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {explanation}", file=sys.stderr)
         sys.exit(2)

@@ -53,22 +53,22 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def print_comparison(made: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """Rows of runs, a column for each score; below, what must be known to read it. ``*`` is the best of its column."""
-    rows = Table("EXP", "n", *(column.title for column in made.columns))
-    for row in made.rows:
+    rows = Table("EXP", "n", *(column.title for column in comparison.columns))
+    for row in comparison.rows:
         rows.add_row(row.name, str(len(row.runs)), *(_compared(cell, len(row.runs)) for cell in row.cells))
     console = Console(markup=False)
     # no number is cut off: a terminal folds what is too wide for it
     console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
-    if made.rows:
+    if comparison.rows:
         console.print(rows)
-    if any(cell and cell.best for row in made.rows for cell in row.cells):
+    if any(cell and cell.best for row in comparison.rows for cell in row.cells):
         console.print("* the best, by more than the spread of the two best: |Δ mean| > √(sd₁² + sd₂²)", style="dim")
     ways: dict[str, list[str]] = {}
-    for column in made.columns:
+    for column in comparison.columns:
         ways.setdefault(column.note, []).append(column.title)
-    for note in [*(f"{', '.join(titles)}: {note}" for note, titles in ways.items() if note), *made.notes]:
+    for note in [*(f"{', '.join(titles)}: {note}" for note, titles in ways.items() if note), *comparison.notes]:
         console.print(note, soft_wrap=True, highlight=False)
 
 
@@ -104,10 +104,10 @@ def print_data(loaded: LoadedConfig) -> None:
             rows.add_row(f"class {label}", *counts)
     console.print(rows)
     if served.decoded.source == "full" and Path(config.data.root).is_dir():
-        found = Table("on disk", "", title=config.data.root, title_justify="left")
+        on_disk = Table("on disk", "", title=config.data.root, title_justify="left")
         for what, value in survey(Path(config.data.root)).items():
-            found.add_row(what, str(value))
-        console.print(found)
+            on_disk.add_row(what, str(value))
+        console.print(on_disk)
     batch, columns = served.grid_batch(held_out=False, by_class=False)
     sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
     mark(Path(config.run.root))

@@ -29,13 +29,13 @@ DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")  # which may be given
 logger = logging.getLogger("gan_lab")
 
 
-def restore(folder: Path, weights: str, words: Sequence[str] = ()) -> tuple[Config, GANDataModule, Family, int]:
+def restore(folder: Path, weights: str, overrides: Sequence[str] = ()) -> tuple[Config, GANDataModule, Family, int]:
     """Restore a run: its config, its data, its family with averaged networks, and the iteration of the checkpoint.
 
-    ``words`` say where the data are now. Raises ValueError if they are other data.
+    ``overrides`` say where the data are now. Raises ValueError if they are other data.
     """
     run = RunFolder(folder)
-    config = _with_data_keys(run.config(), words)
+    config = _with_data_keys(run.config(), overrides)
     checkpoint = read_checkpoint(folder / "checkpoints" / f"{weights}.ckpt")
     data = datasets.load(config.data, config.run.seed)
     run.check_data(data.decoded.fingerprint)
@@ -48,19 +48,19 @@ def restore(folder: Path, weights: str, words: Sequence[str] = ()) -> tuple[Conf
     return config, data, family.to(device.here()), checkpoint["iteration"]
 
 
-def _with_data_keys(config: Config, words: Sequence[str]) -> Config:
-    for word in words:
+def _with_data_keys(config: Config, overrides: Sequence[str]) -> Config:
+    for word in overrides:
         if word.partition("=")[0] not in DATA_KEYS:
             raise ValueError(f"{word}: for an existing run only {', '.join(DATA_KEYS)} can be given")
-    return expand_homes(parse([to_dict(config), OmegaConf.from_dotlist(list(words))]))
+    return expand_homes(parse([to_dict(config), OmegaConf.from_dotlist(list(overrides))]))
 
 
-def evaluate(folder: Path, weights: str, words: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Score a checkpoint (``weights``: best or last) by all metrics at hand; returns what summary.json then holds.
 
     Each value has its protocol beside it. ``neighbours.png`` shows samples and the training images nearest to them.
     """
-    config, data, family, iteration = restore(folder, weights, words)
+    config, data, family, iteration = restore(folder, weights, overrides)
     cfg, setting = config.metrics, metric_setting(config, family, data, final=True)
     metrics = select_metrics(setting)
     for note in setting.notes:
@@ -77,10 +77,10 @@ def evaluate(folder: Path, weights: str, words: Sequence[str] = ()) -> dict[str,
     if compared and not data.spec.source_channels and data.spec.content != "points" and len(data.train) > 1:
         ratio, protocol, pairs = find_neighbours(family, data, compared[0], cfg, config.run.seed)
         name = f"nearest_ratio_{compared[0].extractor.name}"
-        said = evaluator.protocol(compared[0].names[0], which) | protocol
+        score_protocol = evaluator.protocol(compared[0].names[0], which) | protocol
         if ratio is not None:
-            said |= {"split": "train and held_out"}
-            scores[name] = {"value": ratio, "higher_is_better": None, "protocol": said}
+            score_protocol |= {"split": "train and held_out"}
+            scores[name] = {"value": ratio, "higher_is_better": None, "protocol": score_protocol}
         save_grid(pairs, 8, folder / "neighbours.png")
     summary: dict[str, Any] = {"experiment": RunFolder(folder).experiment, "iteration": iteration}
     summary |= {"images": iteration * config.data.batch_size} | read_summary(folder)

@@ -80,8 +80,8 @@ class Experiment:
 
 def build_family(config: Config, data: GANDataModule) -> Family:
     """The family on freshly drawn weights. Raises ValueError if the data does not suit it."""
-    made = loading.family_class(config.family)
-    if config.data.labels_per_class and not made.semi_supervised:
+    family_class = loading.family_class(config.family)
+    if config.data.labels_per_class and not family_class.semi_supervised:
         raise ValueError(
             f"data.labels_per_class={config.data.labels_per_class}: {config.family} cannot learn from a few labels, "
             "family sgan can"
@@ -93,7 +93,7 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
     torch.set_default_dtype(dtype)  # of what is drawn: float32 weights differ in their last bits between processors
     try:
-        family: Family = made(data.spec, config.model, config.run.seed)
+        family: Family = family_class(data.spec, config.model, config.run.seed)
     finally:
         torch.set_default_dtype(torch.float32)
     family.to(dtype, memory_format=torch.channels_last)  # before weights are restored, or Lightning rounds to float32

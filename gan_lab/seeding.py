@@ -63,12 +63,12 @@ class Stream:
 
     def _drawn(self, purpose: str, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any) -> Tensor:
         number, everything = key(self.seed, purpose, self.index), (n * self.world, *shape)
-        mine = slice(self.rank * n, (self.rank + 1) * n)
+        share = slice(self.rank * n, (self.rank + 1) * n)
         if like.device.type == "cuda" and len(shape) > 1:  # megabytes, which the host would draw and send
             generator = torch.Generator(like.device).manual_seed(number % 2**63)
-            return there(everything, generator=generator, device=like.device)[mine].to(like.dtype)
+            return there(everything, generator=generator, device=like.device)[share].to(like.dtype)
         drawn = here(np.random.Generator(np.random.Philox(key=number)), everything, dtype=np.float32)
-        return sent(torch.from_numpy(drawn[mine]), like.device, like.dtype)
+        return sent(torch.from_numpy(drawn[share]), like.device, like.dtype)
 
 
 def sent(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:

@@ -36,7 +36,7 @@ def announce(text: str) -> None:
     logger.info(text)
 
 
-def train(loaded: LoadedConfig, words: Sequence[str]) -> int:
+def train(loaded: LoadedConfig, overrides: Sequence[str]) -> int:
     """Train, or go on training, and score. Returns the exit code: 0, or 128 + the signal that ended the training.
 
     Raises ValueError or OSError for what the user can mend; a training that diverged is such a thing.
@@ -58,7 +58,7 @@ def train(loaded: LoadedConfig, words: Sequence[str]) -> int:
         announce(note)
     with run.locked() if rank() == 0 else nullcontext():
         if rank() == 0:
-            run.prepare(built.config, ["train", loaded.experiment, *words], built.data.decoded.fingerprint)
+            run.prepare(built.config, ["train", loaded.experiment, *overrides], built.data.decoded.fingerprint)
         code = fit_and_conclude(built, None if overwrite else resume(built))
     if code > 128:
         launch.barrier_if_distributed()  # torchrun and srun end the first process for another rank's code
@@ -132,7 +132,7 @@ def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, P
     if rank() == 0:
         iteration = read_checkpoint(path)["iteration"]
         sentence = f"back to iteration {iteration:,}, and on with other random numbers ({branch} of {ROLLBACKS} times)"
-        built.health.report(Alert("rollback", diverged.iteration, diverged.images, sentence), leader=True)
+        built.health.report(Alert("rollback", diverged.iteration, diverged.images, sentence), is_global_zero=True)
         branch_off(path, branch, [asdict(alert) for alert in built.health.alerts[-2:]])
     launch.barrier_if_distributed()
     return build(built.config, built.run, wandb_logger=built.wandb_logger), path

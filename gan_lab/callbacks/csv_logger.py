@@ -159,11 +159,11 @@ class CSVLogger(FamilyCallback):
         return dict(zip(names, means.tolist(), strict=True))  # the device is waited for once
 
     def state_dict(self) -> dict[str, Any]:
-        mine = {name: mean.state() for name, mean in self._since_row.items()}
-        ranks: list[Any] = [mine]
+        states = {name: mean.state() for name, mean in self._since_row.items()}
+        ranks: list[Any] = [states]
         if distributed.is_available() and distributed.is_initialized():
             ranks = [None] * distributed.get_world_size()
-            distributed.all_gather_object(ranks, mine)
+            distributed.all_gather_object(ranks, states)
         return {"ranks": ranks, "wandb_id": self.wandb_logger.id if self.wandb_logger else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

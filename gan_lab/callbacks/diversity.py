@@ -57,10 +57,10 @@ class Diversity(FamilyCallback):
 
     def _statistics(self, images: Tensor) -> dict[str, Tensor]:
         features, logits = self.extractor(images if self.extractor.name == "points" else to_uint8(images))
-        found = {"diversity": mean_pairwise_distance(features, self.groups)}
+        statistics = {"diversity": mean_pairwise_distance(features, self.groups)}
         if logits is not None:
-            found["class_entropy"] = entropy(logits)
-        return found
+            statistics["class_entropy"] = entropy(logits)
+        return statistics
 
 
 def rows_by_label(labels: Tensor) -> list[Tensor]:

@@ -45,10 +45,10 @@ class FiniteCheck(FamilyCallback):
         networks = dict(family.named_children()) | {f"averaged {name}": net for name, net in self.ema.networks.items()}
         tensors = {name: [*network.parameters(), *network.buffers()] for name, network in networks.items()}
         bad = not_finite(tensors | {name: [value] for name, value in family.logged_scalars.items()})
-        found = bool(bad)
+        diverged = bool(bad)
         if trainer.world_size > 1:  # batch-norm statistics differ between the ranks
-            found = trainer.strategy.reduce_boolean_decision(found, all=False)
-        if found:
+            diverged = trainer.strategy.reduce_boolean_decision(diverged, all=False)
+        if diverged:
             raise DivergedError(bad or ["a value of another process"], self.progress.iteration, self.progress.images)
 
 

@@ -84,16 +84,16 @@ class Rules:
     def read(self, row: Row, iteration: int) -> list[tuple[str, str]]:
         """The findings that begin with this row of means, each with its sentence."""
         rules = {"collapse": self._collapse, "discriminator_won": self._won, "diverged": self._exploded}
-        found = []
+        new_alerts = []
         for kind, rule in rules.items():
             seen = rule(row, iteration)
             if seen is not None and self.conditions.setdefault(kind, AlertState()).begins(bool(seen)):
-                found.append((kind, seen))
+                new_alerts.append((kind, seen))
         for name, value in row.items():
             if name.startswith("gradient_"):
                 self.gradients[name] = [*self.gradients.get(name, []), value][-BEFORE:]
                 self.largest[name] = max(self.largest.get(name, 0.0), value)
-        return found
+        return new_alerts
 
     def _collapse(self, row: Row, iteration: int) -> str | None:
         """The sentence, empty if all is well, None if the row says nothing of it: so with the rules below."""
@@ -180,10 +180,10 @@ class Health(FamilyCallback):
             sentence = NO_NUMBERS.format(values=exception.named)
             self.report(Alert("diverged", exception.iteration, exception.images, sentence), trainer.is_global_zero)
 
-    def report(self, alert: Alert, leader: bool) -> None:
+    def report(self, alert: Alert, is_global_zero: bool) -> None:
         """Add a finding; the leader tells everyone."""
         self.alerts.append(alert)
-        if leader:
+        if is_global_zero:
             write_text(self.path, table(self.alerts))
             warnings.warn(f"{alert.kind} at {alert.images:,} images: {alert.sentence}", stacklevel=2)
             if self.wandb_logger:

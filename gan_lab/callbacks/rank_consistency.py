@@ -23,9 +23,9 @@ class RankConsistency(FamilyCallback):
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.world_size == 1:
             return
-        mine = {"iteration": family.iteration, **self.facts}
+        own_facts = {"iteration": family.iteration, **self.facts}
         ranks: list[Any] = [None] * trainer.world_size
-        distributed.all_gather_object(ranks, mine)
+        distributed.all_gather_object(ranks, own_facts)
         for rank, theirs in enumerate(ranks):
             for name, value in theirs.items():
                 if value != ranks[0][name]:

@@ -26,10 +26,10 @@ def group_members(folder: Path) -> dict[str, list[str]]:
     return {group.name: [path.stem for path in files_in(group)] for group in groups if files_in(group)}
 
 
-def split_overrides(words: Sequence[str], folder: Path) -> tuple[dict[str, str], list[str]]:
+def split_overrides(overrides: Sequence[str], folder: Path) -> tuple[dict[str, str], list[str]]:
     """The chosen member of each group, and the words that are about single keys."""
     known, chosen, rest = group_members(folder), {}, []
-    for word in words:
+    for word in overrides:
         key, equals, value = word.partition("=")
         if equals and key in known:
             chosen[key] = value

@@ -110,7 +110,7 @@ class LoadedConfig:
     groups: dict[str, str]  # config groups that the command line chose
 
 
-def load(experiment: str, words: Sequence[str] = ()) -> LoadedConfig:
+def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     """Merge the defaults, the experiment's YAML file, config groups and ``key=value`` words, and check every value.
 
     Later ones win: the groups of the experiment's ``defaults:``, the experiment, groups among the words, other words.
@@ -118,31 +118,31 @@ def load(experiment: str, words: Sequence[str] = ()) -> LoadedConfig:
     value and the remedy, for an unknown experiment or key, a wrong type and a value out of range.
     """
     path = find_experiment(experiment)
-    chosen, words = groups.split_overrides(words, config_folder())
-    for word in words:
+    chosen, overrides = groups.split_overrides(overrides, config_folder())
+    for word in overrides:
         if "=" not in word:
             raise ValueError(f"{word!r} is not key=value, such as model.z_dim=64")
         try:
             OmegaConf.from_dotlist([word])
         except Exception:  # as below
             raise ValueError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
-    from_file, from_words = _read(path), OmegaConf.from_dotlist(list(words))
+    from_file, from_words = _read(path), OmegaConf.from_dotlist(list(overrides))
     defaults = groups.pop_defaults(from_file, path)
     text = {
         key
         for key, default in leaves(Config())
         if isinstance(default, str | None) and describe_type(Config, key) not in NUMBERS
     }
-    for key, _, value in (word.partition("=") for word in words):
+    for key, _, value in (word.partition("=") for word in overrides):
         if key in text and value != "null":
             OmegaConf.update(from_words, key, value)  # as it was typed: YAML would read run.id=0012 as 10
     if os.environ.get("RUN_ID") and OmegaConf.select(from_words, "run.id") is None:
         OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
 
     usual = [find_member(*item) for item in defaults.items() if item[0] not in chosen]
-    asked = [find_member(*item) for item in chosen.items()]
+    from_groups = [find_member(*item) for item in chosen.items()]
     layers = [(_label(file), _read(file)) for file in usual] + [(_label(path), from_file)]
-    layers += [(_label(file), _read(file)) for file in asked] + [("command line", from_words)]
+    layers += [(_label(file), _read(file)) for file in from_groups] + [("command line", from_words)]
     config = expand_homes(parse([values for _, values in layers]))
     origin = {key: label for label, values in layers for key, _ in leaves(OmegaConf.to_container(values))}
     return LoadedConfig(path.stem, config, origin, chosen)

@@ -102,7 +102,7 @@ class GANDataModule(LightningDataModule):
             raise ValueError(f"data.labels_per_class={wanted}, but this data has no labels")
         order = seeding.permutation(self.seed, "labelled", 0, len(labels))
         rows = [order[labels[order] == label][:wanted] for label in range(self.spec.classes)]
-        fewest = min(len(mine) for mine in rows)
+        fewest = min(len(members) for members in rows)
         if fewest < wanted:
             raise ValueError(f"data.labels_per_class={wanted}: a class has {fewest} images only")
         return np.concatenate(rows)
@@ -189,16 +189,16 @@ class GANDataModule(LightningDataModule):
 
     def _for_grid(self, held_out: bool, n: int, label: int | None = None) -> Batch:
         """n images, of one label: held-out ones, then those of the training, then these over again."""
-        parts, found = [], 0
+        parts, count = [], 0
         for split in (self.test, self.train) if held_out else (self.train,):
             rows = seeding.permutation(0, "grid", 0, len(split))
             if label is not None:
                 assert split.labels is not None
                 rows = rows[split.labels[rows] == label]
-            if len(rows) and found < n:
-                parts.append(split.__getitems__(rows[: n - found].tolist()))
-                found += min(len(rows), n - found)
-        again = torch.arange(n if held_out or label is not None else found) % found
+            if len(rows) and count < n:
+                parts.append(split.__getitems__(rows[: n - count].tolist()))
+                count += min(len(rows), n - count)
+        again = torch.arange(n if held_out or label is not None else count) % count
         batch = _joined(parts)
         return Batch(batch.images[again], None if batch.labels is None else batch.labels[again])
 

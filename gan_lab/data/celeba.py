@@ -174,8 +174,8 @@ def _layout(root: Path) -> Layout | None:
 
 
 def _beside(folders: list[Path], stem: str) -> Path | None:
-    found = (folder / f"{stem}{suffix}" for folder in folders for suffix in (".txt", ".csv"))
-    return next((path for path in found if path.is_file()), None)
+    candidates = (folder / f"{stem}{suffix}" for folder in folders for suffix in (".txt", ".csv"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def there(root: Path) -> bool:

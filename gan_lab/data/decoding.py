@@ -110,12 +110,12 @@ def opened(
     pixels: PixelArray = Files([items[place] for place in places], _with(read, whites)) if lazy else arrays["images"]
     fingerprint = combined(fingerprint, transform, shape) if lazy else fingerprint
     white = " and ".join(f"{level:g}" for level in (whole, real) if level)
-    said = [
+    notes = [
         f"{cut:,.0f} cut to their middle" if cut and transform == "square" else "",
         f"{enlarged:,.0f} enlarged to {cfg.size} pixels" if enlarged else "",
         f"{deep:,.0f} of more than 8 bits: in all of them {white} is white" if deep else "",
     ]
-    about = "; ".join(words for words in said if words)
+    about = "; ".join(words for words in notes if words)
     return Opened(pixels, places, fingerprint, lazy, f" ({about})" if about else "")
 
 

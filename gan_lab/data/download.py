@@ -133,9 +133,9 @@ def unpack(archive: Path, folder: Path) -> str:
     try:
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(unfinished)
-        for found in sorted(unfinished.iterdir(), key=Path.is_dir):  # folders last: they are what is looked for
-            if not (folder / found.name).exists():
-                found.rename(folder / found.name)
+        for path_inside in sorted(unfinished.iterdir(), key=Path.is_dir):  # folders last: they are what is looked for
+            if not (folder / path_inside.name).exists():
+                path_inside.rename(folder / path_inside.name)
         return ""
     except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         return f"{archive} is damaged ({error}): delete it"

@@ -29,9 +29,9 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if not problem:
-        found = _home(root)
-        assert found is not None
-        return _full(cfg, *found)
+        layout = _home(root)
+        assert layout is not None
+        return _full(cfg, *layout)
     if cfg.source == "full":
         raise ValueError(
             f"data.source=full: {problem}. Unpack {SOURCES[0]} into {root}, or name by data.root a folder with {LAYOUT}, "

@@ -185,14 +185,14 @@ def survey(root: Path) -> dict[str, str]:
         return None
 
     bad = in_threads(look, len(paths), "looking")
-    found = {"images": f"{len(paths):,}", "files": seen(root)}
+    facts = {"images": f"{len(paths):,}", "files": seen(root)}
     if sizes:
-        found["modes"] = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
+        facts["modes"] = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
         for name, sides in zip(("widths", "heights"), zip(*sizes, strict=True), strict=True):
-            found[name] = f"{min(sides)} to {max(sides)}, median {int(np.median(sides))}"
+            facts[name] = f"{min(sides)} to {max(sides)}, median {int(np.median(sides))}"
     if bad:
-        found["unreadable"] = listed([f"{paths[number].name} ({reason})" for number, reason in bad])
-    return found
+        facts["unreadable"] = listed([f"{paths[number].name} ({reason})" for number, reason in bad])
+    return facts
 
 
 def listed(names: list[str], most: int = 3) -> str:

@@ -71,16 +71,18 @@ def two_sides(root: Path) -> Sides | None:
 
     Raises ValueError where there is one side only, and where two layouts are there at once.
     """
-    found: dict[str, Sides] = {}
+    candidates: dict[str, Sides] = {}
     for pattern in SIDES:
         train = _pair(root, pattern, TRAIN)
         if train:
-            found[pattern.format("train", "train").replace(" ", " and ")] = Sides(train, _pair(root, pattern, HELD))
-    if not found and (plain := _both(root, ["A", "B"])):
-        found["A and B"] = Sides(plain, None)
-    if len(found) > 1:
-        raise ValueError(f"{root} is laid out in two ways, {' as well as '.join(found)}: keep one of them")
-    return next(iter(found.values()), None)
+            candidates[pattern.format("train", "train").replace(" ", " and ")] = Sides(
+                train, _pair(root, pattern, HELD)
+            )
+    if not candidates and (plain := _both(root, ["A", "B"])):
+        candidates["A and B"] = Sides(plain, None)
+    if len(candidates) > 1:
+        raise ValueError(f"{root} is laid out in two ways, {' as well as '.join(candidates)}: keep one of them")
+    return next(iter(candidates.values()), None)
 
 
 def parts(root: Path) -> tuple[Path, Path | None, list[str]] | None:

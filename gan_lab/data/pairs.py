@@ -32,7 +32,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it is not there."""
     root = Path(cfg.root)
     if cfg.source != "sample" and root.exists():
-        train, test = found(layouts.place(cfg.root))
+        train, test = find_pairs(layouts.place(cfg.root))
         if train:
             return _full(cfg, root, train, test)
     if cfg.source == "full":
@@ -44,7 +44,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 def there(root: Path) -> bool:
     """True if pairs lie in a folder, or a zip file. Raises ValueError for ambiguous folders."""
-    return root.exists() and bool(found(layouts.place(str(root)))[0])
+    return root.exists() and bool(find_pairs(layouts.place(str(root)))[0])
 
 
 def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> ArrayDataset:
@@ -79,7 +79,7 @@ def both(item: Item, size: int, whites: reading.Whites | None = None) -> np.ndar
     return np.concatenate([reading.squared(one, size) for one in halves])
 
 
-def found(root: Path) -> tuple[list[Item], list[Item]]:
+def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:
     """The pairs for training and those held out (none: a tenth is to be taken). Raises ValueError for folders A and B
     that do not correspond."""
     sides = layouts.two_sides(root)
@@ -107,10 +107,10 @@ def _matched(root: Path, a: Path, b: Path) -> list[Item]:
         sides.append(named)
     lacking = [(a, sorted(sides[1].keys() - sides[0].keys())), (b, sorted(sides[0].keys() - sides[1].keys()))]
     if any(names for _, names in lacking):
-        said = "; ".join(
+        lacking_names = "; ".join(
             f"{side.relative_to(root)} lacks {image_files.listed(names)}" for side, names in lacking if names
         )
         raise ValueError(
-            f"{root}: {a.relative_to(root)} and {b.relative_to(root)} should hold files of equal names: {said}"
+            f"{root}: {a.relative_to(root)} and {b.relative_to(root)} should hold files of equal names: {lacking_names}"
         )
     return [(sides[0][name], sides[1][name]) for name in sorted(sides[0])]

@@ -59,29 +59,31 @@ def detect_launcher(run: RunConfig) -> Launch:
     again = any(env.get(name, "0") != "0" for name in AGAIN)
     if "TORCHELASTIC_RUN_ID" in env:
         world, local = int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"])
-        found = Launch("torchrun", local, world // local, int(env["RANK"]), again)
+        detected = Launch("torchrun", local, world // local, int(env["RANK"]), again)
     elif int(env.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in env and not _at_a_prompt():
         if int(env.get("SLURM_STEP_ID", SCRIPT)) >= SCRIPT:
             raise ValueError(f"the job has {env['SLURM_NTASKS']} tasks, but srun has not started this process: "
                              "srun gan-lab train ... in the batch script starts all of them (make slurm writes one)")  # fmt: skip
         world, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_NNODES", env.get("SLURM_JOB_NUM_NODES", 1)))
-        found = Launch("srun", world // nodes, nodes, int(env["SLURM_PROCID"]), again)
+        detected = Launch("srun", world // nodes, nodes, int(env["SLURM_PROCID"]), again)
     else:
         local, nodes = processes(run.devices or "1"), run.num_nodes or 1
         number = int(env.get("LOCAL_RANK", 0))
         rank = int(env.get("NODE_RANK", env.get("GROUP_RANK", 0))) * local + number
         return Launch("plain", local, nodes, rank, again or number > 0)
-    if found.world != world:
-        raise ValueError(f"{found.by} started {world} processes on {found.nodes} machines: as many on each are needed")
-    asked = found.local if run.devices in (None, "auto", "-1") else processes(str(run.devices))
-    options = OPTIONS[found.by]
-    if asked != found.local:
-        raise ValueError(f"run.devices={run.devices}, but {found.by} started {found.local} processes on each machine: "
-                         f"leave run.devices out, or start with {options[0]}={asked}")  # fmt: skip
-    if run.num_nodes not in (0, found.nodes):
-        raise ValueError(f"run.num_nodes={run.num_nodes}, but {found.by} started processes on {found.nodes} machines: "
+    if detected.world != world:
+        raise ValueError(
+            f"{detected.by} started {world} processes on {detected.nodes} machines: as many on each are needed"
+        )
+    wanted = detected.local if run.devices in (None, "auto", "-1") else processes(str(run.devices))
+    options = OPTIONS[detected.by]
+    if wanted != detected.local:
+        raise ValueError(f"run.devices={run.devices}, but {detected.by} started {detected.local} processes on each machine: "
+                         f"leave run.devices out, or start with {options[0]}={wanted}")  # fmt: skip
+    if run.num_nodes not in (0, detected.nodes):
+        raise ValueError(f"run.num_nodes={run.num_nodes}, but {detected.by} started processes on {detected.nodes} machines: "
                          f"leave run.num_nodes out, or start with {options[1]}={run.num_nodes}")  # fmt: skip
-    return found
+    return detected
 
 
 def _at_a_prompt() -> bool:
@@ -138,18 +140,18 @@ def explain_lost_ranks(launched: Launch, error: BaseException, timeout: float) -
 
 def roll_call(launched: Launch) -> tuple[bool, list[int]]:
     """Ask who is left: True if this process speaks for the rest, and the ranks that are missing."""
-    mine, rest = launched.rank, range(launched.world)
+    own_rank, rest = launched.rank, range(launched.world)
     try:
         store = PrefixStore("roll call", default_store())
         store.set_timeout(timedelta(seconds=ROLL_CALL))
-        store.set(str(mine), "here")
+        store.set(str(own_rank), "here")
         end = time.monotonic() + ROLL_CALL
         while (absent := [n for n in rest if not store.check([str(n)])]) and time.monotonic() < end:
             time.sleep(0.05)
         present = launched.world - len(absent)
         store.add("counted", 1)
-        while mine == 0 and store.add("counted", 0) < present and time.monotonic() < end + ROLL_CALL:
+        while own_rank == 0 and store.add("counted", 0) < present and time.monotonic() < end + ROLL_CALL:
             time.sleep(0.05)  # the store may be in this process
-        return mine == min(n for n in rest if n not in absent), absent
+        return own_rank == min(n for n in rest if n not in absent), absent
     except RuntimeError:  # the store went with the process that kept it
-        return mine == 1 or mine % launched.local == 0, [0]
+        return own_rank == 1 or own_rank % launched.local == 0, [0]

@@ -66,8 +66,8 @@ def write(experiment: str, words: Sequence[str], nodes: int, gpus: int, time: st
         for key, option in (("run.devices", "--gpus"), ("run.num_nodes", "--nodes")):
             if word.partition("=")[0] == key:
                 raise ValueError(f"{word}: {option} says it to SLURM and to the training alike")
-    given = [*words, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
-    loaded = load(experiment, given)
+    overrides = [*words, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
+    loaded = load(experiment, overrides)
     batch = loaded.config.data.batch_size
     if batch % (nodes * gpus):
         raise ValueError(f"data.batch_size={batch} is the global batch: it must be divisible by the {nodes * gpus} "
@@ -77,7 +77,7 @@ def write(experiment: str, words: Sequence[str], nodes: int, gpus: int, time: st
     folder = Path(loaded.config.run.root).resolve() / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_safe(loaded.experiment)}-{nodes}x{gpus}.sh"
-    path.write_text(script(loaded, experiment, given, nodes, gpus, time, folder), encoding="utf-8")
+    path.write_text(script(loaded, experiment, overrides, nodes, gpus, time, folder), encoding="utf-8")
     path.chmod(0o755)
     return path
 

@@ -78,9 +78,9 @@ def inception(config: Config) -> Finding:
     wanted = Path(published).stem.rpartition("-")[2]  # the beginning of its SHA-256, as torch's hub names files
     path = Path(get_dir()) / "checkpoints" / published if chosen == "auto" else Path(chosen)
     if path.is_file():
-        found = hashlib.sha256(path.read_bytes()).hexdigest()[: len(wanted)]
-        text = f"{path}, SHA-256 {found}..."
-        if found == wanted:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[: len(wanted)]
+        text = f"{path}, SHA-256 {digest}..."
+        if digest == wanted:
             return Finding("ok", text)
         if chosen == "auto":
             return Finding("FAIL", f"{text} instead of {wanted}...", "remove it: it is no whole download")

@@ -36,13 +36,19 @@ def wandb(config: Config) -> Finding:
 
 def launcher(config: Config) -> Finding:
     """Check the variables of torchrun or SLURM, if one of them started this process."""
-    told = {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
-    if "MASTER_ADDR" in told and not _has_address(told["MASTER_ADDR"]):
-        return Finding("FAIL", f"MASTER_ADDR={told['MASTER_ADDR']} has no address here", "name the first machine by IP")
-    if {"RANK", "WORLD_SIZE"} & told.keys() and len(told) < len(LAUNCHERS):
-        absent = ", ".join(name for name in LAUNCHERS if name not in told)
+    launcher_variables = {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
+    if "MASTER_ADDR" in launcher_variables and not _has_address(launcher_variables["MASTER_ADDR"]):
         return Finding(
-            "FAIL", f"{', '.join(told)} without {absent}", "unset them, or start by torchrun, which sets all"
+            "FAIL",
+            f"MASTER_ADDR={launcher_variables['MASTER_ADDR']} has no address here",
+            "name the first machine by IP",
+        )
+    if {"RANK", "WORLD_SIZE"} & launcher_variables.keys() and len(launcher_variables) < len(LAUNCHERS):
+        absent = ", ".join(name for name in LAUNCHERS if name not in launcher_variables)
+        return Finding(
+            "FAIL",
+            f"{', '.join(launcher_variables)} without {absent}",
+            "unset them, or start by torchrun, which sets all",
         )
     if os.environ.get("SLURM_JOB_ID"):
         tasks, nodes = os.environ.get("SLURM_NTASKS", "1"), os.environ.get("SLURM_JOB_NUM_NODES", "1")
@@ -50,20 +56,23 @@ def launcher(config: Config) -> Finding:
         if int(tasks) > 1 and "SLURM_PROCID" not in os.environ:
             return Finding("warn", f"{text}, of which this is none", "start the training by srun: see make slurm")
         return Finding("ok", text)
-    return Finding("ok", ", ".join(f"{name}={value}" for name, value in told.items()) or "none, this is a plain start")
+    return Finding(
+        "ok",
+        ", ".join(f"{name}={value}" for name, value in launcher_variables.items()) or "none, this is a plain start",
+    )
 
 
 def _has_address(host: str) -> bool:
-    found: list[Any] = []
+    results: list[Any] = []
 
     def look_up() -> None:
         with contextlib.suppress(OSError):
-            found.extend(socket.getaddrinfo(host, None))
+            results.extend(socket.getaddrinfo(host, None))
 
     thread = threading.Thread(target=look_up, daemon=True)  # a resolver knows no time-out of its own
     thread.start()
     thread.join(SECONDS)
-    return bool(found)
+    return bool(results)
 
 
 def port(config: Config) -> Finding:
@@ -72,14 +81,16 @@ def port(config: Config) -> Finding:
     if number and not (number.isdigit() and 0 < int(number) < 65536):
         return Finding("FAIL", f"MASTER_PORT={number} is no port", "1 to 65535; above 1023 for those who are not root")
     first = all(os.environ.get(name, "0") == "0" for name in ("GROUP_RANK", "NODE_RANK", "SLURM_NODEID"))
-    asked = int(number) if number and first else 0
+    port_wanted = int(number) if number and first else 0
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as torch's store does
         try:
-            listener.bind(("", asked))
+            listener.bind(("", port_wanted))
             listener.listen()
         except OSError as error:
-            return Finding("FAIL", f"cannot listen on port {asked or '(any)'}: {error.strerror}", "another MASTER_PORT")
+            return Finding(
+                "FAIL", f"cannot listen on port {port_wanted or '(any)'}: {error.strerror}", "another MASTER_PORT"
+            )
         return Finding("ok", f"can listen, on port {listener.getsockname()[1]}")
 
 
@@ -106,10 +117,10 @@ def all_reduce(config: Config) -> Finding:
     finally:
         for process in started:
             process.kill()
-    said = [process.communicate()[0] for process in started]
+    outputs = [process.communicate()[0] for process in started]
     if codes == [0] * world:
         return Finding("ok", f"{world} processes agree on a sum, by {backend}")
-    lines = next((text for text, code in zip(said, codes, strict=True) if code), "").strip().splitlines()
+    lines = next((text for text, code in zip(outputs, codes, strict=True) if code), "").strip().splitlines()
     reason = lines[-1] if lines else f"no answer in {REDUCE_SECONDS} seconds"
     variable = "NCCL_SOCKET_IFNAME" if backend == "nccl" else "GLOO_SOCKET_IFNAME"
     return Finding(

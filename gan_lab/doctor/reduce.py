@@ -16,10 +16,10 @@ def reduce(backend: str, world: int, number: int, rank: int) -> None:
     address = f"tcp://127.0.0.1:{number}"
     limit = timedelta(seconds=SECONDS)
     distributed.init_process_group(backend, init_method=address, timeout=limit, world_size=world, rank=rank)
-    mine = torch.tensor([float(rank + 1)], device=f"cuda:{rank}" if backend == "nccl" else "cpu")
-    distributed.all_reduce(mine)
-    if mine.item() != world * (world + 1) / 2:
-        raise ValueError(f"the sum is {mine.item()} instead of {world * (world + 1) / 2}")
+    own_number = torch.tensor([float(rank + 1)], device=f"cuda:{rank}" if backend == "nccl" else "cpu")
+    distributed.all_reduce(own_number)
+    if own_number.item() != world * (world + 1) / 2:
+        raise ValueError(f"the sum is {own_number.item()} instead of {world * (world + 1) / 2}")
     distributed.destroy_process_group()
 
 

@@ -118,10 +118,10 @@ class Family(LightningModule, ABC):
     def _record_gradients(self, optimizer: Optimizer) -> None:
         """The norm of the gradient of each network that the optimizer is about to move."""
         if id(optimizer) not in self._moved_by:
-            mine = {id(weight) for weight in _weights(optimizer)}
+            own_weights = {id(weight) for weight in _weights(optimizer)}
             moved: dict[str, list[Tensor]] = {}
             for name, network in self.named_children():
-                moved[name] = [weight for weight in network.parameters() if id(weight) in mine]
+                moved[name] = [weight for weight in network.parameters() if id(weight) in own_weights]
             self._moved_by[id(optimizer)] = {name: weights for name, weights in moved.items() if weights}
         for name, weights in self._moved_by[id(optimizer)].items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]

@@ -116,8 +116,8 @@ class CycleGAN(Family):
             self.minimize(loss_d, opt_d)
 
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, loss_cycle=loss_cycle)
-        for said, suffix in ((logits_Y, ""), (logits_X, "_back")):
-            self.log_discriminator(*said, losses.LOSSES["least_squares"].threshold, suffix)
+        for logits, suffix in ((logits_Y, ""), (logits_X, "_back")):
+            self.log_discriminator(*logits, losses.LOSSES["least_squares"].threshold, suffix)
 
     def lr_factor(self) -> float:
         """The share of the learning rates that is left."""
@@ -143,8 +143,15 @@ class CycleGAN(Family):
 
     def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         assert batch.sources is not None
-        made = self.outputs(batch, stream)
-        return [batch.sources, made["generated"], made["cycled"], batch.images, made["back"], made["back_cycled"]]
+        images = self.outputs(batch, stream)
+        return [
+            batch.sources,
+            images["generated"],
+            images["cycled"],
+            batch.images,
+            images["back"],
+            images["back_cycled"],
+        ]
 
 
 FAMILY = CycleGAN

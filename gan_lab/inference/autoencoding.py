@@ -14,20 +14,20 @@ from gan_lab.seeding import Stream
 
 
 @torch.no_grad()
-def reconstruct(folder: Path, n: int, out: Path, words: Sequence[str] = ()) -> None:
+def reconstruct(folder: Path, n: int, out: Path, overrides: Sequence[str] = ()) -> None:
     """Draw n held-out images, each beside its reconstruction. Raises ValueError for a family without an encoder."""
-    family, batch = _held_out(folder, n, words)
+    family, batch = _held_out(folder, n, overrides)
     reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
     save_grid(torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1), 8, out)
 
 
 @torch.no_grad()
-def interpolate(folder: Path, n: int, steps: int, out: Path, words: Sequence[str] = ()) -> None:
+def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence[str] = ()) -> None:
     """Draw the straight lines between the latents of held-out images 1 and 2, 2 and 3 ..., one in a row.
 
     Raises ValueError for a family without an encoder, and for fewer than two images.
     """
-    family, batch = _held_out(folder, n + 1, words)
+    family, batch = _held_out(folder, n + 1, overrides)
     if len(batch.images) < 2:
         raise ValueError(f"{folder} has one held-out image: interpolation needs two")
     z, _ = family.encoder(batch.images)
@@ -36,8 +36,8 @@ def interpolate(folder: Path, n: int, steps: int, out: Path, words: Sequence[str
     save_grid(family.generator(latents.flatten(0, 1)), steps, out)
 
 
-def _held_out(folder: Path, n: int, words: Sequence[str]) -> tuple[Any, Batch]:
-    _, data, family, _ = restore(folder, "best", words)
+def _held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any, Batch]:
+    _, data, family, _ = restore(folder, "best", overrides)
     if "reconstructed" not in family.output_names:
         raise ValueError(f"{folder} has no encoder, as the runs of family vaegan have")
     (batch,) = data.reference(n, size=n)

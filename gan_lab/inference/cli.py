@@ -45,7 +45,7 @@ def sample(
 @app.command()
 def reconstruct(
     run: Run,
-    words: Places = None,
+    overrides: Places = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 32,
     out: Png = None,
 ) -> None:
@@ -53,14 +53,14 @@ def reconstruct(
     from gan_lab.inference import autoencoding
 
     out = out or _inside(run, f"reconstruct-n{n}")
-    autoencoding.reconstruct(run, n, out, words or [])
+    autoencoding.reconstruct(run, n, out, overrides or [])
     typer.echo(out)
 
 
 @app.command()
 def interpolate(
     run: Run,
-    words: Places = None,
+    overrides: Places = None,
     steps: Annotated[int, typer.Option(min=2, help="images from one to the next, both included")] = 8,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many pairs")] = 8,
     out: Png = None,
@@ -72,7 +72,7 @@ def interpolate(
     from gan_lab.inference import autoencoding
 
     out = out or _inside(run, f"interpolate-n{n}-steps{steps}")
-    autoencoding.interpolate(run, n, steps, out, words or [])
+    autoencoding.interpolate(run, n, steps, out, overrides or [])
     typer.echo(out)
 
 
@@ -86,14 +86,14 @@ def translate(
     """Translate images of any size."""
     from gan_lab.inference import translation
 
-    made, bad = translation.translate(run, source, out, direction)
-    typer.echo(f"{made} images translated into {out}" + (f", {bad} passed over" if bad else ""))
+    count, bad = translation.translate(run, source, out, direction)
+    typer.echo(f"{count} images translated into {out}" + (f", {bad} passed over" if bad else ""))
 
 
 @app.command()
 def probe(
     run: Run,
-    words: Places = None,
+    overrides: Places = None,
     labels: Annotated[int, typer.Option(min=1, help="labelled images to learn from")] = 100,
     weights: Annotated[str, typer.Option(help="best or last")] = "last",
     seed: Seed = 0,
@@ -105,7 +105,7 @@ def probe(
     from gan_lab import console
     from gan_lab.inference import linear_probe
 
-    console.print_probe(linear_probe.probe(run, labels, weights, seed, words or []), run)
+    console.print_probe(linear_probe.probe(run, labels, weights, seed, overrides or []), run)
 
 
 def _inside(run: Path, name: str) -> Path:

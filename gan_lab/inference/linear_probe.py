@@ -31,14 +31,14 @@ STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, of which 
 
 
 def probe(
-    folder: Path, labels: int = 100, weights: str = "last", seed: int = 0, words: Sequence[str] = ()
+    folder: Path, labels: int = 100, weights: str = "last", seed: int = 0, overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Share of held-out images that each set of features gets right with so many labels; also into ``probe.json``.
 
     The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the data
     has no labels, the network reads them itself, or there are too few of them.
     """
-    config, data, family, iteration = restore(folder, weights, words)
+    config, data, family, iteration = restore(folder, weights, overrides)
     family.float()  # as the images are, whatever run.precision was
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)
@@ -71,7 +71,7 @@ def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
     each = labels // classes
     order = seeding.permutation(seed, "probe", 0, len(split))
     rows = [order[split.labels[order] == label][:each] for label in range(classes)]
-    fewest = min(len(mine) for mine in rows)
+    fewest = min(len(members) for members in rows)
     if each < 5 or fewest < each:
         raise ValueError(
             f"labels={labels} of {classes} classes: each needs 5 for cross-validation, and one has {fewest} images here"
@@ -95,14 +95,14 @@ def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) ->
 @torch.no_grad()
 def features(split: Subset, rows: list[int], network: Any, size: int = 250) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, F] of these rows, of raw pixels without a network, and their labels [N]."""
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     labels: list[Tensor] = []
     for i in range(0, len(rows), size):
         batch = split.__getitems__(rows[i : i + size])
         images = to_unit(batch.images)
         if network is not None:
             images = network.features(images.to(next(network.parameters()).device))
-        found.append(images.flatten(1).cpu())
+        parts.append(images.flatten(1).cpu())
         assert batch.labels is not None
         labels.append(batch.labels)
-    return torch.cat(found).numpy(), torch.cat(labels).numpy()
+    return torch.cat(parts).numpy(), torch.cat(labels).numpy()

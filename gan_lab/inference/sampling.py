@@ -99,9 +99,9 @@ class TrainedGenerator:
     def _images(self, z: Tensor, labels: Tensor | None, batch_size: int) -> Tensor:
         parts = []
         for i in range(0, len(z), batch_size):
-            given = [z] if labels is None else [z, labels]
+            inputs = [z] if labels is None else [z, labels]
             with exactly(self.device):
-                parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in given)).cpu())
+                parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in inputs)).cpu())
         return torch.cat(parts).float()
 
     def _labels(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
@@ -140,8 +140,8 @@ def import_family(config: Any) -> None:
 
 def class_names_in(config: Any, classes: int) -> list[str]:
     """The classes of a run; their numbers, if its config does not say."""
-    found = OmegaConf.select(config, "data.class_names")
-    return [str(name) for name in found] if found and len(found) == classes else [str(i) for i in range(classes)]
+    names = OmegaConf.select(config, "data.class_names")
+    return [str(name) for name in names] if names and len(names) == classes else [str(i) for i in range(classes)]
 
 
 def load_generator(run: str | Path, weights: str = "best", device: str | torch.device = "cpu") -> TrainedGenerator:

@@ -60,8 +60,8 @@ class TrainedTranslator:
         height, width = images.shape[-2:]
         multiple, least = int(self.network.multiple), int(self.network.least)  # type: ignore[arg-type]
         images = _reflected(images, *(max(-(-side // multiple) * multiple, least) for side in (height, width)))
-        made: Tensor = self.network(images.to(self.device))
-        return made[..., :height, :width].cpu()
+        translated: Tensor = self.network(images.to(self.device))
+        return translated[..., :height, :width].cpu()
 
 
 def _reflected(images: Tensor, height: int, width: int) -> Tensor:
@@ -99,7 +99,7 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
             bad += 1
             continue
         try:
-            made = translator(to_unit(torch.from_numpy(pixels)[None]))
+            translated = translator(to_unit(torch.from_numpy(pixels)[None]))
         except (MemoryError, RuntimeError) as error:
             if not no_memory(error):
                 raise
@@ -108,7 +108,7 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
             bad += 1
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_image(to_uint8(made[0]).float() / 255, target)
+        save_image(to_uint8(translated[0]).float() / 255, target)
     return len(paths) - bad, bad
 
 

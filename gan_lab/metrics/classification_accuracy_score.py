@@ -75,8 +75,8 @@ class ClassificationAccuracyScore(Metric):
         return {"cas": float((read == real["labels"]).double().mean())}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        said = f"convolutional, {PASSES} passes over the fakes, images of at most {SIDE} pixels"
-        return {"extractor": "classifier", "classifier": said, "rows": min(n, self.cap)}
+        description = f"convolutional, {PASSES} passes over the fakes, images of at most {SIDE} pixels"
+        return {"extractor": "classifier", "classifier": description, "rows": min(n, self.cap)}
 
 
 METRIC = ClassificationAccuracyScore

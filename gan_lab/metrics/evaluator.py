@@ -66,19 +66,19 @@ class Evaluator:
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         points = self.data.spec.content == "points"
         reads = any(metric.needs_reals for metric in self.metrics) or tuple(family.output_names) != ("generated",)
-        mine = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
+        states = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
         for i in range(rank, len(self.reals), world):
             batch = (self.reals[i] if reads else self.reals.conditions(i)).on(family.device, family.dtype)
             outputs = family.outputs(batch, Stream(self.seed, "evaluate", i))
             seen = {name: _pixels(output, points) for name, output in outputs.items()}
             batch = _seen(batch, points)
-            for tally in mine:
+            for tally in states:
                 tally.add(i * self.reals.size, tally.metric.update_fake(seen, batch))
         if parallel:
             shares: list[Any] = [None] * world
-            distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in mine])
-            mine = [Tally.merge(tally, [share[m] for share in shares]) for m, tally in enumerate(mine)]
-        return [tally.statistics() for tally in mine]
+            distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in states])
+            states = [Tally.merge(tally, [share[m] for share in shares]) for m, tally in enumerate(states)]
+        return [tally.statistics() for tally in states]
 
     def protocol(self, score: str, weights: str) -> Protocol:
         """All that a value of this score depends on besides the generator's weights."""

@@ -32,7 +32,7 @@ class FeatureDistance(Metric):
     def create(cls, setting: Setting) -> list[Metric]:
         spec, cfg = setting.spec, setting.cfg
         usual = [] if spec.content == "points" else [extractors.default(spec)]
-        made: list[Metric] = []
+        created: list[Metric] = []
         for name in dict.fromkeys(cfg.extractors) or usual:
             if (name == "points") != (spec.content == "points"):
                 raise ValueError(f"metrics.extractors={name}: points are of the toy, and the toy has no images")
@@ -40,10 +40,10 @@ class FeatureDistance(Metric):
                 raise ValueError("metrics.extractors has inception, but metrics.inception_weights=off")
             extractor = extractors.load(name, *([cfg.inception_weights] if name == "inception" else []))
             conditions = name == "digits" and spec.content == "digits" and setting.conditional
-            made.append(cls(extractor, conditions, cfg.max_features_kept, setting.final))
+            created.append(cls(extractor, conditions, cfg.max_features_kept, setting.final))
         if setting.final and spec.content != "points" and "inception" not in cfg.extractors:
-            made += cls._inception(setting)
-        return made
+            created += cls._inception(setting)
+        return created
 
     @classmethod
     def _inception(cls, setting: Setting) -> list[Metric]:

@@ -72,8 +72,8 @@ def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
 
 def nearest(points: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Distances to each point's k nearest of the others, nearest first, and their numbers, [N, k] each."""
-    found = [torch.cdist(rows, others).topk(k, largest=False) for rows in points.split(ROWS)]
-    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+    nearest_of_parts = [torch.cdist(rows, others).topk(k, largest=False) for rows in points.split(ROWS)]
+    return torch.cat([part.values for part in nearest_of_parts]), torch.cat([part.indices for part in nearest_of_parts])
 
 
 def radii(features: Tensor, neighbours: tuple[int, ...]) -> list[Tensor]:
@@ -99,11 +99,11 @@ def manifold(real: Tensor, fake: Tensor) -> dict[str, float]:
     covered = covered.bool()
     for i, rows in enumerate(fake.split(ROWS)):
         distance = torch.cdist(rows, real)
-        mine = around_fake[i * ROWS : i * ROWS + len(rows), None]
+        own_radii = around_fake[i * ROWS : i * ROWS + len(rows), None]
         near = distance <= around_real_dc
         inside += float((distance <= around_real).any(dim=1).sum())
         balls += float(near.sum())
-        recalled |= (distance <= mine).any(dim=0)
+        recalled |= (distance <= own_radii).any(dim=0)
         covered |= near.any(dim=0)
     return {
         "precision": inside / len(fake),

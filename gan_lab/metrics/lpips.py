@@ -52,11 +52,11 @@ class LPIPS(Metric):
         assert batch.sources is not None
         self.network.to(batch.images.device)
         pairs = {"": (outputs["generated"], batch.images), "back_": (outputs.get("back"), batch.sources)}
-        found: Statistics = {}
+        lpips: Statistics = {}
         for way in self.ways:
-            made, truth = (to_unit(colour(pixels)) for pixels in pairs[way])  # type: ignore[arg-type]
-            found[way] = self.network(made, truth).flatten().cpu()
-        return found
+            generated, truth = (to_unit(colour(pixels)) for pixels in pairs[way])  # type: ignore[arg-type]
+            lpips[way] = self.network(generated, truth).flatten().cpu()
+        return lpips
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         return {f"{way}lpips": float(fake[way].double().mean()) for way in self.ways}

@@ -47,7 +47,7 @@ def find_neighbours(
 
     At most ``metrics.max_features_kept`` training images are looked through.
     """
-    asked, train = (
+    reference, train = (
         data.reference(min(FAKES, cfg.num_images), split="held_out"),
         data.reference(cfg.max_features_kept, split="train"),
     )
@@ -55,12 +55,12 @@ def find_neighbours(
         real_statistics(data, reals, metric, family.device, cfg)["features"].double()
         for reals in (train, data.reference(cfg.max_features_kept, split="held_out"))
     )
-    made, features = [], []
-    for i in range(len(asked)):
-        batch = asked.conditions(i).on(family.device, family.dtype)
-        made.append(to_uint8(family.generate(batch, Stream(seed, "evaluate", i))))
-        features.append(metric.extractor(made[-1])[0].double().cpu())
-    fake, images = torch.cat(features), torch.cat(made).cpu()
+    pixels, features = [], []
+    for i in range(len(reference)):
+        batch = reference.conditions(i).on(family.device, family.dtype)
+        pixels.append(to_uint8(family.generate(batch, Stream(seed, "evaluate", i))))
+        features.append(metric.extractor(pixels[-1])[0].double().cpu())
+    fake, images = torch.cat(features), torch.cat(pixels).cpu()
     distance, number = (found[:, 0] for found in nearest(fake, known, k=1))
     first = distance.argsort()[:shown]
     reals = data.train.__getitems__(train.rows[number[first].numpy()].tolist()).images

@@ -52,14 +52,14 @@ class Translation(Metric):
         observed: Statistics = {}
         where = (batch.sources != batch.images).any(dim=1, keepdim=True) if self.inside else None
         for way in self.ways:
-            made = outputs["back" if way else "generated"]
+            generated = outputs["back" if way else "generated"]
             truth, source = (batch.sources, batch.images) if way else (batch.images, batch.sources)
-            observed[f"{way}error"] = squared_error(made, truth)
-            observed[f"{way}ssim"] = _ssim(made, truth)
+            observed[f"{way}error"] = squared_error(generated, truth)
+            observed[f"{way}ssim"] = _ssim(generated, truth)
             if where is not None:
-                observed[f"{way}inside"] = squared_error(made, truth, where)
+                observed[f"{way}inside"] = squared_error(generated, truth, where)
                 observed[f"{way}nothing"] = squared_error(source, truth, where)
-                observed[f"{way}outside"] = squared_error(made, truth, ~where)
+                observed[f"{way}outside"] = squared_error(generated, truth, ~where)
             if way in self.cycles:
                 observed[f"{way}cycled"] = squared_error(outputs[f"{way}cycled"], source)
         if self.gray:

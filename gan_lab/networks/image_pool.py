@@ -33,13 +33,13 @@ class ImagePool(nn.Module):
         """
         if self.size == 0:
             return fakes
-        given = []
+        returned = []
         for fake, (coin, place) in zip(fakes.to(self.images.dtype).split(1), draws, strict=True):
             full = self.count == self.size
             chosen = (place * self.size).long().clamp(max=self.size - 1)
             at = torch.where(full, chosen, self.count.clamp(max=self.size - 1))
             old, swap = self.images[at], full & (coin < 0.5)
-            given.append(torch.where(swap, old, fake))
+            returned.append(torch.where(swap, old, fake))
             self.images[at] = torch.where(swap | ~full, fake, old)
             self.count += (~full).long()
-        return torch.cat(given).to(fakes.dtype)
+        return torch.cat(returned).to(fakes.dtype)

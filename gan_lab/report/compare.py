@@ -80,9 +80,9 @@ def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
         scored[folder] = config
         if state.get("iteration", 0) < config.iterations:
             notes.append(f"{folder} trains on: its scores are of {state.get('images', 0):,} images")
-    made = side_by_side(_grouped(scored), weights)
-    made.notes[:0] = notes
-    return made
+    comparison = side_by_side(_grouped(scored), weights)
+    comparison.notes[:0] = notes
+    return comparison
 
 
 def _grouped(configs: dict[Path, Config]) -> list[tuple[str, list[Path]]]:
@@ -112,16 +112,16 @@ def _words(config: Config) -> dict[str, str]:
     }
 
 
-def _name(mine: dict[str, str], every: Sequence[dict[str, str]]) -> str:
+def _name(labels: dict[str, str], every: Sequence[dict[str, str]]) -> str:
     """The EXP, and in which words it differs from others of this EXP and from what the EXP says by itself."""
-    known = mine["EXP"] in experiments()
-    usual = _words(load(mine["EXP"]).config) if known else {}
-    same = [other for other in every if other["EXP"] == mine["EXP"]]
-    own = [key for key, value in sorted(mine.items()) if value != usual.get(key)
+    known = labels["EXP"] in experiments()
+    usual = _words(load(labels["EXP"]).config) if known else {}
+    same = [other for other in every if other["EXP"] == labels["EXP"]]
+    own = [key for key, value in sorted(labels.items()) if value != usual.get(key)
            and any(other.get(key) != value for other in same)]  # fmt: skip
-    if any(other["run.images"] != mine["run.images"] for other in every) and "run.images" not in own:
+    if any(other["run.images"] != labels["run.images"] for other in every) and "run.images" not in own:
         own.append("run.images")  # budgets are compared beside any experiment, whatever it says by itself
-    return " ".join([mine["EXP"], *(f"{key}={mine[key]}" for key in own)])
+    return " ".join([labels["EXP"], *(f"{key}={labels[key]}" for key in own)])
 
 
 def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
@@ -135,43 +135,43 @@ def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
             if (way := _way(group[0])) not in ways.setdefault(score, []):
                 ways[score].append(way)
     columns = [column for score, protocols in ways.items() for column in _columns(score, protocols, higher[score])]
-    made = Comparison(columns, [
+    comparison = Comparison(columns, [
         Row(name, list(folders), [_cell(scores.get(column.score, []), column) for column in columns])
         for (name, folders), scores in zip(rows, entries, strict=True)
     ])  # fmt: skip
     every = [entry for scores in entries for group in scores.values() for entry in group]
     if differing := _versions(every):
-        made.notes.append(f"measured by different versions: {differing}")
+        comparison.notes.append(f"measured by different versions: {differing}")
     undecided = [
         column.title
         for i, column in enumerate(columns)
         if column.higher_is_better is not None
-        and not _mark([row.cells[i] for row in made.rows], column.higher_is_better)
+        and not _mark([row.cells[i] for row in comparison.rows], column.higher_is_better)
     ]
     if undecided:
-        made.notes.append(
+        comparison.notes.append(
             f"no best is marked of {', '.join(undecided)}: of one seed there is no spread to exceed; "
             "run.seed=1 trains another"
         )
-    return made
+    return comparison
 
 
 def _of_group(folders: Sequence[Path], weights: str) -> dict[str, list[Entry]]:
     """Collect the entries of each score from the runs that have it."""
-    found: dict[str, dict[Path, Entry]] = {}
+    by_score: dict[str, dict[Path, Entry]] = {}
     for folder in folders:
         for score, entry in read_summary(folder).get("scores", {}).get(weights, {}).items():
-            found.setdefault(score, {})[folder] = entry
-    for score, entries in found.items():
+            by_score.setdefault(score, {})[folder] = entry
+    for score, entries in by_score.items():
         (first, one), *others = entries.items()
         for folder, other in others:
             if apart := _apart([_way(one), _way(other)]):
-                said = " and ".join(_said(way, apart[:1]) for way in (_way(one), _way(other)))
+                difference = " and ".join(_describe(way, apart[:1]) for way in (_way(one), _way(other)))
                 raise ValueError(
-                    f"{score} of {first} and {folder} was not measured alike ({said}), so it has no mean: "
+                    f"{score} of {first} and {folder} was not measured alike ({difference}), so it has no mean: "
                     "gan-lab evaluate measures a run anew"
                 )
-    return {score: list(entries.values()) for score, entries in found.items()}
+    return {score: list(entries.values()) for score, entries in by_score.items()}
 
 
 def _way(entry: Entry) -> dict[str, Any]:
@@ -184,14 +184,14 @@ def _apart(ways: Sequence[dict[str, Any]]) -> list[str]:
     return [key for key in keys if any(key not in way or way[key] != ways[0].get(key) for way in ways)]
 
 
-def _said(way: dict[str, Any], keys: Sequence[str]) -> str:
+def _describe(way: dict[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(f"{key}={way.get(key, 'explain_unknown_name')}" for key in keys)
 
 
 def _columns(score: str, ways: Sequence[dict[str, Any]], higher: bool | None) -> list[Column]:
     if len(ways) == 1:
         return [Column(score, ways[0], score, higher)]
-    return [Column(score, way, f"{score} [{i}]", higher, _said(way, _apart(ways))) for i, way in enumerate(ways, 1)]
+    return [Column(score, way, f"{score} [{i}]", higher, _describe(way, _apart(ways))) for i, way in enumerate(ways, 1)]
 
 
 def _cell(entries: Sequence[Entry], column: Column) -> Cell | None:
@@ -216,8 +216,8 @@ def _mark(column: Sequence[Cell | None], higher: bool) -> bool:
 
 
 def _versions(entries: Sequence[Entry]) -> str:
-    found: dict[str, dict[str, None]] = {}
+    by_score: dict[str, dict[str, None]] = {}
     for entry in entries:
         for package, version in entry["protocol"].get("versions", {}).items():
-            found.setdefault(package, {})[str(version)] = None
-    return ", ".join(f"{package} {' and '.join(each)}" for package, each in found.items() if len(each) > 1)
+            by_score.setdefault(package, {})[str(version)] = None
+    return ", ".join(f"{package} {' and '.join(each)}" for package, each in by_score.items() if len(each) > 1)

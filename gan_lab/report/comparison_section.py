@@ -17,10 +17,10 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     """The values of the template."""
     names = labels(runs)
     try:
-        made: compare.Comparison | None = compare.compare([run.folder for run in runs])
+        compared: compare.Comparison | None = compare.compare([run.folder for run in runs])
         refused = ""
     except ValueError as error:
-        made, refused = None, str(error)
+        compared, refused = None, str(error)
     grids = [run.grids[-1][1] if run.grids else None for run in runs]
     present = [path for path in grids if path]
     share = pictures.BUDGET // max(1, len(present))
@@ -36,7 +36,7 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "title": f"{len(runs)} runs compared",
         "runs": list(zip(names, runs, strict=True)),
-        "table": made,
+        "table": compared,
         "refused": refused,
         "charts": [("", charts)] if charts else [],
         "thinned": any(one["step"] > 1 for chart in charts for one in chart["series"]),
@@ -51,17 +51,17 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """The keys in which the configs differ, each with its value in every run; empty where a run has no such key."""
     keys = dict.fromkeys(key for run in runs for key in run.values)
-    found = []
+    rows = []
     for key in keys:
         values = [shown(run.values[key]) if key in run.values else "" for run in runs]
         if len(set(values)) > 1 and (not is_resumable(key) or key == "run.images"):
-            found.append((key, values))
-    return found
+            rows.append((key, values))
+    return rows
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """A short name for each run, unlike all others: its experiment, and what sets it apart from others of that experiment."""
-    made = []
+    compared = []
     for run in runs:
         same = [other for other in runs if other.experiment == run.experiment]
         words = []
@@ -69,7 +69,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
             value, (usual, count) = values[same.index(run)], Counter(values).most_common(1)[0]
             if value != usual or 2 * count <= len(same) or key == "run.seed":  # what most have need not be said
                 words.append(f"{key.rpartition('.')[2]}={value}")
-        made.append(" ".join([Path(run.experiment).stem, *words]))
-    made = [label if len(label) <= 70 else run.name for label, run in zip(made, runs, strict=True)]
-    counts = Counter(made)
-    return [label if counts[label] == 1 else f"{label} ({number})" for number, label in enumerate(made, 1)]
+        compared.append(" ".join([Path(run.experiment).stem, *words]))
+    compared = [label if len(label) <= 70 else run.name for label, run in zip(compared, runs, strict=True)]
+    counts = Counter(compared)
+    return [label if counts[label] == 1 else f"{label} ({number})" for number, label in enumerate(compared, 1)]

@@ -40,14 +40,14 @@ def of_run(run: Run) -> list[tuple[str, list[Chart]]]:
 def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     """One chart for each score, with the curves of all runs that have it."""
     scores = dict.fromkeys(score for run in runs for score in run.score_names)
-    made = []
+    charts = []
     for score in scores:
         each = [series(name, run.curves[score]) | {"place": place} for place, (run, name)
                 in enumerate(zip(runs, names, strict=True)) if run.curves.get(score)]  # fmt: skip
         if each:  # a run has the same place, and so the same colour, in all charts
             (first, *_) = (run for run in runs if run.curves.get(score))
-            made.append({"title": titled(score, first), "series": each})
-    return made
+            charts.append({"title": titled(score, first), "series": each})
+    return charts
 
 
 def titled(score: str, run: Run) -> str:

@@ -67,16 +67,16 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _templates() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    made.filters["count"] = lambda value: f"{value:,}"
-    return made
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["count"] = lambda value: f"{value:,}"
+    return environment
 
 
 def _hash(text: str) -> str:

@@ -69,13 +69,13 @@ def within(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
     if not fits:
         kept = even(kept, LARGE)
     share = budget if fits else budget // max(1, len(kept))
-    made, rung = {}, -1
+    encoded, rung = {}, -1
     for i in reversed(kept):  # the last one has the most to show: what it needs the others need at most
         try:
-            made[i], rung = picture(paths[i], share, rung)
+            encoded[i], rung = picture(paths[i], share, rung)
         except ValueError:
             continue
-    said = [f"{len(kept)} of {len(paths)} grids, evenly spaced"] if len(kept) < len(paths) else []
-    said += ["large ones compressed as WebP"] if any(data[:4] == b"RIFF" for data in made.values()) else []
-    said += [f"{len(kept) - len(made)} could not be read"] if len(made) < len(kept) else []
-    return {i: uri(made[i]) for i in kept if i in made}, "; ".join(said)
+    notes = [f"{len(kept)} of {len(paths)} grids, evenly spaced"] if len(kept) < len(paths) else []
+    notes += ["large ones compressed as WebP"] if any(data[:4] == b"RIFF" for data in encoded.values()) else []
+    notes += [f"{len(kept) - len(encoded)} could not be read"] if len(encoded) < len(kept) else []
+    return {i: uri(encoded[i]) for i in kept if i in encoded}, "; ".join(notes)

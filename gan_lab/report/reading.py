@@ -168,8 +168,8 @@ class Run:
     @cached_property
     def grids(self) -> list[tuple[int, Path]]:
         """Images seen and file of each grid, in order."""
-        found = (self.folder / "samples").glob("*.png")
-        return sorted((int(path.stem), path) for path in found if path.stem.isdecimal())
+        paths = (self.folder / "samples").glob("*.png")
+        return sorted((int(path.stem), path) for path in paths if path.stem.isdecimal())
 
     @property
     def settings(self) -> list[Setting]:
@@ -216,21 +216,21 @@ def family_of(name: str) -> Any:
 
 
 def _defaults(family: str) -> Mapping[str, Any]:
-    made = family_of(family)
-    defaults = Config() if made is None else Config(family=family, model=made.Config())
+    family_class = family_of(family)
+    defaults = Config() if family_class is None else Config(family=family, model=family_class.Config())
     return dict(leaves(to_dict(defaults)))
 
 
 def _columns(path: Path) -> dict[str, Points]:
     """The numeric columns of a CSV file but iteration and images; a last line that was cut off is left out."""
-    found: dict[str, Points] = {}
+    columns: dict[str, Points] = {}
     for row in read_rows(path):
         images = _number(row.get("images"))
         for name, text in row.items():
             value = _number(text)
             if images is not None and value is not None and name not in ("iteration", "images", None):
-                found.setdefault(name, []).append((images, value))
-    return found
+                columns.setdefault(name, []).append((images, value))
+    return columns
 
 
 def _number(text: Any) -> float | None:

@@ -37,14 +37,14 @@ class Verdict:
 def verdict(run: Run) -> Verdict:
     """Say how good the run is, how far it came, and what went wrong."""
     sentences = [] if run.ended else [_progress(run)]
-    made = _of_scores(run) or _of_curve(run)
-    if made is None:
-        made = Verdict("none", "no score", ["Nothing has been scored in this run."])
-    made.sentences[:0] = sentences
-    made.rows = rows(run)
-    made.watched, made.alerts = run.alerts is not None, (run.alerts or [])[:MAX_ALERTS]
-    made.more = len(run.alerts or []) - len(made.alerts)
-    return made
+    summary = _of_scores(run) or _of_curve(run)
+    if summary is None:
+        summary = Verdict("none", "no score", ["Nothing has been scored in this run."])
+    summary.sentences[:0] = sentences
+    summary.rows = rows(run)
+    summary.watched, summary.alerts = run.alerts is not None, (run.alerts or [])[:MAX_ALERTS]
+    summary.more = len(run.alerts or []) - len(summary.alerts)
+    return summary
 
 
 def number(value: Any) -> str:
@@ -68,12 +68,15 @@ def _value(entry: dict[str, Any] | None) -> str:
 
 
 def _protocol(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    said = entry.get("protocol", {})
+    details = entry.get("protocol", {})
     found = [
-        ("extractor", " ".join(str(said.get(key, "")) for key in ("extractor", "weights_sha256")).strip()),
-        ("fakes / reals", f"{said['fakes']:,} / {said['reals']:,}" if {"fakes", "reals"} <= said.keys() else ""),
-        ("data", " ".join(str(said.get(key, "")) for key in ("data", "split")).strip()),
-        ("weights", str(said.get("weights", ""))),
+        ("extractor", " ".join(str(details.get(key, "")) for key in ("extractor", "weights_sha256")).strip()),
+        (
+            "fakes / reals",
+            f"{details['fakes']:,} / {details['reals']:,}" if {"fakes", "reals"} <= details.keys() else "",
+        ),
+        ("data", " ".join(str(details.get(key, "")) for key in ("data", "split")).strip()),
+        ("weights", str(details.get("weights", ""))),
     ]
     return found
 
@@ -106,10 +109,10 @@ def _of_curve(run: Run) -> Verdict | None:
     if name is None or not points:
         return None
     images, best = (max if run.higher_is_better.get(name) else min)(points, key=lambda point: point[1])
-    said = f"So far the best was after {int(images):,} images"
-    said += "." if images == points[-1][0] else f"; the latest is {number(points[-1][1])}."
+    details = f"So far the best was after {int(images):,} images"
+    details += "." if images == points[-1][0] else f"; the latest is {number(points[-1][1])}."
     return Verdict(
-        number(best), _caption(run, name), [said, "Measured while it trained; it is not scored in full yet."]
+        number(best), _caption(run, name), [details, "Measured while it trained; it is not scored in full yet."]
     )
 
 

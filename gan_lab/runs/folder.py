@@ -80,7 +80,7 @@ class RunFolder:
         except Exception as error:  # the YAML reader has many
             raise ValueError(f"{path} is damaged: {first_line(error)}") from None
 
-    def prepare(self, config: Config, words: Sequence[str], fingerprint: str = "") -> None:
+    def prepare(self, config: Config, overrides: Sequence[str], fingerprint: str = "") -> None:
         """Make the folder, or check that it holds this very run on the data of this fingerprint.
 
         Raises ValueError if it holds a run of another config (naming each difference), of other data or something else,
@@ -103,7 +103,7 @@ class RunFolder:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", OmegaConf.to_yaml(to_dict(config)))
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(words)}\n")
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(overrides)}\n")
         write_text(folder / "environment.txt", describe_environment())
         write_text(folder / "data.txt", f"{fingerprint}\n")
 

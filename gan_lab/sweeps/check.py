@@ -89,7 +89,7 @@ def _measured(sweep: Sweep, words: Sequence[str]) -> float:
     first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
     loaded = loading.load(sweep.experiment, [*words, *first])
     with tempfile.TemporaryDirectory() as folder:
-        made, iteration, evaluating = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
-    _known(sweep, [name for metric in made.evaluation.evaluator.metrics for name in metric.names])
+        experiment, iteration, evaluating = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
+    _known(sweep, [name for metric in experiment.evaluation.evaluator.metrics for name in metric.names])
     whole = loading.load(sweep.experiment, list(words)).config
     return whole.iterations * iteration + -(-whole.run.images // whole.run.evaluate_every) * evaluating

@@ -49,7 +49,7 @@ class SweepResult:
     importances: dict[str, float] = field(default_factory=dict)
 
 
-def found(trials: Trials) -> SweepResult:
+def collect_results(trials: Trials) -> SweepResult:
     """Read a sweep's trials."""
     last: dict[int, FrozenTrial] = {}
     for trial in trials.all():
@@ -85,28 +85,28 @@ def _importances(trials: Trials, complete: int) -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            found = optuna.importance.get_param_importances(trials.study, evaluator=evaluator)
+            importances = optuna.importance.get_param_importances(trials.study, evaluator=evaluator)
     except (RuntimeError, ValueError):  # values that are all alike, or parameters that never varied
         return {}
-    return {key: share for key, share in found.items() if math.isfinite(share)}
+    return {key: share for key, share in importances.items() if math.isfinite(share)}
 
 
-def best_config(found: SweepResult, words: Sequence[str], folder: Path) -> Path | None:
+def best_config(results: SweepResult, words: Sequence[str], folder: Path) -> Path | None:
     """Write the best configuration as ``<folder>/<sweep>_best.yaml``, which ``make train EXP=<path>`` trains."""
-    if found.best is None:
+    if results.best is None:
         return None
-    sweep = found.sweep
+    sweep = results.sweep
     name = sweep.experiment
     base = loading.find_experiment(name)
     merged = OmegaConf.load(base)
-    every = [*sweep.fixed, *words, *words_of(found.best.values)]
+    every = [*sweep.fixed, *words, *words_of(results.best.values)]
     loaded = loading.load(name, every)
     values = dict(leaves(loaded.config))
-    asked = {"command line", *(f"{group}/{member}.yaml" for group, member in loaded.groups.items())}
-    for key in (key for key, origin in loaded.origin.items() if origin in asked):
+    origins = {"command line", *(f"{group}/{member}.yaml" for group, member in loaded.groups.items())}
+    for key in (key for key, origin in loaded.origin.items() if origin in origins):
         if key not in NOT_IN_A_CONFIG and not key.startswith("log."):
             OmegaConf.update(merged, key, list(values[key]) if isinstance(values[key], tuple) else values[key])
-    about = f"{name} as the sweep {sweep.name} found it: trial {found.best.trial_number}, {sweep.metric} {found.best.value:.4g}"
+    about = f"{name} as the sweep {sweep.name} found it: trial {results.best.trial_number}, {sweep.metric} {results.best.value:.4g}"
     path = folder / f"{sweep.name}_best.yaml"
     _write(path, f"# {about}\n{OmegaConf.to_yaml(merged)}")
     loading.load(str(path))  # it would be no use otherwise
@@ -117,13 +117,13 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
     """Print a sweep's report, write its page and its best configuration; the path of the page."""
     from rich.console import Console
 
-    made, words = found(trials), [*trials.words(), *words]
-    path = best_config(made, words, folder)
+    results, words = collect_results(trials), [*trials.words(), *words]
+    path = best_config(results, words, folder)
     page = folder / "report.html"
-    _write(page, render(made, path, folder, words))
+    _write(page, render(results, path, folder, words))
     console = Console(markup=False)
-    console.print(_table(made))
-    for key, share in made.importances.items():
+    console.print(_table(results))
+    for key, share in results.importances.items():
         console.print(f"importance of {key}: {share:.2f}", highlight=False)
     if path:
         console.print(f"best: {path}; make train EXP={path} trains it", soft_wrap=True, highlight=False)
@@ -139,17 +139,17 @@ def _write(path: Path, text: str) -> None:
     os.replace(unfinished, path)
 
 
-def _table(made: SweepResult) -> Any:
+def _table(results: SweepResult) -> Any:
     from rich.table import Table
 
-    counts = {state: sum(row.state == state for row in made.rows) for state in STATES.values()}
-    said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    keys = [parameter.key for parameter in made.sweep.parameters]
-    title = f"{made.sweep.name}: {made.sweep.about} ({said})"
-    table = Table("trial", *keys, made.sweep.metric, "state", title=title, title_justify="left")
-    sign = -1 if made.sweep.maximize else 1
-    for row in sorted(made.rows, key=lambda row: math.inf if row.value is None else sign * row.value):
-        mark = " *" if row is made.best else ""
+    counts = {state: sum(row.state == state for row in results.rows) for state in STATES.values()}
+    counted = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    keys = [parameter.key for parameter in results.sweep.parameters]
+    title = f"{results.sweep.name}: {results.sweep.about} ({counted})"
+    table = Table("trial", *keys, results.sweep.metric, "state", title=title, title_justify="left")
+    sign = -1 if results.sweep.maximize else 1
+    for row in sorted(results.rows, key=lambda row: math.inf if row.value is None else sign * row.value):
+        mark = " *" if row is results.best else ""
         value = "" if row.value is None else f"{row.value:.4g}{mark}"
         table.add_row(str(row.trial_number), *(shown(row.values.get(key)) for key in keys), value,
                       row.state + (f": {row.reason}" if row.reason else ""))  # fmt: skip
@@ -161,14 +161,14 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def render(made: SweepResult, best: Path | None, folder: Path, words: Sequence[str]) -> str:
+def render(results: SweepResult, best: Path | None, folder: Path, words: Sequence[str]) -> str:
     """The page: one file without any reference to the outside, everything in it escaped."""
     from gan_lab.report import curves, page
 
-    sweep = made.sweep
+    sweep = results.sweep
     run = loading.load(sweep.experiment, [*sweep.fixed, *words]).config.run
     series = []
-    for row in made.rows:
+    for row in results.rows:
         points = [(min(step * run.evaluate_every, run.images), value) for step, value in sorted(row.scores.items())]
         if points:
             series.append(
@@ -176,21 +176,21 @@ def render(made: SweepResult, best: Path | None, folder: Path, words: Sequence[s
             )
     charts = [{"title": f"{sweep.metric} of each trial", "series": series}] if series else []
     return page.render(
-        "sweep.html", title=f"Sweep {sweep.name}", made=made, charts=[("", charts)] if charts else [], thinned=False,
+        "sweep.html", title=f"Sweep {sweep.name}", results=results, charts=[("", charts)] if charts else [], thinned=False,
         data={"charts": charts}, keys=[parameter.key for parameter in sweep.parameters], shown=shown,
         best=best.read_text(encoding="utf-8") if best else "", command=f"make train EXP={best}" if best else "",
-        history=history(made), folder=str(folder),
+        history=history(results), folder=str(folder),
     )  # fmt: skip
 
 
-def history(made: SweepResult) -> dict[str, Any]:
+def history(results: SweepResult) -> dict[str, Any]:
     """The values of the complete trials in turn and the best so far, as places in a drawing of 640 x 200."""
-    complete = [row for row in made.rows if row.state == "complete" and row.value is not None]
+    complete = [row for row in results.rows if row.state == "complete" and row.value is not None]
     if not complete:
         return {}
     values = [float(row.value or 0.0) for row in complete]
     low, high, last = min(values), max(values), max(1, complete[-1].trial_number)
-    better = max if made.sweep.maximize else min
+    better = max if results.sweep.maximize else min
     places = [
         (
             round(50 + 580 * row.trial_number / last, 1),

@@ -52,8 +52,8 @@ def run(
     trials = Trials(sweep, storage or _beside(folder), limit)
     keys = {word: word.partition("=")[0] for word in words}
     telling = sorted(word for word, key in keys.items() if not is_resumable(key) or key == "run.images")
-    told = {key: sweep.given.get(key) for key in ("method", "metric", "parameters", "early_terminate", "command")}
-    trials.same({**told, "words": telling})
+    recorded = {key: sweep.content.get(key) for key in ("method", "metric", "parameters", "early_terminate", "command")}
+    trials.same({**recorded, "words": telling})
     logger.info(
         f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}"
     )
@@ -62,7 +62,7 @@ def run(
     code = Worker(sweep, trials, folder, words).run(workers)
     if code == 0:
         report.report(trials, folder, words)
-        if not any(row.state == "complete" for row in report.found(trials).rows):
+        if not any(row.state == "complete" for row in report.collect_results(trials).rows):
             logger.info(f"no trial is complete: {folder / 'logs'} says why")
             code = 2
     trials.close()

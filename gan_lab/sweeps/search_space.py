@@ -19,37 +19,37 @@ if TYPE_CHECKING:
 EDGE = (
     1e-9  # quantiles are drawn between this and 1 - this: a normal distribution has ends then, and they can be checked
 )
-Given = dict[str, Any]
+Spec = dict[str, Any]
 
 
-def _uniform(u: float, given: Given) -> float:
-    return float(given["min"] + (given["max"] - given["min"]) * u)
+def _uniform(u: float, spec: Spec) -> float:
+    return float(spec["min"] + (spec["max"] - spec["min"]) * u)
 
 
-def _log_values(u: float, given: Given) -> float:
-    return math.exp(_uniform(u, {"min": math.log(given["min"]), "max": math.log(given["max"])}))
+def _log_values(u: float, spec: Spec) -> float:
+    return math.exp(_uniform(u, {"min": math.log(spec["min"]), "max": math.log(spec["max"])}))
 
 
-def _normal(u: float, given: Given) -> float:
-    return NormalDist(given.get("mu", 0), given.get("sigma", 1)).inv_cdf(u)
+def _normal(u: float, spec: Spec) -> float:
+    return NormalDist(spec.get("mu", 0), spec.get("sigma", 1)).inv_cdf(u)
 
 
-def _beta(u: float, given: Given) -> float:
+def _beta(u: float, spec: Spec) -> float:
     from scipy.special import betaincinv
 
-    return float(betaincinv(given.get("a", 1), given.get("b", 1), u))
+    return float(betaincinv(spec.get("a", 1), spec.get("b", 1), u))
 
 
 RANGE = ("min", "max")
 # name: the value at a quantile, the keys that must be given, and those that may be
-CONTINUOUS: dict[str, tuple[Callable[[float, Given], float], tuple[str, ...], tuple[str, ...]]] = {
+CONTINUOUS: dict[str, tuple[Callable[[float, Spec], float], tuple[str, ...], tuple[str, ...]]] = {
     "uniform": (_uniform, RANGE, ()),
-    "log_uniform": (lambda u, given: math.exp(_uniform(u, given)), RANGE, ()),
+    "log_uniform": (lambda u, spec: math.exp(_uniform(u, spec)), RANGE, ()),
     "log_uniform_values": (_log_values, RANGE, ()),
-    "inv_log_uniform": (lambda u, given: math.exp(-_uniform(u, given)), RANGE, ()),
+    "inv_log_uniform": (lambda u, spec: math.exp(-_uniform(u, spec)), RANGE, ()),
     "inv_log_uniform_values": (_log_values, RANGE, ()),  # log(1/x) is uniform where log(x) is
     "normal": (_normal, (), ("mu", "sigma")),
-    "log_normal": (lambda u, given: math.exp(_normal(u, given)), (), ("mu", "sigma")),
+    "log_normal": (lambda u, spec: math.exp(_normal(u, spec)), (), ("mu", "sigma")),
     "beta": (_beta, (), ("a", "b")),
 }
 CONTINUOUS |= {
@@ -72,36 +72,36 @@ class Parameter:
 
     key: str
     distribution: str
-    given: Given = field(default_factory=dict)
+    spec: Spec = field(default_factory=dict)
 
     def at(self, quantile: float) -> Any:
         """The value below which this share of the draws lies."""
         if self.distribution not in CONTINUOUS:
             values = self.points()
-            shares = self.given.get("probabilities") or [1 / len(values)] * len(values)
+            shares = self.spec.get("probabilities") or [1 / len(values)] * len(values)
             reached = 0.0
             for value, share in zip(values, shares, strict=True):
                 reached += share
                 if quantile < reached:
                     return value
             return values[-1]
-        value = CONTINUOUS[self.distribution][0](quantile, self.given)
+        value = CONTINUOUS[self.distribution][0](quantile, self.spec)
         if self.distribution.startswith("q_"):
-            q = self.given.get("q", 1)
+            q = self.spec.get("q", 1)
             value = round(value / q) * q
         return float(f"{value:.12g}")  # 0.3, not 0.30000000000000004
 
     def points(self) -> list[Any]:
         """All values, in order. Raises ValueError for a continuous distribution."""
-        given = self.given
+        spec = self.spec
         if self.distribution == "constant":
-            return [given["value"]]
+            return [spec["value"]]
         if self.distribution.startswith("categorical"):
-            return list(given["values"])
+            return list(spec["values"])
         if self.distribution == "int_uniform":
-            return list(range(given["min"], given["max"] + 1))
+            return list(range(spec["min"], spec["max"] + 1))
         if self.distribution == "q_uniform":
-            first, q = self.at(0.0), given.get("q", 1)
+            first, q = self.at(0.0), spec.get("q", 1)
             return [float(f"{first + i * q:.12g}") for i in range(round((self.at(1.0) - first) / q) + 1)]
         raise ValueError(
             f"parameters.{self.key}: a grid cannot have the distribution {self.distribution}: give it values"
@@ -110,24 +110,24 @@ class Parameter:
     def ends(self) -> list[Any]:
         """The values that have to be legal: all of a list, the two ends of a range."""
         if self.distribution == "int_uniform":
-            return [self.given["min"], self.given["max"]]
+            return [self.spec["min"], self.spec["max"]]
         if self.distribution in CONTINUOUS:
-            edge = 0.0 if "min" in self.given else EDGE
+            edge = 0.0 if "min" in self.spec else EDGE
             return list(dict.fromkeys((self.at(edge), self.at(1 - edge))))
         return self.points()
 
     def suggest(self, trial: Trial, grid: bool) -> Any:
         """The value for a trial."""
-        name, given = self.key, self.given
+        name, spec = self.key, self.spec
         if self.distribution == "constant":
-            return given["value"]
-        if grid or (self.distribution.startswith("categorical") and "probabilities" not in given):
+            return spec["value"]
+        if grid or (self.distribution.startswith("categorical") and "probabilities" not in spec):
             values = {str(value): value for value in self.points()}  # Optuna takes no lists
             return values[trial.suggest_categorical(name, list(values))]
         if self.distribution == "int_uniform":
-            return trial.suggest_int(name, given["min"], given["max"])
+            return trial.suggest_int(name, spec["min"], spec["max"])
         if self.distribution == "uniform":
-            return trial.suggest_float(name, given["min"], given["max"])
+            return trial.suggest_float(name, spec["min"], spec["max"])
         if self.distribution in ("log_uniform", "log_uniform_values", "inv_log_uniform", "inv_log_uniform_values"):
             low, high = sorted((self.at(0.0), self.at(1.0)))
             return trial.suggest_float(name, low, high, log=True)
@@ -135,64 +135,64 @@ class Parameter:
 
     def __str__(self) -> str:
         if self.distribution == "constant":
-            return str(self.given["value"])
-        return f"{self.distribution} " + ", ".join(f"{key} {value}" for key, value in self.given.items())
+            return str(self.spec["value"])
+        return f"{self.distribution} " + ", ".join(f"{key} {value}" for key, value in self.spec.items())
 
 
-def parse(key: str, given: Any) -> Parameter:
+def parse(key: str, spec: Any) -> Parameter:
     """A parameter of a sweep file, its distribution inferred where it is not named, as W&B does.
 
     Raises ValueError that names the parameter for what W&B would not take or this lab cannot map.
     """
     where = f"parameters.{key}"
-    if not isinstance(given, dict):
-        raise ValueError(f"{where} is {given!r}: it must be a mapping such as 'value: 1' or 'values: [1, 2]'")
-    if "parameters" in given:
+    if not isinstance(spec, dict):
+        raise ValueError(f"{where} is {spec!r}: it must be a mapping such as 'value: 1' or 'values: [1, 2]'")
+    if "parameters" in spec:
         raise ValueError(f"{where} is nested: write its keys with dots, such as {key}.lr")
-    given = dict(given)
-    name = given.pop("distribution", None) or _inferred(where, given)
+    spec = dict(spec)
+    name = spec.pop("distribution", None) or _inferred(where, spec)
     if name in DISCRETE:
         required, optional = DISCRETE[name]
     elif name in CONTINUOUS:
         _, required, optional = CONTINUOUS[name]
     else:
         raise ValueError(f"{where}: no distribution {name!r}. There are: {', '.join(sorted([*DISCRETE, *CONTINUOUS]))}")
-    for missing in (k for k in required if k not in given):
+    for missing in (k for k in required if k not in spec):
         raise ValueError(f"{where}: the distribution {name} needs {missing}")
-    for superfluous in (k for k in given if k not in (*required, *optional)):
+    for superfluous in (k for k in spec if k not in (*required, *optional)):
         raise ValueError(f"{where}: the distribution {name} has no {superfluous}")
-    _check_numbers(where, name, given)
-    return Parameter(key, name, given)
+    _check_numbers(where, name, spec)
+    return Parameter(key, name, spec)
 
 
-def _inferred(where: str, given: Given) -> str:
-    if "value" in given:
+def _inferred(where: str, spec: Spec) -> str:
+    if "value" in spec:
         return "constant"
-    if "values" in given:
+    if "values" in spec:
         return "categorical"
-    if "min" in given and "max" in given:
-        return "int_uniform" if isinstance(given["min"], int) and isinstance(given["max"], int) else "uniform"
+    if "min" in spec and "max" in spec:
+        return "int_uniform" if isinstance(spec["min"], int) and isinstance(spec["max"], int) else "uniform"
     raise ValueError(f"{where} needs value, values, min and max, or a distribution")
 
 
-def _check_numbers(where: str, name: str, given: Given) -> None:
-    for key in (k for k in given if k not in ("value", "values", "probabilities")):
-        number, kind = given[key], int if name == "int_uniform" else int | float
+def _check_numbers(where: str, name: str, spec: Spec) -> None:
+    for key in (k for k in spec if k not in ("value", "values", "probabilities")):
+        number, kind = spec[key], int if name == "int_uniform" else int | float
         if not isinstance(number, kind) or isinstance(number, bool):
             text = "; YAML reads 1e-3 as text: write 1.0e-3" if isinstance(number, str) else ""
             raise ValueError(f"{where}: {key}={number!r} is not {'an integer' if kind is int else 'a number'}{text}")
         if key in POSITIVE and number <= 0:
             raise ValueError(f"{where}: {key}={number} must be greater than 0")
-    if "min" in given and given["min"] > given["max"]:
-        raise ValueError(f"{where}: min={given['min']} is greater than max={given['max']}")
-    if name.endswith("log_uniform_values") and given["min"] <= 0:
-        raise ValueError(f"{where}: min={given['min']} must be greater than 0 for {name}")
-    if "values" in given:
-        values = given["values"]
+    if "min" in spec and spec["min"] > spec["max"]:
+        raise ValueError(f"{where}: min={spec['min']} is greater than max={spec['max']}")
+    if name.endswith("log_uniform_values") and spec["min"] <= 0:
+        raise ValueError(f"{where}: min={spec['min']} must be greater than 0 for {name}")
+    if "values" in spec:
+        values = spec["values"]
         if not isinstance(values, list) or not values or len({str(value) for value in values}) < len(values):
             raise ValueError(f"{where}: values={values!r} must be a list, not empty, of different values")
-        shares = given.get("probabilities", [1])
-        if not isinstance(shares, list) or ("probabilities" in given and len(shares) != len(values)) or not math.isclose(
+        shares = spec.get("probabilities", [1])
+        if not isinstance(shares, list) or ("probabilities" in spec and len(shares) != len(values)) or not math.isclose(
             sum(shares), 1, abs_tol=1e-6
         ):  # fmt: skip
             raise ValueError(f"{where}: probabilities={shares!r} must be one for each value, and sum to 1")

@@ -29,7 +29,7 @@ class Halving:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file, ``sweeps/<name>.yaml``. ``given`` is the file itself, as W&B gets it."""
+    """A sweep file, ``sweeps/<name>.yaml``. ``content`` is the file itself, as W&B gets it."""
 
     name: str
     about: str
@@ -40,7 +40,7 @@ class Sweep:
     command: tuple[str, ...]
     run_cap: int | None
     halving: Halving | None
-    given: dict[str, Any]
+    content: dict[str, Any]
 
     @property
     def experiment(self) -> str:
@@ -64,13 +64,13 @@ class Sweep:
 
     def command_line(self, values: dict[str, Any], words: Sequence[str] = (), after: Sequence[str] = ()) -> list[str]:
         """The command line of a trial, made as W&B's agent makes it, with this interpreter."""
-        made = {
+        entries = {
             "${env}": ["/usr/bin/env"],
             "${interpreter}": [sys.executable],
-            "${program}": [str(self.given.get("program", ""))],
+            "${program}": [str(self.content.get("program", ""))],
             ARGUMENTS: words_of(values),
         }
-        parts = [made.get(part, [part]) for part in self.with_words(words)]
+        parts = [entries.get(part, [part]) for part in self.with_words(words)]
         return [*itertools.chain.from_iterable(parts), *after]
 
 
@@ -99,47 +99,49 @@ def load(name: str) -> Sweep:
     if not path.is_file():
         raise ValueError(loading.explain_missing_file("sweep", name, list(sweeps())))
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))  # as wandb reads it, which is not as configs are read
+        content = yaml.safe_load(
+            path.read_text(encoding="utf-8")
+        )  # as wandb reads it, which is not as configs are read
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
-    if not isinstance(given, dict):
-        raise ValueError(f"{path}: a sweep is a mapping such as 'method: grid', this is {given!r}")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a sweep is a mapping such as 'method: grid', this is {content!r}")
     try:
-        return _checked(path, given)
+        return _checked(path, content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _checked(path: Path, given: dict[str, Any]) -> Sweep:
-    if given.get("method") not in METHODS:
-        raise ValueError(f"method={given.get('method')} is not one of {', '.join(METHODS)}")
-    metric = given.get("metric")
+def _checked(path: Path, content: dict[str, Any]) -> Sweep:
+    if content.get("method") not in METHODS:
+        raise ValueError(f"method={content.get('method')} is not one of {', '.join(METHODS)}")
+    metric = content.get("metric")
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
         raise ValueError("metric must have a name, such as 'metric: {name: fd_digits, goal: minimize}'")
     if metric.keys() - {"name", "goal"}:
         raise ValueError(f"metric.{min(metric.keys() - {'name', 'goal'})} cannot be mapped: metric has name and goal")
     if metric.get("goal", "minimize") not in ("minimize", "maximize"):
         raise ValueError(f"metric.goal={metric['goal']} must be minimize or maximize")
-    if not isinstance(given.get("parameters"), dict) or not given["parameters"]:
+    if not isinstance(content.get("parameters"), dict) or not content["parameters"]:
         raise ValueError("parameters are missing")
-    cap = given.get("run_cap")
+    cap = content.get("run_cap")
     if cap is not None and (not isinstance(cap, int) or cap < 1):
         raise ValueError(f"run_cap={cap} must be a whole number, at least 1")
     sweep = Sweep(
-        name=path.stem, about=loading.first_comment(path), method=given["method"], metric=metric["name"],
-        maximize=metric.get("goal") == "maximize", command=_command(given.get("command")), run_cap=cap,
-        parameters=tuple(parse(str(key), value) for key, value in given["parameters"].items()),
-        halving=_halving(given.get("early_terminate")), given=given,
+        name=path.stem, about=loading.first_comment(path), method=content["method"], metric=metric["name"],
+        maximize=metric.get("goal") == "maximize", command=_command(content.get("command")), run_cap=cap,
+        parameters=tuple(parse(str(key), value) for key, value in content["parameters"].items()),
+        halving=_halving(content.get("early_terminate")), content=content,
     )  # fmt: skip
     if sweep.method == "grid":
         sweep.points()
     return sweep
 
 
-def _command(given: Any) -> tuple[str, ...]:
-    if not isinstance(given, list):
+def _command(content: Any) -> tuple[str, ...]:
+    if not isinstance(content, list):
         raise ValueError(f"command must be a list: it starts python directly and ends with '{ARGUMENTS}'")
-    command = tuple(str(part) for part in given)
+    command = tuple(str(part) for part in content)
     known = ("${env}", "${interpreter}", "${program}", ARGUMENTS)
     for part in command:
         if "$" in part and part not in known:
@@ -151,21 +153,21 @@ def _command(given: Any) -> tuple[str, ...]:
     return command
 
 
-def _halving(given: Any) -> Halving | None:
+def _halving(content: Any) -> Halving | None:
     """W&B's hyperband. With ``max_iter`` the bands are max_iter / eta, / eta², ... ``s`` times: the last is the first."""
-    if given is None:
+    if content is None:
         return None
-    if not isinstance(given, dict) or given.get("type") != "hyperband":
-        raise ValueError(f"early_terminate={given!r} cannot be mapped: its type must be hyperband")
-    for key in given.keys() - {"type", "min_iter", "max_iter", "s", "eta"}:
+    if not isinstance(content, dict) or content.get("type") != "hyperband":
+        raise ValueError(f"early_terminate={content!r} cannot be mapped: its type must be hyperband")
+    for key in content.keys() - {"type", "min_iter", "max_iter", "s", "eta"}:
         raise ValueError(f"early_terminate.{key} cannot be mapped: hyperband has min_iter, max_iter, s and eta")
-    eta = given.get("eta", 3)
-    if ("min_iter" in given) == ("max_iter" in given) or ("max_iter" in given and "s" not in given):
+    eta = content.get("eta", 3)
+    if ("min_iter" in content) == ("max_iter" in content) or ("max_iter" in content and "s" not in content):
         raise ValueError("early_terminate needs either min_iter, or max_iter and s")
-    for key in given.keys() - {"type"}:
-        if not isinstance(given[key], int) or given[key] < (2 if key == "eta" else 1):
+    for key in content.keys() - {"type"}:
+        if not isinstance(content[key], int) or content[key] < (2 if key == "eta" else 1):
             raise ValueError(
-                f"early_terminate.{key}={given[key]} must be a whole number, at least {2 if key == 'eta' else 1}"
+                f"early_terminate.{key}={content[key]} must be a whole number, at least {2 if key == 'eta' else 1}"
             )
-    first = given["min_iter"] if "min_iter" in given else max(1, int(given["max_iter"] / eta ** given["s"]))
+    first = content["min_iter"] if "min_iter" in content else max(1, int(content["max_iter"] / eta ** content["s"]))
     return Halving(first, eta)

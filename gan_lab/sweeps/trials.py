@@ -188,9 +188,11 @@ class Trials:
             failed = self._failed()
             for trial in failed:
                 history = [*RetryHeartbeatStaleTrialCallback.retry_history(trial), trial.number]
-                said = {key: value for key, value in trial.user_attrs.items() if key not in ("reason", "killed")}
+                kept_attributes = {
+                    key: value for key, value in trial.user_attrs.items() if key not in ("reason", "killed")
+                }
                 self.study.add_trial(optuna.create_trial(
-                    state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, user_attrs=said,
+                    state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, user_attrs=kept_attributes,
                     system_attrs=trial.system_attrs | {"failed_trial": history[0], "retry_history": history},
                 ))  # fmt: skip
             return len(failed)

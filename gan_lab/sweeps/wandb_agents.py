@@ -29,10 +29,10 @@ def run(sweep: Sweep, folder: Path, words: Sequence[str], workers: int, limit: i
     command = [*AGENT, "--project", PROJECT, name]
     with process.Signals().watched() as signals:
         agents = [process.start(command, environment=environment) for _ in range(workers)]
-        told, deadline = 0, 0.0
+        signals_sent, deadline = 0, 0.0
         while any(agent.poll() is None for agent in agents):
-            if signals.number and signals.times > told:
-                told, deadline = signals.times, deadline or time.monotonic() + PATIENCE
+            if signals.number and signals.times > signals_sent:
+                signals_sent, deadline = signals.times, deadline or time.monotonic() + PATIENCE
                 for agent in agents:
                     agent.send_signal(signals.number)
             if deadline and time.monotonic() > deadline:
@@ -51,20 +51,20 @@ def interpreter() -> str:
 
 
 def _created(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None) -> str:
-    given: dict[str, Any] = sweep.given | {"command": sweep.with_words(words)}
-    given |= {"run_cap": limit} if limit else {}
+    definition: dict[str, Any] = sweep.content | {"command": sweep.with_words(words)}
+    definition |= {"run_cap": limit} if limit else {}
     known = folder / "wandb.json"
     if known.is_file():
         state = json.loads(known.read_text(encoding="utf-8"))
-        if state["given"] == json.loads(json.dumps(given)):
+        if state["given"] == json.loads(json.dumps(definition)):
             logger.info(f"continues the W&B sweep {state['id']}")
             return str(state["id"])
     import wandb
 
     try:
-        name = wandb.sweep(given, project=PROJECT)
+        name = wandb.sweep(definition, project=PROJECT)
     except Exception as error:  # wandb's own types, and those of its transport
         raise ValueError(f"W&B did not create the sweep ({str(error).strip()}): --backend local runs it here") from None
     folder.mkdir(parents=True, exist_ok=True)
-    known.write_text(json.dumps({"id": name, "given": given}), encoding="utf-8")
+    known.write_text(json.dumps({"id": name, "given": definition}), encoding="utf-8")
     return name

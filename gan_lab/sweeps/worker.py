@@ -62,7 +62,7 @@ class Worker:
         return 128 + signals.number if signals.number else 0
 
     def _loop(self, slots: int, signals: process.Signals) -> None:
-        waiting_until, said = 0.0, False
+        waiting_until, has_waited = 0.0, False
         while not signals.number:
             self._attend()
             if len(self.running) < slots and time.monotonic() >= waiting_until:
@@ -72,9 +72,9 @@ class Worker:
                     continue
                 if not self.running and not self.trials.running():
                     return
-                if not self.running and not said:
+                if not self.running and not has_waited:
                     logger.info("the last trials are running at other workers; if one dies, its trial is finished here")
-                    said = True
+                    has_waited = True
                 waiting_until = time.monotonic() + 1.0
             time.sleep(TICK)
 

@@ -66,22 +66,22 @@ def no_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
-def flat(said: object) -> str:
+def flat(sentence: object) -> str:
     """A text without line breaks, which a file's name may hold."""
-    return "\\n".join(str(said).splitlines())
+    return "\\n".join(str(sentence).splitlines())
 
 
 def in_one_line(error: Exception) -> str | None:
     """Explain an error and its remedy in one line; None for a fault of the lab, whose traceback is wanted."""
-    said = " ".join(str(error).partition("\nOriginal Traceback")[2].rpartition("Error: ")[2].split()) or " ".join(
+    sentence = " ".join(str(error).partition("\nOriginal Traceback")[2].rpartition("Error: ")[2].split()) or " ".join(
         str(error).split()
     )  # of what was raised in a loader's process the last line
     if no_memory(error):
-        return (f"the memory is used up ({said[:160] or type(error).__name__}): try a smaller data.batch_size, data.size or "
+        return (f"the memory is used up ({sentence[:160] or type(error).__name__}): try a smaller data.batch_size, data.size or "
                 "model.width, or fewer images at a time; `gan-lab dry-run` says what an iteration takes")  # fmt: skip
-    if "more than 1 value per channel" in said:
-        return (f"batch norm needs two images or more in each process ({said}): try a larger data.batch_size, or "
+    if "more than 1 value per channel" in sentence:
+        return (f"batch norm needs two images or more in each process ({sentence}): try a larger data.batch_size, or "
                 "model.norm=none")  # fmt: skip
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return f"{said}: this shell allows too few open files, `ulimit -n 1024` allows more"
-    return said if isinstance(error, ValueError | OSError) else None
+        return f"{sentence}: this shell allows too few open files, `ulimit -n 1024` allows more"
+    return sentence if isinstance(error, ValueError | OSError) else None

@@ -74,7 +74,7 @@ def check_runs(folder: Path, trials: Trials) -> None:
 
 def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     page = report.report(trials, folder, words).read_text()
-    made = report.found(trials)
+    made = report.collect_results(trials)
     assert made.best is not None
     assert made.best.value == min(row.value or 0 for row in made.rows)
     loaded = loading.load(str(folder / "dcgan_loss_best.yaml"))

@@ -18,8 +18,8 @@ def names() -> list[str]:
 def load(name: str, *arguments: Any) -> Extractor:
     """The extractor of a name, on the CPU. Raises ValueError for an unknown one."""
     module = find_extension("metrics.extractors", "extractor", name, names(), "EXTRACTOR")
-    made: Extractor = module.EXTRACTOR(*arguments)
-    return made
+    loaded: Extractor = module.EXTRACTOR(*arguments)
+    return loaded
 
 
 def default(spec: ImageSpec) -> str:
