@@ -36,7 +36,7 @@ def print_scores(summary: dict[str, Any], folder: Path) -> None:
         mark = " *" if name == summary.get("headline") else ""
         rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")) + _spread(entry), by)
     console = Console(markup=False)
-    console.print(rows if rows.row_count else f"{title}, of which nothing could be scored", soft_wrap=True)
+    console.print(rows if rows.row_count else f"{title}, nothing could be scored", soft_wrap=True)
     images = summary.get("best_iteration", 0) * summary.get("images", 0) // max(1, summary.get("iteration", 1))
     if summary.get("headline"):
         console.print(f"* chooses best.ckpt, here after {images:,} images", style="dim")

@@ -1,4 +1,4 @@
-"""Puts an experiment together: config to family, data and trainer. The only file that knows everybody."""
+"""Build an experiment: config to family, data, callbacks and trainer. The only file that knows everybody."""
 
 from __future__ import annotations
 

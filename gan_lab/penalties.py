@@ -1,4 +1,4 @@
-"""Regularisers of the critic: pure functions of (critic, images), in float32 or better whatever the precision.
+"""Regularisers of the critic: pure functions of (critic, images), in float32 or better at any precision.
 
 ``critic`` is any function from images [B, C, H, W] to one logit per image [B]: a conditional family passes
 ``lambda x: D(x, y)``.

@@ -1,4 +1,4 @@
-"""Scores at intervals counted in images, and which of them was the best."""
+"""Evaluate at intervals counted in images, and remember the best."""
 
 from __future__ import annotations
 

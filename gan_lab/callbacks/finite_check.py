@@ -1,4 +1,4 @@
-"""No checkpoint, score or grid of weights that are no numbers any more."""
+"""Stop before a checkpoint, score or grid is made from NaN or infinite weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FiniteCheck(FamilyCallback):
 
 @torch.no_grad()
 def not_finite(groups: Mapping[str, Sequence[Tensor]]) -> list[str]:
-    """The names of those groups in which a number is infinite or none; the device is waited for once."""
+    """Find the groups that hold a NaN or an infinite number; the device is waited for once."""
     finite = {}
     for name, tensors in groups.items():
         floating = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]

@@ -31,7 +31,7 @@ BALANCED = 0.3  # of the entropy of the reals' classes
 CERTAIN = 0.99  # accuracy
 VANISHING = 0.01  # of the largest gradient so far
 EXPLODING = 100.0  # times the median of the rows before
-HUGE = 1e5  # the norm of a gradient, whatever came before
+HUGE = 1e5  # the norm of a gradient, without regard to earlier ones
 BEFORE = 100  # rows that the median is of, at most
 KNOWN = 10  # and at least
 
@@ -145,7 +145,7 @@ class Alert:
 
 
 class Health(FamilyCallback):
-    """Says what the rules find: on the console, in ``health.csv``, as an alert of the tracker, and in the summary."""
+    """Reports the alerts: on the console, in ``health.csv``, to W&B, and in the summary."""
 
     def __init__(
         self, folder: Path, progress: Progress, csv_logger: CSVLogger, wandb_logger: WandbLogger | None

@@ -1,4 +1,4 @@
-"""All processes of a training begin at the same place, or none does."""
+"""Check that all processes of a training begin at the same place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids of the same latents all through the training."""
+"""Write grids of the same latents all through the training."""
 
 from __future__ import annotations
 

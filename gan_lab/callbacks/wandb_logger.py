@@ -69,7 +69,7 @@ class WandbLogger:
     def _safely(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception as error:  # by design: the tracker can never stop a training
+        except Exception as error:  # by design: W&B can never stop a training
             warnings.warn(f"W&B is off for the rest of this run: {error}", stacklevel=2)
             self.run = None
 

@@ -151,7 +151,7 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
 def _read(path: Path) -> DictConfig:
     try:
         values = OmegaConf.load(path)
-    except Exception as error:  # whatever the YAML reader raises
+    except Exception as error:  # the YAML reader has many
         raise ValueError(f"{path}: {_first_line(error)}") from None
     if not isinstance(values, DictConfig):
         raise ValueError(f"{path}: an experiment is a mapping such as 'family: gan', this is {values!r}")

@@ -44,7 +44,7 @@ class ArrayDataset:
 
 
 class GANDataModule(LightningDataModule):
-    """Serves training batches in the order of ``order.py``, held-out reals for the scores, and fixed ones for grids.
+    """Serves training batches in the order of ``samplers.py``, held-out reals for the scores, and fixed ones for grids.
 
     Raises ValueError for keys that this data cannot serve.
     """

@@ -75,7 +75,7 @@ class Opened:
     about: str = ""  # what was done with some of them
 
     def parts(self, first: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Rows for training and rows held out: of items of which the ``first`` are for training, or as ``split`` has them."""
+        """Rows for training and rows held out: the ``first`` items are for training, or ``split`` decides."""
         rows, held = np.arange(len(self.places)), self.places >= first
         return (rows[~held], rows[held]) if held.any() else split(len(rows), labels)
 

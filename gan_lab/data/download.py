@@ -21,7 +21,7 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from gan_lab.utils.network import is_reachable
 
 SECONDS = 10.0  # without a byte, after which a host is given up
-ATTEMPTS = 5  # at one source, each of which goes on where the last one broke off
+ATTEMPTS = 5  # at one source; each continues where the last one broke off
 BLOCK = 1 << 20
 
 

@@ -83,7 +83,7 @@ def _find_full(root: Path) -> str:
         _unpack(raw)
         MNIST(str(root), train=True), MNIST(str(root), train=False)
         return ""
-    except Exception as error:  # torchvision's reader asserts, and raises whatever a damaged file makes it raise
+    except Exception as error:  # torchvision's reader asserts, and a damaged file can raise anything
         if {path.name for path in raw.glob("*-ubyte*")} >= {f"{part}-ubyte" for part in PARTS}:
             return f"the MNIST in {raw} is damaged ({str(error) or type(error).__name__})"
     if not any(is_reachable(mirror) for mirror in MNIST.mirrors):

@@ -1,6 +1,6 @@
 """Pairs of images, as in the sets of Isola et al. 2017 (arXiv 1611.07004): day and night, facades, edges, maps.
 
-Under ``data.root`` lie either images of which the left half is A and the right half B, in the folders train, and test
+Under ``data.root`` lie either images whose left half is A and right half B, in the folders train, and test
 or val, or simply there; or the two folders of ``layouts.TWO_SIDES``, with files of equal names.
 The sample is generated: horses (A) in their plain coat and the same ones striped (B).
 """

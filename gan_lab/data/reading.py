@@ -58,7 +58,7 @@ def opened(path: Path, least: int = 0, whites: Whites | None = None) -> Image.Im
             with contextlib.suppress(KeyError, TypeError, SyntaxError, ZeroDivisionError):  # EXIF that is not EXIF
                 ImageOps.exif_transpose(image, in_place=True)
             return _rgb(image, whites)
-    except Exception as error:  # a damaged file makes Pillow raise whatever it meets
+    except Exception as error:  # a damaged file can make Pillow raise anything
         reason = str(error).replace(str(path), "").replace(" ''", "").strip() or type(error).__name__
         raise UnreadableError(f"{path}: {reason.splitlines()[0]}") from None
 

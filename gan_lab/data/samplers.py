@@ -69,7 +69,7 @@ class EndlessBatchSampler(Sampler[list[Any]]):
 
 
 class UnpairedBatchSampler(EndlessBatchSampler):
-    """Images and sources, each in an order of its own: nothing is known of which belong together."""
+    """Images and sources, each in an order of its own: nobody knows which belong together."""
 
     def __init__(self, n: int, sources: int, batch_size: int, seed: int, *rest: int) -> None:
         super().__init__(n, batch_size, seed, *rest)

@@ -17,7 +17,7 @@ from gan_lab.seeding import sent
 
 
 class PixelArray(Protocol):
-    """Images uint8 [N, C, H, W] (points: float in [-1, 1]), of which rows are read: an array, or files not yet decoded."""
+    """Images uint8 [N, C, H, W] (points: float in [-1, 1]), read by rows: an array, or files not yet decoded."""
 
     def __len__(self) -> int: ...
 
@@ -25,7 +25,7 @@ class PixelArray(Protocol):
 
 
 class Subset(Dataset[Batch]):
-    """Images, labels and sources, of which whole batches are gathered at once.
+    """Images, labels and sources; whole batches are gathered at once.
 
     A row is the number of an image, or a ``Row`` where its source has another number or its label is hidden.
     """

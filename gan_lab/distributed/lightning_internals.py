@@ -36,7 +36,7 @@ def default_store() -> Any:
 
 
 def leave_signals_alone(trainer: Trainer) -> None:
-    """Keep Lightning's handler of SIGTERM away: it talks to the other processes in the middle of whatever this one does."""
+    """Keep Lightning's handler of SIGTERM away: it talks to the other processes in the middle of an iteration."""
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # at each batch
 

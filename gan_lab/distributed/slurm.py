@@ -85,7 +85,7 @@ def write(experiment: str, words: Sequence[str], nodes: int, gpus: int, time: st
 def script(
     loaded: LoadedConfig, experiment: str, words: Sequence[str], nodes: int, gpus: int, time: str, folder: Path
 ) -> str:
-    """The text of the batch script; every word reaches the training as it is, whatever stands in it."""
+    """The text of the batch script; every word reaches the training unchanged."""
     command = [sys.executable, "-m", "gan_lab", "train", experiment, *words]
     return SCRIPT.format(
         name=_safe(loaded.experiment),

@@ -43,7 +43,7 @@ def examine(words: Sequence[str]) -> int:
     for name, check in CHECKS.items():
         try:
             finding = check(config)
-        except Exception as error:  # by design: whatever is broken on this machine, the next check is made
+        except Exception as error:  # by design: the next check is made even if this machine is broken here
             reason = str(error).strip().splitlines()
             finding = Finding(
                 "FAIL", f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}", REINSTALL

@@ -54,7 +54,7 @@ def launcher(config: Config) -> Finding:
         tasks, nodes = os.environ.get("SLURM_NTASKS", "1"), os.environ.get("SLURM_JOB_NUM_NODES", "1")
         text = f"SLURM job {os.environ['SLURM_JOB_ID']}, {nodes} machines, {tasks} tasks"
         if int(tasks) > 1 and "SLURM_PROCID" not in os.environ:
-            return Finding("warn", f"{text}, of which this is none", "start the training by srun: see make slurm")
+            return Finding("warn", f"{text}, and this is not one of them", "start the training by srun: see make slurm")
         return Finding("ok", text)
     return Finding(
         "ok",

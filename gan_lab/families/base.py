@@ -1,4 +1,4 @@
-"""The contract between a family and the rails."""
+"""The contract between a family and the training loop."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Family(LightningModule, ABC):
         super().__init__()
         self.automatic_optimization = False
         self.spec, self.cfg, self.seed = spec, cfg, seed
-        self.iteration = 0  # completed calls of training_step; the rails count
-        self.images_seen = 0  # iterations x global batch, at the start of this one; the rails count
+        self.iteration = 0  # completed calls of training_step; counted by the Progress callback
+        self.images_seen = 0  # iterations x global batch, at the start of this one; as well
         self.branch = 0  # how often the run went back to a checkpoint, to go on with other random numbers
         self.logged_scalars: dict[str, Tensor] = {}  # what the last step recorded
         self._moved_by: dict[int, dict[str, list[Tensor]]] = {}  # by optimizer, made once
@@ -54,7 +54,7 @@ class Family(LightningModule, ABC):
     def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
         """All that can be scored on held-out reals, by the names of ``output_names``.
 
-        The measures know ``generated``, ``reconstructed``, ``logits`` and ``baseline_logits`` [B, classes], and of what
+        The metrics know ``generated``, ``reconstructed``, ``logits`` and ``baseline_logits`` [B, classes], and of what
         translates both ways ``back`` (of the images), ``cycled`` (the sources there and back) and ``back_cycled``.
         """
         return {"generated": self.generate(batch, stream)}
@@ -71,7 +71,7 @@ class Family(LightningModule, ABC):
     def optimizer_list(self) -> list[Optimizer]:
         """Those of ``configure_optimizers``, in their order.
 
-        They are torch's own: Lightning's wrappers call every hook of every callback twice a step, of which the lab has none.
+        They are torch's own: Lightning's wrappers call hooks of every callback twice a step, which the lab does not use.
         """
         bare = self.optimizers(use_pl_optimizer=False)
         return bare if isinstance(bare, list) else [bare]  # Lightning gives a single one without a list

@@ -27,7 +27,7 @@ from gan_lab.evaluate import restore
 from gan_lab.images import to_unit
 from gan_lab.utils.files import write_text
 
-STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, of which cross-validation takes the best
+STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty; cross-validation takes the best
 
 
 def probe(
@@ -39,7 +39,7 @@ def probe(
     has no labels, the network reads them itself, or there are too few of them.
     """
     config, data, family, iteration = restore(folder, weights, overrides)
-    family.float()  # as the images are, whatever run.precision was
+    family.float()  # as the images are, for any run.precision
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)
     if not hasattr(network, "features"):

@@ -1,4 +1,4 @@
-"""A trained generator without its family: needs torch, but neither Lightning nor the tracker."""
+"""Sample from a trained generator without its family; needs torch, but neither Lightning nor W&B."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translates a folder of photos with a trained image-to-image run; every picture keeps its size."""
+"""Translate a folder of photos with a trained image-to-image run; every picture keeps its size."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class CodedGenerator(DCGANGenerator):
         self.noise, self.categories, self.continuous, self.codes = z_dim, categories, continuous, 1 + continuous
 
     def sample_latents(self, stream: Stream, n: int, like: Tensor) -> Tensor:
-        """Draw n latents from the prior: all of one draw, of which the last number says the category."""
+        """Draw n latents from the prior: all from one draw, whose last number gives the category."""
         u = stream.uniform(n, self.noise + self.continuous + 1, like=like)
         category = (u[:, -1] * self.categories).long().clamp(max=self.categories - 1)
         numbers = 2 * u[:, :-1] - 1

@@ -66,7 +66,7 @@ class Comparison:
 def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
     """Finished runs grouped over their seeds; ``weights``: the scores of the best or of the last checkpoint.
 
-    Runs that were not scored stand in the notes. Raises ValueError for a folder that is no run, for one seed twice, and
+    Runs that were not scored stand in the notes. Raises ValueError for a folder that is not a run, for one seed twice, and
     if the runs of a group were not measured alike.
     """
     if weights not in ("best", "last"):
@@ -120,7 +120,7 @@ def _name(labels: dict[str, str], every: Sequence[dict[str, str]]) -> str:
     own = [key for key, value in sorted(labels.items()) if value != usual.get(key)
            and any(other.get(key) != value for other in same)]  # fmt: skip
     if any(other["run.images"] != labels["run.images"] for other in every) and "run.images" not in own:
-        own.append("run.images")  # budgets are compared beside any experiment, whatever it says by itself
+        own.append("run.images")  # budgets are compared beside any experiment
     return " ".join([labels["EXP"], *(f"{key}={labels[key]}" for key in own)])
 
 

@@ -1,4 +1,4 @@
-"""Puts a page together: what was read goes into a template, with the style, the script and the pictures in it.
+"""Render a page: what was read goes into a template, with the style, the script and the pictures in it.
 
 Jinja escapes every value, and data for the script as JSON. The page tells the browser that nothing may be loaded, and
 by its hash that no other script than its own may run.
@@ -33,7 +33,7 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Write the page of a run or of several; the path of the page.
 
     By default it is ``report.html`` in the folder of the run, ``comparison.html`` beside the folders of the experiments.
-    Raises ValueError for a folder that is no run.
+    Raises ValueError for a folder that is not a run.
     """
     runs = [Run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     if not runs:

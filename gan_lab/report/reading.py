@@ -44,12 +44,12 @@ class Alert:
 
 
 class Run:
-    """A run folder, read when it is asked. Raises ValueError if the folder is no run, or its config cannot be read."""
+    """A run folder, read when it is asked. Raises ValueError if the folder is not a run, or its config cannot be read."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / "config.yaml"
         if not path.is_file():
-            raise ValueError(f"{folder} is no run folder: it has no config.yaml")
+            raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
         try:
             tree = OmegaConf.to_container(OmegaConf.load(path))
             assert isinstance(tree, dict)

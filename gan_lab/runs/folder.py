@@ -39,7 +39,7 @@ RESUMABLE_KEYS = (
     "metrics.inception_weights",
 )
 MARK = ".gan-lab"  # lies in folders that the lab has made
-USER_FOLDERS = ("folder", "pairs", "horse2zebra")  # data sets of which data.root is the user's own folder
+USER_FOLDERS = ("folder", "pairs", "horse2zebra")  # data sets whose data.root is the user's own folder
 
 
 @dataclass(frozen=True)

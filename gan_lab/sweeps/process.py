@@ -46,7 +46,7 @@ def _ended_with(parent: int) -> Callable[[], None]:
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End whatever is left of a process and of those that it started."""
+    """End what is left of a process and of those that it started."""
     with suppress(ProcessLookupError, PermissionError):
         if GROUP:
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Keep a training alive, and free of tracebacks, whatever happens to its terminal, pipe, log file or memory."""
+"""Keep a training alive when its terminal, pipe or log file fails, and explain errors in one line."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1"}, ("ok", "SLURM job 7, 1 machines, 1 tasks")),
         (
             {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16", "SLURM_JOB_NUM_NODES": "2"},
-            ("warn", "SLURM job 7, 2 machines, 16 tasks, of which this is none"),
+            ("warn", "SLURM job 7, 2 machines, 16 tasks, and this is not one of them"),
         ),
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16", "SLURM_PROCID": "3"}, ("ok", "SLURM job 7, 1 machines, 16 tasks")),
     ],

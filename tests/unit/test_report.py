@@ -245,7 +245,7 @@ def test_what_is_no_run_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert answer(capsys, monkeypatch, "report", str(tmp_path)) == (
-        2, f"error: {tmp_path} is no run folder: it has no config.yaml",
+        2, f"error: {tmp_path} is not a run folder: it has no config.yaml",
     )  # fmt: skip
     (tmp_path / "config.yaml").write_text("model: {")
     code, error = answer(capsys, monkeypatch, "report", str(tmp_path))

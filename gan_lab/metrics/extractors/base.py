@@ -20,7 +20,7 @@ class Extractor(ABC):
 
     name: ClassVar[str]  # in the names of scores: fd_<name>, kd_<name>, precision_<name> ...
     score: ClassVar[str | None] = None  # what the inception-score formula on its logits is called
-    splits: ClassVar[int] = 1  # parts of the images, of which that formula is the mean
+    splits: ClassVar[int] = 1  # the score is the mean over so many parts of the images
     features: ClassVar[int]  # D: a Fréchet distance of fewer images is meaningless
     resize: ClassVar[str]  # what it does to images of another size, for the protocol
     network: nn.Module

@@ -18,13 +18,13 @@ LAYERS = ["2048", "logits_unbiased"]
 
 
 class Inception(Extractor):
-    """2,048 pooled features and the logits without bias, of which FID, KID and IS are made.
+    """2,048 pooled features and the logits without bias, for FID, KID and IS.
 
     ``weights`` is a file of torch-fidelity's, or "auto": the one that it keeps in torch's hub folder, downloaded if
     it is not there. Raises ValueError if the weights are not at hand or are something else.
 
     Source: Szegedy et al. 2015 (arXiv 1512.00567); Heusel et al. 2017 (arXiv 1706.08500), Bińkowski et al. 2018 (arXiv
-    1801.01401) and Salimans et al. 2016 (arXiv 1606.03498) for the measures.
+    1801.01401) and Salimans et al. 2016 (arXiv 1606.03498) for the metrics.
     """
 
     name = "inception"
@@ -46,7 +46,7 @@ class Inception(Extractor):
                 raise ValueError(f"metrics.inception_weights={path}: there is no such file")
             try:  # torch-fidelity's own reader runs the code in a file
                 torch.load(path, weights_only=True)
-            except Exception as error:  # whatever reading a foreign file can raise
+            except Exception as error:  # reading a foreign file can raise anything
                 raise ValueError(_not_weights(path, error)) from None
         try:
             self.network = FeatureExtractorInceptionV3("inception-v3-compat", LAYERS, path)
