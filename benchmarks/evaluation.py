@@ -1,6 +1,8 @@
-"""What an evaluation in training costs beyond generating its images and extracting their features: `make bench-evaluation`.
+"""What an evaluation in training costs beyond generating its images and extracting their features: `make
+bench-evaluation`.
 
-Each round measures both, one after the other; what is reported is the median over the rounds of the ratios within a round.
+Each round measures both, one after the other; what is reported is the median over the rounds of the ratios within a
+round.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def load(name: str) -> Table:
 def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
     """Train what is not trained yet, one run after the other; each row with the folders of its seeds.
 
-    Raises ValueError, before anything is trained, for words that a row does not take or that give two runs one folder; and
-    if a training fails.
+    Raises ValueError, before anything is trained, for words that a row does not take or that give two runs one folder;
+    and if a training fails.
     """
     commands: list[tuple[str, list[list[str]]]] = []
     for row in table.rows:

@@ -122,8 +122,8 @@ def build(
 ) -> Experiment:
     """Build data, family, callbacks and trainer of a config.
 
-    ``extra``: further callbacks; ``wandb_logger``: one that is open already; ``launched``: if it is not what the launcher says.
-    Raises ValueError for values that do not go together.
+    ``extra``: further callbacks; ``wandb_logger``: one that is open already; ``launched``: if it is not what the
+    launcher says. Raises ValueError for values that do not go together.
     """
     launched = launched or launch.detect_launcher(config.run)
     data = datasets.load(config.data, config.run.seed)

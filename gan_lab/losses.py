@@ -1,8 +1,9 @@
 """Adversarial losses: pure functions of logits, each the mean over the batch of what is to be minimised.
 
 ``<name>_d(real_logits, fake_logits)`` is the discriminator's (or critic's) loss, ``<name>_g(fake_logits)`` the
-generator's; the relativistic generator is given both. Logits have any shape, [B] per image or [B, 1, h, w] per patch; the losses are scalars. With a = real
-logits, b = fake logits, D = sigmoid(logit). ``LOSSES`` at the end of the file is the table of all of them.
+generator's; the relativistic generator is given both. Logits have any shape, [B] per image or [B, 1, h, w] per patch;
+the losses are scalars. With a = real logits, b = fake logits, D = sigmoid(logit). ``LOSSES`` at the end of the file is
+the table of all of them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def minimax_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) 
 
     With ``smoothing`` s the target of the reals is 1 - s: -E[(1 - s) log D(x) + s log(1 - D(x))], which adds s E[a].
 
-    Source: Goodfellow et al. 2014 (arXiv 1406.2661), equation 1, sign turned; smoothing on one side: Salimans et al. 2016
-    (arXiv 1606.03498), section 3.4.
+    Source: Goodfellow et al. 2014 (arXiv 1406.2661), equation 1, sign turned; smoothing on one side: Salimans et al.
+    2016 (arXiv 1606.03498), section 3.4.
     """
     loss = softplus(-real_logits).mean() + softplus(fake_logits).mean()
     return loss + smoothing * real_logits.mean() if smoothing else loss
@@ -121,7 +122,8 @@ def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 class AdversarialLoss(NamedTuple):
     """The losses of both players, and the logit at which the discriminator is undecided: halfway between what ``d`` asks of
-    reals and of fakes, None where only the differences of its logits mean something."""
+    reals and of fakes, None where only the differences of its logits mean something.
+    """
 
     d: Callable[..., Tensor]
     g: Callable[..., Tensor]

@@ -41,10 +41,10 @@ def permutation(seed: int, purpose: str, index: int, n: int) -> np.ndarray:
 class Stream:
     """Random numbers for one purpose at one index (an iteration, or the number of a batch).
 
-    Every draw is made for the global batch of ``n * world`` rows; rank r gets rows r*n to (r+1)*n. Two draws
-    of one kind from one stream are the same numbers: a second set of latents needs a second purpose. Draws of two kinds are
-    independent of each other. Vectors are the same
-    on every device; what has the shape of images is drawn on the device itself, so that a GPU draws others than a CPU.
+    Every draw is made for the global batch of ``n * world`` rows; rank r gets rows r*n to (r+1)*n. Two draws of one
+    kind from one stream are the same numbers: a second set of latents needs a second purpose. Draws of two kinds are
+    independent of each other. Vectors are the same on every device; what has the shape of images is drawn on the device
+    itself, so that a GPU draws others than a CPU.
     """
 
     seed: int

@@ -1,4 +1,6 @@
-"""The same numbers: a GPU's against a CPU's, a continued training's against an uninterrupted one, bf16's against float32's."""
+"""The same numbers: a GPU's against a CPU's, a continued training's against an uninterrupted one, bf16's against
+float32's.
+"""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from gan_lab.config.schema import DataConfig
 def find_extension(package: str, kind: str, name: str, known: Sequence[str], entry: str) -> Any:
     """The module ``<name>.py`` in a package of the lab, which has ``entry``; a name with dots is a module of anyone's own.
 
-    That is looked for as Python looks for modules, and in the current folder: ``family=mine.method`` is ``mine/method.py``.
-    Raises ValueError if there is no such module, or nothing of this name in it.
+    That is looked for as Python looks for modules, and in the current folder: ``family=mine.method`` is
+    ``mine/method.py``. Raises ValueError if there is no such module, or nothing of this name in it.
     """
     if "." not in name and name not in known:
         raise ValueError(explain_unknown_name(kind, name, known))

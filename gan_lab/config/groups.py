@@ -1,7 +1,7 @@
 """Config groups: values that any experiment can take by one word, such as ``data=faces64`` or ``budget=smoke``.
 
-A group is a folder of ``configs/``, its members are YAML files with the keys of an experiment. The convention is Hydra's, and
-so is ``defaults:`` at the head of an experiment, a list of such words: ``- data: faces64``.
+A group is a folder of ``configs/``, its members are YAML files with the keys of an experiment. The convention is
+Hydra's, and so is ``defaults:`` at the head of an experiment, a list of such words: ``- data: faces64``.
 """
 
 from __future__ import annotations

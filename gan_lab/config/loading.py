@@ -114,8 +114,8 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     """Merge the defaults, the experiment's YAML file, config groups and ``key=value`` words, and check every value.
 
     Later ones win: the groups of the experiment's ``defaults:``, the experiment, groups among the words, other words.
-    ``experiment`` is a name in ``configs/experiment`` or the path of a YAML file. Raises ValueError, in one line that names the
-    value and the remedy, for an unknown experiment or key, a wrong type and a value out of range.
+    ``experiment`` is a name in ``configs/experiment`` or the path of a YAML file. Raises ValueError, in one line that
+    names the value and the remedy, for an unknown experiment or key, a wrong type and a value out of range.
     """
     path = find_experiment(experiment)
     chosen, overrides = groups.split_overrides(overrides, config_folder())

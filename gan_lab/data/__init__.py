@@ -28,7 +28,8 @@ def load(cfg: DataConfig, seed: int) -> GANDataModule:
 
 def _check_place(cfg: DataConfig, module: Any) -> None:
     """Raise ValueError if the place that somebody named does not hold the set: a sample is no stand-in there, and nothing
-    is written into it."""
+    is written into it.
+    """
     root = Path(cfg.root)
     if root.exists() and module.there(root):
         return

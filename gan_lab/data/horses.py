@@ -1,4 +1,5 @@
-"""Generated horses: scikit-image's silhouette before its grass and gravel, the coat plain brown or black-and-white striped.
+"""Generated horses: scikit-image's silhouette before its grass and gravel, the coat plain brown or black-and-white
+striped.
 
 The stripes are a fixed function of the animal's own coordinates: they move, grow and turn with it, so that each picture
 has one true counterpart in the other coat. What differs from picture to picture (place, size, side, ground, light) is

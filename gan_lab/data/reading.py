@@ -44,9 +44,9 @@ def squared(image: Image.Image, size: int, crop: int | None = None) -> np.ndarra
 def opened(path: Path, least: int = 0, whites: Whites | None = None) -> Image.Image:
     """An image as RGB, turned as its EXIF says, transparency over white.
 
-    Levels of more than 8 bits are scaled as ``whites`` says, or ``white`` of this image alone. With ``least``, large JPEG
-    files may be read at a fraction of their size, not below so many pixels a side. Pillow's limit on pixels holds, its
-    warning included. Raises UnreadableError.
+    Levels of more than 8 bits are scaled as ``whites`` says, or ``white`` of this image alone. With ``least``, large
+    JPEG files may be read at a fraction of their size, not below so many pixels a side. Pillow's limit on pixels holds,
+    its warning included. Raises UnreadableError.
     """
     try:
         with Image.open(path) as image:

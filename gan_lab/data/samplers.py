@@ -1,4 +1,6 @@
-"""Batch samplers: the rows that each iteration reads, a pure function of (seed, iteration) that each rank takes its part of."""
+"""Batch samplers: the rows that each iteration reads, a pure function of (seed, iteration) that each rank takes its
+part of.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from gan_lab import seeding
 
 
 class Row(NamedTuple):
-    """A row of a batch where a number alone does not say it: the numbers of image and source, and whether to hide the label."""
+    """A row of a batch where a number alone does not say it: the numbers of image and source, and whether to hide the
+    label.
+    """
 
     image: int
     source: int
@@ -28,7 +32,8 @@ def table(images: np.ndarray, sources: np.ndarray | None = None, label_hidden: n
 class EndlessBatchSampler(Sampler[list[Any]]):
     """A new order of the whole set for each pass, batches running on across its border.
 
-    A resumed run goes on with the next unseen image, and rank r of N reads the r-th part of what one process would read.
+    A resumed run goes on with the next unseen image, and rank r of N reads the r-th part of what one process would
+    read.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """A ring of eight Gaussians in the plane, as images of two channels and one pixel: a GAN's smallest honest test.
 
-The labels are the modes. A ring of eight is the usual test for dropped modes, as in Metz et al. 2016 (arXiv 1611.02163);
-here it fits into [-1, 1], and each mode is a twentieth of the radius wide.
+The labels are the modes. A ring of eight is the usual test for dropped modes, as in Metz et al. 2016 (arXiv
+1611.02163); here it fits into [-1, 1], and each mode is a twentieth of the radius wide.
 """
 
 from __future__ import annotations

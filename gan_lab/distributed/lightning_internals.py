@@ -1,6 +1,7 @@
 """Every private name of Lightning and torch that the lab uses, and what it needs each for.
 
-None of them has a public counterpart. A release that drops one fails ``tests/unit/test_lightning_internals.py`` by its name.
+None of them has a public counterpart. A release that drops one fails ``tests/unit/test_lightning_internals.py`` by its
+name.
 """
 
 from __future__ import annotations

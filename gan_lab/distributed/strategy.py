@@ -65,7 +65,8 @@ class Slurm(UncheckedSLURMEnvironment):
 
 
 class Strategy(OpenDDPStrategy):
-    """Lightning's DDP without torch's wrapper: after each backward the gradients that it has left are averaged, in one message.
+    """Lightning's DDP without torch's wrapper: after each backward the gradients that it has left are averaged, in one
+    message.
 
     A step has several backwards, each for a part of the networks; the wrapper would search for that part each time, and
     send the buffers of all networks. It is the same on CPUs, where it is proved, and on GPUs.

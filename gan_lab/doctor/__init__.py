@@ -36,7 +36,8 @@ CHECKS: dict[str, Callable[[Config], Finding]] = {
 def examine(words: Sequence[str]) -> int:
     """Say one line for each check; the exit code: 2 if one failed, else 0.
 
-    Words such as data.root=/scratch say where things will lie. Raises ValueError for a word that a training would refuse.
+    Words such as data.root=/scratch say where things will lie. Raises ValueError for a word that a training would
+    refuse.
     """
     config = load("cgan", words).config
     levels = []

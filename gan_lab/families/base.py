@@ -71,7 +71,8 @@ class Family(LightningModule, ABC):
     def optimizer_list(self) -> list[Optimizer]:
         """Those of ``configure_optimizers``, in their order.
 
-        They are torch's own: Lightning's wrappers call hooks of every callback twice a step, which the lab does not use.
+        They are torch's own: Lightning's wrappers call hooks of every callback twice a step, which the lab does not
+        use.
         """
         bare = self.optimizers(use_pl_optimizer=False)
         return bare if isinstance(bare, list) else [bare]  # Lightning gives a single one without a list
@@ -101,8 +102,9 @@ class Family(LightningModule, ABC):
     ) -> None:
         """Record the discriminator's mean logits, d_real and d_fake, and accuracy_real and accuracy_fake.
 
-        The accuracies are the shares of logits, of any shape, above ``threshold`` for reals and below it for fakes; None,
-        where only differences mean something, puts it halfway between the two means, which are those of all processes.
+        The accuracies are the shares of logits, of any shape, above ``threshold`` for reals and below it for fakes;
+        None, where only differences mean something, puts it halfway between the two means, which are those of all
+        processes.
         """
         real, fake = real_logits.detach().double(), fake_logits.detach().double()
         d_real, d_fake = real.mean(), fake.mean()

@@ -1,10 +1,10 @@
 """Generative adversarial nets.
 
-Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio 2014. arXiv 1406.2661, Algorithm 1.
-With `network: dcgan` the networks of Radford, Metz, Chintala 2015 (arXiv 1511.06434); with `loss: least_squares` the
-loss of Mao et al. 2017 (arXiv 1611.04076); with `loss: hinge` that of Lim & Ye 2017 (arXiv 1705.02894).
-Tricks, all off: one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4), instance noise (Sønderby et
-al. 2016, arXiv 1610.04490, section 4), weight decay, dropout, a head start for the discriminator.
+Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio 2014. arXiv 1406.2661, Algorithm 1. With
+`network: dcgan` the networks of Radford, Metz, Chintala 2015 (arXiv 1511.06434); with `loss: least_squares` the loss of
+Mao et al. 2017 (arXiv 1611.04076); with `loss: hinge` that of Lim & Ye 2017 (arXiv 1705.02894). Tricks, all off:
+one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4), instance noise (Sønderby et al. 2016,
+arXiv 1610.04490, section 4), weight decay, dropout, a head start for the discriminator.
 
 Differs from the paper:
 - Adam instead of momentum; one discriminator step per generator step (the paper's k = 1).

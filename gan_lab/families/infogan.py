@@ -2,13 +2,12 @@
 
 Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel 2016. arXiv 1606.03657, equations 5 and 6.
 
-Differs from the paper:
-- DCGAN's networks, which have no dense layers inside; Q is more outputs of the discriminator's last layer, not a layer of
-  its own before them.
-- Both networks are judged by the averaged weights; the paper has no averages.
+Differs from the paper: - DCGAN's networks, which have no dense layers inside; Q is more outputs of the discriminator's
+last layer, not a layer of its own before them. - Both networks are judged by the averaged weights; the paper has no
+averages.
 
-As in the authors' code: the noise is uniform too, Q's Gaussian has variance 1, and D's step and G's step both ascend the
-mutual information's bound, since D shares its layers with Q.
+As in the authors' code: the noise is uniform too, Q's Gaussian has variance 1, and D's step and G's step both ascend
+the mutual information's bound, since D shares its layers with Q.
 """
 
 from __future__ import annotations

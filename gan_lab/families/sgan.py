@@ -1,8 +1,8 @@
 """Semi-supervised learning with a generative adversarial network whose discriminator is the classifier.
 
-Odena 2016. arXiv 1606.01583, Algorithm 1: the discriminator tells K classes and fakes apart.
-Salimans, Goodfellow, Zaremba, Cheung, Radford, Chen 2016. arXiv 1606.03498, section 5: K logits are enough, the fakes' is
-fixed at 0; and section 3.1, feature matching: what the generator minimises.
+Odena 2016. arXiv 1606.01583, Algorithm 1: the discriminator tells K classes and fakes apart. Salimans, Goodfellow,
+Zaremba, Cheung, Radford, Chen 2016. arXiv 1606.03498, section 5: K logits are enough, the fakes' is fixed at 0; and
+section 3.1, feature matching: what the generator minimises.
 
 Differs from the papers:
 - Odena's generator minimises the class loss of its fakes, here it matches features, as Salimans et al. do.

@@ -35,8 +35,8 @@ def probe(
 ) -> dict[str, Any]:
     """Share of held-out images that each set of features gets right with so many labels; also into ``probe.json``.
 
-    The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the data
-    has no labels, the network reads them itself, or there are too few of them.
+    The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the
+    data has no labels, the network reads them itself, or there are too few of them.
     """
     config, data, family, iteration = restore(folder, weights, overrides)
     family.float()  # as the images are, for any run.precision

@@ -58,8 +58,8 @@ class TrainedGenerator:
     def walk(self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0) -> Tensor:
         """``walks`` ways through the latent space of ``steps`` images each, [walks * steps, C, H, W], way by way.
 
-        A way leads along the great circle from one latent to the next; it keeps its class. Without ``label`` every second
-        way of a conditional generator keeps its latent instead and goes from its class to the next one.
+        A way leads along the great circle from one latent to the next; it keeps its class. Without ``label`` every
+        second way of a conditional generator keeps its latent instead and goes from its class to the next one.
 
         Source: White 2016 (arXiv 1609.04468), section 2.1, for the great circle.
         """
@@ -145,7 +145,8 @@ def class_names_in(config: Any, classes: int) -> list[str]:
 
 
 def load_generator(run: str | Path, weights: str = "best", device: str | torch.device = "cpu") -> TrainedGenerator:
-    """The generator of a run folder (``weights``: best or last) or of a checkpoint file, on a device; images come to the CPU.
+    """The generator of a run folder (``weights``: best or last) or of a checkpoint file, on a device; images come to
+    the CPU.
 
     Raises ValueError if there is no such run or its checkpoint cannot be used.
     """

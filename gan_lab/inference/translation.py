@@ -80,8 +80,8 @@ def _reflected(images: Tensor, height: int, width: int) -> Tensor:
 def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") -> tuple[int, int]:
     """Translate every image under ``source`` into ``out`` as PNG; how many were made, and how many were passed over.
 
-    A file that cannot be read_checkpoint, or is too large for the memory, is named and passed over. Raises ValueError if there is no image at all, or if one of them
-    would be written over.
+    A file that cannot be read, or is too large for the memory, is named and passed over. Raises ValueError if there is
+    no image at all, or if one of them would be written over.
     """
     translator = TrainedTranslator(find_checkpoint(folder), direction)
     if out.resolve() == source.resolve():

@@ -1,6 +1,7 @@
 """The contract of a metric: statistics of each batch first, scores of all of them at the end.
 
-A metric is one file of this folder with ``METRIC``, a class, in it; or such a module of anyone's own, in ``metrics.include``.
+A metric is one file of this folder with ``METRIC``, a class, in it; or such a module of anyone's own, in
+``metrics.include``.
 """
 
 from __future__ import annotations

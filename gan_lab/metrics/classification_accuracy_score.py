@@ -23,8 +23,8 @@ PASSES, BATCH, RATE = 12, 50, 1e-3  # over the fakes, images, Adam's learning ra
 class ClassificationAccuracyScore(Metric):
     """The share of reals whose class is read right by a small convolutional network trained on labelled fakes.
 
-    It falls both when samples do not show what they were asked for and when they do not show all of it. Left out where there
-    are fewer than five images for each class.
+    It falls both when samples do not show what they were asked for and when they do not show all of it. Left out where
+    there are fewer than five images for each class.
 
     Source: Ravuri & Vinyals 2019 (arXiv 1905.10887), section 3.
     """

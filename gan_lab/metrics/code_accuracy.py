@@ -15,7 +15,8 @@ from gan_lab.metrics.formulas import Statistics
 class CodeAccuracy(Metric):
     """The share of held-out images whose class a categorical code says that knows no labels.
 
-    Each category stands for one class, by the matching of categories and classes that is right most often on these images.
+    Each category stands for one class, by the matching of categories and classes that is right most often on these
+    images.
 
     Source: Chen et al. 2016 (arXiv 1606.03657), section 7.2.
     """

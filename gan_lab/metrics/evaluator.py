@@ -27,8 +27,8 @@ Protocol = dict[str, Any]
 class Evaluator:
     """Generates one fake for each of the first ``metrics.num_images`` reals and scores them by every metric.
 
-    Fake i is the same whatever the number of processes: each batch has a stream of its own, batches are dealt to the ranks
-    in turn, and what is kept of them is put back in order. With ``shared`` false this process does all of them.
+    Fake i is the same whatever the number of processes: each batch has a stream of its own, batches are dealt to the
+    ranks in turn, and what is kept of them is put back in order. With ``shared`` false this process does all of them.
     """
 
     def __init__(

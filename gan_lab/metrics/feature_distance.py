@@ -18,10 +18,12 @@ MANIFOLD = ("precision", "recall", "density", "coverage")
 
 
 class FeatureDistance(Metric):
-    """Fréchet distance and inception-score formula; with ``final`` also kernel distance, precision, recall, density, coverage.
+    """Fréchet distance and inception-score formula; with ``final`` also kernel distance, precision, recall, density,
+    coverage.
 
-    A Fréchet distance is made of sums over the batches; those of ``final`` need rows, of which ``cap`` are kept, and are left
-    out for five images or fewer. ``conditions``: the extractor's classes are the labels that the generator was asked for.
+    A Fréchet distance is made of sums over the batches; those of ``final`` need rows, of which ``cap`` are kept, and
+    are left out for five images or fewer. ``conditions``: the extractor's classes are the labels that the generator was
+    asked for.
     """
 
     priority = 50

@@ -87,8 +87,8 @@ def radii(features: Tensor, neighbours: tuple[int, ...]) -> list[Tensor]:
 def manifold(real: Tensor, fake: Tensor) -> dict[str, float]:
     """Precision and recall (balls of 3 neighbours), density and coverage (balls of 5), float64.
 
-    Precision is the share of fakes inside a ball of the reals, recall that of reals inside a ball of the fakes; density is
-    how many balls of the reals hold a fake, over 5; coverage is the share of reals whose ball holds a fake.
+    Precision is the share of fakes inside a ball of the reals, recall that of reals inside a ball of the fakes; density
+    is how many balls of the reals hold a fake, over 5; coverage is the share of reals whose ball holds a fake.
 
     Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991), section 2; Naeem et al. 2020 (arXiv 2002.09797), section 3.
     """

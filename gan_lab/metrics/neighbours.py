@@ -23,9 +23,9 @@ def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None
     """Distance of fakes to training images relative to held-out images: 1 for fresh images, towards 0 for copies.
 
     The ratio of the median distances to the nearest training and the nearest held-out image, over the same ratio of
-    training images to the others of theirs, which takes out that there are more of the ones than of the others. Features
-    are [N, D]; at most ``FAKES`` training images stand for all. None where most training images have a double, and so no
-    distance to compare with.
+    training images to the others of theirs, which takes out that there are more of the ones than of the others.
+    Features are [N, D]; at most ``FAKES`` training images stand for all. None where most training images have a double,
+    and so no distance to compare with.
     """
 
     def usual_distance(points: Tensor, others: Tensor, k: int = 1) -> Tensor:

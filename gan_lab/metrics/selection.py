@@ -30,8 +30,8 @@ def find_metrics(include: Sequence[str] = ()) -> list[type[Metric]]:
 def select_metrics(setting: Setting) -> list[Metric]:
     """The metrics that apply; why others are left out is added to ``setting.notes``.
 
-    Raises ValueError, before hours of training, for an extractor of ``metrics.extractors`` that does not exist or is not at
-    hand, and for a ``metrics.num_images`` that is too small for a metric.
+    Raises ValueError, before hours of training, for an extractor of ``metrics.extractors`` that does not exist or is
+    not at hand, and for a ``metrics.num_images`` that is too small for a metric.
     """
     metrics = [
         metric for kind in find_metrics(setting.cfg.include) if kind.applies(setting) for metric in kind.create(setting)
@@ -40,7 +40,9 @@ def select_metrics(setting: Setting) -> list[Metric]:
 
 
 def with_enough_images(metrics: Sequence[Metric], setting: Setting) -> list[Metric]:
-    """Those metrics that there are enough reals for. Raises ValueError if it is ``metrics.num_images`` that is too small for one."""
+    """Those metrics that there are enough reals for. Raises ValueError if it is ``metrics.num_images`` that is too
+    small for one.
+    """
     cfg, reals, kept = setting.cfg, setting.reals, []
     for metric in metrics:
         name = metric.names[0]

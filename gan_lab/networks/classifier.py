@@ -14,8 +14,8 @@ from gan_lab.networks.layers import Network
 class Classifier(Network):
     """Images [B, C, H, W] to logits [B, classes], each image by itself: there is no norm.
 
-    The convolutions of ``DCGANDiscriminator``, a dense layer to ``hidden`` features, LeakyReLU, and a dense layer to the
-    classes. The weights begin so that the spread of the maps stays what it is from layer to layer.
+    The convolutions of ``DCGANDiscriminator``, a dense layer to ``hidden`` features, LeakyReLU, and a dense layer to
+    the classes. The weights begin so that the spread of the maps stays what it is from layer to layer.
 
     Source: convolutions as Radford et al. 2015 (arXiv 1511.06434), section 3; initial weights as He et al. 2015
     (arXiv 1502.01852), equation 15.

@@ -1,4 +1,5 @@
-"""The plain modern convolutional networks of R3GAN (Huang et al. 2024, arXiv 2501.05441), for the sizes of ``num_downsamples``.
+"""The plain modern convolutional networks of R3GAN (Huang et al. 2024, arXiv 2501.05441), for the sizes of
+``num_downsamples``.
 
 No normalisation: every residual block begins as the identity. Activations stand only inside blocks.
 """
@@ -23,10 +24,10 @@ GROUP = 16  # channels of a group of the 3 x 3 convolution, or the largest divis
 class ConvNetGenerator(Network):
     """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
 
-    A learned map at the smallest size, each channel scaled by a linear function of the latents; then ``blocks`` residual
-    blocks at each size, between sizes a 1 x 1 convolution and bilinear doubling; last a 1 x 1 convolution and tanh. The
-    largest maps have ``width`` channels, each smaller one twice as many. A label is embedded in ``z_dim`` dimensions and
-    concatenated to the latents.
+    A learned map at the smallest size, each channel scaled by a linear function of the latents; then ``blocks``
+    residual blocks at each size, between sizes a 1 x 1 convolution and bilinear doubling; last a 1 x 1 convolution and
+    tanh. The largest maps have ``width`` channels, each smaller one twice as many. A label is embedded in ``z_dim``
+    dimensions and concatenated to the latents.
 
     Source: Huang et al. 2024, section 3 and appendix.
     """
@@ -59,8 +60,8 @@ class ConvNetGenerator(Network):
 class ConvNetDiscriminator(Network):
     """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B]: ψ(h) + yᵀVh.
 
-    The mirror image of ``ConvNetGenerator``: h is, for each channel of the smallest map, its scalar product with a learned
-    map. ψ has no bias, since the relativistic loss knows only differences.
+    The mirror image of ``ConvNetGenerator``: h is, for each channel of the smallest map, its scalar product with a
+    learned map. ψ has no bias, since the relativistic loss knows only differences.
 
     Source: Huang et al. 2024, section 3 and appendix; labels as Miyato & Koyama 2018 (arXiv 1802.05637), section 3.
     """

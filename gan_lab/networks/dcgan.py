@@ -70,11 +70,13 @@ class DCGANGenerator(Network):
 
 
 class DCGANDiscriminator(Network):
-    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B], or to ``outputs`` > 1, [B, outputs].
+    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B], or to ``outputs`` > 1, [B,
+    outputs].
 
-    Convolutions of stride 2 with LeakyReLU, the first to ``width`` channels and each next to twice as many, then a dense
-    layer. ``norm`` acts between them, not before the first nor after the last: "batch" as published, "layer" or "none"
-    for critics whose gradient is penalised image by image. ``dropout`` follows each LeakyReLU. A label is a learned plane beside the image's channels.
+    Convolutions of stride 2 with LeakyReLU, the first to ``width`` channels and each next to twice as many, then a
+    dense layer. ``norm`` acts between them, not before the first nor after the last: "batch" as published, "layer" or
+    "none" for critics whose gradient is penalised image by image. ``dropout`` follows each LeakyReLU. A label is a
+    learned plane beside the image's channels.
 
     Source: Radford et al. 2015, section 3; labels as Mirza & Osindero 2014, both networks see them.
     """

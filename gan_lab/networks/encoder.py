@@ -16,8 +16,8 @@ class Encoder(Network):
     The convolutions are those of ``DCGANDiscriminator``, for the same sizes of images; the dense layer after them gives
     means and log variances side by side.
 
-    Source: Kingma & Welling 2014 (arXiv 1312.6114), appendix C.2; convolutions as Larsen et al. 2016 (arXiv 1512.09300),
-    table 1, with kernels of 4 rather than 5.
+    Source: Kingma & Welling 2014 (arXiv 1312.6114), appendix C.2; convolutions as Larsen et al. 2016 (arXiv
+    1512.09300), table 1, with kernels of 4 rather than 5.
     """
 
     def __init__(self, *, z_dim: int, shape: Sequence[int], width: int = 64, norm: Norm = "batch") -> None:

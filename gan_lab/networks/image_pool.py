@@ -11,7 +11,8 @@ from torch import Tensor, nn
 class ImagePool(nn.Module):
     """Holds up to ``size`` images of ``shape`` (0: none, and images pass through). Buffers alone: it is part of the state.
 
-    Source: Shrivastava et al. 2017 (arXiv 1612.07828), section 2.3, as used by Zhu et al. 2017 (arXiv 1703.10593), section 4.
+    Source: Shrivastava et al. 2017 (arXiv 1612.07828), section 2.3, as used by Zhu et al. 2017 (arXiv 1703.10593),
+    section 4.
     """
 
     images: Tensor
@@ -27,9 +28,9 @@ class ImagePool(nn.Module):
     def forward(self, fakes: Tensor, draws: Tensor) -> Tensor:
         """For each fake [B, C, H, W] itself or an older one that it replaces, one after the other.
 
-        While the pool is not full, a fake is stored and given back. Then, by ``draws`` [B, 2] uniform in [0, 1): if the first
-        is below a half, the stored image at the place that the second chooses is given back and the fake takes its place;
-        else the fake is given back and not stored. Nothing waits for the device.
+        While the pool is not full, a fake is stored and given back. Then, by ``draws`` [B, 2] uniform in [0, 1): if the
+        first is below a half, the stored image at the place that the second chooses is given back and the fake takes
+        its place; else the fake is given back and not stored. Nothing waits for the device.
         """
         if self.size == 0:
             return fakes

@@ -18,7 +18,8 @@ class MLPGenerator(Network):
     """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
 
     Dense, LeakyReLU, batch norm for each of ``widths``, then dense and tanh. ``norm`` "none" leaves batch norm out,
-    which points in the plane, images of ``shape`` (2, 1, 1), need. Labels are concatenated to the latents as one-hot rows.
+    which points in the plane, images of ``shape`` (2, 1, 1), need. Labels are concatenated to the latents as one-hot
+    rows.
 
     Source: Goodfellow et al. 2014; the widths and the order of layers are those of Keras-GAN's ``gan.py``.
     """
@@ -53,7 +54,8 @@ class MLPGenerator(Network):
 class MLPDiscriminator(Network):
     """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B].
 
-    Dense, LeakyReLU and ``dropout`` for each of ``widths``, then dense. Labels are concatenated to the pixels as one-hot rows.
+    Dense, LeakyReLU and ``dropout`` for each of ``widths``, then dense. Labels are concatenated to the pixels as
+    one-hot rows.
 
     Source: as ``MLPGenerator``, without the sigmoid: the losses take logits.
     """

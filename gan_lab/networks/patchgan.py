@@ -20,8 +20,8 @@ BIASED = ("layer", "none")  # the other norms take a bias away again
 def norm_layer(channels: int, norm: TranslatorNorm) -> list[nn.Module]:
     """Normalisation after a convolution: batch norm, instance norm without scale and shift, layer norm, or none.
 
-    Instance norm takes the mean and the spread of each channel of each image away, and with them how bright the image is
-    and of what colour; layer norm takes those of all its channels together, which leaves both to be seen.
+    Instance norm takes the mean and the spread of each channel of each image away, and with them how bright the image
+    is and of what colour; layer norm takes those of all its channels together, which leaves both to be seen.
     """
     if norm == "none":
         return []
@@ -33,9 +33,10 @@ def norm_layer(channels: int, norm: TranslatorNorm) -> list[nn.Module]:
 class PatchDiscriminator(Network):
     """Images [B, C, H, W] and, if ``source_channels`` > 0, sources [B, C', H, W] to a logit for each patch, [B, 1, h, w].
 
-    ``layers`` convolutions of stride 2, the first to ``width`` channels and each next to twice as many (8 x width at most),
-    then two of stride 1; all kernels are 4. A logit sees 70 x 70 pixels with 3 layers, 34 with 2, 16 with 1. ``norm`` acts
-    between them, not before the first nor after the last. The sources are concatenated to the images' channels.
+    ``layers`` convolutions of stride 2, the first to ``width`` channels and each next to twice as many (8 x width at
+    most), then two of stride 1; all kernels are 4. A logit sees 70 x 70 pixels with 3 layers, 34 with 2, 16 with 1.
+    ``norm`` acts between them, not before the first nor after the last. The sources are concatenated to the images'
+    channels.
 
     Raises ValueError if the images are smaller than 3 x 2^layers.
 

@@ -1,4 +1,6 @@
-"""Residual networks with spectral normalisation (Miyato et al. 2018, arXiv 1802.05957), for the sizes of ``num_downsamples``."""
+"""Residual networks with spectral normalisation (Miyato et al. 2018, arXiv 1802.05957), for the sizes of
+``num_downsamples``.
+"""
 
 from __future__ import annotations
 

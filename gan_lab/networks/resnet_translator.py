@@ -32,9 +32,9 @@ class Residual(nn.Module):
 class ResNetTranslator(Network):
     """Sources [B, C', H, W] to images [B, C, H, W] in [-1, 1].
 
-    c7s1-k, d2k, d4k, ``blocks`` x R4k, u2k, uk, c7s1-C with k = ``width``: a 7 x 7 convolution, two of stride 2, residual
-    blocks, two transposed ones back, a 7 x 7 convolution and tanh; reflection padding and ``norm`` as published. Any input
-    whose sides are multiples of ``multiple``, and at least 8, is accepted.
+    c7s1-k, d2k, d4k, ``blocks`` x R4k, u2k, uk, c7s1-C with k = ``width``: a 7 x 7 convolution, two of stride 2,
+    residual blocks, two transposed ones back, a 7 x 7 convolution and tanh; reflection padding and ``norm`` as
+    published. Any input whose sides are multiples of ``multiple``, and at least 8, is accepted.
 
     Raises ValueError if the images' sides are not.
 

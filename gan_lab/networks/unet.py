@@ -28,11 +28,12 @@ def deepest(height: int, width: int) -> int:
 class UNet(Network):
     """Sources [B, C', H, W] to images [B, C, H, W] in [-1, 1].
 
-    Convolutions of stride 2 to ``width``, 2, 4, 8, 8 ... x width channels, ``depth`` of them (0: as many as the size allows),
-    and as many transposed ones back; kernels are 4. What halving i makes is concatenated to what comes back to that size.
-    ``norm`` acts everywhere but in the first and the last layer and at the innermost point, where a single pixel of a single
-    image would be normalised to nothing. The three innermost doublings drop half of what they make (``dropout``): the
-    generator's only noise, and none in evaluation mode. Any input whose sides are multiples of ``multiple`` is accepted.
+    Convolutions of stride 2 to ``width``, 2, 4, 8, 8 ... x width channels, ``depth`` of them (0: as many as the size
+    allows), and as many transposed ones back; kernels are 4. What halving i makes is concatenated to what comes back to
+    that size. ``norm`` acts everywhere but in the first and the last layer and at the innermost point, where a single
+    pixel of a single image would be normalised to nothing. The three innermost doublings drop half of what they make
+    (``dropout``): the generator's only noise, and none in evaluation mode. Any input whose sides are multiples of
+    ``multiple`` is accepted.
 
     Raises ValueError if the sides cannot be halved so often.
 

@@ -66,8 +66,8 @@ class Comparison:
 def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
     """Finished runs grouped over their seeds; ``weights``: the scores of the best or of the last checkpoint.
 
-    Runs that were not scored stand in the notes. Raises ValueError for a folder that is not a run, for one seed twice, and
-    if the runs of a group were not measured alike.
+    Runs that were not scored stand in the notes. Raises ValueError for a folder that is not a run, for one seed twice,
+    and if the runs of a group were not measured alike.
     """
     if weights not in ("best", "last"):
         raise ValueError(f"weights={weights}: scores are of the best or of the last checkpoint")

@@ -32,8 +32,8 @@ ASSETS = Path(__file__).parent / "assets"
 def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Write the page of a run or of several; the path of the page.
 
-    By default it is ``report.html`` in the folder of the run, ``comparison.html`` beside the folders of the experiments.
-    Raises ValueError for a folder that is not a run.
+    By default it is ``report.html`` in the folder of the run, ``comparison.html`` beside the folders of the
+    experiments. Raises ValueError for a folder that is not a run.
     """
     runs = [Run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     if not runs:

@@ -1,8 +1,8 @@
 """The parameters of a sweep file: every distribution that W&B knows, drawn by an Optuna trial.
 
-Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). What Optuna has no like of is drawn as
-its quantile, a number between 0 and 1, and turned into the value: so each distribution is exactly W&B's, and TPE learns
-over the quantiles.
+Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). What Optuna has no like of is
+drawn as its quantile, a number between 0 and 1, and turned into the value: so each distribution is exactly W&B's, and
+TPE learns over the quantiles.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The trials of a sweep in a database that any number of workers share. The only file that knows Optuna's storage.
 
-What a worker does here cannot be lost by its death at any instant: a trial counts from the moment when its ``trial_number`` is
-written, which is the last thing of a claim, after its first heartbeat; what a claim left unfinished is undone by the next.
+What a worker does here cannot be lost by its death at any instant: a trial counts from the moment when its
+``trial_number`` is written, which is the last thing of a claim, after its first heartbeat; what a claim left unfinished
+is undone by the next.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from gan_lab.sweeps.storage import explain_storage_errors, resolve_storage
+from gan_lab.sweeps.storage_address import explain_storage_errors, resolve_storage
 from gan_lab.sweeps.sweep_file import Sweep
 
 HEARTBEAT = 5  # seconds

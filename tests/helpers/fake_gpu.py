@@ -1,7 +1,7 @@
 """A GPU on a machine without one: its tensors have shapes, types and a device, but no values.
 
-What mixes devices raises as it would on a real one; what makes the host wait for the device is counted. It is registered as
-a backend of this process, which is why ``rehearse`` is called in a process of its own.
+What mixes devices raises as it would on a real one; what makes the host wait for the device is counted. It is
+registered as a backend of this process, which is why ``rehearse`` is called in a process of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The pages in a real browser, from disk: nothing is loaded, nothing complains, and slider, charts and tables do what they say."""
+"""The pages in a real browser, from disk: nothing is loaded, nothing complains, and slider, charts and tables do what
+they say.
+"""
 
 from __future__ import annotations
 
