@@ -54,16 +54,13 @@ class GANDataModule(LightningDataModule):
         self.decoded, self.cfg, self.seed = decoded, cfg, seed
         self.spec = self._spec()
         self.class_names = self._class_names()
-        labelled, gray = self.spec.classes > 0, cfg.gray_input
-        self.train, self.test = (
-            Subset(images, labels if labelled else None, None if gray else sources)
-            for images, labels, sources in (
-                (decoded.train_images, decoded.train_labels, decoded.train_sources),
-                (decoded.test_images, decoded.test_labels, decoded.test_sources),
-            )
-        )
+        self.train = self._subset(decoded.train_images, decoded.train_labels, decoded.train_sources)
+        self.test = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
         self.labelled = self._labelled() if cfg.labels_per_class else None
         self.iterations = 0  # where the training ends; set by the experiment
+
+    def _subset(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> Subset:
+        return Subset(images, labels if self.spec.classes else None, None if self.cfg.gray_input else sources)
 
     def available(self, split: str) -> int:
         """Count the reals to score against; of two sets that do not correspond, as many as the smaller has."""

@@ -16,7 +16,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -69,14 +69,11 @@ class CycleGAN(Family):
                 "set model.identity_weight=0"
             )
         ours, theirs = spec.shape, (spec.source_channels, *spec.shape[1:])
-        self.generator, self.generator_back = (
-            ResNetTranslator(shape=b, source_channels=a[0], width=cfg.width, blocks=cfg.blocks, norm=cfg.norm)
-            for a, b in ((theirs, ours), (ours, theirs))
-        )
-        self.discriminator, self.discriminator_back = (
-            PatchDiscriminator(shape=shape, width=cfg.width, layers=cfg.layers, norm=cfg.norm)
-            for shape in (ours, theirs)
-        )
+        sizes: dict[str, Any] = {"width": cfg.width, "norm": cfg.norm}
+        self.generator = ResNetTranslator(shape=ours, source_channels=theirs[0], blocks=cfg.blocks, **sizes)
+        self.generator_back = ResNetTranslator(shape=theirs, source_channels=ours[0], blocks=cfg.blocks, **sizes)
+        self.discriminator = PatchDiscriminator(shape=ours, layers=cfg.layers, **sizes)
+        self.discriminator_back = PatchDiscriminator(shape=theirs, layers=cfg.layers, **sizes)
         self.pool, self.pool_back = ImagePool(cfg.pool_size, ours), ImagePool(cfg.pool_size, theirs)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -106,18 +103,18 @@ class CycleGAN(Family):
                 self.log_scalars(loss_identity=loss_identity)
             self.minimize(total, opt_g)
 
-        with self.toggled_optimizer(
-            opt_d
-        ):  # equation 3 over D_X and D_Y, halved; of a history of generated images (section 4)
+        with self.toggled_optimizer(opt_d):  # equation 3 over D_X and D_Y, halved; fakes of a history (section 4)
             old_y = self.from_pool(self.pool, fake_y, "pool")
             old_x = self.from_pool(self.pool_back, fake_x, "pool back")
-            logits_Y, logits_X = (D_Y(y), D_Y(old_y)), (D_X(x), D_X(old_x))
+            logits_Y = D_Y(y), D_Y(old_y)
+            logits_X = D_X(x), D_X(old_x)
             loss_d = losses.least_squares_d(*logits_Y) + losses.least_squares_d(*logits_X)
             self.minimize(loss_d, opt_d)
 
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, loss_cycle=loss_cycle)
-        for logits, suffix in ((logits_Y, ""), (logits_X, "_back")):
-            self.log_discriminator(*logits, losses.LOSSES["least_squares"].threshold, suffix)
+        threshold = losses.LOSSES["least_squares"].threshold
+        self.log_discriminator(*logits_Y, threshold)
+        self.log_discriminator(*logits_X, threshold, "_back")
 
     def lr_factor(self) -> float:
         """The share of the learning rates that is left."""

@@ -80,17 +80,17 @@ class SGAN(Family):
             with torch.no_grad():
                 fake = G(z)
             loss_class = cross_entropy(D(self.add_instance_noise(x_l, "labelled")), y_l)
-            real, false = (D(self.add_instance_noise(x, purpose)) for x, purpose in ((x_u, "real d"), (fake, "fake d")))
-            real_logits, fake_logits = real_logit(real), real_logit(false)
+            real_logits = real_logit(D(self.add_instance_noise(x_u, "real d")))
+            fake_logits = real_logit(D(self.add_instance_noise(fake, "fake d")))
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
             self.minimize(loss_class + self.cfg.unsupervised_weight * loss_d, opt_d)
 
         with self.toggled_optimizer(opt_g):  # section 3.1: || E f(x) - E f(G(z)) ||^2
             z = G.sample_latents(self.stream("latent g"), len(x_u), like=x_u)
-            real, false = (
-                D.features(self.add_instance_noise(x, purpose)) for x, purpose in ((x_u, "real g"), (G(z), "fake g"))
-            )
-            loss_g = mse_loss(self.global_mean(false), self.global_mean(real))
+            fake = G(z)
+            real_features = D.features(self.add_instance_noise(x_u, "real g"))
+            fake_features = D.features(self.add_instance_noise(fake, "fake g"))
+            loss_g = mse_loss(self.global_mean(fake_features), self.global_mean(real_features))
             self.minimize(loss_g, opt_g)
 
         with self.toggled_optimizer(opt_baseline):  # the yardstick: the labelled images and nothing else

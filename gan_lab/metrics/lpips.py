@@ -51,11 +51,11 @@ class LPIPS(Metric):
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.sources is not None
         self.network.to(batch.images.device)
-        pairs = {"": (outputs["generated"], batch.images), "back_": (outputs.get("back"), batch.sources)}
         lpips: Statistics = {}
         for way in self.ways:
-            generated, truth = (to_unit(colour(pixels)) for pixels in pairs[way])  # type: ignore[arg-type]
-            lpips[way] = self.network(generated, truth).flatten().cpu()
+            generated = outputs["back" if way else "generated"]
+            truth = batch.sources if way else batch.images
+            lpips[way] = self.network(to_unit(colour(generated)), to_unit(colour(truth))).flatten().cpu()
         return lpips
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:

@@ -47,23 +47,20 @@ def find_neighbours(
 
     At most ``metrics.max_features_kept`` training images are looked through.
     """
-    reference, train = (
-        data.reference(min(FAKES, cfg.num_images), split="held_out"),
-        data.reference(cfg.max_features_kept, split="train"),
-    )
-    known, fresh = (
-        real_statistics(data, reals, metric, family.device, cfg)["features"].double()
-        for reals in (train, data.reference(cfg.max_features_kept, split="held_out"))
-    )
+    reference = data.reference(min(FAKES, cfg.num_images), split="held_out")
+    train = data.reference(cfg.max_features_kept, split="train")
+    held_out = data.reference(cfg.max_features_kept, split="held_out")
+    known = real_statistics(data, train, metric, family.device, cfg)["features"].double()
+    fresh = real_statistics(data, held_out, metric, family.device, cfg)["features"].double()
     pixels, features = [], []
     for i in range(len(reference)):
         batch = reference.conditions(i).on(family.device, family.dtype)
         pixels.append(to_uint8(family.generate(batch, Stream(seed, "evaluate", i))))
         features.append(metric.extractor(pixels[-1])[0].double().cpu())
     fake, images = torch.cat(features), torch.cat(pixels).cpu()
-    distance, number = (found[:, 0] for found in nearest(fake, known, k=1))
-    first = distance.argsort()[:shown]
-    reals = data.train.__getitems__(train.rows[number[first].numpy()].tolist()).images
+    distances, numbers = nearest(fake, known, k=1)
+    first = distances[:, 0].argsort()[:shown]
+    reals = data.train.__getitems__(train.rows[numbers[first, 0].numpy()].tolist()).images
     pairs = torch.stack([to_unit(images[first]), to_unit(reals)], dim=1).flatten(0, 1)
     protocol = {**metric.extractor_protocol, "reals": len(fresh), "train": len(known), "fakes": len(fake)}
     return nearest_ratio(fake, known, fresh), protocol, pairs

@@ -44,8 +44,9 @@ class Reconstruction(Metric):
         observed = {"error": squared_error(images, batch.images)}
         if self.classifier:
             self.classifier.to(images.device)
-            shown, before = (self.classifier(to_unit(x)).argmax(dim=1) for x in (images, batch.images))
-            observed["kept"] = (shown == (before if batch.labels is None else batch.labels)).cpu()
+            shown = self.classifier(to_unit(images)).argmax(dim=1)
+            before = self.classifier(to_unit(batch.images)).argmax(dim=1) if batch.labels is None else batch.labels
+            observed["kept"] = (shown == before).cpu()
         return observed
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
