@@ -42,7 +42,7 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
         @torch.no_grad()
         def alone() -> None:
             for i in range(len(evaluator.reals)):
-                asked = evaluator.reals.asked(i).on(family.device, family.dtype)
+                asked = evaluator.reals.conditions(i).on(family.device, family.dtype)
                 metric.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", i))))
 
         evaluator(family), alone()  # reads the reals, once

@@ -17,7 +17,7 @@ from benchmarks.gpu import Row, Rows, Setting
 from benchmarks.gpu.equality import bf16, devices, resume, sampling
 from benchmarks.gpu.program import memory, several, training
 from benchmarks.gpu.speed import evaluation, settings, throughputs
-from gan_lab.config import loading
+from gan_lab.config import extensions
 
 CHECKS: dict[str, Callable[[Setting], Rows]] = {
     "devices": devices,
@@ -59,7 +59,7 @@ def main() -> int:
     )
     asked = parser.parse_args()
     if unknown := set(asked.checks) - set(CHECKS):
-        parser.error(loading.unknown("check", unknown.pop(), list(CHECKS)))
+        parser.error(extensions.explain_unknown_name("check", unknown.pop(), list(CHECKS)))
     if not torch.cuda.is_available() and not asked.rehearse:
         print("gpu-check: not run, for torch sees no GPU here (`make doctor` says why)")
         return 0

@@ -185,7 +185,7 @@ def _apart(ways: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _describe(way: dict[str, Any], keys: Sequence[str]) -> str:
-    return ", ".join(f"{key}={way.get(key, 'explain_unknown_name')}" for key in keys)
+    return ", ".join(f"{key}={way.get(key, 'unknown')}" for key in keys)
 
 
 def _columns(score: str, ways: Sequence[dict[str, Any]], higher: bool | None) -> list[Column]:

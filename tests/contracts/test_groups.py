@@ -78,7 +78,7 @@ def test_defaults_that_are_no_list_of_groups_are_refused(defaults: str, tmp_path
 @pytest.mark.parametrize(("group", "member"), [(group, name) for group, names in MEMBERS.items() for name in names])
 def test_every_member_begins_with_what_it_is_and_holds_keys_of_the_schema(group: str, member: str) -> None:
     path = loading.find_member(group, member)
-    assert loading.about(path)
+    assert loading.first_comment(path)
     values = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(values, dict)
     assert values.keys() <= {"data", "run", "metrics", "log"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -319,3 +320,12 @@ def test_what_would_be_found_out_too_late_is_refused_first(
     code, error = answer(capsys, monkeypatch, "train", "gan", *small("gan", tmp_path, data_root), word)
     assert (code, len(error.splitlines())) == (2, 1)
     assert expected in error
+
+
+def test_the_help_cuts_no_description_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.app(["--help"])
+    lines = capsys.readouterr().out.partition("Commands:")[2].strip().splitlines()
+    assert len(lines) >= 17
+    assert all(re.fullmatch(r"  [a-z-]+ +[A-Z][^.]+\.", line.rstrip()) for line in [f"  {lines[0]}", *lines[1:]]), lines

@@ -156,7 +156,7 @@ def test_defaults_are_in_their_own_ranges_and_both_ends_of_a_range_are_held() ->
         check_ranges(DataConfig(workers=-1), "data.")
 
 
-@pytest.mark.parametrize("arguments", [["-c", "import gan_lab.config, sys"], ["-m", "gan_lab", "--help"]])
+@pytest.mark.parametrize("arguments", [["-c", "import gan_lab.config.loading, sys"], ["-m", "gan_lab", "--help"]])
 def test_neither_the_config_nor_the_help_imports_torch(arguments: list[str]) -> None:
     watch = "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, 'lightning' in sys.modules))"
     if arguments[0] == "-c":
