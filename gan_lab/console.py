@@ -17,7 +17,7 @@ from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
 from gan_lab.data.image_files import survey
 from gan_lab.distributed import launch
-from gan_lab.images import arranged, save_grid
+from gan_lab.images import interleave, save_grid
 from gan_lab.report.compare import Cell, Comparison
 from gan_lab.runs.folder import RunFolder, mark
 
@@ -57,7 +57,7 @@ def print_comparison(comparison: Comparison) -> None:
     """Rows of runs, a column for each score; below, what must be known to read it. ``*`` is the best of its column."""
     rows = Table("EXP", "n", *(column.title for column in comparison.columns))
     for row in comparison.rows:
-        rows.add_row(row.name, str(len(row.runs)), *(_compared(cell, len(row.runs)) for cell in row.cells))
+        rows.add_row(row.name, str(len(row.runs)), *(_format_cell(cell, len(row.runs)) for cell in row.cells))
     console = Console(markup=False)
     # no number is cut off: a terminal folds what is too wide for it
     console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
@@ -72,7 +72,7 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(note, soft_wrap=True, highlight=False)
 
 
-def _compared(cell: Cell | None, runs: int) -> str:
+def _format_cell(cell: Cell | None, runs: int) -> str:
     if cell is None:
         return ""
     return f"{cell}" + (" *" if cell.best else "") + (f" (n={cell.n})" if cell.n < runs else "")
@@ -111,7 +111,7 @@ def print_data(loaded: LoadedConfig) -> None:
     batch, columns = served.grid_batch(held_out=False, by_class=False)
     sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
     mark(Path(config.run.root))
-    save_grid(*arranged(batch.shown(), columns), sheet)
+    save_grid(*interleave(batch.shown(), columns), sheet)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ def here() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def settle(precision: str) -> None:
+def set_precision(precision: str) -> None:
     """Set up torch for a training or an evaluation with this ``run.precision``.
 
     float32 is float32 in products and convolutions alike, as on a CPU, unless ``tf32`` is asked for (torch rounds the
@@ -27,7 +27,7 @@ def settle(precision: str) -> None:
 
 
 @contextmanager
-def exactly(device: torch.device) -> Iterator[None]:
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """Switch autocast and TF32 off inside the context: scores do not depend on ``run.precision``."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     _allow_tf32(False)

@@ -88,7 +88,7 @@ def build_family(config: Config, data: GANDataModule) -> Family:
         )
     if config.run.compile:
         check_compiler()
-    device.settle(config.run.precision)
+    device.set_precision(config.run.precision)
     seeding.seed_torch(config.run.seed, "weights")
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
     torch.set_default_dtype(dtype)  # of what is drawn: float32 weights differ in their last bits between processors

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from gan_lab.seeding import sent
+from gan_lab.seeding import send_to_device
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Batch(NamedTuple):
 
     def on(self, device: torch.device, dtype: Any = None) -> Batch:
         """On a device, images and sources as this floating type, or as they are."""
-        moved = self.map(lambda images: sent(images, device, dtype))
-        return moved._replace(labels=None if self.labels is None else sent(self.labels, device))
+        moved = self.map(lambda images: send_to_device(images, device, dtype))
+        return moved._replace(labels=None if self.labels is None else send_to_device(self.labels, device))
 
     def shown(self) -> list[Tensor]:
         """Images for a grid of reals: the sources, if there are any, and the images."""
@@ -86,12 +86,12 @@ def to_gray(images: Tensor) -> Tensor:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def mirrored(images: Tensor, which: Tensor) -> Tensor:
+def mirror(images: Tensor, which: Tensor) -> Tensor:
     """Images [B, C, H, W], those of ``which`` [B] (bool) with left and right exchanged."""
     return torch.where(which.view(-1, 1, 1, 1), images.flip(3), images)
 
 
-def arranged(sets: Sequence[Tensor], columns: int) -> tuple[Tensor, int]:
+def interleave(sets: Sequence[Tensor], columns: int) -> tuple[Tensor, int]:
     """Images for a grid and its number of columns: one set as it is; of several, image i of each side by side.
 
     Sets are [B, 1 or C, H, W]; of several, as many images are shown as make eight rows.
@@ -123,11 +123,11 @@ def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}")
     picture = to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
-    (captioned(picture, rows) if rows else picture).save(unfinished, format="png")
+    (add_captions(picture, rows) if rows else picture).save(unfinished, format="png")
     unfinished.replace(path)
 
 
-def captioned(picture: Image.Image, rows: Sequence[str]) -> Image.Image:
+def add_captions(picture: Image.Image, rows: Sequence[str]) -> Image.Image:
     """A grid with a name to the left of each of its rows."""
     font = ImageFont.load_default(size=12)
     shown = [name if len(name) <= 24 else f"{name[:23]}…" for name in rows]

@@ -94,7 +94,7 @@ def fit_and_conclude(built: Experiment, path: Path | None) -> int:
         announce(f"stopped by signal {caught} with a checkpoint; the same command continues {built.run.path}")
     if built.wandb_logger:
         if caught == signal.SIGTERM:
-            built.wandb_logger.preempted()
+            built.wandb_logger.mark_preempted()
         built.wandb_logger.finish(code)
     if diverged:
         report.write_or_warn([built.run.path])

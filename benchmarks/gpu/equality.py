@@ -87,13 +87,13 @@ def devices(setting: Setting) -> Rows:
             if isinstance(gpu[family], str) or isinstance(cpu[family], str):
                 yield Row(f"{precision} {family}", str(gpu[family]), "runs", met=False)
                 continue
-            yield _compared(f"{precision} {family}: GPU = CPU", precision == "64-true", gpu[family], cpu[family])
+            yield _format_cell(f"{precision} {family}: GPU = CPU", precision == "64-true", gpu[family], cpu[family])
         for name, features in gpu["extractors"].items() if precision == "32-true" else ():
             apart = distance([features], [cpu["extractors"][name]])
             yield Row(f"extractor {name}: GPU = CPU", f"{apart:.1e}", "1e-4", apart <= 1e-4)
 
 
-def _compared(what: str, double: bool, gpu: dict[str, Any], cpu: dict[str, Any]) -> Row:
+def _format_cell(what: str, double: bool, gpu: dict[str, Any], cpu: dict[str, Any]) -> Row:
     """All that five iterations in float64 record, where the weights come to, their scores; in float32 the first losses.
 
     What rounding makes of a float32 gradient near zero, Adam makes a whole step: one CPU core and two part by percents.

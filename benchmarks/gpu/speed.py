@@ -67,7 +67,7 @@ class Floor(Callback):
             for group in optimizer.param_groups:
                 group["capturable"] = True
         held: dict[Any, Tensor] = {}
-        draw = Stream._drawn
+        draw = Stream._draw
 
         def once(stream: Stream, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any) -> Tensor:
             key = (stream.purpose, n, shape, like.device, here)  # what a graph replays draws no other numbers
@@ -75,7 +75,7 @@ class Floor(Callback):
                 held[key] = draw(stream, n, shape, like, there, here)
             return held[key]
 
-        with patch.object(Stream, "_drawn", once):
+        with patch.object(Stream, "_draw", once):
             return self._recorded(step)
 
     def _recorded(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
@@ -155,14 +155,14 @@ def settings(setting: Setting) -> Rows:
         words = []
 
     def seconds(name: str, more: list[str], flags: dict[str, bool]) -> float:
-        real = device.settle
+        real = device.set_precision
 
-        def settle(precision: str) -> None:
+        def set_precision(precision: str) -> None:
             real(precision)
             for flag, value in flags.items():
                 setattr(torch.backends.cudnn, flag, value)
 
-        with patch.object(device, "settle", settle):
+        with patch.object(device, "set_precision", set_precision):
             return lab("dcgan", [*words, *more], setting.folder / name.replace(" ", "-"), n, warm_up)[0]
 
     seconds("warm-up", [], {})

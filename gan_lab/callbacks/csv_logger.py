@@ -123,7 +123,7 @@ class CSVLogger(FamilyCallback):
         for name, value in family.logged_scalars.items():
             self._since_row.setdefault(name, Mean()).add(value)
         family.logged_scalars = {}
-        due = self.progress.crossed(self.every) or self.progress.spent
+        due = self.progress.has_crossed(self.every) or self.progress.spent
         if not (due or self.evaluation.evaluated):
             return
         row: Row = {"iteration": self.progress.iteration, "images": self.progress.images}

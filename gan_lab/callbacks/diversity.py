@@ -11,7 +11,7 @@ from torch import Tensor
 from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.callbacks.ema import EMA
 from gan_lab.callbacks.progress import Progress
-from gan_lab.device import exactly
+from gan_lab.device import exact_arithmetic
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.extractors.base import Extractor
@@ -37,9 +37,9 @@ class Diversity(FamilyCallback):
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
         ends = self.progress.spent
-        if ends or self.progress.crossed(self.every):
+        if ends or self.progress.has_crossed(self.every):
             family.log_scalars(ema_distance=self.ema.distance(family))
-        if ends or self.progress.crossed(ROWS * self.every):
+        if ends or self.progress.has_crossed(ROWS * self.every):
             with self.ema.applied(family):
                 family.log_scalars(**self.measure(family))
 
@@ -47,7 +47,7 @@ class Diversity(FamilyCallback):
     def measure(self, family: Family) -> dict[str, Tensor]:
         """The diversity and the class entropy of the family's generator as it is now; nothing of a single image."""
         batch = self.batch.on(family.device, family.dtype)
-        with exactly(family.device):
+        with exact_arithmetic(family.device):
             if self._real is None:  # the only time that the device is waited for
                 self.groups = self.groups and [rows.to(family.device) for rows in self.groups]
                 real = self._statistics(batch.images)

@@ -34,7 +34,7 @@ class Evaluation(FamilyCallback):
         return self.best_at == self.progress.iteration
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
-        if not (self.progress.crossed(self.every) or self.progress.spent):
+        if not (self.progress.has_crossed(self.every) or self.progress.spent):
             return
         with self.ema.applied(family):
             self.scores = self.evaluator(family)

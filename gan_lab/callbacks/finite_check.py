@@ -37,7 +37,7 @@ class FiniteCheck(FamilyCallback):
         self.every, self.ema, self.progress = every, ema, progress
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
-        if self.progress.spent or any(self.progress.crossed(every) for every in self.every):
+        if self.progress.spent or any(self.progress.has_crossed(every) for every in self.every):
             self.check(trainer, family)
 
     def check(self, trainer: Trainer, family: Family) -> None:

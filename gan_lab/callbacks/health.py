@@ -83,7 +83,7 @@ class Rules:
 
     def read(self, row: Row, iteration: int) -> list[tuple[str, str]]:
         """The findings that begin with this row of means, each with its sentence."""
-        rules = {"collapse": self._collapse, "discriminator_won": self._won, "diverged": self._exploded}
+        rules = {"collapse": self._collapse, "discriminator_won": self._won, "diverged": self._explosion}
         new_alerts = []
         for kind, rule in rules.items():
             seen = rule(row, iteration)
@@ -117,7 +117,7 @@ class Rules:
                 return WON.format(real=real, fake=fake, gradient=gradient)
         return ""
 
-    def _exploded(self, row: Row, iteration: int) -> str | None:
+    def _explosion(self, row: Row, iteration: int) -> str | None:
         for name in [name for name in row if name.startswith("gradient_")]:
             before = self.gradients.get(name, [])
             usual = statistics.median(before) if before else 0.0
@@ -129,7 +129,7 @@ class Rules:
         return asdict(self)
 
     @classmethod
-    def restored(cls, state: dict[str, Any]) -> Rules:
+    def from_state(cls, state: dict[str, Any]) -> Rules:
         conditions = {name: AlertState(**values) for name, values in state["conditions"].items()}
         return cls(conditions, state["gradients"], state["largest"])
 
@@ -194,7 +194,7 @@ class Health(FamilyCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.alerts = [Alert(**alert) for alert in state_dict["alerts"]]
-        self.rules = Rules.restored(state_dict["rules"])
+        self.rules = Rules.from_state(state_dict["rules"])
 
 
 def table(alerts: list[Alert]) -> str:

@@ -27,7 +27,7 @@ class Progress(FamilyCallback):
         """True if this was the last iteration."""
         return self.iteration >= self.iterations
 
-    def crossed(self, every: int) -> bool:
+    def has_crossed(self, every: int) -> bool:
         """True if the last iteration reached the next multiple of so many images."""
         return self.images // every > (self.images - self.batch_size) // every
 

@@ -13,7 +13,7 @@ from gan_lab.callbacks.ema import EMA
 from gan_lab.callbacks.progress import Progress
 from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
-from gan_lab.images import arranged, save_grid
+from gan_lab.images import interleave, save_grid
 from gan_lab.seeding import Stream
 
 
@@ -32,12 +32,12 @@ class SampleGrids(FamilyCallback):
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
             reals, columns = self.data.grid_batch(held_out=False, by_class=self.by_class)
-            save_grid(*arranged(reals.shown(), columns), self.folder / "reals.png", self.rows)
+            save_grid(*interleave(reals.shown(), columns), self.folder / "reals.png", self.rows)
         if self.progress.iteration == 0:
             self.write(trainer, family)
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
-        if self.progress.crossed(self.every) or self.progress.spent:
+        if self.progress.has_crossed(self.every) or self.progress.spent:
             self.write(trainer, family)
 
     @torch.no_grad()
@@ -47,4 +47,4 @@ class SampleGrids(FamilyCallback):
             if trainer.is_global_zero:
                 path = self.folder / "samples" / f"{self.progress.images:09d}.png"
                 sets = family.sample_grid(self.batch.on(family.device, family.dtype), Stream(self.seed, "samples"))
-                save_grid(*arranged(sets, self.columns), path, self.rows)
+                save_grid(*interleave(sets, self.columns), path, self.rows)

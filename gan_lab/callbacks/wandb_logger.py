@@ -55,7 +55,7 @@ class WandbLogger:
         if self.run is not None:
             self._safely(lambda: self.run.alert(title=title, text=text))
 
-    def preempted(self) -> None:
+    def mark_preempted(self) -> None:
         """Say that the run will be continued: by the same job, once it is given machines again."""
         if self.run is not None:
             self._safely(lambda: self.run.mark_preempting())

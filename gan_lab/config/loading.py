@@ -165,7 +165,7 @@ def _label(path: Path) -> str:
 
 def parse(layers: Sequence[Any]) -> Config:
     """Merge mappings over the defaults, first the keys that all experiments have, then those of the family."""
-    parts = [_nested(layer) for layer in layers]
+    parts = [_nest(layer) for layer in layers]
     model = [part.pop("model") for part in parts if part.get("model") is not None]
     config: Config = _merge(Config, parts, "")
     check_ranges(config)
@@ -176,7 +176,7 @@ def parse(layers: Sequence[Any]) -> Config:
     return config
 
 
-def _nested(layer: Any) -> DictConfig:
+def _nest(layer: Any) -> DictConfig:
     """A copy in which a key with dots, such as 'data.size', is a key of its group."""
     nested = OmegaConf.create({})
     for key, value in leaves(OmegaConf.to_container(OmegaConf.create(layer))):

@@ -21,7 +21,7 @@ def names() -> list[str]:
 def load(cfg: DataConfig, seed: int) -> GANDataModule:
     """The data module of ``cfg.name``. Raises ValueError for an unknown name or data that cannot be had."""
     module = find_extension("data", "data set", cfg.name, names(), "decode")
-    if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "there"):
+    if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "is_present"):
         _check_place(cfg, module)
     return GANDataModule(module.decode(cfg), cfg, seed)
 
@@ -31,7 +31,7 @@ def _check_place(cfg: DataConfig, module: Any) -> None:
     is written into it.
     """
     root = Path(cfg.root)
-    if root.exists() and module.there(root):
+    if root.exists() and module.is_present(root):
         return
     seen = f"holds no {cfg.name} (seen: {seen_in(root)})" if root.is_dir() else "is no such folder"
     more = f"data.source=full downloads {cfg.name} into it, " if module.DOWNLOADS else ""

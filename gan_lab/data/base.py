@@ -18,7 +18,7 @@ from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler, table
 from gan_lab.data.split import PixelArray, Subset
-from gan_lab.images import Batch, ImageSpec, mirrored, to_gray, to_unit
+from gan_lab.images import Batch, ImageSpec, mirror, to_gray, to_unit
 from gan_lab.runs.folder import USER_FOLDERS
 from gan_lab.seeding import Stream
 
@@ -56,7 +56,7 @@ class GANDataModule(LightningDataModule):
         self.class_names = self._class_names()
         self.train = self._subset(decoded.train_images, decoded.train_labels, decoded.train_sources)
         self.test = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
-        self.labelled = self._labelled() if cfg.labels_per_class else None
+        self.labelled = self._choose_labelled() if cfg.labels_per_class else None
         self.iterations = 0  # where the training ends; set by the experiment
 
     def _subset(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> Subset:
@@ -92,7 +92,7 @@ class GANDataModule(LightningDataModule):
             raise ValueError(f"data.class_names={','.join(names)}: the data have {self.spec.classes} classes")
         return names if self.spec.classes else []
 
-    def _labelled(self) -> np.ndarray:
+    def _choose_labelled(self) -> np.ndarray:
         """The rows whose labels are shown: ``data.labels_per_class`` of each class, chosen by the seed."""
         wanted, labels = self.cfg.labels_per_class, self.train.labels
         if labels is None:
@@ -108,7 +108,7 @@ class GANDataModule(LightningDataModule):
         assert self.trainer is not None
         start = int(self.trainer.lightning_module.iteration)  # type: ignore[arg-type]
         n, span = len(self.train), (start, self.iterations, self.trainer.global_rank, self.trainer.world_size)
-        seed = self._branched(self.trainer.lightning_module)
+        seed = self._branch_seed(self.trainer.lightning_module)
         order: EndlessBatchSampler
         if self.labelled is not None:
             order = SemiSupervisedBatchSampler(n, self.labelled, self.cfg.batch_size, seed, *span)
@@ -135,17 +135,17 @@ class GANDataModule(LightningDataModule):
         batch = self._in_range(batch).map(lambda images: images.to(family.dtype))
         if not self.cfg.flip:
             return batch
-        seed, iteration = self._branched(family), int(family.iteration)  # type: ignore[arg-type]
+        seed, iteration = self._branch_seed(family), int(family.iteration)  # type: ignore[arg-type]
         chance = Stream(seed, "flip", iteration, trainer.global_rank, trainer.world_size)
         which = chance.uniform(len(batch.images), 2, like=batch.images) < 0.5
         sources = batch.sources
         if sources is not None:
-            sources = mirrored(sources, which[:, 0 if self.spec.pairs == "all" else 1])
-        return batch._replace(images=mirrored(batch.images, which[:, 0]), sources=sources)
+            sources = mirror(sources, which[:, 0 if self.spec.pairs == "all" else 1])
+        return batch._replace(images=mirror(batch.images, which[:, 0]), sources=sources)
 
-    def _branched(self, family: Any) -> int:
+    def _branch_seed(self, family: Any) -> int:
         """The seed of what the training reads: another in each branch of a run."""
-        return seeding.branched(self.seed, family.branch)
+        return seeding.branch_seed(self.seed, family.branch)
 
     def _in_range(self, batch: Batch) -> Batch:
         batch = batch.map(to_unit)
@@ -174,7 +174,7 @@ class GANDataModule(LightningDataModule):
         split = self.test if held_out else self.train
         rows = seeding.permutation(0, "grid", 0, len(split))
         if by_class:
-            batch = _joined([self._for_grid(held_out, 10, label) for label in range(min(self.spec.classes, 10))])
+            batch = _concatenate([self._for_grid(held_out, 10, label) for label in range(min(self.spec.classes, 10))])
         elif self.spec.content != "points" and split.sources is None:
             batch = self._for_grid(held_out, 64)
         else:
@@ -196,11 +196,11 @@ class GANDataModule(LightningDataModule):
                 parts.append(split.__getitems__(rows[: n - count].tolist()))
                 count += min(len(rows), n - count)
         again = torch.arange(n if held_out or label is not None else count) % count
-        batch = _joined(parts)
+        batch = _concatenate(parts)
         return Batch(batch.images[again], None if batch.labels is None else batch.labels[again])
 
 
-def _joined(parts: Sequence[Batch]) -> Batch:
+def _concatenate(parts: Sequence[Batch]) -> Batch:
     """Images and labels of several batches."""
     labels = [part.labels for part in parts if part.labels is not None]
     return Batch(torch.cat([part.images for part in parts]), torch.cat(labels) if labels else None)
@@ -239,7 +239,7 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def stratified(labels: np.ndarray, held_out: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(labels: np.ndarray, held_out: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows for training and rows held out, ``held_out`` of each class, chosen once and for all."""
     rng = np.random.default_rng(0)
     orders = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
@@ -248,7 +248,7 @@ def stratified(labels: np.ndarray, held_out: int) -> tuple[np.ndarray, np.ndarra
     return np.sort(train), np.sort(test)
 
 
-def resized(images: np.ndarray, size: int) -> np.ndarray:
+def resize(images: np.ndarray, size: int) -> np.ndarray:
     """Images uint8 [N, C, H, W] as uint8 [N, C, size, size], bilinear with antialias."""
     if images.shape[-2:] == (size, size):
         return images

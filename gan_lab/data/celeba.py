@@ -18,7 +18,7 @@ from torchvision.datasets import CelebA
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
-from gan_lab.data.base import ArrayDataset, resized
+from gan_lab.data.base import ArrayDataset, resize
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.decoding import Rows
 from gan_lab.data.image_files import SUFFIXES
@@ -75,8 +75,8 @@ def _sample(size: int) -> Arrays:
     faces = (data.lfw_subset()[:FACES, None] * 255).round().astype(np.uint8)
     order = np.random.default_rng(0).permutation(FACES)
     return {
-        "train_images": resized(faces[np.sort(order[:TRAIN])], size),
-        "test_images": resized(faces[np.sort(order[TRAIN:])], size),
+        "train_images": resize(faces[np.sort(order[:TRAIN])], size),
+        "test_images": resize(faces[np.sort(order[TRAIN:])], size),
     }
 
 
@@ -84,8 +84,8 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
     assert layout is not None
     paths = sorted(path for path in layout.images.iterdir() if path.suffix.lower() in SUFFIXES)
     labels = _labels(cfg, layout, paths) if cfg.attributes else None
-    crop = partial(decoding.middle, size=cfg.size, crop=CROP)
-    opened = decoding.opened(cfg, [(path,) for path in paths], crop, f"crop {CROP}", "celeba", cache=Path(cfg.root))
+    crop = partial(decoding.read_square, size=cfg.size, crop=CROP)
+    opened = decoding.open_items(cfg, [(path,) for path in paths], crop, f"crop {CROP}", "celeba", cache=Path(cfg.root))
     paths, labels = [paths[place] for place in opened.places], None if labels is None else labels[opened.places]
     train, test = _split(layout, paths, labels)
     about = (
@@ -96,7 +96,7 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
         ImageSpec(3, cfg.size, cfg.size, classes=2 ** len(cfg.attributes) if cfg.attributes else 0),
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],
-        "full", about, decoding.combined(opened.fingerprint, train, test, labels),
+        "full", about, decoding.combine_fingerprints(opened.fingerprint, train, test, labels),
         class_names=_class_names(cfg.attributes),
     )  # fmt: skip
 
@@ -165,7 +165,7 @@ def _layout(root: Path) -> Layout | None:
         for name in (f"{IMAGES}/{IMAGES}", IMAGES, "images", "."):
             folder = base / name
             near = [folder, folder.parent, folder.parent.parent] if name != "." else [folder]
-            attributes, partition = _beside(near, ATTRIBUTES), _beside(near, PARTITION)
+            attributes, partition = _find_beside(near, ATTRIBUTES), _find_beside(near, PARTITION)
             if name in (".", "images") and attributes is None:
                 continue
             if folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
@@ -173,12 +173,12 @@ def _layout(root: Path) -> Layout | None:
     return None
 
 
-def _beside(folders: list[Path], stem: str) -> Path | None:
+def _find_beside(folders: list[Path], stem: str) -> Path | None:
     candidates = (folder / f"{stem}{suffix}" for folder in folders for suffix in (".txt", ".csv"))
     return next((path for path in candidates if path.is_file()), None)
 
 
-def there(root: Path) -> bool:
+def is_present(root: Path) -> bool:
     """True if CelebA, or its archive, lies in a folder."""
     return _layout(root) is not None or any(archive.is_file() for archive in _archives(root))
 

@@ -15,16 +15,16 @@ import numpy as np
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.image_files import in_threads, listed
-from gan_lab.data.reading import UnreadableError, Whites, look, quiet, square, white
+from gan_lab.data.image_files import in_threads, join_names
+from gan_lab.data.reading import UnreadableError, Whites, look, quiet, square, white_level
 from gan_lab.data.split import PixelArray
 
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
-# of an Item uint8 [C, H, W], or UnreadableError; ``whites`` is that of ``reading.opened``
+# of an Item uint8 [C, H, W], or UnreadableError; ``whites`` is that of ``reading.open_image``
 Reader = Callable[..., np.ndarray]
 
 
-def middle(item: Item, size: int, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
+def read_square(item: Item, size: int, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
     """The reader of single files: ``reading.square`` of the first."""
     return square(item[0], size, crop, whites)
 
@@ -87,7 +87,7 @@ class Opened:
         )
 
 
-def opened(
+def open_items(
     cfg: DataConfig, items: Sequence[Item], read: Reader, transform: str, name: str, channels: int = 3,
     cache: Path = Path("data"),
 ) -> Opened:  # fmt: skip
@@ -101,14 +101,14 @@ def opened(
     lazy = len(items) * channels * cfg.size**2 > cfg.cache_gb * 1e9
     key = f"{transform}/{shape}/{lazy}/2/{listing(items)}"
     arrays, fingerprint = decoded_once(
-        cache, f"{name}-{cfg.size}{'-names' * lazy}", key, lambda: _decoded(items, read, shape, lazy)
+        cache, f"{name}-{cfg.size}{'-names' * lazy}", key, lambda: _decode(items, read, shape, lazy)
     )
     _bearable(cfg, [str(words) for words in arrays["unreadable"]], len(items))
     places = np.asarray(arrays["places"])
     whole, real, deep, cut, enlarged = arrays["_looks"].tolist()
     whites = Whites(whole, real) if whole or real else None
     pixels: PixelArray = Files([items[place] for place in places], _with(read, whites)) if lazy else arrays["images"]
-    fingerprint = combined(fingerprint, transform, shape) if lazy else fingerprint
+    fingerprint = combine_fingerprints(fingerprint, transform, shape) if lazy else fingerprint
     white = " and ".join(f"{level:g}" for level in (whole, real) if level)
     notes = [
         f"{cut:,.0f} cut to their middle" if cut and transform == "square" else "",
@@ -123,7 +123,7 @@ def _with(read: Reader, whites: Whites | None) -> Reader:
     return partial(read, whites=whites) if whites else read
 
 
-def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: bool) -> Arrays:
+def _decode(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: bool) -> Arrays:
     """The arrays of the cache. They say nothing of places and times, so that data may move: their hash is the fingerprint."""
     images = None if lazy else np.empty((len(items), *shape), np.uint8)
     digests = np.zeros((len(items), 32), np.uint8)  # of the files, where they are decoded later
@@ -135,7 +135,7 @@ def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: 
 
     in_threads(first, len(items), f"looking at {len(items):,} images")
     widths, heights, *levels = looks.T
-    whites = Whites(*(white(level) if level else 0.0 for level in looks[:, 2:].max(axis=0)))
+    whites = Whites(*(white_level(level) if level else 0.0 for level in looks[:, 2:].max(axis=0)))
     decode = _with(read, whites if any(whites) else None)
 
     def one(row: int) -> str | None:
@@ -163,7 +163,7 @@ def _decoded(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: 
 
 
 def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:
-    words = f"{len(bad):,} of {n:,} images cannot be read ({listed(bad)})"
+    words = f"{len(bad):,} of {n:,} images cannot be read ({join_names(bad)})"
     if len(bad) == n:
         raise ValueError(words)
     if len(bad) > cfg.max_unreadable * n:
@@ -188,7 +188,7 @@ def listing(items: Sequence[Item]) -> str:
     return digest.hexdigest()
 
 
-def combined(*parts: object) -> str:
+def combine_fingerprints(*parts: object) -> str:
     """One fingerprint of several things, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:

@@ -38,7 +38,7 @@ def fetch(sources: Sequence[str], to: Path, archive: bool = True) -> str:
     for source in sources:
         host = urlsplit(source).hostname or source
         partial = to.with_name(f"{to.name}.{hashlib.sha256(source.encode()).hexdigest()[:8]}.part")
-        problem = _received(source, partial) if is_reachable(source) else "cannot be reached"
+        problem = _receive(source, partial) if is_reachable(source) else "cannot be reached"
         if not problem:
             problem = _wrong(partial, archive)
             if not problem:
@@ -49,13 +49,13 @@ def fetch(sources: Sequence[str], to: Path, archive: bool = True) -> str:
     return "; ".join(f"{host}: {problem}" for host, problem in reasons.items())
 
 
-def _received(source: str, partial: Path) -> str:
+def _receive(source: str, partial: Path) -> str:
     """'' once all of it is in ``partial``, else why not."""
     problem = ""
     for _ in range(ATTEMPTS):
         before = partial.stat().st_size if partial.is_file() else 0
         try:
-            if _continued(source, partial):
+            if _resume(source, partial):
                 return ""
             problem = "broke off"
         except urllib.error.HTTPError as error:
@@ -72,7 +72,7 @@ def _received(source: str, partial: Path) -> str:
     return problem
 
 
-def _continued(source: str, partial: Path) -> bool:
+def _resume(source: str, partial: Path) -> bool:
     """Receive what is missing; whether the file is complete then, as far as the host says how long it is."""
     have = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(source, headers={"User-Agent": "Mozilla/5.0 (gan-lab)"})
@@ -84,11 +84,11 @@ def _continued(source: str, partial: Path) -> bool:
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         with partial.open("ab" if have else "wb") as file:
-            _copied(answer, file.write, partial.name.split(".")[0], have, total)
+            _copy(answer, file.write, partial.name.split(".")[0], have, total)
     return total is None or partial.stat().st_size >= total
 
 
-def _copied(answer: HTTPResponse, write: object, name: str, have: int, total: int | None) -> None:
+def _copy(answer: HTTPResponse, write: object, name: str, have: int, total: int | None) -> None:
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     small = total is not None and total < 16 * BLOCK
     with Progress(*columns, console=Console(stderr=True, markup=False), transient=True, disable=small) as progress:

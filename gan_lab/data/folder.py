@@ -33,13 +33,13 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     more = images_under(held) if held else []
     inside = [path.relative_to(place) for place, some in ((first, paths), (held, more)) if place for path in some]
     items = [(path,) for path in (*paths, *more)]
-    opened = decoding.opened(cfg, items, partial(decoding.middle, size=cfg.size), "square", "folder")
+    opened = decoding.open_items(cfg, items, partial(decoding.read_square, size=cfg.size), "square", "folder")
     names, labels = classes(first, [inside[place] for place in opened.places]) if cfg.labels else ([], None)
     train, test = opened.parts(len(paths), labels)
     about = (
         f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
         + (f" (those of {held.name})" if held else "")
-        + (f", in {len(names)} classes ({listed(names)}), which data.labels=false hides" if names else "")
+        + (f", in {len(names)} classes ({join_names(names)}), which data.labels=false hides" if names else "")
         + (f"; not used: {', '.join(unused)}" if unused else "")
         + opened.note
     )
@@ -47,7 +47,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         ImageSpec(3, cfg.size, cfg.size, classes=len(names)),
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],
-        "full", about, decoding.combined(opened.fingerprint, train, test, labels), class_names=names,
+        "full", about, decoding.combine_fingerprints(opened.fingerprint, train, test, labels), class_names=names,
     )  # fmt: skip
 
 
@@ -68,14 +68,14 @@ def classes(root: Path, inside: Sequence[Path]) -> tuple[list[str], np.ndarray |
     names = sorted({path.parts[0] for path in inside if len(path.parts) > 1})
     if len(names) >= 2 and beside:
         warnings.warn(
-            f"{root} has no labels, for {image_files.listed(beside)} {'lies' if len(beside) == 1 else 'lie'} beside the folders "
-            f"{listed(names)}: put every image into a folder, or say data.labels=false", stacklevel=2,
+            f"{root} has no labels, for {image_files.join_names(beside)} {'lies' if len(beside) == 1 else 'lie'} beside the folders "
+            f"{join_names(names)}: put every image into a folder, or say data.labels=false", stacklevel=2,
         )  # fmt: skip
     if len(names) < 2 or beside:
         return [], None
     return names, np.array([names.index(path.parts[0]) for path in inside], dtype=np.int64)
 
 
-def listed(names: Sequence[str], most: int = 10) -> str:
+def join_names(names: Sequence[str], most: int = 10) -> str:
     """Names in a row, at most so many of them."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -50,8 +50,8 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
     for i, side in enumerate("AB"):
         train, test = lists[i], lists[i + 2] if folders.held else []
         items = [(path,) for path in (*train, *test)]
-        reader = partial(decoding.middle, size=cfg.size)
-        opened = decoding.opened(cfg, items, reader, "square", f"unpaired-{side}")
+        reader = partial(decoding.read_square, size=cfg.size)
+        opened = decoding.open_items(cfg, items, reader, "square", f"unpaired-{side}")
         sides[side] = (opened, *opened.parts(len(train)))
         notes += f"; of {side}{opened.note}" if opened.note else ""
     target, source = ("B", "A") if cfg.direction == "AtoB" else ("A", "B")
@@ -64,12 +64,12 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
     return ArrayDataset(
         ImageSpec(3, cfg.size, cfg.size, source_channels=3),
         Rows(images.pixels, train_images), None, Rows(images.pixels, test_images), None, "full", about,
-        decoding.combined(images.fingerprint, sources.fingerprint, train_images, test_images, test_sources),
+        decoding.combine_fingerprints(images.fingerprint, sources.fingerprint, train_images, test_images, test_sources),
         Rows(sources.pixels, train_sources), Rows(sources.pixels, test_sources),
     )  # fmt: skip
 
 
-def there(root: Path) -> bool:
+def is_present(root: Path) -> bool:
     """True if two sets, or their archive, lie in a folder. Raises ValueError for ambiguous folders."""
     return _home(root) is not None or (root / "horse2zebra.zip").is_file()
 

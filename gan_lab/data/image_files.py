@@ -191,11 +191,11 @@ def survey(root: Path) -> dict[str, str]:
         for name, sides in zip(("widths", "heights"), zip(*sizes, strict=True), strict=True):
             facts[name] = f"{min(sides)} to {max(sides)}, median {int(np.median(sides))}"
     if bad:
-        facts["unreadable"] = listed([f"{paths[number].name} ({reason})" for number, reason in bad])
+        facts["unreadable"] = join_names([f"{paths[number].name} ({reason})" for number, reason in bad])
     return facts
 
 
-def listed(names: list[str], most: int = 3) -> str:
+def join_names(names: list[str], most: int = 3) -> str:
     """The first few of many names, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more

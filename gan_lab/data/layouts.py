@@ -50,7 +50,7 @@ def place(root: str) -> Path:
     return inside[0] if alone and inside[0].name.lower() not in TRAIN else folder
 
 
-def named(root: Path, name: str) -> Path | None:
+def find_folder(root: Path, name: str) -> Path | None:
     """The folder ``name`` (``A/train``: one in the other) under a root, whatever its capitals.
 
     Raises ValueError if there are two that differ in them alone.
@@ -78,7 +78,7 @@ def two_sides(root: Path) -> Sides | None:
             candidates[pattern.format("train", "train").replace(" ", " and ")] = Sides(
                 train, _pair(root, pattern, HELD)
             )
-    if not candidates and (plain := _both(root, ["A", "B"])):
+    if not candidates and (plain := _find_both(root, ["A", "B"])):
         candidates["A and B"] = Sides(plain, None)
     if len(candidates) > 1:
         raise ValueError(f"{root} is laid out in two ways, {' as well as '.join(candidates)}: keep one of them")
@@ -91,17 +91,17 @@ def parts(root: Path) -> tuple[Path, Path | None, list[str]] | None:
     names = {folder.name.lower() for folder in inside}
     if not names & set(TRAIN) or names - set(TRAIN) - set(HELD):
         return None
-    train = next(folder for name in TRAIN if (folder := named(root, name)))
-    held = next((folder for name in HELD if (folder := named(root, name))), None)
+    train = next(folder for name in TRAIN if (folder := find_folder(root, name)))
+    held = next((folder for name in HELD if (folder := find_folder(root, name))), None)
     return train, held, sorted(folder.name for folder in inside if folder not in (train, held))
 
 
 def _pair(root: Path, pattern: str, names: Sequence[str]) -> tuple[Path, Path] | None:
-    return next((pair for name in names if (pair := _both(root, pattern.format(name, name).split()))), None)
+    return next((pair for name in names if (pair := _find_both(root, pattern.format(name, name).split()))), None)
 
 
-def _both(root: Path, sides: list[str]) -> tuple[Path, Path] | None:
-    a, b = (named(root, side) for side in sides)
+def _find_both(root: Path, sides: list[str]) -> tuple[Path, Path] | None:
+    a, b = (find_folder(root, side) for side in sides)
     if (a is None) != (b is None):
         raise ValueError(
             f"{root} holds {sides[a is None]}, but not {sides[a is not None]}: there should be {TWO_SIDES}"

@@ -17,7 +17,7 @@ from filelock import FileLock
 from torchvision.datasets import MNIST
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import ArrayDataset, resized, stratified
+from gan_lab.data.base import ArrayDataset, resize, stratified_split
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import first_line
@@ -65,7 +65,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     return ArrayDataset(spec, *train, *test, source, about, fingerprint)
 
 
-def there(root: Path) -> bool:
+def is_present(root: Path) -> bool:
     """True if the four files lie in a folder, packed or not."""
     return all(list((root / "MNIST" / "raw").glob(f"{part}-ubyte*")) for part in PARTS)
 
@@ -126,13 +126,13 @@ def _arrays(source: str, root: Path, size: int) -> Arrays:
 
         pixels, labels = mnist_data()
         images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
-        train, test = stratified(labels, HELD_OUT_PER_DIGIT)
+        train, test = stratified_split(labels, HELD_OUT_PER_DIGIT)
         parts = {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
     else:
         sets = {"train": MNIST(str(root), train=True), "test": MNIST(str(root), train=False)}
         parts = {part: (full.data.numpy()[:, None], full.targets.numpy()) for part, full in sets.items()}
     arrays: Arrays = {} if source == "sample" else {"known": np.array(_known(*parts["test"]))}
     for part, (images, labels) in parts.items():
-        arrays[f"{part}_images"] = resized(np.ascontiguousarray(images), size)
+        arrays[f"{part}_images"] = resize(np.ascontiguousarray(images), size)
         arrays[f"{part}_labels"] = labels.astype(np.int64)
     return arrays

@@ -42,13 +42,13 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     return horses.sample(cfg, paired=True, reason=reason)
 
 
-def there(root: Path) -> bool:
+def is_present(root: Path) -> bool:
     """True if pairs lie in a folder, or a zip file. Raises ValueError for ambiguous folders."""
     return root.exists() and bool(find_pairs(layouts.place(str(root)))[0])
 
 
 def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> ArrayDataset:
-    opened = decoding.opened(cfg, [*train, *test], partial(both, size=cfg.size), "pairs", "pairs", channels=6)
+    opened = decoding.open_items(cfg, [*train, *test], partial(read_pair, size=cfg.size), "pairs", "pairs", channels=6)
     train_rows, test_rows = opened.parts(len(train))
     a, b = (0, 3), (3, 6)
     source, target = (a, b) if cfg.direction == "AtoB" else (b, a)
@@ -56,27 +56,27 @@ def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> A
     return ArrayDataset(
         ImageSpec(3, cfg.size, cfg.size, source_channels=3, pairs="all"),
         Rows(opened.pixels, train_rows, target), None, Rows(opened.pixels, test_rows, target), None, "full", about,
-        decoding.combined(opened.fingerprint, train_rows, test_rows, cfg.direction),
+        decoding.combine_fingerprints(opened.fingerprint, train_rows, test_rows, cfg.direction),
         Rows(opened.pixels, train_rows, source), Rows(opened.pixels, test_rows, source),
     )  # fmt: skip
 
 
-def both(item: Item, size: int, whites: reading.Whites | None = None) -> np.ndarray:
+def read_pair(item: Item, size: int, whites: reading.Whites | None = None) -> np.ndarray:
     """A and B as uint8 [6, size, size]: of two files of one shape, or the halves of one. Raises UnreadableError."""
     if len(item) == 2:
-        a, b = (reading.opened(path, 2 * size, whites) for path in item)
+        a, b = (reading.open_image(path, 2 * size, whites) for path in item)
         if abs(a.width * b.height - b.width * a.height) > max(a.width * b.height, b.width * a.height) / 20:
             raise reading.UnreadableError(
                 f"{item[0]}: {a.width} x {a.height}, and {item[1]}: {b.width} x {b.height}, are of different shape"
             )
-        return np.concatenate([reading.squared(image, size) for image in (a, b)])
-    image = reading.opened(item[0], whites=whites)
+        return np.concatenate([reading.crop_square(image, size) for image in (a, b)])
+    image = reading.open_image(item[0], whites=whites)
     width, height = image.size
     if not NARROWEST * height <= width <= WIDEST * height:
         raise reading.UnreadableError(f"{item[0]}: {width} x {height} are not two images side by side")
     half = width // 2
     halves = image.crop((0, 0, half, height)), image.crop((width - half, 0, width, height))
-    return np.concatenate([reading.squared(one, size) for one in halves])
+    return np.concatenate([reading.crop_square(one, size) for one in halves])
 
 
 def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:
@@ -84,7 +84,7 @@ def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:
     that do not correspond."""
     sides = layouts.two_sides(root)
     if sides:
-        return _matched(root, *sides.train), _matched(root, *sides.held) if sides.held else []
+        return _match_names(root, *sides.train), _match_names(root, *sides.held) if sides.held else []
     parts = layouts.parts(root)
     if parts:
         return _halves(image_files.find(parts[0])), _halves(image_files.find(parts[1])) if parts[1] else []
@@ -95,7 +95,7 @@ def _halves(paths: list[Path]) -> list[Item]:
     return [(path,) for path in paths]
 
 
-def _matched(root: Path, a: Path, b: Path) -> list[Item]:
+def _match_names(root: Path, a: Path, b: Path) -> list[Item]:
     sides: list[dict[str, Path]] = []
     for side in (a, b):
         named: dict[str, Path] = {}
@@ -108,7 +108,7 @@ def _matched(root: Path, a: Path, b: Path) -> list[Item]:
     lacking = [(a, sorted(sides[1].keys() - sides[0].keys())), (b, sorted(sides[0].keys() - sides[1].keys()))]
     if any(names for _, names in lacking):
         lacking_names = "; ".join(
-            f"{side.relative_to(root)} lacks {image_files.listed(names)}" for side, names in lacking if names
+            f"{side.relative_to(root)} lacks {image_files.join_names(names)}" for side, names in lacking if names
         )
         raise ValueError(
             f"{root}: {a.relative_to(root)} and {b.relative_to(root)} should hold files of equal names: {lacking_names}"

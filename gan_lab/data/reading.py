@@ -19,7 +19,7 @@ class UnreadableError(ValueError):
 def read(path: Path) -> np.ndarray:
     """An image of any mode as uint8 RGB [3, H, W]. Raises UnreadableError, which names the file."""
     with quiet():
-        return np.array(opened(path)).transpose(2, 0, 1)
+        return np.array(open_image(path)).transpose(2, 0, 1)
 
 
 def square(path: Path, size: int, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
@@ -28,10 +28,10 @@ def square(path: Path, size: int, crop: int | None = None, whites: Whites | None
     Resized with antialias, as the whole image would be; ``whites`` as for ``opened``. Raises UnreadableError. Pillow's
     warnings are the caller's to silence, by ``quiet``.
     """
-    return squared(opened(path, 0 if crop else 2 * size, whites), size, crop)
+    return crop_square(open_image(path, 0 if crop else 2 * size, whites), size, crop)
 
 
-def squared(image: Image.Image, size: int, crop: int | None = None) -> np.ndarray:
+def crop_square(image: Image.Image, size: int, crop: int | None = None) -> np.ndarray:
     """The middle of an RGB image as uint8 [3, size, size]."""
     side = min(*image.size, crop or image.width)
     left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -41,10 +41,10 @@ def squared(image: Image.Image, size: int, crop: int | None = None) -> np.ndarra
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box)).transpose(2, 0, 1)
 
 
-def opened(path: Path, least: int = 0, whites: Whites | None = None) -> Image.Image:
+def open_image(path: Path, least: int = 0, whites: Whites | None = None) -> Image.Image:
     """An image as RGB, turned as its EXIF says, transparency over white.
 
-    Levels of more than 8 bits are scaled as ``whites`` says, or ``white`` of this image alone. With ``least``, large
+    Levels of more than 8 bits are scaled as ``whites`` says, or ``white_level`` of this image alone. With ``least``, large
     JPEG files may be read at a fraction of their size, not below so many pixels a side. Pillow's limit on pixels holds,
     its warning included. Raises UnreadableError.
     """
@@ -89,7 +89,7 @@ def look(path: Path) -> Look:
     return Look(0, 0)
 
 
-def white(peak: float) -> float:
+def white_level(peak: float) -> float:
     """Choose the white level for a largest level: 1, the largest number of 8 to 16 bits, or the peak itself."""
     return 1.0 if peak <= 1 else next((2.0**bits - 1 for bits in range(8, 17) if peak < 2**bits), peak)
 
@@ -105,7 +105,7 @@ def _levels(image: Image.Image) -> np.ndarray:
 def _rgb(image: Image.Image, whites: Whites | None) -> Image.Image:
     if _is_deep(image):
         levels = _levels(image)
-        top = (whites.real if image.mode == "F" else whites.whole) if whites else white(levels.max(initial=0))
+        top = (whites.real if image.mode == "F" else whites.whole) if whites else white_level(levels.max(initial=0))
         image = Image.fromarray((levels * (255 / (top or 1))).clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         solid = image.convert("RGBA")

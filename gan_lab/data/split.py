@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from gan_lab.data.samplers import Row, table
 from gan_lab.images import Batch
-from gan_lab.seeding import sent
+from gan_lab.seeding import send_to_device
 
 
 class PixelArray(Protocol):
@@ -63,7 +63,7 @@ class Resident:
         return len(self.pixels)
 
     def __getitem__(self, rows: np.ndarray, /) -> Tensor:
-        return self.pixels[sent(torch.from_numpy(rows), self.pixels.device)]
+        return self.pixels[send_to_device(torch.from_numpy(rows), self.pixels.device)]
 
 
 def _read(pixels: PixelArray, rows: np.ndarray) -> Tensor:

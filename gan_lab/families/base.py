@@ -65,7 +65,7 @@ class Family(LightningModule, ABC):
 
     def stream(self, purpose: str) -> Stream:
         """This iteration's random numbers for a purpose; this rank's rows of the global draw."""
-        seed = seeding.branched(self.seed, self.branch)
+        seed = seeding.branch_seed(self.seed, self.branch)
         return Stream(seed, purpose, self.iteration, self.global_rank, self.trainer.world_size)
 
     def optimizer_list(self) -> list[Optimizer]:
@@ -132,7 +132,7 @@ class Family(LightningModule, ABC):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well."""
-        seeding.seed_torch(seeding.branched(self.seed, self.branch), "networks", self.iteration, self.global_rank)
+        seeding.seed_torch(seeding.branch_seed(self.seed, self.branch), "networks", self.iteration, self.global_rank)
 
 
 def _weights(optimizer: Optimizer) -> list[Tensor]:

@@ -79,7 +79,7 @@ class VAEGAN(Family):
             dis_l = dis.features(x)
 
         with self.toggled_optimizer(opt_enc):  # theta_Enc: L_prior + L_llike
-            z, l_prior = self.encoded(x)
+            z, l_prior = self.encode(x)
             l_llike = self.minus_log_likelihood(dis_l, dis.features(dec(z)))
             self.minimize(l_prior + l_llike, opt_enc)
 
@@ -102,12 +102,12 @@ class VAEGAN(Family):
         """Kingma & Welling 2014, equation 10 with one draw of the latents: encoder and decoder together."""
         (opt,) = self.optimizer_list()
         with self.toggled_optimizer(opt):
-            z, l_prior = self.encoded(x)
+            z, l_prior = self.encode(x)
             l_llike = self.minus_log_likelihood(x, self.generator(z))
             self.minimize(l_prior + l_llike, opt)
         self.log_scalars(loss_prior=l_prior, loss_like=l_llike)
 
-    def encoded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """A draw z ~ q(z|x) of the posterior's latents [B, z_dim], and L_prior."""
         mean, log_variance = self.encoder(x)
         noise = self.stream("posterior").normal(len(x), self.cfg.z_dim, like=x)

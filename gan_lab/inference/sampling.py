@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_lab import networks
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.config.loading import family_class
-from gan_lab.device import exactly
+from gan_lab.device import exact_arithmetic
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.seeding import Stream
 
@@ -26,7 +26,7 @@ class TrainedGenerator:
     """
 
     def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
-        content, config = read_checkpoint(checkpoint), config_beside(checkpoint)
+        content, config = read_checkpoint(checkpoint), read_config_beside(checkpoint)
         import_family(config)
         with explain_mismatch(checkpoint):
             recipe = content["recipes"].get("generator")
@@ -100,7 +100,7 @@ class TrainedGenerator:
         parts = []
         for i in range(0, len(z), batch_size):
             inputs = [z] if labels is None else [z, labels]
-            with exactly(self.device):
+            with exact_arithmetic(self.device):
                 parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in inputs)).cpu())
         return torch.cat(parts).float()
 
@@ -125,7 +125,7 @@ class TrainedGenerator:
         return int(label)
 
 
-def config_beside(checkpoint: Path) -> Any:
+def read_config_beside(checkpoint: Path) -> Any:
     """The config of the run to which a checkpoint belongs, as it lies there; empty if it does not say."""
     path = checkpoint.parent.parent / "config.yaml"
     return OmegaConf.load(path) if path.is_file() else OmegaConf.create()

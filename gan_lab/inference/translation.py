@@ -59,12 +59,12 @@ class TrainedTranslator:
             images = images.expand(-1, self.channels, -1, -1)
         height, width = images.shape[-2:]
         multiple, least = int(self.network.multiple), int(self.network.least)  # type: ignore[arg-type]
-        images = _reflected(images, *(max(-(-side // multiple) * multiple, least) for side in (height, width)))
+        images = _reflect(images, *(max(-(-side // multiple) * multiple, least) for side in (height, width)))
         translated: Tensor = self.network(images.to(self.device))
         return translated[..., :height, :width].cpu()
 
 
-def _reflected(images: Tensor, height: int, width: int) -> Tensor:
+def _reflect(images: Tensor, height: int, width: int) -> Tensor:
     while images.shape[-2:] != (height, width):  # one reflection adds less than a whole side
         down, right = (
             min(want - side, max(side - 1, 0)) for want, side in zip((height, width), images.shape[-2:], strict=True)

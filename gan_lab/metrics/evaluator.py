@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.base import GANDataModule, Reference
 from gan_lab.data.cache import decoded_once
-from gan_lab.device import exactly
+from gan_lab.device import exact_arithmetic
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.base import Metric
@@ -49,7 +49,7 @@ class Evaluator:
         """All scores of the family's generator as it is now, in evaluation mode and float32."""
         if not self.metrics:
             return {}
-        with exactly(family.device):
+        with exact_arithmetic(family.device):
             if self._known is None:
                 self._known = [
                     real_statistics(self.data, self.reals, metric, family.device, self.cfg) for metric in self.metrics
@@ -70,7 +70,7 @@ class Evaluator:
             batch = (self.reals[i] if reads else self.reals.conditions(i)).on(family.device, family.dtype)
             outputs = family.outputs(batch, Stream(self.seed, "evaluate", i))
             seen = {name: _pixels(output, points) for name, output in outputs.items()}
-            batch = _seen(batch, points)
+            batch = _to_pixels(batch, points)
             for tally in states:
                 tally.add(i * self.reals.size, tally.metric.update_fake(seen, batch))
         if parallel:
@@ -154,7 +154,7 @@ def real_statistics(
     def make() -> dict[str, numpy.ndarray]:
         tally = Tally(metric, cfg.max_features_kept)
         for i, batch in enumerate(reals):
-            tally.add(i * reals.size, metric.update_real(_seen(batch.on(device, torch.float32), points)))
+            tally.add(i * reals.size, metric.update_real(_to_pixels(batch.on(device, torch.float32), points)))
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
     split = "train" if reals.split is data.train else "held_out"
@@ -169,5 +169,5 @@ def _pixels(output: Tensor, points: bool) -> Tensor:
     return output if points or output.dim() < 4 else to_uint8(output)
 
 
-def _seen(batch: Batch, points: bool) -> Batch:
+def _to_pixels(batch: Batch, points: bool) -> Batch:
     return batch.map(lambda images: _pixels(images, points))

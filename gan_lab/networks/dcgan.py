@@ -50,15 +50,15 @@ class DCGANGenerator(Network):
         deep, low, narrow = self.smallest
         self.project = nn.Linear(z_dim + classes, deep * low * narrow, bias=norm == "none")
 
-        layers = self._activated(deep, norm)
+        layers = self._activate(deep, norm)
         for i in reversed(range(count - 1)):
             into, out = width * 2 ** (i + 1), width * 2**i
-            layers += [nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm == "none"), *self._activated(out, norm)]
+            layers += [nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm == "none"), *self._activate(out, norm)]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
         initialise_normal(self)
 
     @staticmethod
-    def _activated(channels: int, norm: Norm) -> list[nn.Module]:
+    def _activate(channels: int, norm: Norm) -> list[nn.Module]:
         return [*([nn.BatchNorm2d(channels)] if norm == "batch" else []), nn.ReLU()]
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:

@@ -44,10 +44,10 @@ class ReflectConv2d(nn.Conv2d):
     """A convolution that keeps the size: beyond the borders the image is reflected."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.conv2d(reflected(input, self.kernel_size[0] // 2), self.weight, self.bias)
+        return functional.conv2d(reflect_pad(input, self.kernel_size[0] // 2), self.weight, self.bias)
 
 
-def reflected(x: Tensor, n: int) -> Tensor:
+def reflect_pad(x: Tensor, n: int) -> Tensor:
     """[B, C, H, W] with n reflected rows and columns on each side, [B, C, H + 2n, W + 2n].
 
     On a GPU the gradient of torch's own is added up in another order each time.
@@ -65,7 +65,7 @@ def _reflected(x: Tensor, n: int) -> Tensor:
 
 
 def upsample_bilinear(x: Tensor) -> Tensor:
-    """[B, C, H, W] at twice the height and width, bilinear. As ``reflected`` of operations that give the same each time."""
+    """[B, C, H, W] at twice the height and width, bilinear. As ``reflect_pad`` of operations that give the same each time."""
     if x.device.type == "cpu":
         return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
     return _upsample_bilinear(x)

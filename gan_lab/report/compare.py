@@ -80,12 +80,12 @@ def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
         scored[folder] = config
         if state.get("iteration", 0) < config.iterations:
             notes.append(f"{folder} trains on: its scores are of {state.get('images', 0):,} images")
-    comparison = side_by_side(_grouped(scored), weights)
+    comparison = side_by_side(_group(scored), weights)
     comparison.notes[:0] = notes
     return comparison
 
 
-def _grouped(configs: dict[Path, Config]) -> list[tuple[str, list[Path]]]:
+def _group(configs: dict[Path, Config]) -> list[tuple[str, list[Path]]]:
     """Runs of one experiment and config, but for the seed; each group by the words that set it apart from the others."""
     groups: dict[str, dict[int, Path]] = {}
     settings: dict[str, dict[str, str]] = {}

@@ -46,11 +46,11 @@ def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
                 in enumerate(zip(runs, names, strict=True)) if run.curves.get(score)]  # fmt: skip
         if each:  # a run has the same place, and so the same colour, in all charts
             (first, *_) = (run for run in runs if run.curves.get(score))
-            charts.append({"title": titled(score, first), "series": each})
+            charts.append({"title": title_of(score, first), "series": each})
     return charts
 
 
-def titled(score: str, run: Run) -> str:
+def title_of(score: str, run: Run) -> str:
     """A score with the direction that is better, if one is."""
     direction = run.direction(score)
     return f"{score} ({direction})" if direction else score
@@ -58,7 +58,7 @@ def titled(score: str, run: Run) -> str:
 
 def _place(name: str, run: Run) -> tuple[str, str]:
     if name in run.score_names:
-        return "Scores", titled(name, run)
+        return "Scores", title_of(name, run)
     group = next((group for group, pattern in GROUPS if pattern.match(name)), "Others")
     return group, next((title for title, pattern in TOGETHER if pattern.match(name)), name)
 

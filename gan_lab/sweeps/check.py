@@ -39,7 +39,7 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
     console.print(rows)
     loaded = loading.load(sweep.experiment, [*sweep.fixed, *words])
     run, batch = loaded.config.run, loaded.config.data.batch_size
-    seconds = _measured(sweep, [*sweep.fixed, *words])
+    seconds = _measure_trial(sweep, [*sweep.fixed, *words])
     evaluations = -(-run.images // run.evaluate_every)
     goal = "the greater the better" if sweep.maximize else "the smaller the better"
     say = [f"metric: {sweep.metric}, {goal}, logged at each of {evaluations} evaluations of a trial"]
@@ -72,17 +72,17 @@ def check_metric(sweep: Sweep, words: Sequence[str] = ()) -> None:
     loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.bar=false"])
     with tempfile.TemporaryDirectory() as folder:
         built = build(loaded.config, RunFolder(Path(folder)), launched=launch.SINGLE_PROCESS)
-    _known(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
+    _check_known(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
 
 
-def _known(sweep: Sweep, names: Sequence[str]) -> None:
+def _check_known(sweep: Sweep, names: Sequence[str]) -> None:
     if sweep.metric not in names:
         raise ValueError(
             f"sweep {sweep.name}: {extensions.explain_unknown_name('score', sweep.metric, names)} (of {sweep.experiment})"
         )
 
 
-def _measured(sweep: Sweep, words: Sequence[str]) -> float:
+def _measure_trial(sweep: Sweep, words: Sequence[str]) -> float:
     """Seconds of a trial. Raises ValueError if the experiment does not have the metric."""
     from gan_lab import profiling
 
@@ -90,6 +90,6 @@ def _measured(sweep: Sweep, words: Sequence[str]) -> float:
     loaded = loading.load(sweep.experiment, [*words, *first])
     with tempfile.TemporaryDirectory() as folder:
         experiment, iteration, evaluating = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
-    _known(sweep, [name for metric in experiment.evaluation.evaluator.metrics for name in metric.names])
+    _check_known(sweep, [name for metric in experiment.evaluation.evaluator.metrics for name in metric.names])
     whole = loading.load(sweep.experiment, list(words)).config
     return whole.iterations * iteration + -(-whole.run.images // whole.run.evaluate_every) * evaluating

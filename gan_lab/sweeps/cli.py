@@ -63,4 +63,4 @@ def sweep_report(name: Sweep, words: Words = None, storage: Storage = None) -> N
     from gan_lab.sweeps import report, run, sweep_file
 
     loaded = sweep_file.load(name)
-    report.report(run.opened(loaded, words or [], storage), run.folder_of(loaded, words or []), words or [])
+    report.report(run.open_trials(loaded, words or [], storage), run.folder_of(loaded, words or []), words or [])

@@ -21,7 +21,7 @@ def folder_of(sweep: Sweep, words: Sequence[str]) -> Path:
     return Path(roots[-1] if roots else "runs") / "sweeps" / sweep.name
 
 
-def opened(sweep: Sweep, words: Sequence[str], storage: str | None) -> Trials:
+def open_trials(sweep: Sweep, words: Sequence[str], storage: str | None) -> Trials:
     """The trials of a sweep, to read. Raises ValueError if there are none yet."""
     folder = folder_of(sweep, words)
     if not storage and not (folder / "trials.db").is_file():

@@ -150,7 +150,7 @@ def parse(key: str, spec: Any) -> Parameter:
     if "parameters" in spec:
         raise ValueError(f"{where} is nested: write its keys with dots, such as {key}.lr")
     spec = dict(spec)
-    name = spec.pop("distribution", None) or _inferred(where, spec)
+    name = spec.pop("distribution", None) or _infer(where, spec)
     if name in DISCRETE:
         required, optional = DISCRETE[name]
     elif name in CONTINUOUS:
@@ -165,7 +165,7 @@ def parse(key: str, spec: Any) -> Parameter:
     return Parameter(key, name, spec)
 
 
-def _inferred(where: str, spec: Spec) -> str:
+def _infer(where: str, spec: Spec) -> str:
     if "value" in spec:
         return "constant"
     if "values" in spec:

@@ -107,12 +107,12 @@ def load(name: str) -> Sweep:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a sweep is a mapping such as 'method: grid', this is {content!r}")
     try:
-        return _checked(path, content)
+        return _check(path, content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _checked(path: Path, content: dict[str, Any]) -> Sweep:
+def _check(path: Path, content: dict[str, Any]) -> Sweep:
     if content.get("method") not in METHODS:
         raise ValueError(f"method={content.get('method')} is not one of {', '.join(METHODS)}")
     metric = content.get("metric")

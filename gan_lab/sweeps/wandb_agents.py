@@ -23,7 +23,7 @@ PATIENCE = 150.0  # seconds for the agents' trials to write their last checkpoin
 
 def run(sweep: Sweep, folder: Path, words: Sequence[str], workers: int, limit: int | None) -> int:
     """Create the sweep, or go on with it, and run agents until they end; the exit code."""
-    name = _created(sweep, folder, words, limit)
+    name = _create(sweep, folder, words, limit)
     # the agent looks for "python" on the path
     environment = os.environ | {"PATH": f"{interpreter()}{os.pathsep}{os.environ.get('PATH', '')}"}
     command = [*AGENT, "--project", PROJECT, name]
@@ -50,7 +50,7 @@ def interpreter() -> str:
     return str(Path(sys.executable).parent)
 
 
-def _created(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None) -> str:
+def _create(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None) -> str:
     definition: dict[str, Any] = sweep.content | {"command": sweep.with_words(words)}
     definition |= {"run_cap": limit} if limit else {}
     known = folder / "wandb.json"

@@ -27,7 +27,7 @@ from gan_lab import experiment
 from gan_lab.callbacks import sample_grids
 from gan_lab.config import loading
 from gan_lab.metrics.base import Metric
-from gan_lab.metrics.evaluator import _seen
+from gan_lab.metrics.evaluator import _to_pixels
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
@@ -177,7 +177,7 @@ def _on(gpu: Waits, built: experiment.Experiment, metrics: list[Metric], checkpo
         callbacks["CSVLogger"].on_train_batch_end(trainer, family)
     waits, any_order = {"step": sum(gpu.seen.values())}, sorted(gpu.any_order)
     family.eval()
-    reals = _seen(evaluator.reals[0].on(device), False)
+    reals = _to_pixels(evaluator.reals[0].on(device), False)
     evaluator._known = [metric.update_real(reals) if metric.reals_key else {} for metric in metrics]
     assert all(tensor.device.type == "cpu" for known in evaluator._known for tensor in known.values())
     evaluator.metrics, callbacks["Diversity"]._real = metrics, None

@@ -31,7 +31,7 @@ from gan_lab.families.gan import GAN, GANConfig
 from gan_lab.images import ImageSpec
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.results import read_summary
-from gan_lab.seeding import Stream, branched
+from gan_lab.seeding import Stream, branch_seed
 from tests.contracts.test_families import fit
 from tests.helpers import processes
 from tests.helpers.families import small
@@ -230,7 +230,7 @@ def test_the_rules_go_on_from_their_state() -> None:
     whole, halves, flags = Rules(), Rules(), []
     for i, row in enumerate(rows):
         flags.append((whole.read(row, 2000 + i), halves.read(row, 2000 + i)))
-        halves = Rules.restored(json.loads(json.dumps(halves.state())))
+        halves = Rules.from_state(json.loads(json.dumps(halves.state())))
     assert all(a == b for a, b in flags)
     assert sum(len(a) for a, _ in flags) == 2
     assert whole == halves
@@ -375,8 +375,8 @@ def test_two_processes_go_back_together_and_give_up_together(tmp_path: Path, dat
 
 
 def test_another_branch_draws_and_reads_other_numbers() -> None:
-    assert branched(7, 0) == 7
-    assert len({branched(seed, branch) for seed in (0, 1) for branch in range(4)}) == 8
+    assert branch_seed(7, 0) == 7
+    assert len({branch_seed(seed, branch) for seed in (0, 1) for branch in range(4)}) == 8
     made, like = family(), torch.zeros(1)
     made._trainer = SimpleNamespace(world_size=1, global_rank=0)
     made._fabric = None

@@ -118,11 +118,11 @@ def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
 def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:
     for batch in (1, 7, 64, 100, 250):
         budget = Progress(batch, 1000)
-        crossed = 0
+        has_crossed = 0
         for iteration in range(1, 1000):
             budget.iteration = iteration
-            crossed += budget.crossed(250)
-        assert crossed == budget.images // 250
+            has_crossed += budget.has_crossed(250)
+        assert has_crossed == budget.images // 250
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from scipy import stats
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import toy
-from gan_lab.data.base import ArrayDataset, GANDataModule, resized, stratified
+from gan_lab.data.base import ArrayDataset, GANDataModule, resize, stratified_split
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.images import ImageSpec
 
@@ -122,7 +122,7 @@ def test_labels_are_hidden_when_they_are_not_wanted() -> None:
 
 def test_stratified_holds_out_as_many_of_each_class_and_loses_none() -> None:
     labels = np.array([0] * 7 + [1] * 30 + [2] * 9)
-    train, test = stratified(labels, 3)
+    train, test = stratified_split(labels, 3)
     assert Counter(labels[test].tolist()) == {0: 3, 1: 3, 2: 3}
     assert sorted([*train, *test]) == list(range(46))
     assert not set(range(7, 10)) >= set(test[3:6])  # not the first of a class
@@ -131,13 +131,13 @@ def test_stratified_holds_out_as_many_of_each_class_and_loses_none() -> None:
 @pytest.mark.parametrize("size", [14, 32, 5])
 def test_resizing_keeps_constants_and_the_sides_of_an_edge(size: int) -> None:
     constants = np.full((3, 1, 28, 28), [[[[0]]], [[[77]]], [[[255]]]], dtype=np.uint8)
-    made = resized(constants, size)
+    made = resize(constants, size)
     assert made.shape == (3, 1, size, size)
     assert made.dtype == np.uint8
     assert [set(image.ravel().tolist()) for image in made] == [{0}, {77}, {255}]
     edge = np.zeros((1, 1, 28, 28), np.uint8)
     edge[..., 14:] = 200
-    small = resized(edge, size)[0, 0]
+    small = resize(edge, size)[0, 0]
     assert (small[:, 0] == 0).all()
     assert (small[:, -1] == 200).all()
     assert abs(float(small.mean()) - 100) < 1
@@ -146,8 +146,8 @@ def test_resizing_keeps_constants_and_the_sides_of_an_edge(size: int) -> None:
 def test_resizing_averages_what_falls_together_and_leaves_the_right_size_alone() -> None:
     stripes = np.zeros((1, 1, 28, 28), np.uint8)
     stripes[:, :, ::4] = 252  # without antialias none of these rows would be looked at
-    assert abs(resized(stripes, 7)[0, 0, 1:-1].astype(float) - 63).max() <= 1
-    assert resized(stripes, 28) is stripes
+    assert abs(resize(stripes, 7)[0, 0, 1:-1].astype(float) - 63).max() <= 1
+    assert resize(stripes, 28) is stripes
 
 
 def test_the_ring_has_eight_modes_of_its_radius_and_spread() -> None:

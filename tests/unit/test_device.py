@@ -52,11 +52,11 @@ def test_only_who_asks_for_tf32_trains_in_it_and_nobody_scores_in_it(
 
 
 def test_what_was_allowed_is_allowed_again_also_after_an_error() -> None:
-    device.settle("tf32")
-    with torch.autocast("cpu", torch.bfloat16), device.exactly(torch.device("cpu")):
+    device.set_precision("tf32")
+    with torch.autocast("cpu", torch.bfloat16), device.exact_arithmetic(torch.device("cpu")):
         assert not torch.is_autocast_enabled("cpu")
         assert not CUDNN.allow_tf32
-    with suppress(ZeroDivisionError), device.exactly(torch.device("cpu")):
+    with suppress(ZeroDivisionError), device.exact_arithmetic(torch.device("cpu")):
         _ = 1 / 0
     assert CUDNN.allow_tf32
     assert PRODUCTS.allow_tf32

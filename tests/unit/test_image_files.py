@@ -173,7 +173,7 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
 def opened(paths: list[Path], cache: Path, **keys: object) -> decoding.Opened:
     cfg = DataConfig(size=8, **keys)  # type: ignore[arg-type]
     items = [(path,) for path in paths]
-    return decoding.opened(cfg, items, partial(decoding.middle, size=8), "square", "test", cache=cache)
+    return decoding.open_items(cfg, items, partial(decoding.read_square, size=8), "square", "test", cache=cache)
 
 
 @pytest.fixture
@@ -260,4 +260,4 @@ def test_each_class_gives_its_tenth_and_keeps_an_only_image() -> None:
 
 def test_fingerprints_of_other_things_differ() -> None:
     variants = [("a", np.arange(3)), ("a", np.arange(4)), ("b", np.arange(3)), ("a", None)]
-    assert len({decoding.combined(*variant) for variant in variants}) == 4
+    assert len({decoding.combine_fingerprints(*variant) for variant in variants}) == 4

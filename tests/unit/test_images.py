@@ -11,9 +11,9 @@ from gan_lab import images
 from gan_lab.images import (
     Batch,
     ImageSpec,
-    arranged,
     grid,
-    mirrored,
+    interleave,
+    mirror,
     save_grid,
     scatter,
     to_gray,
@@ -130,32 +130,32 @@ def test_gray_is_the_luma_of_bt_601_and_gray_images_stay_as_they_are() -> None:
 
 def test_only_the_chosen_images_are_mirrored_and_a_second_time_brings_them_back() -> None:
     ramps = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
-    made = mirrored(ramps, torch.tensor([False, True]))
+    made = mirror(ramps, torch.tensor([False, True]))
     assert torch.equal(made[0], ramps[0])
     for column in range(5):
         assert torch.equal(made[1, :, :, column], ramps[1, :, :, 4 - column])
-    assert torch.equal(mirrored(made, torch.tensor([False, True])), ramps)
+    assert torch.equal(mirror(made, torch.tensor([False, True])), ramps)
 
 
 @pytest.mark.parametrize(("sets", "abreast"), [(2, 4), (3, 2), (6, 1), (9, 1)])
 def test_image_i_of_each_set_stands_side_by_side_in_eight_rows(sets: int, abreast: int) -> None:
     given = [100 * number + torch.arange(40.0).view(40, 1, 1, 1) for number in range(sets)]
-    images, columns = arranged(given, columns=8)
+    images, columns = interleave(given, columns=8)
     assert columns == abreast * sets
     rows = images.flatten().view(8, columns)
     for row in range(8):
         expected = [100 * number + row * abreast + i for i in range(abreast) for number in range(sets)]
         assert rows[row].tolist() == expected
-    few, _ = arranged([part[:3] for part in given], columns=8)
+    few, _ = interleave([part[:3] for part in given], columns=8)
     assert len(few) == 3 * sets
 
 
 def test_one_set_is_shown_as_it_is_and_gray_beside_colour_becomes_gray_colour() -> None:
     colour, gray = torch.rand(4, 3, 2, 2), torch.rand(4, 1, 2, 2)
-    images, columns = arranged([colour], columns=10)
+    images, columns = interleave([colour], columns=10)
     assert images is colour
     assert columns == 10
-    both, _ = arranged([gray, colour], columns=10)
+    both, _ = interleave([gray, colour], columns=10)
     assert torch.equal(both[0::2], gray.repeat(1, 3, 1, 1))
     assert torch.equal(both[1::2], colour)
 

@@ -57,11 +57,11 @@ def test_a_place_that_somebody_typed_holds_the_set_or_is_an_error_and_stays_as_i
 
 def test_a_new_data_set_with_a_sample_says_whether_it_is_there() -> None:
     for name in SAMPLED:
-        module = __import__(f"gan_lab.data.{name}", fromlist=["there"])
+        module = __import__(f"gan_lab.data.{name}", fromlist=["is_present"])
         assert module.LAYOUT
         assert module.SAMPLE
         assert module.DOWNLOADS in (True, False)
-        assert not module.there(Path("/nonexistent"))
+        assert not module.is_present(Path("/nonexistent"))
 
 
 @pytest.mark.parametrize(

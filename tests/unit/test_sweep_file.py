@@ -239,7 +239,7 @@ def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pyt
     words = [f"run.root={tmp_path}"]
     assert run.folder_of(sweep, words) == tmp_path / "sweeps" / "stand_in"
     with pytest.raises(ValueError, match="stand_in holds no trials: make sweep SWEEP=stand_in begins them"):
-        run.opened(sweep, words, None)
+        run.open_trials(sweep, words, None)
     with pytest.raises(ValueError, match="--storage is for --backend local"):
         run.run(sweep, words, 1, None, "wandb", "postgresql://a/b")
     # a key alone is not enough: where the host is away, the sweep runs here

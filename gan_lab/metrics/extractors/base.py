@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gan_lab.device import exactly
+from gan_lab.device import exact_arithmetic
 
 
 class Extractor(ABC):
@@ -33,7 +33,7 @@ class Extractor(ABC):
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """``forward`` on the device of the pixels, in full float32; 1-channel images are repeated to three."""
         self.network.to(pixels.device)
-        with exactly(pixels.device):
+        with exact_arithmetic(pixels.device):
             return self.forward(pixels)
 
     @property
