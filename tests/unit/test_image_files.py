@@ -205,7 +205,7 @@ def test_a_second_start_decodes_nothing_and_a_changed_file_everything(
 ) -> None:
     before = opened(three, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "_decoded", lambda *_: pytest.fail("it was decoded a second time"))
+        patch.setattr(decoding, "_decode", lambda *_: pytest.fail("it was decoded a second time"))
         assert opened(three, tmp_path).fingerprint == before.fingerprint
     flat(three[1], (99,) * 3)
     os.utime(three[1], ns=(1, 1))
