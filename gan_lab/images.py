@@ -15,6 +15,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from gan_lab.seeding import send_to_device
+from gan_lab.utils.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,9 @@ def scatter(points: Tensor, size: int = 256) -> Tensor:
 def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()) -> None:
     """Write ``grid`` as a PNG file, complete or not at all; ``rows`` are written beside its rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
     picture = to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
-    (add_captions(picture, rows) if rows else picture).save(unfinished, format="png")
-    unfinished.replace(path)
+    with atomic_path(path) as unfinished:
+        (add_captions(picture, rows) if rows else picture).save(unfinished, format="png")
 
 
 def add_captions(picture: Image.Image, rows: Sequence[str]) -> Image.Image:

@@ -19,6 +19,7 @@ from gan_lab.config import loading
 from gan_lab.config.schema import leaves
 from gan_lab.sweeps.sweep_file import Sweep, words_of
 from gan_lab.sweeps.trials import Trials, is_retry
+from gan_lab.utils.files import write_text
 
 STATES = {
     TrialState.COMPLETE: "complete", TrialState.PRUNED: "ended early", TrialState.FAIL: "failed",
@@ -132,11 +133,8 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: the last workers of a sweep may all report it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(unfinished, path)
+    write_text(path, text, errors="replace", suffix=f".{os.getpid()}")  # the last workers of a sweep may all report it
 
 
 def _table(results: SweepResult) -> Any:

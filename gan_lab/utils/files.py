@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_text(path: Path, text: str, errors: str = "surrogateescape") -> None:
-    """Write a UTF-8 text file, complete or not at all; ``errors`` as for ``str.encode``."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(text, encoding="utf-8", errors=errors, newline="\n")  # file names may be no valid text
+@contextmanager
+def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Give a hidden name to write to, which becomes the file's own at the end: it is complete or not there.
+
+    ``suffix`` tells the hidden names of several writers apart.
+    """
+    unfinished = path.with_name(f".{path.name}{suffix}")
+    yield unfinished
     os.replace(unfinished, path)
+
+
+def write_text(path: Path, text: str, errors: str = "surrogateescape", suffix: str = "") -> None:
+    """Write a UTF-8 text file, complete or not at all; ``errors`` as for ``str.encode``, which file names may need."""
+    with atomic_path(path, suffix) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors=errors, newline="\n")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
