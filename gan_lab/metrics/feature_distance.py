@@ -69,7 +69,7 @@ class FeatureDistance(Metric):
                 if cfg.inception_weights != "auto":
                     raise
                 why_not = str(error)
-        setting.notes.append(f"fid, kid and is skipped: {why_not}")
+        setting.notes.append(f"fid, kid and is are left out: {why_not}")
         return []
 
     def __init__(self, extractor: Extractor, conditions: bool, cap: int, final: bool) -> None:

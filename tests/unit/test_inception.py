@@ -124,7 +124,7 @@ def test_without_inception_one_line_says_why(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     names, (why,) = at_the_end(n, **keys)
     assert "fid" not in names
-    assert re.match("fid, kid and is skipped: " + reason, why)
+    assert re.match("fid, kid and is are left out: " + reason, why)
 
 
 def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
