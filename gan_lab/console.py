@@ -1,4 +1,4 @@
-"""Tables of the command line: scores, comparisons, data, the dry run of an experiment."""
+"""Console output of the commands: scores, comparisons, data, and the dry run of an experiment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gan_lab.runs.folder import RunFolder, mark
 
 
 def print_scores(summary: dict[str, Any], folder: Path) -> None:
-    """The scores of a run, of the last generator and of the best, and where the last grid is."""
+    """Print the scores of a run's last and best generator, and the path of the last grid."""
     scores = summary.get("scores", {})
     best, last = scores.get("best", {}), {name: entry["value"] for name, entry in scores.get("last", {}).items()}
     last = summary.get("last", {}) | last
@@ -32,9 +32,16 @@ def print_scores(summary: dict[str, Any], folder: Path) -> None:
     for name in dict.fromkeys([*last, *best]):
         entry = best.get(name, {})
         protocol = entry.get("protocol", {})
-        by = f"{protocol.get('extractor', '')}, n={protocol.get('rows', protocol.get('fakes', ''))}" if entry else ""
-        mark = " *" if name == summary.get("headline") else ""
-        rows.add_row(name + mark, _number(last.get(name)), _number(entry.get("value")) + _spread(entry), by)
+        extractor = (
+            f"{protocol.get('extractor', '')}, n={protocol.get('rows', protocol.get('fakes', ''))}" if entry else ""
+        )
+        star = " *" if name == summary.get("headline") else ""
+        rows.add_row(
+            name + star,
+            _format_number(last.get(name)),
+            _format_number(entry.get("value")) + _format_spread(entry),
+            extractor,
+        )
     console = Console(markup=False)
     console.print(rows if rows.row_count else f"{title}, nothing could be scored", soft_wrap=True)
     images = summary.get("best_iteration", 0) * summary.get("images", 0) // max(1, summary.get("iteration", 1))
@@ -45,30 +52,31 @@ def print_scores(summary: dict[str, Any], folder: Path) -> None:
         console.print(f"last grid: {grids[-1]}", soft_wrap=True)
 
 
-def _spread(entry: dict[str, Any]) -> str:
+def _format_spread(entry: dict[str, Any]) -> str:
     return f" ± {entry['spread']:.2g}" if "spread" in entry else ""
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Rows of runs, a column for each score; below, what must be known to read it. ``*`` is the best of its column."""
+    """Print a row for each experiment, a column for each score, and notes. ``*`` marks the best of a column."""
     rows = Table("EXP", "n", *(column.title for column in comparison.columns))
     for row in comparison.rows:
         rows.add_row(row.name, str(len(row.runs)), *(_format_cell(cell, len(row.runs)) for cell in row.cells))
     console = Console(markup=False)
-    # no number is cut off: a terminal folds what is too wide for it
+    # no number is truncated: a terminal wraps lines that are too wide
     console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
     if comparison.rows:
         console.print(rows)
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
         console.print("* the best, by more than the spread of the two best: |Δ mean| > √(sd₁² + sd₂²)", style="dim")
-    ways: dict[str, list[str]] = {}
+    titles_by_note: dict[str, list[str]] = {}
     for column in comparison.columns:
-        ways.setdefault(column.note, []).append(column.title)
-    for note in [*(f"{', '.join(titles)}: {note}" for note, titles in ways.items() if note), *comparison.notes]:
+        titles_by_note.setdefault(column.note, []).append(column.title)
+    protocols = [f"{', '.join(titles)}: {note}" for note, titles in titles_by_note.items() if note]
+    for note in [*protocols, *comparison.notes]:
         console.print(note, soft_wrap=True, highlight=False)
 
 
@@ -79,7 +87,7 @@ def _format_cell(cell: Cell | None, runs: int) -> str:
 
 
 def print_probe(probed: dict[str, Any], folder: Path) -> None:
-    """Print the accuracy that each set of features allows."""
+    """Print the accuracy of each set of features."""
     title = f"{folder}: {probed['labels']} labels, {probed['held_out']:,} held-out images"
     rows = Table("features", "accuracy", title=title, title_justify="left")
     for kind, accuracy in probed["accuracy"].items():
@@ -88,7 +96,7 @@ def print_probe(probed: dict[str, Any], folder: Path) -> None:
 
 
 def print_data(loaded: LoadedConfig) -> None:
-    """The data of an experiment as they are served, what lies in their folder, and a contact sheet."""
+    """Print the data of an experiment as served and the files of its folder, and save a contact sheet."""
     console, config = Console(markup=False), loaded.config
     served = datasets.load(config.data, config.run.seed)
     spec = served.spec
@@ -105,8 +113,8 @@ def print_data(loaded: LoadedConfig) -> None:
     console.print(rows)
     if served.decoded.source == "full" and Path(config.data.root).is_dir():
         on_disk = Table("on disk", "", title=config.data.root, title_justify="left")
-        for what, value in survey(Path(config.data.root)).items():
-            on_disk.add_row(what, str(value))
+        for kind, value in survey(Path(config.data.root)).items():
+            on_disk.add_row(kind, str(value))
         console.print(on_disk)
     batch, columns = served.grid_batch(held_out=False, by_class=False)
     sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
@@ -126,7 +134,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
         values.add_row(key, str(value), origin, style="" if origin == "default" else "bold")
     console.print(values)
 
-    budget, wanted = config.iterations, config.run.images
+    iterations = config.iterations
     world = launch.processes(config.run.devices or "1") * max(1, config.run.num_nodes)
     watch = profiling.Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
@@ -136,16 +144,17 @@ def print_dry_run(loaded: LoadedConfig) -> None:
         networks.add_row(name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ()))))
     console.print(networks)
 
-    evaluations = wanted // config.run.evaluate_every + 1
-    total = budget * iteration + evaluations * evaluating
+    evaluations = config.run.images // config.run.evaluate_every + 1
+    total = iterations * iteration + evaluations * evaluating
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
     console.print(f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
                   f"({config.data.batch_size / iteration:,.0f} images/s)")  # fmt: skip
     if world > 1:
-        console.print(f"with {world} processes each has {config.data.batch_size // world} images of a batch of "
-                      f"{config.data.batch_size}: few keep no GPU busy, data.batch_size is that of all", soft_wrap=True)  # fmt: skip
-    console.print(f"the whole run: {budget:,} iterations and {evaluations} evaluations, about {total / 60:.1f} minutes, "
-                  f"peak memory about {device.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
+        share = config.data.batch_size // world
+        console.print(f"with {world} processes each has {share} images of a batch of {config.data.batch_size}, which "
+                      "data.batch_size sets for all of them: too few do not keep a GPU busy", soft_wrap=True)  # fmt: skip
+    console.print(f"the whole run: {iterations:,} iterations and {evaluations} evaluations, about {total / 60:.1f} "
+                  f"minutes, peak memory about {device.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
 
 
 def _parameters(network: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Time an experiment: the iterations and the evaluations of a short training of it."""
+"""Time the iterations and the evaluations of an experiment in a short training."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gan_lab.distributed import launch
 from gan_lab.experiment import Experiment, build
 from gan_lab.runs.folder import RunFolder
 
-MEASURED = 10  # iterations, after the first, which warms up
+MEASURED = 10  # iterations, after the first one, which warms up
 
 
 class Stopwatch(Callback):
-    """Seconds of each iteration, and the shapes that came out of each network."""
+    """Seconds of each iteration, and the output shapes of each network."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -30,23 +30,23 @@ class Stopwatch(Callback):
 
     def on_train_start(self, trainer: Trainer, family: Any) -> None:
         for name, network in family.named_children():
-            network.register_forward_hook(partial(self._note, name))
+            network.register_forward_hook(partial(self._record_shape, name))
 
-    def _note(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple) else output  # of an encoder the means
+    def _record_shape(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output  # the means of an encoder
         self.shapes.setdefault(name, tuple(first.shape))
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self._before = time.perf_counter()
+        self._start = time.perf_counter()
 
     def on_train_batch_end(self, *_: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - self._before)
+        self.seconds.append(time.perf_counter() - self._start)
 
 
 def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Experiment, float, float]:
-    """Train an experiment for some iterations: it, and the seconds that an iteration and an evaluation take."""
+    """Train an experiment for some iterations; return it and the seconds of an iteration and of an evaluation."""
     short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
     config = with_values(loaded.config, short | {"log.bar": False, "log.wandb": "off"})
     built = build(
@@ -60,7 +60,7 @@ def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Exper
 
 
 def evaluation_time(built: Experiment) -> float:
-    """The seconds of an evaluation, after the first, which reads the reals too."""
+    """Seconds of an evaluation after the first one, which reads the reals too."""
     built.family.eval().to(device.here())
     built.evaluation.evaluator(built.family)
     started = time.perf_counter()

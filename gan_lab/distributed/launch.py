@@ -19,6 +19,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from gan_lab.config.schema import RunConfig
 from gan_lab.distributed.lightning_internals import default_store
+from gan_lab.utils.errors import first_line
 
 ROLL_CALL = 5.0  # seconds in which those that are left say so
 AGAIN = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
@@ -119,7 +120,7 @@ def is_broken(error: BaseException) -> bool:
 
 def explain_lost_ranks(launched: Launch, error: BaseException, timeout: float) -> BaseException:
     """Build the error to raise in place of one that ``is_broken``: it names the lost ranks, in one process alone."""
-    reason = re.sub(r"^\[[^]]*\] ", "", str(error)).partition(". ")[0].splitlines()[0][:160]
+    reason = re.sub(r"^\[[^]]*\] ", "", first_line(error)).partition(". ")[0][:160]
     if not distributed.is_initialized():
         return LostError(
             f"not all of {launched.world} processes have come within run.timeout={timeout:g} seconds ({reason}): were "

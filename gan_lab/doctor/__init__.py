@@ -1,6 +1,6 @@
-"""Looks at what a training needs of this machine: one line for each check, and what to do about it. Trains nothing.
+"""Check that this machine can train: one line for each check, with the remedy. Trains nothing.
 
-torch is imported by the checks only, so that an installation without a working one is told as well.
+Only the checks import torch, so that a broken installation of it is reported too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from gan_lab.config.loading import load
 from gan_lab.config.schema import Config
 from gan_lab.doctor import files, machine, processes
 from gan_lab.doctor.finding import REINSTALL, Finding
+from gan_lab.utils.errors import first_line
 
 logger = logging.getLogger("gan_lab")
 
@@ -34,23 +35,20 @@ CHECKS: dict[str, Callable[[Config], Finding]] = {
 
 
 def examine(words: Sequence[str]) -> int:
-    """Say one line for each check; the exit code: 2 if one failed, else 0.
+    """Log one line for each check; return the exit code: 2 if one failed, else 0.
 
-    Words such as data.root=/scratch say where things will lie. Raises ValueError for a word that a training would
-    refuse.
+    Overrides such as data.root=/scratch set the folders that are checked. Raises ValueError for an override that a
+    training would refuse.
     """
     config = load("cgan", words).config
     levels = []
     for name, check in CHECKS.items():
         try:
             finding = check(config)
-        except Exception as error:  # by design: the next check is made even if this machine is broken here
-            reason = str(error).strip().splitlines()
-            finding = Finding(
-                "FAIL", f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}", REINSTALL
-            )
+        except Exception as error:  # by design: the other checks still run
+            finding = Finding("FAIL", f"{type(error).__name__}: {first_line(error)}", REINSTALL)
         levels.append(finding.level)
         logger.info(f"{finding.level:<5} {name:<13} {finding.text}{'; ' * bool(finding.remedy)}{finding.remedy}")
     failed, warned = levels.count("FAIL"), levels.count("warn")
-    logger.info(f"{len(levels) - failed - warned} ok, {warned} to know of, {failed} failed")
+    logger.info(f"{len(levels) - failed - warned} ok, {warned} warn, {failed} failed")
     return 2 if failed else 0

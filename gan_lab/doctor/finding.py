@@ -6,12 +6,12 @@ from typing import Literal, NamedTuple
 
 Level = Literal["ok", "warn", "FAIL"]
 GB = 1e9
-SECONDS = 3.0  # for each answer of another machine
+SECONDS = 3.0  # time limit for each answer of another machine
 REINSTALL = "make clean setup installs the versions of requirements.lock"
 
 
 class Finding(NamedTuple):
-    """The result of a check, with the remedy if it is not as it should be."""
+    """The result of a check, with the remedy if there is a problem."""
 
     level: Level
     text: str

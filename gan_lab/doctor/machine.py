@@ -1,4 +1,4 @@
-"""The interpreter, torch, and what this machine lets them use."""
+"""Checks of the interpreter, torch, and the GPUs, cores and shared memory of this machine."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from gan_lab.config.schema import Config
 from gan_lab.doctor.finding import GB, Finding, Level
 
-ENOUGH_SHARED_MEMORY = 0.5 * GB  # Docker's default is 64 MB, in which loader processes die of a bus error
+ENOUGH_SHARED_MEMORY = 0.5 * GB  # in Docker's default of 64 MB loader processes die of a bus error
 SHARED_MEMORY = Path("/dev/shm")
 DRIVER = Path("/proc/driver/nvidia/version")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def interpreter(config: Config) -> Finding:
-    """The interpreter."""
+    """Check the version of the interpreter."""
     level: Level = "ok" if sys.version_info >= (3, 11) else "FAIL"
     return Finding(level, f"{platform.python_version()}, {sys.executable}", "" if level == "ok" else "3.11 or newer")
 
 
 def torch_and_torchvision(config: Config) -> Finding:
-    """torch, and whether torchvision belongs to it: of another torch, its import raises."""
+    """Check that torch and torchvision fit: the import of a torchvision built for another torch raises."""
     import torch
     import torchvision
 
@@ -34,35 +34,35 @@ def torch_and_torchvision(config: Config) -> Finding:
 
 
 def devices(config: Config) -> Finding:
-    """The GPUs that torch can use, each of which multiplies two matrices; and a driver that torch cannot use."""
+    """Check that each GPU multiplies two matrices correctly, and that torch can use the driver if there is one."""
     import torch
 
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
     if not usable:
         driver = DRIVER.exists() or shutil.which("nvidia-smi")
         if not driver and torch.backends.mps.is_available():
-            return Finding("ok", "Apple's GPU knows no float64, in which the lab counts: training uses the processor")
+            return Finding("ok", "Apple's GPU has no float64, which the lab needs: training uses the processor")
         if not driver:
             return Finding("ok", "no GPU, training uses the processor")
-        reason = str(heard[0].message).splitlines()[0] if heard else "torch sees none"
+        reason = str(caught[0].message).splitlines()[0] if caught else "torch sees none"
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         shown = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden!r})"
         return Finding("FAIL", f"there is an NVIDIA driver, but no GPU can be used{shown}: {reason}",
-                       f"a driver for CUDA {torch.version.cuda or 'and a torch with CUDA'}, or in a container --gpus all")  # fmt: skip
-    seen = []
+                       f"a driver for CUDA {torch.version.cuda or 'and a torch with CUDA'}, or --gpus all in Docker")  # fmt: skip
+    gpus = []
     for number in range(torch.cuda.device_count()):
         ones = torch.ones(64, 64, device=f"cuda:{number}")
         if float((ones @ ones).sum()) != 64**3:
-            return Finding("FAIL", f"GPU {number} multiplies wrongly", "take it out by CUDA_VISIBLE_DEVICES")
+            return Finding("FAIL", f"GPU {number} multiplies wrongly", "exclude it by CUDA_VISIBLE_DEVICES")
         free, total = torch.cuda.mem_get_info(number)
-        seen.append(f"{torch.cuda.get_device_name(number)} ({free / GB:.0f} of {total / GB:.0f} GB free)")
-    return Finding("ok", ", ".join(seen))
+        gpus.append(f"{torch.cuda.get_device_name(number)} ({free / GB:.0f} of {total / GB:.0f} GB free)")
+    return Finding("ok", ", ".join(gpus))
 
 
 def threads(config: Config) -> Finding:
-    """The threads that torch will use, against the cores that this process may use."""
+    """Check that torch uses no more threads than this process has cores."""
     import torch
 
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -77,7 +77,7 @@ def threads(config: Config) -> Finding:
 
 
 def shared_memory(config: Config) -> Finding:
-    """/dev/shm, through which loader processes hand over their batches."""
+    """Check the size of /dev/shm, through which loader processes pass their batches."""
     if not SHARED_MEMORY.is_dir():
         return Finding("ok", "this system has no /dev/shm")
     size = shutil.disk_usage(SHARED_MEMORY).total

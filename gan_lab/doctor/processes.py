@@ -1,4 +1,4 @@
-"""Checks of what this process can reach: W&B, its launcher, and other processes."""
+"""Checks of W&B, the launcher, and communication between processes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from gan_lab.config.schema import Config
 from gan_lab.doctor.finding import SECONDS, Finding
 
-REDUCE_SECONDS = 30  # for the all-reduce, the imports of its processes included
+REDUCE_SECONDS = 30  # for the all-reduce, including the imports of its processes
 LAUNCHERS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # all of them, or none
 
 
 def wandb(config: Config) -> Finding:
-    """Check if runs will be recorded online."""
+    """Check whether runs will be recorded online."""
     from gan_lab.callbacks import wandb_logger
     from gan_lab.utils.network import is_reachable
 
@@ -58,7 +58,7 @@ def launcher(config: Config) -> Finding:
         return Finding("ok", text)
     return Finding(
         "ok",
-        ", ".join(f"{name}={value}" for name, value in launcher_variables.items()) or "none, this is a plain start",
+        ", ".join(f"{name}={value}" for name, value in launcher_variables.items()) or "none, a direct start",
     )
 
 
@@ -69,33 +69,33 @@ def _has_address(host: str) -> bool:
         with contextlib.suppress(OSError):
             results.extend(socket.getaddrinfo(host, None))
 
-    thread = threading.Thread(target=look_up, daemon=True)  # a resolver knows no time-out of its own
+    thread = threading.Thread(target=look_up, daemon=True)  # name resolution has no time-out of its own
     thread.start()
     thread.join(SECONDS)
     return bool(results)
 
 
 def port(config: Config) -> Finding:
-    """Check that this process can listen: on MASTER_PORT if its machine does, else on any port."""
+    """Check that this process can listen: on MASTER_PORT if this is the first machine, else on any port."""
     number = os.environ.get("MASTER_PORT", "")
     if number and not (number.isdigit() and 0 < int(number) < 65536):
-        return Finding("FAIL", f"MASTER_PORT={number} is no port", "1 to 65535; above 1023 for those who are not root")
-    first = all(os.environ.get(name, "0") == "0" for name in ("GROUP_RANK", "NODE_RANK", "SLURM_NODEID"))
-    port_wanted = int(number) if number and first else 0
+        return Finding("FAIL", f"MASTER_PORT={number} is not a port", "1 to 65535; above 1023 unless you are root")
+    is_first = all(os.environ.get(name, "0") == "0" for name in ("GROUP_RANK", "NODE_RANK", "SLURM_NODEID"))
+    requested_port = int(number) if number and is_first else 0
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as torch's store does
         try:
-            listener.bind(("", port_wanted))
+            listener.bind(("", requested_port))
             listener.listen()
         except OSError as error:
             return Finding(
-                "FAIL", f"cannot listen on port {port_wanted or '(any)'}: {error.strerror}", "another MASTER_PORT"
+                "FAIL", f"cannot listen on port {requested_port or '(any)'}: {error.strerror}", "another MASTER_PORT"
             )
         return Finding("ok", f"can listen, on port {listener.getsockname()[1]}")
 
 
 def all_reduce(config: Config) -> Finding:
-    """A sum over processes: over all GPUs by NCCL if there are several, else over two processes by gloo."""
+    """Check a sum over processes: over all GPUs by NCCL if there are several, else over two processes by gloo."""
     import torch
 
     gpus = torch.cuda.device_count()
@@ -104,20 +104,20 @@ def all_reduce(config: Config) -> Finding:
         free.bind(("127.0.0.1", 0))
         number = free.getsockname()[1]
     words = [sys.executable, "-m", "gan_lab.doctor.reduce", backend, str(world), str(number)]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC")}
-    started = [subprocess.Popen([*words, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                env=clean) for rank in range(world)]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC")}
+    workers = [subprocess.Popen([*words, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                env=environment) for rank in range(world)]  # fmt: skip
     end = time.monotonic() + REDUCE_SECONDS
     try:
-        while any(process.poll() is None for process in started) and time.monotonic() < end:
-            if any(process.poll() for process in started):  # the others wait for it
+        while any(process.poll() is None for process in workers) and time.monotonic() < end:
+            if any(process.poll() for process in workers):  # the others would wait for it
                 break
             time.sleep(0.05)
-        codes = [process.poll() for process in started]
+        codes = [process.poll() for process in workers]
     finally:
-        for process in started:
+        for process in workers:
             process.kill()
-    outputs = [process.communicate()[0] for process in started]
+    outputs = [process.communicate()[0] for process in workers]
     if codes == [0] * world:
         return Finding("ok", f"{world} processes agree on a sum, by {backend}")
     lines = next((text for text, code in zip(outputs, codes, strict=True) if code), "").strip().splitlines()

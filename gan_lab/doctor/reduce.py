@@ -1,4 +1,4 @@
-"""One process of the all-reduce: python -m gan_lab.doctor.reduce gloo WORLD PORT RANK."""
+"""One process of the doctor's all-reduce: python -m gan_lab.doctor.reduce gloo WORLD PORT RANK."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SECONDS = 30
 
 
 def reduce(backend: str, world: int, number: int, rank: int) -> None:
-    """One process of the all-reduce. Raises ValueError if the sum is wrong."""
+    """Run one process of the all-reduce. Raises ValueError if the sum is wrong."""
     address = f"tcp://127.0.0.1:{number}"
     limit = timedelta(seconds=SECONDS)
     distributed.init_process_group(backend, init_method=address, timeout=limit, world_size=world, rank=rank)
-    own_number = torch.tensor([float(rank + 1)], device=f"cuda:{rank}" if backend == "nccl" else "cpu")
-    distributed.all_reduce(own_number)
-    if own_number.item() != world * (world + 1) / 2:
-        raise ValueError(f"the sum is {own_number.item()} instead of {world * (world + 1) / 2}")
+    value = torch.tensor([float(rank + 1)], device=f"cuda:{rank}" if backend == "nccl" else "cpu")
+    distributed.all_reduce(value)
+    if value.item() != world * (world + 1) / 2:
+        raise ValueError(f"the sum is {value.item()} instead of {world * (world + 1) / 2}")
     distributed.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""Reconstruct held-out images by a run with an encoder, and interpolate between their latents."""
+"""Reconstruct held-out images with the encoder of a run, and interpolate between their latents."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gan_lab.seeding import Stream
 
 @torch.no_grad()
 def reconstruct(folder: Path, n: int, out: Path, overrides: Sequence[str] = ()) -> None:
-    """Draw n held-out images, each beside its reconstruction. Raises ValueError for a family without an encoder."""
-    family, batch = _held_out(folder, n, overrides)
+    """Save a grid of n held-out images and their reconstructions. Raises ValueError for a family without an encoder."""
+    family, batch = _load_held_out(folder, n, overrides)
     reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
     save_grid(torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1), 8, out)
 
 
 @torch.no_grad()
 def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence[str] = ()) -> None:
-    """Draw the straight lines between the latents of held-out images 1 and 2, 2 and 3 ..., one in a row.
+    """Save a grid of straight lines between the latents of held-out images 1 and 2, 2 and 3 ..., one in each row.
 
     Raises ValueError for a family without an encoder, and for fewer than two images.
     """
-    family, batch = _held_out(folder, n + 1, overrides)
+    family, batch = _load_held_out(folder, n + 1, overrides)
     if len(batch.images) < 2:
         raise ValueError(f"{folder} has one held-out image: interpolation needs two")
     z, _ = family.encoder(batch.images)
@@ -36,7 +36,7 @@ def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence
     save_grid(family.generator(latents.flatten(0, 1)), steps, out)
 
 
-def _held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any, Batch]:
+def _load_held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any, Batch]:
     _, data, family, _ = restore(folder, "best", overrides)
     if "reconstructed" not in family.output_names:
         raise ValueError(f"{folder} has no encoder, as the runs of family vaegan have")

@@ -1,4 +1,4 @@
-"""The commands that use a trained run; what they need is imported inside them."""
+"""Commands that use a trained run; each imports what it needs inside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer()
-Places = Annotated[list[str] | None, typer.Argument(help="where the data are now, such as data.root=photos")]
+Places = Annotated[list[str] | None, typer.Argument(help="where the data is now, such as data.root=photos")]
 Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
 Seed = Annotated[int, typer.Option(min=0)]
 Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run folder")]
@@ -17,11 +17,11 @@ Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run fo
 @app.command()
 def sample(
     run: Run,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 64,
-    label: Annotated[str | None, typer.Option("--label", "--class", help="a class, by name or number")] = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of images")] = 64,
+    label: Annotated[str | None, typer.Option("--label", "--class", help="class name or number")] = None,
     seed: Seed = 0,
-    interpolate: Annotated[int, typer.Option(help="draw walks of so many steps instead, one in a row")] = 0,
-    code: Annotated[int | None, typer.Option(help="of a generator with codes: vary this one along each row")] = None,
+    interpolate: Annotated[int, typer.Option(help="draw latent walks of this many steps instead, one in each row")] = 0,
+    code: Annotated[int | None, typer.Option(help="vary this code along each row (generators with codes)")] = None,
     out: Png = None,
 ) -> None:
     """Draw samples or latent walks of a run into one PNG."""
@@ -37,7 +37,7 @@ def sample(
         images, columns = generator(n, label, seed), min(n, 10 if generator.classes else 8)
     kind = f"code{code}" if code is not None else f"walk{interpolate}" if interpolate else "sample"
     name = kind + f"-n{n}-seed{seed}"
-    out = out or _inside(run, name + ("" if label is None else f"-class{label}"))
+    out = out or _default_png(run, name + ("" if label is None else f"-class{label}"))
     save_grid(images, columns, out)
     typer.echo(out)
 
@@ -46,13 +46,13 @@ def sample(
 def reconstruct(
     run: Run,
     overrides: Places = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many images")] = 32,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of images")] = 32,
     out: Png = None,
 ) -> None:
     """Draw held-out images beside their reconstructions."""
     from gan_lab.inference import autoencoding
 
-    out = out or _inside(run, f"reconstruct-n{n}")
+    out = out or _default_png(run, f"reconstruct-n{n}")
     autoencoding.reconstruct(run, n, out, overrides or [])
     typer.echo(out)
 
@@ -61,17 +61,17 @@ def reconstruct(
 def interpolate(
     run: Run,
     overrides: Places = None,
-    steps: Annotated[int, typer.Option(min=2, help="images from one to the next, both included")] = 8,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="how many pairs")] = 8,
+    steps: Annotated[int, typer.Option(min=2, help="images from one to the next, including both")] = 8,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of pairs")] = 8,
     out: Png = None,
 ) -> None:
-    """Draw held-out images and what lies between them.
+    """Draw interpolations between held-out images.
 
-    The lines are straight in the latent space of an encoder, one in a row.
+    The lines are straight in the latent space of an encoder, one in each row.
     """
     from gan_lab.inference import autoencoding
 
-    out = out or _inside(run, f"interpolate-n{n}-steps{steps}")
+    out = out or _default_png(run, f"interpolate-n{n}-steps{steps}")
     autoencoding.interpolate(run, n, steps, out, overrides or [])
     typer.echo(out)
 
@@ -81,13 +81,15 @@ def translate(
     run: Run,
     source: Annotated[Path, typer.Argument(help="an image, or a folder of images", metavar="IN")],
     out: Annotated[Path, typer.Argument(help="folder for the translated images, as PNG of the same size")],
-    direction: Annotated[str, typer.Option(help="AtoB is the way in which the run was trained; or BtoA")] = "AtoB",
+    direction: Annotated[
+        str, typer.Option(help="AtoB is the direction in which the run was trained; or BtoA")
+    ] = "AtoB",
 ) -> None:
     """Translate images of any size."""
     from gan_lab.inference import translation
 
-    count, bad = translation.translate(run, source, out, direction)
-    typer.echo(f"{count} images translated into {out}" + (f", {bad} passed over" if bad else ""))
+    count, skipped = translation.translate(run, source, out, direction)
+    typer.echo(f"{count} images translated into {out}" + (f", {skipped} skipped" if skipped else ""))
 
 
 @app.command()
@@ -100,7 +102,7 @@ def probe(
 ) -> None:
     """Measure how useful the learned features are.
 
-    Logistic regression on the features of a run's discriminator or encoder, beside one on raw pixels; into probe.json.
+    Logistic regression on the features of a run's discriminator or encoder, and on raw pixels; written to probe.json.
     """
     from gan_lab import console
     from gan_lab.inference import linear_probe
@@ -108,5 +110,5 @@ def probe(
     console.print_probe(linear_probe.probe(run, labels, weights, seed, overrides or []), run)
 
 
-def _inside(run: Path, name: str) -> Path:
+def _default_png(run: Path, name: str) -> Path:
     return (run if run.is_dir() else run.parent) / f"{name}.png"

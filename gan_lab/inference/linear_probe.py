@@ -1,6 +1,6 @@
-"""Linear probe of a trained network: logistic regression on its features, beside raw pixels and an untrained network.
+"""Linear probe of a trained network: logistic regression on its features, on raw pixels and on an untrained network.
 
-Radford et al. 2015 (arXiv 1511.06434), section 5.1, reuse a discriminator's features so.
+Source: Radford et al. 2015 (arXiv 1511.06434), section 5.1, for the features of a discriminator.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from gan_lab.evaluate import restore
 from gan_lab.images import to_unit
 from gan_lab.utils.files import write_text
 
-STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty; cross-validation takes the best
+STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, chosen by cross-validation
 
 
 def probe(
     folder: Path, labels: int = 100, weights: str = "last", seed: int = 0, overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Share of held-out images that each set of features gets right with so many labels; also into ``probe.json``.
+    """Measure the held-out accuracy of each set of features with so many labels; also written to ``probe.json``.
 
     The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the
-    data has no labels, the network reads them itself, or there are too few of them.
+    data has no labels, if the network reads them itself, or if there are too few.
     """
     config, data, family, iteration = restore(folder, weights, overrides)
-    family.float()  # as the images are, for any run.precision
+    family.float()  # the images are float32 at any run.precision
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)
     if not hasattr(network, "features"):
@@ -66,13 +66,13 @@ def probe(
 
 
 def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
-    """The rows of so many labelled images, as many of each class."""
+    """Rows of so many labelled images, equally many of each class."""
     assert split.labels is not None
-    each = labels // classes
+    per_class = labels // classes
     order = seeding.permutation(seed, "probe", 0, len(split))
-    rows = [order[split.labels[order] == label][:each] for label in range(classes)]
+    rows = [order[split.labels[order] == label][:per_class] for label in range(classes)]
     fewest = min(len(members) for members in rows)
-    if each < 5 or fewest < each:
+    if per_class < 5 or fewest < per_class:
         raise ValueError(
             f"labels={labels} of {classes} classes: each needs 5 for cross-validation, and one has {fewest} images here"
         )
@@ -80,21 +80,23 @@ def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
 
 
 def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) -> float:
-    """Accuracy on all held-out images of standardised logistic regression, its penalty chosen by 5-fold validation."""
+    """Held-out accuracy of standardised logistic regression; 5-fold cross-validation chooses its penalty."""
     x, y = features(data.train, rows, network)
     test_x, test_y = features(data.test, list(range(len(data.test))), network)
     model = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)), {"logisticregression__C": STRENGTHS}, cv=5
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of the weakest penalties, which validation passes over
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # from the weakest penalties, which validation does not choose
         model.fit(x, y)
     return float(model.score(test_x, test_y))
 
 
 @torch.no_grad()
 def features(split: Subset, rows: list[int], network: Any, size: int = 250) -> tuple[np.ndarray, np.ndarray]:
-    """Features [N, F] of these rows, of raw pixels without a network, and their labels [N]."""
+    """Features [N, F] of these rows (raw pixels if the network is None) and their labels [N]."""
     parts: list[Tensor] = []
     labels: list[Tensor] = []
     for i in range(0, len(rows), size):

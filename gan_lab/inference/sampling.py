@@ -19,10 +19,10 @@ from gan_lab.seeding import Stream
 
 
 class TrainedGenerator:
-    """The averaged generator of a run in evaluation mode.
+    """Averaged generator of a run in evaluation mode.
 
-    On a CPU it computes in float64, so that an image does not depend on the images that share its batch; elsewhere in
-    float32, much faster, and then an image may differ in its last bits.
+    On a CPU it computes in float64, so that an image does not depend on the other images of its batch; elsewhere in the
+    much faster float32, where an image may differ in its last bits.
     """
 
     def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
@@ -46,33 +46,35 @@ class TrainedGenerator:
     def __call__(
         self, n: int = 1, label: int | str | Sequence[int | str] | None = None, seed: int = 0, batch_size: int = 64
     ) -> Tensor:
-        """n images [n, C, H, W], float32 in [-1, 1]; image i is a function of (seed, i, its label) alone.
+        """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone.
 
-        ``label`` is one class, by name or number, for all or one for each; without it a conditional generator goes
-        through its classes in turn. Raises ValueError for a label that the generator does not have.
+        ``label`` is a class, by name or number, for all images, or one class for each; without it a conditional
+        generator cycles through its classes. Raises ValueError for a label that the generator does not have.
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
         return self._images(self._latents(n, seed), self._labels(n, label), batch_size)
 
     def walk(self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0) -> Tensor:
-        """``walks`` ways through the latent space of ``steps`` images each, [walks * steps, C, H, W], way by way.
+        """Walk through the latent space: ``walks`` paths of ``steps`` images, [walks * steps, C, H, W], path by path.
 
-        A way leads along the great circle from one latent to the next; it keeps its class. Without ``label`` every
-        second way of a conditional generator keeps its latent instead and goes from its class to the next one.
+        A path follows the great circle from one latent to the next and keeps its class. Without ``label``, every
+        second path of a conditional generator keeps its latent instead and moves from its class to the next one.
 
         Source: White 2016 (arXiv 1609.04468), section 2.1, for the great circle.
         """
         if walks < 1 or steps < 2:
-            raise ValueError(f"a walk needs 2 steps at least, and there must be one: walks={walks}, steps={steps}")
+            raise ValueError(
+                f"a walk needs 2 steps at least, and walks must be at least 1: walks={walks}, steps={steps}"
+            )
         z = self._latents(walks + 1, seed)
         share = torch.linspace(0, 1, steps, dtype=z.dtype)
-        if self.network.codes:  # a straight line, for the prior is a cube and no ball
-            ways = torch.lerp(z[:-1].unsqueeze(1), z[1:].unsqueeze(1), share.view(1, -1, 1))
+        if self.network.codes:  # a straight line, because the prior is a cube, not a ball
+            paths = torch.lerp(z[:-1].unsqueeze(1), z[1:].unsqueeze(1), share.view(1, -1, 1))
         else:
-            ways = great_circle(z[:-1], z[1:], share)
+            paths = great_circle(z[:-1], z[1:], share)
         if self.classes == 0:
-            return self._images(ways.flatten(0, 1), self._labels(walks * steps, label), 64)
+            return self._images(paths.flatten(0, 1), self._labels(walks * steps, label), 64)
         starts = self._labels(walks, label)
         assert starts is not None
         classes = torch.eye(self.classes, dtype=z.dtype)
@@ -80,16 +82,16 @@ class TrainedGenerator:
         if label is None:
             ends = classes[(starts[1::2] + 1) % self.classes].unsqueeze(1)
             rows[1::2] += share.view(1, -1, 1) * (ends - rows[1::2])
-            ways[1::2] = z[1:-1:2].unsqueeze(1)
-        return self._images(ways.flatten(0, 1), rows.flatten(0, 1), 64)
+            paths[1::2] = z[1:-1:2].unsqueeze(1)
+        return self._images(paths.flatten(0, 1), rows.flatten(0, 1), 64)
 
     def vary_code(self, code: int = 0, rows: int = 8, seed: int = 0) -> tuple[Tensor, int]:
-        """Rows of images that differ in one code alone, [rows * columns, C, H, W], and the number of columns.
+        """Generate rows of images that differ in one code alone, [rows * columns, C, H, W]; also return the columns.
 
         Code 0 is the category. Raises ValueError for a generator that has no such code.
         """
         if not self.network.codes:
-            raise ValueError(f"code={code}: this generator has no codes, as those of family infogan have")
+            raise ValueError(f"code={code}: this generator has no codes; those of family infogan have them")
         varied = self.network.vary_code(self._latents(rows, seed), code)  # type: ignore[operator]
         return self._images(varied.flatten(0, 1), None, 64), varied.shape[1]
 
@@ -111,13 +113,13 @@ class TrainedGenerator:
             return None
         if label is None:
             return torch.arange(n) % self.classes
-        every = [label] * n if isinstance(label, int | str) else [*label]
-        labels = torch.as_tensor([self._number(one) if isinstance(one, str) else one for one in every])
+        classes = [label] * n if isinstance(label, int | str) else [*label]
+        labels = torch.as_tensor([self._class_number(entry) if isinstance(entry, str) else entry for entry in classes])
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
             raise ValueError(f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them")
         return labels
 
-    def _number(self, label: str) -> int:
+    def _class_number(self, label: str) -> int:
         if label in self.class_names:
             return self.class_names.index(label)
         if not label.removeprefix("-").isdecimal():
@@ -126,27 +128,26 @@ class TrainedGenerator:
 
 
 def read_config_beside(checkpoint: Path) -> Any:
-    """The config of the run to which a checkpoint belongs, as it lies there; empty if it does not say."""
+    """Read the config of the run that a checkpoint belongs to; empty if there is no config file."""
     path = checkpoint.parent.parent / "config.yaml"
     return OmegaConf.load(path) if path.is_file() else OmegaConf.create()
 
 
 def import_family(config: Any) -> None:
-    """Import the module of a run's family if that lies outside the lab: its networks may do so too."""
+    """Import the module of a run's family if it is outside the lab, because its networks may be there too."""
     family = OmegaConf.select(config, "family")
     if family and "." in family:
         family_class(family)
 
 
 def class_names_in(config: Any, classes: int) -> list[str]:
-    """The classes of a run; their numbers, if its config does not say."""
+    """Class names of a run; the numbers if its config has no names."""
     names = OmegaConf.select(config, "data.class_names")
     return [str(name) for name in names] if names and len(names) == classes else [str(i) for i in range(classes)]
 
 
 def load_generator(run: str | Path, weights: str = "best", device: str | torch.device = "cpu") -> TrainedGenerator:
-    """The generator of a run folder (``weights``: best or last) or of a checkpoint file, on a device; images come to
-    the CPU.
+    """Load the generator of a run folder (``weights``: best or last) or of a checkpoint file; images come to the CPU.
 
     Raises ValueError if there is no such run or its checkpoint cannot be used.
     """
@@ -154,14 +155,14 @@ def load_generator(run: str | Path, weights: str = "best", device: str | torch.d
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
-    """Points on the great circles from ``start`` to ``end`` [N, D], at these shares of the angle [S]: [N, S, D].
+    """Points on the great circles from ``start`` to ``end`` [N, D] at shares of the angle [S]: [N, S, D].
 
-    sin((1 - t) θ) / sin θ · start + sin(t θ) / sin θ · end, with θ the angle between them; a line if there is none.
+    sin((1 - t) θ) / sin θ · start + sin(t θ) / sin θ · end, with θ the angle between them; a straight line if θ is 0.
     """
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)
     angle, t = cosine.acos().view(-1, 1, 1), share.view(1, -1, 1)
     straight = angle.sin() < 1e-6
     sine = torch.where(straight, 1.0, angle.sin())
-    weights = (torch.where(straight, 1 - t, ((1 - t) * angle).sin() / sine),
-               torch.where(straight, t, (t * angle).sin() / sine))  # fmt: skip
-    return weights[0] * start.unsqueeze(1) + weights[1] * end.unsqueeze(1)
+    start_weight = torch.where(straight, 1 - t, ((1 - t) * angle).sin() / sine)
+    end_weight = torch.where(straight, t, (t * angle).sin() / sine)
+    return start_weight * start.unsqueeze(1) + end_weight * end.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Check a sweep before it runs: every value is legal, the metric exists; and estimate its cost."""
+"""Check a sweep before it runs (legal values, known metric) and estimate its cost."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lab.config import extensions, loading
-from gan_lab.sweeps.sweep_file import Sweep, words_of
+from gan_lab.sweeps.sweep_file import Sweep, to_words
 
 
 def check_values(sweep: Sweep, words: Sequence[str] = ()) -> None:
-    """Load the experiment with every value and every end of a range. Raises ValueError that names the first bad one."""
+    """Load the experiment with every value and both ends of each range. Raises ValueError naming the first bad one."""
     for parameter in sweep.parameters:
         for value in parameter.ends():
-            (word,) = words_of({parameter.key: value})
+            (word,) = to_words({parameter.key: value})
             if value is None:
                 raise ValueError(f"sweep {sweep.name}: {parameter.key}: None arrives at the trial as the text 'None'")
             try:
@@ -24,7 +24,7 @@ def check_values(sweep: Sweep, words: Sequence[str] = ()) -> None:
 
 
 def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> None:
-    """Print what a sweep will try, how it ends trials early, and how long it would take on this machine.
+    """Print the values that a sweep tries, how it ends trials early, and its expected time on this machine.
 
     Raises ValueError if a value is not legal or the experiment has no such metric.
     """
@@ -42,33 +42,35 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
     seconds = _measure_trial(sweep, [*sweep.fixed, *words])
     evaluations = -(-run.images // run.evaluate_every)
     goal = "the greater the better" if sweep.maximize else "the smaller the better"
-    say = [f"metric: {sweep.metric}, {goal}, logged at each of {evaluations} evaluations of a trial"]
+    lines = [f"metric: {sweep.metric}, {goal}, logged at each of {evaluations} evaluations of a trial"]
     if sweep.halving is None:
-        say.append("no trial is ended early")
+        lines.append("no trial is ended early")
     else:
         rungs = [sweep.halving.first * sweep.halving.eta**k for k in range(20)]
         rungs = [rung for rung in rungs if rung < evaluations]
-        after = [f"{-(-rung * run.evaluate_every // batch) * batch:,}" for rung in rungs]
-        say.append(
-            f"the first halving falls after {after[0]} images (evaluation {rungs[0]} of {evaluations}); all: "
-            f"{', '.join(after)}; about 1 of {sweep.halving.eta} goes on at each"
-            if rungs else f"no halving falls into a trial: the first would be after evaluation {sweep.halving.first}"
+        images = [f"{-(-rung * run.evaluate_every // batch) * batch:,}" for rung in rungs]
+        lines.append(
+            f"the first halving falls after {images[0]} images (evaluation {rungs[0]} of {evaluations}); all: "
+            f"{', '.join(images)}; about 1 of {sweep.halving.eta} continues at each"
+            if rungs else f"no trial reaches a halving: the first would follow evaluation {sweep.halving.first}"
         )  # fmt: skip
     trials = limit or sweep.run_cap or (len(sweep.points()) if sweep.method == "grid" else 0)
-    whole = f"{trials} trials one after the other, none ended early: about {trials * seconds / 3600:.1f} hours" if trials else (
-        "without run_cap or --trials it has no end")  # fmt: skip
-    say.append(f"one trial, measured on this machine: about {seconds / 60:.1f} minutes; {whole}")
-    for line in say:
+    total = "without run_cap or --trials the sweep never ends"
+    if trials:
+        hours = trials * seconds / 3600
+        total = f"{trials} trials one after the other, none ended early: about {hours:.1f} hours"
+    lines.append(f"one trial, measured on this machine: about {seconds / 60:.1f} minutes; {total}")
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
 
 
 def check_metric(sweep: Sweep, words: Sequence[str] = ()) -> None:
-    """Raise ValueError if the experiment has no such score as the sweep's metric: no trial could be judged."""
+    """Raise ValueError if the experiment does not compute the sweep's metric: no trial could be compared."""
     from gan_lab.distributed import launch
     from gan_lab.experiment import build
     from gan_lab.runs.folder import RunFolder
 
-    first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
+    first = to_words({p.key: p.ends()[0] for p in sweep.parameters})
     loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.bar=false"])
     with tempfile.TemporaryDirectory() as folder:
         built = build(loaded.config, RunFolder(Path(folder)), launched=launch.SINGLE_PROCESS)
@@ -77,19 +79,18 @@ def check_metric(sweep: Sweep, words: Sequence[str] = ()) -> None:
 
 def _check_known(sweep: Sweep, names: Sequence[str]) -> None:
     if sweep.metric not in names:
-        raise ValueError(
-            f"sweep {sweep.name}: {extensions.explain_unknown_name('score', sweep.metric, names)} (of {sweep.experiment})"
-        )
+        problem = extensions.explain_unknown_name("score", sweep.metric, names)
+        raise ValueError(f"sweep {sweep.name}: {problem} (of {sweep.experiment})")
 
 
 def _measure_trial(sweep: Sweep, words: Sequence[str]) -> float:
-    """Seconds of a trial. Raises ValueError if the experiment does not have the metric."""
+    """Measure the seconds of a trial. Raises ValueError if the experiment does not compute the metric."""
     from gan_lab import profiling
 
-    first = words_of({p.key: p.ends()[0] for p in sweep.parameters})
+    first = to_words({p.key: p.ends()[0] for p in sweep.parameters})
     loaded = loading.load(sweep.experiment, [*words, *first])
     with tempfile.TemporaryDirectory() as folder:
         experiment, iteration, evaluating = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
     _check_known(sweep, [name for metric in experiment.evaluation.evaluator.metrics for name in metric.names])
-    whole = loading.load(sweep.experiment, list(words)).config
-    return whole.iterations * iteration + -(-whole.run.images // whole.run.evaluate_every) * evaluating
+    config = loading.load(sweep.experiment, list(words)).config
+    return config.iterations * iteration + -(-config.run.images // config.run.evaluate_every) * evaluating

@@ -1,4 +1,4 @@
-"""The commands of sweeps; what they need is imported inside them."""
+"""Commands of sweeps; each imports what it needs inside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 app = typer.Typer()
 Sweep = Annotated[str, typer.Argument(help="a sweep of sweeps/, or the path of a YAML file; empty: list them")]
 Words = Annotated[list[str] | None, typer.Argument(help="key=value overrides of all trials, such as run.images=20_000")]
-Trials = Annotated[int | None, typer.Option(min=1, help="how many trials in all; default: run_cap, or the whole grid")]
+Trials = Annotated[int | None, typer.Option(min=1, help="trials in total; default: run_cap, or the whole grid")]
 Storage = Annotated[
     str | None, typer.Option(help="postgresql://user@host/database, shared by workers anywhere; default: SQLite")
 ]
@@ -25,16 +25,16 @@ def sweep(
         Literal["auto", "local", "wandb"], typer.Option(help="auto: W&B where a key is present and it answers")
     ] = "auto",
     storage: Storage = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="also the failed trials, once more")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="retry the failed trials too")] = False,
 ) -> None:
     """Run many trials, side by side, and report them.
 
-    Bad ones end early; a sweep that was interrupted continues.
+    Bad trials end early; an interrupted sweep continues.
     """
     from gan_lab.sweeps import check, run, sweep_file
 
     if not name:
-        for known, about in sweep_file.sweeps().items():
+        for known, about in sweep_file.list_sweeps().items():
             typer.echo(f"{known:<15} {about}")
         return
     loaded = sweep_file.load(name)
@@ -47,7 +47,7 @@ def sweep(
 def sweep_check(name: Sweep, words: Words = None, trials: Trials = None) -> None:
     """Check a sweep before it starts.
 
-    Every value, the metric, the first halving, the expected time.
+    Its values, its metric, the first halving and the expected time.
     """
     from gan_lab.sweeps import check, sweep_file
 
@@ -58,7 +58,7 @@ def sweep_check(name: Sweep, words: Words = None, trials: Trials = None) -> None
 def sweep_report(name: Sweep, words: Words = None, storage: Storage = None) -> None:
     """Report a sweep: the best values and what mattered.
 
-    The best configuration as a YAML file, the history, as a page and here.
+    Prints it, and writes a page and the best configuration as a YAML file.
     """
     from gan_lab.sweeps import report, run, sweep_file
 

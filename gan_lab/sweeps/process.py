@@ -1,4 +1,4 @@
-"""Processes that never outlive this one: each in a group of its own, ended with it even if it is killed with SIGKILL."""
+"""Child processes that never outlive this one: each has its own group, and ends even if this one gets SIGKILL."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-GROUP: dict[str, Any] = {"process_group": 0} if hasattr(os, "killpg") else {}  # Windows has none
+GROUP: dict[str, Any] = {"process_group": 0} if hasattr(os, "killpg") else {}  # Windows has no process groups
 
 
 def start(
     command: Sequence[str], log: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a command whose output is appended to a file. Raises ValueError if there is no such program."""
-    before = _ended_with(os.getpid()) if sys.platform == "linux" else None
+    """Start a command and append its output to a file. Raises ValueError if the program does not exist."""
+    preexec = _die_with_parent(os.getpid()) if sys.platform == "linux" else None
     output = log.open("ab") if log else None
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log else None,
-            env=None if environment is None else dict(environment), preexec_fn=before, **GROUP,
+            env=None if environment is None else dict(environment), preexec_fn=preexec, **GROUP,
         )  # fmt: skip
     except FileNotFoundError:
         raise ValueError(f"command: there is no program {command[0]}") from None
@@ -34,19 +34,19 @@ def start(
             output.close()
 
 
-def _ended_with(parent: int) -> Callable[[], None]:
-    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec as little as possible is done
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: as little as possible may run between fork and exec
 
-    def ask() -> None:
+    def request_signal() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died in between
+        if os.getppid() != parent:  # the parent died in between
             os.kill(os.getpid(), signal.SIGTERM)
 
-    return ask
+    return request_signal
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of a process and of those that it started."""
+    """Kill a process and the processes that it started."""
     with suppress(ProcessLookupError, PermissionError):
         if GROUP:
             os.killpg(process.pid, signal.SIGKILL)
@@ -55,7 +55,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 class Signals:
-    """The signal that asked this process to end, if one did, and how often it was asked."""
+    """The signal that asked this process to end, if any, and how many such signals came."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -63,13 +63,13 @@ class Signals:
 
     @contextmanager
     def watched(self) -> Iterator[Signals]:
-        """Note Ctrl-C and SIGTERM inside the context, instead of ending."""
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Record Ctrl-C and SIGTERM inside the context instead of ending."""
+        previous = {number: signal.signal(number, self._record) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _note(self, number: int, frame: object) -> None:
+    def _record(self, number: int, frame: object) -> None:
         self.number, self.times = number, self.times + 1

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gan_lab.config import loading
 from gan_lab.config.schema import leaves
-from gan_lab.sweeps.sweep_file import Sweep, words_of
+from gan_lab.sweeps.sweep_file import Sweep, to_words
 from gan_lab.sweeps.trials import Trials, is_retry
 from gan_lab.utils.files import write_text
 
@@ -30,7 +30,7 @@ NOT_IN_A_CONFIG = ("run.id", "run.root", "run.overwrite")
 
 @dataclass
 class Row:
-    """One trial as it is reported: of several tries the last one."""
+    """One trial of the report; of a retried trial, its last try."""
 
     trial_number: int
     state: str
@@ -51,21 +51,21 @@ class SweepResult:
 
 
 def collect_results(trials: Trials) -> SweepResult:
-    """Read a sweep's trials."""
+    """Read the trials of a sweep."""
     last: dict[int, FrozenTrial] = {}
     for trial in trials.all():
         if "trial_number" in trial.user_attrs:
             last[trial.user_attrs["trial_number"]] = trial
-    rows = [_row(trial_number, trial) for trial_number, trial in sorted(last.items())]
+    rows = [_make_row(trial_number, trial) for trial_number, trial in sorted(last.items())]
     complete = [row for row in rows if row.state == "complete" and row.value is not None]
     sign = -1 if trials.sweep.maximize else 1
     best = min(complete, key=lambda row: sign * (row.value or 0.0), default=None)
-    return SweepResult(trials.sweep, rows, best, _importances(trials, len(complete)))
+    return SweepResult(trials.sweep, rows, best, _compute_importances(trials, len(complete)))
 
 
-def _row(trial_number: int, trial: FrozenTrial) -> Row:
-    why = trial.user_attrs.get("reason") or trial.user_attrs.get("killed") or "its worker was lost"
-    reason = why if trial.state == TrialState.FAIL else ""
+def _make_row(trial_number: int, trial: FrozenTrial) -> Row:
+    failure = trial.user_attrs.get("reason") or trial.user_attrs.get("killed") or "its worker was lost"
+    reason = failure if trial.state == TrialState.FAIL else ""
     if not reason and is_retry(trial):
         reason = "tried again"
     value = trial.values[0] if trial.values else None
@@ -79,7 +79,7 @@ def _row(trial_number: int, trial: FrozenTrial) -> Row:
     )
 
 
-def _importances(trials: Trials, complete: int) -> dict[str, float]:
+def _compute_importances(trials: Trials, complete: int) -> dict[str, float]:
     if complete < 2:
         return {}
     try:
@@ -87,7 +87,7 @@ def _importances(trials: Trials, complete: int) -> dict[str, float]:
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
             importances = optuna.importance.get_param_importances(trials.study, evaluator=evaluator)
-    except (RuntimeError, ValueError):  # values that are all alike, or parameters that never varied
+    except (RuntimeError, ValueError):  # all values are equal, or no parameter varied
         return {}
     return {key: share for key, share in importances.items() if math.isfinite(share)}
 
@@ -100,22 +100,23 @@ def best_config(results: SweepResult, words: Sequence[str], folder: Path) -> Pat
     name = sweep.experiment
     base = loading.find_experiment(name)
     merged = OmegaConf.load(base)
-    every = [*sweep.fixed, *words, *words_of(results.best.values)]
-    loaded = loading.load(name, every)
+    overrides = [*sweep.fixed, *words, *to_words(results.best.values)]
+    loaded = loading.load(name, overrides)
     values = dict(leaves(loaded.config))
     origins = {"command line", *(f"{group}/{member}.yaml" for group, member in loaded.groups.items())}
     for key in (key for key, origin in loaded.origin.items() if origin in origins):
         if key not in NOT_IN_A_CONFIG and not key.startswith("log."):
             OmegaConf.update(merged, key, list(values[key]) if isinstance(values[key], tuple) else values[key])
-    about = f"{name} as the sweep {sweep.name} found it: trial {results.best.trial_number}, {sweep.metric} {results.best.value:.4g}"
+    score = f"{sweep.metric} {results.best.value:.4g}"
+    about = f"{name}, the best of the sweep {sweep.name}: trial {results.best.trial_number}, {score}"
     path = folder / f"{sweep.name}_best.yaml"
     _write(path, f"# {about}\n{OmegaConf.to_yaml(merged)}")
-    loading.load(str(path))  # it would be no use otherwise
+    loading.load(str(path))  # fails here if the written file cannot be trained
     return path
 
 
 def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
-    """Print a sweep's report, write its page and its best configuration; the path of the page."""
+    """Print a sweep's report, write its page and its best configuration; return the path of the page."""
     from rich.console import Console
 
     results, words = collect_results(trials), [*trials.words(), *words]
@@ -123,7 +124,7 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
     page = folder / "report.html"
     _write(page, render(results, path, folder, words))
     console = Console(markup=False)
-    console.print(_table(results))
+    console.print(_make_table(results))
     for key, share in results.importances.items():
         console.print(f"importance of {key}: {share:.2f}", highlight=False)
     if path:
@@ -134,10 +135,10 @@ def report(trials: Trials, folder: Path, words: Sequence[str]) -> Path:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text, errors="replace", suffix=f".{os.getpid()}")  # the last workers of a sweep may all report it
+    write_text(path, text, errors="replace", suffix=f".{os.getpid()}")  # several workers may report the sweep at once
 
 
-def _table(results: SweepResult) -> Any:
+def _make_table(results: SweepResult) -> Any:
     from rich.table import Table
 
     counts = {state: sum(row.state == state for row in results.rows) for state in STATES.values()}
@@ -155,12 +156,12 @@ def _table(results: SweepResult) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value with no more digits than are of use."""
+    """Format a value, a float with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def render(results: SweepResult, best: Path | None, folder: Path, words: Sequence[str]) -> str:
-    """The page: one file without any reference to the outside, everything in it escaped."""
+    """Render the page: one self-contained file with every value escaped."""
     from gan_lab.report import curves, page
 
     sweep = results.sweep
@@ -174,15 +175,15 @@ def render(results: SweepResult, best: Path | None, folder: Path, words: Sequenc
             )
     charts = [{"title": f"{sweep.metric} of each trial", "series": series}] if series else []
     return page.render(
-        "sweep.html", title=f"Sweep {sweep.name}", results=results, charts=[("", charts)] if charts else [], thinned=False,
-        data={"charts": charts}, keys=[parameter.key for parameter in sweep.parameters], shown=shown,
+        "sweep.html", title=f"Sweep {sweep.name}", results=results, charts=[("", charts)] if charts else [],
+        thinned=False, data={"charts": charts}, keys=[parameter.key for parameter in sweep.parameters], shown=shown,
         best=best.read_text(encoding="utf-8") if best else "", command=f"make train EXP={best}" if best else "",
         history=history(results), folder=str(folder),
     )  # fmt: skip
 
 
 def history(results: SweepResult) -> dict[str, Any]:
-    """The values of the complete trials in turn and the best so far, as places in a drawing of 640 x 200."""
+    """Values of the complete trials in order and the best so far, as coordinates in a drawing of 640 x 200."""
     complete = [row for row in results.rows if row.state == "complete" and row.value is not None]
     if not complete:
         return {}
@@ -198,9 +199,9 @@ def history(results: SweepResult) -> dict[str, Any]:
         )
         for row, value in zip(complete, values, strict=True)
     ]
-    line, reached = [], math.inf if better is min else -math.inf
+    line, best = [], math.inf if better is min else -math.inf
     for x, _, _, value in places:
-        line += [f"{x} {180 - 165 * (reached - low) / ((high - low) or 1):.1f}"] if math.isfinite(reached) else []
-        reached = better(reached, value)
-        line.append(f"{x} {180 - 165 * (reached - low) / ((high - low) or 1):.1f}")
+        line += [f"{x} {180 - 165 * (best - low) / ((high - low) or 1):.1f}"] if math.isfinite(best) else []
+        best = better(best, value)
+        line.append(f"{x} {180 - 165 * (best - low) / ((high - low) or 1):.1f}")
     return {"places": places, "line": "M" + "L".join(line), "low": low, "high": high, "last": last}

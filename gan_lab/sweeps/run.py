@@ -1,4 +1,4 @@
-"""Runs a sweep: where its files lie, and by whom its trials are run."""
+"""Run a sweep: choose its folder, its storage and its backend."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ logger = logging.getLogger("gan_lab")
 
 
 def folder_of(sweep: Sweep, words: Sequence[str]) -> Path:
-    """``<run.root>/sweeps/<name>``: the database, the runs, the output of the trials, the report."""
+    """Folder of a sweep, ``<run.root>/sweeps/<name>``: its database, its runs, the output of its trials, its report."""
     roots = [word.partition("=")[2] for word in words if word.startswith("run.root=")]
     return Path(roots[-1] if roots else "runs") / "sweeps" / sweep.name
 
 
 def open_trials(sweep: Sweep, words: Sequence[str], storage: str | None) -> Trials:
-    """The trials of a sweep, to read. Raises ValueError if there are none yet."""
+    """Open the trials of a sweep for reading. Raises ValueError if there are none yet."""
     folder = folder_of(sweep, words)
     if not storage and not (folder / "trials.db").is_file():
         raise ValueError(f"{folder} holds no trials: make sweep SWEEP={sweep.name} begins them")
-    return Trials(sweep, storage or _beside(folder), limit=1)
+    return Trials(sweep, storage or _default_storage(folder), limit=1)
 
 
-def _beside(folder: Path) -> str:
+def _default_storage(folder: Path) -> str:
     return f"sqlite:///{(folder / 'trials.db').absolute()}"
 
 
@@ -37,28 +37,28 @@ def run(
     sweep: Sweep, words: Sequence[str], workers: int, limit: int | None, backend: str, storage: str | None,
     retry_failed: bool = False,
 ) -> int:  # fmt: skip
-    """Run the trials that are not done yet, and with ``retry`` those that failed; the exit code.
+    """Run the unfinished trials, and with ``retry_failed`` the failed ones; return the exit code.
 
-    Raises ValueError for what the user can mend.
+    Raises ValueError for what the user can fix.
     """
     folder = folder_of(sweep, words)
     if retry_failed and backend == "wandb":
         raise ValueError("--retry-failed is for --backend local: W&B keeps the trials of its sweeps itself")
     if backend == "wandb" and storage:
         raise ValueError("--storage is for --backend local: W&B keeps the trials of its sweeps itself")
-    if backend == "wandb" or (backend == "auto" and not storage and not retry_failed and _answers()):
+    if backend == "wandb" or (backend == "auto" and not storage and not retry_failed and _wandb_answers()):
         return wandb_agents.run(sweep, folder, words, workers, limit)
 
-    trials = Trials(sweep, storage or _beside(folder), limit)
+    trials = Trials(sweep, storage or _default_storage(folder), limit)
     keys = {word: word.partition("=")[0] for word in words}
-    telling = sorted(word for word, key in keys.items() if not is_resumable(key) or key == "run.images")
+    defining_words = sorted(word for word, key in keys.items() if not is_resumable(key) or key == "run.images")
     recorded = {key: sweep.content.get(key) for key in ("method", "metric", "parameters", "early_terminate", "command")}
-    trials.same({**recorded, "words": telling})
+    trials.ensure_same({**recorded, "words": defining_words})
     logger.info(
         f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}"
     )
     if retry_failed:
-        logger.info(f"{trials.repeat_failed()} failed trials are tried again")
+        logger.info(f"{trials.retry_failed()} failed trials are retried")
     code = Worker(sweep, trials, folder, words).run(workers)
     if code == 0:
         report.report(trials, folder, words)
@@ -69,7 +69,7 @@ def run(
     return code
 
 
-def _answers() -> bool:
+def _wandb_answers() -> bool:
     from gan_lab.callbacks import wandb_logger
     from gan_lab.utils.network import is_reachable
 

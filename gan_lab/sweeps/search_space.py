@@ -1,8 +1,7 @@
-"""The parameters of a sweep file: every distribution that W&B knows, drawn by an Optuna trial.
+"""Parameters of a sweep file: every distribution that W&B knows, sampled by an Optuna trial.
 
-Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). What Optuna has no like of is
-drawn as its quantile, a number between 0 and 1, and turned into the value: so each distribution is exactly W&B's, and
-TPE learns over the quantiles.
+Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). One that Optuna lacks is
+sampled as its quantile, between 0 and 1, and mapped to the value: each is exactly W&B's, and TPE learns over quantiles.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-EDGE = (
-    1e-9  # quantiles are drawn between this and 1 - this: a normal distribution has ends then, and they can be checked
-)
+EDGE = 1e-9  # quantiles lie between this and 1 - this, so that a normal distribution has ends that can be checked
 Spec = dict[str, Any]
 
 
@@ -41,7 +38,7 @@ def _beta(u: float, spec: Spec) -> float:
 
 
 RANGE = ("min", "max")
-# name: the value at a quantile, the keys that must be given, and those that may be
+# name: the value at a quantile, the required keys, the optional keys
 CONTINUOUS: dict[str, tuple[Callable[[float, Spec], float], tuple[str, ...], tuple[str, ...]]] = {
     "uniform": (_uniform, RANGE, ()),
     "log_uniform": (lambda u, spec: math.exp(_uniform(u, spec)), RANGE, ()),
@@ -68,21 +65,21 @@ DISCRETE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One key of the experiment, and how its values are drawn."""
+    """One config key of the experiment, and the distribution of its values."""
 
     key: str
     distribution: str
     spec: Spec = field(default_factory=dict)
 
     def at(self, quantile: float) -> Any:
-        """The value below which this share of the draws lies."""
+        """Value at a quantile: this share of the draws lies below it."""
         if self.distribution not in CONTINUOUS:
             values = self.points()
             shares = self.spec.get("probabilities") or [1 / len(values)] * len(values)
-            reached = 0.0
+            cumulative = 0.0
             for value, share in zip(values, shares, strict=True):
-                reached += share
-                if quantile < reached:
+                cumulative += share
+                if quantile < cumulative:
                     return value
             return values[-1]
         value = CONTINUOUS[self.distribution][0](quantile, self.spec)
@@ -108,7 +105,7 @@ class Parameter:
         )
 
     def ends(self) -> list[Any]:
-        """The values that have to be legal: all of a list, the two ends of a range."""
+        """Values that must be legal: all values of a list, the two ends of a range."""
         if self.distribution == "int_uniform":
             return [self.spec["min"], self.spec["max"]]
         if self.distribution in CONTINUOUS:
@@ -117,12 +114,12 @@ class Parameter:
         return self.points()
 
     def suggest(self, trial: Trial, grid: bool) -> Any:
-        """The value for a trial."""
+        """Sample the value for a trial."""
         name, spec = self.key, self.spec
         if self.distribution == "constant":
             return spec["value"]
         if grid or (self.distribution.startswith("categorical") and "probabilities" not in spec):
-            values = {str(value): value for value in self.points()}  # Optuna takes no lists
+            values = {str(value): value for value in self.points()}  # Optuna accepts no lists
             return values[trial.suggest_categorical(name, list(values))]
         if self.distribution == "int_uniform":
             return trial.suggest_int(name, spec["min"], spec["max"])
@@ -140,9 +137,9 @@ class Parameter:
 
 
 def parse(key: str, spec: Any) -> Parameter:
-    """A parameter of a sweep file, its distribution inferred where it is not named, as W&B does.
+    """Parse a parameter of a sweep file; a distribution that is not named is inferred as W&B does.
 
-    Raises ValueError that names the parameter for what W&B would not take or this lab cannot map.
+    Raises ValueError that names the parameter if W&B would refuse it or the lab cannot map it.
     """
     where = f"parameters.{key}"
     if not isinstance(spec, dict):

@@ -1,4 +1,4 @@
-"""The database of a sweep: its address, and its errors in one line."""
+"""Database of a sweep: its address, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def resolve_storage(url: str) -> str:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
         raise ValueError(
-            f"--storage {url} is no address: sqlite:///<file> or postgresql://user@host/database"
+            f"--storage {url} is not an address: use sqlite:///<file> or postgresql://user@host/database"
         ) from None
     if parsed.drivername == "sqlite" and parsed.database:
         return url
@@ -36,7 +36,7 @@ def resolve_storage(url: str) -> str:
 
 @contextmanager
 def explain_storage_errors(url: str) -> Iterator[None]:
-    """Turn database errors into a ValueError of one line, and keep Optuna's warnings of experimental features quiet."""
+    """Turn database errors into a one-line ValueError, and silence Optuna's warnings about experimental features."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -1,4 +1,4 @@
-"""A sweep file, which is W&B's: its question, its parameters, and the command line of a trial."""
+"""Sweep files in W&B's format: the question, the parameters, and the command line of a trial."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHODS = ("grid", "random", "bayes")
 
 @dataclass(frozen=True)
 class Halving:
-    """Early ending: after so many evaluations, and each time ``eta`` times later, only the best 1 of ``eta`` go on."""
+    """Successive halving: after ``first`` evaluations, and each ``eta`` times later, the best 1 of ``eta`` goes on."""
 
     first: int
     eta: int
@@ -29,7 +29,7 @@ class Halving:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file, ``sweeps/<name>.yaml``. ``content`` is the file itself, as W&B gets it."""
+    """A sweep file, ``sweeps/<name>.yaml``. ``content`` is the parsed file, which W&B receives."""
 
     name: str
     about: str
@@ -44,75 +44,73 @@ class Sweep:
 
     @property
     def experiment(self) -> str:
-        """The experiment that is trained."""
+        """Name of the experiment."""
         return self.command[self.command.index("train") + 1]
 
     @property
     def fixed(self) -> list[str]:
-        """The words that all trials have."""
+        """Overrides that all trials have."""
         return [word for word in self.command[self.command.index("train") + 2 :] if word != ARGUMENTS]
 
     def points(self) -> list[dict[str, Any]]:
-        """All combinations of a grid; the parameter that is named last changes first."""
-        every = itertools.product(*(parameter.points() for parameter in self.parameters))
-        return [dict(zip((p.key for p in self.parameters), point, strict=True)) for point in every]
+        """All combinations of a grid; the last parameter changes fastest."""
+        combinations = itertools.product(*(parameter.points() for parameter in self.parameters))
+        return [dict(zip((p.key for p in self.parameters), point, strict=True)) for point in combinations]
 
     def with_words(self, words: Sequence[str]) -> list[str]:
-        """The command with words of the user's own before those of the trial."""
+        """The command with the user's overrides before those of the trial."""
         at = self.command.index(ARGUMENTS)
         return [*self.command[:at], *words, *self.command[at:]]
 
     def command_line(self, values: dict[str, Any], words: Sequence[str] = (), after: Sequence[str] = ()) -> list[str]:
-        """The command line of a trial, made as W&B's agent makes it, with this interpreter."""
+        """Build the command line of a trial as W&B's agent does, with this interpreter."""
         entries = {
             "${env}": ["/usr/bin/env"],
             "${interpreter}": [sys.executable],
             "${program}": [str(self.content.get("program", ""))],
-            ARGUMENTS: words_of(values),
+            ARGUMENTS: to_words(values),
         }
         parts = [entries.get(part, [part]) for part in self.with_words(words)]
         return [*itertools.chain.from_iterable(parts), *after]
 
 
-def words_of(values: dict[str, Any]) -> list[str]:
-    """``key=value`` words, each value written as W&B's agent writes it."""
+def to_words(values: dict[str, Any]) -> list[str]:
+    """Format values as ``key=value`` words, as W&B's agent does."""
     return [f"{key}={value}" for key, value in values.items()]
 
 
-def folder() -> Path:
-    """The folder of the sweep files: in the package when installed, else beside it."""
+def sweep_folder() -> Path:
+    """Folder of the sweep files: in the package when installed, else beside it."""
     inside = Path(__file__).parent.parent / "sweep_files"
     return inside if inside.is_dir() else inside.parent.parent / "sweeps"
 
 
-def sweeps() -> dict[str, str]:
-    """Every sweep with its question, the first comment of its file."""
-    return {path.stem: loading.first_comment(path) for path in groups.files_in(folder())}
+def list_sweeps() -> dict[str, str]:
+    """List the sweeps, each with its question, which is the first comment of its file."""
+    return {path.stem: loading.first_comment(path) for path in groups.files_in(sweep_folder())}
 
 
 def load(name: str) -> Sweep:
-    """The sweep of a name in ``sweeps/``, or of the path of a YAML file.
+    """Load a sweep by its name in ``sweeps/`` or by the path of a YAML file.
 
-    Raises ValueError, in one line, for an unknown name and for what the lab cannot run as W&B would.
+    Raises a one-line ValueError for an unknown name and for a sweep that the lab cannot run as W&B would.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder() / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else sweep_folder() / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(loading.explain_missing_file("sweep", name, list(sweeps())))
+        raise ValueError(loading.explain_missing_file("sweep", name, list(list_sweeps())))
     try:
-        content = yaml.safe_load(
-            path.read_text(encoding="utf-8")
-        )  # as wandb reads it, which is not as configs are read
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # as wandb does; configs are read differently
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a sweep is a mapping such as 'method: grid', this is {content!r}")
     try:
-        return _check(path, content)
+        return _parse_sweep(path, content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _check(path: Path, content: dict[str, Any]) -> Sweep:
+def _parse_sweep(path: Path, content: dict[str, Any]) -> Sweep:
     if content.get("method") not in METHODS:
         raise ValueError(f"method={content.get('method')} is not one of {', '.join(METHODS)}")
     metric = content.get("metric")
@@ -129,16 +127,16 @@ def _check(path: Path, content: dict[str, Any]) -> Sweep:
         raise ValueError(f"run_cap={cap} must be a whole number, at least 1")
     sweep = Sweep(
         name=path.stem, about=loading.first_comment(path), method=content["method"], metric=metric["name"],
-        maximize=metric.get("goal") == "maximize", command=_command(content.get("command")), run_cap=cap,
+        maximize=metric.get("goal") == "maximize", command=_parse_command(content.get("command")), run_cap=cap,
         parameters=tuple(parse(str(key), value) for key, value in content["parameters"].items()),
-        halving=_halving(content.get("early_terminate")), content=content,
+        halving=_parse_halving(content.get("early_terminate")), content=content,
     )  # fmt: skip
     if sweep.method == "grid":
         sweep.points()
     return sweep
 
 
-def _command(content: Any) -> tuple[str, ...]:
+def _parse_command(content: Any) -> tuple[str, ...]:
     if not isinstance(content, list):
         raise ValueError(f"command must be a list: it starts python directly and ends with '{ARGUMENTS}'")
     command = tuple(str(part) for part in content)
@@ -153,8 +151,8 @@ def _command(content: Any) -> tuple[str, ...]:
     return command
 
 
-def _halving(content: Any) -> Halving | None:
-    """W&B's hyperband. With ``max_iter`` the bands are max_iter / eta, / eta², ... ``s`` times: the last is the first."""
+def _parse_halving(content: Any) -> Halving | None:
+    """Parse W&B's hyperband. With ``max_iter``, ``s`` bands are max_iter / eta, / eta², ...; the last is ``first``."""
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("type") != "hyperband":

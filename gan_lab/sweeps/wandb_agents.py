@@ -1,4 +1,4 @@
-"""W&B's own sweeps: the file is sent to the server, and W&B's agents run here."""
+"""W&B's own sweeps: create the sweep on the server, and run W&B's agents here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 150.0  # seconds for the agents' trials to write their last checkpoin
 
 
 def run(sweep: Sweep, folder: Path, words: Sequence[str], workers: int, limit: int | None) -> int:
-    """Create the sweep, or go on with it, and run agents until they end; the exit code."""
+    """Create the sweep, or continue it, and run agents until they end; return the exit code."""
     name = _create(sweep, folder, words, limit)
     # the agent looks for "python" on the path
     environment = os.environ | {"PATH": f"{interpreter()}{os.pathsep}{os.environ.get('PATH', '')}"}
@@ -46,16 +46,16 @@ def run(sweep: Sweep, folder: Path, words: Sequence[str], workers: int, limit: i
 
 
 def interpreter() -> str:
-    """The folder of this Python."""
+    """Folder of this Python interpreter."""
     return str(Path(sys.executable).parent)
 
 
 def _create(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None) -> str:
     definition: dict[str, Any] = sweep.content | {"command": sweep.with_words(words)}
     definition |= {"run_cap": limit} if limit else {}
-    known = folder / "wandb.json"
-    if known.is_file():
-        state = json.loads(known.read_text(encoding="utf-8"))
+    state_file = folder / "wandb.json"
+    if state_file.is_file():
+        state = json.loads(state_file.read_text(encoding="utf-8"))
         if state["given"] == json.loads(json.dumps(definition)):
             logger.info(f"continues the W&B sweep {state['id']}")
             return str(state["id"])
@@ -66,5 +66,5 @@ def _create(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None)
     except Exception as error:  # wandb's own types, and those of its transport
         raise ValueError(f"W&B did not create the sweep ({str(error).strip()}): --backend local runs it here") from None
     folder.mkdir(parents=True, exist_ok=True)
-    known.write_text(json.dumps({"id": name, "given": definition}), encoding="utf-8")
+    state_file.write_text(json.dumps({"id": name, "given": definition}), encoding="utf-8")
     return name

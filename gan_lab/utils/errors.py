@@ -1,4 +1,4 @@
-"""The text of an error for a sentence of our own."""
+"""Text of an error, for use in a message."""
 
 from __future__ import annotations
 

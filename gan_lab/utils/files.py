@@ -1,4 +1,4 @@
-"""Text files that are whole whoever reads them: written at once, read without the row that is being written."""
+"""Files that readers never see half-written: atomic writes, and reading of complete CSV rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Give a hidden name to write to, which becomes the file's own at the end: it is complete or not there.
+    """Yield a hidden path to write to, which replaces ``path`` at the end: the file is complete or absent.
 
-    ``suffix`` tells the hidden names of several writers apart.
+    ``suffix`` separates the hidden paths of several writers.
     """
     unfinished = path.with_name(f".{path.name}{suffix}")
     yield unfinished
@@ -21,13 +21,13 @@ def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, errors: str = "surrogateescape", suffix: str = "") -> None:
-    """Write a UTF-8 text file, complete or not at all; ``errors`` as for ``str.encode``, which file names may need."""
+    """Write a UTF-8 text file, complete or not at all; ``errors`` as for ``str.encode``: file names may need it."""
     with atomic_path(path, suffix) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors=errors, newline="\n")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the complete rows of a CSV file that may be written at this moment; empty if there is no file."""
+    """Read the complete rows of a CSV file that another process may be writing; empty if there is no file."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Hosts on the network."""
+"""Reachability of network hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.client import HTTPException
 
 
 def is_reachable(url: str, seconds: float = 5.0) -> bool:
-    """True if the address answers in time, name resolution included, which has no time-out of its own."""
+    """True if the address answers in time. The limit covers name resolution, which has no time-out of its own."""
     answers: list[bool] = []
 
     def ask() -> None:

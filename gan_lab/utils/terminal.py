@@ -12,27 +12,27 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Can
 
 
 class Lasting(io.TextIOWrapper):
-    """A stream that shows what it can: unknown characters as ``?``, and nothing once its reader has gone."""
+    """A stream that never fails: unknown characters become ``?``, and output is discarded once its reader is gone."""
 
     def write(self, text: str) -> int:
-        """Write, or go on in silence where that is not possible any more."""
+        """Write the text, or discard it if that is no longer possible."""
         try:
             return super().write(text)
         except OSError:
-            self._fall_silent()
+            self._discard_output()
             return len(text)
 
     def flush(self) -> None:
-        """As ``write``."""
+        """Flush the stream, or discard its content if that is no longer possible."""
         try:
             super().flush()
         except OSError:
-            self._fall_silent()
+            self._discard_output()
 
-    def _fall_silent(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())  # also for what this process starts
-        os.close(nowhere)
+    def _discard_output(self) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())  # child processes inherit it
+        os.close(null)
 
 
 def make_lasting() -> None:
@@ -45,7 +45,7 @@ def make_lasting() -> None:
 
 
 class EchoHandler(logging.Handler):
-    """Prints what is logged on standard output, as it is at that moment."""
+    """Print log records on the current standard output."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
@@ -53,32 +53,32 @@ class EchoHandler(logging.Handler):
 
 
 def log_to_stdout() -> None:
-    """Let the lab's logger print plain lines."""
+    """Configure the lab's logger to print plain lines."""
     logger = logging.getLogger("gan_lab")
     logger.setLevel(logging.INFO)
     logger.handlers = [EchoHandler()]
 
 
 def no_memory(error: BaseException) -> bool:
-    """True if this error says that the memory, of the machine or of a GPU, is used up."""
+    """True if this error means that the memory of the machine or of a GPU is used up."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def flat(sentence: object) -> str:
-    """A text without line breaks, which a file's name may hold."""
+    """Escape the line breaks of a text; a file name may hold some."""
     return "\\n".join(str(sentence).splitlines())
 
 
 def in_one_line(error: Exception) -> str | None:
-    """Explain an error and its remedy in one line; None for a fault of the lab, whose traceback is wanted."""
-    sentence = " ".join(str(error).partition("\nOriginal Traceback")[2].rpartition("Error: ")[2].split()) or " ".join(
-        str(error).split()
-    )  # of what was raised in a loader's process the last line
+    """Explain an error and its remedy in one line; None for a bug of the lab, whose traceback is needed."""
+    # an error from a loader process holds its traceback, and ends with the original message
+    original = str(error).partition("\nOriginal Traceback")[2].rpartition("Error: ")[2]
+    sentence = " ".join(original.split()) or " ".join(str(error).split())
     if no_memory(error):
-        return (f"the memory is used up ({sentence[:160] or type(error).__name__}): try a smaller data.batch_size, data.size or "
-                "model.width, or fewer images at a time; `gan-lab dry-run` says what an iteration takes")  # fmt: skip
+        return (f"the memory is used up ({sentence[:160] or type(error).__name__}): try a smaller data.batch_size, "
+                "data.size or model.width, or fewer images at a time; `gan-lab dry-run` says what an iteration takes")  # fmt: skip
     if "more than 1 value per channel" in sentence:
         return (f"batch norm needs two images or more in each process ({sentence}): try a larger data.batch_size, or "
                 "model.norm=none")  # fmt: skip

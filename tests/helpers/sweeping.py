@@ -123,7 +123,7 @@ def forked(command: Sequence[str], log: Path, environment: Any = None) -> Forked
     from gan_lab.sweeps import process
 
     assert list(command[:3]) == ["/usr/bin/env", sys.executable, "-m"], command
-    before = process._ended_with(os.getpid())
+    before = process._die_with_parent(os.getpid())
     pid = os.fork()
     if pid:
         return Forked(pid)

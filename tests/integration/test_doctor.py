@@ -64,7 +64,7 @@ def test_a_failed_check_is_a_line_and_an_exit_code_and_the_next_is_made(monkeypa
         "make clean setup installs the versions of requirements.lock",
         "warn  small         little; more",
         "ok    python        fine",
-        "1 ok, 1 to know of, 1 failed",
+        "1 ok, 1 warn, 1 failed",
     ]
     monkeypatch.setattr("sys.argv", ["gan-lab", "doctor"])
     with pytest.raises(SystemExit) as ended:
@@ -94,7 +94,7 @@ def test_a_driver_that_torch_cannot_use_fails_and_none_at_all_does_not(
     assert machine.devices(config()).text == "no GPU, training uses the processor"
     with monkeypatch.context() as on_a_mac:
         on_a_mac.setattr("torch.backends.mps.is_available", lambda: True)
-        assert machine.devices(config()).text.startswith("Apple's GPU knows no float64")
+        assert machine.devices(config()).text.startswith("Apple's GPU has no float64")
     (tmp_path / "version").touch()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     found = machine.devices(config())
@@ -176,7 +176,7 @@ def test_a_file_where_a_folder_should_be_and_a_full_disk(tmp_path: Path, monkeyp
 def test_samples_that_are_not_what_was_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert files.samples(config()).level == "ok"
     monkeypatch.setattr("gzip.decompress", lambda _: b"1,2,3\n" * 4999)
-    assert files.samples(config())[:2] == ("FAIL", "4999 digits, 200 faces: not what was shipped")
+    assert files.samples(config())[:2] == ("FAIL", "4999 digits, 200 faces: not the shipped data")
 
 
 def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("told", "finding"),
     [
-        ({}, ("ok", "none, this is a plain start")),
+        ({}, ("ok", "none, a direct start")),
         ({"RANK": "0", "MASTER_ADDR": "127.0.0.1"}, ("FAIL", "RANK, MASTER_ADDR without WORLD_SIZE, MASTER_PORT")),
         ({"MASTER_ADDR": "no.such.host.invalid"}, ("FAIL", "MASTER_ADDR=no.such.host.invalid has no address here")),
         (
@@ -258,7 +258,7 @@ def test_a_port_that_is_taken_fails_where_it_will_be_listened_on(monkeypatch: py
     assert processes.port(config())[:2] == ("ok", f"can listen, on port {number}")
     for wrong in ("http", "0", "65536"):
         monkeypatch.setenv("MASTER_PORT", wrong)
-        assert processes.port(config())[:2] == ("FAIL", f"MASTER_PORT={wrong} is no port")
+        assert processes.port(config())[:2] == ("FAIL", f"MASTER_PORT={wrong} is not a port")
 
 
 def free_number() -> int:

@@ -33,7 +33,7 @@ def test_a_killed_sweep_goes_on_loses_and_repeats_nothing_and_ends_with_a_best_c
     """``sweep dcgan_loss`` with four trials, of which the second is in training when everything is killed."""
     folder = tmp_path / "sweeps" / "dcgan_loss"
     words = [*WORDS, f"data.root={data_root}", f"run.root={folder.parent.parent}"]
-    path = sweep_file.folder() / "dcgan_loss.yaml"
+    path = sweep_file.sweep_folder() / "dcgan_loss.yaml"
     limited = folder.parent / "dcgan_loss.yaml"
     limited.parent.mkdir()
     limited.write_text(path.read_text() + "run_cap: 4\n")
@@ -88,14 +88,14 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     assert all(f"trial {trial_number}" in page for trial_number in range(4))
     assert "least_squares" in page
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
-    trials.same({"words": [word for word in words if word.startswith(("run.images=", "run.evaluate_every="))]})
+    trials.ensure_same({"words": [word for word in words if word.startswith(("run.images=", "run.evaluate_every="))]})
     again = report.report(trials, folder, []).read_text()  # what the trials had in common is known without being said
     assert loading.load(str(folder / "dcgan_loss_best.yaml")).config.run.images == 128
     assert '"x":[64,128]' in again
 
 
 def test_sweep_check_tells_the_first_halving_and_the_time(tmp_path: Path, data_root: Path, sample: object) -> None:
-    given = yaml.safe_load((sweep_file.folder() / "wgan_gp_critic.yaml").read_text())
+    given = yaml.safe_load((sweep_file.sweep_folder() / "wgan_gp_critic.yaml").read_text())
     given["command"][5] = "dcgan"
     given["parameters"] = {"model.lr_d": {"min": 1.0e-4, "max": 1.0e-2, "distribution": "log_uniform_values"}}
     path = tmp_path / "checked.yaml"

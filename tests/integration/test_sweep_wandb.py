@@ -19,7 +19,7 @@ from gan_lab.sweeps import sweep_file, wandb_agents
 from tests.helpers.logs import logged
 from tests.helpers.wandb_server import Server, serving
 
-NAMES = sorted(sweep_file.sweeps())
+NAMES = sorted(sweep_file.list_sweeps())
 # Stands for "python" on the agent's path: notes its words; of the trials of dcgan it runs one.
 PYTHON = """#!/bin/sh
 printf '%s\\n' "$@" > "words-$WANDB_SWEEP_ID-$WANDB_RUN_ID.txt"
@@ -70,7 +70,7 @@ def test_wandbs_agent_runs_each_shipped_file_with_the_words_of_the_local_engine(
     del trials[real][1]
     stand_in(folder, f"sweep{real}", [*TINY, f"data.root={data_root}"])
     with serving(Server(trials)) as server:
-        files = [str(sweep_file.folder() / f"{name}.yaml") for name in NAMES]
+        files = [str(sweep_file.sweep_folder() / f"{name}.yaml") for name in NAMES]
         done = subprocess.run([sys.executable, "-c", DRIVER, *files], env=environment(folder, server), cwd=folder,
                               capture_output=True, text=True, timeout=180)  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def check_words(folder: Path, server: Server, name: str) -> None:
             got = getattr(loaded.config.model if key.startswith("model.") else loaded.config.run, key.partition(".")[2])
             assert (list(got) if isinstance(value, list) else got) == value
     assert yaml.safe_load(server.configs[NAMES.index(name)]) == yaml.safe_load(
-        (sweep_file.folder() / f"{name}.yaml").read_text()
+        (sweep_file.sweep_folder() / f"{name}.yaml").read_text()
     )
 
 

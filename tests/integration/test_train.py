@@ -126,7 +126,7 @@ def test_the_command_line_draws_the_walks_of_the_generator(
         (
             "gan",
             ["translate", "RUN", "RUN", "out"],
-            "best.ckpt is no image-to-image run: its generator makes images of",
+            "best.ckpt is not an image-to-image run: its generator makes images of",
         ),
         ("pix2pix", ["translate", "RUN", "RUN", "out", "--direction", "BtoA"], "best.ckpt translates AtoB only"),
         ("pix2pix", ["translate", "RUN", "nowhere", "out"], "there is no image in nowhere: no files at all"),

@@ -13,7 +13,7 @@ from scipy import stats
 from gan_lab.config import loading
 from gan_lab.sweeps import check, report, run, search_space
 from gan_lab.sweeps import sweep_file as file
-from gan_lab.sweeps.trials import pruner_of
+from gan_lab.sweeps.trials import create_pruner
 from tests.helpers.logs import logged
 from tests.helpers.sweeping import sweep_file
 
@@ -77,7 +77,7 @@ def test_whole_numbers_and_lists_are_drawn_with_their_shares() -> None:
 
 
 def test_a_bool_is_written_as_wandbs_agent_writes_it() -> None:
-    assert file.words_of({"a": True, "b": [0.5, 1], "c": 1e-5, "d": None}) == [
+    assert file.to_words({"a": True, "b": [0.5, 1], "c": 1e-5, "d": None}) == [
         "a=True",
         "b=[0.5, 1]",
         "c=1e-05",
@@ -190,7 +190,7 @@ def test_trials_are_halved_where_wandbs_hyperband_has_its_bands(
     tmp_path: Path, given: Mapping[str, int], rungs: list[int]
 ) -> None:
     sweep = file.load(str(sweep_file(tmp_path, early_terminate={"type": "hyperband", **given})))
-    study = optuna.create_study(pruner=pruner_of(sweep))
+    study = optuna.create_study(pruner=create_pruner(sweep))
     for _ in range(4):
         good = study.ask()
         for step in range(1, 28):
@@ -207,11 +207,11 @@ def test_trials_are_halved_where_wandbs_hyperband_has_its_bands(
     assert list(dict.fromkeys(found)) == rungs
 
 
-@pytest.mark.parametrize("name", sorted(file.sweeps()))
+@pytest.mark.parametrize("name", sorted(file.list_sweeps()))
 def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
     sweep = file.load(name)
     check.check_values(sweep)
-    assert file.sweeps()[name].endswith("?")
+    assert file.list_sweeps()[name].endswith("?")
     assert sweep.command[:4] == ("${env}", "${interpreter}", "-m", "gan_lab")
     assert all("." in parameter.key for parameter in sweep.parameters)
     if sweep.halving:  # a halving that never comes would be no early ending
@@ -247,10 +247,10 @@ def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with logged() as said:
-        assert not run._answers()
+        assert not run._wandb_answers()
     assert said == ["http://127.0.0.1:9 does not answer: the sweep runs here"]
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert not run._answers()
+    assert not run._wandb_answers()
 
 
 def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_p
 
 
 def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(tmp_path: Path, data_root: Path) -> None:
-    given = yaml.safe_load((file.folder() / "dcgan_loss.yaml").read_text())
+    given = yaml.safe_load((file.sweep_folder() / "dcgan_loss.yaml").read_text())
     given["metric"]["name"] = "fd_digit"
     path = tmp_path / "typo.yaml"
     path.write_text(yaml.safe_dump(given))

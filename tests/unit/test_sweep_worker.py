@@ -158,7 +158,7 @@ def test_what_is_worse_than_half_ends_at_the_first_evaluation(tmp_path: Path) ->
 def test_a_trial_that_is_killed_is_tried_once_more(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, run_cap=1)
     said = run(tmp_path, path, ["die=first"])
-    assert "trial 0 was killed by signal 9: it is tried once more" in said
+    assert "trial 0 was killed by signal 9: it is retried once" in said
     (row,) = report.collect_results(opened(path, local(tmp_path))).rows
     assert (row.trial_number, row.state, row.reason) == (0, "complete", "tried again")
 
@@ -176,8 +176,8 @@ def test_failed_trials_are_tried_again_where_they_are_asked_for(tmp_path: Path) 
     run(tmp_path, path, ["die=always"])
     before = opened(path, local(tmp_path)).all()
     trials = opened(path, local(tmp_path))
-    assert trials.repeat_failed() == 2
-    assert trials.repeat_failed() == 0  # they wait already
+    assert trials.retry_failed() == 2
+    assert trials.retry_failed() == 0  # they wait already
     run(tmp_path, path)
     found = report.collect_results(trials).rows
     assert [(row.trial_number, row.state, row.reason) for row in found] == [
@@ -207,7 +207,7 @@ def test_a_storage_that_goes_away_leaves_no_process(tmp_path: Path, monkeypatch:
             raise ValueError("the storage does not answer")
         return True
 
-    monkeypatch.setattr(Trials, "beat", gone)
+    monkeypatch.setattr(Trials, "send_heartbeat", gone)
     with pytest.raises(ValueError, match="the storage does not answer"):
         run(tmp_path, path, ["hang=all"])
     assert not alive(starts(folder)["trial-0000"][0][0])
@@ -288,12 +288,10 @@ def test_a_worker_may_die_at_any_write_of_taking_over_a_dead_ones_trial(tmp_path
 
 def test_another_question_is_not_mixed_into_the_same_trials(tmp_path: Path) -> None:
     trials = opened(sweep_file(tmp_path), local(tmp_path))
-    trials.same({"method": "random", "words": ["run.images=64"]})
-    trials.same({"method": "random", "words": ["run.images=64"]})
-    with pytest.raises(
-        ValueError, match=r"stand_in is not as it was begun: its method and words changed\. Go on as it was"
-    ):
-        trials.same({"method": "bayes", "words": []})
+    trials.ensure_same({"method": "random", "words": ["run.images=64"]})
+    trials.ensure_same({"method": "random", "words": ["run.images=64"]})
+    with pytest.raises(ValueError, match=r"stand_in has changed since it began: method and words\. Restore it"):
+        trials.ensure_same({"method": "bayes", "words": []})
 
 
 def test_a_storage_that_does_not_answer_is_one_line_without_its_password(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_runs_and_directions_that_cannot_translate_are_refused(unet: Path, both_
     with pytest.raises(ValueError, match="direction=BtoC: there are AtoB, BtoA"):
         TrainedTranslator(best(both_ways), "BtoC")
     latent = networks.generator("mlp", z_dim=3, shape=(1, 8, 8), width=2, norm="batch")
-    with pytest.raises(ValueError, match="is no image-to-image run: its generator makes images of latents"):
+    with pytest.raises(ValueError, match="is not an image-to-image run: its generator makes images of latents"):
         TrainedTranslator(best(checkpoint(tmp_path, generator=latent)))
     torch.save({"iteration": 1, "ema": {}, "recipes": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="does not fit this run or this lab"):
@@ -161,7 +161,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_translated(unet: Path, tmp
     with logged() as said:
         assert translation.translate(unet, source, tmp_path / "out") == (2, 1)
     assert len(said) == 1
-    assert said[0].startswith(f"passed over: {source / 'b.png'}: ")
+    assert said[0].startswith(f"skipped: {source / 'b.png'}: ")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
 
@@ -191,7 +191,7 @@ def test_one_image_is_translated_into_a_folder(unet: Path, tmp_path: Path) -> No
 def test_no_image_is_written_over_by_its_translation(unet: Path, source: str, tmp_path: Path) -> None:
     saved(tmp_path / "a.png", 0)
     before = (tmp_path / "a.png").read_bytes()
-    with pytest.raises(ValueError, match="would be written over: choose another folder than"):
+    with pytest.raises(ValueError, match="would be overwritten: choose another folder than"):
         translation.translate(unet, tmp_path / source, tmp_path)
     assert (tmp_path / "a.png").read_bytes() == before
 
@@ -228,5 +228,5 @@ def test_an_image_of_the_training_size_is_translated_as_the_network_translates_i
 
 def test_images_that_would_become_one_png_are_refused(tmp_path: Path) -> None:
     names = ["a.jpg", "a.png", "a.jpg.png"]
-    with pytest.raises(ValueError, match=r"two images of .* would be written as one PNG"):
-        translation._targets([tmp_path / name for name in names], tmp_path, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"two images of .* would be written to one PNG"):
+        translation._choose_targets([tmp_path / name for name in names], tmp_path, tmp_path / "out")
