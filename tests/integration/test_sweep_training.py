@@ -105,7 +105,10 @@ def test_sweep_check_tells_the_first_halving_and_the_time(tmp_path: Path, data_r
     assert told.exit_code == 0, told.output
     said = " ".join(told.output.split())
     assert "metric: fd_digits, the smaller the better, logged at each of 20 evaluations of a trial" in said
-    assert "the first halving falls after 192 images (evaluation 3 of 20); all: 192, 576; about 1 of 3 continues at each" in said
+    assert (
+        "the first halving falls after 192 images (evaluation 3 of 20); all: 192, 576; about 1 of 3 continues at each"
+        in said
+    )
     assert re.search(r"one trial, measured on this machine: about \d+\.\d minutes; 7 trials one after the other", said)
 
     path.write_text("# Which?\n" + yaml.safe_dump(given | {"metric": {"name": "fd_digit"}}))
