@@ -23,33 +23,36 @@ from gan_lab.runs.folder import RunFolder, mark
 
 
 def print_scores(summary: dict[str, Any], folder: Path) -> None:
-    """Print the scores of a run's last and best generator, and the path of the last grid."""
-    scores = summary.get("scores", {})
-    best, last = scores.get("best", {}), {name: entry["value"] for name, entry in scores.get("last", {}).items()}
-    last = summary.get("last", {}) | last
+    """Print the scores of a run's live, last and best weights and of real images, and the path of the last grid."""
+    scores = {weights: summary.get("scores", {}).get(weights, {}) for weights in ("live", "last", "best")}
     title = f"{folder}: {summary.get('images', 0):,} images"
-    rows = Table("score", "last", "best", "extractor", title=title, title_justify="left")
-    for name in dict.fromkeys([*last, *best]):
-        entry = best.get(name, {})
-        protocol = entry.get("protocol", {})
-        extractor = (
-            f"{protocol.get('extractor', '')}, n={protocol.get('rows', protocol.get('fakes', ''))}" if entry else ""
-        )
+    rows = Table("score", *scores, "real images", title=title, title_justify="left")
+    notes: list[str] = []
+    ways: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for entries in scores.values() for name in entries):
+        entries = [scores[weights].get(name, {}) for weights in scores]
+        protocol = next(entry for entry in reversed(entries) if entry).get("protocol", {})
         star = " *" if name == summary.get("headline") else ""
-        rows.add_row(
-            name + star,
-            _format_number(last.get(name)),
-            _format_number(entry.get("value")) + _format_spread(entry),
-            extractor,
-        )
+        values = [_format_number(entry.get("value")) + _format_spread(entry) for entry in entries]
+        rows.add_row(name + star, *values, _format_number(protocol.get("floor")))
+        ways.setdefault(_describe_images(protocol), []).append(name)
+        notes += [f"{name}: {entries[-1]['note']}"] if "note" in entries[-1] else []
     console = Console(markup=False)
     console.print(rows if rows.row_count else f"{title}, nothing could be scored", soft_wrap=True)
     images = summary.get("best_iteration", 0) * summary.get("images", 0) // max(1, summary.get("iteration", 1))
     if summary.get("headline"):
-        console.print(f"* chooses best.ckpt, here after {images:,} images", style="dim")
+        chosen = f", on the images of {summary['validation_split']}" if "validation_split" in summary else ""
+        console.print(f"* chooses best.ckpt, here after {images:,} images{chosen}", style="dim")
+    for note in [*notes, *(f"{way}: {', '.join(names)}" for way, names in ways.items())]:
+        console.print(note, style="dim", soft_wrap=True)
     grids = sorted((folder / "samples").glob("*.png"))
     if grids:
         console.print(f"last grid: {grids[-1]}", soft_wrap=True)
+
+
+def _describe_images(protocol: dict[str, Any]) -> str:
+    of = f"{protocol.get('fakes', 0):,} fakes and {protocol.get('reals', 0):,} reals"
+    return f"{of} ({protocol.get('split', '')}), {protocol.get('extractor', '')}"
 
 
 def _format_spread(entry: dict[str, Any]) -> str:
@@ -101,16 +104,18 @@ def print_data(loaded: LoadedConfig) -> None:
     served = datasets.load(config.data, config.run.seed)
     spec = served.spec
     console.print(f"data: {served.decoded.about}", soft_wrap=True)
-    rows = Table("", "train", "held out", title=f"served as {spec.channels} x {spec.height} x {spec.width}, "
+    splits = {name: served.subset(name) for name in ("train", "validation", "test")}
+    rows = Table("", *splits, title=f"served as {spec.channels} x {spec.height} x {spec.width}, "
                  f"{spec.classes or 'no'} classes", title_justify="left")  # fmt: skip
-    rows.add_row("images", f"{len(served.train):,}", f"{len(served.test):,}")
-    if served.train.sources is not None and served.test.sources is not None:
-        rows.add_row("inputs", f"{len(served.train.sources):,}", f"{len(served.test.sources):,}")
-    if served.train.labels is not None and served.test.labels is not None:
-        for label in range(min(spec.classes, 40)):
-            counts = [f"{np.count_nonzero(split.labels == label):,}" for split in (served.train, served.test)]
-            rows.add_row(f"class {label}", *counts)
+    rows.add_row("images", *(f"{len(split):,}" for split in splits.values()))
+    if served.train.sources is not None:
+        rows.add_row("inputs", *(f"{len(split.sources or ()):,}" for split in splits.values()))
+    for label in range(min(spec.classes, 40)):
+        counts = [np.count_nonzero(split.labels == label) for split in splits.values() if split.labels is not None]
+        rows.add_row(f"class {label}", *(f"{count:,}" for count in counts))
     console.print(rows)
+    console.print("validation chooses checkpoints and settings, test is what a trained run is scored on" if served.divided
+                  else "one image is held out: it is validation and test at once", style="dim")  # fmt: skip
     if served.decoded.source == "full" and Path(config.data.root).is_dir():
         on_disk = Table("on disk", "", title=config.data.root, title_justify="left")
         for kind, value in survey(Path(config.data.root)).items():

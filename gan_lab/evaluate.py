@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from gan_lab import data as datasets
 from gan_lab import device
-from gan_lab.config.loading import expand_homes, parse
+from gan_lab.config import groups
+from gan_lab.config.loading import config_folder, expand_homes, find_member, parse, read_yaml
 from gan_lab.config.schema import Config
 from gan_lab.data.base import GANDataModule
 from gan_lab.experiment import build_family, metric_setting
 from gan_lab.families.base import Family
 from gan_lab.images import save_grid
+from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.neighbours import find_neighbours
@@ -26,64 +32,159 @@ from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import read_summary, write_summary
 
 DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")  # which may be given anew for a run that is there
+WEIGHTS = {
+    "best": "averaged weights of the best iteration",
+    "last": "averaged weights of the last iteration",
+    "live": "live weights of the last iteration",
+}
+FLOOR_SHARE = 0.1  # of a Fréchet distance, above which its floor is told
 logger = logging.getLogger("gan_lab")
 
 
 def restore(folder: Path, weights: str, overrides: Sequence[str] = ()) -> tuple[Config, GANDataModule, Family, int]:
-    """Restore a run: its config, its data, its family with averaged networks, and the iteration of the checkpoint.
+    """Restore a run: its config, its data, its family, and the iteration of the checkpoint.
 
-    ``overrides`` say where the data are now. Raises ValueError if they are other data.
+    ``weights``: those of ``WEIGHTS``, or the name of another checkpoint. ``overrides`` say where the data are now, and
+    how to measure. Raises ValueError if they are other data.
     """
     run = RunFolder(folder)
-    config = _with_data_keys(run.config(), overrides)
-    checkpoint = read_checkpoint(folder / "checkpoints" / f"{weights}.ckpt")
+    config = _override(run.config(), overrides)
+    checkpoint = read_checkpoint(folder / "checkpoints" / f"{'last' if weights == 'live' else weights}.ckpt")
     data = datasets.load(config.data, config.run.seed)
     run.check_data(data.decoded.fingerprint)
     family = build_family(config, data)
     with explain_mismatch(folder):
         family.load_state_dict(checkpoint["state_dict"])
-        for name, state in checkpoint["ema"].items():
+        for name, state in checkpoint["ema"].items() if weights != "live" else ():
             getattr(family, name).load_state_dict(state)
     family.eval().requires_grad_(False)
     return config, data, family.to(device.here()), checkpoint["iteration"]
 
 
-def _with_data_keys(config: Config, overrides: Sequence[str]) -> Config:
-    for word in overrides:
-        if word.partition("=")[0] not in DATA_KEYS:
-            raise ValueError(f"{word}: for an existing run only {', '.join(DATA_KEYS)} can be given")
-    return expand_homes(parse([to_dict(config), OmegaConf.from_dotlist(list(overrides))]))
+def _override(config: Config, overrides: Sequence[str]) -> Config:
+    chosen, words = groups.split_overrides(overrides, config_folder())
+    for word in [*words, *(f"{group}={name}" for group, name in chosen.items() if group != "metrics")]:
+        key = word.partition("=")[0]
+        if key not in DATA_KEYS and not key.startswith("metrics."):
+            raise ValueError(f"{word}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be given")
+    layers = [read_yaml(find_member(*item)) for item in chosen.items()]
+    return expand_homes(parse([to_dict(config), *layers, OmegaConf.from_dotlist(words)]))
 
 
-def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Score a checkpoint (``weights``: best or last) by all metrics at hand; returns what summary.json then holds.
+def evaluate_all(folder: Path) -> None:
+    """Score a run that has just ended with each of ``WEIGHTS``; where two are the same they are scored once.
 
-    Each value has its protocol beside it. ``neighbours.png`` shows samples and the training images nearest to them.
+    On a CPU the scores of the others than the best are those of its training alone: Inception and the rest take long.
     """
+    full = device.here().type == "cuda"
+    evaluate(folder, "best")
+    summary = read_summary(folder)
+    if summary.get("best_iteration") == summary["iteration"]:
+        scores = json.loads(json.dumps(summary["scores"]["best"]))
+        for entry in scores.values():
+            entry["protocol"] |= {"weights": f"last: {WEIGHTS['last']}, {summary['iteration']}", "chosen_on": "none"}
+        summary["scores"]["last"] = scores
+        write_summary(folder, summary)
+    else:
+        evaluate(folder, "last", full=full)
+    evaluate(folder, "live", full=full)
+
+
+def evaluate(folder: Path, weights: str, overrides: Sequence[str] = (), full: bool = True) -> dict[str, Any]:
+    """Score a run with some of its ``WEIGHTS`` by all metrics at hand; returns what summary.json then holds.
+
+    Each value has its protocol beside it, and the floor: what real images have. For the best weights it is also looked
+    how near samples are to training images, and ``neighbours.png`` shows the nearest. ``overrides`` of metrics measure
+    a run by another protocol; other scores then stay as they are. Not ``full``: the scores of the training, no more.
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
     config, data, family, iteration = restore(folder, weights, overrides)
-    cfg, setting = config.metrics, metric_setting(config, family, data, final=True)
+    measured_anew = any(word.startswith("metrics") for word in overrides)
+    setting = replace(metric_setting(config, family, data, final=True), final=full)
     metrics = select_metrics(setting)
-    for note in setting.notes:
+    for note in setting.notes if full else ():
         logger.info(note)
-    evaluator = Evaluator(data, metrics, cfg, config.run.seed, shared=False)
-    values, which = evaluator(family), f"ema {weights}, iteration {iteration}"
-    scores: dict[str, Any] = {}
-    for name, higher in evaluator.higher_is_better.items():
-        if name in values:
-            spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
-            entry = {"value": values[name], **spread, "higher_is_better": higher}
-            scores[name] = entry | {"protocol": evaluator.protocol(name, which)}
-    compared = [metric for metric in metrics if isinstance(metric, FeatureDistance)]
-    if compared and not data.spec.source_channels and data.spec.content != "points" and len(data.train) > 1:
-        ratio, protocol, pairs = find_neighbours(family, data, compared[0], cfg, config.run.seed)
-        name = f"nearest_ratio_{compared[0].extractor.name}"
-        score_protocol = evaluator.protocol(compared[0].names[0], which) | protocol
-        if ratio is not None:
-            score_protocol |= {"split": "train and held_out"}
-            scores[name] = {"value": ratio, "higher_is_better": None, "protocol": score_protocol}
-        save_grid(pairs, 8, folder / "neighbours.png")
+    state_cost(metrics, setting, family.device)
+    evaluator = Evaluator(data, metrics, setting, config.run.seed, shared=False)
+    chosen_on = choosing_split(config, data) if weights == "best" else "none"
+    described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
+    scores = score(evaluator, family, described, chosen_on)
+    if weights == "best":
+        scores |= own_best_scores(folder, evaluator, overrides, chosen_on)
+        scores |= neighbour_scores(folder, evaluator, family, described, chosen_on)
     summary: dict[str, Any] = {"experiment": RunFolder(folder).experiment, "iteration": iteration}
     summary |= {"images": iteration * config.data.batch_size} | read_summary(folder)
-    summary["scores"] = summary.get("scores", {}) | {weights: scores}
+    every = summary.setdefault("scores", {})
+    every[weights] = (every.get(weights, {}) if measured_anew else {}) | scores
     write_summary(folder, summary)
     return summary
+
+
+def choosing_split(config: Config, data: GANDataModule) -> str:
+    """The images on which best.ckpt was chosen; said where they are those that it is scored on."""
+    if config.metrics.split == "train":
+        return "train, the same images"
+    return "validation" if data.divided else "test, the same image"
+
+
+def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
+    """The entries of ``summary.json`` for all scores of a family: value, spread, direction, protocol with floor, note."""
+    values, floors = evaluator(family), evaluator.floors(family.device)
+    frechet = {metric.extractor.distance for metric in evaluator.metrics if isinstance(metric, FeatureDistance)}
+    entries: dict[str, Any] = {}
+    for name, higher in evaluator.higher_is_better.items():
+        if name not in values:
+            continue
+        spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
+        entry: dict[str, Any] = {"value": values[name], **spread, "higher_is_better": higher}
+        entries[name] = entry | {"protocol": evaluator.protocol(name, described, chosen_on)}
+        if name in floors:
+            entries[name]["protocol"]["floor"] = floors[name]
+            if name in frechet and floors[name] > FLOOR_SHARE * values[name]:
+                entries[name]["note"] = (
+                    f"of real images it is {floors[name]:.3g}, more than a tenth of it: the number of images counts here"
+                )
+    for metric in evaluator.metrics:
+        for name, of_reals in metric.floor_names.items():
+            if name in entries and name in floors:
+                entries[of_reals] = entries[name] | {"value": floors[name], "higher_is_better": None}
+    return entries
+
+
+def own_best_scores(folder: Path, evaluator: Evaluator, overrides: Sequence[str], chosen_on: str) -> dict[str, Any]:
+    """The yardsticks, each at its own best iteration: else only one of two that are compared would be at its best."""
+    entries: dict[str, Any] = {}
+    for name in evaluator.own_best:
+        if (folder / "checkpoints" / f"best-{name}.ckpt").is_file():
+            _, data, family, iteration = restore(folder, f"best-{name}", overrides)
+            metrics = [metric for metric in evaluator.metrics if name in metric.names]
+            alone = Evaluator(data, metrics, evaluator.setting, evaluator.seed, shared=False)
+            entries[name] = score(alone, family, f"best: its own best iteration, {iteration}", chosen_on)[name]
+    return entries
+
+
+def neighbour_scores(
+    folder: Path, evaluator: Evaluator, family: Family, described: str, chosen_on: str
+) -> dict[str, Any]:
+    """How near samples are to training images, for images of latents; draws ``neighbours.png``."""
+    compared, data = [metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance)], evaluator.data
+    if not compared or data.spec.source_channels or data.spec.content == "points" or len(data.train) < 2:
+        return {}
+    values, protocol, pairs = find_neighbours(family, data, compared[0].extractor, evaluator.seed)
+    save_grid(pairs, 8, folder / "neighbours.png")
+    usual = evaluator.protocol(compared[0].names[0], described, chosen_on) | protocol
+    return {name: {"value": value, "higher_is_better": None, "protocol": usual} for name, value in values.items()}
+
+
+def state_cost(metrics: Sequence[Metric], setting: Setting, where: torch.device) -> None:
+    """Say how long Inception will take on a CPU, measured on a few images."""
+    for metric in metrics:
+        if where.type == "cpu" and isinstance(metric, FeatureDistance) and metric.extractor.name == "inception":
+            few, start = torch.zeros(4, *setting.spec.shape, dtype=torch.uint8), time.monotonic()
+            metric.extractor(few)
+            minutes = (time.monotonic() - start) / len(few) * (2 * setting.fakes + setting.reals) / 60
+            logger.info(
+                f"fid, kid and is of {setting.fakes:,} fakes and {setting.reals:,} reals: about {minutes:.0f} minutes on this "
+                "CPU, fewer where the reals are known; metrics.inception_weights=off leaves them out"
+            )

@@ -41,7 +41,7 @@ from gan_lab.distributed.lightning_internals import leave_signals_alone
 from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
 from gan_lab.metrics.base import Setting
-from gan_lab.metrics.evaluator import Evaluator
+from gan_lab.metrics.evaluator import Evaluator, count_images
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.utils.errors import first_line
@@ -168,12 +168,14 @@ def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tupl
     if config.metrics.inception_weights not in ("auto", "off"):
         extractors.load("inception", config.metrics.inception_weights)  # a wrong file is found now, not at the end
     setting = metric_setting(config, family, data)
-    evaluator = Evaluator(data, select_metrics(setting), config.metrics, config.run.seed)
+    evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed)
     scores = evaluator.higher_is_better
     headline = config.metrics.headline or next(iter(scores), None)
     if headline and headline not in scores:
         raise ValueError(
-            extensions.explain_unknown_name("score", headline, list(scores)) + f" (metrics.headline={headline})"
+            extensions.explain_unknown_name("score", headline, list(scores))
+            + "".join(f"; {note}" for note in setting.notes)
+            + f" (metrics.headline={headline})"
         )
     if headline and scores[headline] is None:
         raise ValueError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
@@ -182,8 +184,11 @@ def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tupl
 
 def metric_setting(config: Config, family: Family, data: GANDataModule, final: bool = False) -> Setting:
     """Collect what metrics ask of a family, its data and its config."""
-    reals = data.available(config.metrics.split)
-    return Setting(data.spec, config.metrics, tuple(family.output_names), family.conditional, reals, final)
+    split = "validation" if config.metrics.split == "test" and not final else config.metrics.split
+    gpu = device.here().type == "cuda"
+    reals, fakes = count_images(config.metrics, data.spec, data.available(split), final, gpu)
+    names = tuple(family.output_names)
+    return Setting(data.spec, config.metrics, names, family.conditional, split, reals, fakes, final)
 
 
 def check_batch_size(config: Config, launched: launch.Launch) -> None:

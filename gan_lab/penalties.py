@@ -45,6 +45,14 @@ def zero_centred(critic: Critic, images: Tensor) -> Tensor:
     return gradient.square().flatten(1).sum(dim=1).mean()
 
 
+def lazy_weight(weight: float, every: int, iteration: int) -> float:
+    """The weight of a penalty that is taken at every ``every``-th iteration: as often as large there, 0 at the others.
+
+    Source: Karras et al. 2020 (arXiv 1912.04958), section 3.1 and appendix B, lazy regularisation.
+    """
+    return 0.0 if iteration % every else weight * every
+
+
 @torch.no_grad()
 def clip_weights(weights: Iterable[Tensor], bound: float) -> None:
     """Clamp every weight to [-bound, bound], in place.

@@ -20,7 +20,7 @@ from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import with_values
 from gan_lab.distributed import launch
 from gan_lab.distributed.lightning_internals import set_rank
-from gan_lab.evaluate import evaluate
+from gan_lab.evaluate import evaluate_all
 from gan_lab.experiment import Experiment, build, rank
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
@@ -148,8 +148,8 @@ def explain_divergence(built: Experiment, diverged: DivergedError) -> str:
 
 
 def conclude(built: Experiment, seconds: float) -> None:
-    """Score the best generator by all metrics at hand; write summary.json and the page of the run."""
-    iteration = built.family.iteration
+    """Score the generator by all metrics at hand; write summary.json and the page of the run."""
+    iteration, evaluator = built.family.iteration, built.evaluation.evaluator
     summary = {
         "experiment": built.name,
         "run_id": built.run.id,
@@ -157,7 +157,9 @@ def conclude(built: Experiment, seconds: float) -> None:
         "images": iteration * built.config.data.batch_size,
         "headline": built.evaluation.headline,
         "data": built.data.decoded.about,
-        "last": built.evaluation.scores,
+        "validation": built.evaluation.scores,
+        "validation_split": evaluator.setting.split,
+        "validation_floors": evaluator.floors(built.family.device),
         "best_iteration": built.evaluation.best_at,
         "seconds_of_last_start": round(seconds, 1),
         "peak_memory_mb": round(device.peak_memory()),
@@ -165,6 +167,6 @@ def conclude(built: Experiment, seconds: float) -> None:
     }
     write_summary(built.run.path, summary)
     try:
-        evaluate(built.run.path, "best")
+        evaluate_all(built.run.path)
     finally:  # a page of what there is
         report.write_or_warn([built.run.path])

@@ -39,7 +39,11 @@ def record(path: Path, precision: str, folder: Path) -> None:
         words = ["log.every=1", f"run.precision={precision}", *(f"model.{key}={STILL[key]}" for key in keys)]
         words += [f"data.batch_size={min(BATCH, loading.load(name).config.data.batch_size)}"]
         try:
-            found[family] = _recorded(name, [*words, "metrics.num_images=100"], folder / name)
+            found[family] = _recorded(
+                name,
+                [*words, "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true"],
+                folder / name,
+            )
         except Exception as error:
             found[family] = f"failed: {type(error).__name__}: {error}"
     found["extractors"] = {}

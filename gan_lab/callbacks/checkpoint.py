@@ -60,7 +60,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
 class Checkpoint(FamilyCallback):
     """Writes ``iteration-<n>.ckpt`` and links ``last.ckpt`` to it: at each evaluation, at least once in half a minute,
-    at the end, and when a signal asks for the end. ``best.ckpt`` is linked to the best evaluation's.
+    at the end, and when a signal asks for the end. ``best.ckpt`` is linked to the best evaluation's, and
+    ``best-<score>.ckpt`` to that of each yardstick.
 
     A signal only sets a flag: the iteration ends, all ranks agree, and the training stops with a checkpoint.
     """
@@ -122,11 +123,16 @@ class Checkpoint(FamilyCallback):
         """
         self.finite_check.check(trainer, family)
         path = self.folder / f"iteration-{self.progress.iteration:08d}.ckpt"
-        if self.evaluation.improved:
+        links = [
+            *(["best"] if self.evaluation.improved else []),
+            *(f"best-{name}" for name in self.evaluation.own_best),
+        ]
+        if links:
             aside = self.folder / "new.ckpt"
             trainer.save_checkpoint(aside)
             if trainer.is_global_zero:
-                _link(aside, self.folder / "best.ckpt")
+                for name in links:
+                    _link(aside, self.folder / f"{name}.ckpt")
                 os.replace(aside, path)
         else:
             trainer.save_checkpoint(path)

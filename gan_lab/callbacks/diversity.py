@@ -21,10 +21,12 @@ ROWS = 5  # between two looks at the diversity, which costs a batch of images
 
 
 class Diversity(FamilyCallback):
-    """Records ``ema_distance`` at each row of losses, and at every fifth ``diversity`` and ``class_entropy``.
+    """Records ``ema_distance`` at each row of losses, and at every fifth ``diversity``, ``nearest_other`` and
+    ``class_entropy``.
 
-    They are of the grid that the samples show: the same latents all through, of the averaged generator. Both are
-    relative to the reals beside which the fakes are made, so that 1 is as diverse as the data and 0 is one image.
+    They are of the grid that the samples show: the same latents all through, of the averaged generator. They are
+    relative to the reals beside which the fakes are made, so that 1 is as diverse as the data. ``diversity`` is 0 of
+    one image again and again; ``nearest_other`` of any number of images that come again.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Diversity(FamilyCallback):
 
     @torch.no_grad()
     def measure(self, family: Family) -> dict[str, Tensor]:
-        """The diversity and the class entropy of the family's generator as it is now; nothing of a single image."""
+        """The three of the family's generator as it is now; nothing of a single image."""
         batch = self.batch.on(family.device, family.dtype)
         with exact_arithmetic(family.device):
             if self._real is None:  # the only time that the device is waited for
@@ -58,6 +60,8 @@ class Diversity(FamilyCallback):
     def _statistics(self, images: Tensor) -> dict[str, Tensor]:
         features, logits = self.extractor(images if self.extractor.name == "points" else to_uint8(images))
         statistics = {"diversity": mean_pairwise_distance(features, self.groups)}
+        if self.extractor.name != "points":  # whose neighbours tell how wide a mode is
+            statistics["nearest_other"] = mean_nearest_distance(features, self.groups)
         if logits is not None:
             statistics["class_entropy"] = entropy(logits)
         return statistics
@@ -73,6 +77,18 @@ def mean_pairwise_distance(features: Tensor, groups: Sequence[Tensor] | None = N
     parts = [features] if groups is None else [features[rows] for rows in groups]
     distances = torch.cat([torch.pdist(part) for part in parts]).double()
     return distances.sum() / max(1, len(distances))
+
+
+def mean_nearest_distance(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
+    """The mean distance of the features [B, D] to the nearest other one, with ``groups`` to that of their group; 0 of a
+    single one.
+    """
+    parts = [features] if groups is None else [features[rows] for rows in groups]
+    distances = [
+        torch.cdist(part, part, compute_mode="donot_use_mm_for_euclid_dist") for part in parts if len(part) > 1
+    ]
+    nearest = [pairs.fill_diagonal_(torch.inf).min(dim=1).values for pairs in distances]
+    return torch.cat([features.new_zeros(0), *nearest]).double().sum() / max(1, sum(map(len, nearest)))
 
 
 def entropy(logits: Tensor) -> Tensor:

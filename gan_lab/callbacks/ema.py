@@ -25,8 +25,8 @@ class EMA(FamilyCallback):
 
     The weight of the past is 0.5^(batch size / half-life).
 
-    Source: Karras et al. 2018 (arXiv 1710.10196), section 4; half-life and ramp as Karras et al. 2020 (arXiv
-    1912.04958).
+    Source: Karras et al. 2018 (arXiv 1710.10196), appendix A; half-life and ramp as the code of Karras et al. 2020
+    (arXiv 2006.06676).
     """
 
     def __init__(self, cfg: EmaConfig, progress: Progress) -> None:

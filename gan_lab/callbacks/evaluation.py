@@ -14,7 +14,10 @@ from gan_lab.metrics.evaluator import Evaluator
 
 
 class Evaluation(FamilyCallback):
-    """Evaluates the averaged generator; ``improved`` says whether the iteration just ended has the best headline."""
+    """Evaluates the averaged generator; ``improved`` says whether the iteration just ended has the best headline.
+
+    A yardstick has a best iteration of its own: ``own_best`` names those that it has just reached.
+    """
 
     def __init__(self, evaluator: Evaluator, headline: str | None, every: int, ema: EMA, progress: Progress) -> None:
         self.evaluator, self.headline, self.every = evaluator, headline, every
@@ -22,6 +25,7 @@ class Evaluation(FamilyCallback):
         self.scores: dict[str, float] = {}  # of the latest evaluation
         self.best: dict[str, float] = {}  # all scores of the best one
         self.evaluated_at = self.best_at = -1  # iterations
+        self.yardsticks: dict[str, list[float]] = {}  # of each its best value, and the iteration of it
 
     @property
     def evaluated(self) -> bool:
@@ -33,6 +37,11 @@ class Evaluation(FamilyCallback):
         """True if the iteration just ended was evaluated and is the best so far."""
         return self.best_at == self.progress.iteration
 
+    @property
+    def own_best(self) -> list[str]:
+        """The yardsticks of which the iteration just ended is the best so far."""
+        return [name for name, (_, at) in self.yardsticks.items() if at == self.progress.iteration]
+
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         if not (self.progress.has_crossed(self.every) or self.progress.spent):
             return
@@ -41,6 +50,10 @@ class Evaluation(FamilyCallback):
         self.evaluated_at = self.progress.iteration
         if self.headline is None or self._better(self.headline):
             self.best, self.best_at = dict(self.scores), self.progress.iteration
+        for name, higher in self.evaluator.own_best.items():
+            value = self.scores[name]
+            if name not in self.yardsticks or (value > self.yardsticks[name][0]) == higher:
+                self.yardsticks[name] = [value, self.progress.iteration]
 
     def _better(self, headline: str) -> bool:
         if not self.best:
@@ -54,6 +67,7 @@ class Evaluation(FamilyCallback):
             "best": self.best,
             "evaluated_at": self.evaluated_at,
             "best_at": self.best_at,
+            "yardsticks": self.yardsticks,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

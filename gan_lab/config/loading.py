@@ -126,7 +126,7 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
             OmegaConf.from_dotlist([word])
         except Exception:  # as below
             raise ValueError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
-    from_file, from_words = _read(path), OmegaConf.from_dotlist(list(overrides))
+    from_file, from_words = read_yaml(path), OmegaConf.from_dotlist(list(overrides))
     defaults = groups.pop_defaults(from_file, path)
     text = {
         key
@@ -141,14 +141,15 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
 
     usual = [find_member(*item) for item in defaults.items() if item[0] not in chosen]
     from_groups = [find_member(*item) for item in chosen.items()]
-    layers = [(_label(file), _read(file)) for file in usual] + [(_label(path), from_file)]
-    layers += [(_label(file), _read(file)) for file in from_groups] + [("command line", from_words)]
+    layers = [(_label(file), read_yaml(file)) for file in usual] + [(_label(path), from_file)]
+    layers += [(_label(file), read_yaml(file)) for file in from_groups] + [("command line", from_words)]
     config = expand_homes(parse([values for _, values in layers]))
     origin = {key: label for label, values in layers for key, _ in leaves(OmegaConf.to_container(values))}
     return LoadedConfig(path.stem, config, origin, chosen)
 
 
-def _read(path: Path) -> DictConfig:
+def read_yaml(path: Path) -> DictConfig:
+    """Read a YAML file of keys. Raises ValueError, in one line, for one that is none."""
     try:
         values = OmegaConf.load(path)
     except Exception as error:  # the YAML reader has many

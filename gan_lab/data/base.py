@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
+from gan_lab.data.reference import Reference
 from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler, table
-from gan_lab.data.split import PixelArray, Subset
+from gan_lab.data.split import PixelArray, Subset, halves
 from gan_lab.images import Batch, ImageSpec, mirror, to_gray, to_unit
 from gan_lab.runs.folder import USER_FOLDERS
 from gan_lab.seeding import Stream
@@ -41,10 +42,14 @@ class ArrayDataset:
     train_sources: PixelArray | None = None
     test_sources: PixelArray | None = None
     class_names: Sequence[str] = ()  # in the order of the labels, where they have any
+    validation: np.ndarray | None = None  # rows of test_images that choose; None: ``halves`` decides
 
 
 class GANDataModule(LightningDataModule):
     """Serves training batches in the order of ``samplers.py``, held-out reals for the scores, and fixed ones for grids.
+
+    What is held out has two parts: ``validation`` chooses checkpoints and settings, and ``test``, which chooses
+    nothing, is what the scores of a finished run are of. A single held-out image is both.
 
     Raises ValueError for keys that this data cannot serve.
     """
@@ -55,12 +60,31 @@ class GANDataModule(LightningDataModule):
         self.spec = self._spec()
         self.class_names = self._class_names()
         self.train = self._subset(decoded.train_images, decoded.train_labels, decoded.train_sources)
-        self.test = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
+        self.held_out = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
+        self.validation, self.test = self._divide(self.held_out, decoded.validation)
         self.labelled = self._choose_labelled() if cfg.labels_per_class else None
         self.iterations = 0  # where the training ends; set by the experiment
 
     def _subset(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> Subset:
         return Subset(images, labels if self.spec.classes else None, None if self.cfg.gray_input else sources)
+
+    def _divide(self, held_out: Subset, validation: np.ndarray | None) -> tuple[Subset, Subset]:
+        n = len(held_out)
+        labels = None if held_out.labels is None else held_out.labels[np.arange(n)]
+        parts = halves(n, labels) if validation is None else (validation, np.setdiff1d(np.arange(n), validation))
+        others = parts
+        if held_out.sources is not None and self.spec.pairs == "none":
+            others = halves(len(held_out.sources))
+        return held_out.at(parts[0], others[0]), held_out.at(parts[1], others[1])
+
+    def subset(self, split: str) -> Subset:
+        """The images of a split: train, validation or test."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
+    @property
+    def divided(self) -> bool:
+        """True if validation and test are different images."""
+        return len(self.held_out) > 1
 
     def available(self, split: str) -> int:
         """Count the reals to score against; of two sets that do not correspond, as many as the smaller has."""
@@ -115,7 +139,8 @@ class GANDataModule(LightningDataModule):
         elif self.train.sources is not None and self.spec.pairs != "all":
             order = UnpairedBatchSampler(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
         else:
-            order = EndlessBatchSampler(n, self.cfg.batch_size, seed, *span)
+            minibatches = int(self.trainer.lightning_module.minibatches)  # type: ignore[arg-type]
+            order = EndlessBatchSampler(n, self.cfg.batch_size * minibatches, seed, *span)
         workers, device = self.cfg.workers, self.trainer.lightning_module.device
         gpu = device.type == "cuda"
         split = self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
@@ -151,27 +176,48 @@ class GANDataModule(LightningDataModule):
         batch = batch.map(to_unit)
         return batch._replace(sources=to_gray(batch.images)) if self.cfg.gray_input else batch
 
-    def reference(self, n: int, size: int | None = None, split: str = "held_out") -> Reference:
-        """Up to n reals, held out or of the training, in batches of ``size`` and in an order that never changes.
+    def reference(self, n: int, size: int | None = None, split: str = "test", skip: int = 0) -> Reference:
+        """Up to n reals of a split, in batches of ``size`` and in an order that never changes.
 
-        Sources that are no counterparts have an order of their own, and where there are fewer of them, so many.
+        Sources that are no counterparts have an order of their own, and where there are fewer of them, so many. After
+        as many as there are they come again: ``skip`` of this endless row are left out, and then n are given however
+        many there are.
         """
-        reals = self.train if split == "train" else self.test
+        reals = self.subset(split)
         if size is None:  # 100 images of 64 x 64, and as many pixels of larger ones
             size = max(1, min(100, 100 * 64 * 64 // (self.spec.height * self.spec.width)))
-        rows = seeding.permutation(0, "reference", 0, len(reals))[:n]
+        rows = seeding.permutation(0, "reference", 0, len(reals))
+        rows = np.take(rows, np.arange(skip, skip + n), mode="wrap") if skip else rows[:n]
         if reals.sources is not None and self.spec.pairs == "none":
             others = seeding.permutation(0, "reference of sources", 0, len(reals.sources))[:n]
             n = min(len(rows), len(others))
             rows = table(rows[:n], others[:n])
-        return Reference(reals, rows, size, self)
+        return Reference(reals, rows, size, self, split)
+
+    def labels_of(self, split: str, n: int) -> np.ndarray:
+        """The labels [n] of the first n reals of a split in the order of ``reference``, which come again after the last."""
+        labels = self.subset(split).labels
+        assert labels is not None
+        return np.resize(labels[seeding.permutation(0, "reference", 0, len(labels))], n)
+
+    def draw(self, split: str, n: int, labels: np.ndarray | None) -> Reference:
+        """Up to n different images of a split; with ``labels`` as many of each label as stand there, as far as there are."""
+        source = self.reference(sys.maxsize, split=split)
+        if labels is None:
+            source.rows = source.rows[:n]
+        else:
+            own = self.subset(split).labels
+            assert own is not None
+            of_label = {label: source.rows[own[source.rows] == label] for label in np.unique(labels)}
+            source.rows = np.concatenate([rows[: np.sum(labels == label)] for label, rows in of_label.items()])
+        return source
 
     def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
         """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes.
 
         Where too few are held out, training images fill it up.
         """
-        split = self.test if held_out else self.train
+        split = self.held_out if held_out else self.train
         rows = seeding.permutation(0, "grid", 0, len(split))
         if by_class:
             batch = _concatenate([self._for_grid(held_out, 10, label) for label in range(min(self.spec.classes, 10))])
@@ -187,7 +233,7 @@ class GANDataModule(LightningDataModule):
     def _for_grid(self, held_out: bool, n: int, label: int | None = None) -> Batch:
         """n images, of one label: held-out ones, then those of the training, then these over again."""
         parts, count = [], 0
-        for split in (self.test, self.train) if held_out else (self.train,):
+        for split in (self.held_out, self.train) if held_out else (self.train,):
             rows = seeding.permutation(0, "grid", 0, len(split))
             if label is not None:
                 assert split.labels is not None
@@ -206,46 +252,8 @@ def _concatenate(parts: Sequence[Batch]) -> Batch:
     return Batch(torch.cat([part.images for part in parts]), torch.cat(labels) if labels else None)
 
 
-class Reference(Sequence[Batch]):
-    """Reals to compare with, in batches [-1, 1] that are read when they are asked for."""
-
-    def __init__(self, split: Subset, rows: np.ndarray, size: int, data: GANDataModule) -> None:
-        self.split, self.rows, self.size, self.data = split, rows, size, data
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self.size)
-
-    def __getitem__(self, i: Any) -> Any:
-        return self.data._in_range(self.split.__getitems__(self._rows(i)))
-
-    def conditions(self, i: int) -> Batch:
-        """Batch i without its images, which are zeros: what a generator is asked for by labels and sources."""
-        if self.data.cfg.gray_input:  # the sources are made of the images
-            return self[i]._replace(images=self._zeros(i))
-        batch = self.split.__getitems__(self._rows(i), images=False)
-        return batch._replace(images=self._zeros(i)).map(to_unit)
-
-    def _rows(self, i: int) -> list[Any]:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        rows: list[Any] = self.rows[i * self.size : (i + 1) * self.size].tolist()
-        return rows
-
-    def _zeros(self, i: int) -> Tensor:
-        return torch.zeros(len(self._rows(i)), *self.data.spec.shape)
-
-
 def _as_is(batch: Any) -> Any:
     return batch
-
-
-def stratified_split(labels: np.ndarray, held_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for training and rows held out, ``held_out`` of each class, chosen once and for all."""
-    rng = np.random.default_rng(0)
-    orders = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    train = np.concatenate([order[held_out:] for order in orders])
-    test = np.concatenate([order[:held_out] for order in orders])
-    return np.sort(train), np.sort(test)
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

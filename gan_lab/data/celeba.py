@@ -1,8 +1,8 @@
 """CelebA: 202,599 faces with 40 attributes of Liu et al. 2015 (arXiv 1411.7766), or the 100 faces inside scikit-image.
 
 Recognised are torchvision's layout, Kaggle's, and one folder with images and attribute file. The centre of 178 x 178
-pixels is resized. Training and held-out faces are those of the authors' partition, where its file is there (its
-validation part is not used). The sample is gray: 80 faces of 25 x 25 pixels for training, 20 held out.
+pixels is resized. Training, validation and test faces are those of the authors' partition, where its file is there. The
+sample is gray: 80 faces of 25 x 25 pixels for training, 20 held out.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
 from gan_lab.data.base import ArrayDataset, resize
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.decoding import Rows
 from gan_lab.data.image_files import SUFFIXES
+from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec
 
 CROP = 178  # the width of the aligned images, whose height is 218
@@ -87,7 +87,7 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
     crop = partial(decoding.read_square, size=cfg.size, crop=CROP)
     opened = decoding.open_items(cfg, [(path,) for path in paths], crop, f"crop {CROP}", "celeba", cache=Path(cfg.root))
     paths, labels = [paths[place] for place in opened.places], None if labels is None else labels[opened.places]
-    train, test = _split(layout, paths, labels)
+    train, test, validation = _split(layout, paths, labels)
     about = (
         f"{len(paths):,} faces of CelebA ({len(train):,} train, {len(test):,} held out): found in {layout.images}"
         + (f", classes by {', '.join(cfg.attributes)}" if cfg.attributes else "") + opened.note
@@ -97,7 +97,7 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],
         "full", about, decoding.combine_fingerprints(opened.fingerprint, train, test, labels),
-        class_names=_class_names(cfg.attributes),
+        class_names=_class_names(cfg.attributes), validation=validation,
     )  # fmt: skip
 
 
@@ -128,14 +128,19 @@ def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
     return has @ (1 << np.arange(len(columns), dtype=np.int64))
 
 
-def _split(layout: Layout, paths: list[Path], labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _split(
+    layout: Layout, paths: list[Path], labels: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The rows for training and those held out; of these the places that are for validation, where the authors say."""
     if layout.partition is not None:
         _, rows = _table(layout.partition)
         part = np.array([int(rows.get(path.name, ["-1"])[0]) for path in paths])
-        train, test = np.flatnonzero(part == 0), np.flatnonzero(part == 2)
-        if len(train) and len(test):
-            return train, test
-    return decoding.split(len(paths), labels)
+        train, held, validation = (np.flatnonzero(which) for which in (part == 0, part > 0, part[part > 0] == 1))
+        if len(train) and 0 < len(validation) < len(held):
+            return train, held, validation
+        if len(train) and len(held):
+            return train, held, None
+    return *decoding.split(len(paths), labels), None
 
 
 def _table(path: Path) -> tuple[list[str], dict[str, list[str]]]:

@@ -19,6 +19,8 @@ from gan_lab.data.image_files import in_threads, join_names
 from gan_lab.data.reading import UnreadableError, Whites, look, quiet, square, white_level
 from gan_lab.data.split import PixelArray
 
+LEAST = 4  # images that are held out, where there are so many
+
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
 # of an Item uint8 [C, H, W], or UnreadableError; ``whites`` is that of ``reading.open_image``
 Reader = Callable[..., np.ndarray]
@@ -42,26 +44,6 @@ class Files:
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
         with quiet():
             return np.stack([self.read(self.items[row]) for row in rows])
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of other pixels, and some of their channels, without a copy."""
-
-    pixels: PixelArray
-    rows: np.ndarray
-    channels: tuple[int, int | None] = (0, None)  # from, to
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def nbytes(self) -> float:
-        """Size of the decoded array; infinite if the files are read one by one."""
-        return getattr(self.pixels, "nbytes", math.inf) * len(self.rows) / max(1, len(self.pixels))
-
-    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        return self.pixels[self.rows[rows]][:, slice(*self.channels)]
 
 
 @dataclass(frozen=True)
@@ -199,24 +181,24 @@ def combine_fingerprints(*parts: object) -> str:
 def split(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Rows for training and rows held out, chosen once and for all: a tenth, where there are labels of each class.
 
-    Of classes too small for that, every tenth image of them all. At most about 1,000 are held out, and at least two,
-    which the scores need, or one of two or three rows; a class of one image is trained on. Raises ValueError for fewer
-    than two rows.
+    Of classes too small for that, every tenth image of them all. At most about 2,000 are held out, and at least four,
+    two to choose by and two to report, or half of fewer than eight rows; a class of one image is trained on. Raises
+    ValueError for fewer than two rows.
     """
     if n < 2:
         raise ValueError(f"{n} image is too few: one is held out, and at least one is trained on")
-    share = min(0.1, 1000 / n)
+    share = min(0.1, 2000 / n)
     rng = np.random.default_rng(0)
     classes = [np.arange(n)] if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
     orders = [rng.permutation(rows) for rows in classes]
-    wanted = max(int(share * n), min(2, n // 2))
+    wanted = max(int(share * n), min(LEAST, n // 2))
     shares = [wanted * len(order) / n for order in orders]
     counts = [int(part) for part in shares]
     # by the largest remainder; a class never gives its last image
     for i in sorted(range(len(orders)), key=lambda i: counts[i] - shares[i])[: wanted - sum(counts)]:
         counts[i] += 1
     counts = [min(count, len(order) - 1) for order, count in zip(orders, counts, strict=True)]
-    while sum(counts) < min(2, n // 2):
+    while sum(counts) < min(LEAST, n // 2):
         left = [len(order) - count for order, count in zip(orders, counts, strict=True)]
         counts[left.index(max(left))] += 1
     test = np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)]))

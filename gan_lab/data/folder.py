@@ -16,7 +16,7 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, layouts
 from gan_lab.data.base import ArrayDataset
-from gan_lab.data.decoding import Rows
+from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec
 
 SIZE = 64  # usual, in pixels

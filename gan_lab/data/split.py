@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gan_lab import seeding
 from gan_lab.data.samplers import Row, table
 from gan_lab.images import Batch
 from gan_lab.seeding import send_to_device
@@ -22,6 +24,26 @@ class PixelArray(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: np.ndarray, /) -> Any: ...  # a Tensor where they lie on a device
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of other pixels, and some of their channels, without a copy."""
+
+    pixels: PixelArray
+    rows: np.ndarray
+    channels: tuple[int, int | None] = (0, None)  # from, to
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def nbytes(self) -> float:
+        """Size of the decoded array; infinite if the files are read one by one."""
+        return getattr(self.pixels, "nbytes", math.inf) * len(self.rows) / max(1, len(self.pixels))
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        return self.pixels[self.rows[rows]][:, slice(*self.channels)]
 
 
 class Subset(Dataset[Batch]):
@@ -43,6 +65,12 @@ class Subset(Dataset[Batch]):
         sources = None if self.sources is None else _read(self.sources, source)
         read = _read(self.images, image) if images else torch.empty(0)
         return Batch(read, labels, sources, by_turns=bool(label_hidden.any()))
+
+    def at(self, images: np.ndarray, sources: np.ndarray) -> Subset:
+        """The images at some rows, with their labels, and the sources at others, without a copy."""
+        labels = None if self.labels is None else self.labels[images]
+        held = None if self.sources is None else Rows(self.sources, sources)
+        return Subset(Rows(self.images, images), labels, held)
 
     def on(self, device: torch.device, room: float) -> Subset:
         """With the images and the sources in the memory of a device, if they are decoded and take at most ``room`` bytes."""
@@ -69,3 +97,23 @@ class Resident:
 def _read(pixels: PixelArray, rows: np.ndarray) -> Tensor:
     read = pixels[rows]
     return read if isinstance(read, Tensor) else torch.from_numpy(np.asarray(read))
+
+
+def stratified_split(labels: np.ndarray, *counts: int) -> list[np.ndarray]:
+    """Rows of so many of each class for each count, and last all others, chosen once and for all."""
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    parts = zip(*(np.split(order, np.cumsum(counts)) for order in orders), strict=True)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def halves(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of ``validation`` and of ``test`` among n held-out ones: every second of each class in a fixed order.
+
+    Of an odd number test has one more; a single one is in both.
+    """
+    order = seeding.permutation(0, "validation", 0, n)
+    if labels is not None:
+        order = order[np.argsort(labels[order], kind="stable")]
+    test, validation = np.sort(order[::2]), np.sort(order[1::2])
+    return (validation if len(validation) else test), test

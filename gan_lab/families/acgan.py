@@ -7,6 +7,7 @@ Differs from the paper:
 - The labels of the fakes are those of the real minibatch, so classes are drawn with the frequency of the data.
 - DCGAN's networks without dropout and without noise on the discriminator's input; the classes of all images are
   learned by one generator, where the paper has one for each ten classes of ImageNet.
+- Scores and grids are made with averaged weights; the paper has none, and `summary.json` has the live ones' too.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class ACGANConfig:
+class ACGANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(100, minimum=1)

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from gan_lab import seeding
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.layers import Network
+from gan_lab.schedules import DecayConfig, decay_factor
 from gan_lab.seeding import Stream
 
 
@@ -26,6 +27,7 @@ class Family(LightningModule, ABC):
     conditional: bool = False  # whether generate() shows the label that it is given
     image_to_image: ClassVar[bool] = False  # whether it needs data with sources
     semi_supervised: ClassVar[bool] = False  # whether it can do with labels of a few images only
+    minibatches: ClassVar[int] = 1  # of different reals that one iteration needs
     generator: Network
     discriminator: nn.Module
 
@@ -63,6 +65,11 @@ class Family(LightningModule, ABC):
         """Images for a grid: one set, or several whose images i stand side by side."""
         return [self.generate(batch, stream)]
 
+    def split_minibatches(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:
+        """The images and labels of each of the ``minibatches`` of a batch, in which they stand by turns."""
+        k, labels = self.minibatches, batch.labels
+        return [(batch.images[i::k], None if labels is None else labels[i::k]) for i in range(k)]
+
     def stream(self, purpose: str) -> Stream:
         """This iteration's random numbers for a purpose; this rank's rows of the global draw."""
         seed = seeding.branch_seed(self.seed, self.branch)
@@ -88,10 +95,12 @@ class Family(LightningModule, ABC):
         optimizer.step()
         torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
 
-    def set_learning_rate(self, optimizer: Optimizer, lr: float) -> None:
-        """Set the learning rate, which schedules compute from ``images_seen``."""
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+    def decay_learning_rates(self) -> None:
+        """Set the learning rate of each optimizer to what ``model.decay`` leaves of it after ``images_seen``."""
+        if isinstance(self.cfg, DecayConfig) and self.cfg.decay_images:
+            left = decay_factor(self.cfg, self.images_seen, self.cfg.decay_to)
+            for group in (group for optimizer in self.optimizer_list() for group in optimizer.param_groups):
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * left  # which the checkpoints keep
 
     def log_scalars(self, **values: Tensor) -> None:
         """Scalars of this iteration for the log; nothing is synchronised here."""
@@ -131,7 +140,8 @@ class Family(LightningModule, ABC):
                 self.log_scalars(**{f"gradient_{name}": get_total_norm(gradients)})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well."""
+        """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well; learning rates fall."""
+        self.decay_learning_rates()
         seeding.seed_torch(seeding.branch_seed(self.seed, self.branch), "networks", self.iteration, self.global_rank)
 
 

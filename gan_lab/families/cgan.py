@@ -6,6 +6,8 @@ Differs from the paper:
 - Convolutional networks by default (`network: mlp` for fully connected ones), Adam instead of momentum.
 - The non-saturating generator loss; the labels of the fakes are those of the real minibatch, so classes are drawn
   with the frequency of the data.
+- Latents are normal, the paper's uniform. Scores and grids are made with averaged weights; the paper has none, and
+  `summary.json` has the live ones' too.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from gan_lab import losses, networks
 from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class CGANConfig:
+class CGANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     network: networks.Architecture = "dcgan"

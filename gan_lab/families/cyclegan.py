@@ -3,8 +3,9 @@
 Zhu, Park, Isola, Efros 2017. arXiv 1703.10593, equations 1 to 3, with the least-squares loss of section 4.
 
 Differs from the paper:
-- The identity loss of section 5.2 is on, as in the authors' experiments on horses; `model.identity_weight=0` is the
-  objective of equation 3.
+- The identity loss of section 5.2, which the paper has for paintings to photographs alone, is on by default, as in the
+  authors' later PyTorch code; `model.identity_weight=0`, which `cyclegan_256` has, is the objective of equation 3 and
+  of their experiments on horses.
 - `model.norm=layer`, which the short `cyclegan` has, puts layer norm for instance norm: it sees how bright an image is
   and of what colour, which instance norm has to guess.
 - Scores and grids are made with averaged weights.
@@ -30,11 +31,12 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.image_pool import ImagePool
 from gan_lab.networks.patchgan import PatchDiscriminator
 from gan_lab.networks.resnet_translator import ResNetTranslator
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class CycleGANConfig:
+class CycleGANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     width: int = number(64, minimum=1)  # channels of the outermost layers of all four networks
@@ -47,8 +49,6 @@ class CycleGANConfig:
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
-    decay_from: int = number(0, minimum=0)  # images after which the learning rates decay
-    decay_images: int = number(0, minimum=0)  # images over which they fall to zero; 0: they do not decay
 
 
 class CycleGAN(Family):
@@ -89,8 +89,6 @@ class CycleGAN(Family):
         assert x is not None
         G, F, D_Y, D_X = self.generator, self.generator_back, self.discriminator, self.discriminator_back
         opt_d, opt_g = self.optimizer_list()
-        self.set_learning_rate(opt_d, self.cfg.lr_d * self.lr_factor())
-        self.set_learning_rate(opt_g, self.cfg.lr_g * self.lr_factor())
 
         with self.toggled_optimizer(opt_g):  # equation 3 over G and F
             fake_y, fake_x = G(x), F(y)
@@ -115,12 +113,6 @@ class CycleGAN(Family):
         threshold = losses.LOSSES["least_squares"].threshold
         self.log_discriminator(*logits_Y, threshold)
         self.log_discriminator(*logits_X, threshold, "_back")
-
-    def lr_factor(self) -> float:
-        """The share of the learning rates that is left."""
-        if not self.cfg.decay_images:
-            return 1.0
-        return min(1.0, max(0.0, 1 - (self.images_seen - self.cfg.decay_from) / self.cfg.decay_images))
 
     def from_pool(self, pool: ImagePool, fakes: Tensor, purpose: str) -> Tensor:
         """Sample from the image pool. Fakes of all ranks are gathered first, so that every rank holds the same pool."""

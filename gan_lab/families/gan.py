@@ -4,12 +4,15 @@ Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio 201
 `network: dcgan` the networks of Radford, Metz, Chintala 2015 (arXiv 1511.06434); with `loss: least_squares` the loss of
 Mao et al. 2017 (arXiv 1611.04076); with `loss: hinge` that of Lim & Ye 2017 (arXiv 1705.02894). Tricks, all off:
 one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4), instance noise (Sønderby et al. 2016,
-arXiv 1610.04490, section 4), weight decay, dropout, a head start for the discriminator.
+arXiv 1610.04490, section 4), weight decay, dropout, a head start for the discriminator, R1 (Mescheder et al. 2018,
+arXiv 1801.04406, equation 9), at every k-th iteration as Karras et al. 2020 (arXiv 1912.04958, section 3.1) take it.
 
 Differs from the paper:
 - Adam instead of momentum; one discriminator step per generator step (the paper's k = 1).
 - The MLP is the well-known 256-512-1024 one with batch norm and tanh, not the paper's maxout and rectifier nets.
 - The minibatch of real images is the only one drawn for both steps; the latents are drawn anew for each, as there.
+- Latents are normal; both papers' are uniform. Scores and grids are made with averaged weights; the papers have none,
+  and `summary.json` has the scores of the live ones too.
 """
 
 from __future__ import annotations
@@ -22,15 +25,16 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW
 
-from gan_lab import losses, networks
+from gan_lab import losses, networks, penalties
 from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class GANConfig:
+class GANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     network: networks.Architecture = "mlp"
@@ -48,6 +52,8 @@ class GANConfig:
     weight_decay: float = number(0.0, minimum=0)  # of its weights, per step and unit of learning rate
     dropout: float = number(0.0, minimum=0, below=1)
     pretrain_images: int = number(0, minimum=0)  # images that it learns from before the generator moves
+    r1_weight: float = number(0.0, minimum=0)  # gamma of R1 on the reals, halved; 0: none
+    r1_every: int = number(1, minimum=1)  # the penalty is taken at every so many iterations, as often as that
 
 
 class GAN(Family):
@@ -82,12 +88,14 @@ class GAN(Family):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
-            real_logits, fake_logits = (
-                D(self.add_instance_noise(x, "noise real")),
-                D(self.add_instance_noise(fake, "noise fake")),
-            )
-            loss_d = self.loss_d(real_logits, fake_logits)
-            self.minimize(loss_d, opt_d)
+            real, fake = self.add_instance_noise(x, "noise real"), self.add_instance_noise(fake, "noise fake")
+            real_logits, fake_logits = D(real), D(fake)
+            total = loss_d = self.loss_d(real_logits, fake_logits)
+            if gamma := penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration):
+                r1 = penalties.zero_centred(D.forward, real)  # eager: it is differentiated twice
+                total = loss_d + 0.5 * gamma * r1
+                self.log_scalars(r1=r1)
+            self.minimize(total, opt_d)
         self.log_scalars(loss_d=loss_d)
         self.log_discriminator(real_logits, fake_logits, self.threshold)
 

@@ -26,11 +26,12 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.coded import CodedGenerator
 from gan_lab.networks.dcgan import DCGANDiscriminator
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class InfoGANConfig:
+class InfoGANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(62, minimum=1)  # of the noise

@@ -14,7 +14,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,17 +27,19 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.patchgan import PatchDiscriminator
 from gan_lab.networks.unet import UNet
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class Pix2PixConfig:
+class Pix2PixConfig(DecayConfig):
     """The keys under ``model:``."""
 
     width: int = number(64, minimum=1)  # channels of the outermost layers of both networks
     depth: int = number(0, minimum=0)  # halvings of the U-Net; 0: as many as the size allows
     layers: int = number(3, minimum=1, maximum=8)  # strided layers of the discriminator; 3: patches of 70 x 70
     norm: Literal["batch", "instance", "none"] = "batch"
+    affine: bool = True  # instance norm learns a scale and a shift, as batch norm does
     dropout: float = number(0.5, minimum=0, below=1)
     l1_weight: float = number(100.0, minimum=0)  # equation 4: lambda
     lr: float = number(2e-4, above=0)
@@ -59,16 +61,17 @@ class Pix2Pix(Family):
                 "choose data.name=pairs, data.gray_input=true or, for unpaired images, family=cyclegan"
             )
         C = spec.source_channels
+        norms: dict[str, Any] = {"norm": cfg.norm, "affine": cfg.affine and cfg.norm == "instance"}
         self.generator = UNet(
             shape=spec.shape,
             source_channels=C,
             width=cfg.width,
             depth=cfg.depth,
-            norm=cfg.norm,
             dropout=cfg.dropout,
+            **norms,
         )
         self.discriminator = PatchDiscriminator(
-            shape=spec.shape, source_channels=C, width=cfg.width, layers=cfg.layers, norm=cfg.norm
+            shape=spec.shape, source_channels=C, width=cfg.width, layers=cfg.layers, **norms
         )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

@@ -4,7 +4,9 @@ Huang, Gokaslan, Kuleshov, Tompkin 2024. arXiv 2501.05441, equation 2 with R1 an
 
 Differs from the paper:
 - The generator ends in a tanh, as everywhere in the lab; bilinear halving is the mean of 2 x 2 pixels.
-- Learning rate and the penalties' weight fall along a cosine, as there; the second moment's decay stays.
+- Learning rate and the penalties' weight fall along a cosine, by default to 0.25 and 0.1 of themselves as in the
+  authors' presets; the second moment's decay stays. Their average of the weights has a half-life that grows to 500,000
+  images and more.
 - The channels double as the size halves, and there are fewer of them; labels enter the discriminator by a projection.
 - The labels of the fakes are those of the real minibatch, so classes are drawn with the frequency of the data.
 - No augmentation.
@@ -12,8 +14,8 @@ Differs from the paper:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,11 +26,12 @@ from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.convnet import ConvNetDiscriminator, ConvNetGenerator
+from gan_lab.schedules import DecayConfig, decay_factor
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class R3GANConfig:
+class R3GANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(64, minimum=1)
@@ -37,16 +40,16 @@ class R3GANConfig:
     lr: float = number(2e-4, above=0)
     gamma: float = number(1.0, minimum=0)  # weight of R1 + R2, halved
     betas: tuple[float, float] = number((0.0, 0.99), minimum=0, below=1)
-    decay_images: int = number(
-        0, minimum=0
-    )  # images in which lr and gamma fall to final_factor times their value; 0: never
-    final_factor: float = number(0.25, minimum=0, maximum=1)
+    decay: Literal["linear", "cosine"] = "cosine"
+    decay_to: float = number(0.25, minimum=0, maximum=1)
+    gamma_to: float = number(0.1, minimum=0, maximum=1)  # the share of gamma that is left when the rates have fallen
 
 
 class R3GAN(Family):
     """See the head of this file."""
 
     Config = R3GANConfig
+    minibatches = 2
 
     def __init__(self, spec: ImageSpec, cfg: R3GANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
@@ -65,12 +68,10 @@ class R3GAN(Family):
         ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        x, y = batch.images, batch.labels
+        (x, y), (x_g, y_g) = self.split_minibatches(batch)
         G, D = self.generator, self.discriminator
         opt_d, opt_g = self.optimizer_list()
-        share = self.cosine_factor()
-        for optimizer in (opt_d, opt_g):
-            self.set_learning_rate(optimizer, self.cfg.lr * share)
+        gamma = self.cfg.gamma * decay_factor(self.cfg, self.images_seen, self.cfg.gamma_to)
 
         with self.toggled_optimizer(opt_d):  # equation 2, real i against fake i, with R1 and R2
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
@@ -80,24 +81,17 @@ class R3GAN(Family):
             loss_d = losses.relativistic_d(real_logits, fake_logits)
             r1 = penalties.zero_centred(lambda x: D.forward(x, y), x)  # eager: it is differentiated twice
             r2 = penalties.zero_centred(lambda x: D.forward(x, y), fake)
-            self.minimize(loss_d + 0.5 * self.cfg.gamma * share * (r1 + r2), opt_d)
+            self.minimize(loss_d + 0.5 * gamma * (r1 + r2), opt_d)
         self.log_discriminator(real_logits, fake_logits, losses.LOSSES["relativistic"].threshold)
 
-        with self.toggled_optimizer(opt_g):  # equation 2 for the generator, with new noise
-            z = G.sample_latents(self.stream("latent g"), len(x), like=x)
+        with self.toggled_optimizer(opt_g):  # equation 2 for the generator, with new noise and other reals
+            z = G.sample_latents(self.stream("latent g"), len(x_g), like=x)
             with torch.no_grad():
-                real_logits = D(x, y)
-            loss_g = losses.relativistic_g(real_logits, D(G(z, y), y))
+                real_logits = D(x_g, y_g)
+            loss_g = losses.relativistic_g(real_logits, D(G(z, y_g), y_g))
             self.minimize(loss_g, opt_g)
 
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, r1=r1, r2=r2)
-
-    def cosine_factor(self) -> float:
-        """The share of lr and gamma at this iteration: from 1 down to ``final_factor`` along half a cosine."""
-        if self.cfg.decay_images == 0:
-            return 1.0
-        done = min(1.0, self.images_seen / self.cfg.decay_images)
-        return self.cfg.final_factor + (1 - self.cfg.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)

@@ -7,6 +7,7 @@ section 3.1, feature matching: what the generator minimises.
 Differs from the papers:
 - Odena's generator minimises the class loss of its fakes, here it matches features, as Salimans et al. do.
 - A small convolutional network without weight norm and dropout; noise is added to the discriminator's input alone.
+- The generator matches the features of the unlabelled minibatch of the discriminator's step, not of another one.
 - The classifier is read with averaged weights.
 - A third network, `baseline`, of the discriminator's architecture learns from the labelled images alone: in the same
   steps, from the same rows with noise of the same strength, with an optimizer of its own.
@@ -28,11 +29,12 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.classifier import Classifier
 from gan_lab.networks.dcgan import DCGANGenerator
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class SGANConfig:
+class SGANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(64, minimum=1)

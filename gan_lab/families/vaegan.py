@@ -8,6 +8,7 @@ Differs from the paper:
 - DCGAN's networks, Adam instead of RMSProp. Dis_l is the input of the discriminator's last dense layer.
 - L_GAN is written as what the discriminator minimises: in Algorithm 1 as printed, the signs of L_GAN and of its update
   do not go together. The decoder descends gamma L_llike - L_GAN, as there.
+- Scores and grids are made with averaged weights; the paper has none.
 - Encoder, decoder and discriminator are updated one after the other, but no gradient is taken at a weight that this
   iteration has already moved: the updates are those of Algorithm 1.
 """
@@ -27,11 +28,12 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class VAEGANConfig:
+class VAEGANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     adversarial: bool = True  # false: the plain variational autoencoder
@@ -73,30 +75,38 @@ class VAEGAN(Family):
 
     def adversarial_step(self, x: Tensor) -> None:
         """Algorithm 1."""
-        dec, dis = self.generator, self.discriminator
+        dec = self.generator
         opt_enc, opt_dec, opt_dis = self.optimizer_list()
-        with torch.no_grad():
-            dis_l = dis.features(x)
+        z_p = dec.sample_latents(self.stream("prior"), len(x), like=x)
 
         with self.toggled_optimizer(opt_enc):  # theta_Enc: L_prior + L_llike
             z, l_prior = self.encode(x)
-            l_llike = self.minus_log_likelihood(dis_l, dis.features(dec(z)))
+            _, l_llike = self.judge(x, dec(torch.cat([z, z_p])))
             self.minimize(l_prior + l_llike, opt_enc)
 
         with self.toggled_optimizer(opt_dec):  # theta_Dec: gamma L_llike - L_GAN
-            z_p = dec.sample_latents(self.stream("prior"), len(x), like=x)
-            x_tilde, x_p = dec(z.detach()), dec(z_p)
-            l_llike = self.minus_log_likelihood(dis_l, dis.features(x_tilde))
-            loss_adv = losses.minimax_g(dis(x_tilde)) + losses.minimax_g(dis(x_p))
+            fakes = dec(torch.cat([z.detach(), z_p]))  # x_tilde and x_p
+            (_, x_tilde, x_p), l_llike = self.judge(x, fakes)
+            loss_adv = losses.minimax_g(x_tilde) + losses.minimax_g(x_p)
             self.minimize(self.cfg.gamma * l_llike + loss_adv, opt_dec)
 
         with self.toggled_optimizer(opt_dis):  # theta_Dis: L_GAN, where reconstructions and samples are fakes
-            real, reconstructed, drawn = dis(x), dis(x_tilde.detach()), dis(x_p.detach())
+            (real, reconstructed, drawn), _ = self.judge(x, fakes.detach())
             l_gan = losses.minimax_d(real, reconstructed) - losses.minimax_g(drawn)
             self.minimize(l_gan, opt_dis)
 
         self.log_scalars(loss_prior=l_prior, loss_like=l_llike, loss_d=l_gan, loss_g=loss_adv)
         self.log_discriminator(real, torch.cat([reconstructed, drawn]))
+
+    def judge(self, x: Tensor, fakes: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The logits [B] of x, x_tilde and x_p, and L_llike: of one batch, so that batch norm treats all three alike.
+
+        ``fakes`` are x_tilde and x_p. Normalised by a batch of its own, a reconstruction that is darker than its image
+        would have nearly the features of it.
+        """
+        features = self.discriminator.features(torch.cat([x, fakes]))
+        dis_l, dis_l_tilde, _ = features.chunk(3)
+        return self.discriminator.judge(features).chunk(3), self.minus_log_likelihood(dis_l, dis_l_tilde)
 
     def plain_step(self, x: Tensor) -> None:
         """Kingma & Welling 2014, equation 10 with one draw of the latents: encoder and decoder together."""

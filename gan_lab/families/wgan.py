@@ -3,8 +3,9 @@
 Arjovsky, Chintala, Bottou 2017. arXiv 1701.07875, Algorithm 1.
 
 Differs from the paper:
-- One iteration is one critic step on one real minibatch; the generator moves at every n_critic-th. The paper's extra
-  critic steps at the start (100 instead of 5) are left out.
+- One iteration is one critic step on one real minibatch; the generator moves at every n_critic-th. The extra critic
+  steps of the authors' code (100 instead of 5 for the first 25 generator steps and at every 500th) are left out.
+- Scores and grids are made with averaged weights; the paper has none, and `summary.json` has the live ones' too.
 - Clipping bounds the batch norm's scales too, as in the authors' code.
 """
 
@@ -21,11 +22,12 @@ from gan_lab import losses, networks, penalties
 from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class WGANConfig:
+class WGANConfig(DecayConfig):
     """The keys under ``model:``."""
 
     network: networks.Architecture = "dcgan"

@@ -6,6 +6,9 @@ Differs from the paper:
 - One iteration is one critic step on one real minibatch; the generator moves at every n_critic-th.
 - DCGAN networks by default, with layer norm or none in the critic: batch norm would tie the images of a batch
   together, and the penalty is about each image alone (section 4).
+- The generator's step has a minibatch of the critic's size; the authors' residual code has twice that.
+- The learning rate stays by default; the authors' residual code lets it fall to zero (`model.decay_images`).
+- Scores and grids are made with averaged weights; the paper has none, and `summary.json` has the live ones' too.
 """
 
 from __future__ import annotations
@@ -21,14 +24,16 @@ from gan_lab import losses, networks, penalties
 from gan_lab.config.schema import number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class WGANGPConfig:
+class WGANGPConfig(DecayConfig):
     """The keys under ``model:``."""
 
-    network: networks.Architecture = "dcgan"
+    network: Literal["mlp", "dcgan", "resnet"] = "dcgan"  # resnet: the paper's of CIFAR-10, of constant width
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
     norm: Literal["batch", "none"] = "batch"  # of the generator
@@ -47,8 +52,12 @@ class WGANGP(Family):
     def __init__(self, spec: ImageSpec, cfg: WGANGPConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width}
-        self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, norm=cfg.norm, **sizes)
-        self.discriminator = networks.discriminator(cfg.network, norm=cfg.critic_norm, **sizes)
+        if cfg.network == "resnet":
+            self.generator = ResNetGenerator(z_dim=cfg.z_dim, norm=cfg.norm, growth=1, **sizes)
+            self.discriminator = ResNetDiscriminator(growth=1, halvings=2, last_blocks=2, spectral=False, **sizes)
+        else:
+            self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, norm=cfg.norm, **sizes)
+            self.discriminator = networks.discriminator(cfg.network, norm=cfg.critic_norm, **sizes)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [

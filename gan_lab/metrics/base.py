@@ -26,9 +26,16 @@ class Setting:
     cfg: MetricsConfig
     output_names: tuple[str, ...] = ("generated",)  # what Family.outputs() holds
     conditional: bool = False  # whether a fake shows the label of its real
-    reals: int = 0  # how many there are
+    split: str = "test"  # the reals: of train, validation or test
+    reals: int = 0  # how many of them
+    fakes: int = 0  # how many
     final: bool = False  # at the end of a training, where scores may take longer
     notes: list[str] = field(default_factory=list)  # why scores are left out, for the user
+
+    @property
+    def least(self) -> int:
+        """The smaller number of reals and fakes."""
+        return min(self.reals, self.fakes)
 
 
 class Metric(ABC):
@@ -40,10 +47,13 @@ class Metric(ABC):
     priority: ClassVar[int] = 100  # the first score of the metric with the lowest is the default of metrics.headline
     # of each score, the default headline first; None: more of it is neither better nor worse
     higher_is_better: Mapping[str, bool | None]
-    features: int = 0  # of its Fréchet distance, which of fewer images is meaningless
     sum_states: frozenset[str] = frozenset()  # statistics to be added over the batches; of others the rows are kept
     limited_states: frozenset[str] = frozenset()  # rows of which no more than metrics.max_features_kept are kept
-    needs_reals: bool = False  # whether it looks at the real that a fake was made for
+    needs_reals: bool = False  # whether it looks at the real that a fake was made for; then it has one fake for each
+    own_best: Mapping[
+        str, bool
+    ] = {}  # yardsticks that are reported at their own best iteration: whether higher is better
+    floor_names: Mapping[str, str] = {}  # of scores whose value of reals is a score of its own: its name
     reals_key: str = ""  # what the statistics of the reals depend on besides the reals; empty: it needs none
 
     @classmethod
@@ -81,4 +91,4 @@ class Metric(ABC):
 
     @abstractmethod
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        """Describe what a value of this score over n images depends on, besides the images."""
+        """Describe what a value of this score over n images, the fewer of reals and fakes, depends on besides them."""

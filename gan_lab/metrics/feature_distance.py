@@ -13,17 +13,19 @@ from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.extractors.inception import missing
 from gan_lab.metrics.formulas import Statistics
 
-ALLOW = "metrics.allow_small_n=true computes it all the same"
+ENOUGH = 10  # images for each feature, below which a Fréchet distance is mostly bias
+FEWEST = 4  # images, below which there is no kernel distance
 MANIFOLD = ("precision", "recall", "density", "coverage")
 
 
 class FeatureDistance(Metric):
-    """Fréchet distance and inception-score formula; with ``final`` also kernel distance, precision, recall, density,
-    coverage.
+    """Fréchet or kernel distance and inception-score formula; with ``final`` both, precision, recall, density, coverage.
 
-    A Fréchet distance is made of sums over the batches; those of ``final`` need rows, of which ``cap`` are kept, and
-    are left out for five images or fewer. ``conditions``: the extractor's classes are the labels that the generator was
-    asked for.
+    A Fréchet distance is made of sums over the batches. Real images have one too, which grows with the features and
+    falls with the number of images; where there are fewer than ten for each feature the kernel distance, which is
+    unbiased, stands in its place. That and those of ``final`` need rows, of which ``cap`` are kept; the latter are left
+    out for five images or fewer. ``conditions``: the extractor's classes are the labels that the generator was asked
+    for.
     """
 
     priority = 50
@@ -35,6 +37,9 @@ class FeatureDistance(Metric):
         spec, cfg = setting.spec, setting.cfg
         usual = [] if spec.content == "points" else [extractors.default(spec)]
         created: list[Metric] = []
+        if setting.least < FEWEST and spec.content != "points":
+            setting.notes.append(f"distances are left out: of {setting.least} images there is no distribution")
+            return []
         for name in dict.fromkeys(cfg.extractors) or usual:
             if (name == "points") != (spec.content == "points"):
                 raise ValueError(f"metrics.extractors={name}: points are of the toy, and the toy has no images")
@@ -42,23 +47,29 @@ class FeatureDistance(Metric):
                 raise ValueError("metrics.extractors has inception, but metrics.inception_weights=off")
             extractor = extractors.load(name, *([cfg.inception_weights] if name == "inception" else []))
             conditions = name == "digits" and spec.content == "digits" and setting.conditional
-            created.append(cls(extractor, conditions, cfg.max_features_kept, setting.final))
+            frechet = cfg.allow_small_n or setting.least >= ENOUGH * extractor.features
+            frechet |= setting.final and name == "inception"
+            if not frechet:
+                setting.notes.append(
+                    f"{extractor.distance} is left out: of {setting.least} images, fewer than {ENOUGH} for each of its "
+                    f"{extractor.features} features, it is mostly bias; {extractor.kernel} has none, and stands in its "
+                    "place; metrics.allow_small_n=true computes it all the same"
+                )
+            created.append(cls(extractor, conditions, cfg.max_features_kept, setting.final, frechet))
         if setting.final and spec.content != "points" and "inception" not in cfg.extractors:
             created += cls._inception(setting)
         return created
 
     @classmethod
     def _inception(cls, setting: Setting) -> list[Metric]:
-        """FID, KID, IS and the like if their weights are at hand and images are enough; else a note says why not.
+        """FID, KID, IS and the like if their weights are at hand; else a note says why not.
 
-        Raises ValueError if ``metrics.inception_weights`` names a file that is not there or does not hold the weights.
+        Few images are no reason: papers report a FID whatever its bias, and its floor stands beside it. Raises
+        ValueError if ``metrics.inception_weights`` names a file that is not there or does not hold the weights.
         """
-        cfg, n = setting.cfg, min(setting.cfg.num_images, setting.reals)
-        why_not = ""
+        cfg, why_not = setting.cfg, ""
         if cfg.inception_weights == "off":
             why_not = "metrics.inception_weights=off"
-        elif n < 2048 and not cfg.allow_small_n:
-            why_not = f"{n} images are fewer than the 2048 features, which makes a FID meaningless; {ALLOW}"
         elif cfg.inception_weights == "auto":
             why_not = missing()
         if not why_not:
@@ -72,14 +83,15 @@ class FeatureDistance(Metric):
         setting.notes.append(f"fid, kid and is are left out: {why_not}")
         return []
 
-    def __init__(self, extractor: Extractor, conditions: bool, cap: int, final: bool) -> None:
+    def __init__(self, extractor: Extractor, conditions: bool, cap: int, final: bool, frechet: bool = True) -> None:
         self.extractor, self.conditions, self.cap, self.final = extractor, conditions, cap, final
-        self.features = extractor.features
+        self.frechet, self.kernel = frechet, final or not frechet
         self.several = [f"{name}_{extractor.name}" for name in MANIFOLD]
-        higher: dict[str, bool | None] = {extractor.distance: False}
+        higher: dict[str, bool | None] = {extractor.distance: False} if frechet else {extractor.kernel: False}
         higher |= {extractor.score: True} if extractor.score else {}
         higher |= {"label_accuracy": True} if conditions else {}
-        higher |= {extractor.kernel: False, **dict.fromkeys(self.several, True)} if final else {}
+        higher |= {extractor.kernel: False} if self.kernel else {}
+        higher |= dict.fromkeys(self.several, True) if final else {}
         self.higher_is_better = higher
         self.extractor_protocol = extractor.protocol()
         self.reals_key = str(self.extractor_protocol)
@@ -87,7 +99,7 @@ class FeatureDistance(Metric):
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         features, logits = self.extractor(outputs["generated"])
         observed = formulas.moments(features.cpu())
-        if self.final:
+        if self.kernel:
             observed["features"] = features.cpu()
         if self.extractor.score and logits is not None:
             observed["logits"] = logits.cpu()
@@ -103,15 +115,16 @@ class FeatureDistance(Metric):
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         extractor = self.extractor
-        values = {extractor.distance: formulas.frechet_distance(real, fake)}
+        values = {extractor.distance: formulas.frechet_distance(real, fake)} if self.frechet else {}
         if extractor.score and len(fake["logits"]) >= extractor.splits:
             mean, spread = formulas.inception_score(fake["logits"], extractor.splits)
             values |= {extractor.score: mean} | ({f"{extractor.score}_sd": spread} if extractor.splits > 1 else {})
         if "correct" in fake:
             values["label_accuracy"] = float(fake["correct"].double().mean())
-        if self.final and min(len(part["features"]) for part in (real, fake)) > formulas.NEIGHBOURS_DC:
+        if self.kernel:
             mean, spread = formulas.kernel_distance(real["features"], fake["features"])
             values |= {extractor.kernel: mean, f"{extractor.kernel}_sd": spread}
+        if self.final and min(len(part["features"]) for part in (real, fake)) > formulas.NEIGHBOURS_DC:
             shares = formulas.manifold(real["features"], fake["features"])
             values |= {name: shares[share] for name, share in zip(self.several, MANIFOLD, strict=True)}
         return values

@@ -2,65 +2,100 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
-from gan_lab.metrics.evaluator import real_statistics
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.formulas import nearest
 from gan_lab.seeding import Stream
 
-FAKES = 500  # samples that are looked at
+FAKES = 500  # samples that are looked at; and training images that stand for all
+NEAR = 0.01  # of held-out images are as near to a training image as what is called a near copy
 
 
-def nearest_ratio(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
+class Nearest:
+    """The distances of some features [N, D] to the nearest of others that come block by block, and which these are."""
+
+    def __init__(self, points: Tensor, k: int = 1) -> None:
+        self.points, self.k, self.seen = points, k, 0
+        self.distances = points.new_full((len(points), k), torch.inf)
+        self.numbers = torch.zeros(len(points), k, dtype=torch.int64)
+
+    def add(self, others: Tensor) -> None:
+        """Look through the next block [M, D]."""
+        near, numbers = nearest(self.points, others, min(self.k, len(others)))
+        distances, order = torch.cat([self.distances, near], dim=1).sort(dim=1, stable=True)
+        numbers = torch.cat([self.numbers, numbers + self.seen], dim=1).gather(1, order)
+        self.distances, self.numbers = distances[:, : self.k], numbers[:, : self.k]
+        self.seen += len(others)
+
+
+def nearest_ratio(fake: Nearest, train: Nearest, fake_fresh: Tensor, train_fresh: Tensor) -> float | None:
     """Distance of fakes to training images relative to held-out images: 1 for fresh images, towards 0 for copies.
 
     The ratio of the median distances to the nearest training and the nearest held-out image, over the same ratio of
-    training images to the others of theirs, which takes out that there are more of the ones than of the others.
-    Features are [N, D]; at most ``FAKES`` training images stand for all. None where most training images have a double,
-    and so no distance to compare with.
+    training images to the others of theirs, which takes out that there are more of the ones than of the others. Above 1
+    fakes are far from training images and not as far from held-out ones: they are off the data, not fresher than fresh.
+    ``train`` are the two nearest training images of some of them, the first of which is itself; ``..._fresh`` the
+    distances [N] to the nearest held-out image. None where most training images have a double, and so no distance to
+    compare with.
     """
-
-    def usual_distance(points: Tensor, others: Tensor, k: int = 1) -> Tensor:
-        return nearest(points, others, k)[0][:, -1].median()
-
-    points = train[:FAKES]
-    usual = [usual_distance(points, train, k=2), usual_distance(points, held_out)]  # of its own the first is itself
-    if min(usual) <= 1e-5 * points.norm(dim=1).median():
+    usual = [train.distances[:, -1].median(), train_fresh.median()]
+    if min(usual) <= 1e-5 * train.points.norm(dim=1).median():
         return None
-    distances = [usual_distance(fake, others) for others in (train, held_out)]
-    return float(distances[0] / distances[1].clamp(min=1e-12) / (usual[0] / usual[1]))
+    ratio = fake.distances[:, 0].median() / fake_fresh.median().clamp(min=1e-12)
+    return float(ratio / (usual[0] / usual[1]))
+
+
+def near_share(fake: Tensor, held_out: Tensor) -> float:
+    """The share of fakes nearer to a training image than all but the nearest hundredth of held-out images are.
+
+    Both are distances [N] to the nearest training image. Of copies it is 1, of fresh images 0.01.
+    """
+    return float((fake <= held_out.quantile(NEAR)).double().mean())
 
 
 @torch.no_grad()
 def find_neighbours(
-    family: Family, data: GANDataModule, metric: FeatureDistance, cfg: MetricsConfig, seed: int, shown: int = 32
-) -> tuple[float | None, dict[str, Any], Tensor]:
-    """The ratio, its protocol, and pairs [2 shown, C, H, W] in [-1, 1]: samples, the nearest first, and their neighbours.
+    family: Family, data: GANDataModule, extractor: Extractor, seed: int, shown: int = 32
+) -> tuple[dict[str, float], dict[str, Any], Tensor]:
+    """The scores, their protocol, and pairs [2 shown, C, H, W] in [-1, 1]: samples, the nearest first, and their neighbours.
 
-    At most ``metrics.max_features_kept`` training images are looked through.
+    All training images are looked through, one batch after the other.
     """
-    reference = data.reference(min(FAKES, cfg.num_images), split="held_out")
-    train = data.reference(cfg.max_features_kept, split="train")
-    held_out = data.reference(cfg.max_features_kept, split="held_out")
-    known = real_statistics(data, train, metric, family.device, cfg)["features"].double()
-    fresh = real_statistics(data, held_out, metric, family.device, cfg)["features"].double()
-    pixels, features = [], []
-    for i in range(len(reference)):
-        batch = reference.conditions(i).on(family.device, family.dtype)
-        pixels.append(to_uint8(family.generate(batch, Stream(seed, "evaluate", i))))
-        features.append(metric.extractor(pixels[-1])[0].double().cpu())
-    fake, images = torch.cat(features), torch.cat(pixels).cpu()
-    distances, numbers = nearest(fake, known, k=1)
-    first = distances[:, 0].argsort()[:shown]
-    reals = data.train.__getitems__(train.rows[numbers[first, 0].numpy()].tolist()).images
+    every = sys.maxsize
+    held_out = [data.reference(every, split=split) for split in (["validation", "test"] if data.divided else ["test"])]
+    train, some = data.reference(every, split="train"), data.reference(FAKES, split="train")
+    pixels = []
+    for i, batch in enumerate(data.reference(FAKES).repeated(FAKES)):
+        batch = batch.on(family.device, family.dtype)
+        pixels.append(to_uint8(family.generate(batch, Stream(seed, "neighbours", i))).cpu())
+    images = torch.cat(pixels)
+    device = family.device
+    fake = torch.cat([_features(extractor, part.to(device)) for part in images.split(100)])
+    fresh = torch.cat([_features(extractor, to_uint8(batch.images.to(device))) for part in held_out for batch in part])
+    known = torch.cat([_features(extractor, to_uint8(batch.images.to(device))) for batch in some])
+    of_fakes, of_fresh, of_train = Nearest(fake), Nearest(fresh), Nearest(known, k=2)
+    for batch in train:
+        block = _features(extractor, to_uint8(batch.images.to(device)))
+        for looked in (of_fakes, of_fresh, of_train):
+            looked.add(block)
+    first = of_fakes.distances[:, 0].argsort()[:shown]
+    reals = data.train.__getitems__(train.rows[of_fakes.numbers[first, 0].numpy()].tolist()).images
     pairs = torch.stack([to_unit(images[first]), to_unit(reals)], dim=1).flatten(0, 1)
-    protocol = {**metric.extractor_protocol, "reals": len(fresh), "train": len(known), "fakes": len(fake)}
-    return nearest_ratio(fake, known, fresh), protocol, pairs
+    ratio = nearest_ratio(of_fakes, of_train, nearest(fake, fresh, 1)[0][:, 0], nearest(known, fresh, 1)[0][:, 0])
+    values = {} if ratio is None else {f"nearest_ratio_{extractor.name}": ratio}
+    values[f"near_copies_{extractor.name}"] = near_share(of_fakes.distances[:, 0], of_fresh.distances[:, 0])
+    splits = "train, and all that is held out"
+    protocol = {"reals": len(fresh), "train": of_fakes.seen, "fakes": len(fake), "split": splits}
+    return values, extractor.protocol() | protocol, pairs
+
+
+def _features(extractor: Extractor, pixels: Tensor) -> Tensor:
+    return extractor(pixels)[0].double().cpu()

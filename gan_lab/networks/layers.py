@@ -113,7 +113,7 @@ def projection_logits(
 
 @torch.no_grad()
 def initialise_normal(module: nn.Module, std: float = 0.02) -> None:
-    """Draw weights from N(0, std²) and batch-norm scales from N(1, std²), biases 0.
+    """Draw weights from N(0, std²) and the scales of batch and instance norm from N(1, std²), biases 0.
 
     Source: Radford et al. 2015 (arXiv 1511.06434), section 4.
     """
@@ -122,6 +122,6 @@ def initialise_normal(module: nn.Module, std: float = 0.02) -> None:
             nn.init.normal_(layer.weight, 0.0, std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d) and layer.affine:
             nn.init.normal_(layer.weight, 1.0, std)
             nn.init.zeros_(layer.bias)

@@ -17,8 +17,10 @@ TranslatorNorm = Literal["batch", "instance", "layer", "none"]
 BIASED = ("layer", "none")  # the other norms take a bias away again
 
 
-def norm_layer(channels: int, norm: TranslatorNorm) -> list[nn.Module]:
-    """Normalisation after a convolution: batch norm, instance norm without scale and shift, layer norm, or none.
+def norm_layer(channels: int, norm: TranslatorNorm, affine: bool = False) -> list[nn.Module]:
+    """Normalisation after a convolution: batch norm, instance norm, layer norm, or none.
+
+    Instance norm has a learned scale and shift, as batch norm has, if ``affine``.
 
     Instance norm takes the mean and the spread of each channel of each image away, and with them how bright the image
     is and of what colour; layer norm takes those of all its channels together, which leaves both to be seen.
@@ -27,7 +29,7 @@ def norm_layer(channels: int, norm: TranslatorNorm) -> list[nn.Module]:
         return []
     if norm == "layer":
         return [nn.GroupNorm(1, channels)]
-    return [nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels)]
+    return [nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels, affine=affine)]
 
 
 class PatchDiscriminator(Network):
@@ -51,6 +53,7 @@ class PatchDiscriminator(Network):
         width: int = 64,
         layers: int = 3,
         norm: TranslatorNorm = "batch",
+        affine: bool = False,
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
@@ -64,7 +67,7 @@ class PatchDiscriminator(Network):
         into = width
         for i in range(1, layers + 1):
             out, stride = width * min(2**i, WIDEST), 2 if i < layers else 1
-            stack += [nn.Conv2d(into, out, 4, stride, 1, bias=norm in BIASED), *norm_layer(out, norm)]
+            stack += [nn.Conv2d(into, out, 4, stride, 1, bias=norm in BIASED), *norm_layer(out, norm, affine)]
             stack.append(nn.LeakyReLU(SLOPE))
             into = out
         self.stack = nn.Sequential(*stack, nn.Conv2d(into, 1, 4, 1, 1))

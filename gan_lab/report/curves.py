@@ -34,6 +34,8 @@ def of_run(run: Run) -> list[tuple[str, list[Chart]]]:
         group, title = _place(name, run)
         chart = groups[group].setdefault(title, {"title": title, "series": []})
         chart["series"].append(series(name, points))
+        if group == "Scores" and name in run.floors:
+            chart["series"].append(_floor(run.floors[name], points))
     return [(group, list(charts.values())) for group, charts in groups.items() if charts]
 
 
@@ -46,8 +48,17 @@ def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
                 in enumerate(zip(runs, names, strict=True)) if run.curves.get(score)]  # fmt: skip
         if each:  # a run has the same place, and so the same colour, in all charts
             (first, *_) = (run for run in runs if run.curves.get(score))
+            floors = {run.floors.get(score) for run in runs if run.curves.get(score)}
+            if len(floors) == 1 and (floor := floors.pop()) is not None:
+                longest = max((run.curves[score] for run in runs if run.curves.get(score)), key=lambda one: one[-1][0])
+                each.append(_floor(floor, longest) | {"place": len(runs)})
             charts.append({"title": title_of(score, first), "series": each})
     return charts
+
+
+def _floor(value: float, points: Points) -> Chart:
+    """The line of what real images have."""
+    return series("real images", [(images, value) for images in dict.fromkeys((points[0][0], points[-1][0]))])
 
 
 def title_of(score: str, run: Run) -> str:

@@ -112,14 +112,15 @@ class Run:
         return bool(self.state) and self.state.get("images", 0) >= self.wanted
 
     def scores(self, weights: str) -> dict[str, dict[str, Any]]:
-        """The scores of the ``best`` or ``last`` generator: value, and protocol where it is known."""
+        """The scores of the ``best``, ``last`` or ``live`` weights: value and protocol."""
         kept: dict[str, dict[str, Any]] = dict(self.state.get("scores", {}).get(weights, {}))
-        if weights == "last":
-            values = self.state.get("last", {})
-            for name in (name for name in values if not name.endswith("_sd")):
-                spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
-                kept.setdefault(name, {"value": values[name], "protocol": {}} | spread)
         return kept
+
+    @property
+    def floors(self) -> dict[str, float]:
+        """What real images have of the scores that were measured during the training."""
+        known: dict[str, float] = dict(self.state.get("validation_floors", {}))
+        return known
 
     @property
     def data(self) -> str:
@@ -140,7 +141,7 @@ class Run:
             known: dict[str, bool | None] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except ValueError:  # torn
             known = {}
-        for weights in ("last", "best"):
+        for weights in ("live", "last", "best"):
             entries = self.state.get("scores", {}).get(weights, {})
             known |= {name: entry.get("higher_is_better", known.get(name)) for name, entry in entries.items()}
         return known

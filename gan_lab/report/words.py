@@ -13,11 +13,13 @@ MAX_ALERTS = 12  # so many are shown
 
 @dataclass
 class Row:
-    """A score of the best and of the last generator, and how the best was measured."""
+    """A score of the best and of the last weights, averaged and live, and of reals, and how the best was measured."""
 
     name: str
     best: str
     last: str
+    live: str
+    reals: str
     protocol: list[tuple[str, str]]
 
 
@@ -42,6 +44,8 @@ def verdict(run: Run) -> Verdict:
         summary = Verdict("none", "no score", ["Nothing has been scored in this run."])
     summary.sentences[:0] = sentences
     summary.rows = rows(run)
+    notes = {name: entry["note"] for name, entry in run.scores("best").items() if "note" in entry}
+    summary.sentences += [f"{name}: {note}." for name, note in notes.items()]
     summary.watched, summary.alerts = run.alerts is not None, (run.alerts or [])[:MAX_ALERTS]
     summary.more = len(run.alerts or []) - len(summary.alerts)
     return summary
@@ -54,9 +58,11 @@ def number(value: Any) -> str:
 
 def rows(run: Run) -> list[Row]:
     """The table of scores, the headline first."""
-    best, last = run.scores("best"), run.scores("last")
-    names = sorted(dict.fromkeys([*best, *last]), key=lambda name: name != run.headline)
-    return [Row(name, _value(best.get(name)), _value(last.get(name)), _protocol(best.get(name) or last[name]))
+    best, last, live = run.scores("best"), run.scores("last"), run.scores("live")
+    every = live | last | best
+    names = sorted(dict.fromkeys([*best, *last, *live]), key=lambda name: name != run.headline)
+    return [Row(name, _value(best.get(name)), _value(last.get(name)), _value(live.get(name)),
+                number(every[name].get("protocol", {}).get("floor")), _protocol(every[name]))
             for name in names]  # fmt: skip
 
 
@@ -76,6 +82,7 @@ def _protocol(entry: dict[str, Any]) -> list[tuple[str, str]]:
             f"{details['fakes']:,} / {details['reals']:,}" if {"fakes", "reals"} <= details.keys() else "",
         ),
         ("data", " ".join(str(details.get(key, "")) for key in ("data", "split")).strip()),
+        ("chosen on", str(details.get("chosen_on", ""))),
         ("weights", str(details.get("weights", ""))),
     ]
     return found

@@ -96,7 +96,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_files_outside_the_package_are_trained_scored_and_sampled(outside: Path, data_root: Path) -> None:
     words = small("gan", outside, data_root, "family=mine.method", "data.name=mine.noise", "metrics.extractors=[mine.means]",
-                  "metrics.num_images=20", "run.images=32", "run.evaluate_every=16", "run.id=own", "model.network=dcgan")  # fmt: skip
+                  "metrics.num_fakes=20", "metrics.num_reals=20", "metrics.allow_small_n=true", "run.images=32", "run.evaluate_every=16", "run.id=own", "model.network=dcgan")  # fmt: skip
     words = [word for word in words if not word.startswith(("data.size", "data.name=mnist", "data.source"))]
     loaded = loading.load("gan", words)
     assert loaded.config.data.size == 16

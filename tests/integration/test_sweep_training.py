@@ -22,7 +22,7 @@ from gan_lab.sweeps import check, report, sweep_file
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.sweeping import wait_for, worker
 
-WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_every=64", "metrics.num_images=64",
+WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_every=64", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
          "metrics.inception_weights=off", "model.width=8", "log.images_every=128"]  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def test_a_reader_that_goes_away_silences_a_stream_and_raises_nothing() -> None:
 
 
 def test_a_training_outlives_the_reader_of_its_output(tmp_path: Path, data_root: Path) -> None:
-    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "metrics.num_images=100",
+    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true",
              "run.images=64", "data.batch_size=16", "run.id=piped"]  # fmt: skip
     reading, writing = os.pipe()
     os.close(reading)
@@ -159,7 +159,7 @@ def test_nohup_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_file_gets_a_line_every_so_often_and_no_bar(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
     words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "run.images=640",
-             "data.batch_size=16", "run.evaluate_every=320", "metrics.num_images=100"]  # fmt: skip
+             "data.batch_size=16", "run.evaluate_every=320", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true"]  # fmt: skip
     process = start("gan", words, log, environment={"LINES_EVERY": "0"})
     process.join()
     assert process.exitcode == 0, log.read_text()

@@ -12,8 +12,9 @@ from scipy import stats
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import toy
-from gan_lab.data.base import ArrayDataset, GANDataModule, resize, stratified_split
+from gan_lab.data.base import ArrayDataset, GANDataModule, resize
 from gan_lab.data.samplers import EndlessBatchSampler
+from gan_lab.data.split import stratified_split
 from gan_lab.images import ImageSpec
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, reading
 from gan_lab.data.reading import UnreadableError
+from gan_lab.data.split import Rows
 from tests.helpers.pictures import every_fault, every_mode, flat, noise
 
 
@@ -195,7 +196,7 @@ def test_decoded_now_or_when_they_are_read_the_pixels_are_the_same(
     assert pixels.shape == (3, 3, 8, 8)
     assert pixels.reshape(3, -1).tolist() == [[30] * 192, [10] * 192, [30] * 192]
     assert len(made.pixels) == 3
-    some = decoding.Rows(made.pixels, np.array([1, 2]), (0, 2))
+    some = Rows(made.pixels, np.array([1, 2]), (0, 2))
     assert len(some) == 2
     assert some[np.array([1, 0])][:, :, 0, 0].tolist() == [[30, 30], [20, 20]]
 

@@ -12,9 +12,9 @@ import torch
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.decoding import Files, Rows
+from gan_lab.data.decoding import Files
 from gan_lab.data.samplers import EndlessBatchSampler, Row, SemiSupervisedBatchSampler, UnpairedBatchSampler
-from gan_lab.data.split import Subset
+from gan_lab.data.split import Rows, Subset
 from gan_lab.images import Batch
 from tests.unit.test_data import numbered
 
