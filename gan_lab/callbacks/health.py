@@ -26,23 +26,31 @@ from gan_lab.utils.files import write_text
 # docs/health.md says on which runs these were chosen, and how far they are from either side.
 YOUNG = 1_000  # iterations in which a generator may still be without diversity, or a discriminator ahead
 LASTING = 3  # rows in turn, that have the values in question, before a finding begins, or is over
-DIVERSE = 0.3  # of the reals' mean feature distance
-BALANCED = 0.3  # of the entropy of the reals' classes
+DIVERSE = 0.3  # of the reals' mean feature distance, and of that to the nearest other image
+BALANCED = 0.5  # of the entropy of the reals' classes
 CERTAIN = 0.99  # accuracy
 VANISHING = 0.01  # of the largest gradient so far
+RISING = 10  # rows in turn with such accuracies, over which the margin between the outputs still grows
 EXPLODING = 100.0  # times the median of the rows before
-HUGE = 1e5  # the norm of a gradient, without regard to earlier ones
+HUGE, GROWN = 1e5, 10.0  # the norm of a gradient that is too large already when it has grown so many times
 BEFORE = 100  # rows that the median is of, at most
 KNOWN = 10  # and at least
 
 COLLAPSE = (
-    "the generated images hardly differ from each other ({shares} of the reals'): the generator has collapsed. Try a lower "
-    "learning rate of the generator, a faster discriminator, or a gradient penalty (wgan_gp, r3gan)"
+    "the generated images hardly differ from each other, or few come again and again ({shares} of the reals'): the generator "
+    "has collapsed. "
 )
-WON = (
-    "the discriminator tells every real from every fake (accuracies {real:.3f} and {fake:.3f}) and the "
-    "generator's gradient has all but vanished ({gradient:.2g}): it learns nothing any more. Try a lower learning rate of the "
-    "discriminator, the non-saturating loss, label smoothing or instance noise"
+TRY = "Try a lower learning rate of the generator, a faster discriminator, or a gradient penalty (wgan_gp, r3gan)"
+TRY_FIRST = "The discriminator has won: mend that first"
+WON = "the discriminator tells every real from every fake (accuracies {real:.3f} and {fake:.3f}) and "
+VANISHED = (
+    "the generator's gradient has all but vanished ({gradient:.2g}): it learns nothing any more. Try a lower learning rate of "
+    "the discriminator, the non-saturating loss, label smoothing or instance noise"
+)
+LOST = (
+    "grows still surer of it, the generator does not catch up (the margin between the outputs was {before:.3g} some rows "
+    "ago, {now:.3g} now). Try a lower learning rate of the discriminator, a higher one of the generator, label smoothing, "
+    "instance noise or a gradient penalty"
 )
 EXPLODED = (
     "the {name} has grown to {value:.3g} (median of the rows before: {usual:.3g}): the training is about to diverge. Try "
@@ -80,10 +88,12 @@ class Rules:
     conditions: dict[str, AlertState] = field(default_factory=dict)
     gradients: dict[str, list[float]] = field(default_factory=dict)  # of the rows before, by their names
     largest: dict[str, float] = field(default_factory=dict)
+    margins: dict[str, list[float]] = field(default_factory=dict)  # of the rows in turn in which D is right, by suffix
 
     def read(self, row: Row, iteration: int) -> list[tuple[str, str]]:
         """The findings that begin with this row of means, each with its sentence."""
-        rules = {"collapse": self._collapse, "discriminator_won": self._won, "diverged": self._explosion}
+        self._note_margins(row)
+        rules = {"discriminator_won": self._won, "collapse": self._collapse, "diverged": self._explosion}
         new_alerts = []
         for kind, rule in rules.items():
             seen = rule(row, iteration)
@@ -99,29 +109,43 @@ class Rules:
         """The sentence, empty if all is well, None if the row says nothing of it: so with the rules below."""
         if "diversity" not in row or iteration < YOUNG:
             return None
-        seen = {name: row[name] for name in ("diversity", "class_entropy") if name in row}
+        least = {"diversity": DIVERSE, "nearest_other": DIVERSE, "class_entropy": BALANCED}
+        seen = {name: row[name] for name in least if name in row}
+        if all(value >= least[name] for name, value in seen.items()):
+            return ""
         shares = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in seen.items())
-        collapsed = seen["diversity"] < DIVERSE or seen.get("class_entropy", 1.0) < BALANCED
-        return COLLAPSE.format(shares=shares) if collapsed else ""
+        won = "discriminator_won" in self.conditions and self.conditions["discriminator_won"].raised
+        return COLLAPSE.format(shares=shares) + (TRY_FIRST if won else TRY)
+
+    def _note_margins(self, row: Row) -> None:
+        """How far apart the outputs are, for as long as the discriminator is right about all; "_back" is of a second one."""
+        for suffix in ("", "_back"):
+            if f"accuracy_real{suffix}" in row:
+                certain = min(row[f"accuracy_real{suffix}"], row[f"accuracy_fake{suffix}"]) >= CERTAIN
+                margins = [*self.margins.get(suffix, []), row[f"d_real{suffix}"] - row[f"d_fake{suffix}"]]
+                self.margins[suffix] = margins[-RISING:] if certain else []
 
     def _won(self, row: Row, iteration: int) -> str | None:
-        names = ("accuracy_real", "accuracy_fake", "gradient_generator")
-        # the second pair is of what translates both ways
-        pairs = [[name + suffix for name in names] for suffix in ("", "_back")]
-        present = [pair for pair in pairs if set(pair) <= row.keys()]
-        if not present or iteration < YOUNG:
+        judged = {suffix: margins for suffix, margins in self.margins.items() if f"accuracy_real{suffix}" in row}
+        if not judged or iteration < YOUNG:
             return None
-        for pair in present:
-            real, fake, gradient = (row[name] for name in pair)
-            if min(real, fake) >= CERTAIN and gradient <= VANISHING * self.largest.get(pair[2], 0.0):
-                return WON.format(real=real, fake=fake, gradient=gradient)
+        for suffix, margins in judged.items():
+            gradient = row.get(f"gradient_generator{suffix}", math.inf)
+            before, now = (
+                statistics.median(half or [0.0]) for half in (margins[: RISING // 2], margins[RISING // 2 :])
+            )
+            vanished = bool(margins) and gradient <= VANISHING * self.largest.get(f"gradient_generator{suffix}", 0.0)
+            if vanished or (len(margins) == RISING and now > before):
+                sentence = WON.format(real=row[f"accuracy_real{suffix}"], fake=row[f"accuracy_fake{suffix}"])
+                return sentence + (VANISHED if vanished else LOST).format(gradient=gradient, before=before, now=now)
         return ""
 
     def _explosion(self, row: Row, iteration: int) -> str | None:
         for name in [name for name in row if name.startswith("gradient_")]:
             before = self.gradients.get(name, [])
             usual = statistics.median(before) if before else 0.0
-            if row[name] > HUGE or (len(before) >= KNOWN and row[name] > EXPLODING * usual > 0):
+            known, grown = len(before) >= KNOWN, row[name] / usual if usual else 0.0
+            if (row[name] > HUGE and grown > GROWN) or (known and grown > EXPLODING):
                 return EXPLODED.format(name=name.replace("_", " of the ", 1), value=row[name], usual=usual)
         return ""
 
@@ -131,7 +155,7 @@ class Rules:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Rules:
         conditions = {name: AlertState(**values) for name, values in state["conditions"].items()}
-        return cls(conditions, state["gradients"], state["largest"])
+        return cls(conditions, state["gradients"], state["largest"], state["margins"])
 
 
 @dataclass(frozen=True)

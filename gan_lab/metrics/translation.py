@@ -12,7 +12,7 @@ from gan_lab.images import Batch
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.formulas import Statistics, psnr, squared_error
 
-SIGMA = 1.5  # of the window of the structural similarity (Wang et al. 2004), in pixels
+SIGMA, HALF = 1.5, 5  # pixels, of the window of the structural similarity (Wang et al. 2004): 11 x 11
 
 
 class Translation(Metric):
@@ -88,15 +88,19 @@ class Translation(Metric):
 
 
 def _ssim(images: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of each image [B], under a Gaussian window that fits into small images.
+    """Structural similarity of each image [B], over the places where the whole of a Gaussian window lies in the image.
 
     Source: Wang et al. 2004 (IEEE Transactions on Image Processing 13 (4)), section III.B.
     """
-    sigma = min(SIGMA, (min(images.shape[-2:]) - 1) // 2 / 3.5)  # torchmetrics cuts the window off at 3.5 of them
+    half = min(HALF, (min(images.shape[-2:]) - 1) // 2)
+    sigma = SIGMA * half / HALF  # torchmetrics takes the size of the window from it
     pair = images.double() / 255, truth.double() / 255
-    similarity = structural_similarity_index_measure(*pair, data_range=1.0, sigma=sigma, reduction="none")
+    _, similarity = structural_similarity_index_measure(
+        *pair, data_range=1.0, sigma=sigma, reduction="none", return_full_image=True
+    )
     assert isinstance(similarity, Tensor)
-    return similarity.reshape(-1).cpu()
+    inside = similarity[..., half : similarity.shape[-2] - half, half : similarity.shape[-1] - half]
+    return inside.flatten(1).mean(dim=1).cpu()
 
 
 METRIC = Translation

@@ -24,7 +24,7 @@ from gan_lab.runs.folder import RunFolder
 from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, small
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SINGLE = ("diversity", "class_entropy")  # of the digit classifier's features and classes, in float32
+SINGLE = ("diversity", "nearest_other", "class_entropy")  # of the digit classifier's features and classes, in float32
 
 
 class Diversity(Callback):

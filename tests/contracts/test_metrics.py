@@ -21,7 +21,7 @@ from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Tally
 from gan_lab.metrics.selection import find_metrics, names, select_metrics
 
-CFG = MetricsConfig(inception_weights="off", num_images=100, allow_small_n=True)
+CFG = MetricsConfig(inception_weights="off", allow_small_n=True)
 DIGITS = ImageSpec(1, 28, 28, classes=10, content="digits")
 HORSES = ImageSpec(3, 64, 64, content="horses", source_channels=3, pairs="held out")
 GRAY = ImageSpec(3, 64, 64, source_channels=1, pairs="all")
@@ -34,10 +34,19 @@ def class_of(name: str) -> type[Metric]:
 
 
 SETTINGS = [  # of which each metric must have one that it applies to
-    Setting(DIGITS, CFG, ("generated", "logits", "baseline_logits", "code_logits", "reconstructed"), True, 100, True),
-    Setting(HORSES, CFG, ("generated", "back", "cycled", "back_cycled"), False, 100, True),
-    Setting(GRAY, CFG, ("generated",), False, 100, True),
-    Setting(POINTS, CFG, ("generated",), False, 100, True),
+    Setting(
+        DIGITS,
+        CFG,
+        ("generated", "logits", "baseline_logits", "code_logits", "reconstructed"),
+        True,
+        "test",
+        100,
+        100,
+        True,
+    ),
+    Setting(HORSES, CFG, ("generated", "back", "cycled", "back_cycled"), False, "test", 100, 100, True),
+    Setting(GRAY, CFG, ("generated",), False, "test", 100, 100, True),
+    Setting(POINTS, CFG, ("generated",), False, "test", 100, 100, True),
 ]
 CASES = [
     (i, name) for i, setting in enumerate(SETTINGS) for name in names()

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
+from gan_lab import data as datasets
 from gan_lab import losses, train
 from gan_lab.callbacks import checkpoint, health
 from gan_lab.callbacks.csv_logger import Row
@@ -25,10 +26,11 @@ from gan_lab.callbacks.health import LASTING, Rules
 from gan_lab.callbacks.progress import Progress
 from gan_lab.callbacks.wandb_logger import WandbLogger
 from gan_lab.config import loading
-from gan_lab.config.schema import EmaConfig
+from gan_lab.config.schema import DataConfig, EmaConfig
 from gan_lab.families.base import Family
 from gan_lab.families.gan import GAN, GANConfig
 from gan_lab.images import ImageSpec
+from gan_lab.metrics import extractors
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.results import read_summary
 from gan_lab.seeding import Stream, branch_seed
@@ -149,10 +151,6 @@ class Shown:
 
 
 def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linear_between() -> None:
-    from gan_lab import data as datasets
-    from gan_lab.config.schema import DataConfig
-    from gan_lab.metrics import extractors
-
     served = datasets.load(DataConfig(name="toy"), 0)
     batch, _ = served.grid_batch(held_out=True, by_class=False)
     watch = Diversity(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
@@ -165,11 +163,41 @@ def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linea
     assert values["one"] == {"diversity": 0, "class_entropy": 0}
 
 
+@pytest.mark.parametrize("pictures", [1, 2, 3, 4, 16, 32])
+@pytest.mark.parametrize("by_class", [False, True])
+def test_pictures_that_come_again_are_a_collapse_however_many_they_are(
+    pictures: int, by_class: bool, data_root: Path
+) -> None:
+    served = datasets.load(DataConfig(root=str(data_root), source="sample"), 0)
+    batch, _ = served.grid_batch(held_out=True, by_class=by_class)
+    watch = Diversity(1, batch, extractors.load("digits"), by_class, 0, None, None)  # type: ignore[arg-type]
+    n = len(batch.images)
+    rows = torch.arange(n) if not by_class else torch.arange(n) // 10 * 10 + torch.arange(n) % 10 % min(pictures, 5)
+    again = batch.images[rows if by_class else torch.arange(n) % pictures]
+    seen = {name: float(value) for name, value in watch.measure(Shown(again)).items()}  # type: ignore[arg-type]
+    assert seen["nearest_other"] == pytest.approx(0, abs=1e-6)
+    assert found([WELL | seen] * LASTING) == [(LASTING - 1, "collapse")]
+    whole = {name: float(value) for name, value in watch.measure(Shown(batch.images)).items()}  # type: ignore[arg-type]
+    assert whole["nearest_other"] == pytest.approx(1)
+
+
+def test_two_of_eight_modes_are_a_collapse() -> None:
+    served = datasets.load(DataConfig(name="toy"), 0)
+    batch, _ = served.grid_batch(held_out=True, by_class=False)
+    watch = Diversity(1, batch, extractors.load("points"), False, 0, None, None)  # type: ignore[arg-type]
+    assert batch.labels is not None
+    two = batch.images[batch.labels < 2]
+    seen = {name: float(value) for name, value in
+            watch.measure(Shown(two[torch.arange(len(batch.images)) % len(two)])).items()}  # type: ignore[arg-type]  # fmt: skip
+    assert found([WELL | seen] * LASTING) == [(LASTING - 1, "collapse")]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # rules
 
 WELL: Row = {"accuracy_real": 0.8, "accuracy_fake": 0.7, "gradient_generator": 1.0, "gradient_discriminator": 2.0,
-             "diversity": 0.9, "class_entropy": 0.95}  # fmt: skip
+             "diversity": 0.9, "nearest_other": 1.1, "class_entropy": 0.95, "d_real": 1.0, "d_fake": -1.0}  # fmt: skip
+CERTAIN = WELL | {"accuracy_real": 1.0, "accuracy_fake": 0.995}
 
 
 def found(rows: list[Row], start: int = health.YOUNG) -> list[tuple[int, str]]:
@@ -183,6 +211,9 @@ def found(rows: list[Row], start: int = health.YOUNG) -> list[tuple[int, str]]:
     [
         ("collapse", {"diversity": 0.1}),
         ("collapse", {"class_entropy": 0.1}),
+        ("collapse", {"nearest_other": 0.2}),  # few pictures, which differ
+        ("collapse", {"class_entropy": 1 / 3}),  # two of eight modes, as often
+        ("collapse", {"class_entropy": 0.48}),  # three of ten digits
         ("discriminator_won", {"accuracy_real": 1.0, "accuracy_fake": 0.995, "gradient_generator": 0.005}),
         ("diverged", {"gradient_discriminator": 500.0}),
     ],
@@ -204,7 +235,7 @@ def test_what_lasts_is_found_once_and_again_only_after_it_was_over(flag: str, ch
     [
         {"accuracy_real": 1.0, "accuracy_fake": 1.0},  # a critic that is right while the generator still learns
         {"accuracy_real": 1.0, "accuracy_fake": 0.9, "gradient_generator": 1e-6},
-        {"diversity": 0.4, "class_entropy": 0.4},
+        {"diversity": 0.4, "class_entropy": 0.55, "nearest_other": 0.4},
         {"gradient_generator": 50.0, "gradient_discriminator": 150.0},
     ],
 )
@@ -216,7 +247,36 @@ def test_a_young_run_may_be_without_diversity_and_ahead_but_not_explode() -> Non
     young = WELL | {"diversity": 0.0, "class_entropy": 0.0, "accuracy_real": 1.0, "accuracy_fake": 1.0}
     rows = [WELL, *[young | {"gradient_generator": 1e-9}] * 9]
     assert found(rows, start=0) == []
-    assert found([WELL | {"gradient_generator": 1e6}] * 9, start=0) == [(LASTING - 1, "diverged")]
+    grows = [WELL | {"gradient_generator": 30.0**i} for i in range(9)]
+    assert found(grows, start=0) == [(6, "diverged")]  # beyond 10^5 in rows 4, 5 and 6
+
+
+def test_a_large_gradient_that_does_not_grow_is_a_large_loss_and_no_divergence() -> None:
+    """As of an autoencoder whose likelihood is a sum with a small variance: 7e5, 2e5, 1e5 and down."""
+    assert found([WELL | {"gradient_generator": 1e6 / (i + 1)} for i in range(30)], start=0) == []
+    assert found([WELL | {"gradient_generator": 1e6 * (1 + i % 3)} for i in range(30)], start=0) == []
+
+
+def test_a_discriminator_that_grows_ever_surer_has_won_though_no_gradient_vanishes() -> None:
+    """With the losses that do not saturate the generator's gradient grows when it loses."""
+    lost = [CERTAIN | {"d_real": 5.0 + i, "d_fake": -5.0 - i, "gradient_generator": 6.0 + i} for i in range(20)]
+    assert found([WELL] * 5 + lost) == [(5 + health.RISING - 1 + LASTING - 1, "discriminator_won")]
+    caught_up = [row | {"d_fake": -30.0 + 2 * i} for i, row in enumerate(lost)]  # the margin falls
+    assert found([WELL] * 5 + caught_up) == []
+    interrupted = [*lost[:9], WELL, *lost[9:18]]
+    assert found([WELL] * 5 + interrupted) == []
+
+
+def test_who_is_told_that_the_discriminator_has_won_is_not_told_to_speed_it_up() -> None:
+    rules = Rules()
+    lost = [CERTAIN | {"d_real": 5.0 + i, "class_entropy": 0.0} for i in range(20)]
+    sentences = dict(finding for i, row in enumerate(lost) for finding in rules.read(row, health.YOUNG - 10 + i))
+    assert list(sentences) == ["discriminator_won", "collapse"]
+    assert "faster discriminator" not in sentences["collapse"]
+    assert sentences["collapse"].endswith("mend that first")
+    alone = Rules()
+    (finding,) = (finding for i in range(5) for finding in alone.read(WELL | {"diversity": 0.0}, health.YOUNG + i))
+    assert "faster discriminator" in finding[1]
 
 
 def test_a_row_that_says_nothing_of_a_condition_neither_breaks_nor_prolongs_it() -> None:
@@ -237,9 +297,21 @@ def test_the_rules_go_on_from_their_state() -> None:
 
 
 def test_the_second_discriminator_of_a_translator_can_win_too() -> None:
-    back = {f"{name}_back": value for name, value in WELL.items() if name.startswith(("acc", "gradient"))}
-    won = WELL | {"accuracy_real_back": 1.0, "accuracy_fake_back": 1.0, "gradient_generator_back": 1e-4}
+    back = {f"{name}_back": value for name, value in WELL.items() if name.startswith(("acc", "gradient", "d_"))}
+    won = WELL | back | {"accuracy_real_back": 1.0, "accuracy_fake_back": 1.0, "gradient_generator_back": 1e-4}
     assert found([WELL | back] * 5 + [won] * 3) == [(7, "discriminator_won")]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:discriminator_won at", "ignore:collapse at")
+def test_a_discriminator_against_a_generator_that_stands_still_is_found_to_have_won(
+    tmp_path: Path, data_root: Path
+) -> None:
+    words = ("model.lr_g=1e-7", "model.lr_d=1e-3", "run.images=17600", "log.every=800", "metrics.headline=null")
+    built, _ = fit("gan", tmp_path, data_root, *words)
+    (alert,) = built.health.alerts
+    assert alert.kind == "discriminator_won"
+    assert "grows still surer of it" in alert.sentence
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -286,7 +358,7 @@ class Poison(Callback):
 def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -> Any:
     """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 1e9)
-    monkeypatch.setattr(train, "evaluate", lambda *_: None)  # of the end: scores and the page are tested elsewhere
+    monkeypatch.setattr(train, "evaluate_all", lambda *_: None)  # of the end: scores and the page are tested elsewhere
     monkeypatch.setattr(train.report.page, "write", lambda folders: (folders[0] / "report.html").write_text("drawn"))
     real = train.build
 
@@ -401,7 +473,7 @@ def test_being_watched_leaves_the_training_bit_equal(
     a, b = watched.family.state_dict(), alone.family.state_dict()
     assert all(torch.equal(a[key], b[key]) for key in a)
     columns = set(rows_of(tmp_path / "alone" / name / "metrics.csv")[0])
-    assert not {"diversity", "d_real", "gradient_generator"} & columns
+    assert not {"diversity", "nearest_other", "d_real", "gradient_generator"} & columns
 
 
 def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) -> None:
@@ -423,7 +495,7 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
     with pytest.warns(UserWarning, match=r"^collapse at 50,000 images: the generated images hardly differ"):
         six_rows()
     (line,) = lines(tmp_path)
-    assert "(diversity 0.00, class entropy 0.95 of the reals')" in line["sentence"]
+    assert "(diversity 0.00, nearest other 1.10, class entropy 0.95 of the reals')" in line["sentence"]
     assert (line["kind"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
     assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]
     again = health.Health(tmp_path, budget, record, None)

@@ -49,13 +49,11 @@ class Says(nn.Module):
 
 
 def step(family: Any, of: Batch) -> list[float]:
-    """The losses that one step would descend, in its order; the learning rates it sets are in ``family.rates``."""
+    """The losses that one step would descend, in its order."""
     descended: list[float] = []
-    family.rates = {}
     family.minimize = lambda loss, optimizer: descended.append(float(loss.detach()))
     family.optimizer_list = lambda: ["d", "g"]
     family.toggled_optimizer = lambda optimizer: nullcontext()
-    family.set_learning_rate = lambda optimizer, lr: family.rates.update({optimizer: lr})
     family.all_gather = lambda fakes: fakes
     family.stream = lambda purpose: Stream(0, purpose, family.iteration)
     family.training_step(of, 0)
@@ -135,17 +133,6 @@ def test_the_pools_are_in_the_state_and_move_no_weights() -> None:
         id(p) for optimizer in family.configure_optimizers() for g in optimizer.param_groups for p in g["params"]
     }
     assert optimized == {id(p) for p in family.parameters()}
-
-
-@pytest.mark.parametrize(("seen", "left"), [(0, 1), (100, 1), (125, 0.75), (175, 0.25), (200, 0), (999, 0)])
-def test_the_learning_rates_decay_linearly_in_images(seen: int, left: float) -> None:
-    family = made(decay_from=100, decay_images=100, lr_d=0.1, lr_g=0.2)
-    family.images_seen = seen
-    step(family, batch())
-    assert family.rates == pytest.approx({"d": 0.1 * left, "g": 0.2 * left})
-    constant = made(lr_d=0.1)
-    constant.images_seen = seen
-    assert constant.lr_factor() == 1
 
 
 def test_outputs_and_picture_go_both_ways_and_back() -> None:

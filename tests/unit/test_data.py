@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import toy
 from gan_lab.data.base import ArrayDataset, GANDataModule, resize
 from gan_lab.data.samplers import EndlessBatchSampler
-from gan_lab.data.split import stratified_split
+from gan_lab.data.split import Subset, stratified_split
 from gan_lab.images import ImageSpec
 
 
@@ -31,6 +32,14 @@ def numbered(train: int = 30, test: int = 25, classes: int = 5) -> ArrayDataset:
 
 def lab_data(seed: int = 0, **keys: object) -> GANDataModule:
     return GANDataModule(numbered(), DataConfig(**{"batch_size": 8, **keys}), seed)  # type: ignore[arg-type]
+
+
+SPLITS = ("train", "validation", "test")
+
+
+def levels_of(subset: Subset) -> list[int]:
+    """The gray level of each image of a subset, sorted."""
+    return sorted(subset.__getitems__(list(range(len(subset)))).images[:, 0, 0, 0].int().tolist())
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (7, 3), (3, 8), (5, 5), (12, 1)])
@@ -69,7 +78,7 @@ def test_another_seed_is_another_order() -> None:
 def test_training_batches_are_the_rows_of_the_order_from_the_familys_iteration_on(rank: int) -> None:
     data = lab_data(seed=3)
     data.iterations = 9
-    family = SimpleNamespace(iteration=4, branch=0, dtype=torch.float64, device=torch.device("cpu"))
+    family = SimpleNamespace(iteration=4, branch=0, minibatches=1, dtype=torch.float64, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=2)  # type: ignore[assignment]
     batches = list(data.train_dataloader())
     expected = list(EndlessBatchSampler(30, 8, 3, 4, 9, rank, 2))
@@ -81,15 +90,48 @@ def test_training_batches_are_the_rows_of_the_order_from_the_familys_iteration_o
 
 
 def test_the_reference_is_the_same_held_out_images_for_every_seed_and_in_every_batch_size() -> None:
-    one, other = lab_data(seed=0).reference(20, size=20), lab_data(seed=9).reference(20, size=7)
-    assert [len(batch.images) for batch in other] == [7, 7, 6]
+    one, other = lab_data(seed=0).reference(10, size=20), lab_data(seed=9).reference(10, size=4)
+    assert [len(batch.images) for batch in other] == [4, 4, 2]
     images = torch.cat([batch.images for batch in other])
     assert torch.equal(one[0].images, images)
     levels = ((images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
-    assert len(set(levels)) == 20
+    assert len(set(levels)) == 10
     assert set(levels) <= set(range(231, 256))
     assert torch.cat([batch.labels for batch in other]).tolist() == [level % 5 for level in levels]
-    assert sum(len(batch.images) for batch in lab_data().reference(1000)) == 25
+    counts = {split: sum(len(batch.images) for batch in lab_data().reference(1000, split=split)) for split in SPLITS}
+    assert counts == {"train": 30, "validation": 12, "test": 13}
+    assert not set(levels) & set(levels_of(lab_data().validation))
+
+
+def test_the_endless_reference_goes_on_where_it_is_told_to_and_then_begins_again() -> None:
+    data = lab_data()
+    whole = torch.cat([batch.images for batch in data.reference(13)])
+    more = torch.cat([batch.images for batch in data.reference(20, skip=12)])
+    assert torch.equal(more, torch.cat([whole[12:], whole, whole[:6]]))
+    assert len(data.reference(0, skip=5)) == 0
+
+
+def test_validation_and_test_are_other_images_with_as_many_of_each_class() -> None:
+    data = GANDataModule(numbered(train=30, test=100, classes=5), DataConfig(), seed=0)
+    one, other = levels_of(data.validation), levels_of(data.test)
+    assert sorted(one + other) == levels_of(data.held_out)
+    assert np.bincount(data.validation.labels).tolist() == np.bincount(data.test.labels).tolist() == [10] * 5
+    assert data.divided
+    alone = GANDataModule(numbered(train=30, test=1), DataConfig(labels=False), seed=0)
+    assert levels_of(alone.validation) == levels_of(alone.test)
+    assert not alone.divided
+    chosen = replace(numbered(train=30, test=10), validation=np.array([1, 4, 5]))
+    expected = [int(chosen.test_images[row].flat[0]) for row in (1, 4, 5)]  # type: ignore[call-overload]
+    assert levels_of(GANDataModule(chosen, DataConfig(labels=False), seed=0).validation) == sorted(expected)
+
+
+def test_as_many_reals_of_each_label_as_the_fakes_have_are_drawn_from_another_split() -> None:
+    data = GANDataModule(numbered(train=100, test=100, classes=5), DataConfig(), seed=0)
+    wanted = data.labels_of("test", 20)
+    drawn = torch.cat([batch.labels for batch in data.draw("train", 20, wanted)])
+    assert np.bincount(drawn).tolist() == np.bincount(wanted).tolist()
+    assert len(data.draw("train", 1000, None).rows) == 100
+    assert len(set(data.draw("train", 20, wanted).rows)) == 20
 
 
 @pytest.mark.parametrize("held_out", [True, False])
@@ -123,7 +165,7 @@ def test_labels_are_hidden_when_they_are_not_wanted() -> None:
 
 def test_stratified_holds_out_as_many_of_each_class_and_loses_none() -> None:
     labels = np.array([0] * 7 + [1] * 30 + [2] * 9)
-    train, test = stratified_split(labels, 3)
+    test, train = stratified_split(labels, 3)
     assert Counter(labels[test].tolist()) == {0: 3, 1: 3, 2: 3}
     assert sorted([*train, *test]) == list(range(46))
     assert not set(range(7, 10)) >= set(test[3:6])  # not the first of a class

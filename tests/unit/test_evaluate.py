@@ -16,7 +16,7 @@ from gan_lab.data.base import ArrayDataset, GANDataModule
 from gan_lab.data.toy import SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import evaluator, extractors, formulas
-from gan_lab.metrics.base import Metric
+from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.evaluator import Evaluator, Tally, real_statistics
 from gan_lab.metrics.feature_distance import FeatureDistance
@@ -70,23 +70,29 @@ def digits(final: bool = True, conditions: bool = True) -> FeatureDistance:
     return FeatureDistance(extractors.load("digits"), conditions, 10_000, final)
 
 
+def evaluator_of(served: GANDataModule, metric: Metric, n: int, fakes: int | None = None, **keys: Any) -> Evaluator:
+    """Of n training images, and as many fakes if nothing else is said."""
+    setting = Setting(served.spec, MetricsConfig(**keys), split="train", reals=n, fakes=fakes or n)
+    return Evaluator(served, [metric], setting, seed=3)
+
+
 @pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
 def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[str, Any], tmp_path: Path) -> None:
-    cfg, scores = MetricsConfig(num_images=150), []
+    scores = []
     for number in range(2):
         served = data(tmp_path, **sides)
         if number:
-            served.test.images = Shut()
-        scores.append(Evaluator(served, [digits()], cfg, seed=3)(FAMILY))
+            served.train.images = Shut()
+        scores.append(evaluator_of(served, digits(), 150)(FAMILY))
     assert scores[0] == scores[1]
     assert len(list(tmp_path.glob("cache/reals-*"))) == 1
 
 
 def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(tmp_path: Path) -> None:
-    def known(metric: Metric, n: int, size: int = 240, split: Any = "held_out", cap: int = 10_000, **spec: Any) -> Path:
+    def known(metric: Metric, n: int, size: int = 240, split: Any = "test", cap: int = 10_000, **spec: Any) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
-        served, cfg = data(tmp_path, size, **spec), MetricsConfig(num_images=n, split=split, max_features_kept=cap)
-        real_statistics(served, served.reference(n, split=split), metric, torch.device("cpu"), cfg)
+        served = data(tmp_path, size, **spec)
+        real_statistics(served, served.reference(n, split=split), metric, torch.device("cpu"), cap)
         new = set(tmp_path.glob("cache/reals-*")) - before
         return new.pop() if new else Path()
 
@@ -102,10 +108,10 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
 def test_every_image_counts_once_whatever_the_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served, cfg = data(tmp_path), MetricsConfig(num_images=230, max_features_kept=150)
-    alone = Evaluator(served, [digits()], cfg, seed=3)
+    served = data(tmp_path)
+    alone = evaluator_of(served, digits(), 120, fakes=230, max_features_kept=150)
     (whole,) = alone._over_batches(FAMILY)
-    assert len(whole["logits"]) == int(whole["count"]) == alone.n == 230
+    assert len(whole["logits"]) == int(whole["count"]) == 230
     assert len(whole["logits"].unique(dim=0)) == 230  # none is another's repeat
     assert len(whole["features"]) == 150
 
@@ -115,7 +121,8 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
     for rank in range(3):
         group.get_rank = lambda rank=rank: rank
         group.all_gather_object = lambda into, mine: (shares.append(mine), into.__setitem__(slice(None), shares + [mine] * (len(into) - len(shares))))  # fmt: skip
-        together = Evaluator(served, [digits()], cfg, seed=3)._over_batches(FAMILY)[0]  # whole for the last of them
+        again = evaluator_of(served, digits(), 120, fakes=230, max_features_kept=150)
+        together = again._over_batches(FAMILY)[0]  # whole for the last of them
     assert together.keys() == whole.keys()
     for name, rows in whole.items():
         assert (
@@ -123,14 +130,14 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
             if name in digits().sum_states
             else torch.equal(together[name], rows)
         )
-    assert sum(len(share[0][1]) for share in shares) == 3  # batches of 100, each of one process
+    assert sum(len(share[0][1]) for share in shares) == 4  # batches of at most 100, each of one process
 
 
 def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path) -> None:
     metric = FeatureDistance(extractors.load("random"), False, 10_000, final=False)
 
     def kept(n: int) -> int:
-        (statistics,) = Evaluator(data(tmp_path), [metric], MetricsConfig(num_images=n), seed=0)._over_batches(FAMILY)
+        (statistics,) = evaluator_of(data(tmp_path), metric, n)._over_batches(FAMILY)
         return sum(value.numel() * value.element_size() for value in statistics.values())
 
     assert kept(100) == kept(240) == 8 * (1 + 64 + 64 * 64)
@@ -150,23 +157,23 @@ def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 20, 30), (3, 48, 32), (3, 256, 256)])
 def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
     served = data(tmp_path, 70, "photos", channels=shape[0], height=shape[1], width=shape[2])
-    cfg = MetricsConfig(num_images=70, allow_small_n=True)
-    metric = FeatureDistance(extractors.load(extractor), False, cfg.max_features_kept, final=True)
-    scores = Evaluator(served, [metric], cfg, seed=0)(FAMILY)
+    metric = FeatureDistance(extractors.load(extractor), False, 10_000, final=True)
+    scores = evaluator_of(served, metric, 70)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
-    noise_to_noise = real_statistics(served, served.reference(70), metric, torch.device("cpu"), cfg)
-    same = metric.update_fake({"generated": torch.from_numpy(served.test.images[np.arange(70)])}, Batch(torch.empty(0)))  # type: ignore[index]
+    noise_to_noise = real_statistics(served, served.reference(70, split="train"), metric, torch.device("cpu"), 10_000)
+    same = metric.update_fake(
+        {"generated": torch.from_numpy(served.train.images[np.arange(70)])}, Batch(torch.empty(0))
+    )  # type: ignore[index]
     assert metric.compute(noise_to_noise, same)[f"fd_{extractor}"] < 1e-3 < scores[f"fd_{extractor}"]
 
 
 def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Path) -> None:
-    cfg = MetricsConfig(num_images=5, allow_small_n=True)
     served = data(tmp_path, 5)
-    scores = Evaluator(served, [digits()], cfg, seed=0)(FAMILY)
-    assert scores.keys() == {"fd_digits", "digit_score", "label_accuracy"}
+    scores = evaluator_of(served, digits(), 5)(FAMILY)
+    assert scores.keys() == {"fd_digits", "digit_score", "label_accuracy", "kd_digits", "kd_digits_sd"}
     few = ClassificationAccuracyScore(10, cap=10_000)
-    assert Evaluator(served, [few], cfg, seed=0)(FAMILY) == {}
-    assert "coverage_digits" in Evaluator(data(tmp_path, 6), [digits()], MetricsConfig(num_images=6), seed=0)(FAMILY)
+    assert evaluator_of(served, few, 5)(FAMILY) == {}
+    assert "coverage_digits" in evaluator_of(data(tmp_path, 6), digits(), 6)(FAMILY)
 
 
 @pytest.mark.parametrize("name", ["digits", "random"])
@@ -191,7 +198,7 @@ def test_points_are_their_own_features_and_the_logits_name_the_mode() -> None:
 
 
 def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
-    served, cfg = data(tmp_path), MetricsConfig(num_images=200)
+    served = data(tmp_path)
     learned = to_unit(torch.from_numpy(served.train.images[np.arange(240)]))
 
     class Copies(Generator):
@@ -201,21 +208,21 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
                 fakes[7:12] = learned[50:55]
             return fakes
 
-    ratio, protocol, pairs = find_neighbours(Copies(), served, digits(), cfg, seed=0, shown=8)  # type: ignore[arg-type]
+    extractor = extractors.load("digits")
+    values, protocol, pairs = find_neighbours(Copies(), served, extractor, seed=0, shown=8)  # type: ignore[arg-type]
     assert pairs.shape == (16, 1, 28, 28)
     assert torch.equal(pairs[0:10:2], pairs[1:10:2])
     first = sorted(float(pair.sum()) for pair in pairs[0:10:2])
     assert first == pytest.approx(sorted(float(image.sum()) for image in learned[50:55]))
     assert not torch.equal(pairs[10], pairs[11])
-    assert (protocol["train"], protocol["reals"], protocol["fakes"]) == (240, 240, 200)
-    assert ratio > 0.5
+    assert (protocol["train"], protocol["reals"], protocol["fakes"]) == (240, 240, 500)
+    assert values["nearest_ratio_digits"] > 0.5
+    assert values["near_copies_digits"] >= 0.01
 
 
 def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
     served = [data(tmp_path, content="photos", source_channels=1, pairs=pairs) for pairs in ("all", "none")]
     served.append(data(tmp_path, content="photos"))
     metric = FeatureDistance(extractors.load("random"), False, 10_000, False)
-    said = [
-        Evaluator(one, [metric], MetricsConfig(num_images=100), seed=0).protocol("fd_random", "ema") for one in served
-    ]
+    said = [evaluator_of(one, metric, 100).protocol("fd_random", "ema", "validation") for one in served]
     assert [protocol.get("inputs") for protocol in said] == ["1 channels, pairs: all", "1 channels, pairs: none", None]

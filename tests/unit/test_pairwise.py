@@ -68,23 +68,23 @@ def test_the_psnr_is_that_of_all_pixels_together_at_most_100() -> None:
     assert psnr(torch.zeros(3, 2)) == 100  # nothing was compared
 
 
-@pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 28), (3, 8)])
+@pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 28), (3, 11)])
 def test_the_similarity_of_structures_is_that_of_scikit_image(channels: int, side: int) -> None:
     truth = pixels(0, 3, channels, side, side, high=200)
     made = truth + pixels(1, 3, channels, side, side, high=50)
-    window = min(11, side - 1 + side % 2)
-    half = (window - 1) // 2  # scikit-image leaves out as much at each edge; torchmetrics reflects the image there
+    wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     expected = [
-        skimage.structural_similarity(
-            *(np.pad(image, ((0, 0), (half, half), (half, half)), mode="reflect") for image in pair),
-            win_size=window, channel_axis=0, data_range=255, use_sample_covariance=False,
-        )
+        skimage.structural_similarity(*pair, channel_axis=0, data_range=255, **wang)
         for pair in zip(made.numpy(), truth.numpy(), strict=True)
-    ]  # fmt: skip
+    ]
     metric = Translation(("generated",), inside=False, gray=False)
     scores = scored(metric, {"generated": made}, Batch(truth, None, truth))
     assert scores["ssim"] == pytest.approx(float(np.mean(expected)), abs=1e-6)
     assert scored(metric, {"generated": truth}, Batch(truth, None, truth))["ssim"] == pytest.approx(1)
+    assert metric.protocol("ssim", 3)["window"] == "Gaussian, sigma 1.5"
+    small = truth[..., :8, :8]
+    assert scored(metric, {"generated": small}, Batch(small, None, small))["ssim"] == pytest.approx(1)
+    assert 0 < scored(metric, {"generated": made[..., :8, :8]}, Batch(small, None, small))["ssim"] < 1
 
 
 def animals() -> tuple[Batch, Tensor]:

@@ -1,0 +1,71 @@
+"""Copies are counted as what they are, whatever else is set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lab import data as datasets
+from gan_lab.config.schema import DataConfig
+from gan_lab.data.base import GANDataModule
+from gan_lab.images import Batch, to_unit
+from gan_lab.metrics import extractors
+from gan_lab.metrics.formulas import nearest
+from gan_lab.metrics.neighbours import FAKES, Nearest, find_neighbours, near_share
+from gan_lab.seeding import Stream
+
+
+class Copying:
+    """A generator of which a share of the samples are training images, from all over the set, and the others held out."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, data: GANDataModule, copies: int) -> None:
+        rng = np.random.default_rng(0)
+        fresh = rng.permutation(len(data.held_out))[: FAKES - copies]
+        learned = rng.permutation(len(data.train))[:copies]
+        parts = [data.train.__getitems__(learned.tolist()).images, data.held_out.__getitems__(fresh.tolist()).images]
+        self.images, self.at = to_unit(torch.cat(parts)), 0
+
+    def generate(self, batch: Batch, stream: Stream) -> Tensor:
+        n = len(batch.images)
+        self.at += n
+        return self.images[self.at - n : self.at]
+
+
+@pytest.fixture(scope="module")
+def digits(data_root: Path) -> GANDataModule:
+    return datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
+
+
+@pytest.mark.parametrize("extractor", ["digits", "random"])
+@pytest.mark.parametrize("share", [0, 5, 20, 40, 100])
+def test_the_share_of_near_copies_is_that_of_the_copies(share: int, extractor: str, digits: GANDataModule) -> None:
+    family: Any = Copying(digits, FAKES * share // 100)
+    values, protocol, _ = find_neighbours(family, digits, extractors.load(extractor), seed=0)
+    assert values[f"near_copies_{extractor}"] == pytest.approx(share / 100, abs=0.04)
+    assert protocol["train"] == len(digits.train) == 3700  # all of them, whatever metrics.max_features_kept is
+    if share == 100:
+        assert values[f"nearest_ratio_{extractor}"] == pytest.approx(0, abs=1e-3)
+
+
+def test_looking_block_by_block_finds_the_nearest_of_all() -> None:
+    draws = torch.Generator().manual_seed(0)
+    points, others = (torch.randn(n, 5, generator=draws, dtype=torch.float64) for n in (7, 23))
+    looked = Nearest(points, k=2)
+    for block in others.split(6):
+        looked.add(block)
+    distances, numbers = nearest(points, others, k=2)
+    assert torch.allclose(looked.distances, distances)
+    assert torch.equal(looked.numbers, numbers)
+    assert looked.seen == 23
+
+
+def test_the_share_is_of_fakes_nearer_than_the_nearest_hundredth_of_held_out_images() -> None:
+    held_out = torch.arange(1.0, 102.0)  # whose first per cent ends at 2
+    assert near_share(torch.tensor([0.0, 1.9, 2.1, 50.0]), held_out) == 0.5
