@@ -13,11 +13,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from gan_lab.config import extensions, groups, loading
-from gan_lab.report.compare import side_by_side
+from gan_lab.report.compare import Cell, side_by_side
+from gan_lab.report.reading import Run
 from gan_lab.runs.folder import RunFolder
 from gan_lab.utils.errors import first_line
 
 logger = logging.getLogger("gan_lab")
+FLOORS = ("as asked for", "at random")  # how the classes of the real images were drawn
 
 
 @dataclass
@@ -76,10 +78,26 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
     ]
 
 
+def _text(cell: Cell | None, runs: int) -> str:
+    """A cell, bold if it is the best, with the number of seeds where some have no value."""
+    if cell is None:
+        return ""
+    return (f"**{cell}**" if cell.best else str(cell)) + (f" (n={cell.n})" if cell.n < runs else "")
+
+
+def _cost(folders: list[Path]) -> list[str]:
+    """The steps of the generator, and the seconds of the training, mean over the seeds."""
+    config = RunFolder(folders[0]).config()
+    seconds = [3600 * Run(folder).hours for folder in folders]
+    return [f"{config.iterations // getattr(config.model, 'n_critic', 1):,}", f"{sum(seconds) / len(seconds):.0f}"]
+
+
 def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
     """Render the table in Markdown, sorted by the first score; mean ± standard deviation over the seeds.
 
-    Raises ValueError if the runs were not scored alike.
+    A value in bold is told apart from all others of its column (``report/statistics.py``). The steps of the generator
+    and the seconds of the training, which depend on the machine, stand beside the scores; the last rows are what real
+    images have. Raises ValueError if the runs were not scored alike.
     """
     comparison = side_by_side(trained)
     positions: dict[str, int] = {}
@@ -96,11 +114,19 @@ def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
         first = cells[0]
         complete = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
         lines.append(
-            (first.mean if first and complete else math.nan, [f"`{row.name}`", *(str(c or "") for c in cells)])
-        )
+            (first.mean if first and complete else math.nan,
+             [f"`{row.name}`", *(_text(cell, len(row.runs)) for cell in cells), *_cost(row.runs)])
+        )  # fmt: skip
     first_column = positions.get(table.scores[0])
     sign = -1 if first_column is not None and comparison.columns[first_column].higher_is_better else 1
     lines.sort(key=lambda line: math.inf if math.isnan(line[0]) else sign * line[0])
-    head = ["EXP", *table.scores]
+    head = ["EXP", *table.scores, "generator steps", "seconds"]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]
+    for classes in FLOORS:
+        floors = [
+            next((f"{cell.floor:.3g}" for row in comparison.rows if (cell := row.cells[positions[score]])
+                  and cell.floor is not None and cell.floor_classes == classes), "") if score in positions else ""
+            for score in table.scores
+        ]  # fmt: skip
+        body += [[f"real images, classes {classes}", *floors, "", ""]] if any(floors) else []
     return "\n".join("| " + " | ".join(cells) + " |" for cells in body)

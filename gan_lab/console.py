@@ -74,7 +74,7 @@ def print_comparison(comparison: Comparison) -> None:
     if comparison.rows:
         console.print(rows)
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
-        console.print("* the best, by more than the spread of the two best: |Δ mean| > √(sd₁² + sd₂²)", style="dim")
+        console.print("* told apart from every other row by Welch's test at 5 %, corrected by Holm", style="dim")
     titles_by_note: dict[str, list[str]] = {}
     for column in comparison.columns:
         titles_by_note.setdefault(column.note, []).append(column.title)

@@ -29,14 +29,9 @@ from gan_lab.metrics.neighbours import find_neighbours
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
 from gan_lab.runs.folder import RunFolder, to_dict
-from gan_lab.runs.results import read_summary, write_summary
+from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 
 DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")  # which may be given anew for a run that is there
-WEIGHTS = {
-    "best": "averaged weights of the best iteration",
-    "last": "averaged weights of the last iteration",
-    "live": "live weights of the last iteration",
-}
 FLOOR_SHARE = 0.1  # of a Fréchet distance, above which its floor is told
 logger = logging.getLogger("gan_lab")
 
@@ -140,7 +135,8 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
         entry: dict[str, Any] = {"value": values[name], **spread, "higher_is_better": higher}
         entries[name] = entry | {"protocol": evaluator.protocol(name, described, chosen_on)}
         if name in floors:
-            entries[name]["protocol"]["floor"] = floors[name]
+            classes = "as asked for" if evaluator.setting.conditional else "at random"
+            entries[name]["protocol"] |= {"floor": floors[name], "floor_classes": classes}
             if name in frechet and floors[name] > FLOOR_SHARE * values[name]:
                 entries[name]["note"] = (
                     f"of real images it is {floors[name]:.3g}, more than a tenth of it: the number of images counts here"

@@ -12,11 +12,13 @@ from typing import Any
 
 from gan_lab.config.loading import experiments, load
 from gan_lab.config.schema import Config, leaves
+from gan_lab.report.statistics import SEEDS, is_best, welch
 from gan_lab.runs.folder import RunFolder, is_resumable, to_dict
-from gan_lab.runs.results import read_summary
+from gan_lab.runs.results import WEIGHTS, read_summary
 
-# Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, and the libraries.
-FREE = ("weights", "seed", "versions")
+# Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, the libraries, and
+# the last digits of what real images have.
+FREE = ("weights", "seed", "versions", "floor", "floor_classes")
 Entry = dict[str, Any]  # of summary.json: value, higher_is_better, protocol
 Rows = Sequence[tuple[str, Sequence[Path]]]
 
@@ -39,7 +41,10 @@ class Cell:
     mean: float
     sd: float | None
     n: int
-    best: bool = False  # of its column, by more than the spread
+    best: bool = False  # of its column, told apart from every other
+    values: tuple[float, ...] = field(default=(), compare=False)  # of the seeds
+    floor: float | None = field(default=None, compare=False)  # what real images have, where it is known
+    floor_classes: str = field(default="", compare=False)  # how these were drawn
 
     def __str__(self) -> str:
         return f"{self.mean:.3g}" + ("" if self.sd is None else f" ± {self.sd:.2g}")
@@ -64,13 +69,13 @@ class Comparison:
 
 
 def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
-    """Finished runs grouped over their seeds; ``weights``: the scores of the best or of the last checkpoint.
+    """Finished runs grouped over their seeds; ``weights``: whose scores, those of ``WEIGHTS``.
 
     Runs that were not scored stand in the notes. Raises ValueError for a folder that is not a run, for one seed twice,
     and if the runs of a group were not measured alike.
     """
-    if weights not in ("best", "last"):
-        raise ValueError(f"weights={weights}: scores are of the best or of the last checkpoint")
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
     scored, notes = {}, []
     for folder in {folder.resolve(): folder for folder in folders}.values():
         config, state = RunFolder(folder).config(), read_summary(folder)
@@ -142,16 +147,16 @@ def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
     every = [entry for scores in entries for group in scores.values() for entry in group]
     if differing := _versions(every):
         comparison.notes.append(f"measured by different versions: {differing}")
-    undecided = [
-        column.title
-        for i, column in enumerate(columns)
-        if column.higher_is_better is not None
-        and not _mark([row.cells[i] for row in comparison.rows], column.higher_is_better)
-    ]
+    undecided = []
+    for i, column in enumerate(columns):
+        if column.higher_is_better is not None:
+            cells = [(row.name, cell) for row in comparison.rows if (cell := row.cells[i]) and math.isfinite(cell.mean)]
+            comparison.notes += [note for note in (_mark(cells, column), _floor_note(cells, column)) if note]
+            if len(cells) > 1 and min(cell.n for _, cell in cells) < SEEDS:
+                undecided.append(column.title)
     if undecided:
         comparison.notes.append(
-            f"no best is marked of {', '.join(undecided)}: of one seed there is no spread to exceed; "
-            "run.seed=1 trains another"
+            f"no best is marked of {', '.join(undecided)}: that takes {SEEDS} seeds of each row; run.seed=1 trains another"
         )
     return comparison
 
@@ -200,19 +205,30 @@ def _cell(entries: Sequence[Entry], column: Column) -> Cell | None:
     values = [float(entry["value"]) for entry in entries]
     finite = all(math.isfinite(value) for value in values)
     sd = None if len(values) == 1 else stdev(values) if finite else math.nan
-    return Cell(mean(values) if finite else math.nan, sd, len(values))
+    floor = [entries[0]["protocol"].get(key) for key in ("floor", "floor_classes")]
+    return Cell(mean(values) if finite else math.nan, sd, len(values), False, tuple(values), floor[0], floor[1] or "")
 
 
-def _mark(column: Sequence[Cell | None], higher: bool) -> bool:
-    """Mark the best cell if its distance to the second exceeds both spreads together; False if there is no spread."""
-    cells = [cell for cell in column if cell is not None and math.isfinite(cell.mean)]
+def _mark(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
+    """Mark the best cell if Welch's test tells it from every other; the difference to the next one, in words."""
     if len(cells) < 2:
-        return True
-    first, second = sorted(cells, key=lambda cell: -cell.mean if higher else cell.mean)[:2]
-    if first.sd is None or second.sd is None:
-        return False
-    first.best = abs(first.mean - second.mean) > math.hypot(first.sd, second.sd)
-    return True
+        return ""
+    (_, first), *others = sorted(cells, key=lambda one: -one[1].mean if column.higher_is_better else one[1].mean)
+    first.best = is_best(first.values, [cell.values for _, cell in others])
+    name, second = others[0]
+    if min(first.n, second.n) < SEEDS:
+        return ""
+    effect = welch(first.values, second.values)
+    return f"{column.title}: the best mean minus the next ({name}) is {effect}, p = {effect.p:.2g}"
+
+
+def _floor_note(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
+    """What real images have of a score, in words; of generators that are asked for labels it is another value."""
+    floors = sorted({cell.floor for _, cell in cells if cell.floor is not None})
+    if not floors:
+        return ""
+    span = f"{floors[0]:.3g}" + (f" to {floors[-1]:.3g}" if f"{floors[-1]:.3g}" != f"{floors[0]:.3g}" else "")
+    return f"{column.title} of real images in the place of the fakes: {span}"
 
 
 def _versions(entries: Sequence[Entry]) -> str:

@@ -8,6 +8,13 @@ from typing import Any
 
 from gan_lab.utils.files import write_text
 
+# whose scores there are
+WEIGHTS = {
+    "best": "averaged weights of the best iteration",
+    "last": "averaged weights of the last iteration",
+    "live": "live weights of the last iteration",
+}
+
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """Read ``summary.json`` of a run folder; empty if the run has not ended yet."""

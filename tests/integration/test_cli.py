@@ -306,12 +306,6 @@ def test_a_checkpoint_of_another_network_is_one_line(
     ("word", "expected"),
     [
         ("run.id=../../home", "must be the name of a folder"),
-        (
-            "metrics.num_fakes=10",
-            "metrics.num_reals=10",
-            "metrics.allow_small_n=true",
-            "metrics.num_images=10 is below the 64 features of fd_digits",
-        ),
         ("metrics.inception_weights=/nowhere.pth", "metrics.inception_weights=/nowhere.pth: there is no such file"),
         (f"metrics.inception_weights={WEIGHTS}", f"{WEIGHTS} does not hold torch-fidelity's weights"),
         ("metrics.extractors=[points]", "metrics.extractors=points: points are of the toy"),

@@ -8,12 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from scipy import stats
 
 from gan_lab import console
 from gan_lab.config import loading
 from gan_lab.report.compare import Cell, Comparison, compare
+from gan_lab.report.statistics import is_best, welch
 from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import read_summary
 
@@ -103,23 +106,71 @@ def test_other_versions_share_a_column_and_are_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("score", "first", "second", "best"),
     [
-        ("fd_digits", (1.0, 3.0), (6.0, 8.0), "cgan"),  # 5 > √(2 + 2) = 2
-        ("fd_digits", (1.0, 3.0), (3.0, 5.0), ""),  # 2 is not more than 2
-        ("fd_digits", (1.0, 3.0), (3.01, 5.01), "cgan"),
-        ("digit_score", (1.0, 3.0), (6.0, 8.0), "gan"),  # more is better
-        ("baseline_accuracy", (1.0, 3.0), (6.0, 8.0), ""),  # no achievement of a generator
-        ("fd_digits", (1.0, 3.0), (math.nan, 8.0), ""),  # the third row is the second best
+        ("fd_digits", (1.0, 1.1, 1.2), (6.0, 6.1, 6.2), "cgan"),
+        ("fd_digits", (1.0, 2.0, 3.0), (2.0, 3.0, 4.0), ""),
+        ("digit_score", (1.0, 1.1, 1.2), (6.0, 6.1, 6.2), "gan"),  # more is better
+        ("baseline_accuracy", (1.0, 1.1, 1.2), (6.0, 6.1, 6.2), ""),  # no achievement of a generator
+        ("fd_digits", (1.0, 1.1, 1.2), (math.nan, 6.1, 6.2), "cgan"),  # the third row is the second best
+        ("fd_digits", (1.0, 3.0), (60.0, 62.0), ""),  # two seeds tell nothing apart
     ],
 )
-def test_the_best_is_marked_only_beyond_the_spread_of_the_two_best(
+def test_the_best_is_marked_only_where_it_is_told_apart_from_every_other(
     score: str, first: tuple[float, ...], second: tuple[float, ...], best: str, tmp_path: Path
 ) -> None:
-    third = (2.0, 4.5) if math.isnan(sum(second)) else (-50.0, -50.0) if score == "digit_score" else (90.0, 900.0)
+    third = (
+        (2.0, 2.5, 2.2)
+        if math.isnan(sum(second))
+        else (-50.0, -50.0, -51.0)
+        if score == "digit_score"
+        else (90.0, 80.0, 85.0)
+    )
     names = ("cgan", "gan", "dcgan")
     every = [seeds(tmp_path, name, score, *values) for name, values in zip(names, (first, second, third), strict=True)]
     made = compare([folder for folders in every for folder in folders])
     assert "".join(name for name, cell in column(made, score).items() if cell and cell.best) == best
-    assert made.notes == []
+
+
+def test_a_third_row_whose_spread_covers_the_first_keeps_it_from_being_marked() -> None:
+    first, second, wide = (0.9, 1.0, 1.1), (1.9, 2.0, 2.1), (-0.95, 2.05, 5.05)
+    assert is_best(first, [second])
+    assert not is_best(first, [second, wide])
+
+
+@pytest.mark.parametrize(("rows", "n"), [(2, 2), (2, 3), (7, 3)])
+def test_among_equals_a_best_is_marked_in_at_most_six_of_a_hundred_tables(rows: int, n: int) -> None:
+    tables, marked = np.random.default_rng(0).normal(10, 1, (2000, rows, n)), 0
+    for table in tables:
+        first, *others = sorted(table.tolist(), key=lambda values: sum(values))
+        marked += is_best(first, others)
+    assert marked / len(tables) <= 0.06
+
+
+def test_a_gap_of_two_spreads_is_seen_with_ten_seeds() -> None:
+    draws = np.random.default_rng(0).normal(0, 1, (500, 2, 10))
+    seen = sum(is_best(first.tolist(), [(second + 2).tolist()]) for first, second in draws)
+    assert seen / len(draws) > 0.95  # 0.99 is its power
+
+
+def test_an_effect_is_that_of_scipy_with_an_interval_that_holds_the_truth_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(500):
+        one, other = rng.normal(3, 1, 4).tolist(), rng.normal(1, 3, 9).tolist()
+        effect = welch(one, other)
+        theirs = stats.ttest_ind(one, other, equal_var=False)
+        low, high = theirs.confidence_interval(0.95)
+        assert (effect.p, effect.low, effect.high) == pytest.approx((theirs.pvalue, low, high))
+        held += effect.low <= 2 <= effect.high
+    assert 0.92 <= held / 500 <= 0.98
+    assert welch([1.0, 1.0], [1.0, 1.0]).p == 1
+    assert welch([1.0, 1.0], [2.0, 2.0]).p == 0
+
+
+def test_the_effect_and_what_real_images_have_stand_below(tmp_path: Path) -> None:
+    folders = [run(tmp_path, name, f"run.seed={i}", scores={"fd_digits": value + i / 10}, floor=floor)
+               for name, value, floor in (("cgan", 1.0, 0.25), ("gan", 6.0, 0.38)) for i in range(3)]  # fmt: skip
+    notes = compare(folders).notes
+    assert notes[0].startswith("fd_digits: the best mean minus the next (gan) is -5 (-5.23 to -4.77), p = ")
+    assert notes[1] == "fd_digits of real images in the place of the fakes: 0.25 to 0.38"
 
 
 def test_nothing_is_marked_where_one_of_the_two_best_has_one_seed(tmp_path: Path) -> None:
@@ -128,6 +179,7 @@ def test_nothing_is_marked_where_one_of_the_two_best_has_one_seed(tmp_path: Path
     assert not any(cell.best for cell in column(made, "fd_digits").values() if cell)
     assert [note.partition(":")[0] for note in made.notes] == ["no best is marked of fd_digits"]
     assert compare(folders[:2]).notes == []  # alone nobody is the best
+    assert made.notes[0].endswith("that takes 3 seeds of each row; run.seed=1 trains another")
 
 
 def test_runs_that_were_not_scored_or_train_on_are_named(tmp_path: Path) -> None:
@@ -149,7 +201,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare([a, b])
     with pytest.raises(ValueError, match="is not a run folder: it has no config"):
         compare([a, tmp_path])
-    with pytest.raises(ValueError, match="weights=lats: scores are of the best or of the last checkpoint"):
+    with pytest.raises(ValueError, match="weights=lats: there are best, last, live"):
         compare([a], "lats")
 
 
@@ -157,19 +209,19 @@ def test_the_drawing_cuts_nothing_off_and_says_below_what_the_numbers_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1) + seeds(tmp_path, "gan", "fd_digits", 8.0, 9.0)
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1, 1.2) + seeds(tmp_path, "gan", "fd_digits", 8.0, 8.5, 9.0)
     folders += [run(tmp_path, "dcgan", scores={"fd_digits": 1.0, "digit_score": 4.0}, reals=500)]
-    folders += [run(tmp_path, "gan", "run.seed=2", scores={"digit_score": 5.0})]
+    folders += [run(tmp_path, "gan", "run.seed=3", scores={"digit_score": 5.0})]
     console.print_comparison(compare(folders))
     said = capsys.readouterr().out
     cells = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in said.splitlines() if line[0] in "│┃"]
     assert cells == [
         ["EXP", "n", "fd_digits [1]", "fd_digits [2]", "digit_score [1]", "digit_score [2]"],
-        ["cgan", "2", "1.05 ± 0.071 *", "", "", ""],
-        ["gan", "3", "8.5 ± 0.71 (n=2)", "", "5 (n=1)", ""],
+        ["cgan", "3", "1.1 ± 0.1 *", "", "", ""],
+        ["gan", "4", "8.5 ± 0.5 (n=3)", "", "5 (n=1)", ""],
         ["dcgan", "1", "", "1", "", "4"],
     ]
     assert "fd_digits [2], digit_score [2]: reals=500" in said
-    assert "* the best, by more than the spread" in said
+    assert "* told apart from every other row by Welch's test" in said
     console.print_comparison(compare([run(tmp_path, "wgan")]))
     assert len(capsys.readouterr().out.splitlines()) == 1

@@ -1,0 +1,53 @@
+"""Which of several means is the best: Welch's test against every other, corrected for their number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from scipy import stats
+
+SEEDS = 3  # without so many of each there is no verdict
+LEVEL = 0.05  # of all tests of a column together
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The difference of two means with its interval of 95 %; ``p`` is that of Welch's test, two-sided."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.3g} ({self.low:+.3g} to {self.high:+.3g})"
+
+
+def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
+    """The mean of one sample minus that of another, of unequal spreads, with at least two values each.
+
+    Source: Welch 1947 (Biometrika 34), with the degrees of freedom of Satterthwaite.
+    """
+    difference = mean(one) - mean(other)
+    errors = [stdev(values) ** 2 / len(values) for values in (one, other)]
+    error = math.sqrt(sum(errors))
+    if error == 0:
+        return Effect(difference, difference, difference, 1.0 if difference == 0 else 0.0)
+    freedom = sum(errors) ** 2 / sum(part**2 / (len(v) - 1) for part, v in zip(errors, (one, other), strict=True))
+    reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
+    p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
+    return Effect(difference, difference - reach, difference + reach, p)
+
+
+def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """True if the first differs from every other at the level of all tests together; ``first`` has the best mean.
+
+    Samples of fewer than three values decide nothing. Source: Holm 1979 (Scandinavian Journal of Statistics 6).
+    """
+    if not others or min(map(len, (first, *others))) < SEEDS:
+        return False
+    values = sorted(welch(first, other).p for other in others)
+    return all(p <= LEVEL / (len(values) - i) for i, p in enumerate(values))
