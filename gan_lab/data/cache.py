@@ -20,7 +20,9 @@ def file_hash(paths: Iterable[Path]) -> str:
     """SHA-256 over the contents of the files, hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
     return digest.hexdigest()
 
 

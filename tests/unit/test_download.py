@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,16 @@ def test_a_whole_file_arrives_and_is_asked_for_once(host: Host, tmp_path: Path) 
     assert [path.name for path in to.parent.iterdir()] == ["set.zip"]
     assert download.fetch([host.url("set.zip")], to) == ""
     assert host.requests == [("/set.zip", None)]
+
+
+def test_a_file_must_be_its_publishers_where_the_hash_is_known(host: Host, tmp_path: Path) -> None:
+    to, right = tmp_path / "set.zip", hashlib.sha256(ARCHIVE).hexdigest()
+    problem = download.fetch([host.url("set.zip")], to, sha256="0" * 64)
+    assert f"sent another file than its publisher's (SHA-256 {right[:12]}, not 000000000000)" in problem
+    assert list(tmp_path.iterdir()) == []  # nothing to go on from
+    assert download.fetch([host.url("set.zip")], to, sha256=right) == ""
+    with pytest.warns(UserWarning, match="set.zip is not its publisher's file"):  # one that was found
+        assert download.fetch([host.url("set.zip")], to, sha256="0" * 64) == ""
 
 
 @pytest.mark.parametrize("breaks", [1, 2])
@@ -89,7 +100,7 @@ def test_a_page_of_html_is_recognised_and_the_next_source_is_asked(host: Host, t
 
 @pytest.mark.parametrize(
     ("name", "archive", "reason"),
-    [("none.zip", True, "answers 404"), ("other.zip", True, "sent no zip file"), ("page.zip", False, "sent a page of HTML"),
+    [("none.zip", True, "answers 404"), ("other.zip", True, "sent no archive"), ("page.zip", False, "sent a page of HTML"),
      ("empty.txt", False, "sent nothing")],
 )  # fmt: skip
 def test_other_faults_are_named(host: Host, tmp_path: Path, name: str, archive: bool, reason: str) -> None:

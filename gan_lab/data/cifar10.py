@@ -1,0 +1,83 @@
+"""CIFAR-10: 60,000 colour images of ten classes, Krizhevsky 2009: 50,000 for training, the 10,000 test images held out.
+
+Found in ``data.root`` as cifar-10-batches-bin or its archive, or downloaded; there is no sample. The binary version
+holds no pickles.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import download
+from gan_lab.data.base import ArrayDataset, resize
+from gan_lab.data.cache import Arrays, decoded_once, file_hash
+from gan_lab.images import ImageSpec
+
+SOURCES = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
+SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"  # of the archive
+FOLDER = "cifar-10-batches-bin"
+PARTS = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SIDE = 32
+SIZE = 32  # usual, in pixels
+LAYOUT = f"{FOLDER} with data_batch_1.bin and so on, or {Path(SOURCES[0]).name}"
+SAMPLE, DOWNLOADS = "nothing, for there is none,", True
+
+
+def decode(cfg: DataConfig) -> ArrayDataset:
+    """The whole set. Raises ValueError if it cannot be had."""
+    root = Path(cfg.root)
+    problem = "it has no sample" if cfg.source == "sample" else find_full(root)
+    if problem:
+        raise ValueError(
+            f"data.name=cifar10: {problem}. Put {Path(SOURCES[0]).name} from {SOURCES[0]}, or what is in it, into {root}"
+        )
+    folder = _home(root)
+    assert folder is not None
+    files = [folder / name for names in PARTS.values() for name in names]
+    arrays, fingerprint = decoded_once(
+        root, f"cifar10-{cfg.size}", f"{file_hash(files)}/{cfg.size}/1", lambda: _arrays(folder, cfg.size)
+    )
+    train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PARTS)
+    about = f"{len(train[0]) + len(test[0]):,} images of CIFAR-10 ({len(train[0]):,} train, {len(test[0]):,} held out): found in {folder}"
+    spec = ImageSpec(3, cfg.size, cfg.size, classes=len(CLASSES))
+    return ArrayDataset(spec, *train, *test, "full", about, fingerprint, class_names=CLASSES)
+
+
+def _home(root: Path) -> Path | None:
+    """The folder with all six files, in the root or in its own folder there."""
+    names = [name for part in PARTS.values() for name in part]
+    return next((home for home in (root / FOLDER, root) if all((home / name).is_file() for name in names)), None)
+
+
+def is_present(root: Path) -> bool:
+    """True if the set, or its archive, lies in a folder."""
+    return _home(root) is not None or (root / Path(SOURCES[0]).name).is_file()
+
+
+def find_full(root: Path) -> str:
+    """Make sure that the set is in ``root``, unpacking or downloading it if need be; otherwise say why not."""
+    return download.provide(root, _home, lambda: _archive(root), root, "cifar10", FOLDER)
+
+
+def _archive(root: Path) -> tuple[Path, str]:
+    archive = root / Path(SOURCES[0]).name
+    problem = download.fetch(SOURCES, archive, sha256=SHA256)
+    return archive, problem and f"CIFAR-10 is not in {root} and the download failed ({problem})"
+
+
+def _arrays(folder: Path, size: int) -> Arrays:
+    """Each record is a label and 3 x 32 x 32 pixels, channel by channel. Raises ValueError for a file that is cut off."""
+    arrays: Arrays = {}
+    for part, names in PARTS.items():
+        content = np.concatenate([np.fromfile(folder / name, np.uint8) for name in names])
+        record = 1 + 3 * SIDE * SIDE
+        if not len(content) or len(content) % record:
+            raise ValueError(f"{folder} is damaged: {len(content):,} bytes of {part} are no records of {record}")
+        rows = content.reshape(-1, record)
+        images = np.ascontiguousarray(rows[:, 1:]).reshape(-1, 3, SIDE, SIDE)
+        arrays |= {f"{part}_images": resize(images, size), f"{part}_labels": rows[:, 0].astype(np.int64)}
+    return arrays

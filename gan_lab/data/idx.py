@@ -1,0 +1,103 @@
+"""Any set in MNIST's file format, as what it is: Fashion-MNIST, KMNIST, or one of your own.
+
+Four files under ``data.root``: train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k, packed (.gz) or
+not. What is in t10k is held out.
+"""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+
+from gan_lab.config.schema import DataConfig
+from gan_lab.data.base import ArrayDataset, resize
+from gan_lab.data.cache import Arrays, decoded_once, file_hash
+from gan_lab.images import ImageSpec
+
+PARTS = {"train": ("train-images-idx3", "train-labels-idx1"), "test": ("t10k-images-idx3", "t10k-labels-idx1")}
+NAMES = [name for pair in PARTS.values() for name in pair]
+SIZE = 28  # usual, in pixels
+PUBLISHED = {  # sets, by the SHA-256 of their packed images for training
+    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609": "MNIST",
+    "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84": "Fashion-MNIST",
+    "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4": "KMNIST",
+}
+
+
+def decode(cfg: DataConfig) -> ArrayDataset:
+    """The set in the folder. Raises ValueError if its four files are not there, or hold something else."""
+    if cfg.source == "sample":
+        raise ValueError("data.source=sample: data.name=idx has no sample, data.root names a folder of four files")
+    files = find(Path(cfg.root))
+    missing = [name for name in NAMES if name not in files]
+    if missing:
+        raise ValueError(
+            f"data.root={cfg.root} holds no {missing[0]}-ubyte, packed (.gz) or not: there should be four such files"
+        )
+    name = published(files) or "a set"
+    root = Path("data")
+    arrays, fingerprint = decoded_once(
+        root,
+        f"idx-{cfg.size}",
+        f"{file_hash(files[name] for name in NAMES)}/{cfg.size}/1",
+        lambda: _arrays(files, cfg.size),
+    )
+    train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PARTS)
+    about = f"{len(train[0]):,} images of {name} in MNIST's format, {len(test[0]):,} held out: found in {cfg.root}"
+    classes = int(max(train[1].max(), test[1].max())) + 1
+    content = "digits" if name == "MNIST" else "photos"
+    spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content=content)  # type: ignore[arg-type]
+    return ArrayDataset(spec, *train, *test, "full", about, fingerprint)
+
+
+def find(root: Path) -> dict[str, Path]:
+    """The files of the four parts anywhere under a folder, those that are unpacked before the others."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.rglob("*ubyte*"), key=lambda path: path.suffix == ".gz") if root.is_dir() else ():
+        for name in NAMES:
+            if path.name in (f"{name}-ubyte", f"{name}-ubyte.gz", f"{name}.ubyte"):
+                found.setdefault(name, path)
+    return found
+
+
+def published(files: dict[str, Path]) -> str:
+    """Which published set the files are, if they are packed ones of one; else ''."""
+    images = files.get(NAMES[0])
+    packed = images and next(
+        (path for path in (images, Path(f"{images}.gz")) if path.suffix == ".gz" and path.is_file()), None
+    )
+    return PUBLISHED.get(file_hash([packed]), "") if packed else ""
+
+
+def _arrays(files: dict[str, Path], size: int) -> Arrays:
+    arrays: Arrays = {}
+    for part, (images, labels) in PARTS.items():
+        pixels, numbers = read(files[images]), read(files[labels])
+        if pixels.ndim != 3 or numbers.ndim != 1 or len(pixels) != len(numbers):
+            raise ValueError(
+                f"{files[images]} and {files[labels]} are no images and their labels: {pixels.shape} and {numbers.shape}"
+            )
+        arrays |= {f"{part}_images": resize(pixels[:, None], size), f"{part}_labels": numbers.astype(np.int64)}
+    return arrays
+
+
+def read(path: Path) -> np.ndarray:
+    """The array of bytes in a file. Raises ValueError for a file of another kind, and one that is too short or long.
+
+    Source: the head of LeCun's page of MNIST: two zero bytes, 8 for unsigned bytes, the dimensions, then big-endian
+    sizes.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise ValueError(f"{path} is no file of unsigned bytes in MNIST's format")
+    dimensions = content[3]
+    shape = tuple(int(size) for size in np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4"))
+    body = np.frombuffer(content[4 + 4 * dimensions :], np.uint8)
+    if len(shape) != dimensions or body.size != int(np.prod(shape, dtype=np.int64)):
+        raise ValueError(f"{path} is damaged: {body.size:,} bytes, its head says {shape}")
+    return body.reshape(shape)

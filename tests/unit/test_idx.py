@@ -1,0 +1,128 @@
+"""Sets in MNIST's file format and CIFAR-10's records: read as what they are, refused when they are cut off."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_lab import data as data_sets
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import cifar10, download, idx, mnist
+from gan_lab.data.cache import file_hash
+
+
+def packed(array: np.ndarray) -> bytes:
+    """An array of bytes as LeCun's files have it."""
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+    return head + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def clothes(tmp_path: Path) -> Path:
+    """Sixty images for training and twenty held out, of four classes, some packed and some not."""
+    rng, raw = np.random.default_rng(0), tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, n in (("train", 60), ("t10k", 20)):
+        images, labels = rng.integers(0, 256, (n, 28, 28)), np.arange(n) % 4
+        (raw / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(packed(images), mtime=0))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(packed(labels))
+    return tmp_path
+
+
+def load(root: Path, name: str, monkeypatch: pytest.MonkeyPatch, **keys: object) -> data_sets.GANDataModule:
+    monkeypatch.setenv("GAN_LAB_CACHE", str(root / "cache"))
+    return data_sets.load(DataConfig(name=name, root=str(root), size=28, **keys), 0)  # type: ignore[arg-type]
+
+
+def test_any_set_in_mnists_format_is_read_as_what_it_is(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = load(clothes, "idx", monkeypatch)
+    assert served.decoded.about == f"60 images of a set in MNIST's format, 20 held out: found in {clothes}"
+    assert (served.spec.content, served.spec.classes, len(served.validation), len(served.test)) == ("photos", 4, 10, 10)
+    raw = clothes / "FashionMNIST" / "raw"
+    images = np.frombuffer(gzip.decompress((raw / "train-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8)
+    assert np.array_equal(np.asarray(served.decoded.train_images).reshape(-1), images)
+    monkeypatch.setitem(idx.PUBLISHED, file_hash([raw / "train-images-idx3-ubyte.gz"]), "Fashion-MNIST")
+    assert load(clothes, "idx", monkeypatch).decoded.about.startswith("60 images of Fashion-MNIST in MNIST's format")
+
+
+def test_a_set_of_another_name_in_mnists_place_is_named_and_not_scored_as_digits(
+    clothes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clothes / "FashionMNIST").rename(clothes / "MNIST")
+    images = clothes / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
+    monkeypatch.setitem(idx.PUBLISHED, file_hash([images]), "Fashion-MNIST")
+    monkeypatch.setattr(mnist, "_known", lambda *_: 0.9)  # it looks like digits
+    with pytest.warns(UserWarning, match="80 images of Fashion-MNIST in MNIST's files, which are not its digits"):
+        served = load(clothes, "mnist", monkeypatch)
+    assert served.spec.content == "photos"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is no file of unsigned bytes in MNIST's format"),
+        (b"<html>", "is no file of unsigned bytes in MNIST's format"),
+        (packed(np.zeros((3, 4)))[:-1], r"is damaged: 11 bytes, its head says \(3, 4\)"),
+        (packed(np.zeros(5)) + b"x", r"is damaged: 6 bytes, its head says \(5,\)"),
+        (bytes([0, 0, 8, 3]) + b"\xff" * 12, "is damaged: 0 bytes, its head says"),
+    ],
+)
+def test_a_file_that_is_something_else_or_cut_off_is_one_line(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        idx.read(path)
+
+
+def test_what_is_missing_is_named(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (clothes / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(ValueError, match="holds no t10k-labels-idx1-ubyte, packed"):
+        load(clothes, "idx", monkeypatch)
+
+
+@pytest.fixture
+def tape(tmp_path: Path) -> Path:
+    """The archive of CIFAR-10 with ten records in each file: label, then red, green and blue."""
+    rng, folder = np.random.default_rng(0), tmp_path / "made" / cifar10.FOLDER
+    folder.mkdir(parents=True)
+    for names in cifar10.PARTS.values():
+        for name in names:
+            records = rng.integers(0, 256, (10, 3073), dtype=np.uint8)
+            records[:, 0] = np.arange(10)
+            records[0, 1:] = np.repeat([200, 100, 50], 1024)
+            (folder / name).write_bytes(records.tobytes())
+    root = tmp_path / "root"
+    root.mkdir()
+    with tarfile.open(root / "cifar-10-binary.tar.gz", "w:gz") as packed_set:
+        packed_set.add(folder, cifar10.FOLDER)
+    return root
+
+
+def test_cifar10_is_unpacked_verified_and_read_channel_by_channel(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(UserWarning, match=r"is not its publisher's file \(SHA-256 c4a38c50a1bc"):
+        served = load(tape, "cifar10", monkeypatch)
+    assert served.spec.shape == (3, 28, 28)
+    assert served.class_names[3] == "cat"
+    monkeypatch.setattr(cifar10, "SHA256", file_hash([tape / "cifar-10-binary.tar.gz"]))
+    again = data_sets.load(DataConfig(name="cifar10", root=str(tape), size=32), 0)
+    first = np.asarray(again.decoded.train_images[0])
+    assert [set(channel.reshape(-1).tolist()) for channel in first] == [{200}, {100}, {50}]
+    assert np.asarray(again.decoded.train_labels)[:10].tolist() == list(range(10))
+
+
+def test_cifar10_that_is_cut_off_or_nowhere_says_what_to_put_where(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar10, "SHA256", "")
+    assert cifar10.find_full(tape) == ""
+    with (tape / cifar10.FOLDER / "test_batch.bin").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ValueError, match="30,731 bytes of test are no records of 3073"):
+        load(tape, "cifar10", monkeypatch)
+    monkeypatch.setattr(download, "is_reachable", lambda url: False)
+    with pytest.raises(ValueError, match=r"the download failed .* Put cifar-10-binary\.tar\.gz from https://"):
+        data_sets.load(DataConfig(name="cifar10", root=str(tmp_path / "empty"), source="full", size=32), 0)
