@@ -163,7 +163,7 @@ def own_best_scores(folder: Path, evaluator: Evaluator, overrides: Sequence[str]
 def neighbour_scores(
     folder: Path, evaluator: Evaluator, family: Family, described: str, chosen_on: str
 ) -> dict[str, Any]:
-    """How near samples are to training images, for images of latents; draws ``neighbours.png``."""
+    """Find how near samples are to training images, for images of latents; draws ``neighbours.png``."""
     compared, data = [metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance)], evaluator.data
     if not compared or data.spec.source_channels or data.spec.content == "points" or len(data.train) < 2:
         return {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -138,3 +139,25 @@ def add_captions(picture: Image.Image, rows: Sequence[str]) -> Image.Image:
         place = margin - 4, (row + 0.5) * picture.height / len(rows)
         ImageDraw.Draw(wider).text(place, name, "black", font, anchor="rm")
     return wider
+
+
+def jitter(images: Tensor, by: int, corners: Tensor) -> Tensor:
+    """Images [B, C, H, W] enlarged by so many pixels a side, then each cropped to its size at its own corner.
+
+    ``corners`` are [B, 2] in [0, 1): down and right, in shares of what is possible.
+
+    Source: Isola et al. 2017 (arXiv 1611.07004), section 6.2.
+    """
+    height, width = images.shape[-2:]
+    larger = torch.nn.functional.interpolate(images, (height + by, width + by), mode="bilinear")
+    at = (corners * (by + 1)).long().tolist()
+    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(larger, at, strict=True)])
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Images uint8 [N, C, H, W] as uint8 [N, C, size, size], bilinear with antialias."""
+    if images.shape[-2:] == (size, size):
+        return images
+    pixels: Tensor = torch.from_numpy(images).float()
+    pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    return pixels.clamp(0, 255).round().to(torch.uint8).numpy()

@@ -6,7 +6,7 @@ import inspect
 import io
 import json
 import tokenize
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,16 @@ A value is set by `key=value` on the command line, in a file of `configs/experim
 
 
 def comments_of(schema: type) -> dict[str, str]:
-    """What stands beside each field of a dataclass in its file, or in the lines above it."""
+    """What stands beside each field of a dataclass in the file of the class that has it, or in the lines above it."""
+    found: dict[str, str] = {}
+    for base in reversed(schema.__mro__):
+        if is_dataclass(base):
+            found |= own_comments(base)
+    return {item.name: found[item.name] for item in fields(schema)}
+
+
+def own_comments(schema: type) -> dict[str, str]:
+    """The comments of the fields that a class itself declares."""
     lines: dict[int, str] = {}
     own: set[int] = set()  # lines that are comments and nothing else
     source = inspect.getsource(schema)
@@ -38,7 +47,7 @@ def comments_of(schema: type) -> dict[str, str]:
         elif token.type == tokenize.NAME and token.start[1] == 4:
             starts.setdefault(token.string, token.start[0])
     found = {}
-    for name in (item.name for item in fields(schema)):
+    for name in schema.__annotations__:
         first = starts[name]
         last = min((line for line in starts.values() if line > first), default=first + 3)
         parts = []

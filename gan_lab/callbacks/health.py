@@ -118,7 +118,7 @@ class Rules:
         return COLLAPSE.format(shares=shares) + (TRY_FIRST if won else TRY)
 
     def _note_margins(self, row: Row) -> None:
-        """How far apart the outputs are, for as long as the discriminator is right about all; "_back" is of a second one."""
+        """Note how far apart the outputs are, for as long as the discriminator is right about all; "_back" is of a second one."""
         for suffix in ("", "_back"):
             if f"accuracy_real{suffix}" in row:
                 certain = min(row[f"accuracy_real{suffix}"], row[f"accuracy_fake{suffix}"]) >= CERTAIN

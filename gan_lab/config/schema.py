@@ -39,6 +39,8 @@ class DataConfig:
     direction: Literal["AtoB", "BtoA"] = "AtoB"  # image to image: which of the two is the input
     gray_input: bool = False  # image to image: the input is the gray version of each image
     flip: bool = False  # mirror half of the training images
+    # pixels by which training images are enlarged, and cropped back to their size at random, inputs alike
+    jitter: int = number(0, minimum=0)
     cache_gb: float = number(8.0, minimum=0)  # a larger set is decoded by the workers, image by image
     device_gb: float = number(1.0, minimum=0)  # a smaller set that is decoded lies in the memory of the GPU; 0: never
     max_unreadable: float = number(0.01, minimum=0, maximum=1)  # the share of unreadable files that is put up with

@@ -34,7 +34,6 @@ def _check_place(cfg: DataConfig, module: Any) -> None:
     if root.exists() and module.is_present(root):
         return
     seen = f"holds no {cfg.name} (seen: {seen_in(root)})" if root.is_dir() else "is no such folder"
-    more = f"data.source=full downloads {cfg.name} into it, " if module.DOWNLOADS else ""
-    raise ValueError(
-        f"data.root={cfg.root} {seen}. There should be {module.LAYOUT}; {more}data.source=sample takes {module.SAMPLE} instead"
-    )
+    others = [f"data.source=full downloads {cfg.name} into it"] if module.DOWNLOADS else []
+    others += [f"data.source=sample takes {module.SAMPLE} instead"] if module.SAMPLE else []
+    raise ValueError(f"data.root={cfg.root} {seen}. There should be {module.LAYOUT}; {', '.join(others)}")

@@ -19,7 +19,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.reference import Reference
 from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler, table
 from gan_lab.data.split import PixelArray, Subset, halves
-from gan_lab.images import Batch, ImageSpec, mirror, to_gray, to_unit
+from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_gray, to_unit
 from gan_lab.runs.folder import USER_FOLDERS
 from gan_lab.seeding import Stream
 
@@ -154,19 +154,28 @@ class GANDataModule(LightningDataModule):
         return batch.on(device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """To [-1, 1] and mirrored by chance, whole batches at a time, on the device."""
+        """To [-1, 1], shifted and mirrored by chance, whole batches at a time, on the device."""
         assert self.trainer is not None
         family, trainer = self.trainer.lightning_module, self.trainer
         batch = self._in_range(batch).map(lambda images: images.to(family.dtype))
-        if not self.cfg.flip:
-            return batch
         seed, iteration = self._branch_seed(family), int(family.iteration)  # type: ignore[arg-type]
-        chance = Stream(seed, "flip", iteration, trainer.global_rank, trainer.world_size)
-        which = chance.uniform(len(batch.images), 2, like=batch.images) < 0.5
-        sources = batch.sources
-        if sources is not None:
-            sources = mirror(sources, which[:, 0 if self.spec.pairs == "all" else 1])
-        return batch._replace(images=mirror(batch.images, which[:, 0]), sources=sources)
+        images, sources, alike = batch.images, batch.sources, self.spec.pairs == "all"
+
+        def draw(purpose: str, *columns: int) -> list[Tensor]:
+            """Numbers for the images, and for the sources: the same where these are their counterparts."""
+            chance = Stream(seed, purpose, iteration, trainer.global_rank, trainer.world_size)
+            drawn = chance.uniform(len(images), 2, *columns, like=images)
+            return [drawn[:, 0], drawn[:, 0 if alike else 1]]
+
+        if self.cfg.jitter:
+            corners = draw("jitter", 2)
+            images = jitter(images, self.cfg.jitter, corners[0])
+            sources = None if sources is None else jitter(sources, self.cfg.jitter, corners[1])
+        if self.cfg.flip:
+            which = [drawn < 0.5 for drawn in draw("flip")]
+            images = mirror(images, which[0])
+            sources = None if sources is None else mirror(sources, which[1])
+        return batch._replace(images=images, sources=sources)
 
     def _branch_seed(self, family: Any) -> int:
         """The seed of what the training reads: another in each branch of a run."""
@@ -199,18 +208,6 @@ class GANDataModule(LightningDataModule):
         labels = self.subset(split).labels
         assert labels is not None
         return np.resize(labels[seeding.permutation(0, "reference", 0, len(labels))], n)
-
-    def draw(self, split: str, n: int, labels: np.ndarray | None) -> Reference:
-        """Up to n different images of a split; with ``labels`` as many of each label as stand there, as far as there are."""
-        source = self.reference(sys.maxsize, split=split)
-        if labels is None:
-            source.rows = source.rows[:n]
-        else:
-            own = self.subset(split).labels
-            assert own is not None
-            of_label = {label: source.rows[own[source.rows] == label] for label in np.unique(labels)}
-            source.rows = np.concatenate([rows[: np.sum(labels == label)] for label, rows in of_label.items()])
-        return source
 
     def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
         """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes.
@@ -254,12 +251,3 @@ def _concatenate(parts: Sequence[Batch]) -> Batch:
 
 def _as_is(batch: Any) -> Any:
     return batch
-
-
-def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Images uint8 [N, C, H, W] as uint8 [N, C, size, size], bilinear with antialias."""
-    if images.shape[-2:] == (size, size):
-        return images
-    pixels: Tensor = torch.from_numpy(images).float()
-    pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-    return pixels.clamp(0, 255).round().to(torch.uint8).numpy()

@@ -18,11 +18,11 @@ from torchvision.datasets import CelebA
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
-from gan_lab.data.base import ArrayDataset, resize
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import SUFFIXES
 from gan_lab.data.split import Rows
-from gan_lab.images import ImageSpec
+from gan_lab.images import ImageSpec, resize
 
 CROP = 178  # the width of the aligned images, whose height is 218
 FACES, TRAIN = 100, 80  # of the sample: the first 100 rows of lfw_subset are faces

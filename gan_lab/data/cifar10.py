@@ -12,9 +12,9 @@ import numpy as np
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import download
-from gan_lab.data.base import ArrayDataset, resize
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
-from gan_lab.images import ImageSpec
+from gan_lab.images import ImageSpec, resize
 
 SOURCES = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"  # of the archive
@@ -24,7 +24,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 SIDE = 32
 SIZE = 32  # usual, in pixels
 LAYOUT = f"{FOLDER} with data_batch_1.bin and so on, or {Path(SOURCES[0]).name}"
-SAMPLE, DOWNLOADS = "nothing, for there is none,", True
+SAMPLE, DOWNLOADS = "", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import ArrayDataset, resize
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
-from gan_lab.images import ImageSpec
+from gan_lab.images import ImageSpec, resize
 
 PARTS = {"train": ("train-images-idx3", "train-labels-idx1"), "test": ("t10k-images-idx3", "t10k-labels-idx1")}
 NAMES = [name for pair in PARTS.values() for name in pair]
@@ -63,7 +63,7 @@ def find(root: Path) -> dict[str, Path]:
 
 
 def published(files: dict[str, Path]) -> str:
-    """Which published set the files are, if they are packed ones of one; else ''."""
+    """Name the published set that the files are, if they are packed ones of one; else ''."""
     images = files.get(NAMES[0])
     packed = images and next(
         (path for path in (images, Path(f"{images}.gz")) if path.suffix == ".gz" and path.is_file()), None

@@ -19,10 +19,10 @@ from torchvision.datasets import MNIST
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import idx
-from gan_lab.data.base import ArrayDataset, resize
+from gan_lab.data.base import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.data.split import stratified_split
-from gan_lab.images import ImageSpec
+from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import first_line
 from gan_lab.utils.network import is_reachable
 

@@ -28,6 +28,14 @@ class Reference(Sequence[Batch]):
     def __getitem__(self, i: Any) -> Any:
         return self.data._in_range(self.split.__getitems__(self._rows(i)))
 
+    def with_labels(self, labels: np.ndarray) -> Reference:
+        """As many of each label as stand in ``labels`` [N], as far as there are."""
+        own = self.split.labels
+        assert own is not None
+        of_label = {label: self.rows[own[self.rows] == label] for label in np.unique(labels)}
+        rows = np.concatenate([rows[: np.sum(labels == label)] for label, rows in of_label.items()])
+        return Reference(self.split, rows, self.size, self.data, self.name)
+
     def repeated(self, n: int) -> Iterator[Batch]:
         """What n fakes are asked for, batch by batch: the conditions of the reals, which come again after the last."""
         rows = np.resize(self.rows, (n, *self.rows.shape[1:]))

@@ -9,7 +9,8 @@ Differs from the paper:
 - `model.norm=layer`, which the short `cyclegan` has, puts layer norm for instance norm: it sees how bright an image is
   and of what colour, which instance norm has to guess.
 - Scores and grids are made with averaged weights.
-- No jitter: images are not enlarged and cropped at random; `data.flip=true` mirrors half of them.
+- No jitter by default; `data.jitter` enlarges images and crops them at random, bilinear, and `data.flip=true` mirrors
+  half of them, as the experiment of 256 pixels does.
 - The learning rate decays in images, from `decay_from` over `decay_images`, not in epochs.
 - As wide and as deep as a CPU allows; `cyclegan_256` has the paper's sizes.
 """

@@ -7,7 +7,8 @@ Differs from the paper:
   weights. The paper leaves dropout on and normalises by the statistics of the one image; then the noise is barely
   seen, as its section 3.2 says, and here the same input gives the same image.
 - One draw of the dropout serves both steps of an iteration.
-- No jitter: images are not enlarged and cropped at random; `data.flip=true` mirrors half of them.
+- No jitter by default; `data.jitter` enlarges images and crops them at random, bilinear, and `data.flip=true` mirrors
+  half of them, as the experiment of 256 pixels does.
 - As deep and as wide as the size and a CPU allow; `pix2pix_256` has the paper's sizes.
 """
 

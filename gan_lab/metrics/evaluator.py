@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -215,8 +216,9 @@ def floor(
     cap = setting.cfg.max_features_kept
 
     def make() -> dict[str, numpy.ndarray]:
-        wanted = data.labels_of(setting.split, setting.fakes) if asked else None
-        reals = data.draw(split, setting.fakes, wanted)
+        reals = data.reference(sys.maxsize if asked else setting.fakes, split=split)
+        if asked:
+            reals = reals.with_labels(data.labels_of(setting.split, setting.fakes))
         tally, points = Tally(metric, cap), data.spec.content == "points"
         for i, batch in enumerate(reals):
             pixels = _to_pixels(batch.on(device, torch.float32), points)

@@ -66,7 +66,7 @@ def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[experime
 
 @pytest.fixture
 def tenth(sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MNIST is every tenth of the 4,000 training digits, 40 of each: the end of a pass comes soon."""
+    """MNIST is every tenth of the 3,700 training digits, 37 of each: the end of a pass comes soon."""
     images, labels = sample.train_images[::10], sample.train_labels[::10]  # type: ignore[index]
     fewer = replace(sample, train_images=images, train_labels=labels, fingerprint="tenth")
     monkeypatch.setattr(mnist, "decode", lambda cfg: fewer)
@@ -81,9 +81,9 @@ def test_each_network_moves_in_its_iterations_across_the_border_of_a_pass(
     if not has_critic and n_critic > 1:
         pytest.skip(f"{family} has no n_critic")
     words = [f"model.n_critic={n_critic}"] if has_critic else []
-    # 400 images: the pass ends in the middle of iteration 9
+    # 370 images: the pass ends in the middle of iteration 9
     built, watch = fit(family, tmp_path, data_root, "data.batch_size=42", "run.images=546", *words)
-    assert len(built.data.train) == 400
+    assert len(built.data.train) == 370
     names = set(weights(built.family))
     expected = [names if (i + 1) % n_critic == 0 else names - set(built.family.ema_networks) for i in range(13)]
     assert watch.moved == expected

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from gan_lab import benchmark
 from gan_lab import data as datasets
 from gan_lab.config import loading
 from gan_lab.experiment import build_family, metric_setting
 from gan_lab.metrics.selection import select_metrics
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.folder import RunFolder, to_dict
 from tests.helpers.logs import logged
 
 TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))
@@ -156,15 +157,21 @@ def test_a_training_that_fails_ends_the_table_and_names_itself(tmp_path: Path, m
         assert exit_.value.code == signalled
 
 
-def summaries(root: Path, rows: dict[str, list[dict[str, float]]], reals: int = 1000) -> list[tuple[str, list[Path]]]:
+def summaries(
+    root: Path, rows: dict[str, list[dict[str, float]]], reals: int = 1000, **more: Any
+) -> list[tuple[str, list[Path]]]:
     """Rows of finished runs with these scores, one dictionary for each seed."""
     protocol = {"extractor": "digits", "reals": reals, "fakes": reals, "data": "mnist-sample", "fingerprint": "f",
-                "split": "held out", "weights": "ema best, iteration 7"}  # fmt: skip
+                "split": "held out", "weights": "ema best, iteration 7", **more}  # fmt: skip
     made = []
     for row, seeds in rows.items():
         folders = [root / f"{row}{seed}" for seed in range(len(seeds))]
         for folder, scores in zip(folders, seeds, strict=True):
             folder.mkdir(parents=True)
+            (folder / "config.yaml").write_text(
+                OmegaConf.to_yaml(to_dict(loading.load("wgan", ["run.images=6400"]).config))
+            )
+            (folder / "timing.csv").write_text("iteration,images,unix_time,images_per_s\n200,6400,1000,64\n")
             best = {
                 name: {"value": value, "higher_is_better": not name.startswith("fd_"), "protocol": protocol}
                 for name, value in scores.items()
@@ -186,12 +193,32 @@ def test_the_best_row_is_on_top_with_mean_and_spread_over_its_seeds(tmp_path: Pa
     })  # fmt: skip
     distance = benchmark.Table(scores=["fd_digits", "label_accuracy"])
     assert cells(benchmark.render(distance, rows)) == [
-        ["EXP", "fd_digits", "label_accuracy"],
-        ["---"] * 3,
-        ["`near`", "3", "0.5"],
-        ["`two`", f"6 ± {math.sqrt(8):.2g}", ""],
-        ["`far`", "30", ""],
+        ["EXP", "fd_digits", "label_accuracy", "generator steps", "seconds"],
+        ["---"] * 5,
+        ["`near`", "3", "0.5", "40", "100"],  # 200 iterations, of which every fifth moves it
+        ["`two`", f"6 ± {math.sqrt(8):.2g}", "", "40", "100"],
+        ["`far`", "30", "", "40", "100"],
     ]
+
+
+def test_the_best_is_bold_and_the_last_rows_are_what_real_images_have(tmp_path: Path) -> None:
+    rows = summaries(tmp_path / "1", {"told": [{"fd_digits": 1.0 + i / 10} for i in range(3)]}, floor=0.25,
+                     floor_classes="as asked for")  # fmt: skip
+    rows += summaries(tmp_path / "2", {"free": [{"fd_digits": 9.0 + i / 10} for i in range(3)]}, floor=0.38,
+                      floor_classes="at random")  # fmt: skip
+    drawn = cells(benchmark.render(benchmark.Table(scores=["fd_digits"]), rows))
+    assert [row[:2] for row in drawn[2:]] == [
+        ["`told`", "**1.1 ± 0.1**"], ["`free`", "9.1 ± 0.1"],
+        ["real images, classes as asked for", "0.25"], ["real images, classes at random", "0.38"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (loading.config_folder() / "tables").glob("*.yaml")])
+def test_all_rows_of_a_table_are_evaluated_as_often_and_its_ranking_has_seeds(name: str) -> None:
+    table = benchmark.load(name)
+    configs = [loading.load(row.split()[0], [*row.split()[1:], *table.words]).config for row in table.rows]
+    assert len({(config.run.evaluate_every, config.run.images) for config in configs}) == 1
+    assert table.seeds >= 3
 
 
 @pytest.mark.parametrize(("score", "order"), [("digit_score", ["b", "a", "none"]), ("fd_digits", ["a", "b", "none"])])

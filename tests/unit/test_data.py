@@ -13,10 +13,10 @@ from scipy import stats
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import toy
-from gan_lab.data.base import ArrayDataset, GANDataModule, resize
+from gan_lab.data.base import ArrayDataset, GANDataModule
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.data.split import Subset, stratified_split
-from gan_lab.images import ImageSpec
+from gan_lab.images import ImageSpec, resize
 
 
 def numbered(train: int = 30, test: int = 25, classes: int = 5) -> ArrayDataset:
@@ -128,10 +128,9 @@ def test_validation_and_test_are_other_images_with_as_many_of_each_class() -> No
 def test_as_many_reals_of_each_label_as_the_fakes_have_are_drawn_from_another_split() -> None:
     data = GANDataModule(numbered(train=100, test=100, classes=5), DataConfig(), seed=0)
     wanted = data.labels_of("test", 20)
-    drawn = torch.cat([batch.labels for batch in data.draw("train", 20, wanted)])
-    assert np.bincount(drawn).tolist() == np.bincount(wanted).tolist()
-    assert len(data.draw("train", 1000, None).rows) == 100
-    assert len(set(data.draw("train", 20, wanted).rows)) == 20
+    drawn = data.reference(1000, split="train").with_labels(wanted)
+    assert np.bincount(torch.cat([batch.labels for batch in drawn])).tolist() == np.bincount(wanted).tolist()
+    assert len(set(drawn.rows)) == 20
 
 
 @pytest.mark.parametrize("held_out", [True, False])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import ArrayDataset, GANDataModule
-from gan_lab.images import Batch, ImageSpec, to_gray
+from gan_lab.images import Batch, ImageSpec, jitter, to_gray
 
 
 def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, test_sources: int = 6) -> ArrayDataset:
@@ -92,7 +92,7 @@ def test_held_out_counterparts_stay_together(pairs: str) -> None:
     for batch in (*data.reference(5, size=2), data.grid_batch(held_out=True, by_class=False)[0]):
         images, sources = numbers(batch)
         assert images == sources
-    assert sum(len(batch.images) for batch in data.reference(5, size=2)) == 5
+    assert sum(len(batch.images) for batch in data.reference(5, size=2)) == 3
 
 
 @pytest.mark.parametrize(("test", "test_sources"), [(9, 4), (4, 9)])
@@ -101,8 +101,8 @@ def test_of_two_sets_that_are_no_counterparts_each_is_read_once_until_the_smalle
 ) -> None:
     data = GANDataModule(sided(pairs="none", test=test, test_sources=test_sources), DataConfig(), seed=0)
     images, sources = numbers(data.reference(100)[0])
-    assert len(images) == len(sources) == 4
-    assert len(set(images)) == len(set(sources)) == 4
+    assert len(images) == len(sources) == 2  # half of the smaller set
+    assert len(set(images)) == len(set(sources)) == 2
     assert images != sources
     shown, beside = numbers(data.grid_batch(held_out=True, by_class=False)[0])
     assert sorted(shown) == list(range(test))
@@ -121,13 +121,34 @@ def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> Non
     assert sorted(chain(*(sources for _, sources in read))) == sorted(list(range(12)) * 4)
 
 
-@pytest.mark.parametrize(("pairs", "sources", "held_out"), [("none", 4, 4), ("none", 9, 6), ("all", 6, 6)])
+@pytest.mark.parametrize(("pairs", "sources", "held_out"), [("none", 4, 2), ("none", 9, 3), ("all", 6, 3)])
 def test_as_many_held_out_images_count_as_can_be_scored(pairs: str, sources: int, held_out: int) -> None:
     data = GANDataModule(sided(pairs=pairs, test=6, test_sources=sources), DataConfig(), seed=0)
-    assert data.available("held_out") == held_out == sum(len(batch.images) for batch in data.reference(100))
+    assert data.available("test") == held_out == sum(len(batch.images) for batch in data.reference(100))
 
 
 def test_points_have_no_gray_version() -> None:
     made = ArrayDataset(ImageSpec(2, 1, 1, content="points"), *[np.zeros((3, 2, 1, 1)), None] * 2, "full", "", "0")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"data\.gray_input=true: images of 2 channels have no gray version"):
         GANDataModule(made, DataConfig(gray_input=True), seed=0)
+
+
+def test_jitter_enlarges_and_crops_at_each_images_own_corner_counterparts_alike() -> None:
+    rows = torch.arange(8.0).view(1, 1, 8, 1).expand(5, 1, 8, 8)
+    corners = torch.tensor([[0.0, 0.0], [0.99, 0.0], [0.5, 0.9], [0.2, 0.4], [0.99, 0.99]])
+    made = jitter(rows, 4, corners)
+    larger = torch.nn.functional.interpolate(rows, (12, 12), mode="bilinear")
+    assert torch.equal(made[0], larger[0, :, :8, :8])
+    assert torch.equal(made[4], larger[4, :, 4:, 4:])
+    assert torch.equal(made[2], larger[2, :, 2:10, 4:])
+    for pairs, alike in (("all", True), ("none", False)):
+        data = GANDataModule(sided(pairs=pairs), DataConfig(jitter=2), seed=5)
+        family = SimpleNamespace(iteration=3, branch=0, dtype=torch.float64, device=torch.device("cpu"))
+        data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
+        batch = data.on_after_batch_transfer(data.train.__getitems__(list(range(16))))
+        assert batch.images.shape == (16, 3, 4, 4)
+        assert batch.sources is not None
+        # the white half begins where the crop puts it; both sides have the same green
+        where = [(part[:, 2] > 0.99).sum(dim=(1, 2)).tolist() for part in (batch.images, batch.sources)]
+        assert len(set(where[0])) > 1
+        assert (where[0] == where[1]) == alike
