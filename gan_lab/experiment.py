@@ -18,6 +18,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 from rich.console import Console
+from torch import nn
 
 from gan_lab import data as datasets
 from gan_lab import device, seeding
@@ -131,6 +132,7 @@ def build(
     config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     family = build_family(config, data)
     evaluator, headline, notes = build_evaluator(config, family, data)
+    notes += explain_batch_norm(config, family, launched)
     if wandb_logger is None and not is_disabled(config.log.wandb) and rank() == 0:
         wandb_logger = WandbLogger(config.log.wandb, run.path, run.experiment, run.id, to_dict(config))
 
@@ -189,6 +191,18 @@ def metric_setting(config: Config, family: Family, data: GANDataModule, final: b
     reals, fakes = count_images(config.metrics, data.spec, data.available(split), final, gpu)
     names = tuple(family.output_names)
     return Setting(data.spec, config.metrics, names, family.conditional, split, reals, fakes, final)
+
+
+def explain_batch_norm(config: Config, family: Family, launched: launch.Launch) -> list[str]:
+    """A note where batch norm is not over the whole batch, so that several processes are not the experiment of one."""
+    normed = any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in family.modules())
+    if launched.world == 1 or torch.cuda.is_available() or not normed:
+        return []
+    share = config.data.batch_size // launched.world
+    return [
+        f"{launched.world} processes on CPUs: batch norm is over the {share} images of each process, not over all "
+        f"{config.data.batch_size}, so this is another experiment than that of one process"
+    ]
 
 
 def check_batch_size(config: Config, launched: launch.Launch) -> None:

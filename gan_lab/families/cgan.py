@@ -33,8 +33,8 @@ class CGANConfig(DecayConfig):
 
     network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
-    norm: Literal["batch", "none"] = "batch"
+    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
+    norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)

@@ -39,8 +39,8 @@ class GANConfig(DecayConfig):
 
     network: networks.Architecture = "mlp"
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
-    norm: Literal["batch", "none"] = "batch"
+    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
+    norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
     loss: Literal["nonsaturating", "minimax", "least_squares", "hinge"] = "nonsaturating"
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)

@@ -32,8 +32,8 @@ class WGANConfig(DecayConfig):
 
     network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
-    norm: Literal["batch", "none"] = "batch"
+    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
+    norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
     lr: float = number(5e-5, above=0)  # Algorithm 1: alpha
     clip: float = number(0.01, above=0)  # Algorithm 1: c
     n_critic: int = number(5, minimum=1)

@@ -35,7 +35,7 @@ class WGANGPConfig(DecayConfig):
 
     network: Literal["mlp", "dcgan", "resnet"] = "dcgan"  # resnet: the paper's of CIFAR-10, of constant width
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; the mlp has its own widths
+    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
     norm: Literal["batch", "none"] = "batch"  # of the generator
     critic_norm: Literal["layer", "none"] = "layer"
     lr: float = number(1e-4, above=0)  # Algorithm 1: alpha

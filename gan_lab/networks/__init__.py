@@ -18,7 +18,7 @@ Shape = Sequence[int]  # (channels, height, width)
 def generator(kind: Architecture, *, z_dim: int, shape: Shape, width: int, norm: Norm, classes: int = 0) -> Network:
     """Make the generator of a kind: latents [B, z_dim], and labels [B] if it has classes, to images of ``shape``."""
     if kind == "mlp":
-        return MLPGenerator(z_dim=z_dim, shape=shape, classes=classes, norm=norm)
+        return MLPGenerator(z_dim=z_dim, shape=shape, classes=classes, width=width, norm=norm)
     return DCGANGenerator(z_dim=z_dim, shape=shape, classes=classes, width=width, norm=norm)
 
 
@@ -27,7 +27,7 @@ def discriminator(
 ) -> Network:
     """Make the discriminator or critic of a kind: images, and labels [B] if it has classes, to logits [B]."""
     if kind == "mlp":
-        return MLPDiscriminator(shape=shape, classes=classes, dropout=dropout)
+        return MLPDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout)
     return DCGANDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout)
 
 

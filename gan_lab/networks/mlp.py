@@ -17,11 +17,12 @@ SLOPE = 0.2  # of LeakyReLU below zero
 class MLPGenerator(Network):
     """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
 
-    Dense, LeakyReLU, batch norm for each of ``widths``, then dense and tanh. ``norm`` "none" leaves batch norm out,
-    which points in the plane, images of ``shape`` (2, 1, 1), need. Labels are concatenated to the latents as one-hot
-    rows.
+    Dense, LeakyReLU, batch norm for each of 4, 8 and 16 x ``width`` features, then dense and tanh. ``norm`` "none" leaves
+    batch norm out, which points in the plane, images of ``shape`` (2, 1, 1), need. Labels are concatenated to the latents
+    as one-hot rows.
 
-    Source: Goodfellow et al. 2014; the widths and the order of layers are those of Keras-GAN's ``gan.py``.
+    Source: Goodfellow et al. 2014; with a width of 64 the widths and the order of layers are those of Keras-GAN's
+    ``gan.py``.
     """
 
     def __init__(
@@ -30,18 +31,18 @@ class MLPGenerator(Network):
         z_dim: int,
         shape: Sequence[int],
         classes: int = 0,
-        widths: Sequence[int] = (256, 512, 1024),
+        width: int = 64,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
         self.shape, self.classes = tuple(shape), classes
         layers: list[nn.Module] = []
         before = z_dim + classes
-        for width in widths:
-            layers += [nn.Linear(before, width), nn.LeakyReLU(SLOPE)]
+        for features in (4 * width, 8 * width, 16 * width):
+            layers += [nn.Linear(before, features), nn.LeakyReLU(SLOPE)]
             if norm == "batch":
-                layers.append(nn.BatchNorm1d(width, momentum=BATCH_NORM_MOMENTUM))
-            before = width
+                layers.append(nn.BatchNorm1d(features, momentum=BATCH_NORM_MOMENTUM))
+            before = features
         self.layers = nn.Sequential(*layers, nn.Linear(before, math.prod(shape)), nn.Tanh())
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -54,22 +55,23 @@ class MLPGenerator(Network):
 class MLPDiscriminator(Network):
     """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B].
 
-    Dense, LeakyReLU and ``dropout`` for each of ``widths``, then dense. Labels are concatenated to the pixels as
-    one-hot rows.
+    Dense, layer norm if ``norm`` is "layer", LeakyReLU and ``dropout`` for each of 8 and 4 x ``width`` features, then
+    dense; batch norm it never has. Labels are concatenated to the pixels as one-hot rows.
 
     Source: as ``MLPGenerator``, without the sigmoid: the losses take logits.
     """
 
     def __init__(
-        self, *, shape: Sequence[int], classes: int = 0, widths: Sequence[int] = (512, 256), dropout: float = 0.0
+        self, *, shape: Sequence[int], classes: int = 0, width: int = 64, norm: Norm = "none", dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.classes = classes
         layers: list[nn.Module] = []
         before = math.prod(shape) + classes
-        for width in widths:
-            layers += [nn.Linear(before, width), nn.LeakyReLU(SLOPE), *dropout_layers(dropout)]
-            before = width
+        for features in (8 * width, 4 * width):
+            layers += [nn.Linear(before, features), *([nn.LayerNorm(features)] if norm == "layer" else [])]
+            layers += [nn.LeakyReLU(SLOPE), *dropout_layers(dropout)]
+            before = features
         self.layers = nn.Sequential(*layers, nn.Linear(before, 1))
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from gan_lab import data as datasets
+from gan_lab import experiment
+from gan_lab.config import loading
 from gan_lab.runs.checkpoints import read_checkpoint
 from tests.helpers.families import every_family, experiment_of, keys_of, small
 from tests.helpers.processes import train
@@ -91,3 +95,14 @@ def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) 
     assert ended.returncode == 0, ended.stderr
     assert read_checkpoint(tmp_path / "gan" / "pair" / "checkpoints" / "last.ckpt")["iteration"] == 10
     assert ended.stdout.count("gan/pair: 160 images") == 1  # the table of rank 0 alone
+
+
+def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: Path) -> None:
+    """Two processes on CPUs normalise by 8 images each, one by 16: the lab says so, and without batch norm nothing."""
+    launched = SimpleNamespace(world=2)
+    for word, count in (("model.norm=batch", 1), ("model.norm=none", 0)):
+        config = loading.load("dcgan", small("gan", tmp_path, data_root, word)).config
+        family = experiment.build_family(config, datasets.load(config.data, 0))
+        notes = experiment.explain_batch_norm(config, family, launched)  # type: ignore[arg-type]
+        assert len(notes) == (0 if torch.cuda.is_available() else count)
+        assert all("batch norm is over the 8 images of each process, not over all 16" in note for note in notes)

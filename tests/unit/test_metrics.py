@@ -12,15 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_lab import data as datasets
 from gan_lab import seeding
-from gan_lab.config.schema import MetricsConfig
+from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.base import ArrayDataset
 from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
-from gan_lab.images import Batch, ImageSpec, to_unit
+from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
 from gan_lab.metrics import classification_accuracy_score
 from gan_lab.metrics.base import Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
+from gan_lab.metrics.evaluator import Evaluator, count_images
 from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.formulas import Statistics
@@ -239,3 +241,73 @@ def test_the_smallest_permitted_number_of_reals_has_a_floor_far_below_the_cost_o
     assert len(one) == len(lacking) == 640
     assert floor < cost / 10
     assert 5 < cost < 10  # 7.0 of a hundred among a thousand
+
+
+def test_training_images_as_fakes_have_the_score_of_reals(sample: ArrayDataset, data_root: Path) -> None:
+    """The ceiling of cas: a perfect generator is at one, not at the score itself."""
+    served = datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
+    cfg = MetricsConfig(inception_weights="off")
+    setting = Setting(served.spec, cfg, conditional=True, split="test", reals=650, fakes=1000)
+    metric = ClassificationAccuracyScore(10, cap=10_000)
+    evaluator = Evaluator(served, [metric], setting, seed=0, shared=False)
+    of_reals = evaluator.floors(torch.device("cpu"))["cas"]
+    assert metric.floor_names == {"cas": "cas_of_reals"}
+    labels = np.asarray(served.train.labels)
+    rows = seeding.permutation(0, "others", 0, len(labels))
+    chosen = np.concatenate([rows[labels[rows] == label][:100] for label in range(10)])
+    batch = served.train.__getitems__(chosen.tolist())
+    fakes = metric.update_fake({"generated": batch.images}, batch)
+    value = metric.compute(evaluator._statistics_of_reals(torch.device("cpu"))[0], fakes)["cas"]
+    assert value / of_reals == pytest.approx(1, abs=0.03)
+
+
+def test_fakes_and_reals_are_as_many_as_is_said_and_the_score_is_that_of_these(data_root: Path) -> None:
+    served = datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
+    metric = FeatureDistance(Digits(), False, 10_000, final=False)
+    setting = Setting(served.spec, MetricsConfig(), split="test", reals=100, fakes=300)
+
+    class Noise(torch.nn.Module):
+        output_names = ("generated",)
+        device, dtype = torch.device("cpu"), torch.float32
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.made: list[Tensor] = []
+
+        def generate(self, batch: Batch, stream: seeding.Stream) -> Tensor:
+            self.made.append(stream.uniform(len(batch.images), 1, 28, 28, like=batch.images) * 2 - 1)
+            return self.made[-1]
+
+        def outputs(self, batch: Batch, stream: seeding.Stream) -> dict[str, Tensor]:
+            return {"generated": self.generate(batch, stream)}
+
+    family: Any = Noise()
+    evaluator = Evaluator(served, [metric], setting, seed=0, shared=False)
+    value = evaluator(family)["fd_digits"]
+    protocol = evaluator.protocol("fd_digits", "best", "validation")
+    assert (protocol["fakes"], protocol["reals"]) == (300, 100)
+    fakes = torch.cat(family.made)
+    assert len(fakes.unique(dim=0)) == 300
+    (reals,) = served.reference(100, size=100)
+    features = [Digits()(to_uint8(images))[0].double() for images in (reals.images, fakes)]
+    mu = [part.mean(dim=0) for part in features]
+    sigma = [part.T.cov() for part in features]
+    roots = np.sqrt(np.linalg.eigvals((sigma[0] @ sigma[1]).numpy()).astype(complex)).real.sum()
+    expected = (mu[0] - mu[1]).square().sum() + (sigma[0] + sigma[1]).trace() - 2 * roots
+    assert value == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "final", "gpu", "expected"),
+    [
+        ({}, False, False, (650, 1000)), ({}, True, False, (650, 2600)), ({}, True, True, (650, 50_000)),
+        ({"num_fakes": 300, "num_reals": 100}, False, False, (100, 300)),
+        ({"num_fakes": 300, "num_reals": 100}, True, True, (100, 300)),
+    ],
+)  # fmt: skip
+def test_how_many_images_are_compared(keys: Any, final: bool, gpu: bool, expected: tuple[int, int]) -> None:
+    digits = ImageSpec(1, 28, 28, content="digits")
+    assert count_images(MetricsConfig(**keys), digits, 650, final, gpu) == expected
+    assert count_images(MetricsConfig(), digits, 20_000, True, False) == (20_000, 10_000)
+    pairs = ImageSpec(3, 64, 64, source_channels=3, pairs="all")
+    assert count_images(MetricsConfig(), pairs, 100, True, True) == (100, 100)  # one translation of each

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gan_lab.config.loading import family_class
+from gan_lab.images import ImageSpec
 from gan_lab.networks import discriminator, from_recipe, generator
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, num_downsamples
 from gan_lab.networks.layers import Network, _reflected, _upsample_bilinear, initialise_normal
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
+from tests.helpers.families import keys_of
 
 KINDS = ["mlp", "dcgan"]
 
@@ -190,9 +193,24 @@ def test_dcgan_begins_from_that_initialisation(part: str) -> None:
 
 @pytest.mark.parametrize("network", [MLPGenerator, MLPDiscriminator])
 def test_the_mlps_widths_are_those_that_were_asked_for(network: type[Network]) -> None:
-    made = network(shape=(1, 4, 4), widths=(5, 7), **({"z_dim": 3} if network is MLPGenerator else {}))
+    made = network(shape=(1, 4, 4), width=2, **({"z_dim": 3} if network is MLPGenerator else {}))
     dense = [(layer.in_features, layer.out_features) for layer in made.modules() if isinstance(layer, nn.Linear)]
-    assert dense == ([(3, 5), (5, 7), (7, 16)] if network is MLPGenerator else [(16, 5), (5, 7), (7, 1)])
+    assert dense == ([(3, 8), (8, 16), (16, 32), (32, 16)] if network is MLPGenerator else [(16, 16), (16, 8), (8, 1)])
+
+
+@pytest.mark.parametrize("key", ["width", "norm", "critic_norm"])
+@pytest.mark.parametrize("family", ["gan", "cgan", "wgan", "wgan_gp"])
+def test_every_key_of_a_network_changes_a_network_of_either_kind(family: str, key: str) -> None:
+    """One that changed nothing would make another experiment of the same."""
+    made_by = family_class(family)
+    if key not in keys_of(family):
+        pytest.skip(f"{family} has no {key}")
+    for kind in ("mlp", "dcgan"):
+        usual, other = (
+            made_by(ImageSpec(1, 28, 28, classes=10), made_by.Config(network=kind, **changed), 0)
+            for changed in ({}, {key: 32 if key == "width" else "none"})
+        )
+        assert str(usual) != str(other), kind
 
 
 @pytest.mark.parametrize("classes", [0, 10])

@@ -99,3 +99,21 @@ def test_data_without_pairs_are_refused(changed: dict[str, Any], reason: str) ->
     spec = ImageSpec(3, 16, 16, **changed)
     with pytest.raises(ValueError, match=rf"{reason}: choose data.name=pairs, .* family=cyclegan"):
         Pix2Pix(spec, Pix2PixConfig(), seed=0)
+
+
+def test_instance_norm_with_scale_and_shift_is_batch_norm_of_a_single_image() -> None:
+    """What the paper says of its batches of one (section 3.3), and why `pix2pix_256` may have instance norm."""
+    made, spec = {}, ImageSpec(3, 16, 16, source_channels=1, pairs="all")
+    for norm in ("batch", "instance"):
+        torch.manual_seed(0)
+        made[norm] = Pix2Pix(spec, Pix2PixConfig(width=4, layers=1, dropout=0, norm=norm), seed=0).double()  # type: ignore[arg-type]
+    numbers = {norm: sum(weight.numel() for weight in family.parameters()) for norm, family in made.items()}
+    assert numbers["batch"] == numbers["instance"]
+    made["instance"].load_state_dict(
+        {name: value for name, value in made["batch"].state_dict().items() if name in made["instance"].state_dict()}
+    )
+    x = torch.rand(1, spec.source_channels, *spec.shape[1:], dtype=torch.float64) * 2 - 1
+    images = {norm: family.generator(x) for norm, family in made.items()}
+    assert torch.allclose(images["batch"], images["instance"], atol=1e-9)
+    logits = {norm: family.discriminator(images["batch"], x) for norm, family in made.items()}
+    assert torch.allclose(logits["batch"], logits["instance"], atol=1e-9)

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,8 +13,9 @@ from torch.nn.functional import softplus
 
 from gan_lab import experiment
 from gan_lab.config import loading
+from gan_lab.data.base import ArrayDataset
 from gan_lab.families.vaegan import VAEGAN, VAEGANConfig
-from gan_lab.images import Batch, ImageSpec
+from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.networks import from_recipe
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
 from gan_lab.runs.folder import RunFolder
@@ -157,3 +159,13 @@ def test_the_plain_autoencoder_trains_with_its_single_optimizer(tmp_path: Path, 
     assert {name.partition(".")[0] for name in after} == {"encoder", "generator"}
     assert all(not torch.equal(before[name], after[name]) for name in after)
     assert built.family.iteration == 2
+
+
+@torch.no_grad()
+def test_a_darker_reconstruction_is_far_from_its_image_in_features_that_have_batch_norm(sample: ArrayDataset) -> None:
+    """Normalised by a batch of its own it would have nearly the same ones, and the likelihood would not see it."""
+    family: Any = VAEGAN(ImageSpec(1, 28, 28), VAEGANConfig(), seed=0)
+    digits = to_unit(torch.from_numpy(np.asarray(sample.train_images[::37])))[:96]  # type: ignore[index]
+    x, other, drawn_ones = digits[::3], digits[1::3], digits[2::3]
+    darker, others = (float(family.judge(x, torch.cat([shown, drawn_ones]))[1]) for shown in (x / 2, other))
+    assert darker >= others / 2
