@@ -17,7 +17,7 @@ from gan_lab import data as datasets
 from gan_lab import device
 from gan_lab.config import groups
 from gan_lab.config.loading import config_folder, expand_homes, find_member, parse, read_yaml
-from gan_lab.config.schema import Config
+from gan_lab.config.schema import Config, MetricsConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.experiment import build_family, metric_setting
 from gan_lab.families.base import Family
@@ -102,7 +102,8 @@ def evaluate(folder: Path, weights: str, overrides: Sequence[str] = (), full: bo
         logger.info(note)
     state_cost(metrics, setting, family.device)
     evaluator = Evaluator(data, metrics, setting, config.run.seed, shared=False)
-    chosen_on = choosing_split(config, data) if weights == "best" else "none"
+    trained_with = RunFolder(folder).config().metrics
+    chosen_on = choosing_split(trained_with, setting.split, data) if weights == "best" else "none"
     described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
     scores = score(evaluator, family, described, chosen_on)
     if weights == "best":
@@ -116,11 +117,10 @@ def evaluate(folder: Path, weights: str, overrides: Sequence[str] = (), full: bo
     return summary
 
 
-def choosing_split(config: Config, data: GANDataModule) -> str:
+def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule) -> str:
     """The images on which best.ckpt was chosen; said where they are those that it is scored on."""
-    if config.metrics.split == "train":
-        return "train, the same images"
-    return "validation" if data.divided else "test, the same image"
+    chosen = "train" if trained_with.split == "train" else "validation" if data.divided else "test"
+    return f"{chosen}, the same images" if chosen == split else chosen
 
 
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Who chooses and who reports: validation and test, yardsticks at their own best, another protocol for a finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gan_lab import train
+from gan_lab.config import loading
+from gan_lab.evaluate import evaluate
+from gan_lab.runs.results import read_summary
+from tests.helpers.families import small
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    """A short training of sgan, whose classifier and whose baseline are evaluated four times."""
+    words = small("sgan", tmp_path_factory.mktemp("runs"), data_root, "run.images=1280", "run.evaluate_every=320",
+                  "data.labels_per_class=2", "metrics.num_reals=null", "metrics.num_fakes=64", "run.id=r",
+                  "ema.half_life_images=100")  # fmt: skip
+    loaded = loading.load("sgan", words)
+    assert train.train(loaded, words) == 0
+    return Path(loaded.config.run.root) / "sgan" / "r"
+
+
+def curve(run: Path, score: str) -> dict[int, float]:
+    """The values of a score on validation, by iteration."""
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    column = rows[0].index(score)
+    return {int(row[0]): float(row[column]) for row in rows[1:] if row[column]}
+
+
+def entry(run: Path, score: str, weights: str = "best") -> dict[str, Any]:
+    found: dict[str, Any] = read_summary(run)["scores"][weights][score]
+    return found
+
+
+def test_validation_chooses_and_test_reports(run: Path) -> None:
+    state = read_summary(run)
+    assert (state["headline"], state["validation_split"]) == ("accuracy", "validation")
+    said = entry(run, "accuracy")["protocol"]
+    assert (said["split"], said["chosen_on"], said["reals"]) == ("test", "validation", 650)
+    values = curve(run, "accuracy")
+    assert values[state["best_iteration"]] == max(values.values())
+    assert f", {state['best_iteration']}" in said["weights"]
+    for weights in ("last", "live"):
+        assert entry(run, "accuracy", weights)["protocol"]["chosen_on"] == "none"
+
+
+def test_a_yardstick_is_read_at_its_own_best(run: Path) -> None:
+    values = curve(run, "baseline_accuracy")
+    first = min(iteration for iteration, value in values.items() if value == max(values.values()))
+    assert entry(run, "baseline_accuracy")["protocol"]["weights"] == f"best: its own best iteration, {first}"
+    assert entry(run, "baseline_accuracy")["higher_is_better"] is None
+    assert (run / "checkpoints" / "best-baseline_accuracy.ckpt").is_file()
+
+
+def test_a_finished_run_is_scored_by_another_protocol_without_losing_the_first(run: Path) -> None:
+    before = json.loads(json.dumps(read_summary(run)["scores"]["best"]))
+    evaluate(
+        run,
+        "best",
+        ["metrics.split=train", "metrics.num_fakes=128", "metrics.num_reals=90", "metrics.extractors=[random]"],
+    )
+    said = entry(run, "fd_random")["protocol"]
+    assert (said["split"], said["fakes"], said["reals"], said["chosen_on"]) == ("train", 128, 90, "validation")
+    assert entry(run, "fd_digits") == before["fd_digits"]
+    evaluate(run, "best", ["metrics=fid50k_full", "metrics.num_fakes=64", "metrics.extractors=[random]"])
+    said = entry(run, "fd_random")["protocol"]
+    assert (said["split"], said["reals"], said["fakes"]) == ("train", 3700, 64)
+    with pytest.raises(
+        ValueError, match=r"run\.seed=2: for an existing run only data\.root, .* and metrics can be given"
+    ):
+        evaluate(run, "best", ["run.seed=2"])
+    with pytest.raises(ValueError, match=r"budget=smoke: for an existing run only"):
+        evaluate(run, "best", ["budget=smoke"])
+    with pytest.raises(ValueError, match=r"weights=newest: there are best, last, live"):
+        evaluate(run, "newest")
+
+
+def test_the_literatures_protocol_is_a_group() -> None:
+    config = loading.load("dcgan", ["metrics=fid50k_full"]).config
+    assert (config.metrics.num_fakes, config.metrics.num_reals, config.metrics.split) == (50_000, None, "train")
