@@ -41,9 +41,10 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
 
         @torch.no_grad()
         def alone() -> None:
-            for i in range(len(evaluator.reals)):
-                asked = evaluator.reals.conditions(i).on(family.device, family.dtype)
-                metric.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", i))))
+            parts = [(part, i) for part in (evaluator.first, evaluator.more) for i in range(len(part))]
+            for number, (part, i) in enumerate(parts):
+                asked = part.conditions(i).on(family.device, family.dtype)
+                metric.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", number))))
 
         evaluator(family), alone()  # reads the reals, once
         found = []

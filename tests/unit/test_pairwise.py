@@ -194,6 +194,6 @@ def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
     batch = Batch(torch.zeros(4, 1, 2, 2), labels)
     metric = ClassifierAccuracy(("generated", "logits", "baseline_logits"))
     fake = metric.update_fake({"logits": one_wrong, "baseline_logits": 1 - right}, batch)
-    assert metric.compute({}, fake) == {"test_accuracy": 0.75, "baseline_accuracy": 0.0}
+    assert metric.compute({}, fake) == {"accuracy": 0.75, "baseline_accuracy": 0.0}
     alone = ClassifierAccuracy(("generated", "logits"))
-    assert alone.compute({}, alone.update_fake({"logits": right}, batch)) == {"test_accuracy": 1.0}
+    assert alone.compute({}, alone.update_fake({"logits": right}, batch)) == {"accuracy": 1.0}
