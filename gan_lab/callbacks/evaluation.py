@@ -50,9 +50,11 @@ class Evaluation(FamilyCallback):
         self.evaluated_at = self.progress.iteration
         if self.headline is None or self._better(self.headline):
             self.best, self.best_at = dict(self.scores), self.progress.iteration
-        for name, higher in self.evaluator.own_best.items():
-            value = self.scores[name]
-            if name not in self.yardsticks or (value > self.yardsticks[name][0]) == higher:
+        for name in self.scores.keys() & self.evaluator.own_best:
+            value, higher = self.scores[name], self.evaluator.own_best[name]
+            if name not in self.yardsticks or (
+                value != self.yardsticks[name][0] and (value > self.yardsticks[name][0]) == higher
+            ):
                 self.yardsticks[name] = [value, self.progress.iteration]
 
     def _better(self, headline: str) -> bool:

@@ -7,7 +7,9 @@ decoder: no discriminator, and the normal likelihood is one of pixels.
 Differs from the paper:
 - DCGAN's networks, Adam instead of RMSProp. Dis_l is the input of the discriminator's last dense layer.
 - L_GAN is written as what the discriminator minimises: in Algorithm 1 as printed, the signs of L_GAN and of its update
-  do not go together. The decoder descends gamma L_llike - L_GAN, as there.
+  do not go together. The decoder's part of it is the non-saturating one: image, reconstruction and sample go through
+  the discriminator as one batch, as in the authors' code, and then it knows samples of the prior so surely that -L_GAN
+  itself has no gradient left.
 - Scores and grids are made with averaged weights; the paper has none.
 - Encoder, decoder and discriminator are updated one after the other, but no gradient is taken at a weight that this
   iteration has already moved: the updates are those of Algorithm 1.
@@ -84,10 +86,10 @@ class VAEGAN(Family):
             _, l_llike = self.judge(x, dec(torch.cat([z, z_p])))
             self.minimize(l_prior + l_llike, opt_enc)
 
-        with self.toggled_optimizer(opt_dec):  # theta_Dec: gamma L_llike - L_GAN
+        with self.toggled_optimizer(opt_dec):  # theta_Dec: gamma L_llike - L_GAN, which does not saturate
             fakes = dec(torch.cat([z.detach(), z_p]))  # x_tilde and x_p
             (_, x_tilde, x_p), l_llike = self.judge(x, fakes)
-            loss_adv = losses.minimax_g(x_tilde) + losses.minimax_g(x_p)
+            loss_adv = losses.nonsaturating_g(x_tilde) + losses.nonsaturating_g(x_p)
             self.minimize(self.cfg.gamma * l_llike + loss_adv, opt_dec)
 
         with self.toggled_optimizer(opt_dis):  # theta_Dis: L_GAN, where reconstructions and samples are fakes

@@ -70,12 +70,12 @@ def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_fro
     x_tilde, x_p = G(mean + (log_variance / 2).exp() * drawn("posterior")), G(drawn("prior"))
     l_prior = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum() / 4
     l_like = (D.features(x) - D.features(x_tilde)).square().sum() / (2 * 0.5) / 4
-    loss_adv = -(softplus(D(x_tilde)) + softplus(D(x_p))).mean()
-    l_gan = softplus(-D(x)).mean() - loss_adv
+    loss_adv = (softplus(-D(x_tilde)) + softplus(-D(x_p))).mean()  # -log D, where L_GAN has log(1 - D)
+    l_gan = (softplus(-D(x)) + softplus(D(x_tilde)) + softplus(D(x_p))).mean()
     genuine, fakes = D(x), torch.cat([D(x_tilde), D(x_p)])  # reconstructions and samples are fakes
     verdict = {"d_real": genuine.mean(), "accuracy_real": (genuine > 0).double().mean()}
     verdict |= {"d_fake": fakes.mean(), "accuracy_fake": (fakes < 0).double().mean()}
-    aims = [(l_prior + l_like, E), (0.3 * l_like - l_gan, G), (l_gan, D)]
+    aims = [(l_prior + l_like, E), (0.3 * l_like + loss_adv, G), (l_gan, D)]
     expected = [torch.autograd.grad(aim, list(network.parameters()), retain_graph=True) for aim, network in aims]
 
     _, found = gradients(family, real)
