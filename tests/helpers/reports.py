@@ -45,8 +45,9 @@ def written_run(folder: Path, *words: str, experiment: str = "cgan", distance: f
     (folder / "timing.csv").write_text(timing)
     if ended:
         state = {"experiment": experiment, "run_id": folder.name, "iteration": 16, "images": 256, "headline": "fd_digits",
-                 "data": "some digits", "last": {"fd_digits": 1.5 * distance}, "best_iteration": 8, "health": [],
+                 "data": "some digits", "validation_floors": {"fd_digits": 0.25}, "best_iteration": 8, "health": [],
                  "peak_memory_mb": 1234, "scores": {"best": {"fd_digits": entry(distance),
-                 "kd_digits": entry(0.25, spread=0.125)}}}  # fmt: skip
+                 "kd_digits": entry(0.25, spread=0.125)}, "last": {"fd_digits": entry(1.5 * distance)},
+                 "live": {"fd_digits": entry(1.25 * distance)}}}  # fmt: skip
         (folder / "summary.json").write_text(json.dumps(state))
     return folder

@@ -172,7 +172,7 @@ def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: 
     with pytest.raises(ValueError, match=r"photos: there is no such folder"):
         restore(pets, "best")
     _, data, _, _ = restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
-    assert len(data.train) + len(data.test) == 24
+    assert len(data.train) + len(data.validation) + len(data.test) == 24
     flat(tmp_path / "elsewhere" / "cat" / "3.png", (99,) * 3)
     with pytest.raises(ValueError, match=r"the data of .* have changed since it began"):
         restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])

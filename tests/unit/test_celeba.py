@@ -44,7 +44,7 @@ def attributes(i: int) -> list[int]:
 
 
 def write(root: Path, layout: str, attributed: bool = True, partitioned: bool = True) -> Path:
-    """A CelebA of 16 faces whose level is 10 x their number; the partition holds out the last four, and uses two not."""
+    """A CelebA of 16 faces whose level is 10 x their number; the partition holds out the last six, two of them to choose by."""
     home = {"torchvision": root / "celeba", "kaggle": root, "flat": root, "images": root / "celeba" / "celeba"}.get(
         layout, root / "celeba"
     )
@@ -85,13 +85,15 @@ def test_every_layout_is_recognised_with_its_partition_and_attributes(tmp_path: 
     images = write(tmp_path, layout)
     made = celeba.decode(cfg(tmp_path, attributes=["Smiling", "Male"]))
     assert numbers(made.train_images) == list(range(10))
-    assert numbers(made.test_images) == [12, 13, 14, 15]
+    assert numbers(made.test_images) == [10, 11, 12, 13, 14, 15]
+    assert made.validation is not None
+    assert made.validation.tolist() == [0, 1]  # the authors' own
     assert made.spec.classes == 4
     for of, labels in ((made.train_images, made.train_labels), (made.test_images, made.test_labels)):
         assert labels.tolist() == [1 * (i >= 8) + 2 * (i % 2) for i in numbers(of)]
         assert labels.dtype == np.int64
     assert made.source == "full"
-    assert made.about == f"16 faces of CelebA (10 train, 4 held out): found in {images}, classes by Smiling, Male"
+    assert made.about == f"16 faces of CelebA (10 train, 6 held out): found in {images}, classes by Smiling, Male"
     plain = celeba.decode(cfg(tmp_path))
     assert (plain.spec.classes, plain.train_labels) == (0, None)
     assert plain.fingerprint != made.fingerprint
@@ -101,7 +103,8 @@ def test_without_a_partition_some_are_held_out_of_each_class(tmp_path: Path) -> 
     write(tmp_path, "torchvision", partitioned=False)
     made = celeba.decode(cfg(tmp_path, attributes=["Male"]))
     assert sorted(numbers(made.train_images) + numbers(made.test_images)) == list(range(COUNT))
-    assert len(made.test_images) == 2
+    assert len(made.test_images) == 4
+    assert made.validation is None
 
 
 def test_an_unreadable_face_takes_its_label_with_it(tmp_path: Path) -> None:
@@ -197,10 +200,13 @@ def packed(root: Path, layout: str, archive: Path, **keys: bool) -> bytes:
     ("layout", "name"),
     [("torchvision", "img_align_celeba.zip"), ("images", "celeba.zip"), ("kaggle in a folder", "archive.zip")],
 )
-def test_archives_that_were_put_there_are_unpacked(tmp_path: Path, layout: str, name: str) -> None:
+def test_archives_that_were_put_there_are_unpacked(
+    tmp_path: Path, layout: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     packed(tmp_path / "made", layout, tmp_path / "root" / "celeba" / name)
+    monkeypatch.setattr(celeba, "SHA256", {})
     made = celeba.decode(cfg(tmp_path / "root", source="full", attributes=["Male"]))
-    assert numbers(made.test_images) == [12, 13, 14, 15]
+    assert numbers(made.test_images) == [10, 11, 12, 13, 14, 15]
 
 
 def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
@@ -219,6 +225,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         monkeypatch.setattr(celeba, "ON_DRIVE", {"img_align_celeba.zip": made.url("page.zip"), **drive})
         monkeypatch.setattr(celeba, "MIRRORS", (made.url("mirror.zip"),))
         monkeypatch.setattr(celeba, "BUNDLES", (made.url("bundle.zip"),))
+        monkeypatch.setattr(celeba, "SHA256", dict.fromkeys(celeba.SHA256, ""))
         yield made
 
 
@@ -239,7 +246,7 @@ def test_the_mirror_is_asked_when_drive_sends_a_page(tmp_path: Path, host: Host)
 def test_the_bundle_is_the_last_resort(tmp_path: Path, host: Host) -> None:
     host.files["/bundle.zip"] = packed(tmp_path / "made", "images", tmp_path / "a.zip")
     made = celeba.decode(cfg(tmp_path / "root", source="full", attributes=["Smiling"]))
-    assert numbers(made.test_images) == [12, 13, 14, 15]
+    assert numbers(made.test_images) == [10, 11, 12, 13, 14, 15]
 
 
 def test_when_every_source_fails_each_is_named(tmp_path: Path, host: Host) -> None:

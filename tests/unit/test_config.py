@@ -34,7 +34,7 @@ def written(tmp_path: Path) -> object:
         ("ema.rmp=1", "Key 'ema.rmp' not in 'Config'. Did you mean 'ema.ramp'?"),
         ("famly=gan", "Key 'famly' not in 'Config'. Did you mean 'family'?"),
         ("model.zdim=3", "Key 'model.zdim' not in 'GANConfig'. Did you mean 'model.z_dim'?"),
-        ("model.qqqqqq=3", "Key 'model.qqqqqq' not in 'GANConfig'. There are: model.network, model.z_dim"),
+        ("model.qqqqqq=3", "Key 'model.qqqqqq' not in 'GANConfig'. There are: model.decay, model.decay_from"),
         ("run=mnist", "run is a group: set one of its keys: run.images, run.seed"),
         ("model=dcgan", "model is a group: set one of its keys, such as model.z_dim=64, not model=dcgan"),
         ("run.images", "'run.images' is not key=value, such as model.z_dim=64"),

@@ -57,10 +57,14 @@ def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    protocol = {"extractor": "digits", "fakes": 800}
+    protocol = {"extractor": "digits", "fakes": 800, "reals": 90, "split": "test", "floor": 0.5}
     best = {"kd_digits": {"value": 0.25, "spread": 0.0125, "protocol": protocol},
-            "fd_digits": {"value": 3.0, "protocol": protocol}}  # fmt: skip
-    console.print_scores({"scores": {"best": best}, "last": {"fd_digits": 4.0}}, tmp_path)
-    rows = {cells[1].strip(): [cell.strip() for cell in cells[2:5]] for line in capsys.readouterr().out.splitlines()
+            "fd_digits": {"value": 3.0, "protocol": protocol, "note": "of real images it is 0.5"}}  # fmt: skip
+    last = {"fd_digits": {"value": 4.0, "protocol": protocol}}
+    console.print_scores({"scores": {"best": best, "last": last}}, tmp_path)
+    said = capsys.readouterr().out
+    rows = {cells[1].strip(): [cell.strip() for cell in cells[2:6]] for line in said.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
-    assert rows == {"fd_digits": ["4", "3", "digits, n=800"], "kd_digits": ["", "0.25 ± 0.013", "digits, n=800"]}
+    assert rows == {"fd_digits": ["", "4", "3", "0.5"], "kd_digits": ["", "", "0.25 ± 0.013", "0.5"]}
+    assert "fd_digits: of real images it is 0.5" in said
+    assert "800 fakes and 90 reals (test), digits: fd_digits, kd_digits" in said

@@ -112,7 +112,7 @@ def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> 
     with pytest.warns(UserWarning, match=f"{len(faults)} of {readable + len(faults)} images cannot be read") as said:
         lab = datasets.load(cfg(tmp_path / "all", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0), 0)
     assert all(name in str(said[0].message) for name in ("bomb.png", "empty.png", "large.png"))
-    assert len(lab.train) + len(lab.test) == readable
+    assert len(lab.train) + len(lab.validation) + len(lab.test) == readable
     batch, _ = lab.grid_batch(held_out=False, by_class=False)
     assert batch.images.shape == (readable - 2, 3, 8, 8)
     assert batch.images.min() >= -1

@@ -58,7 +58,7 @@ def test_left_is_a_and_right_is_b(tmp_path: Path, held: str, lazy: bool) -> None
         assert values(made, "test") == [(50, 150)]
     else:
         assert sorted(values(made, "train") + values(made, "test")) == [(i, 100 + i) for i in range(20)]
-        assert len(made.test_images) == 2
+        assert len(made.test_images) == 4
     back = pairs.decode(cfg(tmp_path, direction="BtoA", **keys))
     assert values(back, "train") == [(b, a) for a, b in values(made, "train")]
     assert back.fingerprint != made.fingerprint

@@ -132,7 +132,7 @@ def test_alarms_stand_on_top_with_their_sentence(tmp_path: Path) -> None:
 def test_columns_are_grouped_by_what_they_are(tmp_path: Path) -> None:
     groups = {group: [[one["name"] for one in chart["series"]] for chart in charts]
               for group, charts in of_run(Run(written_run(tmp_path / "run")))}  # fmt: skip
-    assert groups == {"Scores": [["fd_digits"]], "Losses": [["loss_d", "loss_g"]], "Discriminator": [["d_real", "d_fake"]],
+    assert groups == {"Scores": [["fd_digits", "real images"]], "Losses": [["loss_d", "loss_g"]], "Discriminator": [["d_real", "d_fake"]],
                       "Gradients": [["gradient_generator"]], "Others": [["diversity"]]}  # fmt: skip
 
 
@@ -167,7 +167,12 @@ def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
     folders = [written_run(tmp_path / name, f"data.root={HOSTILE}", f"run.root={name}") for name in "ab"]
     for folder in folders:
         state = json.loads((folder / "summary.json").read_text())
-        names = {"experiment": HOSTILE, "headline": HOSTILE, "data": HOSTILE, "last": {HOSTILE: 1.0}}
+        names = {
+            "experiment": HOSTILE,
+            "headline": HOSTILE,
+            "data": HOSTILE,
+            "scores": {"best": {HOSTILE: {"value": 1.0}}},
+        }
         (folder / "summary.json").write_text(json.dumps(state | names))
         (folder / "health.csv").write_text(f"iteration,images,kind,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
         (folder / "environment.txt").write_text(f"python {HOSTILE}\n")
@@ -257,11 +262,12 @@ def test_what_is_no_run_is_refused_in_one_line(
 
 def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = SimpleNamespace(
-        run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3), config=loading.load("gan").config,
+        run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3, device="cpu"), config=loading.load("gan").config,
         data=SimpleNamespace(decoded=SimpleNamespace(about="digits")),
-        evaluation=SimpleNamespace(headline=None, scores={}, best_at=3), health=SimpleNamespace(alerts=[]),
+        evaluation=SimpleNamespace(headline=None, scores={}, best_at=3, evaluator=SimpleNamespace(
+            setting=SimpleNamespace(split="validation"), floors=lambda device: {})), health=SimpleNamespace(alerts=[]),
     )  # fmt: skip
-    monkeypatch.setattr(train, "evaluate", lambda *_: {})
+    monkeypatch.setattr(train, "evaluate_all", lambda *_: None)
 
     def fail(folders: list[Path]) -> Path:
         raise RuntimeError("no space")
