@@ -16,7 +16,7 @@ from tests.helpers.pictures import flat
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 SEEN = (0, 64, 128, 192, 256)
 PROTOCOL = {"extractor": "digits", "weights_sha256": "90be", "reals": 100, "fakes": 100, "data": "mnist-sample",
-            "fingerprint": "e2d7", "split": "held out", "weights": "ema best, iteration 8", "seed": 0,
+            "fingerprint": "e2d7", "split": "test", "chosen_on": "validation", "floor": 0.25, "weights": "ema best, iteration 8", "seed": 0,
             "versions": {"torch": "2"}}  # fmt: skip
 
 

@@ -250,5 +250,8 @@ def test_the_bundle_is_the_last_resort(tmp_path: Path, host: Host) -> None:
 
 
 def test_when_every_source_fails_each_is_named(tmp_path: Path, host: Host) -> None:
-    with pytest.raises(ValueError, match=r"the downloads failed \(127.0.0.1: answers 404; 127.0.0.1: answers 404\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"the downloads failed \(127.0.0.1: sent a page.*; 127.0.0.1: answers 404; 127.0.0.1: answers 404\)",
+    ):
         celeba.decode(cfg(tmp_path, source="full"))

@@ -114,7 +114,7 @@ def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> 
     assert all(name in str(said[0].message) for name in ("bomb.png", "empty.png", "large.png"))
     assert len(lab.train) + len(lab.validation) + len(lab.test) == readable
     batch, _ = lab.grid_batch(held_out=False, by_class=False)
-    assert batch.images.shape == (readable - 2, 3, 8, 8)
+    assert batch.images.shape == (readable - 4, 3, 8, 8)
     assert batch.images.min() >= -1
     assert batch.images.flatten(1).std(1).min() > 0.05  # each shows something
 

@@ -34,12 +34,12 @@ def test_the_verdict_sets_the_best_generator_against_the_last(tmp_path: Path) ->
     made = verdict(Run(written_run(tmp_path / "run")))
     assert (made.figure, made.caption) == ("2", "fd_digits, lower is better")
     assert made.sentences == ["The best generator is that of 128 of 256 images; the last one has 3, 50% worse."]
-    assert [(row.name, row.best, row.last) for row in made.rows] == [
-        ("fd_digits", "2", "3"),
-        ("kd_digits", "0.25 ± 0.12", ""),
+    assert [(row.name, row.best, row.last, row.live, row.reals) for row in made.rows] == [
+        ("fd_digits", "2", "3", "2.5", "0.25"),
+        ("kd_digits", "0.25 ± 0.12", "", "", "0.25"),
     ]
     assert dict(made.rows[0].protocol) == {"extractor": "digits 90be", "fakes / reals": "100 / 100",
-                                           "data": "mnist-sample held out", "weights": "ema best, iteration 8"}  # fmt: skip
+                                           "data": "mnist-sample test", "chosen on": "validation", "weights": "ema best, iteration 8"}  # fmt: skip
     assert made.watched
     assert not made.alerts
 
@@ -230,7 +230,9 @@ def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(tmp
     made = comparison([Run(folder) for folder in folders])
     assert [(row.name, len(row.runs)) for row in made["table"].rows] == [("cgan", 2), ("gan", 2)]
     (chart,) = made["data"]["charts"]
-    assert [one["y"] for one in chart["series"]] == [[d, pytest.approx(1.5 * d)] for d in (2.0, 2.1, 5.0, 5.1)]
+    assert [one["y"] for one in chart["series"]] == [
+        *([d, pytest.approx(1.5 * d)] for d in (2.0, 2.1, 5.0, 5.1)), [0.25, 0.25]  # the line of real images
+    ]  # fmt: skip
     path = report.write(folders)
     assert path == tmp_path.parent / "comparison.html"
     assert "2.05 ± 0.071" in path.read_text()
