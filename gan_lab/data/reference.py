@@ -37,7 +37,7 @@ class Reference(Sequence[Batch]):
         return Reference(self.split, rows, self.size, self.data, self.name)
 
     def repeated(self, n: int) -> Iterator[Batch]:
-        """What n fakes are asked for, batch by batch: the conditions of the reals, which come again after the last."""
+        """Iterate over what n fakes are asked for: the conditions of the reals, which come again after the last."""
         rows = np.resize(self.rows, (n, *self.rows.shape[1:]))
         again = Reference(self.split, rows, self.size, self.data, self.name)
         return (again.conditions(i) for i in range(len(again)))
