@@ -132,7 +132,6 @@ def build(
     config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     family = build_family(config, data)
     evaluator, headline, notes = build_evaluator(config, family, data)
-    notes += explain_batch_norm(config, family, launched)
     if wandb_logger is None and not is_disabled(config.log.wandb) and rank() == 0:
         wandb_logger = WandbLogger(config.log.wandb, run.path, run.experiment, run.id, to_dict(config))
 
@@ -159,6 +158,7 @@ def build(
         callbacks.append((ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)
     check_batch_size(config, launched)
+    notes += explain_batch_norm(config, family, launched)
     return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, wandb_logger, notes)
 
 
