@@ -32,6 +32,7 @@ from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 
 DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")  # which may be given anew for a run that is there
+MANY = 20_000  # training images, of which it is told that they are looked through
 FLOOR_SHARE = 0.1  # of a Fréchet distance, above which its floor is told
 logger = logging.getLogger("gan_lab")
 
@@ -167,6 +168,8 @@ def neighbour_scores(
     compared, data = [metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance)], evaluator.data
     if not compared or data.spec.source_channels or data.spec.content == "points" or len(data.train) < 2:
         return {}
+    if len(data.train) > MANY:
+        logger.info(f"looking for copies among all {len(data.train):,} training images")
     values, protocol, pairs = find_neighbours(family, data, compared[0].extractor, evaluator.seed)
     save_grid(pairs, 8, folder / "neighbours.png")
     usual = evaluator.protocol(compared[0].names[0], described, chosen_on) | protocol

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from gan_lab import train
 from gan_lab.config import loading
-from gan_lab.evaluate import evaluate
+from gan_lab.config.schema import MetricsConfig
+from gan_lab.evaluate import evaluate, score, state_cost
+from gan_lab.images import ImageSpec
+from gan_lab.metrics.base import Setting
+from gan_lab.metrics.extractors.digits import Digits
+from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.runs.results import read_summary
 from tests.helpers.families import small
+from tests.helpers.logs import logged
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +94,48 @@ def test_a_finished_run_is_scored_by_another_protocol_without_losing_the_first(r
 def test_the_literatures_protocol_is_a_group() -> None:
     config = loading.load("dcgan", ["metrics=fid50k_full"]).config
     assert (config.metrics.num_fakes, config.metrics.num_reals, config.metrics.split) == (50_000, None, "train")
+
+
+def test_on_a_cpu_it_is_said_how_long_inception_takes_and_how_to_leave_it_out() -> None:
+    class Slow(Digits):
+        name = "inception"
+
+        def __call__(self, pixels: Any) -> Any:
+            time.sleep(0.04)
+            return super().__call__(pixels)
+
+    setting = Setting(ImageSpec(1, 28, 28), MetricsConfig(), reals=1000, fakes=4000)
+    metrics = [FeatureDistance(Slow(), False, 100, True)]
+    with logged() as lines:
+        state_cost(metrics, setting, torch.device("cpu"))
+        state_cost(metrics, setting, torch.device("cuda"))
+    (line,) = lines
+    minutes = re.search(r"of 4,000 fakes and 1,000 reals: about (\d+) minutes on this CPU", line)
+    assert minutes is not None
+    assert 1 <= int(minutes[1]) <= 60  # 9,000 images at 10 ms and more
+    assert "metrics.inception_weights=off" in line
+
+
+def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
+    """Of sgan after 80 iterations it is far above what real images have, so nothing is said."""
+    found = entry(run, "fd_digits")
+    assert found["protocol"]["floor"] < found["value"] / 10
+    assert "note" not in found
+
+    class Evaluated:
+        metrics = (FeatureDistance(Digits(), False, 100, False),)
+        higher_is_better: ClassVar = {"fd_digits": False}
+        setting = Setting(ImageSpec(1, 28, 28), MetricsConfig())
+
+        def __call__(self, family: Any) -> dict[str, float]:
+            return {"fd_digits": 2.0}
+
+        def floors(self, device: Any) -> dict[str, float]:
+            return {"fd_digits": 0.5}
+
+        def protocol(self, *_: str) -> dict[str, Any]:
+            return {}
+
+    (near,) = score(Evaluated(), SimpleNamespace(device="cpu"), "best", "validation").values()  # type: ignore[arg-type]
+    assert near["note"].startswith("of real images it is 0.5, more than a tenth of it")
+    assert near["protocol"]["floor"] == 0.5
