@@ -153,7 +153,7 @@ def unpack(archive: Path, folder: Path) -> str:
     unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     try:
         if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tape:
+            with tarfile.open(archive, "r:*", encoding="utf-8") as tape:
                 tape.extractall(unfinished, filter="data")  # which refuses a path that climbs out
         else:
             with zipfile.ZipFile(archive) as packed:

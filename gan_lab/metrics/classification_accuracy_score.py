@@ -18,7 +18,7 @@ from gan_lab.networks.classifier import Classifier
 
 SIDE = 32  # pixels, to which larger images are brought: it is a small classifier
 FEWEST = 5  # images of each class, on average
-STEPS, BATCH, RATE = 480, 50, 1e-3  # of the classifier, images in each, Adam's learning rate
+STEPS, BATCH, RATE = 240, 50, 1e-3  # of the classifier, images in each, Adam's learning rate
 
 
 class ClassificationAccuracyScore(Metric):

@@ -29,7 +29,7 @@ ON_GPU, ON_CPU, FAKES_PER_REAL = 50_000, 10_000, 4  # fakes at the end: more wou
 
 
 def count_images(cfg: MetricsConfig, spec: ImageSpec, available: int, final: bool, gpu: bool) -> tuple[int, int]:
-    """How many reals of those ``available``, and how many fakes, an evaluation is of; a translation has one for each."""
+    """Count the reals, of those ``available``, and the fakes that an evaluation is of; a translation has one for each."""
     reals = min(available, cfg.num_reals or (available if final else IN_TRAINING))
     useful = (ON_GPU if gpu else min(ON_CPU, FAKES_PER_REAL * reals)) if final else IN_TRAINING
     fakes = cfg.num_fakes or useful

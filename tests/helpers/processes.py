@@ -128,7 +128,7 @@ def record_draws(draws: list[tuple[str, int, torch.Tensor]]) -> None:
 
     def noted(stream: Stream, n: int, *shape: int, like: torch.Tensor) -> torch.Tensor:
         values = real(stream, n, *shape, like=like)
-        if stream.purpose not in ("evaluate", "samples"):
+        if stream.purpose not in ("evaluate", "samples", "neighbours"):
             draws.append((stream.purpose, stream.index, values.clone()))
         return values
 
