@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
+from gan_lab.data.cache import decoded_once
+from gan_lab.data.reference import Reference
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.metrics.extractors.base import Extractor
@@ -16,6 +19,7 @@ from gan_lab.metrics.formulas import nearest
 from gan_lab.seeding import Stream
 
 FAKES = 500  # samples that are looked at; and training images that stand for all
+KEPT = 2**25  # features of a set that are kept: 256 MB
 NEAR = 0.01  # of held-out images are as near to a training image as what is called a near copy
 
 
@@ -79,11 +83,10 @@ def find_neighbours(
     images = torch.cat(pixels)
     device = family.device
     fake = torch.cat([_features(extractor, part.to(device)) for part in images.split(100)])
-    fresh = torch.cat([_features(extractor, to_uint8(batch.images.to(device))) for part in held_out for batch in part])
-    known = torch.cat([_features(extractor, to_uint8(batch.images.to(device))) for batch in some])
+    fresh = torch.cat([block for part in held_out for block in _blocks(extractor, part, device)])
+    known = torch.cat(list(_blocks(extractor, some, device)))
     of_fakes, of_fresh, of_train = Nearest(fake), Nearest(fresh), Nearest(known, k=2)
-    for batch in train:
-        block = _features(extractor, to_uint8(batch.images.to(device)))
+    for block in _blocks(extractor, train, device):
         for looked in (of_fakes, of_fresh, of_train):
             looked.add(block)
     first = of_fakes.distances[:, 0].argsort()[:shown]
@@ -95,6 +98,22 @@ def find_neighbours(
     splits = "train, and all that is held out"
     protocol = {"reals": len(fresh), "train": of_fakes.seen, "fakes": len(fake), "split": splits}
     return values, extractor.protocol() | protocol, pairs
+
+
+def _blocks(extractor: Extractor, reals: Reference, device: torch.device) -> Iterator[Tensor]:
+    """The features of reals block by block; those of sets that are small enough are kept in the cache of the data."""
+
+    def computed() -> Iterator[Tensor]:
+        for batch in reals:
+            yield _features(extractor, to_uint8(batch.images.to(device)))
+
+    if len(reals.rows) * extractor.features > KEPT:
+        yield from computed()
+        return
+    data = reals.data
+    key = f"{extractor.protocol()}/{data.decoded.fingerprint}/{data.spec}/{reals.name}/{len(reals.rows)}/1"
+    arrays, _ = decoded_once(data.cache, "features", key, lambda: {"features": torch.cat(list(computed())).numpy()})
+    yield torch.from_numpy(arrays["features"])
 
 
 def _features(extractor: Extractor, pixels: Tensor) -> Tensor:

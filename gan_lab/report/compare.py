@@ -223,7 +223,7 @@ def _mark(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
 
 
 def _floor_note(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
-    """What real images have of a score, in words; of generators that are asked for labels it is another value."""
+    """Describe what real images have of a score; of generators that are asked for labels it is another value."""
     floors = sorted({cell.floor for _, cell in cells if cell.floor is not None})
     if not floors:
         return ""

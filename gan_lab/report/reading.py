@@ -118,7 +118,7 @@ class Run:
 
     @property
     def floors(self) -> dict[str, float]:
-        """What real images have of the scores that were measured during the training."""
+        """Scores of real images in the place of the fakes, of those that were measured during the training."""
         known: dict[str, float] = dict(self.state.get("validation_floors", {}))
         return known
 

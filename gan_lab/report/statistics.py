@@ -1,4 +1,4 @@
-"""Which of several means is the best: Welch's test against every other, corrected for their number."""
+"""The best of several means: Welch's test against every other, corrected for their number."""
 
 from __future__ import annotations
 
