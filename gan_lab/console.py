@@ -38,6 +38,8 @@ def print_scores(summary: dict[str, Any], folder: Path) -> None:
         ways.setdefault(_describe_images(protocol), []).append(name)
         notes += [f"{name}: {entries[-1]['note']}"] if "note" in entries[-1] else []
     console = Console(markup=False)
+    # no name and no number is truncated: a terminal wraps lines that are too wide
+    console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
     console.print(rows if rows.row_count else f"{title}, nothing could be scored", soft_wrap=True)
     images = summary.get("best_iteration", 0) * summary.get("images", 0) // max(1, summary.get("iteration", 1))
     if summary.get("headline"):
