@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from gan_lab.config import extensions, groups, loading
-from gan_lab.report.compare import Cell, side_by_side
+from gan_lab.report.compare import side_by_side
 from gan_lab.report.reading import Run
 from gan_lab.runs.folder import RunFolder
 from gan_lab.utils.errors import first_line
@@ -78,13 +78,6 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
     ]
 
 
-def _text(cell: Cell | None, runs: int) -> str:
-    """A cell, bold if it is the best, with the number of seeds where some have no value."""
-    if cell is None:
-        return ""
-    return (f"**{cell}**" if cell.best else str(cell)) + (f" (n={cell.n})" if cell.n < runs else "")
-
-
 def _cost(folders: list[Path]) -> list[str]:
     """The steps of the generator, and the seconds of the training, mean over the seeds."""
     config = RunFolder(folders[0]).config()
@@ -115,7 +108,7 @@ def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
         complete = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
         lines.append(
             (first.mean if first and complete else math.nan,
-             [f"`{row.name}`", *(_text(cell, len(row.runs)) for cell in cells), *_cost(row.runs)])
+             [f"`{row.name}`", *(cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells), *_cost(row.runs)])
         )  # fmt: skip
     first_column = positions.get(table.scores[0])
     sign = -1 if first_column is not None and comparison.columns[first_column].higher_is_better else 1

@@ -18,7 +18,7 @@ from gan_lab.config.schema import leaves
 from gan_lab.data.image_files import survey
 from gan_lab.distributed import launch
 from gan_lab.images import interleave, save_grid
-from gan_lab.report.compare import Cell, Comparison
+from gan_lab.report.compare import Comparison
 from gan_lab.runs.folder import RunFolder, mark
 
 
@@ -37,9 +37,7 @@ def print_scores(summary: dict[str, Any], folder: Path) -> None:
         rows.add_row(name + star, *values, _format_number(protocol.get("floor")))
         ways.setdefault(_describe_images(protocol), []).append(name)
         notes += [f"{name}: {entries[-1]['note']}"] if "note" in entries[-1] else []
-    console = Console(markup=False)
-    # no name and no number is truncated: a terminal wraps lines that are too wide
-    console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
+    console = _as_wide_as(rows)
     console.print(rows if rows.row_count else f"{title}, nothing could be scored", soft_wrap=True)
     images = summary.get("best_iteration", 0) * summary.get("images", 0) // max(1, summary.get("iteration", 1))
     if summary.get("headline"):
@@ -50,6 +48,13 @@ def print_scores(summary: dict[str, Any], folder: Path) -> None:
     grids = sorted((folder / "samples").glob("*.png"))
     if grids:
         console.print(f"last grid: {grids[-1]}", soft_wrap=True)
+
+
+def _as_wide_as(rows: Table) -> Console:
+    """A console on which no name and no number of a table is truncated: a terminal wraps lines that are too wide."""
+    console = Console(markup=False)
+    console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
+    return console
 
 
 def _describe_images(protocol: dict[str, Any]) -> str:
@@ -69,10 +74,10 @@ def print_comparison(comparison: Comparison) -> None:
     """Print a row for each experiment, a column for each score, and notes. ``*`` marks the best of a column."""
     rows = Table("EXP", "n", *(column.title for column in comparison.columns))
     for row in comparison.rows:
-        rows.add_row(row.name, str(len(row.runs)), *(_format_cell(cell, len(row.runs)) for cell in row.cells))
-    console = Console(markup=False)
-    # no number is truncated: a terminal wraps lines that are too wide
-    console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
+        rows.add_row(
+            row.name, str(len(row.runs)), *(cell.among(len(row.runs), "{} *") if cell else "" for cell in row.cells)
+        )
+    console = _as_wide_as(rows)
     if comparison.rows:
         console.print(rows)
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
@@ -83,12 +88,6 @@ def print_comparison(comparison: Comparison) -> None:
     protocols = [f"{', '.join(titles)}: {note}" for note, titles in titles_by_note.items() if note]
     for note in [*protocols, *comparison.notes]:
         console.print(note, soft_wrap=True, highlight=False)
-
-
-def _format_cell(cell: Cell | None, runs: int) -> str:
-    if cell is None:
-        return ""
-    return f"{cell}" + (" *" if cell.best else "") + (f" (n={cell.n})" if cell.n < runs else "")
 
 
 def print_probe(probed: dict[str, Any], folder: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def evaluate_all(folder: Path) -> None:
     evaluate(folder, "best")
     summary = read_summary(folder)
     if summary.get("best_iteration") == summary["iteration"]:
-        scores = json.loads(json.dumps(summary["scores"]["best"]))
+        scores = deepcopy(summary["scores"]["best"])
         for entry in scores.values():
             entry["protocol"] |= {"weights": f"last: {WEIGHTS['last']}, {summary['iteration']}", "chosen_on": "none"}
         summary["scores"]["last"] = scores

@@ -24,6 +24,8 @@ from gan_lab.families.base import Family
 from gan_lab.runs.checkpoints import latest_checkpoint
 from gan_lab.runs.folder import RunFolder
 
+FEW = ("metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true")  # where scores are not looked at
+
 
 @dataclass
 class Row:

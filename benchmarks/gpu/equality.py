@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import Row, Rows, Setting, built, distance, families, trained
+from benchmarks.gpu import FEW, Row, Rows, Setting, built, distance, families, trained
 from gan_lab import load_generator
 from gan_lab.config import loading
 from gan_lab.device import here
@@ -39,11 +39,7 @@ def record(path: Path, precision: str, folder: Path) -> None:
         words = ["log.every=1", f"run.precision={precision}", *(f"model.{key}={STILL[key]}" for key in keys)]
         words += [f"data.batch_size={min(BATCH, loading.load(name).config.data.batch_size)}"]
         try:
-            found[family] = _recorded(
-                name,
-                [*words, "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true"],
-                folder / name,
-            )
+            found[family] = _recorded(name, [*words, *FEW], folder / name)
         except Exception as error:
             found[family] = f"failed: {type(error).__name__}: {error}"
     found["extractors"] = {}

@@ -10,18 +10,14 @@ import time
 
 import torch
 
-from benchmarks.gpu import Row, Rows, Setting, distance
+from benchmarks.gpu import FEW, Row, Rows, Setting, distance
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.utils.files import read_rows
 
 
 def training(setting: Setting) -> Rows:
     """The shipped cgan to its end."""
-    words = (
-        ["run.images=640", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true"]
-        if setting.rehearsal
-        else []
-    )
+    words = ["run.images=640", *FEW] if setting.rehearsal else []
     root = setting.folder / "runs"
     begun = time.perf_counter()
     ended = _lab("train", "cgan", f"run.root={root}", "run.id=all", "data.source=sample", "log.wandb=off", *words)
@@ -66,7 +62,7 @@ def several(setting: Setting) -> Rows:
         for world in (1, 2):
             folder = setting.folder / f"{name}-{n}-{world}"
             told = [f"run.root={folder}", f"run.devices={world}", "run.id=it", "data.source=sample", "log.wandb=off",
-                    "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true", f"run.images={n}"]  # fmt: skip
+                    *FEW, f"run.images={n}"]  # fmt: skip
             ended = _lab("train", name, *told, *words)
             if ended.returncode:
                 raise RuntimeError(f"{world} processes of {name}: {ended.stderr.strip().splitlines()[-1]}")

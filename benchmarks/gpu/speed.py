@@ -186,12 +186,7 @@ def settings(setting: Setting) -> Rows:
 
 def evaluation(setting: Setting) -> Rows:
     """Generating and extracting, in batches of several sizes; the evaluator itself."""
-    made = trained(
-        "dcgan",
-        ["metrics.num_fakes=1000", "metrics.num_reals=1000", "metrics.allow_small_n=true"],
-        setting.folder / "evaluation",
-        2,
-    )
+    made = trained("dcgan", [], setting.folder / "evaluation", 2)
     family = made.family.to(DEVICE).eval()
     networks = {"digits": extractors.load("digits")}
     if not setting.rehearsal:
@@ -213,12 +208,7 @@ def evaluation(setting: Setting) -> Rows:
                 batch()
             speed, memory = size * times / (time.perf_counter() - begun), device.peak_memory()
             yield Row(f"{name} in batches of {size}", f"{speed:,.0f} images/s, {memory:,.0f} MB at most")
-    evaluator = built(
-        "dcgan",
-        ["metrics.num_fakes=1000", "metrics.num_reals=1000", "metrics.allow_small_n=true"],
-        setting.folder / "evaluator",
-        1,
-    ).evaluation.evaluator
+    evaluator = built("dcgan", [], setting.folder / "evaluator", 1).evaluation.evaluator
     evaluator(family)
     begun = time.perf_counter()
     evaluator(family)

@@ -48,20 +48,18 @@ class Evaluation(FamilyCallback):
         with self.ema.applied(family):
             self.scores = self.evaluator(family)
         self.evaluated_at = self.progress.iteration
-        if self.headline is None or self._better(self.headline):
+        if self._is_best():
             self.best, self.best_at = dict(self.scores), self.progress.iteration
         for name in self.scores.keys() & self.evaluator.own_best:
             value, higher = self.scores[name], self.evaluator.own_best[name]
-            if name not in self.yardsticks or (
-                value != self.yardsticks[name][0] and (value > self.yardsticks[name][0]) == higher
-            ):
+            if name not in self.yardsticks or is_better(value, self.yardsticks[name][0], higher):
                 self.yardsticks[name] = [value, self.progress.iteration]
 
-    def _better(self, headline: str) -> bool:
-        if not self.best:
+    def _is_best(self) -> bool:
+        if self.headline is None or not self.best:
             return True
-        now, before = self.scores[headline], self.best[headline]
-        return now > before if self.evaluator.higher_is_better[headline] else now < before
+        higher = self.evaluator.higher_is_better[self.headline]
+        return is_better(self.scores[self.headline], self.best[self.headline], higher)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -75,3 +73,8 @@ class Evaluation(FamilyCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict.items():
             setattr(self, name, value)
+
+
+def is_better(now: float, before: float, higher: bool | None) -> bool:
+    """True if a score is better than it was; as good is not better."""
+    return now > before if higher else now < before

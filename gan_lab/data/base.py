@@ -158,6 +158,8 @@ class GANDataModule(LightningDataModule):
         assert self.trainer is not None
         family, trainer = self.trainer.lightning_module, self.trainer
         batch = self._in_range(batch).map(lambda images: images.to(family.dtype))
+        if not (self.cfg.jitter or self.cfg.flip):
+            return batch
         seed, iteration = self._branch_seed(family), int(family.iteration)  # type: ignore[arg-type]
         images, sources, alike = batch.images, batch.sources, self.spec.pairs == "all"
 
@@ -185,29 +187,20 @@ class GANDataModule(LightningDataModule):
         batch = batch.map(to_unit)
         return batch._replace(sources=to_gray(batch.images)) if self.cfg.gray_input else batch
 
-    def reference(self, n: int, size: int | None = None, split: str = "test", skip: int = 0) -> Reference:
+    def reference(self, n: int, size: int | None = None, split: str = "test") -> Reference:
         """Up to n reals of a split, in batches of ``size`` and in an order that never changes.
 
-        Sources that are no counterparts have an order of their own, and where there are fewer of them, so many. After
-        as many as there are they come again: ``skip`` of this endless row are left out, and then n are given however
-        many there are.
+        Sources that are no counterparts have an order of their own, and where there are fewer of them, so many.
         """
         reals = self.subset(split)
         if size is None:  # 100 images of 64 x 64, and as many pixels of larger ones
             size = max(1, min(100, 100 * 64 * 64 // (self.spec.height * self.spec.width)))
-        rows = seeding.permutation(0, "reference", 0, len(reals))
-        rows = np.take(rows, np.arange(skip, skip + n), mode="wrap") if skip else rows[:n]
+        rows = seeding.permutation(0, "reference", 0, len(reals))[:n]
         if reals.sources is not None and self.spec.pairs == "none":
             others = seeding.permutation(0, "reference of sources", 0, len(reals.sources))[:n]
             n = min(len(rows), len(others))
             rows = table(rows[:n], others[:n])
         return Reference(reals, rows, size, self, split)
-
-    def labels_of(self, split: str, n: int) -> np.ndarray:
-        """The labels [n] of the first n reals of a split in the order of ``reference``, which come again after the last."""
-        labels = self.subset(split).labels
-        assert labels is not None
-        return np.resize(labels[seeding.permutation(0, "reference", 0, len(labels))], n)
 
     def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
         """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes.

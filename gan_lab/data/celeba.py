@@ -212,10 +212,9 @@ def _archive(root: Path, home: Path) -> tuple[Path, str]:
             download.check_published(archive, SHA256.get(archive.name, ""))
             return archive, ""
     problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"],), images, sha256=SHA256[images.name])
-    if problem and (mirrored := download.fetch(MIRRORS, images)):  # another archive with the same images
-        problem = f"{problem}; {mirrored}"
-    elif problem:
-        problem = ""
+    if problem:  # mirrors have another archive with the same images
+        mirrored = download.fetch(MIRRORS, images)
+        problem = mirrored and f"{problem}; {mirrored}"
     if problem:
         further = download.fetch(BUNDLES, home / "celeba.zip")
         problem = f"CelebA is not in {root} and the downloads failed ({problem}; {further})" if further else ""

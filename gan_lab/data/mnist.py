@@ -28,7 +28,6 @@ from gan_lab.utils.network import is_reachable
 
 LEAST_KNOWN = 0.5  # of digits about 0.8 have the nearest mean, of clothes or noise a tenth
 TEST_PER_DIGIT = VALIDATION_PER_DIGIT = 65  # of the 500 in the sample
-PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 SIZE = 28  # usual, in pixels
 LAYOUT = "MNIST/raw with the four files train-images-idx3-ubyte.gz and so on"
 SAMPLE, DOWNLOADS = "5,000 digits", True
@@ -72,7 +71,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 def is_present(root: Path) -> bool:
     """True if the four files lie in a folder, packed or not."""
-    return all(list((root / "MNIST" / "raw").glob(f"{part}-ubyte*")) for part in PARTS)
+    return all(list((root / "MNIST" / "raw").glob(f"{part}-ubyte*")) for part in idx.NAMES)
 
 
 def find_full(root: Path) -> str:
@@ -89,7 +88,7 @@ def _find_full(root: Path) -> str:
         MNIST(str(root), train=True), MNIST(str(root), train=False)
         return ""
     except Exception as error:  # torchvision's reader asserts, and a damaged file can raise anything
-        if {path.name for path in raw.glob("*-ubyte*")} >= {f"{part}-ubyte" for part in PARTS}:
+        if {path.name for path in raw.glob("*-ubyte*")} >= {f"{part}-ubyte" for part in idx.NAMES}:
             return f"the MNIST in {raw} is damaged ({str(error) or type(error).__name__})"
     if not any(is_reachable(mirror) for mirror in MNIST.mirrors):
         return f"MNIST is not in {root} and its hosts cannot be reached"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,19 +28,23 @@ class Reference(Sequence[Batch]):
     def __getitem__(self, i: Any) -> Any:
         return self.data._in_range(self.split.__getitems__(self._rows(i)))
 
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each row, of data that have labels."""
+        assert self.split.labels is not None
+        return self.split.labels[self.rows]
+
+    def wrapped(self, start: int, stop: int) -> Reference:
+        """The rows from ``start`` to ``stop`` of an endless repetition of these, which come again after the last."""
+        return self._with(np.take(self.rows, np.arange(start, stop), axis=0, mode="wrap"))
+
     def with_labels(self, labels: np.ndarray) -> Reference:
         """As many of each label as stand in ``labels`` [N], as far as there are."""
-        own = self.split.labels
-        assert own is not None
-        of_label = {label: self.rows[own[self.rows] == label] for label in np.unique(labels)}
-        rows = np.concatenate([rows[: np.sum(labels == label)] for label, rows in of_label.items()])
-        return Reference(self.split, rows, self.size, self.data, self.name)
+        of_label = {label: self.rows[self.labels == label] for label in np.unique(labels)}
+        return self._with(np.concatenate([rows[: np.sum(labels == label)] for label, rows in of_label.items()]))
 
-    def repeated(self, n: int) -> Iterator[Batch]:
-        """Iterate over what n fakes are asked for: the conditions of the reals, which come again after the last."""
-        rows = np.resize(self.rows, (n, *self.rows.shape[1:]))
-        again = Reference(self.split, rows, self.size, self.data, self.name)
-        return (again.conditions(i) for i in range(len(again)))
+    def _with(self, rows: np.ndarray) -> Reference:
+        return Reference(self.split, rows, self.size, self.data, self.name)
 
     def conditions(self, i: int) -> Batch:
         """Batch i without its images, which are zeros: what a generator is asked for by labels and sources."""

@@ -62,7 +62,7 @@ class Pix2Pix(Family):
                 "choose data.name=pairs, data.gray_input=true or, for unpaired images, family=cyclegan"
             )
         C = spec.source_channels
-        norms: dict[str, Any] = {"norm": cfg.norm, "affine": cfg.affine and cfg.norm == "instance"}
+        norms: dict[str, Any] = {"norm": cfg.norm, "affine": cfg.affine}
         self.generator = UNet(
             shape=spec.shape,
             source_channels=C,

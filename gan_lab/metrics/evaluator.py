@@ -51,7 +51,7 @@ class Evaluator:
         self.cfg = setting.cfg
         self.reals = data.reference(setting.reals, split=setting.split)
         self.first = data.reference(setting.least, split=setting.split)  # whose fakes are compared one by one
-        self.more = data.reference(setting.fakes - setting.least, split=setting.split, skip=setting.least)
+        self.more = data.reference(sys.maxsize, split=setting.split).wrapped(setting.least, setting.fakes)
         self._known: list[Statistics] | None = None
 
     @property
@@ -218,7 +218,8 @@ def floor(
     def make() -> dict[str, numpy.ndarray]:
         reals = data.reference(sys.maxsize if asked else setting.fakes, split=split)
         if asked:
-            reals = reals.with_labels(data.labels_of(setting.split, setting.fakes))
+            asked_for = data.reference(sys.maxsize, split=setting.split).wrapped(0, setting.fakes)
+            reals = reals.with_labels(asked_for.labels)
         tally, points = Tally(metric, cap), data.spec.content == "points"
         for i, batch in enumerate(reals):
             pixels = _to_pixels(batch.on(device, torch.float32), points)

@@ -77,8 +77,9 @@ def find_neighbours(
     held_out = [data.reference(every, split=split) for split in (["validation", "test"] if data.divided else ["test"])]
     train, some = data.reference(every, split="train"), data.reference(FAKES, split="train")
     pixels = []
-    for i, batch in enumerate(data.reference(FAKES).repeated(FAKES)):
-        batch = batch.on(family.device, family.dtype)
+    asked_for = data.reference(FAKES).wrapped(0, FAKES)
+    for i in range(len(asked_for)):
+        batch = asked_for.conditions(i).on(family.device, family.dtype)
         pixels.append(to_uint8(family.generate(batch, Stream(seed, "neighbours", i))).cpu())
     images = torch.cat(pixels)
     device = family.device

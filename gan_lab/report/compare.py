@@ -49,6 +49,10 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.mean:.3g}" + ("" if self.sd is None else f" ± {self.sd:.2g}")
 
+    def among(self, runs: int, best: str) -> str:
+        """As text in a row of so many runs: how the best is written, and the number of seeds where some have no value."""
+        return (best.format(self) if self.best else str(self)) + (f" (n={self.n})" if self.n < runs else "")
+
 
 @dataclass
 class Row:
