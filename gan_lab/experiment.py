@@ -22,6 +22,7 @@ from torch import nn
 
 from gan_lab import data as datasets
 from gan_lab import device, seeding
+from gan_lab.accumulation import accumulate
 from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.callbacks.csv_logger import CSVLogger
 from gan_lab.callbacks.diversity import Diversity
@@ -131,6 +132,7 @@ def build(
     data.iterations = config.iterations
     config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     family = build_family(config, data)
+    accumulate(family, config.run.accumulate)
     evaluator, headline, notes = build_evaluator(config, family, data)
     if wandb_logger is None and not is_disabled(config.log.wandb) and rank() == 0:
         wandb_logger = WandbLogger(config.log.wandb, run.path, run.experiment, run.id, to_dict(config))
@@ -194,24 +196,27 @@ def metric_setting(config: Config, family: Family, data: GANDataModule, final: b
 
 
 def explain_batch_norm(config: Config, family: Family, launched: launch.Launch) -> list[str]:
-    """A note where batch norm is not over the whole batch, so that several processes are not the experiment of one."""
+    """A note where batch norm is not over the whole batch, so that it is not the experiment of one process and one part."""
     normed = any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in family.modules())
-    if launched.world == 1 or torch.cuda.is_available() or not normed:
+    processes, parts = 1 if torch.cuda.is_available() else launched.world, config.run.accumulate
+    if processes * parts == 1 or not normed:
         return []
-    share = config.data.batch_size // launched.world
+    share, of = config.data.batch_size // (processes * parts), [f"run.accumulate={parts}"] if parts > 1 else []
+    of += [f"{processes} processes on CPUs"] if processes > 1 else []
     return [
-        f"{launched.world} processes on CPUs: batch norm is over the {share} images of each process, not over all "
-        f"{config.data.batch_size}, so this is another experiment than that of one process"
+        f"{', '.join(of)}: batch norm is over {share} images at a time, not over all {config.data.batch_size}, so this is "
+        "another experiment than that of the whole batch at once"
     ]
 
 
 def check_batch_size(config: Config, launched: launch.Launch) -> None:
-    """Raise ValueError if the global batch cannot be shared equally by the processes."""
-    parts = launched.world * (2 if config.data.labels_per_class else 1)
+    """Raise ValueError if the global batch cannot be shared equally by the processes and their parts."""
+    parts = launched.world * config.run.accumulate * (2 if config.data.labels_per_class else 1)
     if config.data.batch_size % parts:
         halves = "two halves (with and without labels) of the " if config.data.labels_per_class else ""
+        shares = f"{config.run.accumulate} parts (run.accumulate) of the " if config.run.accumulate > 1 else ""
         raise ValueError(
-            f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}"
+            f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}{shares}"
             f"{launched.world} processes ({launched.local} on each of {launched.nodes} machines)"
         )
 

@@ -61,6 +61,13 @@ class Batch(NamedTuple):
         moved = self.map(lambda images: send_to_device(images, device, dtype))
         return moved._replace(labels=None if self.labels is None else send_to_device(self.labels, device))
 
+    def chunk(self, parts: int) -> list[Batch]:
+        """As many batches of equal length, the first rows in the first."""
+        nothing = [None] * parts
+        labels, sources = (nothing if rows is None else rows.chunk(parts) for rows in (self.labels, self.sources))
+        every = zip(self.images.chunk(parts), labels, sources, strict=True)
+        return [Batch(*rows, self.by_turns) for rows in every]
+
     def shown(self) -> list[Tensor]:
         """Images for a grid of reals: the sources, if there are any, and the images."""
         return [self.images] if self.sources is None else [self.sources, self.images]

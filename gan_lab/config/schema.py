@@ -61,6 +61,7 @@ class RunConfig:
     timeout: int = number(300, minimum=1)  # seconds for which a process waits for the others
     # 32-true is exact on a GPU too; tf32 is faster there: float32 whose factors have 10 bits; on a CPU the two are one
     precision: Literal["32-true", "tf32", "bf16-mixed", "64-true"] = "32-true"
+    accumulate: int = number(1, minimum=1)  # parts in which a batch goes through the networks, for one that has no room
     compile: bool = False  # by torch.compile, which needs a C++ compiler
     evaluate_every: int = number(50_000, minimum=1)  # images between two evaluations
     overwrite: bool = False  # delete the run folder first

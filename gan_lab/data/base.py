@@ -130,18 +130,18 @@ class GANDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
-        start = int(self.trainer.lightning_module.iteration)  # type: ignore[arg-type]
-        n, span = len(self.train), (start, self.iterations, self.trainer.global_rank, self.trainer.world_size)
-        seed = self._branch_seed(self.trainer.lightning_module)
+        family: Any = self.trainer.lightning_module
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        n, span = len(self.train), (family.iteration, self.iterations, rank, world, family.parts)
+        seed = self._branch_seed(family)
         order: EndlessBatchSampler
         if self.labelled is not None:
             order = SemiSupervisedBatchSampler(n, self.labelled, self.cfg.batch_size, seed, *span)
         elif self.train.sources is not None and self.spec.pairs != "all":
             order = UnpairedBatchSampler(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
         else:
-            minibatches = int(self.trainer.lightning_module.minibatches)  # type: ignore[arg-type]
-            order = EndlessBatchSampler(n, self.cfg.batch_size * minibatches, seed, *span)
-        workers, device = self.cfg.workers, self.trainer.lightning_module.device
+            order = EndlessBatchSampler(n, self.cfg.batch_size * family.minibatches, seed, *span)
+        workers, device = self.cfg.workers, family.device
         gpu = device.type == "cuda"
         split = self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
         return DataLoader(
@@ -156,17 +156,17 @@ class GANDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """To [-1, 1], shifted and mirrored by chance, whole batches at a time, on the device."""
         assert self.trainer is not None
-        family, trainer = self.trainer.lightning_module, self.trainer
+        family: Any = self.trainer.lightning_module
         batch = self._in_range(batch).map(lambda images: images.to(family.dtype))
         if not (self.cfg.jitter or self.cfg.flip):
             return batch
-        seed, iteration = self._branch_seed(family), int(family.iteration)  # type: ignore[arg-type]
+        seed, n = self._branch_seed(family), len(batch.images) // family.parts
         images, sources, alike = batch.images, batch.sources, self.spec.pairs == "all"
 
         def draw(purpose: str, *columns: int) -> list[Tensor]:
             """Numbers for the images, and for the sources: the same where these are their counterparts."""
-            chance = Stream(seed, purpose, iteration, trainer.global_rank, trainer.world_size)
-            drawn = chance.uniform(len(images), 2, *columns, like=images)
+            streams = [Stream(seed, purpose, family.iteration, *share) for share in family.shares]
+            drawn = torch.cat([stream.uniform(n, 2, *columns, like=images) for stream in streams])
             return [drawn[:, 0], drawn[:, 0 if alike else 1]]
 
         if self.cfg.jitter:

@@ -32,8 +32,8 @@ def table(images: np.ndarray, sources: np.ndarray | None = None, label_hidden: n
 class EndlessBatchSampler(Sampler[list[Any]]):
     """A new order of the whole set for each pass, batches running on across its border.
 
-    A resumed run goes on with the next unseen image, and rank r of N reads the r-th part of what one process would
-    read.
+    A resumed run goes on with the next unseen image, and rank r of N reads the r-th share of what one process would
+    read: of each part, where a batch has ``parts`` that go through the networks one after the other.
     """
 
     def __init__(
@@ -45,20 +45,21 @@ class EndlessBatchSampler(Sampler[list[Any]]):
         stop: int,
         rank: int = 0,
         world: int = 1,
+        parts: int = 1,
         *,
         purpose: str = "order",
     ) -> None:
         self.n, self.batch_size, self.seed, self.purpose = n, batch_size, seed, purpose
-        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+        self.start, self.stop, self.rank, self.world, self.parts = start, stop, rank, world, parts
         self._pass, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        share = self.batch_size // self.world
         for iteration in range(self.start, self.stop):
-            yield self.rows(iteration)[self.rank * share : (self.rank + 1) * share].tolist()
+            shares = np.split(self.rows(iteration), self.parts * self.world)
+            yield np.concatenate(shares[self.rank :: self.world]).tolist()
 
     def rows(self, iteration: int) -> np.ndarray:
         """The rows of the global batch, [batch_size]."""

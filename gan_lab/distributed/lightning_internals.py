@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
@@ -40,6 +40,16 @@ def leave_signals_alone(trainer: Trainer) -> None:
     """Keep Lightning's handler of SIGTERM away: it talks to the other processes in the middle of an iteration."""
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # at each batch
+
+
+def flags_before_toggling(module: LightningModule) -> Any:
+    """What ``toggled_optimizer`` puts back when it ends: for which weights gradients were taken before."""
+    return module._param_requires_grad_state
+
+
+def set_flags_before_toggling(module: LightningModule, flags: Any) -> None:
+    """Let ``toggled_optimizer`` put back these."""
+    module._param_requires_grad_state = flags
 
 
 def subtract_all(tensors: list[Tensor], others: list[Tensor]) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -38,6 +39,9 @@ class Family(LightningModule, ABC):
         self.iteration = 0  # completed calls of training_step; counted by the Progress callback
         self.images_seen = 0  # iterations x global batch, at the start of this one; as well
         self.branch = 0  # how often the run went back to a checkpoint, to go on with other random numbers
+        self.parts, self.part = 1, 0  # in which a step takes its batch, and the one whose turn it is
+        # in a step that has parts: lets the others come this far, and returns what each has brought
+        self.end_turn: Callable[[Any], list[Any]] | None = None
         self.logged_scalars: dict[str, Tensor] = {}  # what the last step recorded
         self._moved_by: dict[int, dict[str, list[Tensor]]] = {}  # by optimizer, made once
 
@@ -70,10 +74,16 @@ class Family(LightningModule, ABC):
         k, labels = self.minibatches, batch.labels
         return [(batch.images[i::k], None if labels is None else labels[i::k]) for i in range(k)]
 
+    @property
+    def shares(self) -> list[tuple[int, int]]:
+        """For each part that this process takes of a batch: which of how many equal shares of the global batch it is."""
+        world = self.trainer.world_size
+        return [(part * world + self.global_rank, self.parts * world) for part in range(self.parts)]
+
     def stream(self, purpose: str) -> Stream:
-        """This iteration's random numbers for a purpose; this rank's rows of the global draw."""
+        """This iteration's random numbers for a purpose; this share's rows of the global draw."""
         seed = seeding.branch_seed(self.seed, self.branch)
-        return Stream(seed, purpose, self.iteration, self.global_rank, self.trainer.world_size)
+        return Stream(seed, purpose, self.iteration, *self.shares[self.part])
 
     def optimizer_list(self) -> list[Optimizer]:
         """Those of ``configure_optimizers``, in their order.
@@ -85,15 +95,26 @@ class Family(LightningModule, ABC):
         return bare if isinstance(bare, list) else [bare]  # Lightning gives a single one without a list
 
     def minimize(self, loss: Tensor, optimizer: Optimizer) -> None:
-        """One step of the optimizer down the gradient of the loss, which is that of all processes."""
-        optimizer.zero_grad(set_to_none=True)
+        """One step of the optimizer down the gradient of the loss, which is that of all processes and parts."""
+        if self.part == 0:
+            optimizer.zero_grad(set_to_none=True)
+        loss = loss / self.parts if self.end_turn else loss
         if self.trainer.world_size > 1:
             self.manual_backward(loss)  # the strategy averages
         else:
             loss.backward()
-        self._record_gradients(optimizer)
-        optimizer.step()
+        if self.part == self.parts - 1:
+            self._record_gradients(optimizer)
+            optimizer.step()
         torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
+        if self.end_turn:
+            self.end_turn(None)
+
+    def mean_of_parts(self, value: Tensor) -> Tensor:
+        """The mean over the parts of a batch, in which each part has the gradient of its own: ``minimize`` takes theirs."""
+        return (
+            torch.stack(self.end_turn(value.detach())).mean(dim=0) + value - value.detach() if self.end_turn else value
+        )
 
     def decay_learning_rates(self) -> None:
         """Set the learning rate of each optimizer to what ``model.decay`` leaves of it after ``images_seen``."""
@@ -103,8 +124,10 @@ class Family(LightningModule, ABC):
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * left  # which the checkpoints keep
 
     def log_scalars(self, **values: Tensor) -> None:
-        """Scalars of this iteration for the log; nothing is synchronised here."""
-        self.logged_scalars.update({name: value.detach() for name, value in values.items()})
+        """Scalars of this iteration for the log, means over the batch; nothing is synchronised here."""
+        for name, value in values.items():
+            mean = value.detach() / self.parts if self.end_turn else value.detach()
+            self.logged_scalars[name] = self.logged_scalars[name] + mean if self.part else mean
 
     def log_discriminator(
         self, real_logits: Tensor, fake_logits: Tensor, threshold: float | None = 0.0, suffix: str = ""
@@ -113,7 +136,7 @@ class Family(LightningModule, ABC):
 
         The accuracies are the shares of logits, of any shape, above ``threshold`` for reals and below it for fakes;
         None, where only differences mean something, puts it halfway between the two means, which are those of all
-        processes.
+        processes and parts.
         """
         real, fake = real_logits.detach().double(), fake_logits.detach().double()
         d_real, d_fake = real.mean(), fake.mean()
@@ -121,6 +144,7 @@ class Family(LightningModule, ABC):
         if isinstance(middle, Tensor) and distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(middle)
             middle = middle / distributed.get_world_size()
+        middle = self.mean_of_parts(middle) if isinstance(middle, Tensor) else middle
         accuracy_real, accuracy_fake = (real > middle).double().mean(), (fake < middle).double().mean()
         values = {"d_real": d_real, "d_fake": d_fake, "accuracy_real": accuracy_real, "accuracy_fake": accuracy_fake}
         self.log_scalars(**{name + suffix: value for name, value in values.items()})
@@ -137,12 +161,17 @@ class Family(LightningModule, ABC):
         for name, weights in self._moved_by[id(optimizer)].items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
             if gradients:
-                self.log_scalars(**{f"gradient_{name}": get_total_norm(gradients)})
+                self.logged_scalars[f"gradient_{name}"] = get_total_norm(gradients)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Draws inside networks (dropout) become a function of (seed, iteration, rank) as well; learning rates fall."""
+        """Learning rates fall, and draws inside networks are seeded."""
         self.decay_learning_rates()
-        seeding.seed_torch(seeding.branch_seed(self.seed, self.branch), "networks", self.iteration, self.global_rank)
+        self.seed_networks()
+
+    def seed_networks(self) -> None:
+        """Draws inside networks (dropout) become a function of (seed, iteration, share of the batch) as well."""
+        share, _ = self.shares[self.part]
+        seeding.seed_torch(seeding.branch_seed(self.seed, self.branch), "networks", self.iteration, share)
 
 
 def _weights(optimizer: Optimizer) -> list[Tensor]:

@@ -120,7 +120,7 @@ class CycleGAN(Family):
         gathered = self.all_gather(fakes.detach())  # [B, ...], of several processes [world, B, ...]
         assert isinstance(gathered, Tensor)
         n, every = len(fakes), gathered.flatten(0, -4)
-        draws = replace(self.stream(purpose), rank=0, world=1).uniform(len(every), 2, like=pool.images)
+        draws = replace(self.stream(purpose), rank=self.part, world=self.parts).uniform(len(every), 2, like=pool.images)
         return pool(every, draws)[self.global_rank * n :][:n]
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:

@@ -108,14 +108,14 @@ class SGAN(Family):
         return images + self.cfg.noise * noise
 
     def global_mean(self, features: Tensor) -> Tensor:
-        """The mean over the batch of all processes, [F], of this one's features [B, F], with gradients.
+        """The mean over the batch of all processes and parts, [F], of this one's features [B, F], with gradients.
 
         A mean of distances would not be the distance of means. Each process computes the whole loss, so gathering sums
         its gradient over the processes, and averaging the parameters' gradients divides it by their number.
         """
         every = self.all_gather(features.mean(dim=0), sync_grads=True)
         assert isinstance(every, Tensor)
-        return every.view(-1, features.shape[1]).mean(dim=0)
+        return self.mean_of_parts(every.view(-1, features.shape[1]).mean(dim=0))
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))

@@ -77,7 +77,7 @@ def in_one_line(error: Exception) -> str | None:
     original = str(error).partition("\nOriginal Traceback")[2].rpartition("Error: ")[2]
     sentence = " ".join(original.split()) or " ".join(str(error).split())
     if no_memory(error):
-        return (f"the memory is used up ({sentence[:160] or type(error).__name__}): try a smaller data.batch_size, "
+        return (f"the memory is used up ({sentence[:160] or type(error).__name__}): try run.accumulate=2 or more, a smaller data.batch_size, "
                 "data.size or model.width, or fewer images at a time; `gan-lab dry-run` says what an iteration takes")  # fmt: skip
     if "more than 1 value per channel" in sentence:
         return (f"batch norm needs two images or more in each process ({sentence}): try a larger data.batch_size, or "

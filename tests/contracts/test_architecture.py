@@ -20,7 +20,7 @@ ROWS = [
     {"networks", "schedules"},
     {"runs", "distributed"},
     {"families"},
-    {"data"},
+    {"data", "accumulation"},
     {"metrics"},
     {"callbacks"},
     {"report"},

@@ -98,11 +98,15 @@ def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) 
 
 
 def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: Path) -> None:
-    """Two processes on CPUs normalise by 8 images each, one by 16: the lab says so, and without batch norm nothing."""
-    launched = SimpleNamespace(world=2)
-    for word, count in (("model.norm=batch", 1), ("model.norm=none", 0)):
-        config = loading.load("dcgan", small("gan", tmp_path, data_root, word)).config
+    """Two processes on CPUs normalise by 8 images each, as two parts do anywhere, and one by 16: the lab says so, and
+    without batch norm nothing.
+    """
+    on_cpus = 0 if torch.cuda.is_available() else 1
+    for world, words, count in ((2, ["model.norm=batch"], on_cpus), (2, ["model.norm=none", "run.accumulate=2"], 0),
+                                (1, ["model.norm=batch", "run.accumulate=2"], 1), (1, ["model.norm=batch"], 0)):  # fmt: skip
+        launched = SimpleNamespace(world=world)
+        config = loading.load("dcgan", small("gan", tmp_path, data_root, *words)).config
         family = experiment.build_family(config, datasets.load(config.data, 0))
         notes = experiment.explain_batch_norm(config, family, launched)  # type: ignore[arg-type]
-        assert len(notes) == (0 if torch.cuda.is_available() else count)
-        assert all("batch norm is over the 8 images of each process, not over all 16" in note for note in notes)
+        assert len(notes) == count
+        assert all("batch norm is over 8 images at a time, not over all 16" in note for note in notes)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from gan_lab.data.base import ArrayDataset, GANDataModule
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.data.split import Subset, stratified_split
 from gan_lab.images import ImageSpec, resize
+from tests.helpers.trainers import attach
 
 
 def numbered(train: int = 30, test: int = 25, classes: int = 5) -> ArrayDataset:
@@ -78,8 +78,7 @@ def test_another_seed_is_another_order() -> None:
 def test_training_batches_are_the_rows_of_the_order_from_the_familys_iteration_on(rank: int) -> None:
     data = lab_data(seed=3)
     data.iterations = 9
-    family = SimpleNamespace(iteration=4, branch=0, minibatches=1, dtype=torch.float64, device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=2)  # type: ignore[assignment]
+    attach(data, iteration=4, rank=rank, world=2, dtype=torch.float64)
     batches = list(data.train_dataloader())
     expected = list(EndlessBatchSampler(30, 8, 3, 4, 9, rank, 2))
     assert [batch.images[:, 0, 0, 0].tolist() for batch in batches] == expected

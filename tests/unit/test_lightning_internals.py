@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities import distributed
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy
@@ -36,7 +36,12 @@ USED = {  # each private name, and what must have it
     "_update": RichProgressBar,
     "_update_metrics": RichProgressBar,
 }
-OF_INSTANCES = {"_signal_connector": Trainer, "_timeout": DDPStrategy, "_launcher": DDPStrategy}
+OF_INSTANCES = {
+    "_signal_connector": Trainer,
+    "_param_requires_grad_state": LightningModule,
+    "_timeout": DDPStrategy,
+    "_launcher": DDPStrategy,
+}
 
 
 def private_names(path: Path) -> set[str]:

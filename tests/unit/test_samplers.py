@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import chain
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from gan_lab.data.decoding import Files
 from gan_lab.data.samplers import EndlessBatchSampler, Row, SemiSupervisedBatchSampler, UnpairedBatchSampler
 from gan_lab.data.split import Rows, Subset
 from gan_lab.images import Batch
+from tests.helpers.trainers import attach
 from tests.unit.test_data import numbered
 
 LABELLED = np.array([3, 11, 4, 19, 8])
@@ -98,8 +98,7 @@ def values(batch: Batch) -> tuple[list[int], list[int], list[int]]:
 def served(data: GANDataModule, iterations: int) -> list[Batch]:
     """The batches that a training in one process reads."""
     data.iterations = iterations
-    family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32, device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
+    attach(data)
     return list(data.train_dataloader())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import chain
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from torch import Tensor
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import ArrayDataset, GANDataModule
 from gan_lab.images import Batch, ImageSpec, jitter, to_gray
+from tests.helpers.trainers import attach
 
 
 def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, test_sources: int = 6) -> ArrayDataset:
@@ -32,8 +32,7 @@ def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, tes
 def flipped(pairs: str, iteration: int = 0, rank: int = 0, world: int = 1, **keys: object) -> tuple[Batch, Batch]:
     """A batch before and after the way to the device, of ``sided``."""
     data = GANDataModule(sided(pairs=pairs), DataConfig(flip=True, **keys), seed=5)  # type: ignore[arg-type]
-    family = SimpleNamespace(iteration=iteration, branch=0, dtype=torch.float32, device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=world)  # type: ignore[assignment]
+    attach(data, iteration, rank=rank, world=world)
     batch = data.train.__getitems__(list(range(16))[rank * 16 // world : (rank + 1) * 16 // world])
     return batch, data.on_after_batch_transfer(batch)
 
@@ -112,8 +111,7 @@ def test_of_two_sets_that_are_no_counterparts_each_is_read_once_until_the_smalle
 def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> None:
     data = GANDataModule(sided(n=16, sources=12, pairs="held out"), DataConfig(batch_size=4), seed=3)
     data.iterations = 12
-    family = SimpleNamespace(iteration=0, branch=0, dtype=torch.float32, device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
+    attach(data)
     batches = [data._in_range(batch) for batch in data.train_dataloader()]
     read = [numbers(batch) for batch in batches]
     assert list(chain(*(images for images, _ in read[:4]))) != list(chain(*(sources for _, sources in read[:4])))
@@ -143,8 +141,7 @@ def test_jitter_enlarges_and_crops_at_each_images_own_corner_counterparts_alike(
     assert torch.equal(made[2], larger[2, :, 2:10, 4:])
     for pairs, alike in (("all", True), ("none", False)):
         data = GANDataModule(sided(pairs=pairs), DataConfig(jitter=2), seed=5)
-        family = SimpleNamespace(iteration=3, branch=0, dtype=torch.float64, device=torch.device("cpu"))
-        data.trainer = SimpleNamespace(lightning_module=family, global_rank=0, world_size=1)  # type: ignore[assignment]
+        attach(data, iteration=3, dtype=torch.float64)
         batch = data.on_after_batch_transfer(data.train.__getitems__(list(range(16))))
         assert batch.images.shape == (16, 3, 4, 4)
         assert batch.sources is not None

@@ -1,0 +1,24 @@
+"""A data module that is asked as by a training, without one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+
+from gan_lab.data.base import GANDataModule
+
+
+def attach(
+    data: GANDataModule,
+    iteration: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    parts: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Let the data be those of rank ``rank`` of a training that goes on after ``iteration``."""
+    shares = [(part * world + rank, parts * world) for part in range(parts)]
+    family = SimpleNamespace(iteration=iteration, branch=0, minibatches=1, parts=parts, shares=shares, dtype=dtype,
+                             device=torch.device("cpu"))  # fmt: skip
+    data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=world)  # type: ignore[assignment]
