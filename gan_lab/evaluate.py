@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +37,37 @@ FLOOR_SHARE = 0.1  # of a Fréchet distance, above which its floor is told
 logger = logging.getLogger("gan_lab")
 
 
-def restore(folder: Path, weights: str, overrides: Sequence[str] = ()) -> tuple[Config, GANDataModule, Family, int]:
-    """Restore a run: its config, its data, its family, and the iteration of the checkpoint.
+@dataclass
+class Restored:
+    """A run that has been made again: its config, its data, and its family, in evaluation mode on this device."""
 
-    ``weights``: those of ``WEIGHTS``, or the name of another checkpoint. ``overrides`` say where the data are now, and
-    how to measure. Raises ValueError if they are other data.
-    """
-    run = RunFolder(folder)
-    config = _override(run.config(), overrides)
-    checkpoint = read_checkpoint(folder / "checkpoints" / f"{'last' if weights == 'live' else weights}.ckpt")
-    data = datasets.load(config.data, config.run.seed)
-    run.check_data(data.decoded.fingerprint)
-    family = build_family(config, data)
-    with explain_mismatch(folder):
-        family.load_state_dict(checkpoint["state_dict"])
-        for name, state in checkpoint["ema"].items() if weights != "live" else ():
-            getattr(family, name).load_state_dict(state)
-    family.eval().requires_grad_(False)
-    return config, data, family.to(device.here()), checkpoint["iteration"]
+    folder: Path
+    config: Config
+    data: GANDataModule
+    family: Family
+
+    @classmethod
+    def of(cls, folder: Path, overrides: Sequence[str] = ()) -> Restored:
+        """The run of a folder, before a checkpoint is loaded.
+
+        ``overrides`` say where the data are now, and how to measure. Raises ValueError if they are other data.
+        """
+        run = RunFolder(folder)
+        config = _override(run.config(), overrides)
+        data = datasets.load(config.data, config.run.seed)
+        run.check_data(data.decoded.fingerprint)
+        family = build_family(config, data)
+        return cls(folder, config, data, family.eval().requires_grad_(False).to(device.here()))
+
+    def load(self, weights: str) -> int:
+        """Load some of ``WEIGHTS``, or those of another checkpoint by its name; returns its iteration."""
+        path = self.folder / "checkpoints" / f"{'last' if weights == 'live' else weights}.ckpt"
+        checkpoint = read_checkpoint(path)
+        with explain_mismatch(self.folder):
+            self.family.load_state_dict(checkpoint["state_dict"])
+            for name, state in checkpoint["ema"].items() if weights != "live" else ():
+                getattr(self.family, name).load_state_dict(state)
+        return int(checkpoint["iteration"])
 
 
 def _override(config: Config, overrides: Sequence[str]) -> Config:
@@ -72,8 +85,8 @@ def evaluate_all(folder: Path) -> None:
 
     On a CPU the scores of the others than the best are those of its training alone: Inception and the rest take long.
     """
-    full = device.here().type == "cuda"
-    evaluate(folder, "best")
+    full, run = device.here().type == "cuda", Restored.of(folder)
+    score_run(run, "best")
     summary = read_summary(folder)
     if summary.get("best_iteration") == summary["iteration"]:
         scores = deepcopy(summary["scores"]["best"])
@@ -82,21 +95,30 @@ def evaluate_all(folder: Path) -> None:
         summary["scores"]["last"] = scores
         write_summary(folder, summary)
     else:
-        evaluate(folder, "last", full=full)
-    evaluate(folder, "live", full=full)
+        score_run(run, "last", full=full)
+    score_run(run, "live", full=full)
 
 
-def evaluate(folder: Path, weights: str, overrides: Sequence[str] = (), full: bool = True) -> dict[str, Any]:
+def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Score a run with some of its ``WEIGHTS`` by all metrics at hand; returns what summary.json then holds.
 
-    Each value has its protocol beside it, and the floor: what real images have. For the best weights it is also looked
-    how near samples are to training images, and ``neighbours.png`` shows the nearest. ``overrides`` of metrics measure
-    a run by another protocol; other scores then stay as they are. Not ``full``: the scores of the training, no more.
+    ``overrides`` of metrics measure a run by another protocol; other scores then stay as they are.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
-    config, data, family, iteration = restore(folder, weights, overrides)
     measured_anew = any(word.startswith("metrics") for word in overrides)
+    return score_run(Restored.of(folder, overrides), weights, kept=measured_anew)
+
+
+def score_run(run: Restored, weights: str, full: bool = True, kept: bool = False) -> dict[str, Any]:
+    """Score some weights of a run; returns what summary.json then holds.
+
+    Each value has its protocol beside it, and the floor: what real images have. For the best weights it is also looked
+    how near samples are to training images, and ``neighbours.png`` shows the nearest. Not ``full``: the scores of the
+    training, no more. ``kept``: other scores stay as they are.
+    """
+    folder, config, data, family = run.folder, run.config, run.data, run.family
+    iteration = run.load(weights)
     setting = replace(metric_setting(config, family, data, final=True), final=full)
     metrics = select_metrics(setting)
     for note in setting.notes if full else ():
@@ -108,12 +130,12 @@ def evaluate(folder: Path, weights: str, overrides: Sequence[str] = (), full: bo
     described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
     scores = score(evaluator, family, described, chosen_on)
     if weights == "best":
-        scores |= own_best_scores(folder, evaluator, overrides, chosen_on)
         scores |= neighbour_scores(folder, evaluator, family, described, chosen_on)
+        scores |= own_best_scores(run, evaluator, chosen_on)
     summary: dict[str, Any] = {"experiment": RunFolder(folder).experiment, "iteration": iteration}
     summary |= {"images": iteration * config.data.batch_size} | read_summary(folder)
     every = summary.setdefault("scores", {})
-    every[weights] = (every.get(weights, {}) if measured_anew else {}) | scores
+    every[weights] = (every.get(weights, {}) if kept else {}) | scores
     write_summary(folder, summary)
     return summary
 
@@ -149,15 +171,15 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
     return entries
 
 
-def own_best_scores(folder: Path, evaluator: Evaluator, overrides: Sequence[str], chosen_on: str) -> dict[str, Any]:
+def own_best_scores(run: Restored, evaluator: Evaluator, chosen_on: str) -> dict[str, Any]:
     """The yardsticks, each at its own best iteration: else only one of two that are compared would be at its best."""
     entries: dict[str, Any] = {}
     for name in evaluator.own_best:
-        if (folder / "checkpoints" / f"best-{name}.ckpt").is_file():
-            _, data, family, iteration = restore(folder, f"best-{name}", overrides)
+        if (run.folder / "checkpoints" / f"best-{name}.ckpt").is_file():
+            iteration = run.load(f"best-{name}")
             metrics = [metric for metric in evaluator.metrics if name in metric.names]
-            alone = Evaluator(data, metrics, evaluator.setting, evaluator.seed, shared=False)
-            entries[name] = score(alone, family, f"best: its own best iteration, {iteration}", chosen_on)[name]
+            alone = Evaluator(run.data, metrics, evaluator.setting, evaluator.seed, shared=False)
+            entries[name] = score(alone, run.family, f"best: its own best iteration, {iteration}", chosen_on)[name]
     return entries
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gan_lab.evaluate import restore
+from gan_lab.evaluate import Restored
 from gan_lab.images import Batch, save_grid
 from gan_lab.seeding import Stream
 
@@ -37,8 +37,10 @@ def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence
 
 
 def _load_held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any, Batch]:
-    _, data, family, _ = restore(folder, "best", overrides)
+    run = Restored.of(folder, overrides)
+    run.load("best")
+    family: Any = run.family
     if "reconstructed" not in family.output_names:
         raise ValueError(f"{folder} has no encoder, as the runs of family vaegan have")
-    (batch,) = data.reference(n, size=n)
+    (batch,) = run.data.reference(n, size=n)
     return family, batch.on(family.device, family.dtype)

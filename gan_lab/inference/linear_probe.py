@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gan_lab import networks, seeding
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.split import Subset
-from gan_lab.evaluate import restore
+from gan_lab.evaluate import Restored
 from gan_lab.images import to_unit
 from gan_lab.utils.files import write_text
 
@@ -38,7 +38,8 @@ def probe(
     The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the
     data has no labels, if the network reads them itself, or if there are too few.
     """
-    config, data, family, iteration = restore(folder, weights, overrides)
+    run = Restored.of(folder, overrides)
+    config, data, family, iteration = run.config, run.data, run.family, run.load(weights)
     family.float()  # the images are float32 at any run.precision
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)

@@ -16,7 +16,7 @@ from gan_lab import experiment, load_generator, networks
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.data.base import ArrayDataset
-from gan_lab.evaluate import restore
+from gan_lab.evaluate import Restored
 from gan_lab.images import to_uint8
 from gan_lab.inference import autoencoding
 from gan_lab.runs.folder import RunFolder, to_dict
@@ -48,7 +48,7 @@ def cells(path: Path, columns: int, count: int) -> Tensor:
 
 def parts(folder: Path, n: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
     """Held-out images, the means that the averaged encoder gives them, and the averaged generator."""
-    _, data, _, _ = restore(folder, "best")
+    data = Restored.of(folder).data
     content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     made = {name: networks.from_recipe(recipe).eval() for name, recipe in content["recipes"].items()}
     for name, network in made.items():
@@ -170,16 +170,16 @@ def pets(tmp_path: Path) -> Path:
 def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match=r"photos: there is no such folder"):
-        restore(pets, "best")
-    _, data, _, _ = restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
+        Restored.of(pets)
+    data = Restored.of(pets, [f"data.root={tmp_path / 'elsewhere'}"]).data
     assert len(data.train) + len(data.validation) + len(data.test) == 24
     flat(tmp_path / "elsewhere" / "cat" / "3.png", (99,) * 3)
     with pytest.raises(ValueError, match=r"the data of .* have changed since it began"):
-        restore(pets, "best", [f"data.root={tmp_path / 'elsewhere'}"])
+        Restored.of(pets, [f"data.root={tmp_path / 'elsewhere'}"])
     with pytest.raises(
         ValueError, match=r"data.size=8: for an existing run only data.root, data.cache_gb, data.workers"
     ):
-        restore(pets, "best", ["data.size=8"])
+        Restored.of(pets, ["data.size=8"])
 
 
 def test_the_words_of_a_place_reach_each_command(

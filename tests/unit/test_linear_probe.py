@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import ArrayDataset, GANDataModule
 from gan_lab.data.split import Subset
-from gan_lab.evaluate import restore
+from gan_lab.evaluate import Restored
 from gan_lab.images import ImageSpec, to_unit
 from gan_lab.inference import linear_probe
 from tests.helpers.folders import run_folder
@@ -149,8 +149,9 @@ def test_a_probe_reads_the_trained_network_one_as_it_was_made_and_pixels(
     assert (state["labels"], state["held_out"], state["iteration"]) == (50, 650, 2)
     trained, untrained, nothing = asked
     assert nothing is None
-    _, _, family, _ = restore(folder, "last")
-    expected: Any = family.encoder
+    run = Restored.of(folder)
+    run.load("last")
+    expected: Any = run.family.encoder
     assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), expected.parameters(), strict=True))
     assert untrained.recipe == trained.recipe
     assert not untrained.training
