@@ -15,7 +15,7 @@ from tests.helpers.processes import CONTEXT, ended
 def rehearsed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Any]:
     """What each family did on a GPU without values, in a process of its own: the backend stays registered there."""
     root = tmp_path_factory.mktemp("gpu")
-    words = ["run.images=32", "log.every=1_000_000", "run.evaluate_every=1_000_000"]
+    words = ["data.batch_size=4", "run.images=8", "log.every=1_000_000", "run.evaluate_every=1_000_000"]
     every = {family: (experiment_of(family), small(family, root / "runs", data_root, *words)) for family in FAMILIES}
     process = CONTEXT.Process(target=fake_gpu.rehearse, args=(every, root, root / "found.json"))
     process.start()

@@ -15,6 +15,7 @@ from gan_lab.data.base import ArrayDataset
 from gan_lab.images import ImageSpec
 from gan_lab.runs.folder import RunFolder
 from tests.helpers.families import keys_of
+from tests.helpers.pictures import noise
 
 PAPERS = [name for name, about in loading.experiments().items() if "untrained here" in about]
 NARROW = {"width": 4, "width_d": 0, "blocks": 1, "z_dim": 8}
@@ -41,7 +42,13 @@ def test_two_iterations_move_every_network(
     words += [f"data.batch_size={batch}", f"run.images={2 * step * batch}", "log.wandb=off", "log.bar=false",
               "metrics.num_fakes=4", "metrics.num_reals=4", "metrics.inception_weights=off", f"data.root={data_root}",
               "ema.half_life_images=10"]  # fmt: skip
-    words += [f"data.source={'full' if config.data.name == 'cifar10' else 'sample'}"]
+    if config.data.name in ("pairs", "horse2zebra"):
+        for side, count in (("trainA", 4), ("trainB", 4), ("testA", 2), ("testB", 2)):
+            (tmp_path / "sides" / side).mkdir(parents=True)
+            for i in range(count):
+                noise(256, 256, seed=i).save(tmp_path / "sides" / side / f"{i}.png")
+        words += [f"data.root={tmp_path / 'sides'}"]
+    words += [f"data.source={'sample' if config.data.name == 'celeba' else 'full'}"]
     loaded = loading.load(name, words)
     (tmp_path / "checkpoints").mkdir()
     built = experiment.build(loaded.config, RunFolder(tmp_path))
