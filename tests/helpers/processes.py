@@ -1,6 +1,6 @@
 """Trainings in processes of their own, forked from a server that has everything imported, so that a start costs little.
 
-A training can be killed from within, with SIGKILL, at an instant that is named: ``Kill("evaluation", 2)`` is in the
+Their scores at the end are left out, which take longer than they do. A training can be killed from within, with SIGKILL, at an instant that is named: ``Kill("evaluation", 2)`` is in the
 middle of its second evaluation.
 """
 
@@ -83,17 +83,19 @@ def _begin(environment: dict[str, str], log: Path) -> None:
 
 def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:
     _begin(environment, log)
+    from gan_lab import train as lab
     from gan_lab.config import loading
-    from gan_lab.train import train
     from gan_lab.utils.terminal import log_to_stdout
 
+    if "SCORED" not in environment:
+        lab.evaluate_all = lambda *_: None  # at the end of a training; those while it trains are made
     if kill:
         kill.install()
     draws: list[tuple[str, int, torch.Tensor]] = []
     if "RECORD_DRAWS" in environment:
         record_draws(draws)
     log_to_stdout()
-    code = train(loading.load(experiment, words), words)
+    code = lab.train(loading.load(experiment, words), words)
     if "RECORD_DRAWS" in environment:
         torch.save(draws, f"{environment['RECORD_DRAWS']}-rank{environment['RANK']}.pt")
     os._exit(code)
