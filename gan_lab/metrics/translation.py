@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_lab.images import Batch
 from gan_lab.metrics.base import Metric, Setting
@@ -93,14 +93,13 @@ def _ssim(images: Tensor, truth: Tensor) -> Tensor:
     Source: Wang et al. 2004 (IEEE Transactions on Image Processing 13 (4)), section III.B.
     """
     half = min(HALF, (min(images.shape[-2:]) - 1) // 2)
-    sigma = SIGMA * half / HALF  # torchmetrics takes the size of the window from it
-    pair = images.double() / 255, truth.double() / 255
-    _, similarity = structural_similarity_index_measure(
-        *pair, data_range=1.0, sigma=sigma, reduction="none", return_full_image=True
-    )
-    assert isinstance(similarity, Tensor)
-    inside = similarity[..., half : similarity.shape[-2] - half, half : similarity.shape[-1] - half]
-    return inside.flatten(1).mean(dim=1).cpu()
+    window = {"gaussian_weights": True, "sigma": SIGMA * half / HALF, "win_size": 2 * half + 1}
+    pairs = zip(images.cpu().numpy(), truth.cpu().numpy(), strict=True)
+    every = [
+        structural_similarity(*pair, channel_axis=0, data_range=255, use_sample_covariance=False, **window)
+        for pair in pairs
+    ]
+    return torch.tensor(every, dtype=torch.float64)
 
 
 METRIC = Translation
