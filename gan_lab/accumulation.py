@@ -53,7 +53,7 @@ def _end_turn(brought: Any) -> list[Any]:
 
 
 class _State:
-    """What a part has for itself: buffers, torch's generators, and for which weights gradients are taken."""
+    """The state that a part has for itself: buffers, torch's generators, and for which weights gradients are taken."""
 
     def __init__(self, family: Family, copied: bool = False) -> None:
         self.buffers = [

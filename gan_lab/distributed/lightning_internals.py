@@ -43,7 +43,7 @@ def leave_signals_alone(trainer: Trainer) -> None:
 
 
 def flags_before_toggling(module: LightningModule) -> Any:
-    """What ``toggled_optimizer`` puts back when it ends: for which weights gradients were taken before."""
+    """The flags that ``toggled_optimizer`` puts back when it ends: for which weights gradients were taken before."""
     return module._param_requires_grad_state
 
 

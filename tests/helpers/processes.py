@@ -213,10 +213,16 @@ def one_after_the_other(trainings: Sequence[tuple[str, Sequence[str]]], log: Pat
 
 
 def train(
-    experiment: str, words: Sequence[str], log: Path, kill: Kill | None = None, world: int = 1, draws: str = ""
+    experiment: str,
+    words: Sequence[str],
+    log: Path,
+    kill: Kill | None = None,
+    world: int = 1,
+    draws: str = "",
+    scored: bool = False,
 ) -> int:
-    """Train to the end, in ``world`` processes over gloo; the exit code of the first that failed."""
-    noted = {"RECORD_DRAWS": draws} if draws else {}
+    """Train to the end, in ``world`` processes over gloo; the exit code of the first that failed. ``scored``: at the end too."""
+    noted = ({"RECORD_DRAWS": draws} if draws else {}) | ({"SCORED": "1"} if scored else {})
     if world == 1:
         codes = ended([start(experiment, words, log, kill, noted | ({"RANK": "0"} if draws else {}))])
     else:

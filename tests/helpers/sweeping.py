@@ -133,7 +133,7 @@ def forked(command: Sequence[str], log: Path, environment: Any = None) -> Forked
     before()
     from tests.helpers.processes import _train
 
-    _train(command[5], list(command[6:]), None, {}, log)
+    _train(command[5], list(command[6:]), None, {"SCORED": "1"}, log)
     os._exit(1)
 
 

@@ -115,7 +115,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> tuple[
     """A finished run of ten iterations, and the words that made it."""
     root = tmp_path_factory.mktemp("trained")
     words = small("cgan", root, data_root, "run.images=160", "run.id=done")
-    assert train("cgan", words, root / "log") == 0, (root / "log").read_text()
+    assert train("cgan", words, root / "log", scored=True) == 0, (root / "log").read_text()
     return root / "cgan" / "done", words
 
 
@@ -284,7 +284,7 @@ def test_an_interrupted_run_may_be_scored_and_then_goes_on(
     folder = tmp_path / "gan" / "half"
     (folder / "summary.json").unlink()  # as if it had ended before the last scores
     evaluate.evaluate(folder, "best")
-    assert train("gan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    assert train("gan", words, tmp_path / "log", scored=True) == 0, (tmp_path / "log").read_text()
     assert read_summary(folder)["iteration"] == 10
     assert "best" in read_summary(folder)["scores"]
 
