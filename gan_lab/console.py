@@ -105,7 +105,7 @@ def print_data(loaded: LoadedConfig) -> None:
     served = datasets.load(config.data, config.run.seed)
     spec = served.spec
     console.print(f"data: {served.decoded.about}", soft_wrap=True)
-    splits = {name: served.subset(name) for name in ("train", "validation", "test")}
+    splits = {"train": served.train, "validation": served.validation, "test": served.test}
     rows = Table("", *splits, title=f"served as {spec.channels} x {spec.height} x {spec.width}, "
                  f"{spec.classes or 'no'} classes", title_justify="left")  # fmt: skip
     rows.add_row("images", *(f"{len(split):,}" for split in splits.values()))
@@ -115,6 +115,8 @@ def print_data(loaded: LoadedConfig) -> None:
         counts = [np.count_nonzero(split.labels == label) for split in splits.values() if split.labels is not None]
         rows.add_row(f"class {label}", *(f"{count:,}" for count in counts))
     console.print(rows)
+    if len(served.train) < len(served.all_train):
+        console.print(f"data.images={config.data.images}: of {len(served.all_train):,} training images", style="dim")
     console.print("validation chooses checkpoints and settings, test is what a trained run is scored on" if served.divided
                   else "one image is held out: it is validation and test at once", style="dim")  # fmt: skip
     if served.decoded.source == "full" and Path(config.data.root).is_dir():

@@ -23,6 +23,7 @@ from torch import nn
 from gan_lab import data as datasets
 from gan_lab import device, seeding
 from gan_lab.accumulation import accumulate
+from gan_lab.callbacks.adaptive_augmentation import AdaptiveAugmentation
 from gan_lab.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.callbacks.csv_logger import CSVLogger
 from gan_lab.callbacks.diversity import Diversity
@@ -98,6 +99,7 @@ def build_family(config: Config, data: GANDataModule) -> Family:
         family: Family = family_class(data.spec, config.model, config.run.seed)
     finally:
         torch.set_default_dtype(torch.float32)
+    family.augment_by(config.augment, config.data.batch_size)
     family.to(dtype, memory_format=torch.channels_last)  # before weights are restored, or Lightning rounds to float32
     if config.run.compile:
         for network in family.children():
@@ -153,7 +155,7 @@ def build(
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
     rank_consistency = RankConsistency(data=data.decoded.fingerprint, budget=config.iterations)
     callbacks: list[Callback] = [  # in this order at the end of each iteration
-        rank_consistency, progress, ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
+        rank_consistency, progress, AdaptiveAugmentation(), ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
         *extra,
     ]  # fmt: skip
     if config.log.bar:

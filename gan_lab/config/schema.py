@@ -32,6 +32,7 @@ class DataConfig:
     root: str = "data"  # folder of the real sets and of the decoded cache; of folder, pairs and horse2zebra: the set
     size: int = number(28, minimum=1, maximum=4096)  # height and width in pixels; by default the set's own usual size
     batch_size: int = number(64, minimum=1)  # images per iteration, over all processes
+    images: int | None = number(None, minimum=2)  # training images, at most; null: all
     labels: bool = True  # false: hide the labels that the data has
     labels_per_class: int = number(0, minimum=0)  # semi-supervised: so many labels are shown; 0: all
     attributes: list[str] = field(default_factory=list)  # celeba: each combination of these is a class
@@ -106,6 +107,17 @@ class EmaConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """Keys under ``augment:``, of what discriminators of families from latents to images see."""
+
+    # diffaugment: colour, translation and cutout, always; ada: each of many changes with a probability that adapts
+    policy: Literal["off", "diffaugment", "ada"] = "off"
+    p: float = number(0.0, minimum=0, maximum=1)  # of ada, to begin with
+    target: float = number(0.6, minimum=-1, maximum=1)  # of ada: the mean sign of the discriminator's output on reals
+    speed_images: int = number(500_000, minimum=1)  # of ada: images in which the probability can go from 0 to 1
+
+
+@dataclass(frozen=True)
 class HealthConfig:
     """Keys under ``health:``."""
 
@@ -124,6 +136,7 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     model: Any = None
 

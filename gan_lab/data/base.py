@@ -59,7 +59,8 @@ class GANDataModule(LightningDataModule):
         self.decoded, self.cfg, self.seed = decoded, cfg, seed
         self.spec = self._spec()
         self.class_names = self._class_names()
-        self.train = self._subset(decoded.train_images, decoded.train_labels, decoded.train_sources)
+        self.all_train = self._subset(decoded.train_images, decoded.train_labels, decoded.train_sources)
+        self.train = self._few(self.all_train)
         self.held_out = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
         self.validation, self.test = self._divide(self.held_out, decoded.validation)
         self.labelled = self._choose_labelled() if cfg.labels_per_class else None
@@ -67,6 +68,15 @@ class GANDataModule(LightningDataModule):
 
     def _subset(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> Subset:
         return Subset(images, labels if self.spec.classes else None, None if self.cfg.gray_input else sources)
+
+    def _few(self, train: Subset) -> Subset:
+        """``data.images`` of the training images, chosen once and for all: 100 are among 300."""
+        if self.cfg.images is None or self.cfg.images >= len(train):
+            return train
+        rows = others = seeding.permutation(0, "few", 0, len(train))[: self.cfg.images]
+        if train.sources is not None and self.spec.pairs != "all":
+            others = seeding.permutation(0, "few sources", 0, len(train.sources))[: self.cfg.images]
+        return train.at(rows, others)
 
     def _divide(self, held_out: Subset, validation: np.ndarray | None) -> tuple[Subset, Subset]:
         n = len(held_out)
@@ -78,8 +88,8 @@ class GANDataModule(LightningDataModule):
         return held_out.at(parts[0], others[0]), held_out.at(parts[1], others[1])
 
     def subset(self, split: str) -> Subset:
-        """The images of a split: train, validation or test."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+        """The images of a split: train, validation, test, or those of train that are learned from (``data.images``)."""
+        return {"train": self.all_train, "learned": self.train, "validation": self.validation, "test": self.test}[split]
 
     @property
     def divided(self) -> bool:
@@ -200,7 +210,8 @@ class GANDataModule(LightningDataModule):
             others = seeding.permutation(0, "reference of sources", 0, len(reals.sources))[:n]
             n = min(len(rows), len(others))
             rows = table(rows[:n], others[:n])
-        return Reference(reals, rows, size, self, split)
+        name = "train" if reals is self.all_train else f"{split} {len(reals)}" if split == "learned" else split
+        return Reference(reals, rows, size, self, name)
 
     def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
         """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes.

@@ -66,7 +66,7 @@ class ACGAN(Family):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x, c = batch.images, batch.labels
         assert c is not None
-        G, D = self.generator, self.discriminator
+        G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
         with self.toggled_optimizer(opt_d):  # D maximises L_S + L_C

@@ -13,6 +13,8 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from gan_lab import seeding
+from gan_lab.augmentation import Augmentation, Augmented
+from gan_lab.config.schema import AugmentConfig
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.layers import Network
 from gan_lab.schedules import DecayConfig, decay_factor
@@ -43,6 +45,7 @@ class Family(LightningModule, ABC):
         # in a step that has parts: lets the others come this far, and returns what each has brought
         self.end_turn: Callable[[Any], list[Any]] | None = None
         self.logged_scalars: dict[str, Tensor] = {}  # what the last step recorded
+        self.augmentation: Augmentation | None = None  # of what the discriminator sees; set by the experiment
         self._moved_by: dict[int, dict[str, list[Tensor]]] = {}  # by optimizer, made once
 
     @abstractmethod
@@ -73,6 +76,24 @@ class Family(LightningModule, ABC):
         """The images and labels of each of the ``minibatches`` of a batch, in which they stand by turns."""
         k, labels = self.minibatches, batch.labels
         return [(batch.images[i::k], None if labels is None else labels[i::k]) for i in range(k)]
+
+    def augment_by(self, cfg: AugmentConfig, batch_size: int) -> None:
+        """Augment what the discriminator sees. Raises ValueError for a family that has none, or does not see images alone."""
+        if cfg.policy == "off":
+            return
+        if self.spec.content == "points" or self.spec.source_channels or not hasattr(self, "discriminator"):
+            raise ValueError(
+                f"augment.policy={cfg.policy} is for what makes images of latents, with a discriminator: this has not, so "
+                "leave it off"
+            )
+        self.augmentation = Augmentation(cfg, batch_size)
+
+    def augmented(self, network: nn.Module, alike: int = 1) -> Any:
+        """The network on augmented images, for one step; where ``augment.policy`` is off, the network itself.
+
+        Image i of each of ``alike`` equal parts of a batch is augmented in the same way.
+        """
+        return Augmented(network, self.augmentation, self.stream, alike) if self.augmentation else network
 
     @property
     def shares(self) -> list[tuple[int, int]]:

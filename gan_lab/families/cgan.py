@@ -64,7 +64,7 @@ class CGAN(Family):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch.images, batch.labels
-        G, D = self.generator, self.discriminator
+        G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
         with self.toggled_optimizer(opt_d):  # equation 2, max over D

@@ -81,7 +81,7 @@ class GAN(Family):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
-        G, D = self.generator, self.discriminator
+        G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
         with self.toggled_optimizer(opt_d):  # Algorithm 1: ascend the discriminator's gradient

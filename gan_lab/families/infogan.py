@@ -71,7 +71,7 @@ class InfoGAN(Family):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
-        G, D = self.generator, self.discriminator
+        G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
         with self.toggled_optimizer(opt_d):  # equation 6, max over D and over the Q that shares its layers

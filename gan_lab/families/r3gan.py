@@ -69,7 +69,7 @@ class R3GAN(Family):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         (x, y), (x_g, y_g) = self.split_minibatches(batch)
-        G, D = self.generator, self.discriminator
+        G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
         gamma = self.cfg.gamma * decay_factor(self.cfg, self.images_seen, self.cfg.gamma_to)
 

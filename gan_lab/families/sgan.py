@@ -73,7 +73,7 @@ class SGAN(Family):
         ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        G, D = self.generator, self.discriminator
+        G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g, opt_baseline = self.optimizer_list()
         x_l, y_l, x_u = split_labelled(batch)
 
@@ -81,7 +81,7 @@ class SGAN(Family):
             z = G.sample_latents(self.stream("latent d"), len(x_u), like=x_u)
             with torch.no_grad():
                 fake = G(z)
-            loss_class = cross_entropy(D(self.add_instance_noise(x_l, "labelled")), y_l)
+            loss_class = cross_entropy(self.discriminator(self.add_instance_noise(x_l, "labelled")), y_l)
             real_logits = real_logit(D(self.add_instance_noise(x_u, "real d")))
             fake_logits = real_logit(D(self.add_instance_noise(fake, "fake d")))
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)

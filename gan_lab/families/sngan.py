@@ -84,7 +84,7 @@ class SNGAN(Family):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch.images, batch.labels
-        G, D = self.generator, self.discriminator
+        G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
         with self.toggled_optimizer(opt_d):  # Algorithm 1: each forward pass of D also does one power iteration

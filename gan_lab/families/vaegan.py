@@ -78,37 +78,38 @@ class VAEGAN(Family):
     def adversarial_step(self, x: Tensor) -> None:
         """Algorithm 1."""
         dec = self.generator
+        D = self.augmented(self.discriminator, alike=3)  # an image, its reconstruction and a sample
         opt_enc, opt_dec, opt_dis = self.optimizer_list()
         z_p = dec.sample_latents(self.stream("prior"), len(x), like=x)
 
         with self.toggled_optimizer(opt_enc):  # theta_Enc: L_prior + L_llike
             z, l_prior = self.encode(x)
-            _, l_llike = self.judge(x, dec(torch.cat([z, z_p])))
+            _, l_llike = self.judge(D, x, dec(torch.cat([z, z_p])))
             self.minimize(l_prior + l_llike, opt_enc)
 
         with self.toggled_optimizer(opt_dec):  # theta_Dec: gamma L_llike - L_GAN, which does not saturate
             fakes = dec(torch.cat([z.detach(), z_p]))  # x_tilde and x_p
-            (_, x_tilde, x_p), l_llike = self.judge(x, fakes)
+            (_, x_tilde, x_p), l_llike = self.judge(D, x, fakes)
             loss_adv = losses.nonsaturating_g(x_tilde) + losses.nonsaturating_g(x_p)
             self.minimize(self.cfg.gamma * l_llike + loss_adv, opt_dec)
 
         with self.toggled_optimizer(opt_dis):  # theta_Dis: L_GAN, where reconstructions and samples are fakes
-            (real, reconstructed, drawn), _ = self.judge(x, fakes.detach())
+            (real, reconstructed, drawn), _ = self.judge(D, x, fakes.detach())
             l_gan = losses.minimax_d(real, reconstructed) - losses.minimax_g(drawn)
             self.minimize(l_gan, opt_dis)
 
         self.log_scalars(loss_prior=l_prior, loss_like=l_llike, loss_d=l_gan, loss_g=loss_adv)
         self.log_discriminator(real, torch.cat([reconstructed, drawn]))
 
-    def judge(self, x: Tensor, fakes: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    def judge(self, D: Any, x: Tensor, fakes: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The logits [B] of x, x_tilde and x_p, and L_llike: of one batch, so that batch norm treats all three alike.
 
         ``fakes`` are x_tilde and x_p. Normalised by a batch of its own, a reconstruction that is darker than its image
         would have nearly the features of it.
         """
-        features = self.discriminator.features(torch.cat([x, fakes]))
+        features = D.features(torch.cat([x, fakes]))
         dis_l, dis_l_tilde, _ = features.chunk(3)
-        return self.discriminator.judge(features).chunk(3), self.minus_log_likelihood(dis_l, dis_l_tilde)
+        return D.judge(features).chunk(3), self.minus_log_likelihood(dis_l, dis_l_tilde)
 
     def plain_step(self, x: Tensor) -> None:
         """Kingma & Welling 2014, equation 10 with one draw of the latents: encoder and decoder together."""

@@ -58,7 +58,7 @@ class WGAN(Family):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
-        G, f = self.generator, self.discriminator
+        G, f = self.generator, self.augmented(self.discriminator)
         opt_f, opt_g = self.optimizer_list()
 
         with self.toggled_optimizer(opt_f):  # Algorithm 1, lines 2-8: the critic

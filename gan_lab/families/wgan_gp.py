@@ -67,7 +67,7 @@ class WGANGP(Family):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         x = batch.images
-        G, D = self.generator, self.discriminator
+        G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
         with self.toggled_optimizer(opt_d):  # Algorithm 1, lines 2-10: the critic

@@ -75,7 +75,7 @@ def find_neighbours(
     """
     every = sys.maxsize
     held_out = [data.reference(every, split=split) for split in (["validation", "test"] if data.divided else ["test"])]
-    train, some = data.reference(every, split="train"), data.reference(FAKES, split="train")
+    train, some = data.reference(every, split="learned"), data.reference(FAKES, split="learned")
     pixels = []
     asked_for = data.reference(FAKES).wrapped(0, FAKES)
     for i in range(len(asked_for)):

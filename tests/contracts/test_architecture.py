@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     {"utils"},
     {"config", "images", "losses", "penalties", "seeding", "device"},
-    {"networks", "schedules"},
+    {"networks", "schedules", "augmentation"},
     {"runs", "distributed"},
     {"families"},
     {"data", "accumulation"},

@@ -16,12 +16,13 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from gan_lab import experiment
+from gan_lab.augmentation import Augmentation
 from gan_lab.config import loading
 from gan_lab.data import mnist
 from gan_lab.data.base import ArrayDataset
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
-from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, small
+from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, keys_of, small
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SINGLE = ("diversity", "nearest_other", "class_entropy")  # of the digit classifier's features and classes, in float32
@@ -138,6 +139,26 @@ def test_scoring_and_drawing_leave_the_training_bit_equal(family: str, tmp_path:
     never, _ = fit(family, tmp_path / "never", data_root, "run.images=96", "log.every=100000")
     a, b = often.family.state_dict(), never.family.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@every_family
+def test_a_discriminator_sees_reals_and_fakes_through_the_augmentation_alone(
+    family: str, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one that wipes images out, with their gradients, reals and fakes are one, and the generator learns nothing."""
+    made, keys = loading.family_class(family), keys_of(family)
+    words = ["run.images=32", "log.every=32", "augment.policy=diffaugment"]
+    words += [
+        f"model.{key}={value}" for key, value in {"n_critic": 1, "dropout": 0, "norm": "none"}.items() if key in keys
+    ]
+    if made.image_to_image:
+        with pytest.raises(ValueError, match=r"augment\.policy=diffaugment is for what makes images of latents"):
+            fit(family, tmp_path, data_root, *words)
+        return
+    monkeypatch.setattr(Augmentation, "forward", lambda _, images, *rest: 0 * images)
+    said = fit(family, tmp_path, data_root, *words)[0].health.csv_logger.latest
+    assert said["d_real"] == pytest.approx(said["d_fake"], abs=1e-6)
+    assert said["gradient_generator"] == pytest.approx(0, abs=1e-6)
 
 
 @every_family

@@ -81,7 +81,7 @@ def test_every_member_begins_with_what_it_is_and_holds_keys_of_the_schema(group:
     assert loading.first_comment(path)
     values = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(values, dict)
-    assert values.keys() <= {"data", "run", "metrics", "log"}
+    assert values.keys() <= {"data", "run", "metrics", "log", "augment"}
     loading.load("gan", [f"{group}={member}"])
 
 

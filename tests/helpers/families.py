@@ -28,6 +28,12 @@ def experiment_of(family: str) -> str:
     return family if family in mine else mine[0]
 
 
+def augmented(family: str) -> list[str]:
+    """Words for ADA whose probability moves, for a family of latents; of others none."""
+    words = ["augment.policy=ada", "augment.p=0.3", "augment.speed_images=2000"]
+    return [] if loading.family_class(family).image_to_image else words
+
+
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
     """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
     made, keys = loading.family_class(family), keys_of(family)

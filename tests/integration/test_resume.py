@@ -11,7 +11,7 @@ import torch
 
 from gan_lab.config import loading
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
-from tests.helpers.families import FAMILIES, experiment_of, small
+from tests.helpers.families import FAMILIES, augmented, experiment_of, small
 from tests.helpers.processes import Kill, start, train
 
 
@@ -48,6 +48,7 @@ def test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted(
     words = small(family, tmp_path, data_root, f"data.batch_size={batch}", f"run.images={batch * iterations}",
                   f"run.evaluate_every={iterations // 4 * batch}", f"log.every={iterations // 11 * batch}",
                   f"log.images_every={iterations // 3 * batch}")  # fmt: skip
+    words += augmented(family)
     assert train(experiment, [*words, "run.id=whole"], log) == 0, log.read_text()
 
     rng = random.Random(experiment)

@@ -42,6 +42,18 @@ def levels_of(subset: Subset) -> list[int]:
     return sorted(subset.__getitems__(list(range(len(subset)))).images[:, 0, 0, 0].int().tolist())
 
 
+def test_a_few_training_images_are_the_same_for_every_seed_and_among_those_of_more() -> None:
+    few, same, more = (lab_data(seed, images=images) for seed, images in ((0, 5), (7, 5), (0, 12)))
+    assert levels_of(few.train) == levels_of(same.train) != list(range(5))
+    assert set(levels_of(few.train)) < set(levels_of(more.train))
+    assert (len(few.train), len(more.train), len(lab_data(images=1_000).train)) == (5, 12, 30)
+    for split in SPLITS:  # what is scored against, and its floors, are those of the whole
+        assert levels_of(few.subset(split)) == levels_of(lab_data().subset(split))
+    names = [few.reference(3, split=split).name for split in ("train", "learned")]
+    assert names == ["train", "learned 5"]
+    assert lab_data().reference(3, split="learned").name == "train"
+
+
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (7, 3), (3, 8), (5, 5), (12, 1)])
 def test_each_pass_reads_every_row_exactly_once(n: int, batch_size: int) -> None:
     passes = 3 * batch_size  # so that they end where a batch ends

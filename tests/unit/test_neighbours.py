@@ -54,6 +54,21 @@ def test_the_share_of_near_copies_is_that_of_the_copies(share: int, extractor: s
         assert values[f"nearest_ratio_{extractor}"] == pytest.approx(0, abs=1e-3)
 
 
+def test_copies_are_those_of_the_images_that_were_learned_from(data_root: Path) -> None:
+    """Of ``data.images``: other training images are no copies, which they are where all were learned from."""
+    few = datasets.load(DataConfig(source="sample", root=str(data_root), images=100), 0)
+    learned = {row.numpy().tobytes() for row in few.train.__getitems__(list(range(100))).images}
+    every = few.all_train.__getitems__(list(range(1_000))).images
+    others = torch.stack([image for image in every if image.numpy().tobytes() not in learned])[:FAKES]
+    digits = extractors.load("digits")
+    for images, low, high in ((few.train.__getitems__([*range(100)] * 5).images, 0.96, 1), (others, 0, 0.05)):
+        made: Any = Copying(few, 0)
+        made.images = to_unit(images)
+        values, protocol, _ = find_neighbours(made, few, digits, seed=0)
+        assert low <= values["near_copies_digits"] <= high
+        assert protocol["train"] == 100
+
+
 def test_looking_block_by_block_finds_the_nearest_of_all() -> None:
     draws = torch.Generator().manual_seed(0)
     points, others = (torch.randn(n, 5, generator=draws, dtype=torch.float64) for n in (7, 23))

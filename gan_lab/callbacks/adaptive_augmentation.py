@@ -1,0 +1,25 @@
+"""ADA's probability follows what the discriminator says of reals (Karras et al. 2020, arXiv 2006.06676, section 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch import distributed
+
+from gan_lab.callbacks.base import FamilyCallback
+from gan_lab.families.base import Family
+
+
+class AdaptiveAugmentation(FamilyCallback):
+    """Moves the probability of ``augment.policy=ada``, and logs it as ``augment_p``; after ``Progress``."""
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
+        if family.augmentation is None or family.augmentation.cfg.policy != "ada":
+            return
+        accuracy = family.logged_scalars["accuracy_real"].clone()
+        if trainer.world_size > 1:
+            distributed.all_reduce(accuracy)
+            accuracy /= trainer.world_size
+        family.log_scalars(augment_p=family.augmentation.p.clone())
+        family.augmentation.follow(accuracy, family.iteration - 1)
