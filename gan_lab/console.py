@@ -115,8 +115,6 @@ def print_data(loaded: LoadedConfig) -> None:
         counts = [np.count_nonzero(split.labels == label) for split in splits.values() if split.labels is not None]
         rows.add_row(f"class {label}", *(f"{count:,}" for count in counts))
     console.print(rows)
-    if len(served.train) < len(served.all_train):
-        console.print(f"data.images={config.data.images}: of {len(served.all_train):,} training images", style="dim")
     console.print("validation chooses checkpoints and settings, test is what a trained run is scored on" if served.divided
                   else "one image is held out: it is validation and test at once", style="dim")  # fmt: skip
     if served.decoded.source == "full" and Path(config.data.root).is_dir():

@@ -61,6 +61,10 @@ class GANDataModule(LightningDataModule):
         self.class_names = self._class_names()
         self.all_train = self._subset(decoded.train_images, decoded.train_labels, decoded.train_sources)
         self.train = self._few(self.all_train)
+        if self.train is not self.all_train:
+            self.decoded = replace(
+                decoded, about=f"{decoded.about}; {len(self.train):,} of them learned from (data.images)"
+            )
         self.held_out = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
         self.validation, self.test = self._divide(self.held_out, decoded.validation)
         self.labelled = self._choose_labelled() if cfg.labels_per_class else None
