@@ -155,8 +155,7 @@ class GANDataModule(LightningDataModule):
             order = UnpairedBatchSampler(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
         else:
             order = EndlessBatchSampler(n, self.cfg.batch_size * family.minibatches, seed, *span)
-        workers, device = self.cfg.workers, family.device
-        gpu = device.type == "cuda"
+        workers, device, gpu = self.cfg.workers, family.device, family.device.type == "cuda"
         split = self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
         return DataLoader(
             split, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0,
