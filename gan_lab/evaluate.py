@@ -42,6 +42,7 @@ class Restored:
     """A run that has been made again: its config, its data, and its family, in evaluation mode on this device."""
 
     folder: Path
+    trained_with: Config  # before the overrides
     config: Config
     data: GANDataModule
     family: Family
@@ -53,11 +54,12 @@ class Restored:
         ``overrides`` say where the data are now, and how to measure. Raises ValueError if they are other data.
         """
         run = RunFolder(folder)
-        config = _override(run.config(), overrides)
+        trained_with = run.config()
+        config = _override(trained_with, overrides)
         data = datasets.load(config.data, config.run.seed)
         run.check_data(data.decoded.fingerprint)
         family = build_family(config, data)
-        return cls(folder, config, data, family.eval().requires_grad_(False).to(device.here()))
+        return cls(folder, trained_with, config, data, family.eval().requires_grad_(False).to(device.here()))
 
     def load(self, weights: str) -> int:
         """Load some of ``WEIGHTS``, or those of another checkpoint by its name; returns its iteration."""
@@ -125,8 +127,7 @@ def score_run(run: Restored, weights: str, full: bool = True, kept: bool = False
         logger.info(note)
     state_cost(metrics, setting, family.device)
     evaluator = Evaluator(data, metrics, setting, config.run.seed, shared=False)
-    trained_with = RunFolder(folder).config().metrics
-    chosen_on = choosing_split(trained_with, setting.split, data) if weights == "best" else "none"
+    chosen_on = choosing_split(run.trained_with.metrics, setting.split, data) if weights == "best" else "none"
     described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
     scores = score(evaluator, family, described, chosen_on)
     if weights == "best":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Trainer
-from torch import distributed
 
 from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.families.base import Family
@@ -17,9 +16,6 @@ class AdaptiveAugmentation(FamilyCallback):
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         if family.augmentation is None or family.augmentation.cfg.policy != "ada":
             return
-        accuracy = family.logged_scalars["accuracy_real"].clone()
-        if trainer.world_size > 1:
-            distributed.all_reduce(accuracy)
-            accuracy /= trainer.world_size
+        accuracy = family.mean_of_shares(family.logged_scalars["accuracy_real"])
         family.log_scalars(augment_p=family.augmentation.p.clone())
         family.augmentation.follow(accuracy, family.iteration - 1)

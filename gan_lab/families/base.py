@@ -137,6 +137,14 @@ class Family(LightningModule, ABC):
             torch.stack(self.end_turn(value.detach())).mean(dim=0) + value - value.detach() if self.end_turn else value
         )
 
+    def mean_of_shares(self, value: Tensor) -> Tensor:
+        """The mean over all processes and parts, without gradients."""
+        value = value.detach().clone()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(value)
+            value = value / distributed.get_world_size()
+        return self.mean_of_parts(value)
+
     def decay_learning_rates(self) -> None:
         """Set the learning rate of each optimizer to what ``model.decay`` leaves of it after ``images_seen``."""
         if isinstance(self.cfg, DecayConfig) and self.cfg.decay_images:
@@ -162,10 +170,7 @@ class Family(LightningModule, ABC):
         real, fake = real_logits.detach().double(), fake_logits.detach().double()
         d_real, d_fake = real.mean(), fake.mean()
         middle: Tensor | float = (d_real + d_fake) / 2 if threshold is None else threshold
-        if isinstance(middle, Tensor) and distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(middle)
-            middle = middle / distributed.get_world_size()
-        middle = self.mean_of_parts(middle) if isinstance(middle, Tensor) else middle
+        middle = self.mean_of_shares(middle) if isinstance(middle, Tensor) else middle
         accuracy_real, accuracy_fake = (real > middle).double().mean(), (fake < middle).double().mean()
         values = {"d_real": d_real, "d_fake": d_fake, "accuracy_real": accuracy_real, "accuracy_fake": accuracy_fake}
         self.log_scalars(**{name + suffix: value for name, value in values.items()})

@@ -22,7 +22,7 @@ from gan_lab.data import mnist
 from gan_lab.data.base import ArrayDataset
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
-from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, keys_of, small
+from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, image_by_image, small
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SINGLE = ("diversity", "nearest_other", "class_entropy")  # of the digit classifier's features and classes, in float32
@@ -146,12 +146,8 @@ def test_a_discriminator_sees_reals_and_fakes_through_the_augmentation_alone(
     family: str, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one that wipes images out, with their gradients, reals and fakes are one, and the generator learns nothing."""
-    made, keys = loading.family_class(family), keys_of(family)
-    words = ["run.images=32", "log.every=32", "augment.policy=diffaugment"]
-    words += [
-        f"model.{key}={value}" for key, value in {"n_critic": 1, "dropout": 0, "norm": "none"}.items() if key in keys
-    ]
-    if made.image_to_image:
+    words = ["run.images=32", "log.every=32", "augment.policy=diffaugment", *image_by_image(family, n_critic=1)]
+    if loading.family_class(family).image_to_image:
         with pytest.raises(ValueError, match=r"augment\.policy=diffaugment is for what makes images of latents"):
             fit(family, tmp_path, data_root, *words)
         return

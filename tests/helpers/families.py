@@ -34,6 +34,12 @@ def augmented(family: str) -> list[str]:
     return [] if loading.family_class(family).image_to_image else words
 
 
+def image_by_image(family: str, **values: object) -> list[str]:
+    """Words without which a network sees more of a batch than each image: no norm, no dropout; and other ``values``."""
+    values = {"norm": "none", "dropout": 0, **values}
+    return [f"model.{key}={value}" for key, value in values.items() if key in keys_of(family)]
+
+
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
     """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
     made, keys = loading.family_class(family), keys_of(family)

@@ -1,7 +1,7 @@
 """Trainings in processes of their own, forked from a server that has everything imported, so that a start costs little.
 
-Their scores at the end are left out, which take longer than they do. A training can be killed from within, with SIGKILL, at an instant that is named: ``Kill("evaluation", 2)`` is in the
-middle of its second evaluation.
+Their scores at the end are left out, which take longer than they do. A training can be killed from within, with
+SIGKILL, at an instant that is named: ``Kill("evaluation", 2)`` is in the middle of its second evaluation.
 """
 
 from __future__ import annotations

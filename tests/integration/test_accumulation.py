@@ -12,7 +12,7 @@ from torch import Tensor
 from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.runs.folder import RunFolder
-from tests.helpers.families import augmented, every_family, experiment_of, keys_of, small
+from tests.helpers.families import augmented, every_family, experiment_of, image_by_image, small
 from tests.helpers.processes import one_after_the_other
 
 WORDS = ["run.precision=64-true", "run.images=96", "log.every=32"]
@@ -31,13 +31,9 @@ def trained(name: str, folder: Path, words: list[str]) -> tuple[dict[str, Tensor
 @every_family
 def test_parts_of_a_batch_are_the_whole_batch(family: str, tmp_path: Path, data_root: Path) -> None:
     """In float64, without what looks at a batch as a whole: the same updates, log and image pools, spectral norm too."""
-    name, keys = experiment_of(family), keys_of(family)
+    name = experiment_of(family)
     words = [*small(family, tmp_path, data_root, *WORDS), "data.flip=true", "data.jitter=2"]
-    words += [
-        f"model.{key}={value}" for key, value in {"norm": "none", "dropout": 0, "n_critic": 2}.items() if key in keys
-    ]
-    words += ["model.pool_size=8"] if "pool_size" in keys else []
-    words += augmented(family)
+    words += [*image_by_image(family, n_critic=2, pool_size=8), *augmented(family)]
     (whole, log), (parts, log_of_parts) = (
         trained(name, tmp_path / f"{k}", [*words, f"run.accumulate={k}"]) for k in (1, 2)
     )

@@ -16,20 +16,17 @@ from gan_lab import data as datasets
 from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.runs.checkpoints import read_checkpoint
-from tests.helpers.families import augmented, every_family, experiment_of, keys_of, small
+from tests.helpers.families import augmented, every_family, experiment_of, image_by_image, small
 from tests.helpers.processes import train
 
 
 @every_family
 def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_path: Path, data_root: Path) -> None:
     experiment, log = experiment_of(family), tmp_path / "log"
-    keys = keys_of(family)
     words = small(family, tmp_path, data_root, "run.precision=64-true", "run.images=160", "run.evaluate_every=80",
                   "log.every=16")  # fmt: skip
-    words += ["model.norm=none"] if "norm" in keys else []  # batch norm sees its own share of the batch only
-    words += ["model.dropout=0"] if "dropout" in keys else []  # torch's own draws, which each process has for itself
-    words += ["model.n_critic=2"] if "n_critic" in keys else []
-    words += augmented(family)
+    # batch norm sees its own share of the batch only; dropout has torch's own draws, which each process has for itself
+    words += [*image_by_image(family, n_critic=2), *augmented(family)]
     assert train(experiment, [*words, "run.id=one"], log, draws=str(tmp_path / "one")) == 0, log.read_text()
     two = [*words, "run.id=two", "run.devices=2"]
     assert train(experiment, two, log, world=2, draws=str(tmp_path / "two")) == 0, log.read_text()
