@@ -22,7 +22,7 @@ from torchvision.models import AlexNet_Weights, alexnet  # noqa: E402
 
 from gan_lab.config.schema import DataConfig  # noqa: E402
 from gan_lab.data import mnist  # noqa: E402
-from gan_lab.data.base import ArrayDataset  # noqa: E402
+from gan_lab.data.array_dataset import ArrayDataset  # noqa: E402
 
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 

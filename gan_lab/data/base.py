@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +16,13 @@ from torch.utils.data import DataLoader
 
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.reference import Reference
 from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler, table
 from gan_lab.data.split import PixelArray, Subset, halves
 from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_gray, to_unit
 from gan_lab.runs.folder import USER_FOLDERS
 from gan_lab.seeding import Stream
-
-
-@dataclass
-class ArrayDataset:
-    """A data set: images, their labels [N] int64 where it has any, and the sources where it is about translation.
-
-    ``spec.pairs`` says where sources and images correspond; where they do not, their numbers may differ.
-    """
-
-    spec: ImageSpec
-    train_images: PixelArray
-    train_labels: np.ndarray | None
-    test_images: PixelArray
-    test_labels: np.ndarray | None
-    source: str  # full or sample
-    about: str  # one line for the user: which data, and why
-    fingerprint: str
-    train_sources: PixelArray | None = None
-    test_sources: PixelArray | None = None
-    class_names: Sequence[str] = ()  # in the order of the labels, where they have any
-    validation: np.ndarray | None = None  # rows of test_images that choose; None: ``halves`` decides
 
 
 class GANDataModule(LightningDataModule):

@@ -18,7 +18,7 @@ from torchvision.datasets import CelebA
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import SUFFIXES
 from gan_lab.data.split import Rows

@@ -15,7 +15,7 @@ import numpy as np
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, layouts
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download, horses, image_files, layouts
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.images import ImageSpec
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.images import ImageSpec, resize
 

@@ -19,7 +19,7 @@ from torchvision.datasets import MNIST
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import idx
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.data.split import stratified_split
 from gan_lab.images import ImageSpec, resize

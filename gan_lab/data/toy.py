@@ -10,7 +10,7 @@ import numpy as np
 
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import ImageSpec
 
 MODES = 8

@@ -12,7 +12,7 @@ import torch
 
 from gan_lab import data as data_sets
 from gan_lab.config import loading
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import Batch
 
 WITHOUT_SAMPLE = ("folder", "idx", "cifar10")  # which have tests of their own

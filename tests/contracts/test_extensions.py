@@ -35,7 +35,7 @@ FAMILY = Mine
 """
 DATA_FILE = """
 import numpy as np
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import ImageSpec
 
 SIZE = 16

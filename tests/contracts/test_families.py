@@ -19,7 +19,7 @@ from gan_lab import experiment
 from gan_lab.augmentation import Augmentation
 from gan_lab.config import loading
 from gan_lab.data import mnist
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, image_by_image, small

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from gan_lab.config.schema import MetricsConfig
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.toy import SPREAD, centres
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics import lpips

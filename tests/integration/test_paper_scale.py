@@ -11,7 +11,7 @@ import torch
 from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.data import cifar10
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import ImageSpec
 from gan_lab.runs.folder import RunFolder
 from tests.helpers.families import keys_of

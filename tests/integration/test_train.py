@@ -15,7 +15,7 @@ from gan_lab import data as datasets
 from gan_lab import experiment, load_generator, networks
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.evaluate import Restored
 from gan_lab.images import to_uint8
 from gan_lab.inference import autoencoding

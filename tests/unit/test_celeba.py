@@ -14,7 +14,7 @@ from skimage import data as pictures
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import celeba
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from tests.helpers.hosts import Host, serving
 
 NAMES = ["5_o_Clock_Shadow", "Male", "Smiling"]

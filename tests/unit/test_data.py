@@ -12,7 +12,8 @@ from scipy import stats
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import toy
-from gan_lab.data.base import ArrayDataset, GANDataModule
+from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.base import GANDataModule
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.data.split import Subset, stratified_split
 from gan_lab.images import ImageSpec, resize

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gan_lab.config.schema import DataConfig, MetricsConfig
-from gan_lab.data.base import ArrayDataset, GANDataModule
+from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.base import GANDataModule
 from gan_lab.data.toy import SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import evaluator, extractors, formulas

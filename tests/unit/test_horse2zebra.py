@@ -13,7 +13,7 @@ from skimage import data as pictures
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import horse2zebra, horses, pairs
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from tests.helpers.pictures import flat
 
 

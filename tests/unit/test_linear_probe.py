@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import ArrayDataset, GANDataModule
+from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.base import GANDataModule
 from gan_lab.data.split import Subset
 from gan_lab.evaluate import Restored
 from gan_lab.images import ImageSpec, to_unit

@@ -15,7 +15,7 @@ from torch import Tensor
 from gan_lab import data as datasets
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig, MetricsConfig
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
 from gan_lab.metrics import classification_accuracy_score

@@ -9,7 +9,7 @@ import pytest
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import mnist
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import horses, pairs
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from tests.helpers.pictures import flat, noise
 
 

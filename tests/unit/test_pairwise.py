@@ -11,7 +11,7 @@ from skimage import metrics as skimage
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import Batch
 from gan_lab.metrics.classifier_accuracy import ClassifierAccuracy
 from gan_lab.metrics.formulas import Statistics, psnr, squared_error

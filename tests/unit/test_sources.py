@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.base import ArrayDataset, GANDataModule
+from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, ImageSpec, jitter, to_gray
 from tests.helpers.trainers import attach
 

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 
 from gan_lab import experiment
 from gan_lab.config import loading
-from gan_lab.data.base import ArrayDataset
+from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.families.vaegan import VAEGAN, VAEGANConfig
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.networks import from_recipe
