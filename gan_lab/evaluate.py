@@ -165,6 +165,9 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
                 entries[name]["note"] = (
                     f"of real images it is {floors[name]:.3g}, more than a tenth of it: the number of images counts here"
                 )
+    for name, value in evaluator.baselines().items():
+        protocol = evaluator.protocol(name, "none", "none")
+        entries[name] = {"value": value, "higher_is_better": None, "protocol": protocol}
     for metric in evaluator.metrics:
         for name, of_reals in metric.floor_names.items():
             if name in entries and name in floors:

@@ -39,6 +39,7 @@ class DataConfig:
     class_names: list[str] = field(default_factory=list)  # of classes 0, 1, 2 ...; []: the data's own
     direction: Literal["AtoB", "BtoA"] = "AtoB"  # image to image: which of the two is the input
     gray_input: bool = False  # image to image: the input is the gray version of each image
+    paired: bool = True  # image to image: false hides in training which input belongs to which image
     flip: bool = False  # mirror half of the training images
     # pixels by which training images are enlarged, and cropped back to their size at random, inputs alike
     jitter: int = number(0, minimum=0)

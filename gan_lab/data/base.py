@@ -99,6 +99,12 @@ class GANDataModule(LightningDataModule):
                 raise ValueError(f"data.gray_input=true: images of {spec.channels} channels have no gray version")
             content: Any = "photos" if spec.content == "horses" else spec.content
             spec = replace(spec, source_channels=1, pairs="all", content=content)
+        if not cfg.paired:
+            if spec.pairs == "none":
+                raise ValueError("data.paired=false: these data have no pairs to hide")
+            if cfg.gray_input:
+                raise ValueError("data.paired=false: an image and its gray version, data.gray_input, are always a pair")
+            spec = replace(spec, pairs="held out")
         return spec
 
     def _class_names(self) -> list[str]:
@@ -150,7 +156,7 @@ class GANDataModule(LightningDataModule):
         """To [-1, 1], shifted and mirrored by chance, whole batches at a time, on the device."""
         assert self.trainer is not None
         family: Any = self.trainer.lightning_module
-        batch = self._in_range(batch).map(lambda images: images.to(family.dtype))
+        batch = self.in_range(batch).map(lambda images: images.to(family.dtype))
         if not (self.cfg.jitter or self.cfg.flip):
             return batch
         seed, n = self._branch_seed(family), len(batch.images) // family.parts
@@ -176,7 +182,8 @@ class GANDataModule(LightningDataModule):
         """The seed of what the training reads: another in each branch of a run."""
         return seeding.branch_seed(self.seed, family.branch)
 
-    def _in_range(self, batch: Batch) -> Batch:
+    def in_range(self, batch: Batch) -> Batch:
+        """A batch of the data with images in [-1, 1], and gray ones as its inputs where these are asked for."""
         batch = batch.map(to_unit)
         return batch._replace(sources=to_gray(batch.images)) if self.cfg.gray_input else batch
 
@@ -212,7 +219,7 @@ class GANDataModule(LightningDataModule):
             if split.sources is not None and self.spec.pairs == "none":
                 rows = table(rows, np.resize(np.arange(len(split.sources)), len(rows)))
             batch = split.__getitems__(rows.tolist())
-        return self._in_range(batch), 10 if by_class else 8
+        return self.in_range(batch), 10 if by_class else 8
 
     def _for_grid(self, held_out: bool, n: int, label: int | None = None) -> Batch:
         """n images, of one label: held-out ones, then those of the training, then these over again."""

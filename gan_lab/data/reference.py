@@ -26,7 +26,7 @@ class Reference(Sequence[Batch]):
         return -(-len(self.rows) // self.size)
 
     def __getitem__(self, i: Any) -> Any:
-        return self.data._in_range(self.split.__getitems__(self._rows(i)))
+        return self.data.in_range(self.split.__getitems__(self._rows(i)))
 
     @property
     def labels(self) -> np.ndarray:

@@ -9,13 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics.formulas import Statistics
+
+if TYPE_CHECKING:
+    from gan_lab.data.base import GANDataModule
+    from gan_lab.data.reference import Reference
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Metric(ABC):
         str, bool
     ] = {}  # yardsticks that are reported at their own best iteration: whether higher is better
     floor_names: Mapping[str, str] = {}  # of scores whose value of reals is a score of its own: its name
+    baseline_names: tuple[str, ...] = ()  # of ``baselines``
     reals_key: str = ""  # what the statistics of the reals depend on besides the reals; empty: it needs none
 
     @classmethod
@@ -88,6 +93,10 @@ class Metric(ABC):
     @abstractmethod
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         """The scores of all fakes against all reals; ``<name>_sd`` is the spread of a score, if it has one."""
+
+    def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
+        """What comes of no learning on these reals, by ``baseline_names``: what a score must beat to mean anything."""
+        return {}
 
     @abstractmethod
     def protocol(self, score: str, n: int) -> dict[str, Any]:

@@ -97,6 +97,11 @@ class Evaluator:
                     values |= floor(self.data, self.setting, metric, known, device)
         return values
 
+    def baselines(self) -> dict[str, float]:
+        """What comes of no learning on the same reals, at the end of a training."""
+        measured = [metric.baselines(self.data, self.first) for metric in self.metrics if self.setting.final]
+        return {name: value for values in measured for name, value in values.items()}
+
     def _over_batches(self, family: Family) -> list[Statistics]:
         parallel = self.shared and distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
@@ -122,7 +127,7 @@ class Evaluator:
 
     def protocol(self, score: str, weights: str, chosen_on: str) -> Protocol:
         """All that a value of this score depends on besides the generator's weights, which were chosen on a split."""
-        metric = next(metric for metric in self.metrics if score in metric.names)
+        metric = next(metric for metric in self.metrics if score in (*metric.names, *metric.baseline_names))
         decoded, spec = self.data.decoded, self.data.spec
         inputs = {"inputs": f"{spec.source_channels} channels, pairs: {spec.pairs}"} if spec.source_channels else {}
         return {

@@ -76,6 +76,23 @@ def nearest(points: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat([part.values for part in nearest_of_parts]), torch.cat([part.indices for part in nearest_of_parts])
 
 
+class Nearest:
+    """The distances of some features [N, D] to the nearest of others that come block by block, and which these are."""
+
+    def __init__(self, points: Tensor, k: int = 1) -> None:
+        self.points, self.k, self.seen = points, k, 0
+        self.distances = points.new_full((len(points), k), torch.inf)
+        self.numbers = torch.zeros(len(points), k, dtype=torch.int64)
+
+    def add(self, others: Tensor) -> None:
+        """Look through the next block [M, D]."""
+        near, numbers = nearest(self.points, others, min(self.k, len(others)))
+        distances, order = torch.cat([self.distances, near], dim=1).sort(dim=1, stable=True)
+        numbers = torch.cat([self.numbers, numbers + self.seen], dim=1).gather(1, order)
+        self.distances, self.numbers = distances[:, : self.k], numbers[:, : self.k]
+        self.seen += len(others)
+
+
 def radii(features: Tensor, neighbours: tuple[int, ...]) -> list[Tensor]:
     """The distance of each row to its k-th nearest other row, [N] for each k."""
     if len(features) <= max(neighbours):

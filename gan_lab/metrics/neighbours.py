@@ -15,29 +15,12 @@ from gan_lab.data.reference import Reference
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.metrics.extractors.base import Extractor
-from gan_lab.metrics.formulas import nearest
+from gan_lab.metrics.formulas import Nearest, nearest
 from gan_lab.seeding import Stream
 
 FAKES = 500  # samples that are looked at; and training images that stand for all
 KEPT = 2**25  # features of a set that are kept: 256 MB
 NEAR = 0.01  # of held-out images are as near to a training image as what is called a near copy
-
-
-class Nearest:
-    """The distances of some features [N, D] to the nearest of others that come block by block, and which these are."""
-
-    def __init__(self, points: Tensor, k: int = 1) -> None:
-        self.points, self.k, self.seen = points, k, 0
-        self.distances = points.new_full((len(points), k), torch.inf)
-        self.numbers = torch.zeros(len(points), k, dtype=torch.int64)
-
-    def add(self, others: Tensor) -> None:
-        """Look through the next block [M, D]."""
-        near, numbers = nearest(self.points, others, min(self.k, len(others)))
-        distances, order = torch.cat([self.distances, near], dim=1).sort(dim=1, stable=True)
-        numbers = torch.cat([self.numbers, numbers + self.seen], dim=1).gather(1, order)
-        self.distances, self.numbers = distances[:, : self.k], numbers[:, : self.k]
-        self.seen += len(others)
 
 
 def nearest_ratio(fake: Nearest, train: Nearest, fake_fresh: Tensor, train_fresh: Tensor) -> float | None:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from gan_lab.images import Batch
+from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.formulas import Statistics, psnr, squared_error
+from gan_lab.metrics.formulas import Nearest, Statistics, psnr, squared_error
+
+if TYPE_CHECKING:
+    from gan_lab.data.base import GANDataModule
+    from gan_lab.data.reference import Reference
 
 SIGMA, HALF = 1.5, 5  # pixels, of the window of the structural similarity (Wang et al. 2004): 11 x 11
+BLOCK = 200  # inputs that are looked for among those of the training at once
 
 
 class Translation(Metric):
     """Translated images against their known counterparts, and there and back against where they came from.
 
     With ``inside`` source and truth differ inside a region alone (the animal): then that region, the rest of the image,
-    and the gain over doing nothing are measured too. ``gain`` names are in dB.
+    and the gain over doing nothing are measured too. ``gain`` names are in dB. With ``pairs`` to learn from there are two
+    baselines: the input as it is, and the answer to the training input that is nearest.
     """
 
     priority = 65  # after the distances: neither the hidden truth nor the mean error chooses a checkpoint
@@ -33,9 +40,10 @@ class Translation(Metric):
     def create(cls, setting: Setting) -> list[Metric]:
         spec = setting.spec
         colours = spec.channels == 3 and spec.source_channels == 1
-        return [cls(setting.output_names, inside=spec.content == "horses", gray=colours)]
+        inside = spec.content == "horses"
+        return [cls(setting.output_names, inside=inside, gray=colours, pairs=spec.pairs == "all")]
 
-    def __init__(self, output_names: tuple[str, ...], inside: bool, gray: bool) -> None:
+    def __init__(self, output_names: tuple[str, ...], inside: bool, gray: bool, pairs: bool = False) -> None:
         self.inside, self.gray, self.ways = inside, gray, [""]
         if "back" in output_names:
             self.ways.append("back_")
@@ -45,11 +53,26 @@ class Translation(Metric):
         names += ["gain_over_mean_colour"] if gray else []
         names += [f"{way}cycle_psnr" for way in self.cycles]
         self.higher_is_better = dict.fromkeys(names, True)
+        of = ("input", "nearest") if pairs else ("input",)
+        self.baseline_names = tuple(f"{way}psnr_of_{what}" for way in self.ways for what in of)
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         if score.endswith("ssim"):
             return {"extractor": "pixels", "window": f"Gaussian, sigma {SIGMA}"}
         return {"extractor": "pixels"}
+
+    def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
+        """PSNR of the inputs as they are, and, of pairs, of the training image whose input is nearest to each input."""
+        truth, source = (
+            torch.cat([_pixels(getattr(batch, kind)) for batch in reals]) for kind in ("images", "sources")
+        )
+        values: dict[str, float] = {}
+        for way in self.ways:
+            values[f"{way}psnr_of_input"] = psnr(squared_error(source, truth))
+            if f"{way}psnr_of_nearest" in self.baseline_names:
+                values[f"{way}psnr_of_nearest"] = psnr(squared_error(_nearest_answers(data, source, bool(way)), truth))
+            truth, source = source, truth
+        return values
 
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.sources is not None
@@ -85,6 +108,26 @@ class Translation(Metric):
             baseline = torch.tensor([[float((square - mean.square()).mean()), 1.0]])
             values["gain_over_mean_colour"] = values["psnr"] - psnr(baseline)
         return values | {f"{way}cycle_psnr": psnr(fake[f"{way}cycled"]) for way in self.cycles}
+
+
+def _pixels(images: Tensor) -> Tensor:
+    return to_uint8(images).cpu()
+
+
+def _nearest_answers(data: GANDataModule, sources: Tensor, back: bool) -> Tensor:
+    """For each input [B, C, H, W] the image of the training pair whose input is nearest, by its pixels.
+
+    ``back``: what are images else are the inputs.
+    """
+    kinds = ("sources", "images") if back else ("images", "sources")
+    train, answers = data.reference(sys.maxsize, split="learned"), []
+    for block in sources.split(BLOCK):
+        found = Nearest(block.flatten(1).double())
+        for batch in train:
+            found.add(_pixels(getattr(batch, kinds[1])).flatten(1).double())
+        pairs = data.in_range(data.train.__getitems__(train.rows[found.numbers[:, 0].numpy()].tolist()))
+        answers.append(_pixels(getattr(pairs, kinds[0])))
+    return torch.cat(answers)
 
 
 def _ssim(images: Tensor, truth: Tensor) -> Tensor:

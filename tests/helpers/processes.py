@@ -90,6 +90,8 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     if "SCORED" not in environment:
         lab.evaluate_all = lambda *_: None  # at the end of a training; those while it trains are made
     if kill:
+        if kill.number != signal.SIGKILL:
+            signal.signal(kill.number, signal.SIG_DFL)  # a suite under nohup ignores SIGHUP, and so would this
         kill.install()
     draws: list[tuple[str, int, torch.Tensor]] = []
     if "RECORD_DRAWS" in environment:

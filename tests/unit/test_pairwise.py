@@ -11,8 +11,10 @@ from skimage import metrics as skimage
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from gan_lab.config.schema import DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.images import Batch
+from gan_lab.data.base import GANDataModule
+from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics.classifier_accuracy import ClassifierAccuracy
 from gan_lab.metrics.formulas import Statistics, psnr, squared_error
 from gan_lab.metrics.reconstruction import Reconstruction
@@ -198,3 +200,26 @@ def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
     assert metric.compute({}, fake) == {"accuracy": 0.75, "baseline_accuracy": 0.0}
     alone = ClassifierAccuracy(("generated", "logits"))
     assert alone.compute({}, alone.update_fake({"logits": right}, batch)) == {"accuracy": 1.0}
+
+
+def test_baselines_are_the_input_as_it_is_and_the_answer_to_the_nearest_training_input() -> None:
+    inputs, answers = pixels(0, 6, 3, 8, 8).numpy(), pixels(1, 6, 3, 8, 8).numpy()
+    near = np.clip(inputs[[4, 1, 1]].astype(np.int16) + 1, 0, 255).astype(np.uint8)  # of the held-out ones
+    truth = np.clip(answers[[4, 1, 1]].astype(np.int16) + 3, 0, 255).astype(np.uint8)
+    spec = ImageSpec(3, 8, 8, source_channels=3, pairs="all")
+    made = ArrayDataset(spec, answers, None, truth, None, "full", "", "x", inputs, near, validation=np.array([0]))
+    data = GANDataModule(made, DataConfig(size=8, batch_size=2), seed=0)
+    reals = data.reference(2, size=1)
+    shown = torch.from_numpy(truth[1:]), torch.from_numpy(near[1:])
+    metric = Translation(("generated", "back"), inside=False, gray=False, pairs=True)
+    found = metric.baselines(data, reals)
+    assert set(found) == set(metric.baseline_names)
+    of_input = psnr(squared_error(shown[1], shown[0]))
+    assert found["psnr_of_input"] == found["back_psnr_of_input"] == pytest.approx(of_input)
+    nearest = psnr(squared_error(torch.from_numpy(answers[[1, 1]]), shown[0]))
+    assert found["psnr_of_nearest"] == pytest.approx(nearest)
+    assert 20 * math.log10(255 / 3) <= nearest < 40
+    back = psnr(squared_error(torch.from_numpy(inputs[[1, 1]]), shown[1]))
+    assert found["back_psnr_of_nearest"] == pytest.approx(back)
+    hidden = Translation(("generated",), inside=False, gray=False)
+    assert set(hidden.baselines(data, reals)) == {"psnr_of_input"}  # nobody knows the answers of the training

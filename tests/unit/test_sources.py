@@ -113,7 +113,7 @@ def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> Non
     data = GANDataModule(sided(n=16, sources=12, pairs="held out"), DataConfig(batch_size=4), seed=3)
     data.iterations = 12
     attach(data)
-    batches = [data._in_range(batch) for batch in data.train_dataloader()]
+    batches = [data.in_range(batch) for batch in data.train_dataloader()]
     read = [numbers(batch) for batch in batches]
     assert list(chain(*(images for images, _ in read[:4]))) != list(chain(*(sources for _, sources in read[:4])))
     assert sorted(chain(*(images for images, _ in read))) == sorted(list(range(16)) * 3)
