@@ -94,6 +94,28 @@ def inspect_data(experiment: Name = "", overrides: Words = None) -> None:
 
 
 @app.command()
+def judge(
+    data: Annotated[
+        str, typer.Argument(help="a data set, such as emoji, or a member of configs/data, such as faces64")
+    ],
+    overrides: Words = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=6, help="fakes, and as many reals")] = 50,
+) -> None:
+    """Judge the judges: the smallest blur, noise, collapse and so on that each extractor and measure can tell."""
+    from gan_lab import data as datasets
+    from gan_lab.config import groups, loading
+    from gan_lab.judge import measure, page
+
+    members = groups.group_members(loading.config_folder())["data"]
+    word = f"data={data}" if data in members and data not in datasets.names() else f"data.name={data}"
+    config = loading.load("gan", [word, *(overrides or [])]).config
+    served = datasets.load(config.data, config.run.seed)
+    judgement = measure.judge(served, n, config.metrics.extractors, config.metrics.inception_weights)
+    page.print_table(judgement)
+    typer.echo(page.write(judgement, Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"))
+
+
+@app.command()
 def benchmark(
     name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families", overrides: Words = None
 ) -> None:

