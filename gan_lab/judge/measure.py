@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
+from gan_lab.data.reference import Reference
 from gan_lab.images import to_uint8
 from gan_lab.judge.disturbances import DISTURBANCES, Disturbance, disturbed, order
 from gan_lab.metrics import extractors, formulas
@@ -19,7 +20,7 @@ from gan_lab.metrics.feature_distance import ENOUGH, MANIFOLD
 
 NULL, REPEATS = 60, 20  # divisions of the images: of undisturbed ones, and of each dose
 TAIL, SURE = 0.025, 0.9  # a dose is told where so many repeats lie beyond one tail of the undisturbed
-POOL = 1000  # images, of which each repeat takes 2 n: more where 2 n are
+POOL = 300  # images, of which each repeat takes 2 n; all of 2 n where these are more
 FEWEST = 12  # images, of which half can be compared with half
 logger = logging.getLogger("gan_lab")
 
@@ -78,18 +79,17 @@ class Judgement:
 def judge(data: GANDataModule, n: int, wanted: list[str], inception_weights: str = "auto") -> Judgement:
     """The answers of the extractors ``wanted``, or of all that suit the images and are at hand, to all disturbances.
 
-    Fakes and reals are training images, never the same ones in a repeat; n is halved until there are enough. Raises
-    ValueError for fewer than ``FEWEST`` images, points, and extractors that are not there.
+    Fakes and reals are images of the data set, held-out ones too where others do not suffice, never the same ones in a
+    repeat; of fewer than 2 n images half are compared with half. Raises ValueError for fewer than ``FEWEST`` images, for
+    points, and for extractors that are not there.
     """
     if data.spec.content == "points":
-        raise ValueError("points of the toy are no images: there is nothing to disturb")
-    if len(data.train) < FEWEST:
-        raise ValueError(f"{len(data.train)} training images are too few to judge by: at least {FEWEST} are needed")
-    notes = [] if 2 * n <= len(data.train) else [f"{len(data.train):,} images: n is {len(data.train) // 2}, not {n}"]
-    n = min(n, len(data.train) // 2)
-    pool = data.reference(max(2 * n, POOL), split="learned")
-    pixels = torch.cat([to_uint8(batch.images) for batch in pool])
-    labels = pool.labels if data.spec.classes > 1 else None
+        raise ValueError(f"data.name={data.cfg.name}: points are no images, there is nothing to disturb")
+    pixels, labels = _pool(data, max(2 * n, POOL))
+    if len(pixels) < FEWEST:
+        raise ValueError(f"{len(pixels)} images are too few to judge by: at least {FEWEST} are needed")
+    notes = [] if 2 * n <= len(pixels) else [f"n is {len(pixels) // 2}, not {n}: there are {len(pixels):,} images"]
+    n = min(n, len(pixels) // 2)
     given = [one for one in DISTURBANCES if labels is not None or not one.needs_labels]
     given = [_fitting(one, labels) for one in given]
     answers: list[Answer] = []
@@ -97,6 +97,16 @@ def judge(data: GANDataModule, n: int, wanted: list[str], inception_weights: str
         logger.info(f"{extractor.name}: {len(pixels):,} images, {len(given)} disturbances")
         answers += _answers(extractor, pixels, labels, n, given)
     return Judgement(data.cfg.name, n, answers, notes)
+
+
+def _pool(data: GANDataModule, wanted: int) -> tuple[Tensor, np.ndarray | None]:
+    """Pixels uint8 [N, C, H, W] of so many images, or of all there are, and their labels [N] where they have several."""
+    parts: list[Reference] = []
+    for split in ("learned", "validation", "test") if data.divided else ("learned", "test"):
+        left = wanted - sum(len(part.rows) for part in parts)
+        parts += [data.reference(left, split=split)] if left > 0 else []
+    pixels = torch.cat([to_uint8(batch.images) for part in parts for batch in part])
+    return pixels, np.concatenate([part.labels for part in parts]) if data.spec.classes > 1 else None
 
 
 def _fitting(disturbance: Disturbance, labels: np.ndarray | None) -> Disturbance:

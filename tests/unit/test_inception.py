@@ -147,7 +147,7 @@ def test_inception_is_made_when_its_weights_are_here_or_can_be_had(
         (tmp_path / "checkpoints" / fidelity.URL_INCEPTION_V3.rpartition("/")[2]).touch()
     names, notes = at_the_end(2048)
     assert notes == []
-    assert {"fid", "is", "fd_random"} <= set(names)
+    assert {"fid", "is", "fd_lite0_mid"} <= set(names)
     names, notes = at_the_end(2048, extractors=["inception"])
     assert (names.count("fid"), notes) == (1, [])
     assert {"fid", "kid", "is"} <= set(at_the_end(650)[0])  # few images are no reason to leave them out

@@ -161,15 +161,15 @@ def test_each_content_and_each_offer_has_its_scores() -> None:
     assert names_of(digits, "reconstructed")[2:] == ["reconstruction_accuracy", "reconstruction_psnr"]
     assert names_of(digits, "logits", "baseline_logits")[:2] == ["accuracy", "baseline_accuracy"]
     assert names_of(ImageSpec(2, 1, 1, content="points")) == ["modes_covered", "high_quality"]
-    assert names_of(ImageSpec(3, 64, 64)) == ["fd_random"]
+    assert names_of(ImageSpec(3, 64, 64)) == ["kd_lite0_mid"]
     horses = ImageSpec(3, 64, 64, content="horses", source_channels=3, pairs="held out")
     one_way = ["psnr", "ssim", "psnr_inside", "gain_inside", "psnr_outside"]
     both = [*one_way, *(f"back_{name}" for name in one_way), "cycle_psnr", "back_cycle_psnr"]
-    assert names_of(horses) == ["fd_random", *one_way]  # what chooses is no distance to the hidden truth
-    assert names_of(horses, "back", "cycled", "back_cycled") == ["fd_random", *both]
-    assert names_of(replace(horses, pairs="none")) == ["fd_random"]  # nothing is known to compare with
+    assert names_of(horses) == ["kd_lite0_mid", *one_way]  # what chooses is no distance to the hidden truth
+    assert names_of(horses, "back", "cycled", "back_cycled") == ["kd_lite0_mid", *both]
+    assert names_of(replace(horses, pairs="none")) == ["kd_lite0_mid"]  # nothing is known to compare with
     gray = ImageSpec(3, 64, 64, source_channels=1, pairs="all")
-    assert names_of(gray) == ["fd_random", "psnr", "ssim", "gain_over_mean_colour"]
+    assert names_of(gray) == ["kd_lite0_mid", "psnr", "ssim", "gain_over_mean_colour"]
 
 
 def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
@@ -181,7 +181,9 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
     assert names_of(labelled, conditional=True, extractors=["random"]) == ["fd_random"]
     assert names_of(labelled, extractors=["random", "digits"]) == ["fd_random", "fd_digits", "digit_score"]
     assert names_of(ImageSpec(2, 1, 1, content="points"), final=True) == ["modes_covered", "high_quality"]
-    with pytest.raises(ValueError, match=r"no extractor 'clip'\. There are: digits, inception, points, random"):
+    with pytest.raises(
+        ValueError, match=r"no extractor 'clip'\. There are: digits, inception, lite0, lite0_mid, points, random"
+    ):
         names_of(labelled, extractors=["clip"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
         with pytest.raises(ValueError, match=f"metrics.extractors={name}: points are of the toy"):
