@@ -47,6 +47,7 @@ from gan_lab.metrics.base import Setting
 from gan_lab.metrics.evaluator import Evaluator, count_images
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
+from gan_lab.transfer import freeze_discriminators
 from gan_lab.utils.errors import first_line
 
 for part in ("lightning.pytorch", "lightning.fabric"):
@@ -99,6 +100,7 @@ def build_family(config: Config, data: GANDataModule) -> Family:
         family: Family = family_class(data.spec, config.model, config.run.seed)
     finally:
         torch.set_default_dtype(torch.float32)
+    freeze_discriminators(family, config)
     family.augment_by(config.augment, config.data.batch_size)
     family.to(dtype, memory_format=torch.channels_last)  # before weights are restored, or Lightning rounds to float32
     if config.run.compile:

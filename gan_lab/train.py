@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from gan_lab import device, report
+from gan_lab import device, report, transfer
 from gan_lab.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.callbacks.finite_check import DivergedError
 from gan_lab.callbacks.health import Alert
@@ -25,6 +25,7 @@ from gan_lab.experiment import Experiment, build, rank
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import write_summary
+from gan_lab.utils.files import write_text
 
 ROLLBACKS = 3  # of one run
 logger = logging.getLogger("gan_lab")
@@ -56,9 +57,15 @@ def train(loaded: LoadedConfig, overrides: Sequence[str]) -> int:
     announce(built.data.decoded.about)
     for note in built.notes:
         announce(note)
+    first = overwrite or latest_checkpoint(run.path) is None
+    taken = transfer.begin(built.family, config) if first else None
+    if taken:
+        announce(str(taken))
     with run.locked() if rank() == 0 else nullcontext():
         if rank() == 0:
             run.prepare(built.config, ["train", loaded.experiment, *overrides], built.data.decoded.fingerprint)
+            if taken:
+                write_text(run.path / "start_from.txt", f"{taken}\n")
         code = fit_and_conclude(built, None if overwrite else resume(built))
     if code > 128:
         launch.barrier_if_distributed()  # torchrun and srun end the first process for another rank's code

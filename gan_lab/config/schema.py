@@ -67,6 +67,7 @@ class RunConfig:
     compile: bool = False  # by torch.compile, which needs a C++ compiler
     evaluate_every: int = number(50_000, minimum=1)  # images between two evaluations
     overwrite: bool = False  # delete the run folder first
+    start_from: str | None = None  # a run folder or a checkpoint, whose weights this run begins with where they fit
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,18 @@ class HealthConfig:
     # where a weight is no number any more. stop: the run ends; rollback: it goes on from the last good checkpoint with
     # other random numbers, three times at most
     on_nan: Literal["stop", "rollback"] = "stop"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Keys under ``model:`` that all families have: how their learning rates fall, counted in images, and what stays."""
+
+    decay: Literal["linear", "cosine"] = "linear"
+    decay_from: int = number(0, minimum=0)  # images after which they begin to fall
+    decay_images: int = number(0, minimum=0)  # images in which they fall; 0: they stay
+    decay_to: float = number(0.0, minimum=0, maximum=1)  # the share of each that is left then
+    # with run.start_from: so many layers of each discriminator, from the image on, keep their weights (Mo et al. 2020)
+    freeze_d: int = number(0, minimum=0)
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,15 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from gan_lab import losses
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class ACGANConfig(DecayConfig):
+class ACGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(100, minimum=1)

@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 
 from gan_lab import seeding
 from gan_lab.augmentation import Augmentation, Augmented
-from gan_lab.config.schema import AugmentConfig
+from gan_lab.config.schema import AugmentConfig, ModelConfig
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.layers import Network
-from gan_lab.schedules import DecayConfig, decay_factor
+from gan_lab.schedules import decay_factor
 from gan_lab.seeding import Stream
 
 
@@ -147,7 +147,7 @@ class Family(LightningModule, ABC):
 
     def decay_learning_rates(self) -> None:
         """Set the learning rate of each optimizer to what ``model.decay`` leaves of it after ``images_seen``."""
-        if isinstance(self.cfg, DecayConfig) and self.cfg.decay_images:
+        if isinstance(self.cfg, ModelConfig) and self.cfg.decay_images:
             left = decay_factor(self.cfg, self.images_seen, self.cfg.decay_to)
             for group in (group for optimizer in self.optimizer_list() for group in optimizer.param_groups):
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * left  # which the checkpoints keep

@@ -20,15 +20,14 @@ from torch import Tensor
 from torch.optim import Adam
 
 from gan_lab import losses, networks
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class CGANConfig(DecayConfig):
+class CGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     network: networks.Architecture = "dcgan"

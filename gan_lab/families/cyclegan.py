@@ -26,18 +26,17 @@ from torch.nn.functional import l1_loss
 from torch.optim import Adam
 
 from gan_lab import losses
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.image_pool import ImagePool
 from gan_lab.networks.patchgan import PatchDiscriminator
 from gan_lab.networks.resnet_translator import ResNetTranslator
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class CycleGANConfig(DecayConfig):
+class CycleGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     width: int = number(64, minimum=1)  # channels of the outermost layers of all four networks

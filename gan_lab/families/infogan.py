@@ -21,17 +21,16 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from gan_lab import losses
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.coded import CodedGenerator
 from gan_lab.networks.dcgan import DCGANDiscriminator
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class InfoGANConfig(DecayConfig):
+class InfoGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(62, minimum=1)  # of the noise

@@ -22,16 +22,16 @@ from torch import Tensor
 from torch.optim import Adam
 
 from gan_lab import losses, penalties
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.convnet import ConvNetDiscriminator, ConvNetGenerator
-from gan_lab.schedules import DecayConfig, decay_factor
+from gan_lab.schedules import decay_factor
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class R3GANConfig(DecayConfig):
+class R3GANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(64, minimum=1)

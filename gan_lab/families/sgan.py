@@ -24,17 +24,16 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim import Adam
 
 from gan_lab import losses
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.classifier import Classifier
 from gan_lab.networks.dcgan import DCGANGenerator
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class SGANConfig(DecayConfig):
+class SGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(64, minimum=1)

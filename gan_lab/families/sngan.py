@@ -24,16 +24,15 @@ from torch import Tensor
 from torch.optim import Adam
 
 from gan_lab import losses, penalties
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.resnet import ResNetDiscriminator, ResNetGenerator
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class SNGANConfig(DecayConfig):
+class SNGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(128, minimum=1)

@@ -25,17 +25,16 @@ from torch import Tensor
 from torch.optim import Adam
 
 from gan_lab import losses
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class VAEGANConfig(DecayConfig):
+class VAEGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     adversarial: bool = True  # false: the plain variational autoencoder

@@ -19,15 +19,14 @@ from torch import Tensor
 from torch.optim import RMSprop
 
 from gan_lab import losses, networks, penalties
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class WGANConfig(DecayConfig):
+class WGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     network: networks.Architecture = "dcgan"

@@ -21,16 +21,15 @@ from torch import Tensor
 from torch.optim import Adam
 
 from gan_lab import losses, networks, penalties
-from gan_lab.config.schema import number
+from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.resnet import ResNetDiscriminator, ResNetGenerator
-from gan_lab.schedules import DecayConfig
 from gan_lab.seeding import Stream
 
 
 @dataclass(frozen=True)
-class WGANGPConfig(DecayConfig):
+class WGANGPConfig(ModelConfig):
     """The keys under ``model:``."""
 
     network: Literal["mlp", "dcgan", "resnet"] = "dcgan"  # resnet: the paper's of CIFAR-10, of constant width

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from gan_lab.config.schema import ModelConfig
 from gan_lab.families.gan import GAN, GANConfig
 from gan_lab.images import ImageSpec
 from gan_lab.penalties import lazy_weight
 from gan_lab.runs.checkpoints import read_checkpoint
-from gan_lab.schedules import DecayConfig, decay_factor
+from gan_lab.schedules import decay_factor
 from tests.contracts.test_families import fit
 
 
@@ -24,10 +25,10 @@ from tests.contracts.test_families import fit
     ],
 )  # fmt: skip
 def test_what_is_left_falls_from_one_to_its_end_and_stays_there(kind: Any, seen: int, left: float) -> None:
-    cfg = DecayConfig(decay=kind, decay_from=100, decay_images=200)
+    cfg = ModelConfig(decay=kind, decay_from=100, decay_images=200)
     expected = {0.75: 0.8}.get(left, left)  # a quarter of the way from 1 to 0.2
     assert decay_factor(cfg, seen, to=0.2) == pytest.approx(expected)
-    assert decay_factor(DecayConfig(decay=kind), seen, to=0.2) == 1
+    assert decay_factor(ModelConfig(decay=kind), seen, to=0.2) == 1
 
 
 def test_every_optimizer_falls_from_its_own_rate_and_goes_on_from_a_checkpoint() -> None:

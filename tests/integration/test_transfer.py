@@ -1,0 +1,155 @@
+"""A run that begins with the weights of another one, and a discriminator some of whose layers stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_lab import experiment, transfer
+from gan_lab.config import loading
+from gan_lab.experiment import Experiment
+from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.runs.folder import RunFolder
+from gan_lab.train import train
+from tests.helpers.families import every_family, experiment_of, small
+from tests.helpers.folders import run_folder
+
+EVERY = ("discriminator", "discriminator_back")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    """A conditional GAN that was trained a little."""
+    return run_folder("cgan", tmp_path_factory.mktemp("source"), data_root)
+
+
+def build(family: str, root: Path, data_root: Path, *words: str) -> Experiment:
+    loaded = loading.load(experiment_of(family), small(family, root, data_root, *words))
+    run = RunFolder.of(loaded)
+    (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return experiment.build(loaded.config, run)
+
+
+def averaged(folder: Path) -> dict[str, Tensor]:
+    checkpoint = read_checkpoint(folder / "checkpoints" / "best.ckpt")
+    weights: dict[str, Tensor] = dict(checkpoint["state_dict"])
+    for network, state in checkpoint["ema"].items():
+        weights |= {f"{network}.{name}": value for name, value in state.items()}
+    return weights
+
+
+def test_all_weights_are_those_of_the_other_run_the_generators_averaged(
+    source: Path, tmp_path: Path, data_root: Path
+) -> None:
+    built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "run.seed=5")
+    drawn = {name: value.clone() for name, value in built.family.state_dict().items()}
+    taken = transfer.begin(built.family, built.config)
+    assert taken is not None
+    assert taken.anew == []
+    there = averaged(source)
+    for name, value in built.family.state_dict().items():
+        assert torch.equal(value, there[name]), name
+    assert not torch.equal(drawn["generator.layers.0.weight"], there["generator.layers.0.weight"])
+
+
+def test_classes_that_both_have_keep_their_weights(source: Path, tmp_path: Path, data_root: Path) -> None:
+    root, there = tmp_path / "four", averaged(source)
+    for label in range(4):
+        (root / f"digit{label}").mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(np.full((28, 28), 60 * label + i, np.uint8)).save(root / f"digit{label}" / f"{i}.png")
+    words = ["data.name=folder", f"data.root={root}", "data.source=auto", "data.size=28"]
+    built = build("cgan", tmp_path, data_root, *words, "run.start_from=x")
+    assert built.data.spec.classes == 4
+    taken = transfer.take_weights(built.family, source / "checkpoints" / "best.ckpt")
+    now = built.family.state_dict()
+    assert taken.grown == ["generator.project.weight", "discriminator.embedding.weight"]
+    assert torch.equal(
+        now["generator.project.weight"], there["generator.project.weight"][:, :-6]
+    )  # latents, then labels
+    assert torch.equal(now["discriminator.embedding.weight"], there["discriminator.embedding.weight"][:, :4])
+    assert all("there" in words for words in taken.anew)  # the folder has colours
+    assert {words.split(" (")[0] for words in taken.anew} <= {"discriminator.layers.0.weight"} | {
+        name for name in now if name.startswith("generator.layers")
+    }
+
+
+def test_what_does_not_fit_is_drawn_anew_and_another_architecture_is_refused(
+    source: Path, tmp_path: Path, data_root: Path
+) -> None:
+    best = source / "checkpoints" / "best.ckpt"
+    built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "model.z_dim=65")
+    before = {name: value.clone() for name, value in built.family.state_dict().items()}
+    taken = transfer.take_weights(built.family, best)
+    assert [words.split(" (")[0] for words in taken.anew] == ["generator.project.weight"]
+    assert torch.equal(built.family.state_dict()["generator.project.weight"], before["generator.project.weight"])
+    assert "drawn anew: generator.project.weight (392 x 74 there, 392 x 75 here)" in str(taken)
+    wider = build("cgan", tmp_path / "wide", data_root, "model.width=8")
+    with pytest.raises(ValueError, match=r"run\.start_from: \d+ of \d+ tensors fit those of .*another architecture: "):
+        transfer.take_weights(wider.family, best)
+    with pytest.raises(ValueError, match="there is no checkpoint"):
+        build_and_begin(tmp_path / "nothing", data_root, f"run.start_from={tmp_path / 'nowhere'}")
+
+
+def build_and_begin(root: Path, data_root: Path, *words: str) -> None:
+    built = build("cgan", root, data_root, *words)
+    transfer.begin(built.family, built.config)
+
+
+def test_a_run_says_where_it_came_from_and_is_continued_without_it(
+    source: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan_lab.train.evaluate_all", lambda folder: None)
+    other = tmp_path / "other"
+    (other / "checkpoints").mkdir(parents=True)
+    (other / "checkpoints" / "best.ckpt").write_bytes((source / "checkpoints" / "best.ckpt").read_bytes())
+    words = small("cgan", tmp_path, data_root, f"run.start_from={other}", "run.id=tuned", "model.freeze_d=1")
+    assert train(loading.load("cgan", [*words, "run.images=32"]), words) == 0
+    said = (tmp_path / "cgan" / "tuned" / "start_from.txt").read_text(encoding="utf-8")
+    assert said.startswith(f"starts from {other / 'checkpoints' / 'best.ckpt'}, iteration ")
+    (other / "checkpoints" / "best.ckpt").unlink()
+    assert train(loading.load("cgan", [*words, "run.images=64"]), words) == 0
+    newest = read_checkpoint(tmp_path / "cgan" / "tuned" / "checkpoints" / "last.ckpt")
+    assert newest["iteration"] == 4
+    first = "discriminator.layers.0.weight"
+    assert torch.equal(newest["state_dict"][first], averaged(source)[first])
+
+
+@every_family
+def test_frozen_layers_stay_and_all_others_move(family: str, tmp_path: Path, data_root: Path) -> None:
+    words = ["run.start_from=somewhere", "model.freeze_d=1", "run.images=80", "run.evaluate_every=1000"]
+    built = build(family, tmp_path, data_root, *words)
+    kept = [name for name, weight in built.family.named_parameters() if not weight.requires_grad]
+    assert kept
+    assert not any("embedding" in name for name in kept)
+    assert all(name.startswith(EVERY) for name in kept)
+    before = {name: weight.detach().clone() for name, weight in built.family.named_parameters()}
+    built.trainer.fit(built.family, datamodule=built.data)
+    moved = {name for name, weight in built.family.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved.isdisjoint(kept)
+    assert {name.split(".")[0] for name in moved} == {name.split(".")[0] for name in before}
+    assert any(name.startswith("discriminator") for name in moved)
+
+
+def test_what_cannot_be_frozen_is_one_line(tmp_path: Path, data_root: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.freeze_d=1 keeps layers as they were learned: name the run"):
+        build("cgan", tmp_path, data_root, "model.freeze_d=1")
+    with pytest.raises(
+        ValueError, match=r"model\.freeze_d=9: the discriminator has \d layers, and the last must learn"
+    ):
+        build("cgan", tmp_path, data_root, "model.freeze_d=9", "run.start_from=x")
+    with pytest.raises(ValueError, match=r"model\.freeze_d=1: vaegan has no discriminator here"):
+        experiment.build_family(*vae(tmp_path, data_root))
+
+
+def vae(root: Path, data_root: Path) -> tuple[object, object]:
+    from gan_lab import data as datasets
+
+    words = small("vaegan", root, data_root, "model.freeze_d=1", "run.start_from=x")
+    config = loading.load("vae", words).config
+    return config, datasets.load(config.data, 0)
