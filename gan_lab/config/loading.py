@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import pkgutil
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -184,6 +185,11 @@ def _nest(layer: Any) -> DictConfig:
         if key == "model" and not isinstance(value, dict | None):
             raise ValueError(f"model is a group: set one of its keys, such as model.z_dim=64, not model={value}")
         OmegaConf.update(nested, str(key), value)
+    size = OmegaConf.select(nested, "data.size")
+    if size is not None:  # 64x96 is two keys, and 64 alone is square
+        both = re.fullmatch(r"(\d+)x(\d+)", str(size))
+        height, width = both.groups() if both else (size, OmegaConf.select(nested, "data.width"))
+        OmegaConf.update(nested, "data", {"size": height, "width": width}, merge=True)
     return nested
 
 

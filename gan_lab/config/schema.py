@@ -31,6 +31,12 @@ class DataConfig:
     source: Literal["auto", "full", "sample"] = "auto"
     root: str = "data"  # folder of the real sets and of the decoded cache; of folder, pairs and horse2zebra: the set
     size: int = number(28, minimum=1, maximum=4096)  # height and width in pixels; by default the set's own usual size
+    # in pixels; null: as the height. data.size=64x96 sets both, 64 high and 96 wide
+    width: int | None = number(None, minimum=1, maximum=4096)
+    # of one's own images: crop to the middle, pad with the pixels of the edge, or stretch
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    # 1 is gray, 3 colour; null: of a folder what most files are, of others what the set has
+    channels: Literal[1, 3] | None = None
     batch_size: int = number(64, minimum=1)  # images per iteration, over all processes
     images: int | None = number(None, minimum=2)  # training images, at most; null: all
     labels: bool = True  # false: hide the labels that the data has
@@ -47,6 +53,11 @@ class DataConfig:
     device_gb: float = number(1.0, minimum=0)  # a smaller set that is decoded lies in the memory of the GPU; 0: never
     max_unreadable: float = number(0.01, minimum=0, maximum=1)  # the share of unreadable files that is put up with
     workers: int = number(0, minimum=0)  # loader processes per device; 0 gathers in the training process
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.size, self.width or self.size
 
 
 @dataclass(frozen=True)

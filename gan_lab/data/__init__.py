@@ -9,6 +9,7 @@ from gan_lab.config.extensions import find_extension
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.image_files import seen as seen_in
+from gan_lab.images import ImageSpec
 
 
 def names() -> list[str]:
@@ -23,7 +24,21 @@ def load(cfg: DataConfig, seed: int) -> GANDataModule:
     module = find_extension("data", "data set", cfg.name, names(), "decode")
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "is_present"):
         _check_place(cfg, module)
-    return GANDataModule(module.decode(cfg), cfg, seed)
+    decoded = module.decode(cfg)
+    _check_shape(cfg, decoded.spec)
+    return GANDataModule(decoded, cfg, seed)
+
+
+def _check_shape(cfg: DataConfig, spec: ImageSpec) -> None:
+    """Raise ValueError if the images are not what somebody asked for: most sets have one shape and one kind of colour."""
+    if cfg.channels not in (None, spec.channels):
+        raise ValueError(f"data.channels={cfg.channels}: the images of data.name={cfg.name} have {spec.channels}")
+    if cfg.shape != (spec.height, spec.width) and spec.content != "points":
+        height, width = cfg.shape
+        raise ValueError(
+            f"data.size={height}x{width}: the images of data.name={cfg.name} are here {spec.height} high and {spec.width} "
+            "wide; folder, pairs and horse2zebra take one's own images of any shape"
+        )
 
 
 def _check_place(cfg: DataConfig, module: Any) -> None:

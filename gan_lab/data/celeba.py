@@ -89,8 +89,8 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
     assert layout is not None
     paths = sorted(path for path in layout.images.iterdir() if path.suffix.lower() in SUFFIXES)
     labels = _labels(cfg, layout, paths) if cfg.attributes else None
-    crop = partial(decoding.read_square, size=cfg.size, crop=CROP)
-    opened = decoding.open_items(cfg, [(path,) for path in paths], crop, f"crop {CROP}", "celeba", cache=Path(cfg.root))
+    crop = partial(decoding.read_file, crop=CROP)
+    opened = decoding.open_items(cfg, [(path,) for path in paths], "celeba", crop, f"crop {CROP}", cache=Path(cfg.root))
     paths, labels = [paths[place] for place in opened.places], None if labels is None else labels[opened.places]
     train, test, validation = _split(layout, paths, labels)
     about = (
@@ -98,7 +98,7 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
         + (f", classes by {', '.join(cfg.attributes)}" if cfg.attributes else "") + opened.note
     )  # fmt: skip
     return ArrayDataset(
-        ImageSpec(3, cfg.size, cfg.size, classes=2 ** len(cfg.attributes) if cfg.attributes else 0),
+        ImageSpec(opened.frame.channels, cfg.size, cfg.size, classes=2 ** len(cfg.attributes) if cfg.attributes else 0),
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],
         "full", about, decoding.combine_fingerprints(opened.fingerprint, train, test, labels),

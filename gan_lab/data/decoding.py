@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,19 +16,24 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import in_threads, join_names
-from gan_lab.data.reading import UnreadableError, Whites, look, quiet, square, white_level
+from gan_lab.data.reading import Frame, UnreadableError, Whites, framed, look, quiet, white_level
 from gan_lab.data.split import PixelArray
 
 LEAST = 4  # images that are held out, where there are so many
 
 Item = tuple[Path, ...]  # the files of one row: one, or the two of a pair
-# of an Item uint8 [C, H, W], or UnreadableError; ``whites`` is that of ``reading.open_image``
+# of an Item and a Frame uint8 [C, H, W], or UnreadableError; ``whites`` is that of ``reading.open_image``
 Reader = Callable[..., np.ndarray]
+DONE = {
+    "crop": "cut to their middle",
+    "pad": "filled up at their edges",
+    "stretch": "stretched",
+}  # to the frame's shape
 
 
-def read_square(item: Item, size: int, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
-    """The reader of single files: ``reading.square`` of the first."""
-    return square(item[0], size, crop, whites)
+def read_file(item: Item, frame: Frame, whites: Whites | None = None, crop: int | None = None) -> np.ndarray:
+    """The reader of single files: ``reading.framed`` of the first."""
+    return framed(item[0], frame, crop, whites)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Opened:
     places: np.ndarray
     fingerprint: str
     lazy: bool
+    frame: Frame
     about: str = ""  # what was done with some of them
 
     def parts(self, first: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -70,63 +76,67 @@ class Opened:
 
 
 def open_items(
-    cfg: DataConfig, items: Sequence[Item], read: Reader, transform: str, name: str, channels: int = 3,
-    cache: Path = Path("data"),
+    cfg: DataConfig, items: Sequence[Item], name: str, read: Reader = read_file, transform: str = "", images: int = 1,
+    as_files: bool = False, cache: Path = Path("data"),
 ) -> Opened:  # fmt: skip
     """Decode every item, now or, if all of them take more than ``cfg.cache_gb``, when it is read.
 
     Every file is decoded once at the first start, so that the unreadable ones are known before the training: they are
-    named in a warning and left out. ``transform`` says in words what ``read`` does with a file. Raises ValueError if
-    more than ``cfg.max_unreadable`` of the items cannot be read, or none can.
+    named in a warning and left out. ``read`` makes ``images`` images of an item, one above the other in its channels;
+    ``transform`` says in words what else it does. ``as_files``: they are gray where most files are and ``data.channels``
+    does not say. Raises ValueError if more than ``cfg.max_unreadable`` of the items cannot be read, or none can.
     """
-    shape = (channels, cfg.size, cfg.size)
-    lazy = len(items) * channels * cfg.size**2 > cfg.cache_gb * 1e9
-    key = f"{transform}/{shape}/{lazy}/2/{listing(items)}"
+    height, width = cfg.shape
+    frame = Frame(height, width, cfg.fit, cfg.channels == 1)
+    auto = as_files and cfg.channels is None
+    lazy = len(items) * images * 3 * height * width > cfg.cache_gb * 1e9
+    key = f"{transform}/{frame}/{auto}/{lazy}/3/{listing(items)}"
     arrays, fingerprint = decoded_once(
-        cache, f"{name}-{cfg.size}{'-names' * lazy}", key, lambda: _decode(items, read, shape, lazy)
+        cache, f"{name}-{cfg.size}{'-names' * lazy}", key, lambda: _decode(items, read, frame, images, auto, lazy)
     )
     _bearable(cfg, [str(words) for words in arrays["unreadable"]], len(items))
     places = np.asarray(arrays["places"])
-    whole, real, deep, cut, enlarged = arrays["_looks"].tolist()
+    whole, real, gray, deep, cut, enlarged = arrays["_looks"].tolist()
+    frame = replace(frame, gray=bool(gray))
     whites = Whites(whole, real) if whole or real else None
-    pixels: PixelArray = Files([items[place] for place in places], _with(read, whites)) if lazy else arrays["images"]
-    fingerprint = combine_fingerprints(fingerprint, transform, shape) if lazy else fingerprint
+    reader = partial(read, frame=frame, whites=whites)
+    pixels: PixelArray = Files([items[place] for place in places], reader) if lazy else arrays["images"]
+    fingerprint = combine_fingerprints(fingerprint, transform, frame) if lazy else fingerprint
     white = " and ".join(f"{level:g}" for level in (whole, real) if level)
     notes = [
-        f"{cut:,.0f} cut to their middle" if cut and transform == "square" else "",
-        f"{enlarged:,.0f} enlarged to {cfg.size} pixels" if enlarged else "",
+        f"{cut:,.0f} {DONE[frame.fit]}" if cut and not transform else "",
+        f"{enlarged:,.0f} enlarged to {'x'.join(map(str, dict.fromkeys((height, width))))} pixels" if enlarged else "",
         f"{deep:,.0f} of more than 8 bits: in all of them {white} is white" if deep else "",
+        "gray, as most of the files are" if auto and gray else "",
     ]
     about = "; ".join(words for words in notes if words)
-    return Opened(pixels, places, fingerprint, lazy, f" ({about})" if about else "")
+    return Opened(pixels, places, fingerprint, lazy, frame, f" ({about})" if about else "")
 
 
-def _with(read: Reader, whites: Whites | None) -> Reader:
-    return partial(read, whites=whites) if whites else read
-
-
-def _decode(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: bool) -> Arrays:
+def _decode(items: Sequence[Item], read: Reader, frame: Frame, images: int, auto: bool, lazy: bool) -> Arrays:
     """The arrays of the cache. They say nothing of places and times, so that data may move: their hash is the fingerprint."""
-    images = None if lazy else np.empty((len(items), *shape), np.uint8)
-    digests = np.zeros((len(items), 32), np.uint8)  # of the files, where they are decoded later
-    above = os.path.commonpath([path.parent for item in items for path in item])
-    looks = np.zeros((len(items), 4))  # width, height, largest levels
+    looks = np.zeros((len(items), 5))  # width, height, largest levels, gray
 
     def first(row: int) -> None:
         looks[row] = np.max([look(path) for path in items[row]], axis=0)
 
     in_threads(first, len(items), f"looking at {len(items):,} images")
-    widths, heights, *levels = looks.T
-    whites = Whites(*(white_level(level) if level else 0.0 for level in looks[:, 2:].max(axis=0)))
-    decode = _with(read, whites if any(whites) else None)
+    widths, heights, *levels, grays = looks.T
+    whites = Whites(*(white_level(level) if level else 0.0 for level in looks[:, 2:4].max(axis=0)))
+    frame = replace(frame, gray=frame.gray or (auto and 2 * grays.sum() > (widths > 0).sum()))
+    decode = partial(read, frame=frame, whites=whites if any(whites) else None)
+    shape = (images * frame.channels, frame.height, frame.width)
+    pixels = None if lazy else np.empty((len(items), *shape), np.uint8)
+    digests = np.zeros((len(items), 32), np.uint8)  # of the files, where they are decoded later
+    above = os.path.commonpath([path.parent for item in items for path in item])
 
     def one(row: int) -> str | None:
         try:
-            pixels = decode(items[row])
+            read_pixels = decode(items[row])
         except UnreadableError as error:
             return str(error).replace(f"{above}{os.sep}", "") if above else str(error)
-        if images is not None:
-            images[row] = pixels
+        if pixels is not None:
+            pixels[row] = read_pixels
         else:
             digest = hashlib.sha256(b"".join(path.read_bytes() for path in items[row])).digest()
             digests[row] = np.frombuffer(digest, np.uint8)
@@ -135,13 +145,14 @@ def _decode(items: Sequence[Item], read: Reader, shape: tuple[int, ...], lazy: b
     bad = dict(in_threads(one, len(items), f"decoding {len(items):,} images"))
     places = np.array([row for row in range(len(items)) if row not in bad], dtype=np.int64)
     arrays = {"places": places, "unreadable": np.array([bad[row] for row in sorted(bad)], dtype=np.str_)}
-    if images is not None:
-        arrays["images"] = images[places] if bad else images
+    if pixels is not None:
+        arrays["images"] = pixels[places] if bad else pixels
     else:
         arrays["files"] = digests
-    smaller = (np.minimum(widths, heights) < min(shape[1:])) & (widths > 0)
-    counts = [np.count_nonzero(part) for part in (np.max(levels, axis=0), widths != heights, smaller)]
-    return arrays | {"_looks": np.array([*whites, *counts], dtype=np.float64)}
+    smaller = (np.minimum(widths / frame.width, heights / frame.height) < 1) & (widths > 0)
+    of_other_shape = widths * frame.height != heights * frame.width
+    counts = [np.count_nonzero(part) for part in (np.max(levels, axis=0), of_other_shape, smaller)]
+    return arrays | {"_looks": np.array([*whites, frame.gray, *counts], dtype=np.float64)}
 
 
 def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:

@@ -1,4 +1,4 @@
-"""Anyone's images: every readable file under ``data.root``, the middle square of each.
+"""Anyone's images: every readable file under ``data.root``, the middle of each in the shape of ``data.size``.
 
 Folders of the first level are the classes, where there are at least two and every image lies in one. Folders called
 train and test (or val) are no classes: those below them are, and what is in test is held out.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     more = images_under(held) if held else []
     inside = [path.relative_to(place) for place, some in ((first, paths), (held, more)) if place for path in some]
     items = [(path,) for path in (*paths, *more)]
-    opened = decoding.open_items(cfg, items, partial(decoding.read_square, size=cfg.size), "square", "folder")
+    opened = decoding.open_items(cfg, items, "folder", as_files=True)
     names, labels = classes(first, [inside[place] for place in opened.places]) if cfg.labels else ([], None)
     train, test = opened.parts(len(paths), labels)
     about = (
@@ -44,7 +43,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         + opened.note
     )
     return ArrayDataset(
-        ImageSpec(3, cfg.size, cfg.size, classes=len(names)),
+        ImageSpec(opened.frame.channels, *cfg.shape, classes=len(names)),
         Rows(opened.pixels, train), None if labels is None else labels[train],
         Rows(opened.pixels, test), None if labels is None else labels[test],
         "full", about, decoding.combine_fingerprints(opened.fingerprint, train, test, labels), class_names=names,

@@ -6,7 +6,6 @@ a tenth is held out. The sample is generated: plain horses and other ones stripe
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from gan_lab.config.schema import DataConfig
@@ -51,8 +50,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
     for i, side in enumerate("AB"):
         train, test = lists[i], lists[i + 2] if folders.held else []
         items = [(path,) for path in (*train, *test)]
-        reader = partial(decoding.read_square, size=cfg.size)
-        opened = decoding.open_items(cfg, items, reader, "square", f"unpaired-{side}")
+        opened = decoding.open_items(cfg, items, f"unpaired-{side}")
         sides[side] = (opened, *opened.parts(len(train)))
         notes += f"; of {side}{opened.note}" if opened.note else ""
     target, source = ("B", "A") if cfg.direction == "AtoB" else ("A", "B")
@@ -63,7 +61,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
         f"{len(test_images):,} held out), unpaired: found in {home}{notes}"
     )
     return ArrayDataset(
-        ImageSpec(3, cfg.size, cfg.size, source_channels=3),
+        ImageSpec(images.frame.channels, *cfg.shape, source_channels=sources.frame.channels),
         Rows(images.pixels, train_images), None, Rows(images.pixels, test_images), None, "full", about,
         decoding.combine_fingerprints(images.fingerprint, sources.fingerprint, train_images, test_images, test_sources),
         Rows(sources.pixels, train_sources), Rows(sources.pixels, test_sources),

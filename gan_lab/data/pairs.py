@@ -8,7 +8,6 @@ The sample is generated: horses (A) in their plain coat and the same ones stripe
 from __future__ import annotations
 
 import unicodedata
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,35 +48,36 @@ def is_present(root: Path) -> bool:
 
 
 def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> ArrayDataset:
-    opened = decoding.open_items(cfg, [*train, *test], partial(read_pair, size=cfg.size), "pairs", "pairs", channels=6)
+    opened = decoding.open_items(cfg, [*train, *test], "pairs", read_pair, "pairs", images=2)
     train_rows, test_rows = opened.parts(len(train))
-    a, b = (0, 3), (3, 6)
+    channels = opened.frame.channels
+    a, b = (0, channels), (channels, 2 * channels)
     source, target = (a, b) if cfg.direction == "AtoB" else (b, a)
     about = f"{len(train_rows):,} pairs of {root}, {len(test_rows):,} held out{opened.note}"
     return ArrayDataset(
-        ImageSpec(3, cfg.size, cfg.size, source_channels=3, pairs="all"),
+        ImageSpec(channels, *cfg.shape, source_channels=channels, pairs="all"),
         Rows(opened.pixels, train_rows, target), None, Rows(opened.pixels, test_rows, target), None, "full", about,
         decoding.combine_fingerprints(opened.fingerprint, train_rows, test_rows, cfg.direction),
         Rows(opened.pixels, train_rows, source), Rows(opened.pixels, test_rows, source),
     )  # fmt: skip
 
 
-def read_pair(item: Item, size: int, whites: reading.Whites | None = None) -> np.ndarray:
-    """A and B as uint8 [6, size, size]: of two files of one shape, or the halves of one. Raises UnreadableError."""
+def read_pair(item: Item, frame: reading.Frame, whites: reading.Whites | None = None) -> np.ndarray:
+    """A and B as uint8 [2 C, H, W]: of two files of one shape, or the halves of one. Raises UnreadableError."""
     if len(item) == 2:
-        a, b = (reading.open_image(path, 2 * size, whites) for path in item)
+        a, b = (reading.open_image(path, 2 * max(frame.height, frame.width), whites) for path in item)
         if abs(a.width * b.height - b.width * a.height) > max(a.width * b.height, b.width * a.height) / 20:
             raise reading.UnreadableError(
                 f"{item[0]}: {a.width} x {a.height}, and {item[1]}: {b.width} x {b.height}, are of different shape"
             )
-        return np.concatenate([reading.crop_square(image, size) for image in (a, b)])
+        return np.concatenate([reading.put_into_frame(image, frame) for image in (a, b)])
     image = reading.open_image(item[0], whites=whites)
     width, height = image.size
     if not NARROWEST * height <= width <= WIDEST * height:
         raise reading.UnreadableError(f"{item[0]}: {width} x {height} are not two images side by side")
     half = width // 2
     halves = image.crop((0, 0, half, height)), image.crop((width - half, 0, width, height))
-    return np.concatenate([reading.crop_square(one, size) for one in halves])
+    return np.concatenate([reading.put_into_frame(one, frame) for one in halves])
 
 
 def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+
+GRAY = ("1", "L", "LA", "La")  # modes without colour, beside those of more than 8 bits
 
 
 class UnreadableError(ValueError):
@@ -22,23 +25,55 @@ def read(path: Path) -> np.ndarray:
         return np.array(open_image(path)).transpose(2, 0, 1)
 
 
-def square(path: Path, size: int, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
-    """The middle of an image as uint8 RGB [3, size, size]: the largest square, or that of ``crop`` pixels if it has it.
+@dataclass(frozen=True)
+class Frame:
+    """What each image of a set is brought to: height and width in pixels, in which way, and whether without colour."""
 
-    Resized with antialias, as the whole image would be; ``whites`` as for ``opened``. Raises UnreadableError. Pillow's
-    warnings are the caller's to silence, by ``quiet``.
+    height: int
+    width: int
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    gray: bool = False
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return 1 if self.gray else 3
+
+
+def framed(path: Path, frame: Frame, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
+    """An image file as uint8 [C, H, W] of a frame, as ``put_into_frame``; ``whites`` as for ``open_image``.
+
+    Raises UnreadableError. Pillow's warnings are the caller's to silence, by ``quiet``.
     """
-    return crop_square(open_image(path, 0 if crop else 2 * size, whites), size, crop)
+    least = 0 if crop else 2 * max(frame.height, frame.width)
+    return put_into_frame(open_image(path, least, whites), frame, crop)
 
 
-def crop_square(image: Image.Image, size: int, crop: int | None = None) -> np.ndarray:
-    """The middle of an RGB image as uint8 [3, size, size]."""
-    side = min(*image.size, crop or image.width)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    if crop:
-        left, top = round(left), round(top)  # whole pixels: a crop of the right size is not interpolated
-    box = (left, top, left + side, top + side)
-    return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box)).transpose(2, 0, 1)
+def put_into_frame(image: Image.Image, frame: Frame, crop: int | None = None) -> np.ndarray:
+    """An RGB image as uint8 [C, H, W] of a frame, resized with antialias.
+
+    ``frame.fit`` takes the largest part of the middle that has the frame's shape, or no more than ``crop`` pixels a side
+    of it; or the whole with its edge repeated around it; or the whole, out of shape.
+    """
+    image = image.convert("L") if frame.gray else image
+    width, height = image.size
+    if frame.fit == "pad":
+        shrink = min(frame.width / width, frame.height / height)
+        inner = max(1, round(width * shrink)), max(1, round(height * shrink))
+        pixels = np.array(image.resize(inner, Image.Resampling.BILINEAR))
+        free = (frame.height - inner[1], frame.width - inner[0])
+        sides = [(n // 2, n - n // 2) for n in free] + [(0, 0)] * (pixels.ndim - 2)
+        pixels = np.pad(pixels, sides, mode="edge")
+    else:
+        scale = min(width / frame.width, height / frame.height)
+        wide, high = (width, height) if frame.fit == "stretch" else (scale * frame.width, scale * frame.height)
+        wide, high = min(wide, crop or wide), min(high, crop or high)
+        left, top = (width - wide) / 2, (height - high) / 2
+        if crop:
+            left, top = round(left), round(top)  # whole pixels: a crop of the right size is not interpolated
+        box = (left, top, left + wide, top + high)
+        pixels = np.array(image.resize((frame.width, frame.height), Image.Resampling.BILINEAR, box))
+    return pixels[None] if frame.gray else pixels.transpose(2, 0, 1)
 
 
 def open_image(path: Path, least: int = 0, whites: Whites | None = None) -> Image.Image:
@@ -77,15 +112,17 @@ class Look(NamedTuple):
     height: int
     whole: float = 0.0  # of whole numbers
     real: float = 0.0  # of floats
+    gray: float = 0.0  # 1 if it has no colour
 
 
 def look(path: Path) -> Look:
     """At one image; zeros of what cannot be read, which ``opened`` names."""
     with contextlib.suppress(Exception), Image.open(path) as image:
+        gray = float(image.mode in GRAY or _is_deep(image))
         if not _is_deep(image):
-            return Look(*image.size)
+            return Look(*image.size, gray=gray)
         largest = float(_levels(image).max(initial=0))
-        return Look(*image.size, 0.0, largest) if image.mode == "F" else Look(*image.size, largest, 0.0)
+        return Look(*image.size, *((0.0, largest) if image.mode == "F" else (largest, 0.0)), gray)
     return Look(0, 0)
 
 

@@ -198,3 +198,15 @@ def test_a_config_is_one_value_that_nothing_changes_afterwards() -> None:
     loaded = load("gan")
     assert with_values(loaded.config, {"run.images": 5, "data.size": 8}).run.images == 5
     assert loaded.config == load("gan").config
+
+
+def test_a_size_of_two_numbers_is_height_and_width_and_of_one_is_square() -> None:
+    words = ["data.name=folder", "data.root=x", "data.size=64x96"]
+    assert load("dcgan", words).config.data.shape == (64, 96)
+    assert load("dcgan", [*words, "data.size=32"]).config.data.shape == (32, 32)
+    assert load("dcgan", ["data.size=32", "data.width=48"]).config.data.shape == (32, 48)
+    for wrong in ("64xwide", "x64", "64x"):
+        with pytest.raises(ValueError, match=rf"data\.size={wrong}"):
+            load("dcgan", [f"data.size={wrong}"])
+    with pytest.raises(ValueError, match=r"data\.width=5000 is out of range"):
+        load("dcgan", ["data.size=64x5000"])

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gan_lab import data as datasets
+from gan_lab import experiment, load_generator
+from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import folder
+from gan_lab.runs.folder import RunFolder
 from tests.helpers.pictures import every_fault, every_mode, flat
 from tests.helpers.processes import train
 
@@ -130,3 +137,83 @@ def test_a_folder_with_every_mode_and_fault_trains_two_steps(tmp_path: Path) -> 
     said = (tmp_path / "log").read_text()
     assert f"{len(faults)} of {readable + len(faults)} images cannot be read" in said
     assert list((tmp_path / "runs").rglob("checkpoints/iteration-*2.ckpt"))
+
+
+def gray_files(root: Path, n: int) -> None:
+    for i in range(n):
+        Image.fromarray(np.full((20, 20), 10 * i, np.uint8)).save(root / f"{i}.png")
+
+
+def deep_files(root: Path, n: int) -> None:
+    for i in range(n):
+        ramp = np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16) // (i + 1)
+        Image.fromarray(ramp).save(root / f"{i}.{'tiff' if i % 2 else 'png'}")
+
+
+def wide_photos(root: Path, n: int) -> None:
+    for i in range(n):
+        photo(root / f"{i}.jpg", i)
+
+
+def photo(path: Path, seed: int) -> None:
+    coarse = np.random.default_rng(seed).integers(256, size=(4, 6, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((96, 64), Image.Resampling.BILINEAR).save(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "shape"),
+    [(gray_files, "16", (1, 16, 16)), (deep_files, "16", (1, 16, 16)), (wide_photos, "16x24", (3, 16, 24))],
+)
+@pytest.mark.parametrize("family", ["dcgan", "gan", "sngan", "r3gan"])
+def test_gray_deep_and_wide_images_train_two_steps_and_samples_are_like_them(
+    make: Callable[[Path, int], None], size: str, shape: tuple[int, ...], family: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    make(tmp_path / "mine", 12)
+    words = ["data.name=folder", f"data.root={tmp_path / 'mine'}", f"data.size={size}", "data.batch_size=4", "run.images=8",
+             "model.width=4", f"run.root={tmp_path / 'runs'}", "metrics.allow_small_n=true", "metrics.inception_weights=off",
+             "metrics.num_fakes=8", "log.wandb=off", "log.bar=false", "run.id=x"]  # fmt: skip
+    loaded = loading.load(family, words)
+    run = RunFolder.of(loaded)
+    built = experiment.build(loaded.config, run)
+    assert built.data.spec.shape == shape
+    run.prepare(built.config, ["train", family], built.data.decoded.fingerprint)
+    built.trainer.fit(built.family, datamodule=built.data)
+    assert load_generator(run.path)(n=3).shape == (3, *shape)
+    grids = sorted((run.path / "samples").glob("*.png"))
+    with Image.open(grids[-1]) as grid:
+        assert grid.size == (8 * (shape[2] + 2) + 2, 8 * (shape[1] + 2) + 2)
+
+
+def test_deep_levels_are_scaled_before_they_are_rounded(tmp_path: Path) -> None:
+    deep_files(tmp_path, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = datasets.load(DataConfig(name="folder", root=str(tmp_path), size=20), seed=0)
+    assert "gray, as most of the files are" in data.decoded.about
+    images = np.concatenate([np.asarray(part.images[np.arange(len(part))]) for part in (data.train, data.held_out)])
+    darkest = images[images.reshape(len(images), -1).max(axis=1).argmin()]  # a quarter of the levels
+    assert darkest.max() == round(255 / 4)
+    assert len(np.unique(darkest)) == darkest.max() + 1  # each level of the range, none was lost in eight bits before
+
+
+def test_a_folder_is_gray_where_most_of_it_is_and_where_somebody_says_so(tmp_path: Path) -> None:
+    gray_files(tmp_path, 3)
+    for i in range(2):
+        photo(tmp_path / f"photo{i}.png", i)
+
+    def channels(**keys: Any) -> int:
+        return datasets.load(DataConfig(name="folder", root=str(tmp_path), size=8, **keys), seed=0).spec.channels
+
+    assert channels() == channels(cache_gb=0) == 1
+    assert channels(channels=3) == 3
+    for i in range(2, 5):
+        photo(tmp_path / f"photo{i}.png", i)
+    assert channels() == channels(cache_gb=0) == 3
+    assert channels(channels=1) == 1
+    with pytest.raises(ValueError, match=r"data\.channels=1: the images of data\.name=emoji have 3"):
+        datasets.load(DataConfig(name="emoji", root=str(tmp_path), size=8, channels=1), seed=0)
+    with pytest.raises(
+        ValueError, match=r"data\.size=8x12: the images of data\.name=emoji are here 8 high and 8 wide; folder"
+    ):
+        datasets.load(DataConfig(name="emoji", root=str(tmp_path), size=8, width=12), seed=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +124,7 @@ def test_the_middle_square_is_taken_whatever_the_shape(width: int, height: int, 
     picture.paste("blue", (int((width - side) / 2), int((height - side) / 2),
                            -int(-(width + side) // 2), -int(-(height + side) // 2)))  # fmt: skip
     picture.save(tmp_path / "a.png")
-    pixels = reading.square(tmp_path / "a.png", 10)
+    pixels = reading.framed(tmp_path / "a.png", reading.Frame(10, 10))
     assert pixels.shape == (3, 10, 10)
     inside = pixels[:, 1:-1, 1:-1]
     assert inside[2].min() == 255
@@ -137,14 +136,14 @@ def test_resizing_averages_what_falls_together(tmp_path: Path) -> None:
     stripes = np.zeros((40, 40, 3), np.uint8)
     stripes[:, ::4] = 252
     Image.fromarray(stripes).save(tmp_path / "a.png")
-    assert abs(reading.square(tmp_path / "a.png", 10)[:, :, 1:-1].astype(int) - 63).max() <= 1
+    assert abs(reading.framed(tmp_path / "a.png", reading.Frame(10, 10))[:, :, 1:-1].astype(int) - 63).max() <= 1
 
 
 def test_a_crop_of_pixels_is_exact_and_smaller_pictures_give_what_they_have(tmp_path: Path) -> None:
     noise(11, 15).save(tmp_path / "a.png")
     whole = reading.read(tmp_path / "a.png")
-    assert np.array_equal(reading.square(tmp_path / "a.png", 7, crop=7), whole[:, 4:11, 2:9])
-    assert np.array_equal(reading.square(tmp_path / "a.png", 11, crop=99), whole[:, 2:13])
+    assert np.array_equal(reading.framed(tmp_path / "a.png", reading.Frame(7, 7), crop=7), whole[:, 4:11, 2:9])
+    assert np.array_equal(reading.framed(tmp_path / "a.png", reading.Frame(11, 11), crop=99), whole[:, 2:13])
 
 
 def test_every_fault_is_refused_with_its_name_and_reason(tmp_path: Path) -> None:
@@ -174,7 +173,7 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
 def opened(paths: list[Path], cache: Path, **keys: object) -> decoding.Opened:
     cfg = DataConfig(size=8, **keys)  # type: ignore[arg-type]
     items = [(path,) for path in paths]
-    return decoding.open_items(cfg, items, partial(decoding.read_square, size=8), "square", "test", cache=cache)
+    return decoding.open_items(cfg, items, "test", cache=cache)
 
 
 @pytest.fixture
@@ -262,3 +261,38 @@ def test_each_class_gives_its_tenth_and_keeps_an_only_image() -> None:
 def test_fingerprints_of_other_things_differ() -> None:
     variants = [("a", np.arange(3)), ("a", np.arange(4)), ("b", np.arange(3)), ("a", None)]
     assert len({decoding.combine_fingerprints(*variant) for variant in variants}) == 4
+
+
+def halves(width: int, height: int) -> Image.Image:
+    """The left half red, the right half blue."""
+    picture = Image.new("RGB", (width, height), "red")
+    picture.paste("blue", (width // 2, 0, width, height))
+    return picture
+
+
+RED, BLUE = [255, 0, 0], [0, 0, 255]
+
+
+def test_an_image_is_cropped_padded_or_stretched_into_a_frame_that_need_not_be_square() -> None:
+    wide = halves(60, 20)
+    wide.paste("white", (0, 0, 20, 20))  # what a crop to the middle third loses
+    wide.paste("white", (40, 0, 60, 20))
+    cropped = reading.put_into_frame(wide, reading.Frame(20, 20))
+    assert cropped.shape == (3, 20, 20)
+    assert cropped[:, :, 0].T.tolist() == [RED] * 20
+    assert cropped[:, :, -1].T.tolist() == [BLUE] * 20
+    padded = reading.put_into_frame(halves(60, 20), reading.Frame(30, 30, "pad"))
+    assert padded[:, 0, 0].tolist() == padded[:, 15, 0].tolist() == padded[:, -1, 0].tolist() == RED
+    assert padded[:, 0, -1].tolist() == padded[:, -1, -1].tolist() == BLUE
+    marked = halves(60, 20)
+    marked.paste("white", (0, 0, 60, 4))
+    rows = reading.put_into_frame(marked, reading.Frame(60, 60, "pad"))[:, :, 5].T.tolist()
+    assert rows == [[255] * 3] * 24 + [RED] * 36  # 20 above it repeat its edge
+    stretched = reading.put_into_frame(wide, reading.Frame(10, 10, "stretch"))
+    assert stretched[:, 5, 0].tolist() == stretched[:, 5, -1].tolist() == [255] * 3
+    assert stretched[:, 5, 4].tolist() == RED
+    tall = reading.put_into_frame(halves(20, 60), reading.Frame(30, 20))
+    assert tall.shape == (3, 30, 20)
+    gray = reading.put_into_frame(halves(8, 8), reading.Frame(4, 8, gray=True))
+    assert gray.shape == (1, 4, 8)
+    assert gray[0, 0, [0, -1]].tolist() == [76, 29]  # the luma of red and of blue
