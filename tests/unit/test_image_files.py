@@ -290,7 +290,8 @@ def test_an_image_is_cropped_padded_or_stretched_into_a_frame_that_need_not_be_s
     assert rows == [[255] * 3] * 24 + [RED] * 36  # 20 above it repeat its edge
     stretched = reading.put_into_frame(wide, reading.Frame(10, 10, "stretch"))
     assert stretched[:, 5, 0].tolist() == stretched[:, 5, -1].tolist() == [255] * 3
-    assert stretched[:, 5, 4].tolist() == RED
+    assert stretched[0, 5, 4] > 200 > 50 > stretched[2, 5, 4]  # red to the left of the middle, blue to its right
+    assert stretched[2, 5, 5] > 200 > 50 > stretched[0, 5, 5]
     tall = reading.put_into_frame(halves(20, 60), reading.Frame(30, 20))
     assert tall.shape == (3, 30, 20)
     gray = reading.put_into_frame(halves(8, 8), reading.Frame(4, 8, gray=True))
