@@ -15,6 +15,7 @@ from gan_lab import data as datasets
 from gan_lab import device, profiling
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
+from gan_lab.data import duplicates
 from gan_lab.data.image_files import survey
 from gan_lab.distributed import launch
 from gan_lab.images import interleave, save_grid
@@ -117,7 +118,15 @@ def print_data(loaded: LoadedConfig) -> None:
     console.print(rows)
     console.print("validation chooses checkpoints and settings, test is what a trained run is scored on" if served.divided
                   else "one image is held out: it is validation and test at once", style="dim")  # fmt: skip
-    if served.decoded.source == "full" and Path(config.data.root).is_dir():
+    if spec.content != "points":
+        twice = duplicates.count(served)
+        rows = Table(
+            "duplicates", "images", "across the split", title=f"among {twice.looked_at:,} images", title_justify="left"
+        )
+        rows.add_row("exact", f"{twice.exact:,}", f"{twice.exact_across:,}")
+        rows.add_row("near", f"{twice.near:,}", f"{twice.near_across:,}")
+        console.print(rows)
+    if served.decoded.source == "full" and datasets.lies_in_root(config.data.name) and Path(config.data.root).is_dir():
         on_disk = Table("on disk", "", title=config.data.root, title_justify="left")
         for kind, value in survey(Path(config.data.root)).items():
             on_disk.add_row(kind, str(value))

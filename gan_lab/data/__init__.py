@@ -19,6 +19,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8"))
 
 
+def lies_in_root(name: str) -> bool:
+    """True if the set is files under ``data.root``, and neither drawn nor a package's."""
+    module = find_extension("data", "data set", name, names(), "decode")
+    return name == "folder" or hasattr(module, "is_present")
+
+
 def load(cfg: DataConfig, seed: int) -> GANDataModule:
     """The data module of ``cfg.name``. Raises ValueError for an unknown name or data that cannot be had."""
     module = find_extension("data", "data set", cfg.name, names(), "decode")
