@@ -21,6 +21,9 @@ from gan_lab.utils.terminal import no_memory
 
 logger = logging.getLogger("gan_lab")
 
+# pixels: the side of a tile; how much of its inner edges is thrown away, since the network saw no neighbours there; and how
+# wide the seam is across which one tile passes into the next
+TILE, MARGIN, SEAM = 768, 96, 64
 NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
 
 
@@ -51,12 +54,32 @@ class TrainedTranslator:
     def __call__(self, images: Tensor) -> Tensor:
         """Translate images [B, 1 or 3, H, W] in [-1, 1] of any size at that size; the result is on the CPU.
 
-        They are padded by reflection to the next multiple that the network needs, and cropped afterwards.
+        What is larger than a tile is translated tile by tile, and these are faded into each other: memory does not grow
+        with the image beyond the image itself. A network that normalises by the whole of an image sees a tile for it.
         """
         if self.channels == 1:
             images = to_gray(images)
         elif images.shape[1] == 1:
             images = images.expand(-1, self.channels, -1, -1)
+        rows, columns = (tiles(length, int(self.network.multiple)) for length in images.shape[-2:])  # type: ignore[arg-type]
+        if len(rows) == len(columns) == 1:
+            return self._whole(images)
+        total: Tensor | None = None
+        weights = torch.zeros(images.shape[-2:])
+        for top, bottom in rows:
+            for left, right in columns:
+                made = self._whole(images[..., top:bottom, left:right])
+                if total is None:
+                    total = made.new_zeros(*made.shape[:2], *images.shape[-2:])
+                down, across = fade(top, bottom, images.shape[-2]), fade(left, right, images.shape[-1])
+                share = down[:, None] * across
+                total[..., top:bottom, left:right] += share * made
+                weights[top:bottom, left:right] += share
+        assert total is not None
+        return total.div_(weights)
+
+    def _whole(self, images: Tensor) -> Tensor:
+        """In one go: padded by reflection to the next multiple that the network needs, and cropped afterwards."""
         height, width = images.shape[-2:]
         multiple, least = int(self.network.multiple), int(self.network.least)  # type: ignore[arg-type]
         padded_height = max(-(-height // multiple) * multiple, least)
@@ -64,6 +87,30 @@ class TrainedTranslator:
         images = _pad_by_reflection(images, padded_height, padded_width)
         translated: Tensor = self.network(images.to(self.device))
         return translated[..., :height, :width].cpu()
+
+
+def tiles(length: int, multiple: int) -> list[tuple[int, int]]:
+    """From where to where each tile of one direction goes; they begin at multiples of what the network needs."""
+    if length <= TILE:
+        return [(0, length)]
+    step = (TILE - 2 * MARGIN - SEAM) // multiple * multiple
+    last = -(-(length - TILE) // multiple) * multiple  # where it begins, so that none is smaller
+    starts = [*range(0, last, step), last]
+    return [(start, min(start + TILE, length)) for start in starts]
+
+
+def fade(start: int, stop: int, length: int) -> Tensor:
+    """The weight of each row, or column, of a tile: 1 in the middle, down to 0 over the seam, 0 in the margin.
+
+    At the border of the image it stays 1.
+    """
+    places = torch.arange(stop - start, dtype=torch.float32)
+    weight = torch.ones(stop - start)
+    if start > 0:
+        weight = weight.minimum(((places + 1 - MARGIN) / (SEAM + 1)).clamp(0, 1))
+    if stop < length:
+        weight = weight.minimum(((stop - start - places - MARGIN) / (SEAM + 1)).clamp(0, 1))
+    return weight
 
 
 def _pad_by_reflection(images: Tensor, height: int, width: int) -> Tensor:
@@ -81,7 +128,8 @@ def _pad_by_reflection(images: Tensor, height: int, width: int) -> Tensor:
 def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") -> tuple[int, int]:
     """Translate every image under ``source`` into ``out`` as PNG; return the numbers of translated and skipped images.
 
-    A file that cannot be read, or is too large for the memory, is named and skipped. Raises ValueError if there is no
+    A file that cannot be read, or is too large for the memory, is named and skipped; names are kept, so the frames of a
+    film stay in order. Raises ValueError if there is no
     image, or if one would be overwritten.
     """
     translator = TrainedTranslator(find_checkpoint(folder), direction)

@@ -230,3 +230,51 @@ def test_images_that_would_become_one_png_are_refused(tmp_path: Path) -> None:
     names = ["a.jpg", "a.png", "a.jpg.png"]
     with pytest.raises(ValueError, match=r"two images of .* would be written to one PNG"):
         translation._choose_targets([tmp_path / name for name in names], tmp_path, tmp_path / "out")
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, pixels in (("TILE", 96), ("MARGIN", 32), ("SEAM", 8)):
+        monkeypatch.setattr(translation, name, pixels)
+
+
+@pytest.mark.parametrize(("length", "multiple"), [(96, 4), (97, 4), (130, 8), (333, 1), (1000, 16)])
+def test_tiles_cover_all_and_their_weights_add_up_to_one(length: int, multiple: int, small_tiles: None) -> None:
+    every = translation.tiles(length, multiple)
+    assert (len(every) == 1) == (length <= 96)
+    total = torch.zeros(length)
+    for start, stop in every:
+        assert start % multiple == 0
+        assert stop - start <= 96
+        total[start:stop] += translation.fade(start, stop, length)
+    assert total.min() > 0.99  # where a last tile overlaps more, it is divided by what there is
+    assert torch.equal(translation.fade(0, 96, 96), torch.ones(96))
+    inner = translation.fade(64, 160, 1000)
+    assert inner[:32].max() == inner[-32:].max() == 0  # the margin is thrown away
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 230), (97, 60), (60, 301)])
+def test_tiles_of_a_network_that_sees_no_further_are_the_untiled_image(
+    height: int, width: int, both_ways: Path, small_tiles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator, image, seen = TrainedTranslator(best(both_ways)), photo(height, width), []
+    whole = TrainedTranslator._whole
+    monkeypatch.setattr(
+        TrainedTranslator, "_whole", lambda self, part: seen.append(part.shape[-2:]) or whole(self, part)
+    )
+    tiled = translator(image)
+    assert len(seen) > 1
+    assert max(max(shape) for shape in seen) <= 96
+    monkeypatch.setattr(translation, "TILE", 1000)
+    torch.testing.assert_close(tiled, translator(image), rtol=0, atol=1e-5)
+
+
+def test_no_seam_is_seen_where_a_network_normalises_by_what_it_sees(tmp_path: Path, small_tiles: None) -> None:
+    torch.manual_seed(0)
+    network = ResNetTranslator(shape=(3, 8, 8), source_channels=3, width=2, blocks=1, norm="instance")
+    translator = TrainedTranslator(best(checkpoint(tmp_path / "run", generator=network)))
+    light = torch.linspace(-1, 1, 300).expand(1, 3, 300, 300)  # darker tiles and lighter ones
+    tiled = translator((light + 0.1 * photo(300, 300)).clamp(-1, 1))[0].mean(dim=0)
+    steps = (tiled[:, 1:] - tiled[:, :-1]).mean(dim=0).abs()  # of whole columns, from one to the next
+    seams = [start + 32 + i for start, _ in translation.tiles(300, 4)[1:] for i in range(-2, 11)]
+    assert steps[[i for i in seams if i < len(steps)]].max() < 3 * steps[20:-20].median() + 0.05
