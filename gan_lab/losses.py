@@ -8,11 +8,12 @@ the table of all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import cross_entropy, relu, softplus
 
 
 def minimax_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -118,6 +119,22 @@ def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     Source: as ``relativistic_d``.
     """
     return relativistic_d(fake_logits, real_logits)
+
+
+def patch_nce(queries: Sequence[Tensor], keys: Sequence[Tensor], temperature: float) -> Tensor:
+    """Which of the source's patches [B, S, F] is that of each patch of the image? The mean cross entropy over all layers.
+
+    Unit vectors are compared by their products over the temperature, among the S patches of one image: patch i of the
+    queries belongs to patch i of the keys, which take no gradient.
+
+    Source: Park et al. 2020 (arXiv 2007.15651), equations 2 and 3.
+    """
+    terms = []
+    for q, k in zip(queries, keys, strict=True):
+        logits = q @ k.detach().transpose(1, 2) / temperature
+        own = torch.arange(logits.shape[2], device=logits.device).expand(len(logits), -1)
+        terms.append(cross_entropy(logits.flatten(0, 1), own.flatten()))
+    return torch.stack(terms).mean()
 
 
 class AdversarialLoss(NamedTuple):

@@ -33,7 +33,7 @@ class Stopwatch(Callback):
             network.register_forward_hook(partial(self._record_shape, name))
 
     def _record_shape(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple) else output  # the means of an encoder
+        first = output[0] if isinstance(output, tuple | list) else output  # the means of an encoder
         self.shapes.setdefault(name, tuple(first.shape))
 
     def on_train_batch_start(self, *_: Any) -> None:

@@ -71,6 +71,11 @@ class ResNetTranslator(Network):
         for k in (2 * width, width):
             transposed = nn.ConvTranspose2d(2 * k, k, 3, 2, 1, output_padding=1, bias=bias)
             layers += [transposed, *norm_layer(k, norm), nn.ReLU()]
+        halving = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d) and layer.stride[0] == 2]
+        inner = [i for i, layer in enumerate(layers) if isinstance(layer, Residual)]
+        # the layers whose outputs are ``features``
+        self.encoder = [*halving, *(inner[i] for i in sorted({0, min(4, blocks - 1)}) if blocks)]
+        self.feature_channels = [source_channels, 2 * width, 4 * width, *[4 * width] * (len(self.encoder) - 2)]
         last = ReflectConv2d(width, channels, 7)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
         initialise_normal(self)
@@ -78,3 +83,17 @@ class ResNetTranslator(Network):
     def forward(self, sources: Tensor) -> Tensor:
         images: Tensor = self.layers(sources)
         return images
+
+    def features(self, sources: Tensor) -> list[Tensor]:
+        """What the encoder makes of sources: themselves, both halvings, the first and the fifth (or last) residual block.
+
+        Maps [B, C_i, H_i, W_i].
+
+        Source: Park et al. 2020 (arXiv 2007.15651), section 4.
+        """
+        x, found = sources, [sources]
+        for i in range(self.encoder[-1] + 1):
+            x = self.layers[i](x)
+            if i in self.encoder:
+                found.append(x)
+        return found

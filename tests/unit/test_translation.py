@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -288,5 +289,5 @@ def test_a_seam_is_faded_where_a_network_answers_by_all_that_it_sees(both_ways: 
     assert float(row[0]) == pytest.approx(light[0], abs=1e-4)
     assert float(row[-1]) == pytest.approx(light[-1], abs=1e-4)
     steps = (row[1:] - row[:-1]).abs()
-    largest = max(b - a for a, b in zip(light, light[1:], strict=False))
+    largest = max(b - a for a, b in itertools.pairwise(light))
     assert float(steps.max()) == pytest.approx(largest / 9, rel=0.01)  # nine steps across the eight pixels of a seam
