@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report benchmark compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report judge benchmark compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -55,6 +55,9 @@ probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminat
 
 report: $(READY)  ## RUN=runs/cgan/seed0 [OUT=page.html]: one HTML page of a run; RUN="a b c" compares runs
 	@exec $(LAB) report $(RUN) $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+judge: $(READY)  ## DATA=emoji [N=50] [ARGS=...]: the smallest blur, noise, collapse that each extractor tells on this data, one page
+	@exec $(LAB) judge $(DATA) $(if $(N),--n $(N)) $(ARGS)
 
 benchmark: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
 	@exec $(LAB) benchmark $(or $(TABLE),families) $(ARGS)

@@ -101,7 +101,10 @@ def judge(
     overrides: Words = None,
     n: Annotated[int, typer.Option("--n", "-n", min=6, help="fakes, and as many reals")] = 50,
 ) -> None:
-    """Judge the judges: the smallest blur, noise, collapse and so on that each extractor and measure can tell."""
+    """Measure what extractors can tell from real images.
+
+    The smallest blur, noise, collapse and so on that each extractor and measure tells, on one page.
+    """
     from gan_lab import data as datasets
     from gan_lab.config import groups, loading
     from gan_lab.judge import measure, page

@@ -63,7 +63,8 @@ def train(loaded: LoadedConfig, overrides: Sequence[str]) -> int:
         announce(str(taken))
     with run.locked() if rank() == 0 else nullcontext():
         if rank() == 0:
-            run.prepare(built.config, ["train", loaded.experiment, *overrides], built.data.decoded.fingerprint)
+            about = built.data.decoded
+            run.prepare(built.config, ["train", loaded.experiment, *overrides], about.fingerprint, about.about)
             if taken:
                 write_text(run.path / "start_from.txt", f"{taken}\n")
         code = fit_and_conclude(built, None if overwrite else resume(built))

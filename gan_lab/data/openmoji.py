@@ -54,7 +54,7 @@ class Picture(NamedTuple):
 
 
 def base(code: str) -> str:
-    """What the variants of a picture share: its code points without skin tones, genders, hair and directions.
+    """Name what the variants of a picture share: its code points without skin tones, genders, hair and directions.
 
     Man, woman and person are one, and so are the pictures of one and of several of them.
 

@@ -80,8 +80,10 @@ class RunFolder:
         except Exception as error:  # the YAML reader has many
             raise ValueError(f"{path} is damaged: {first_line(error)}") from None
 
-    def prepare(self, config: Config, overrides: Sequence[str], fingerprint: str = "") -> None:
+    def prepare(self, config: Config, overrides: Sequence[str], fingerprint: str = "", about: str = "") -> None:
         """Make the folder, or check that it holds this very run on the data of this fingerprint.
+
+        ``about`` is the line about the data, their licence with it.
 
         Raises ValueError if it holds a run of another config (naming each difference), of other data or something else,
         OSError if it cannot be written.
@@ -105,12 +107,12 @@ class RunFolder:
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(overrides)}\n")
         write_text(folder / "environment.txt", describe_environment())
-        write_text(folder / "data.txt", f"{fingerprint}\n")
+        write_text(folder / "data.txt", f"{fingerprint}\n{about}\n")
 
     def check_data(self, fingerprint: str) -> None:
         """Raise ValueError if the run began with other data: what it learned from could be held out now."""
         known = self.path / "data.txt"
-        before = known.read_text(encoding="utf-8").strip() if known.is_file() else fingerprint
+        before = known.read_text(encoding="utf-8").partition("\n")[0] if known.is_file() else fingerprint
         if before != fingerprint:
             raise ValueError(
                 f"the data of {self.path} have changed since it began (fingerprint {before}, now {fingerprint}): put them "
