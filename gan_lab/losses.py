@@ -122,7 +122,7 @@ def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def patch_nce(queries: Sequence[Tensor], keys: Sequence[Tensor], temperature: float) -> Tensor:
-    """Which of the source's patches [B, S, F] is that of each patch of the image? The mean cross entropy over all layers.
+    """The cross entropy of finding, for each patch of the image, its own among the source's [B, S, F]; the mean over layers.
 
     Unit vectors are compared by their products over the temperature, among the S patches of one image: patch i of the
     queries belongs to patch i of the keys, which take no gradient.

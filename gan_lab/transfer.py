@@ -17,7 +17,7 @@ LEAST = 0.5  # of the weights must fit: fewer are those of another architecture
 
 @dataclass(frozen=True)
 class Taken:
-    """What a family took over, and what it drew anew."""
+    """The tensors that a family took over, and those that it drew anew."""
 
     checkpoint: Path
     iteration: int

@@ -27,7 +27,7 @@ def read(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Frame:
-    """What each image of a set is brought to: height and width in pixels, in which way, and whether without colour."""
+    """The form that each image of a set is brought to: height and width in pixels, in which way, and whether without colour."""
 
     height: int
     width: int

@@ -27,7 +27,7 @@ logger = logging.getLogger("gan_lab")
 
 @dataclass
 class Answer:
-    """What one measure of one extractor makes of a disturbance."""
+    """One measure of one extractor, asked about a disturbance."""
 
     extractor: str
     measure: str

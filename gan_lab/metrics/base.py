@@ -95,7 +95,7 @@ class Metric(ABC):
         """The scores of all fakes against all reals; ``<name>_sd`` is the spread of a score, if it has one."""
 
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
-        """What comes of no learning on these reals, by ``baseline_names``: what a score must beat to mean anything."""
+        """Scores of no learning on these reals, by ``baseline_names``: what a score must beat to mean anything."""
         return {}
 
     @abstractmethod

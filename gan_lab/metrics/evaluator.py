@@ -98,7 +98,7 @@ class Evaluator:
         return values
 
     def baselines(self) -> dict[str, float]:
-        """What comes of no learning on the same reals, at the end of a training."""
+        """Scores of no learning on the same reals, at the end of a training."""
         measured = [metric.baselines(self.data, self.first) for metric in self.metrics if self.setting.final]
         return {name: value for values in measured for name, value in values.items()}
 

@@ -85,7 +85,7 @@ class ResNetTranslator(Network):
         return images
 
     def features(self, sources: Tensor) -> list[Tensor]:
-        """What the encoder makes of sources: themselves, both halvings, the first and the fifth (or last) residual block.
+        """The encoder at work: the sources themselves, both halvings, the first and the fifth (or last) residual block.
 
         Maps [B, C_i, H_i, W_i].
 
