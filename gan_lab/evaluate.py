@@ -25,6 +25,7 @@ from gan_lab.images import save_grid
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.leaks import find_leaks
 from gan_lab.metrics.neighbours import find_neighbours
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
@@ -133,6 +134,7 @@ def score_run(run: Restored, weights: str, full: bool = True, kept: bool = False
     if weights == "best":
         scores |= neighbour_scores(folder, evaluator, family, described, chosen_on)
         scores |= own_best_scores(run, evaluator, chosen_on)
+        scores |= leak_scores(evaluator, family, described, chosen_on)
     summary: dict[str, Any] = {"experiment": RunFolder(folder).experiment, "iteration": iteration}
     summary |= {"images": iteration * config.data.batch_size} | read_summary(folder)
     every = summary.setdefault("scores", {})
@@ -199,6 +201,16 @@ def neighbour_scores(
     values, protocol, pairs = find_neighbours(family, data, compared[0].extractor, evaluator.seed)
     save_grid(pairs, 8, folder / "neighbours.png")
     usual = evaluator.protocol(compared[0].names[0], described, chosen_on) | protocol
+    return {name: {"value": value, "higher_is_better": None, "protocol": usual} for name, value in values.items()}
+
+
+def leak_scores(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
+    """Find how far samples look augmented, where the discriminator saw augmented images."""
+    if family.augmentation is None or not evaluator.metrics:
+        return {}
+    values, protocol = find_leaks(family, evaluator.data, evaluator.seed)
+    usual = evaluator.protocol(evaluator.metrics[0].names[0], described, chosen_on)
+    usual = {key: value for key, value in usual.items() if key not in ("weights_sha256", "resize")} | protocol
     return {name: {"value": value, "higher_is_better": None, "protocol": usual} for name, value in values.items()}
 
 

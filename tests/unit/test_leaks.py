@@ -1,0 +1,84 @@
+"""Leaks of an augmentation: none in plain images, all in augmented ones, and in between what lies between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lab import data as datasets
+from gan_lab.augmentation import Augmentation
+from gan_lab.config.schema import AugmentConfig, DataConfig
+from gan_lab.data.base import GANDataModule
+from gan_lab.images import to_uint8, to_unit
+from gan_lab.metrics import leaks
+from gan_lab.seeding import Stream
+
+
+@pytest.fixture(scope="module")
+def digits(data_root: Path) -> GANDataModule:
+    return datasets.load(DataConfig(source="sample", root=str(data_root)), seed=0)
+
+
+class Generator:
+    """Gives held-out digits that choose, a share of them augmented."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, data: GANDataModule, policy: Any, share: float) -> None:
+        self.augmentation, self.given, self.policy, self.share = (
+            Augmentation(AugmentConfig(policy), 64),
+            0,
+            policy,
+            share,
+        )
+        self.pixels = torch.cat([to_uint8(batch.images) for batch in data.reference(650, split="validation")])
+
+    def generate(self, batch: Any, stream: Stream) -> Tensor:
+        rows = torch.arange(self.given, self.given + len(batch.images))
+        self.given += len(rows)
+        plain = self.pixels[rows % len(self.pixels)]
+        changed = leaks.augmented(plain, self.policy, stream)
+        which = torch.arange(len(rows)) < self.share * len(rows)
+        return to_unit(torch.where(which.view(-1, 1, 1, 1), changed, plain))
+
+
+@pytest.mark.parametrize("policy", ["ada", "diffaugment"])
+def test_the_share_of_augmented_samples_is_found_between_what_it_is_of_reals_and_of_augmented_ones(
+    policy: Any, digits: GANDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, Any] = {}
+
+    def once(pixels: Tensor, policy: str) -> Any:
+        if policy not in made:
+            made[policy] = leaks_train(pixels, policy)
+        return made[policy]
+
+    leaks_train = leaks.train_detector
+    monkeypatch.setattr(leaks, "train_detector", once)
+    found = {}
+    for share in (0.0, 0.5, 1.0):
+        values, protocol = leaks.find_leaks(Generator(digits, policy, share), digits, seed=0)  # type: ignore[arg-type]
+        found[share] = values["leaks"]
+    reals, changed = values["leaks_of_reals"], values["leaks_of_augmented"]
+    assert reals < 0.15
+    assert changed > 0.7  # at a low probability some images stay as they are
+    assert found[0.0] == pytest.approx(reals, abs=0.05)
+    assert found[1.0] == pytest.approx(changed, abs=0.05)
+    assert found[0.5] == pytest.approx((reals + changed) / 2, abs=0.06)
+    assert policy in protocol["classifier"]
+
+
+def test_the_detector_is_always_the_same_and_leaves_the_global_numbers_alone(digits: GANDataModule) -> None:
+    pixels = torch.cat([to_uint8(batch.images) for batch in digits.reference(100)])
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = leaks.augmented(pixels, "ada", Stream(0, "x"))
+    assert torch.equal(first, leaks.augmented(pixels, "ada", Stream(0, "x")))
+    assert not torch.equal(first, pixels)
+    detector = leaks.train_detector(pixels[:64], "ada")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert 0 <= leaks.share_augmented(detector, pixels) <= 1
