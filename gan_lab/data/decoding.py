@@ -106,8 +106,8 @@ def open_items(
     notes = [
         f"{cut:,.0f} {DONE[frame.fit]}" if cut and not transform else "",
         f"{enlarged:,.0f} enlarged to {'x'.join(map(str, dict.fromkeys((height, width))))} pixels" if enlarged else "",
-        f"{deep:,.0f} of more than 8 bits: in all of them {white} is white" if deep else "",
         "gray, as most of the files are" if auto and gray else "",
+        f"{deep:,.0f} of more than 8 bits: in all of them {white} is white" if deep else "",
     ]
     about = "; ".join(words for words in notes if words)
     return Opened(pixels, places, fingerprint, lazy, frame, f" ({about})" if about else "")

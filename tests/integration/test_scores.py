@@ -133,6 +133,9 @@ def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
         def floors(self, device: Any) -> dict[str, float]:
             return {"fd_digits": 0.5}
 
+        def baselines(self) -> dict[str, float]:
+            return {}
+
         def protocol(self, *_: str) -> dict[str, Any]:
             return {}
 
