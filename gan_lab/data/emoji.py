@@ -13,6 +13,7 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import openmoji
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.decoding import combine_fingerprints
 from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec
 
@@ -32,6 +33,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     )
     spec = ImageSpec(3, cfg.size, cfg.size, classes=len(openmoji.GROUPS) + 1)
     return ArrayDataset(
-        spec, Rows(images, train), labels[train], Rows(images, held), labels[held], "full", about, fingerprint,
+        spec, Rows(images, train), labels[train], Rows(images, held), labels[held], "full", about,
+        combine_fingerprints(fingerprint, train, held),
         class_names=(*openmoji.GROUPS, openmoji.OTHER), validation=np.arange(len(validation)),
     )  # fmt: skip

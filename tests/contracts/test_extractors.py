@@ -24,10 +24,9 @@ def test_an_extractor_reads_each_image_by_itself_and_twice_alike(name: str) -> N
     assert len(features.unique(dim=0)) == 12
     assert (extractor.score is None) or logits is not None
     assert torch.equal(extractors.load(name)(pixels)[0], features)
-    torch.testing.assert_close(
-        torch.cat([extractor(part)[0] for part in pixels.split(5)]), features, rtol=1e-4, atol=1e-5
-    )
+    near = {"rtol": 1e-4, "atol": 1e-5 * max(1.0, float(features.abs().max()))}  # sums of float32, up to so large
+    torch.testing.assert_close(torch.cat([extractor(part)[0] for part in pixels.split(5)]), features, **near)
     assert extractor.protocol().keys() == {"extractor", "weights_sha256", "resize"}
     if name != "points":
         gray = pixels[:, :1]
-        torch.testing.assert_close(extractor(gray)[0], extractor(gray.expand(-1, 3, -1, -1))[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(extractor(gray)[0], extractor(gray.expand(-1, 3, -1, -1))[0], **near)
