@@ -83,8 +83,8 @@ class Family(LightningModule, ABC):
             return
         if self.spec.content == "points" or self.spec.source_channels or not hasattr(self, "discriminator"):
             raise ValueError(
-                f"augment.policy={cfg.policy} is for what makes images of latents, with a discriminator: this has not, so "
-                "leave it off"
+                f"augment.policy={cfg.policy} is for what makes images of latents, with a discriminator: "
+                f"{type(self).__name__} on these data is not, so leave it off"
             )
         self.augmentation = Augmentation(cfg, batch_size)
 

@@ -13,9 +13,11 @@ from gan_lab import data as datasets
 from gan_lab.augmentation import Augmentation
 from gan_lab.config.schema import AugmentConfig, DataConfig
 from gan_lab.data.base import GANDataModule
+from gan_lab.evaluate import evaluate
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.metrics import leaks
 from gan_lab.seeding import Stream
+from tests.helpers.folders import run_folder
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +84,16 @@ def test_the_detector_is_always_the_same_and_leaves_the_global_numbers_alone(dig
     detector = leaks.train_detector(pixels[:64], "ada")
     assert torch.equal(torch.get_rng_state(), before)
     assert 0 <= leaks.share_augmented(detector, pixels) <= 1
+
+
+def test_a_run_that_augments_is_scored_by_its_leaks_and_no_other_is(tmp_path: Path, data_root: Path) -> None:
+    for policy, names in (("ada", set(leaks.NAMES)), ("off", set())):
+        run = run_folder(
+            "cgan", tmp_path / policy, data_root, f"augment.policy={policy}", "metrics.inception_weights=off"
+        )
+        entries = evaluate(run, "best")["scores"]["best"]
+        assert {name for name in entries if name.startswith("leaks")} == names
+        for name in names:
+            assert entries[name]["higher_is_better"] is None
+            assert 0 <= entries[name]["value"] <= 1
+            assert "half of them by ada" in entries[name]["protocol"]["classifier"]
