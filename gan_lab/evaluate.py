@@ -133,8 +133,8 @@ def score_run(run: Restored, weights: str, full: bool = True, kept: bool = False
     scores = score(evaluator, family, described, chosen_on)
     if weights == "best":
         scores |= neighbour_scores(folder, evaluator, family, described, chosen_on)
-        scores |= own_best_scores(run, evaluator, chosen_on)
         scores |= leak_scores(evaluator, family, described, chosen_on)
+        scores |= own_best_scores(run, evaluator, chosen_on)  # last, since it loads other weights
     summary: dict[str, Any] = {"experiment": RunFolder(folder).experiment, "iteration": iteration}
     summary |= {"images": iteration * config.data.batch_size} | read_summary(folder)
     every = summary.setdefault("scores", {})
