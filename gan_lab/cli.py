@@ -105,6 +105,7 @@ def judge(
 
     The smallest blur, noise, collapse and so on that each extractor and measure tells, on one page.
     """
+    from gan_lab import console
     from gan_lab import data as datasets
     from gan_lab.config import groups, loading
     from gan_lab.judge import measure, page
@@ -114,7 +115,7 @@ def judge(
     config = loading.load("gan", [word, *(overrides or [])]).config
     served = datasets.load(config.data, config.run.seed)
     judgement = measure.judge(served, n, config.metrics.extractors, config.metrics.inception_weights)
-    page.print_table(judgement)
+    console.print_judgement(judgement)
     typer.echo(page.write(judgement, Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"))
 
 

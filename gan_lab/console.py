@@ -19,6 +19,8 @@ from gan_lab.data import duplicates
 from gan_lab.data.image_files import survey
 from gan_lab.distributed import launch
 from gan_lab.images import interleave, save_grid
+from gan_lab.judge.measure import Judgement
+from gan_lab.judge.page import heads, smallest
 from gan_lab.report.compare import Comparison
 from gan_lab.runs.folder import RunFolder, mark
 
@@ -89,6 +91,18 @@ def print_comparison(comparison: Comparison) -> None:
     protocols = [f"{', '.join(titles)}: {note}" for note, titles in titles_by_note.items() if note]
     for note in [*protocols, *comparison.notes]:
         console.print(note, soft_wrap=True, highlight=False)
+
+
+def print_judgement(judgement: Judgement) -> None:
+    """Print the smallest dose of each disturbance that each judge tells, and notes."""
+    title = f"{judgement.data}: smallest dose told at n = {judgement.n}"
+    rows = Table("judge", *heads(judgement), title=title, title_justify="left")
+    for judge, doses in smallest(judgement):
+        rows.add_row(judge, *doses)
+    console = _as_wide_as(rows)
+    console.print(rows)
+    for note in judgement.notes:
+        console.print(note, soft_wrap=True)
 
 
 def print_probe(probed: dict[str, Any], folder: Path) -> None:

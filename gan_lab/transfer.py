@@ -33,7 +33,7 @@ class Taken:
 
 
 def begin(family: Family, config: Config) -> Taken | None:
-    """Take the weights of ``run.start_from`` and hold those of ``model.freeze_d``; None if the run begins with its own draw.
+    """Take the weights of ``run.start_from``; None if the run begins with its own draw.
 
     Raises ValueError if there are no such weights, or most do not fit.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ def _fitting(disturbance: Disturbance, labels: np.ndarray | None) -> Disturbance
         return disturbance
     most = len(np.unique(labels)) - 1
     kept = tuple(dose for dose in disturbance.doses if dose <= most)
-    return Disturbance(disturbance.name, disturbance.unit, kept, choose=disturbance.choose, needs_labels=True)
+    return replace(disturbance, doses=kept)
 
 
 def _at_hand(data: GANDataModule, wanted: list[str], weights: str, notes: list[str]) -> Iterator[Extractor]:

@@ -6,9 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from gan_lab.judge.disturbances import Disturbance
 from gan_lab.judge.measure import NULL, REPEATS, Judgement
 from gan_lab.report import page
@@ -30,18 +27,6 @@ def smallest(judgement: Judgement) -> list[tuple[str, list[str]]]:
 def heads(judgement: Judgement) -> list[str]:
     """The title of each column of ``smallest``."""
     return [f"{one.name} ({one.unit})" for one in judgement.disturbances]
-
-
-def print_table(judgement: Judgement) -> None:
-    """Print the smallest doses."""
-    console = Console(markup=False)
-    table = Table("judge", *heads(judgement), title=f"{judgement.data}: smallest dose told at n = {judgement.n}", title_justify="left")  # fmt: skip
-    for judge, doses in smallest(judgement):
-        table.add_row(judge, *doses)
-    console.width = max(console.width, console.measure(table, options=console.options.update(max_width=10_000)).maximum)
-    console.print(table)
-    for note in judgement.notes:
-        console.print(note, soft_wrap=True)
 
 
 def write(judgement: Judgement, out: Path) -> Path:

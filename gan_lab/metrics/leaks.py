@@ -16,10 +16,10 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
+from gan_lab.metrics.neighbours import FAKES, draw_samples
 from gan_lab.networks.classifier import Classifier
 from gan_lab.seeding import Stream
 
-LOOKED_AT = 500  # samples, and held-out images plain and augmented, at most
 STEPS, BATCH, RATE = 300, 64, 1e-3  # of the detector, images in each, Adam's learning rate
 NAMES = ("leaks", "leaks_of_reals", "leaks_of_augmented")
 
@@ -34,16 +34,11 @@ def find_leaks(family: Family, data: GANDataModule, seed: int) -> tuple[dict[str
     policy = family.augmentation.cfg.policy
     train = _pixels(data, "train", sys.maxsize)
     detector = train_detector(train, policy)
-    plain = _pixels(data, "test", LOOKED_AT)
-    asked_for = data.reference(LOOKED_AT).wrapped(0, LOOKED_AT)
-    samples = []
-    for i in range(len(asked_for)):
-        batch = asked_for.conditions(i).on(family.device, family.dtype)
-        samples.append(to_uint8(family.generate(batch, Stream(seed, "leaks", i))).cpu())
-    shown = (torch.cat(samples), plain, augmented(plain, policy, Stream(0, "leaks/held out")))
+    plain = _pixels(data, "test", FAKES)
+    shown = (draw_samples(family, data, seed, "leaks"), plain, augmented(plain, policy, Stream(0, "leaks/held out")))
     values = {name: share_augmented(detector, pixels) for name, pixels in zip(NAMES, shown, strict=True)}
     description = f"convolutional, {STEPS} steps of {BATCH} training images, half of them by {policy}"
-    return values, {"extractor": "classifier", "classifier": description, "reals": len(plain), "fakes": LOOKED_AT}
+    return values, {"extractor": "classifier", "classifier": description, "reals": len(plain), "fakes": FAKES}
 
 
 def _pixels(data: GANDataModule, split: str, n: int) -> Tensor:

@@ -49,6 +49,16 @@ def near_share(fake: Tensor, held_out: Tensor) -> float:
 
 
 @torch.no_grad()
+def draw_samples(family: Family, data: GANDataModule, seed: int, purpose: str) -> Tensor:
+    """``FAKES`` samples as pixels uint8 [N, C, H, W] on the CPU, asked for what the reals of the test part are."""
+    asked_for, pixels = data.reference(FAKES).wrapped(0, FAKES), []
+    for i in range(len(asked_for)):
+        batch = asked_for.conditions(i).on(family.device, family.dtype)
+        pixels.append(to_uint8(family.generate(batch, Stream(seed, purpose, i))).cpu())
+    return torch.cat(pixels)
+
+
+@torch.no_grad()
 def find_neighbours(
     family: Family, data: GANDataModule, extractor: Extractor, seed: int, shown: int = 32
 ) -> tuple[dict[str, float], dict[str, Any], Tensor]:
@@ -59,12 +69,7 @@ def find_neighbours(
     every = sys.maxsize
     held_out = [data.reference(every, split=split) for split in (["validation", "test"] if data.divided else ["test"])]
     train, some = data.reference(every, split="learned"), data.reference(FAKES, split="learned")
-    pixels = []
-    asked_for = data.reference(FAKES).wrapped(0, FAKES)
-    for i in range(len(asked_for)):
-        batch = asked_for.conditions(i).on(family.device, family.dtype)
-        pixels.append(to_uint8(family.generate(batch, Stream(seed, "neighbours", i))).cpu())
-    images = torch.cat(pixels)
+    images = draw_samples(family, data, seed, "neighbours")
     device = family.device
     fake = torch.cat([_features(extractor, part.to(device)) for part in images.split(100)])
     fresh = torch.cat([block for part in held_out for block in _blocks(extractor, part, device)])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from gan_lab import cli
+from gan_lab import cli, console
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
@@ -145,7 +145,7 @@ def test_a_page_has_a_row_for_each_judge_and_a_chart_for_each_disturbance(
     assert text.count("<figure") == len(judged.disturbances) == 8
     for name in judged.judges:
         assert f">{name}</th>" in text
-    page.print_table(judged)
+    console.print_judgement(judged)
     assert all(name in capsys.readouterr().out for name in ["kd_random"])
     assert "lost classes" not in {one.name for one in measure.judge(few(24), 6, ["random"]).disturbances}
     with pytest.raises(ValueError, match="8 images are too few to judge by: at least 12"):
