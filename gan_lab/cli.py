@@ -114,7 +114,7 @@ def judge(
     word = f"data={data}" if data in members and data not in datasets.names() else f"data.name={data}"
     config = loading.load("gan", [word, *(overrides or [])]).config
     served = datasets.load(config.data, config.run.seed)
-    judgement = measure.judge(served, n, config.metrics.extractors, config.metrics.inception_weights)
+    judgement = measure.judge(served, n, config.metrics.extractors, config.metrics)
     console.print_judgement(judgement)
     typer.echo(page.write(judgement, Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"))
 

@@ -174,7 +174,7 @@ def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tupl
     Raises ValueError for inception weights that are not there, and for a ``metrics.headline`` that cannot choose.
     """
     if config.metrics.inception_weights not in ("auto", "off"):
-        extractors.load("inception", config.metrics.inception_weights)  # a wrong file is found now, not at the end
+        extractors.load("inception", config.metrics)  # a wrong file is found now, not at the end
     setting = metric_setting(config, family, data)
     evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed)
     scores = evaluator.higher_is_better

@@ -17,6 +17,7 @@ from benchmarks.gpu import Clock, Row, Rows, Setting, built, trained
 from benchmarks.gpu.equality import DEVICE
 from benchmarks.throughput import wait
 from gan_lab import device
+from gan_lab.config.schema import MetricsConfig
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics import extractors
@@ -190,7 +191,9 @@ def evaluation(setting: Setting) -> Rows:
     family = made.family.to(DEVICE).eval()
     networks = {"digits": extractors.load("digits")}
     if not setting.rehearsal:
-        networks["inception"] = extractors.load("inception", str(_random_inception(setting.folder)))
+        networks["inception"] = extractors.load(
+            "inception", MetricsConfig(inception_weights=str(_random_inception(setting.folder)))
+        )
     for name, network in networks.items():
         for size in (100, 250, 1000):
             torch.cuda.reset_peak_memory_stats() if DEVICE.type == "cuda" else None

@@ -84,7 +84,7 @@ def explain_missing_file(kind: str, name: str, known: Sequence[str]) -> str:
 # load
 
 NUMBERS = ("a whole number", "a number")
-PATHS = ("data.root", "run.root", "metrics.inception_weights")
+PATHS = ("data.root", "run.root", "metrics.inception_weights", "metrics.dinov2_weights", "metrics.clip_weights")
 
 
 def expand_home(key: str, path: str) -> str:

@@ -98,6 +98,8 @@ class MetricsConfig:
     max_features_kept: int = number(10_000, minimum=20)
     # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
     inception_weights: str = "auto"
+    dinov2_weights: str = ""  # the authors' file of a DINOv2 without registers, for metrics.extractors=[dinov2]
+    clip_weights: str = ""  # OpenAI's file of a CLIP, for metrics.extractors=[clip]
     allow_small_n: bool = False  # compute a Fréchet distance of fewer images than ten times its features
 
 

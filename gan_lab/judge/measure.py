@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.reference import Reference
 from gan_lab.images import to_uint8
@@ -76,7 +77,7 @@ class Judgement:
         return next(one for one in self.answers if one.judge == judge and one.disturbance.name == disturbance)
 
 
-def judge(data: GANDataModule, n: int, wanted: list[str], inception_weights: str = "auto") -> Judgement:
+def judge(data: GANDataModule, n: int, wanted: list[str], cfg: MetricsConfig | None = None) -> Judgement:
     """The answers of the extractors ``wanted``, or of all that suit the images and are at hand, to all disturbances.
 
     Fakes and reals are images of the data set, held-out ones too where others do not suffice, never the same ones in a
@@ -93,7 +94,7 @@ def judge(data: GANDataModule, n: int, wanted: list[str], inception_weights: str
     given = [one for one in DISTURBANCES if labels is not None or not one.needs_labels]
     given = [_fitting(one, labels) for one in given]
     answers: list[Answer] = []
-    for extractor in _at_hand(data, wanted, inception_weights, notes):
+    for extractor in _at_hand(data, wanted, cfg or MetricsConfig(), notes):
         logger.info(f"{extractor.name}: {len(pixels):,} images, {len(given)} disturbances")
         answers += _answers(extractor, pixels, labels, n, given)
     return Judgement(data.cfg.name, n, answers, notes)
@@ -118,12 +119,12 @@ def _fitting(disturbance: Disturbance, labels: np.ndarray | None) -> Disturbance
     return replace(disturbance, doses=kept)
 
 
-def _at_hand(data: GANDataModule, wanted: list[str], weights: str, notes: list[str]) -> Iterator[Extractor]:
+def _at_hand(data: GANDataModule, wanted: list[str], cfg: MetricsConfig, notes: list[str]) -> Iterator[Extractor]:
     for name in wanted or extractors.names():
         if name == "points" or (name == "digits" and data.spec.content != "digits" and not wanted):
             continue
         try:
-            yield extractors.load(name, *([weights] if name == "inception" else []))
+            yield extractors.load(name, cfg)
         except ValueError as error:
             if wanted:
                 raise
@@ -134,7 +135,7 @@ def _answers(
     extractor: Extractor, pixels: Tensor, labels: np.ndarray | None, n: int, given: list[Disturbance]
 ) -> list[Answer]:
     clean = _features(extractor, pixels)
-    measures = Measures(clean, frechet=n >= ENOUGH * extractor.features)
+    measures = Measures(clean, frechet=n >= ENOUGH * extractor.features, sigma=extractor.sigma)
     orders = [order(repeat, len(pixels)) for repeat in range(NULL)]
     null = _table([measures(clean, rows[:n], rows[n : 2 * n]) for rows in orders])
     answers: list[Answer] = []
@@ -177,18 +178,15 @@ class Measures:
     The kernel distance is of all n images at once, the unbiased estimator whose mean over subsets a score is.
     """
 
-    def __init__(self, clean: Tensor, frechet: bool) -> None:
-        self.clean, self.frechet = clean, frechet
-        self.among_clean = self._kernel(clean, clean)
+    def __init__(self, clean: Tensor, frechet: bool, sigma: float | None = None) -> None:
+        self.clean, self.frechet, self.sigma = clean, frechet, sigma
+        self.among_clean = formulas.kernel(clean, clean, sigma)
         self.prepare(clean)
 
     def prepare(self, fakes: Tensor) -> None:
         """Remember the kernel between all fakes, and to the reals: the repeats only choose rows of it."""
-        self.among_fakes, self.between = self._kernel(fakes, fakes), self._kernel(self.clean, fakes)
-
-    @staticmethod
-    def _kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1) ** 3
+        self.among_fakes = formulas.kernel(fakes, fakes, self.sigma)
+        self.between = formulas.kernel(self.clean, fakes, self.sigma)
 
     def __call__(self, spoiled: Tensor, reals: np.ndarray, fakes: np.ndarray) -> dict[str, float]:
         """The values of some rows of ``prepare``'s fakes against some of the reals."""

@@ -43,9 +43,7 @@ class FeatureDistance(Metric):
         for name in dict.fromkeys(cfg.extractors) or usual:
             if (name == "points") != (spec.content == "points"):
                 raise ValueError(f"metrics.extractors={name}: points are of the toy, and the toy has no images")
-            if name == "inception" and cfg.inception_weights == "off":
-                raise ValueError("metrics.extractors has inception, but metrics.inception_weights=off")
-            extractor = extractors.load(name, *([cfg.inception_weights] if name == "inception" else []))
+            extractor = extractors.load(name, cfg)
             conditions = name == "digits" and spec.content == "digits" and setting.conditional
             frechet = cfg.allow_small_n or setting.least >= ENOUGH * extractor.features
             frechet |= setting.final and name == "inception"
@@ -74,7 +72,7 @@ class FeatureDistance(Metric):
             why_not = missing()
         if not why_not:
             try:
-                extractor = extractors.load("inception", cfg.inception_weights)
+                extractor = extractors.load("inception", cfg)
                 return [cls(extractor, False, cfg.max_features_kept, final=True)]
             except ValueError as error:
                 if cfg.inception_weights != "auto":
@@ -121,7 +119,9 @@ class FeatureDistance(Metric):
             values |= {extractor.score: mean} | ({f"{extractor.score}_sd": spread} if extractor.splits > 1 else {})
         if "correct" in fake:
             values["label_accuracy"] = float(fake["correct"].double().mean())
-        if self.kernel:
+        if self.kernel and extractor.sigma:
+            values[extractor.kernel] = formulas.gaussian_distance(real["features"], fake["features"], extractor.sigma)
+        elif self.kernel:
             mean, spread = formulas.kernel_distance(real["features"], fake["features"])
             values |= {extractor.kernel: mean, f"{extractor.kernel}_sd": spread}
         if self.final and min(len(part["features"]) for part in (real, fake)) > formulas.NEIGHBOURS_DC:
@@ -134,6 +134,8 @@ class FeatureDistance(Metric):
             return self.extractor_protocol | {"splits": self.extractor.splits}
         if score == self.extractor.kernel:
             rows = min(n, self.cap)
+            if self.extractor.sigma:
+                return self.extractor_protocol | {"sigma": self.extractor.sigma, "rows": rows}
             size = formulas.subset_size(rows)
             return self.extractor_protocol | {"subsets": formulas.SUBSETS, "subset_size": size, "rows": rows}
         if score in self.several:

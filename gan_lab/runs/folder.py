@@ -37,6 +37,8 @@ RESUMABLE_KEYS = (
     "data.device_gb",
     "data.class_names",
     "metrics.inception_weights",
+    "metrics.dinov2_weights",
+    "metrics.clip_weights",
 )
 MARK = ".gan-lab"  # lies in folders that the lab has made
 USER_FOLDERS = ("folder", "pairs", "horse2zebra")  # data sets whose data.root is the user's own folder

@@ -7,13 +7,26 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 
 def noise(width: int = 24, height: int = 20, seed: int = 0) -> Image.Image:
     """An RGB picture that is nowhere flat."""
     values = np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
+
+
+def smooth_noise(folder: Path, seed: int, n: int, size: int) -> Tensor:
+    """Smooth colour noise as PNG files, and what is in them."""
+    coarse = torch.rand(n, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse + 0.2 * (seed % 2), (size, size), mode="bilinear") * 200
+    pixels = smooth.to(torch.uint8)
+    folder.mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i:03d}.png")
+    return pixels
 
 
 def flat(path: Path, colour: tuple[int, ...] | int | str, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Path:

@@ -10,8 +10,6 @@ import pytest
 import scipy.linalg
 import torch
 import torch_fidelity
-from PIL import Image
-from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
 from gan_lab.config.schema import MetricsConfig
@@ -21,6 +19,7 @@ from gan_lab.metrics.base import Setting
 from gan_lab.metrics.evaluator import Tally
 from gan_lab.metrics.extractors import inception as module
 from gan_lab.metrics.feature_distance import FeatureDistance
+from tests.helpers.pictures import smooth_noise
 
 PHOTOS = ImageSpec(3, 64, 64)
 
@@ -49,23 +48,14 @@ def at_the_end(reals: int, **keys: Any) -> tuple[list[str], list[str]]:
 
 
 def inception(weights: Path, final: bool = True) -> FeatureDistance:
-    return FeatureDistance(extractors.load("inception", str(weights)), False, 10_000, final)
-
-
-def pictures(folder: Path, seed: int, n: int, size: int) -> Tensor:
-    """Smooth colour noise as PNG files, and what is in them."""
-    coarse = torch.rand(n, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
-    smooth = torch.nn.functional.interpolate(coarse + 0.2 * (seed % 2), (size, size), mode="bilinear") * 200
-    pixels = smooth.to(torch.uint8)
-    folder.mkdir()
-    for i, image in enumerate(pixels):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i:03d}.png")
-    return pixels
+    return FeatureDistance(
+        extractors.load("inception", MetricsConfig(inception_weights=str(weights))), False, 10_000, final
+    )
 
 
 def test_inception_on_gray_pixels_gives_what_torch_fidelitys_own_network_gives(weights: Path) -> None:
     pixels = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    features, logits = extractors.load("inception", str(weights))(pixels)
+    features, logits = extractors.load("inception", MetricsConfig(inception_weights=str(weights)))(pixels)
     layers = ["2048", "logits_unbiased"]
     theirs = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", layers, str(weights))(
         pixels.repeat(1, 3, 1, 1)
@@ -89,7 +79,7 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
     n = 12
     if size != 64:  # once as it is, which takes seconds, for ours and for theirs
         monkeypatch.setattr(np.linalg, "eigvals", partial(eigenvalues, rank=2 * n))
-    real, fake = (pictures(tmp_path / name, seed, n, size) for seed, name in enumerate(("real", "fake")))
+    real, fake = (smooth_noise(tmp_path / name, seed, n, size) for seed, name in enumerate(("real", "fake")))
     theirs = torch_fidelity.calculate_metrics(
         input1=str(tmp_path / "fake"), input2=str(tmp_path / "real"), cuda=False, isc=True, fid=True, kid=True,
         kid_subset_size=n // 2, feature_extractor_weights_path=str(weights), cache=False, verbose=False,
@@ -132,7 +122,7 @@ def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
     monkeypatch.setattr(module, "is_reachable", lambda url: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(ValueError, match=r"the extractor inception is not at hand: .* metrics\.inception_weights="):
-        extractors.load("inception", "auto")
+        extractors.load("inception")
 
 
 @pytest.mark.parametrize("on_disk", [True, False])

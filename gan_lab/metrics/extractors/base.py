@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,8 +22,10 @@ class Extractor(ABC):
     name: ClassVar[str]  # in the names of scores: fd_<name>, kd_<name>, precision_<name> ...
     score: ClassVar[str | None] = None  # what the inception-score formula on its logits is called
     splits: ClassVar[int] = 1  # the score is the mean over so many parts of the images
-    features: ClassVar[int]  # D: a Fréchet distance of fewer images is meaningless
-    resize: ClassVar[str]  # what it does to images of another size, for the protocol
+    features: int  # D: a Fréchet distance of fewer images is meaningless
+    resize: str  # what it does to images of another size, for the protocol
+    weights_key: ClassVar[str | None] = None  # of ``metrics.``, which names its weights: what it is made from, then
+    sigma: ClassVar[float | None] = None  # of a Gaussian kernel on features of unit length; None: (x·y/D + 1)³
     network: nn.Module
 
     @abstractmethod
@@ -54,6 +57,15 @@ class Extractor(ABC):
 def colour(pixels: Tensor) -> Tensor:
     """Images of one channel repeated to three; others as they are."""
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+
+
+def named_file(key: str, path: str, source: str) -> Path:
+    """The file of weights that ``metrics.<key>`` names. Raises ValueError if there is none; ``source`` has it."""
+    if not path:
+        raise ValueError(f"metrics.{key} names no file: {source}")
+    if not Path(path).is_file():
+        raise ValueError(f"metrics.{key}={path}: there is no such file")
+    return Path(path)
 
 
 def weights_hash(network: nn.Module) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-from gan_lab.metrics.extractors.base import Extractor, colour
+from gan_lab.metrics.extractors.base import Extractor, colour, named_file
 from gan_lab.utils.errors import first_line
 from gan_lab.utils.network import is_reachable
 
@@ -32,8 +32,11 @@ class Inception(Extractor):
     splits = 10
     features = 2048
     resize = "bilinear as in TensorFlow 1, to 299"
+    weights_key = "inception_weights"
 
-    def __init__(self, weights: str = "auto") -> None:
+    def __init__(self, weights: str) -> None:
+        if weights == "off":
+            raise ValueError("metrics.extractors has inception, but metrics.inception_weights=off")
         path = None if weights == "auto" else weights
         if path is None:
             why_not = missing()
@@ -42,8 +45,7 @@ class Inception(Extractor):
                     f"the extractor inception is not at hand: {why_not}; name them by metrics.inception_weights="
                 )
         else:
-            if not Path(path).is_file():
-                raise ValueError(f"metrics.inception_weights={path}: there is no such file")
+            named_file(self.weights_key, path, "torch-fidelity has one")
             try:  # torch-fidelity's own reader runs the code in a file
                 torch.load(path, weights_only=True)
             except Exception as error:  # reading a foreign file can raise anything
