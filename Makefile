@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report judge benchmark compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -61,6 +61,12 @@ judge: $(READY)  ## DATA=emoji [N=50] [ARGS=...]: the smallest blur, noise, coll
 
 benchmark: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
 	@exec $(LAB) benchmark $(or $(TABLE),families) $(ARGS)
+
+study: $(READY)  ## [STUDY=optimum or all] [BUDGET=quick]: run a claim of the texts as an experiment, draw its page; without STUDY: list them
+	@exec $(LAB) study $(STUDY) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+
+book: $(READY)  ## draw docs/studies from the results there, and from those of runs/studies that are newer
+	@$(VENV)/bin/python scripts/book.py
 
 compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean and spread over seeds, side by side
 	@exec $(LAB) compare $(RUN) $(ARGS)

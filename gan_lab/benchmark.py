@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from gan_lab.config import extensions, groups, loading
 from gan_lab.report.compare import side_by_side
 from gan_lab.report.reading import Run
 from gan_lab.runs.folder import RunFolder
+from gan_lab.utils import process
 from gan_lab.utils.errors import first_line
 
 logger = logging.getLogger("gan_lab")
@@ -64,18 +64,28 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
     loaded = {tuple(c): loading.load(c[0], c[1:]) for _, row_commands in commands for c in row_commands}
     if len({RunFolder.of(run).path for run in loaded.values()}) < len(loaded):
         raise ValueError("rows and seeds of a table each need a folder of their own: leave out run.id and RUN_ID")
-    for number, (command, run) in enumerate(loaded.items(), 1):
-        folder = RunFolder.of(run).path
-        if RunFolder(folder).finished(run.config) is None:
-            logger.info(f"{number} of {len(loaded)}: {' '.join(command)}")
-            process = subprocess.run([sys.executable, "-m", "gan_lab", "train", *command], stdout=subprocess.DEVNULL)
-            if process.returncode in (130, 143):  # a signal, with a checkpoint: the same command continues
-                raise SystemExit(process.returncode)
-            if process.returncode:
-                raise ValueError(f"'gan-lab train {' '.join(command)}' ended with {process.returncode}")
+    for number, command in enumerate(loaded, 1):
+        train_once(list(command), f"{number} of {len(loaded)}: ")
     return [
         (row, [RunFolder.of(loaded[tuple(command)]).path for command in row_commands]) for row, row_commands in commands
     ]
+
+
+def train_once(command: list[str], label: str = "") -> Path:
+    """Train an experiment with its overrides in a process of its own unless it has ended; return its folder.
+
+    Raises ValueError if the training fails, and SystemExit if a signal ended it: the same command continues then.
+    """
+    run = loading.load(command[0], command[1:])
+    folder = RunFolder.of(run).path
+    if RunFolder(folder).finished(run.config) is None:
+        logger.info(f"{label}{' '.join(command)}")
+        code = process.run([sys.executable, "-m", "gan_lab", "train", *command])
+        if code in (130, 143):  # a signal, with a checkpoint
+            raise SystemExit(code)
+        if code:
+            raise ValueError(f"'gan-lab train {' '.join(command)}' ended with {code}")
+    return folder
 
 
 def _cost(folders: list[Path]) -> list[str]:

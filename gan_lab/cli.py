@@ -134,6 +134,27 @@ def benchmark(
 
 
 @app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="a file of studies, or all; empty: list them")] = "",
+    budget: Annotated[str, typer.Option(help="quick or full")] = "full",
+    root: Annotated[Path, typer.Option(help="the folder of runs")] = Path("runs"),
+) -> None:
+    """Run a study: a claim of the texts, with a verdict.
+
+    What was interrupted continues; then its page is drawn.
+    """
+    from gan_lab import console, studies
+    from gan_lab.studies import engine, page
+
+    for each in studies.names() if name == "all" else [name] if name else []:
+        loaded = studies.load(each)
+        engine.run(loaded, budget, root)
+        typer.echo(page.write(loaded, page.read(root / "studies", loaded)[budget], root / "studies" / "pages"))
+    listed = [studies.load(each) for each in studies.names()]
+    console.print_studies([(each, page.verdicts(root / "studies", each)) for each in listed])
+
+
+@app.command()
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="run folders, runs/<experiment>/<run id>", metavar="RUN")],
     weights: Annotated[str, typer.Option(help="best or last")] = "best",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from gan_lab import data as datasets
-from gan_lab import device, profiling
+from gan_lab import device, profiling, studies
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
 from gan_lab.data import duplicates
@@ -91,6 +92,14 @@ def print_comparison(comparison: Comparison) -> None:
     protocols = [f"{', '.join(titles)}: {note}" for note, titles in titles_by_note.items() if note]
     for note in [*protocols, *comparison.notes]:
         console.print(note, soft_wrap=True, highlight=False)
+
+
+def print_studies(verdicts: Sequence[tuple[studies.Study, dict[str, str]]]) -> None:
+    """Print every study with its claim, and the verdicts so far."""
+    rows = Table("STUDY", "claim", *studies.BUDGETS)
+    for study, found in verdicts:
+        rows.add_row(study.name, study.claim, *(found.get(budget, "") for budget in studies.BUDGETS))
+    _as_wide_as(rows).print(rows)
 
 
 def print_judgement(judgement: Judgement) -> None:

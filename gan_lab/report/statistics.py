@@ -42,6 +42,16 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
     return Effect(difference, difference - reach, difference + reach, p)
 
 
+def against(values: Sequence[float], bound: float) -> Effect:
+    """The mean of at least two values minus a number that is known, with Student's test."""
+    difference, error = mean(values) - bound, stdev(values) / math.sqrt(len(values))
+    if error == 0:
+        return Effect(difference, difference, difference, 1.0 if difference == 0 else 0.0)
+    reach = float(stats.t.ppf(1 - LEVEL / 2, len(values) - 1)) * error
+    p = 2 * float(stats.t.sf(abs(difference) / error, len(values) - 1))
+    return Effect(difference, difference - reach, difference + reach, p)
+
+
 def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
     """True if the first differs from every other at the level of all tests together; ``first`` has the best mean.
 

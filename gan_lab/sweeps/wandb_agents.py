@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_lab.sweeps import process
 from gan_lab.sweeps.sweep_file import Sweep
+from gan_lab.utils import process
 
 logger = logging.getLogger("gan_lab")
 

@@ -15,9 +15,9 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
-from gan_lab.sweeps import process
 from gan_lab.sweeps.sweep_file import Sweep, to_words
 from gan_lab.sweeps.trials import Claimed, Trials
+from gan_lab.utils import process
 from gan_lab.utils.files import read_rows
 
 logger = logging.getLogger("gan_lab")

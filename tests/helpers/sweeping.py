@@ -72,10 +72,10 @@ def _work(path: Path, folder: Path, url: str, slots: int, words: Sequence[str], 
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    from gan_lab.sweeps import process
     from gan_lab.sweeps import sweep_file as file
     from gan_lab.sweeps import worker as engine
     from gan_lab.sweeps.trials import Trials
+    from gan_lab.utils import process
     from gan_lab.utils.terminal import log_to_stdout
 
     log_to_stdout()
@@ -120,7 +120,7 @@ class Forked:
 
 def forked(command: Sequence[str], log: Path, environment: Any = None) -> Forked:
     """What ``process.start`` does with ``python -m gan_lab train ...``, without the seconds of a fresh interpreter."""
-    from gan_lab.sweeps import process
+    from gan_lab.utils import process
 
     assert list(command[:3]) == ["/usr/bin/env", sys.executable, "-m"], command
     before = process._die_with_parent(os.getpid())

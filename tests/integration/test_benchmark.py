@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,7 +72,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The words of each training that was started; a training writes its summary at once."""
     commands: list[list[str]] = []
 
-    def run(command: list[str], **_: Any) -> Any:
+    def run(command: list[str]) -> int:
         assert command[1:4] == ["-m", "gan_lab", "train"]
         experiment, *words = command[4:]
         commands.append(command[4:])
@@ -82,9 +81,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         RunFolder(folder).prepare(loaded.config, words)
         state = {"iteration": loaded.config.iterations, "scores": {}}
         (folder / "summary.json").write_text(json.dumps(state))
-        return SimpleNamespace(returncode=0)
+        return 0
 
-    monkeypatch.setattr(benchmark, "subprocess", SimpleNamespace(run=run, DEVNULL=None))
+    monkeypatch.setattr(benchmark.process, "run", run)
     return commands
 
 
@@ -146,12 +145,11 @@ def test_rows_that_would_share_a_folder_are_refused_before_anything_is_trained(
 
 def test_a_training_that_fails_ends_the_table_and_names_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [f"run.root={tmp_path}"]
-    ended = SimpleNamespace(returncode=2)
-    monkeypatch.setattr(benchmark, "subprocess", SimpleNamespace(run=lambda *_, **__: ended, DEVNULL=None))
+    monkeypatch.setattr(benchmark.process, "run", lambda command: 2)
     with pytest.raises(ValueError, match=r"'gan-lab train gan run\.images=640 .*run\.seed=0' ended with 2"):
         benchmark.train(two_rows(), words)
     for signalled in (130, 143):
-        ended.returncode = signalled
+        monkeypatch.setattr(benchmark.process, "run", lambda command, code=signalled: code)
         with pytest.raises(SystemExit) as exit_:
             benchmark.train(two_rows(), words)
         assert exit_.value.code == signalled

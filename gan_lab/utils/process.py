@@ -7,24 +7,33 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+TICK = 0.1  # seconds
 GROUP: dict[str, Any] = {"process_group": 0} if hasattr(os, "killpg") else {}  # Windows has no process groups
 
 
 def start(
-    command: Sequence[str], log: Path | None = None, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_death: signal.Signals = signal.SIGTERM,
+    errors: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a command and append its output to a file. Raises ValueError if the program does not exist."""
-    preexec = _die_with_parent(os.getpid()) if sys.platform == "linux" else None
+    """Start a command and append its output to a file; with ``errors`` what it says on stderr stays where it is.
+
+    When this process dies it gets ``on_death``. Raises ValueError if the program does not exist.
+    """
+    preexec = _die_with_parent(os.getpid(), on_death) if sys.platform == "linux" else None
     output = log.open("ab") if log else None
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log else None,
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log and not errors else None,
             env=None if environment is None else dict(environment), preexec_fn=preexec, **GROUP,
         )  # fmt: skip
     except FileNotFoundError:
@@ -34,13 +43,32 @@ def start(
             output.close()
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
+def run(command: Sequence[str]) -> int:
+    """Run a command to its end, its output dropped but for stderr; return its exit code.
+
+    Ctrl-C and SIGTERM are handed on, and when the command has ended SystemExit says that they came. A command whose
+    parent was killed is killed too: it must not be in the way of the one that takes its place.
+    """
+    with Signals().watched() as signals:
+        child = start(command, Path(os.devnull), on_death=signal.SIGKILL, errors=True)
+        handed_on = 0
+        while (code := child.poll()) is None:
+            if signals.times > handed_on:
+                child.terminate()
+                handed_on = signals.times
+            time.sleep(TICK)
+    if signals.number:
+        raise SystemExit(128 + signals.number)
+    return code
+
+
+def _die_with_parent(parent: int, number: signal.Signals) -> Callable[[], None]:
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork: as little as possible may run between fork and exec
 
     def request_signal() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # the parent died in between
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     return request_signal
 

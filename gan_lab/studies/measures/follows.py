@@ -1,0 +1,44 @@
+"""How far a column of the log follows a score over a training: the rank correlation, for each seed.
+
+The words of an arm end with ``column=<name>``, a column of ``metrics.csv``, and ``score=<name>``.
+"""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from gan_lab.report.reading import Run
+from gan_lab.studies.measures import Arm, Results, Values
+
+
+def measure(arm: Arm) -> Values:
+    """Spearman's ``correlation`` over the evaluations, each with the mean of the column since the one before."""
+    asked = dict(word.split("=", 1) for word in arm.words if word.startswith(("column=", "score=")))
+    curves = Run(arm.train([word for word in arm.words if word not in {f"{k}={v}" for k, v in asked.items()}])).curves
+    images, scores, column = [], [], []
+    before = 0.0
+    for seen, score in curves[asked["score"]]:
+        since = [value for at, value in curves[asked["column"]] if before < at <= seen]
+        if since:
+            images.append(seen)
+            scores.append(score)
+            column.append(sum(since) / len(since))
+        before = seen
+    return {
+        "correlation": float(spearmanr(column, scores).statistic),
+        "images": images,
+        "score": scores,
+        "column": column,
+    }
+
+
+def draw(figure: Figure, results: Results) -> None:
+    """Each evaluation as a point: the score over the column, one panel for each arm."""
+    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    for axes, (arm, seeds) in zip(panels, results.items(), strict=True):
+        for seed, values in enumerate(seeds):
+            axes.plot(values["column"], values["score"], "o", markersize=4, label=f"seed {seed}")
+        axes.set(title=arm, xlabel="column of the log", yscale="log")
+    panels[0].set_ylabel("score")
+    panels[0].legend(frameon=False)

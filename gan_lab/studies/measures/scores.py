@@ -1,0 +1,15 @@
+"""The scores of a trained run: those that its best checkpoint has on the images of test."""
+
+from __future__ import annotations
+
+import math
+
+from gan_lab.runs.results import read_summary
+from gan_lab.studies.measures import Arm, Values
+
+
+def measure(arm: Arm) -> Values:
+    """Every score that has a number, and ``log_<score>`` of those above 0: differences of these are ratios."""
+    scores = read_summary(arm.train(arm.words))["scores"]["best"]
+    values = {name: score["value"] for name, score in scores.items() if isinstance(score["value"], int | float)}
+    return values | {f"log_{name}": math.log(value) for name, value in values.items() if value > 0}

@@ -1,0 +1,83 @@
+"""The Dirac-GAN: the generator is a point θ, the reals are at 0, and the discriminator's logit is ψ x.
+
+Source: Mescheder et al. 2018 (arXiv 1801.04406), definition 2.1; the loss is the lab's minimax loss, R1 its penalty.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from gan_lab import losses, penalties
+from gan_lab.seeding import Stream
+from gan_lab.studies.measures import Arm, Results, Values
+
+STEP, STEPS = 0.1, 1000
+START = 0.05  # distance from the equilibrium: nearly linear
+
+
+def gradients(psi: Tensor, theta: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """Of the discriminator's loss in ψ, and of the generator's in θ."""
+    psi, theta = psi.detach().requires_grad_(), theta.detach().requires_grad_()
+    real = torch.zeros(1, 1, dtype=torch.float64)
+    loss_d = losses.minimax_d(psi * real[0], psi * theta)
+    loss_g = losses.minimax_g(psi * theta)
+    (of_theta,) = torch.autograd.grad(loss_g, theta, retain_graph=True)
+    r1 = penalties.zero_centred(lambda x: (psi * x).flatten(), real) if gamma else 0.0
+    (of_psi,) = torch.autograd.grad(loss_d + 0.5 * gamma * r1, psi)
+    return of_psi, of_theta
+
+
+def eigenvalue(order: str, gamma: float) -> float:
+    """The largest modulus of the eigenvalues of one step's Jacobian at the equilibrium, (ψ, θ) = 0.
+
+    There the logit's slopes are -f'(0) = ½: ψ moves by -h(½ θ + γ ψ), θ by +h ½ ψ.
+    """
+    h = STEP
+    d_step = np.array([[1 - h * gamma, -h / 2], [0, 1]])
+    g_step = np.array([[1, 0], [h / 2, 1]])
+    both = np.array([[1 - h * gamma, -h / 2], [h / 2, 1]])
+    return float(np.abs(np.linalg.eigvals(both if order == "simultaneous" else g_step @ d_step)).max())
+
+
+def measure(arm: Arm) -> Values:
+    """The ``growth`` of the logarithm of the distance per step, its ``error`` against the eigenvalue's, and the way."""
+    told = dict(word.split("=") for word in arm.words)
+    order, gamma = told["order"], float(told["r1"])
+    angle = 2 * math.pi * float(Stream(arm.seed, "dirac", 0).uniform(1, like=torch.zeros(0)))
+    psi = torch.tensor([START * math.cos(angle)], dtype=torch.float64)
+    theta = torch.tensor([START * math.sin(angle)], dtype=torch.float64)
+    way = [(float(psi), float(theta))]
+    for _ in range(STEPS):
+        of_psi, of_theta = gradients(psi, theta, gamma)
+        psi = psi - STEP * of_psi
+        if order == "alternating":
+            _, of_theta = gradients(psi, theta, gamma)
+        theta = theta - STEP * of_theta
+        way.append((float(psi), float(theta)))
+    distance = [math.hypot(*point) for point in way]
+    growth = math.log(distance[-1] / distance[0]) / STEPS
+    return {
+        "growth": growth,
+        "error": abs(growth - math.log(eigenvalue(order, gamma))),
+        "psi": [point[0] for point in way[::10]],
+        "theta": [point[1] for point in way[::10]],
+    }
+
+
+def draw(figure: Figure, results: Results) -> None:
+    """The way of the first seed through the plane of both players."""
+    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    for axes, (arm, seeds) in zip(panels, results.items(), strict=True):
+        psi, theta = seeds[0]["psi"], seeds[0]["theta"]
+        axes.plot(psi, theta, linewidth=0.7)
+        axes.plot(psi[0], theta[0], "o", markersize=4)
+        axes.plot(0, 0, "+", color="black")
+        axes.set(title=arm.replace("_", "\n"), xlabel="ψ, of D", aspect="equal")
+        reach = 1.1 * max(map(abs, [*psi, *theta]))
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    panels[0].set_ylabel("θ, of G")

@@ -1,0 +1,183 @@
+"""The page of a study, in Markdown, with its figure; and the index of the book."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from gan_lab import studies
+from gan_lab.report.statistics import against
+from gan_lab.studies import BUDGETS, Study, measures, verdict
+from gan_lab.studies.measures import Results
+from gan_lab.studies.verdict import FAILS, HOLDS, OPEN, Judged
+from gan_lab.utils.files import write_text
+
+WIDTH, HEIGHT = 7.0, 3.2  # inches: a phone shows it at half its size, and the text stays legible
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "gan-lab",  # or the names in the file would be drawn by lot
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 10,
+}
+SENTENCES = {
+    HOLDS: "The prediction **holds**.",
+    FAILS: "The prediction **does not hold here**.",
+    OPEN: "It **cannot be told here** whether the prediction holds.",
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The results of a study with one budget."""
+
+    budget: str
+    results: Results
+    seconds: float | None  # what they took, if that is known
+
+
+def read(folder: Path, study: Study) -> dict[str, Recorded]:
+    """The results of a study by budget: ``<study>/<budget>.json`` of a folder, as far as they are of its design."""
+    found = {}
+    for budget in BUDGETS:
+        path = folder / study.name / f"{budget}.json"
+        if path.is_file():
+            recorded = json.loads(path.read_text(encoding="utf-8"))
+            cost = path.with_suffix(".cost.json")
+            seconds = json.loads(cost.read_text(encoding="utf-8"))["seconds"] if cost.is_file() else None
+            if recorded["fingerprint"] == study.fingerprint(budget):
+                found[budget] = Recorded(budget, recorded["results"], seconds)
+    return found
+
+
+def verdicts(folder: Path, study: Study) -> dict[str, str]:
+    """The verdict of each budget that a study was run with."""
+    return {
+        budget: verdict.conclude(verdict.judge(study, recorded.results))
+        for budget, recorded in read(folder, study).items()
+    }
+
+
+def write(study: Study, recorded: Recorded, out: Path) -> Path:
+    """Draw the page ``<study>.md`` and its figure ``<study>.svg`` in a folder; return the page's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / f"{study.name}.svg", drawn(study, recorded.results))
+    write_text(out / f"{study.name}.md", text(study, recorded))
+    return out / f"{study.name}.md"
+
+
+def text(study: Study, recorded: Recorded) -> str:
+    """The page in Markdown."""
+    budget, results, seconds = recorded.budget, recorded.results, recorded.seconds
+    judged = verdict.judge(study, results)
+    chosen = study.budget(budget)
+    shown = list(dict.fromkeys([*_values(study), *study.shown]))
+    arms = [[f"`{arm}`", f"`{told}`"] for arm, told in study.arms.items()]
+    parts = [
+        f"# {study.chapter}. {study.title}",
+        study.claim,
+        f"Source: {study.source}.",
+        f"**Predicted** before it was run: {study.prediction}",
+        SENTENCES[verdict.conclude(judged)] + f" ({budget} edition, {chosen.seeds} seeds)",
+        f"![the values of each arm]({study.name}.svg)",
+        _table(["prediction", "difference (95 %)", "p", "verdict"], [_row(one) for one in judged]),
+        _table(["arm", *shown],
+               [[f"`{arm}`", *(verdict.summary(results, arm, value) for value in shown)] for arm in study.arms]),
+        f"The verdict is that of a test at 5 % for all predictions together (Welch's test, Student's against a bound; "
+        f"Holm's correction). {_sensitivity(judged)}",
+        f"**Not shown:** {study.not_shown}",
+        "## Design",
+        _table(["arm", f"told to `gan_lab/studies/measures/{study.measure}.py`"], arms)
+        + (f"\n\nThe {budget} edition adds `{chosen.words}` to each." if chosen.words else ""),
+        f"    make study STUDY={study.name} BUDGET={budget}"
+        + (f"\n\nIt took {_duration(seconds)} of two cores." if seconds is not None else ""),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def index(folder: Path) -> str:
+    """The index in Markdown of all studies in reading order, with the verdicts of the results in a folder."""
+    rows = []
+    for name in studies.names():
+        study = studies.load(name)
+        found = verdicts(folder, study)
+        link = f"[{study.title}]({name}.md)" if found else study.title
+        rows.append([str(study.chapter), link, study.claim, *(found.get(budget, "") for budget in reversed(BUDGETS))])
+    return "\n\n".join([
+        "# The textbook that runs",
+        "What texts claim of GANs, each as an experiment whose prediction was written down first (`studies/<name>.yaml`). "
+        "`make study` lists them, `make study STUDY=optimum` runs one, `make book` draws these pages from the results. "
+        "*Holds* and *does not hold here* are verdicts of a test at 5 %; *cannot be told here* is the answer where its "
+        "values do not decide. A prediction stays as it was after its result.",
+        _table(["", "study", "claim", "full", "quick"], rows),
+    ]) + "\n"  # fmt: skip
+
+
+def drawn(study: Study, results: Results) -> str:
+    """The figure as SVG: the measure's own, or a point for each seed of each value that is predicted."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        if own := getattr(measures.find(study.measure), "draw", None):
+            own(figure, results)
+        else:
+            _points(figure, study, results)
+        svg = StringIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return "\n".join(line.rstrip() for line in svg.getvalue().splitlines()) + "\n"
+
+
+def _points(figure: Figure, study: Study, results: Results) -> None:
+    """A panel for each value: the seeds as points, their mean with its interval of 95 %, bounds as dashed lines."""
+    names = _values(study)
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for place, arm in enumerate(study.arms):
+            values = verdict.numbers(results, arm, name)
+            axes.plot([place] * len(values), values, "o", color=f"C{place}", markersize=4, alpha=0.6)
+            if len(values) > 1:
+                mean = against(values, 0.0)
+                reach = [[mean.difference - mean.low], [mean.high - mean.difference]]
+                axes.errorbar([place + 0.15], [mean.difference], yerr=reach, fmt="_", color=f"C{place}", capsize=3)
+        for one in study.predictions:
+            if one.value == name and one.bound is not None:
+                axes.axhline(one.bound, color="gray", linestyle="--")
+        axes.set_xticks(range(len(study.arms)), study.arms, rotation=20 if len(study.arms) > 3 else 0)
+        axes.set(title=name, xlim=(-0.5, len(study.arms) - 0.3))
+
+
+def _values(study: Study) -> list[str]:
+    """The names of the values that are predicted."""
+    return list(dict.fromkeys(one.value for one in study.predictions))
+
+
+def _row(judged: Judged) -> list[str]:
+    effect = judged.effect
+    if effect is None:
+        return [str(judged.prediction), "", "", judged.verdict]
+    sign = 1 if judged.prediction.relation == "above" else -1
+    low, high = sorted((sign * effect.low, sign * effect.high))
+    return [str(judged.prediction), f"{sign * effect.difference:+.3g} ({low:+.3g} to {high:+.3g})", f"{effect.p:.2g}",
+            judged.verdict]  # fmt: skip
+
+
+def _sensitivity(judged: list[Judged]) -> str:
+    """The smallest differences that these seeds would tell."""
+    known = [one for one in judged if one.effect is not None]
+    if not known:
+        return "There are not three seeds with values, and so no test."
+    least = "; ".join(f"{one.detectable:.2g} of `{one.prediction.value}` ({one.prediction.arm})" for one in known)
+    return f"With spreads as these it tells, four of five times or more, a distance from what was predicted of {least}."
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -1,0 +1,36 @@
+"""Write docs/studies: take over the results of finished studies, and draw a page each and the index from all of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from gan_lab import studies
+from gan_lab.studies import page
+from gan_lab.utils.files import write_text
+
+BOOK = Path(__file__).parent.parent / "docs" / "studies"
+RUNS = Path("runs") / "studies"
+
+
+def main() -> None:
+    """Full results stand before quick ones."""
+    for name in studies.names():
+        for budget in studies.BUDGETS:
+            for file in (f"{name}/{budget}.json", f"{name}/{budget}.cost.json"):
+                if (RUNS / file).is_file():
+                    (BOOK / "results" / name).mkdir(parents=True, exist_ok=True)
+                    shutil.copy(RUNS / file, BOOK / "results" / file)
+    draw(BOOK / "results", BOOK)
+
+
+def draw(results: Path, out: Path) -> None:
+    """The pages and the index of all results in a folder; those of the full edition where there are both."""
+    write_text(out / "README.md", page.index(results))
+    for study in map(studies.load, studies.names()):
+        if recorded := page.read(results, study):
+            page.write(study, [*recorded.values()][-1], out)
+
+
+if __name__ == "__main__":
+    main()

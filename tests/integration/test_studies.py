@@ -1,0 +1,56 @@
+"""A study as it is run: by its command, with trainings, and killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TINY = """
+title: Two rates
+chapter: 1
+claim: A faster discriminator gives another score.
+source: nobody (arXiv 0000.00000)
+prediction: It is higher.
+measure: scores
+arms: {slow: ring, fast: ring model.lr_d=1e-3}
+predictions: [{value: high_quality, arm: fast, relation: above, other: slow}]
+quick: {seeds: 1, words: run.images=1024 run.evaluate_every=512 metrics.num_fakes=64 metrics.num_reals=64}
+not_shown: Anything.
+"""
+
+
+def command(study: Path, root: Path) -> list[str]:
+    return [sys.executable, "-m", "gan_lab", "study", str(study), "--budget", "quick", "--root", str(root)]
+
+
+@pytest.mark.slow
+def test_a_study_killed_five_times_ends_with_the_same_results(tmp_path: Path) -> None:
+    """SIGKILL at instants drawn by lot, in whatever it does then; its training dies with it and is continued."""
+    study = tmp_path / "tiny.yaml"
+    study.write_text(TINY, encoding="utf-8")
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    begun = time.monotonic()
+    subprocess.run(command(study, undisturbed), check=True, stdout=subprocess.DEVNULL)
+    whole = time.monotonic() - begun
+    for share in np.random.default_rng(0).uniform(0.1, 0.9, 5):
+        process = subprocess.Popen(command(study, killed), stdout=subprocess.DEVNULL)
+        time.sleep(share * whole / 2)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    ended = subprocess.run(command(study, killed), check=True, capture_output=True, text=True)
+    results = [root / "studies" / "tiny" / "quick.json" for root in (undisturbed, killed)]
+    assert results[0].read_bytes() == results[1].read_bytes()
+    recorded = json.loads(results[0].read_text(encoding="utf-8"))["results"]
+    assert len(recorded["slow"]) == len(recorded["fast"]) == 1
+    assert recorded["slow"] != recorded["fast"]
+    page = killed / "studies" / "pages" / "tiny.md"
+    assert str(page) in ended.stdout
+    assert "**cannot be told here**" in page.read_text(encoding="utf-8")  # one seed tells nothing
