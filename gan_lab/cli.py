@@ -151,7 +151,8 @@ def study(
         engine.run(loaded, budget, root)
         typer.echo(page.write(loaded, page.read(root / "studies", loaded)[budget], root / "studies" / "pages"))
     listed = [studies.load(each) for each in studies.names()]
-    console.print_studies([(each, page.verdicts(root / "studies", each)) for each in listed])
+    verdicts = [(each.name, each.claim, page.verdicts(root / "studies", each)) for each in listed]
+    console.print_studies(verdicts, studies.BUDGETS)
 
 
 @app.command()

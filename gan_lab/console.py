@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from gan_lab import data as datasets
-from gan_lab import device, profiling, studies
+from gan_lab import device, profiling
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
 from gan_lab.data import duplicates
@@ -94,12 +94,12 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(note, soft_wrap=True, highlight=False)
 
 
-def print_studies(verdicts: Sequence[tuple[studies.Study, dict[str, str]]]) -> None:
-    """Print every study with its claim, and the verdicts so far."""
-    rows = Table("STUDY", "claim", *studies.BUDGETS)
-    for study, found in verdicts:
-        rows.add_row(study.name, study.claim, *(found.get(budget, "") for budget in studies.BUDGETS))
-    _as_wide_as(rows).print(rows)
+def print_studies(studies: Sequence[tuple[str, str, Mapping[str, str]]], budgets: Sequence[str]) -> None:
+    """Print the name and the claim of every study, and its verdict with each budget so far."""
+    rows = Table("STUDY", "claim", *budgets)
+    for name, claim, verdicts in studies:
+        rows.add_row(name, claim, *(verdicts.get(budget, "") for budget in budgets))
+    Console().print(rows)
 
 
 def print_judgement(judgement: Judgement) -> None:

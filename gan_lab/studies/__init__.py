@@ -123,7 +123,9 @@ def _check(study: Study, path: Path) -> None:
     measures.find(study.measure)
     for one in study.predictions:
         if (one.other is None) == (one.bound is None):
-            raise ValueError(f"{path}: a prediction compares with other or with bound, one of the two: that of {one.value}")
+            raise ValueError(
+                f"{path}: a prediction compares with other or with bound, one of the two: that of {one.value}"
+            )
         for arm in (one.arm, one.other):
             if arm is not None and arm not in study.arms:
                 raise ValueError(f"{path}: a prediction is about {arm}, but the arms are {', '.join(study.arms)}")

@@ -27,7 +27,9 @@ def run(study: Study, budget: str, root: Path) -> Path:
     chosen = study.budget(budget)
     place = root / "studies" / study.name / budget
     place.mkdir(parents=True, exist_ok=True)
-    units = [(seed, arm) for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds) for arm in study.arms]  # every arm has a seed early
+    units = [
+        (seed, arm) for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds) for arm in study.arms
+    ]  # every arm has a seed early
     results: Results = {arm: [] for arm in study.arms}
     seconds = 0.0
     for number, (seed, arm) in enumerate(units, 1):

@@ -117,7 +117,7 @@ def test_chapters_are_each_one_study_s() -> None:
         ("measure: nothing", r"no measure 'nothing'"),
         ("predictions: [{value: growth, arm: nobody, relation: above, bound: 0}]", "about nobody, but the arms are"),
         ("predictions: [{value: growth, arm: alternating, relation: above}]", "with other or with bound"),
-        ("predictions: [{value: growth, arm: alternating, relation: beside, bound: 0}]", "relation"),
+        ("predictions: [{value: growth, arm: alternating, relation: beside, bound: 0}]", "Invalid value 'beside'"),
         ("seeds: 3", "seeds"),
     ],
 )

@@ -1,4 +1,4 @@
-"""How far a column of the log follows a score over a training: the rank correlation, for each seed.
+"""A column of the log against a score over a training: the rank correlation, for each seed.
 
 The words of an arm end with ``column=<name>``, a column of ``metrics.csv``, and ``score=<name>``.
 """
