@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate export probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -49,6 +49,9 @@ interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: ways between held-out ima
 
 translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA]: images of any size, in their size
 	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(ARGS)
+
+export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=torch]: safetensors, config and model card, for use without the lab
+	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminator's features
 	@exec $(LAB) probe $(RUN) $(ARGS)

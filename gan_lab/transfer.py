@@ -47,7 +47,8 @@ def take_weights(family: Family, path: Path) -> Taken:
     """Weights and buffers of the networks of a checkpoint, averaged ones where it has them, wherever name and shape agree.
 
     Of tensors that are longer or shorter by the difference in classes alone the common part is taken: class i keeps the
-    weights of class i. Raises ValueError if less than ``LEAST`` of the family's tensors fit.
+    weights of class i. Networks that are not there at all, as the discriminator of an export, are drawn anew. Raises
+    ValueError if less than ``LEAST`` of the tensors of the others fit.
     """
     checkpoint = read_checkpoint(path)
     there: dict[str, Tensor] = dict(checkpoint["state_dict"])
@@ -55,7 +56,9 @@ def take_weights(family: Family, path: Path) -> Taken:
         there |= {f"{network}.{name}": value for name, value in state.items()}
     before = [recipe["arguments"].get("classes", 0) for recipe in checkpoint["recipes"].values()]
     more_classes = family.spec.classes - max(before, default=0)
-    networks = tuple(f"{name}." for name, network in family.named_children() if [*network.parameters()])
+    learning = [name for name, network in family.named_children() if [*network.parameters()]]
+    absent = [name for name in learning if not any(key.startswith(f"{name}.") for key in there)]
+    networks = tuple(f"{name}." for name in learning if name not in absent)
     here = {name: value for name, value in family.state_dict().items() if name.startswith(networks)}
     parts = {name: _common(value, there.get(name), more_classes) for name, value in here.items()}
     anew = [
@@ -63,7 +66,7 @@ def take_weights(family: Family, path: Path) -> Taken:
         for name, value in here.items()
         if parts[name] is None
     ]
-    if len(here) - len(anew) < LEAST * len(here):
+    if not here or len(here) - len(anew) < LEAST * len(here):
         shown = ", ".join(anew[:3]) + (f" and {len(anew) - 3} more" if len(anew) > 3 else "")
         raise ValueError(
             f"run.start_from: {len(here) - len(anew)} of {len(here)} tensors fit those of {path}, another architecture: {shown}"
@@ -72,7 +75,8 @@ def take_weights(family: Family, path: Path) -> Taken:
         if part is not None:
             here[name][part].copy_(there[name][part])  # a state_dict holds the tensors themselves
     grown = [name for name, part in parts.items() if part and there[name].shape != here[name].shape]
-    return Taken(path, int(checkpoint["iteration"]), len(here) - len(anew), anew, grown)
+    anew += [f"{name} (not there)" for name in absent]
+    return Taken(path, int(checkpoint["iteration"]), sum(part is not None for part in parts.values()), anew, grown)
 
 
 def _common(here: Tensor, there: Tensor | None, more_classes: int) -> tuple[slice, ...] | None:

@@ -93,6 +93,24 @@ def translate(
 
 
 @app.command()
+def export(
+    run: Run,
+    out: Annotated[Path | None, typer.Option(help="folder; default: export in the run folder")] = None,
+    format: Annotated[
+        str, typer.Option(help="safetensors; or torch, for a program of torch.export beside them")
+    ] = "safetensors",
+    weights: Annotated[str, typer.Option(help="best or last")] = "best",
+) -> None:
+    """Write the networks into files that others can use.
+
+    Weights as safetensors, a config with the networks as operations of torch, and a model card.
+    """
+    from gan_lab.inference import export as exporting
+
+    typer.echo(exporting.export(run, out or run / "export", format, weights))
+
+
+@app.command()
 def probe(
     run: Run,
     overrides: Places = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.config.loading import family_class
 from gan_lab.device import exact_arithmetic
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
+from gan_lab.runs.exports import CONFIG
 from gan_lab.seeding import Stream
 
 
@@ -128,7 +130,13 @@ class TrainedGenerator:
 
 
 def read_config_beside(checkpoint: Path) -> Any:
-    """Read the config of the run that a checkpoint belongs to; empty if there is no config file."""
+    """Read the config of the run that a checkpoint belongs to; empty if there is no config file.
+
+    Of an export it has the names of the classes alone: nothing in a foreign folder names code to be imported.
+    """
+    if checkpoint.name == CONFIG:
+        classes = json.loads(checkpoint.read_text(encoding="utf-8")).get("classes", [])
+        return OmegaConf.create({"data": {"class_names": [str(name) for name in classes]}})
     path = checkpoint.parent.parent / "config.yaml"
     return OmegaConf.load(path) if path.is_file() else OmegaConf.create()
 
@@ -147,7 +155,7 @@ def class_names_in(config: Any, classes: int) -> list[str]:
 
 
 def load_generator(run: str | Path, weights: str = "best", device: str | torch.device = "cpu") -> TrainedGenerator:
-    """Load the generator of a run folder (``weights``: best or last) or of a checkpoint file; images come to the CPU.
+    """Load the generator of a run folder (``weights``: best or last), a checkpoint file or an export; images come to the CPU.
 
     Raises ValueError if there is no such run or its checkpoint cannot be used.
     """

@@ -11,16 +11,19 @@ from typing import Any
 
 import torch
 
+from gan_lab.runs import exports
 from gan_lab.utils.errors import first_line
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this lab; nothing but tensors and plain values is unpickled.
+    """Read a checkpoint of this lab, or an export; nothing but tensors and plain values is unpickled.
 
     Raises ValueError, in one line, if the file is missing, torn, or holds anything else.
     """
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
+    if path.name == exports.CONFIG:
+        return exports.read_export(path)
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(checkpoint, dict) or not {"iteration", "ema", "recipes"} <= checkpoint.keys():
@@ -62,10 +65,12 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def find_checkpoint(run: Path, weights: str = "best") -> Path:
-    """Find the checkpoint of a run folder (``weights``: best or last); a file is taken as it is.
+    """Find the checkpoint of a run folder (``weights``: best or last), or an export's config; a file is taken as it is.
 
     Raises ValueError if there is none.
     """
+    if exports.is_export(run):
+        return run / exports.CONFIG
     path = run / "checkpoints" / f"{weights}.ckpt" if run.is_dir() else run
     if not path.is_file():
         raise ValueError(

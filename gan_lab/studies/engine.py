@@ -14,7 +14,7 @@ from gan_lab.studies import Study, measures
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils.files import write_text
 
-DIGITS = 6  # of a recorded number
+DIGITS = 6  # of a recorded number; what is not finite is null
 logger = logging.getLogger("gan_lab")
 
 
@@ -73,5 +73,5 @@ def _rounded(values: Values) -> Values:
     }
 
 
-def _round(x: float) -> float:
-    return float(f"{x:.{DIGITS}g}") if math.isfinite(x) else math.nan
+def _round(x: float) -> float | None:
+    return float(f"{x:.{DIGITS}g}") if math.isfinite(x) else None  # JSON has no NaN

@@ -13,6 +13,7 @@ from torch import Tensor
 from gan_lab import experiment, transfer
 from gan_lab.config import loading
 from gan_lab.experiment import Experiment
+from gan_lab.inference.export import export
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from gan_lab.train import train
@@ -55,6 +56,20 @@ def test_all_weights_are_those_of_the_other_run_the_generators_averaged(
     for name, value in built.family.state_dict().items():
         assert torch.equal(value, there[name]), name
     assert not torch.equal(drawn["generator.layers.0.weight"], there["generator.layers.0.weight"])
+
+
+def test_a_run_starts_from_an_export_which_has_the_generator_alone(
+    source: Path, tmp_path: Path, data_root: Path
+) -> None:
+    folder = export(source, tmp_path / "export")
+    built = build("cgan", tmp_path, data_root, f"run.start_from={folder}", "run.seed=5")
+    drawn = {name: value.clone() for name, value in built.family.state_dict().items()}
+    taken = transfer.begin(built.family, built.config)
+    assert taken is not None
+    assert taken.anew == ["discriminator (not there)"]
+    there = averaged(source)
+    for name, value in built.family.state_dict().items():
+        assert torch.equal(value, (there if name.startswith("generator.") else drawn)[name]), name
 
 
 def test_classes_that_both_have_keep_their_weights(source: Path, tmp_path: Path, data_root: Path) -> None:

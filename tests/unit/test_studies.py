@@ -27,7 +27,7 @@ def made(*predictions: Prediction) -> Study:
     return Study(predictions=list(predictions), arms={"a": "", "b": "", "c": ""})
 
 
-def of(**arms: list[float]) -> dict[str, list[dict[str, Any]]]:
+def of(**arms: list[Any]) -> dict[str, list[dict[str, Any]]]:
     return {arm: [{"x": value} for value in values] for arm, values in arms.items()}
 
 
@@ -46,6 +46,7 @@ def ask(relation: Any, by: float = 0.0, **more: Any) -> Prediction:
         (ask("below", by=-1), of(a=[1, 1.1, 0.9], b=[0.9, 1.2, 1.0]), HOLDS),
         (ask("below"), of(a=[1, 1.1], b=[3, 3.2]), OPEN),
         (ask("below"), of(a=[1, 1.1, math.nan], b=[3, 3.2, 3.1]), OPEN),
+        (ask("below"), of(a=[1, 1.1, None], b=[3, 3.2, 3.1]), OPEN),
         (ask("below", bound=1.5), of(a=[1, 1.1, 0.9]), HOLDS),
         (ask("above", bound=1.5), of(a=[1, 1.1, 0.9]), FAILS),
         (ask("above", bound=1.0), of(a=[1, 1.1, 0.95]), OPEN),

@@ -1,0 +1,126 @@
+"""A network as a list of operations of torch, which runs without the code that it was made by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+CLOSE = 1e-5  # between the network and its list, of images in [-1, 1]
+# of several results, which become operations of one
+BATCH_NORM, SPLIT = "aten._native_batch_norm_legit_no_training.default", "aten.split.Tensor"
+COPIES = ("aten.clone.default", "aten.contiguous.default", "aten.alias.default")  # of equal values
+Graph = dict[str, Any]  # inputs: their names; steps: op, out and args each; output: a name
+
+
+def trace(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]) -> tuple[Graph, dict[str, Tensor]]:
+    """The operations of a network in evaluation mode, to its first result, and the tensors that they read.
+
+    ``dynamic`` are the sides of the inputs, 0 for the batch, that may have another length later. An argument is a plain
+    value, a list, or ``{"ref": name}`` of an input, of a tensor or of an earlier step. Raises ValueError where the list
+    does not give what the network does.
+    """
+    exported = program(network, inputs, dynamic).run_decompositions({})
+    signature = exported.graph_signature
+    names: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
+    for spec in signature.input_specs:
+        name = str(spec.arg.name)
+        names[name] = spec.target or list(inputs)[len([each for each in names.values() if each in inputs])]
+        if spec.target is not None:
+            tensors[spec.target] = _tensor(exported, spec.target)
+    steps: list[dict[str, Any]] = []
+    for node in exported.graph.nodes:
+        if node.op == "call_function" and str(node.target) in COPIES:
+            names[node.name] = names[node.args[0].name]
+        elif node.op == "call_function" and not _is_aside(node) and str(node.target) not in (BATCH_NORM, SPLIT):
+            steps.append(_step(node, names))
+        elif node.op == "output":
+            output = names[node.args[0][0].name]
+    graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
+    _check(network, graph, tensors, inputs)
+    return graph, tensors
+
+
+def program(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]) -> torch.export.ExportedProgram:
+    """The network as ``torch.export`` has it, with sides of the inputs left free."""
+    free = {side: torch.export.Dim.DYNAMIC for side in dynamic}
+    return torch.export.export(
+        network, tuple(inputs.values()), dynamic_shapes=tuple(free for _ in inputs), strict=False
+    )
+
+
+def run(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
+    """Run the operations, each in its turn: what a model card does in ten lines."""
+    values: dict[str, Any] = {**tensors, **inputs}
+
+    def value(x: Any) -> Any:
+        if isinstance(x, dict):
+            return values[x["ref"]]
+        return [value(each) for each in x] if isinstance(x, list) else x
+
+    for step in graph["steps"]:
+        namespace, name, overload = step["op"].split(".")
+        operation = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+        values[step["out"]] = operation(*map(value, step["args"]))
+    result: Tensor = values[graph["output"]]
+    return result
+
+
+def _tensor(program: Any, name: str) -> Tensor:
+    state = program.state_dict | program.constants
+    tensor: Tensor = state[name]
+    return tensor.detach().contiguous()
+
+
+def _is_aside(node: Node) -> bool:
+    """Checks of shapes, which no result reads."""
+    return not node.users or "assert" in str(node.target)
+
+
+def _step(node: Node, names: dict[str, str]) -> dict[str, Any]:
+    """One operation; of a batch norm's results the first is torch's plain one, those of a split are slices."""
+    names[node.name] = node.name
+    operation, args = str(node.target), node.args
+    if operation == "<built-in function getitem>":
+        source, index = node.args
+        assert isinstance(source, Node)
+        assert isinstance(index, int)
+        if str(source.target) == SPLIT:
+            x, size, side = (*source.args, 0)[:3]
+            operation, args = "aten.slice.Tensor", (x, side, index * size, (index + 1) * size)  # type: ignore[operator]
+        else:
+            x, weight, bias, mean, variance, momentum, eps = source.args
+            operation, args = "aten.batch_norm.default", (x, weight, bias, mean, variance, False, momentum, eps, False)
+    if node.kwargs:
+        raise ValueError(f"{node.target} has arguments by name, which the list of operations has no place for")
+    return {"op": operation, "out": node.name, "args": [_plain(arg, names) for arg in args]}
+
+
+def _plain(arg: Any, names: dict[str, str]) -> Any:
+    if isinstance(arg, Node):
+        return {"ref": names[arg.name]}
+    if isinstance(arg, list | tuple):
+        return [_plain(each, names) for each in arg]
+    if arg is None or isinstance(arg, bool | int | float | str):
+        return arg
+    raise ValueError(f"an operation's argument is a {type(arg).__name__}, which JSON does not have")
+
+
+def _check(network: nn.Module, graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> None:
+    """On fresh inputs, and on another number of them."""
+    generator = torch.Generator().manual_seed(1)
+    fresh = {name: torch.cat([x, x[:1]]) for name, x in inputs.items()}
+    fresh = {name: x if name == "y" else torch.randn(x.shape, generator=generator) for name, x in fresh.items()}
+    with torch.no_grad():
+        expected = network(*fresh.values())
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        apart = float((run(graph, tensors, fresh) - expected).abs().max())
+    scale = max(1.0, float(expected.abs().max()))  # latents have no bound
+    if not apart <= CLOSE * scale:
+        raise ValueError(
+            f"the list of operations is {apart:.1e} from the network, more than {CLOSE:.0e} of {scale:.3g}"
+        )

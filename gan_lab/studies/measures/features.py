@@ -1,0 +1,37 @@
+"""Features of a trained discriminator against raw pixels and an untrained network, by a linear probe."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from gan_lab.inference.linear_probe import probe
+from gan_lab.studies.measures import Arm, Results, Values
+
+LABELS = (50, 100, 300, 1000)
+KINDS = {"trained": "discriminator", "untrained": "untrained discriminator", "pixels": "pixels"}
+
+
+def measure(arm: Arm) -> Values:
+    """The held-out accuracy with 100 labels of each kind of features, and with so many as LABELS."""
+    folder = arm.train(arm.words)
+    found = [probe(folder, labels, seed=arm.seed)["accuracy"] for labels in LABELS]
+    curves = {kind: [accuracy[name] for accuracy in found] for kind, name in KINDS.items()}
+    at_100 = {kind: curve[LABELS.index(100)] for kind, curve in curves.items()}
+    return at_100 | {
+        "over_pixels": at_100["trained"] - at_100["pixels"],
+        "over_untrained": at_100["trained"] - at_100["untrained"],
+        **{f"{kind}_curve": curve for kind, curve in curves.items()},
+    }
+
+
+def draw(figure: Figure, results: Results) -> None:
+    """The accuracy over the labels, a line for each seed."""
+    axes = figure.subplots()
+    (seeds,) = results.values()
+    for number, kind in enumerate(KINDS):
+        for values in seeds:
+            label = kind if values is seeds[0] else None
+            axes.plot(LABELS, values[f"{kind}_curve"], "o-", color=f"C{number}", markersize=3, label=label)
+    axes.set(xscale="log", xlabel="labels", ylabel="held-out accuracy", xticks=LABELS, xticklabels=LABELS)
+    axes.minorticks_off()
+    axes.legend(frameon=False)

@@ -1,0 +1,211 @@
+"""Exports: what leaves the lab gives what the lab gives, alone, and nothing bad comes in by its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gan_lab import data as datasets
+from gan_lab import load_generator, networks
+from gan_lab.config import loading
+from gan_lab.experiment import build_family
+from gan_lab.inference import export as exporting
+from gan_lab.inference.export import example, export
+from gan_lab.inference.translation import TrainedTranslator
+from gan_lab.runs.checkpoints import read_checkpoint
+from tests.helpers.families import FAMILIES, experiment_of, small
+
+# what a card says, run where there are torch and safetensors and no lab; its inputs are those of a file
+ALONE = """
+import sys, re, torch
+for name in ("gan_lab", "lightning", "omegaconf", "torchvision", "numpy.testing"):
+    sys.modules[name] = None
+for folder in sys.argv[1:]:
+    import os
+    os.chdir(folder)
+    for network in torch.load("inputs.pt"):
+        code = open("README.md", encoding="utf-8").read().partition("```python\\n")[2].partition("```")[0]
+        code = code.replace("generator", network)
+        code = re.sub(r"[|] .*", "| torch.load('inputs.pt')['%s']" % network, code, count=1)
+        exec(code)
+        torch.save(result, network + ".result.pt")
+"""
+
+
+def made(family: str, root: Path, data_root: Path) -> Path:
+    """A checkpoint of a family's networks that make images, with running statistics that are not those of the start."""
+    config = loading.load(experiment_of(family), small(family, root, data_root)).config
+    built = build_family(config, datasets.load(config.data, 0))
+    ema, recipes = {}, {}
+    generator = torch.Generator().manual_seed(0)
+    for name in built.ema_networks:
+        network = getattr(built, name)
+        ema[name] = {key: value + 0.05 * torch.rand(value.shape, generator=generator).sub(0.0 if "var" in key else 0.5)
+                     if value.is_floating_point() else value for key, value in network.state_dict().items()}  # fmt: skip
+        recipes[name] = network.recipe
+    path = root / family / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    torch.save({"iteration": 7, "ema": ema, "recipes": recipes, "state_dict": {}}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Path]:
+    """The folder of an export of every family, with inputs, and with what the card's lines made of them."""
+    root = tmp_path_factory.mktemp("exports")
+    folders = {family: export(made(family, root, data_root), root / f"{family} exported") for family in FAMILIES}
+    for folder in folders.values():
+        content = read_checkpoint(folder / "config.json")
+        inputs = {}
+        for name, recipe in content["recipes"].items():
+            some, _ = example(networks.from_recipe(recipe), recipe)
+            inputs[name] = {key: torch.cat([value, value.flip(0), value]) for key, value in some.items()}
+        torch.save(inputs, folder / "inputs.pt")
+    command = [sys.executable, "-c", ALONE, *map(str, folders.values())]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": ""})
+    return folders
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_card_s_lines_make_what_the_networks_make_without_the_lab(exported: dict[str, Path], family: str) -> None:
+    folder = exported[family]
+    content = read_checkpoint(folder / "config.json")
+    inputs = torch.load(folder / "inputs.pt")
+    assert len(inputs) == len(content["recipes"]) >= 1
+    for name, recipe in content["recipes"].items():
+        network = networks.from_recipe(recipe).requires_grad_(False).eval()
+        network.load_state_dict(content["ema"][name])
+        result = network(*inputs[name].values())
+        expected = result[0] if isinstance(result, tuple) else result
+        found = torch.load(folder / f"{name}.result.pt")
+        assert len(found) == 6
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))
+        assert float(expected.std(dim=0).max()) > 1e-3  # not one image for all inputs
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if not loading.family_class(name).image_to_image])
+def test_the_lab_reads_what_it_wrote(exported: dict[str, Path], family: str) -> None:
+    folder = exported[family]
+    before = load_generator(folder.parent / family / "best.ckpt")(8, seed=3)
+    assert torch.equal(load_generator(folder)(8, seed=3), before)
+
+
+def test_translators_are_read_too_in_both_directions(exported: dict[str, Path]) -> None:
+    image = torch.rand(1, 1, 28, 36) * 2 - 1
+    for direction in ("AtoB", "BtoA"):
+        folder = exported["cyclegan"]
+        before = TrainedTranslator(folder.parent / "cyclegan" / "best.ckpt", direction)(image)
+        assert torch.equal(TrainedTranslator(folder / "config.json", direction)(image), before)
+
+
+def test_a_program_of_torch_export_makes_the_same(exported: dict[str, Path], tmp_path: Path) -> None:
+    folder = exported["cgan"]
+    out = export(folder.parent / "cgan" / "best.ckpt", tmp_path / "program", "torch")
+    inputs = torch.load(folder / "inputs.pt")["generator"]
+    result = torch.export.load(out / "generator.pt2").module()(*inputs.values())
+    torch.testing.assert_close(result, torch.load(folder / "generator.result.pt"), rtol=0, atol=1e-5)
+
+
+def test_an_export_replaces_an_export_and_nothing_else(exported: dict[str, Path], tmp_path: Path) -> None:
+    checkpoint = exported["gan"].parent / "gan" / "best.ckpt"
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine holds something else than an export"):
+        export(checkpoint, mine)
+    assert (mine / "thesis.txt").is_file()
+    out = export(checkpoint, tmp_path / "out")
+    (out / "generator.safetensors").unlink()
+    assert (export(checkpoint, out) / "generator.safetensors").is_file()
+    with pytest.raises(ValueError, match="format=onyx: there are safetensors and torch"):
+        export(checkpoint, out, "onyx")
+
+
+def test_a_list_that_is_not_the_network_is_not_written(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting.graph, "run", lambda graph, tensors, inputs: torch.zeros(3, 1, 28, 28))
+    with pytest.raises(ValueError, match=r"the list of operations is .* from the network"):
+        export(exported["dcgan" if "dcgan" in exported else "gan"].parent / "gan" / "best.ckpt", tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+def _config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    return spoil
+
+
+def _weights(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        weights = load_file(folder / "generator.safetensors")
+        change(weights)
+        save_file(weights, folder / "generator.safetensors")
+
+    return spoil
+
+
+def _pickled(folder: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(folder / "executed"),))
+
+    (folder / "generator.safetensors").write_bytes(pickle.dumps(Hostile()))
+
+
+def _ten_gigabytes(folder: Path) -> None:
+    header = json.dumps(
+        {"layers.0.weight": {"dtype": "F32", "shape": [50000, 50000], "data_offsets": [0, 10**10]}}
+    ).encode()
+    (folder / "generator.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 64)
+
+
+def _linked(folder: Path) -> None:
+    (folder / "generator.safetensors").rename(folder.parent / "elsewhere.safetensors")
+    (folder / "generator.safetensors").symlink_to(folder.parent / "elsewhere.safetensors")
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a pickle": (_pickled, "."),
+    "ten gigabytes in a header": (_ten_gigabytes, "."),
+    "a header without end": (lambda folder: (folder / "generator.safetensors").write_bytes(struct.pack("<Q", 2**60)), "."),
+    "a link": (_linked, "is a link"),
+    "no weights": (lambda folder: (folder / "generator.safetensors").unlink(), "."),
+    "another shape": (_weights(lambda w: w.update({"layers.0.weight": torch.zeros(3)})), r"layers\.0\.weight is \(3,\)"),
+    "a weight less": (_weights(lambda w: w.pop("layers.0.weight")), r"layers\.0\.weight is not there"),
+    "no number": (_weights(lambda w: w["layers.0.weight"].fill_(torch.nan)), "no finite numbers"),
+    "an infinite one": (_weights(lambda w: w["layers.0.weight"][0].fill_(torch.inf)), "no finite numbers"),
+    "a way out": (_config(lambda c: c["networks"].update({"../../gan/best": c["networks"]["generator"]})), "no name of a network"),
+    "a huge network": (_config(lambda c: c["networks"]["generator"]["recipe"]["arguments"].update(width=10**9)), "more than 10,000"),
+    "a network of nobody": (_config(lambda c: c["networks"]["generator"]["recipe"].update(network="os.system")), "names no network"),
+    "another format": (_config(lambda c: c.update(format="torch")), "does not say"),
+    "no object": (lambda folder: (folder / "config.json").write_text("[1, 2]", encoding="utf-8"), "does not say"),
+    "no JSON": (lambda folder: (folder / "config.json").write_text("{", encoding="utf-8"), "."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_folder_is_refused_in_a_line_and_nothing_is_run(
+    exported: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    spoil, message = HOSTILE[kind]
+    folder = export(exported["gan"].parent / "gan" / "best.ckpt", tmp_path / "hostile")
+    spoil(folder)
+    with pytest.raises(ValueError, match=f"no export of this lab that can be used.*{message}") as raised:
+        load_generator(folder)
+    assert len(str(raised.value).splitlines()) == 1
+    assert not (folder / "executed").exists()
