@@ -52,3 +52,38 @@ def peak_memory() -> float:
         return 0.0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Let an allocation fail inside the context where it is more than the machine has: torch's error names it.
+
+    Without it Linux ends the process, or another one, without a word. Elsewhere, and on a GPU, nothing is changed.
+    """
+    if here().type == "cuda":  # whose driver reserves what it never uses
+        yield
+        return
+    try:
+        with open("/proc/meminfo", encoding="ascii") as memory, open("/proc/self/status", encoding="ascii") as status:
+            free, used = (
+                _kilobytes(file.read(), name) for file, name in ((memory, "MemAvailable"), (status, "VmData"))
+            )
+        import resource
+    except (OSError, ValueError, ImportError):  # another system
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    ceiling = before[1] if before[1] != resource.RLIM_INFINITY else sys.maxsize
+    resource.setrlimit(resource.RLIMIT_DATA, (min(1024 * (used + free), ceiling), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _kilobytes(table: str, name: str) -> int:
+    """A row of one of Linux's tables of memory. Raises ValueError if it is not there."""
+    for line in table.splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise ValueError(f"there is no {name}")

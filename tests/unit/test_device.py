@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from benchmarks.gpu import __main__ as gpu_check
 from gan_lab import device, experiment
 from gan_lab.config import loading
 from gan_lab.metrics import extractors
+from gan_lab.utils import terminal
 from tests.contracts.test_families import fit
 
 CUDNN, PRODUCTS = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -89,3 +91,21 @@ def test_gpu_check_says_in_a_line_that_there_is_none_and_rehearses_without(
     with pytest.raises(SystemExit, match="2"):
         gpu_check.main()
     assert "no check" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux says how much memory there is")
+def test_more_than_the_memory_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    with device.within_memory():
+        torch.zeros(2**18)
+        with pytest.raises(RuntimeError) as raised:
+            torch.zeros(2**42)
+    assert "run.accumulate=2" in (terminal.in_one_line(raised.value) or "")
+    real = device._kilobytes
+    monkeypatch.setattr(
+        device, "_kilobytes", lambda table, name: 200_000 if name == "MemAvailable" else real(table, name)
+    )
+    with device.within_memory(), pytest.raises(RuntimeError, match="memory"):  # 400 MB of the 200 that are left
+        torch.zeros(10**8)
+    assert len(torch.zeros(10**8)) == 10**8
+    assert resource.getrlimit(resource.RLIMIT_DATA) == limits
