@@ -52,7 +52,8 @@ def read(folder: Path, study: Study) -> dict[str, Recorded]:
             cost = path.with_suffix(".cost.json")
             seconds = json.loads(cost.read_text(encoding="utf-8"))["seconds"] if cost.is_file() else None
             if recorded["fingerprint"] == study.fingerprint(budget):
-                found[budget] = Recorded(budget, recorded["results"], seconds)
+                ordered = {arm: recorded["results"][arm] for arm in study.arms}  # as written, not as JSON sorts them
+                found[budget] = Recorded(budget, ordered, seconds)
     return found
 
 
@@ -96,7 +97,7 @@ def text(study: Study, recorded: Recorded) -> str:
         _table(["arm", f"told to `gan_lab/studies/measures/{study.measure}.py`"], arms)
         + (f"\n\nThe {budget} edition adds `{chosen.words}` to each." if chosen.words else ""),
         f"    make study STUDY={study.name} BUDGET={budget}"
-        + (f"\n\nIt took {_duration(seconds)} of two cores." if seconds is not None else ""),
+        + (f"\n\nIt took {_duration(seconds)}." if seconds is not None else ""),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 

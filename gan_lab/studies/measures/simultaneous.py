@@ -71,13 +71,14 @@ def measure(arm: Arm) -> Values:
 
 def draw(figure: Figure, results: Results) -> None:
     """The way of the first seed through the plane of both players."""
-    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    figure.set_figheight(6.0)
+    panels = figure.subplots(2, 2).flatten()
     for axes, (arm, seeds) in zip(panels, results.items(), strict=True):
         psi, theta = seeds[0]["psi"], seeds[0]["theta"]
         axes.plot(psi, theta, linewidth=0.7)
         axes.plot(psi[0], theta[0], "o", markersize=4)
         axes.plot(0, 0, "+", color="black")
-        axes.set(title=arm.replace("_", "\n"), xlabel="ψ, of D", aspect="equal")
+        axes.set(title=arm.replace("_r1", ", R1"), xlabel="ψ, of D", ylabel="θ, of G", aspect="equal")
         reach = 1.1 * max(map(abs, [*psi, *theta]))
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
-    panels[0].set_ylabel("θ, of G")
+        axes.locator_params(nbins=3)
