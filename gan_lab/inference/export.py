@@ -23,6 +23,7 @@ from gan_lab.seeding import Stream
 from gan_lab.utils.files import write_text
 
 FORMATS = ("safetensors", "torch")
+SUFFIXES = (".json", ".md", ".safetensors", ".pt2")  # of what an export writes, and may replace
 
 
 def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best") -> Path:
@@ -34,8 +35,8 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
     """
     if also not in FORMATS:
         raise ValueError(f"format={also}: there are {' and '.join(FORMATS)}")
-    if out.exists() and any(out.iterdir()) and not is_export(out):
-        raise ValueError(f"{out} holds something else than an export: name another folder by --out")
+    if others := [path.name for path in out.glob("*") if not is_export(out) or path.suffix not in SUFFIXES]:
+        raise ValueError(f"{out} holds something else than an export, {others[0]}: name another folder by --out")
     checkpoint = find_checkpoint(run, weights)
     content, config = read_checkpoint(checkpoint), read_config_beside(checkpoint)
     import_family(config)

@@ -27,9 +27,10 @@ def trace(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[in
     signature = exported.graph_signature
     names: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
+    given = iter(inputs)
     for spec in signature.input_specs:
         name = str(spec.arg.name)
-        names[name] = spec.target or list(inputs)[len([each for each in names.values() if each in inputs])]
+        names[name] = spec.target or next(given)
         if spec.target is not None:
             tensors[spec.target] = _tensor(exported, spec.target)
     steps: list[dict[str, Any]] = []

@@ -69,7 +69,7 @@ def find_checkpoint(run: Path, weights: str = "best") -> Path:
 
     Raises ValueError if there is none.
     """
-    if exports.is_export(run):
+    if exports.has_config(run):
         return run / exports.CONFIG
     path = run / "checkpoints" / f"{weights}.ckpt" if run.is_dir() else run
     if not path.is_file():

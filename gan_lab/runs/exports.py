@@ -23,9 +23,17 @@ LARGEST_CONFIG = 20_000_000  # bytes
 LARGEST_NUMBER = 10_000  # of layers, channels or classes in a recipe
 
 
-def is_export(folder: Path) -> bool:
-    """True if a folder holds an exported generator."""
+def has_config(folder: Path) -> bool:
+    """True if a folder looks like an exported generator, whether it can be read or not."""
     return (folder / CONFIG).is_file() and not (folder / "checkpoints").is_dir()
+
+
+def is_export(folder: Path) -> bool:
+    """True if a folder was written by an export of this lab: what may be written anew."""
+    try:
+        return bool(_config(folder / CONFIG))
+    except (OSError, ValueError):
+        return False
 
 
 def read_export(path: Path) -> dict[str, Any]:
@@ -41,12 +49,17 @@ def read_export(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_CONFIG:
         raise ValueError(f"{CONFIG} has {path.stat().st_size:,} bytes, more than {LARGEST_CONFIG:,}")
     config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{CONFIG} does not say that it is {FORMAT!r}")
+    return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    config = _config(path)
     recipes, weights = {}, {}
     for name, described in config["networks"].items():
         if not name.isidentifier():

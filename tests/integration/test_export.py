@@ -124,8 +124,15 @@ def test_an_export_replaces_an_export_and_nothing_else(exported: dict[str, Path]
     (mine / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(ValueError, match=r"mine holds something else than an export"):
         export(checkpoint, mine)
+    (mine / "config.json").write_text('{"mine": 1}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine holds something else than an export"):
+        export(checkpoint, mine)
     assert (mine / "thesis.txt").is_file()
     out = export(checkpoint, tmp_path / "out")
+    (out / "notes.txt").write_text("which samples are good", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"something else than an export, notes\.txt"):
+        export(checkpoint, out)
+    (out / "notes.txt").unlink()
     (out / "generator.safetensors").unlink()
     assert (export(checkpoint, out) / "generator.safetensors").is_file()
     with pytest.raises(ValueError, match="format=onyx: there are safetensors and torch"):

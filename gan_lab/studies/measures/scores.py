@@ -9,7 +9,9 @@ from gan_lab.studies.measures import Arm, Values
 
 
 def measure(arm: Arm) -> Values:
-    """Every score that has a number, and ``log_<score>`` of those above 0: differences of these are ratios."""
+    """Every score that has a number; ``log_<score>`` of those above 0, and ``<score>_gain`` over its yardstick."""
     scores = read_summary(arm.train(arm.words))["scores"]["best"]
     values = {name: score["value"] for name, score in scores.items() if isinstance(score["value"], int | float)}
-    return values | {f"log_{name}": math.log(value) for name, value in values.items() if value > 0}
+    logarithms = {f"log_{name}": math.log(value) for name, value in values.items() if value > 0}
+    yardsticks = {name: values[f"baseline_{name}"] for name in values if f"baseline_{name}" in values}
+    return values | logarithms | {f"{name}_gain": values[name] - yardstick for name, yardstick in yardsticks.items()}
