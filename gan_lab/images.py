@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,23 @@ def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()
     picture = to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
     with atomic_path(path) as unfinished:
         (add_captions(picture, rows) if rows else picture).save(unfinished, format="png")
+
+
+def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = ()) -> None:
+    """Write images [N, C, H, W] in [-1, 1] as PNG files whose names have their number, the seed and the class.
+
+    Raises ValueError for points, and for a folder that is there and not empty: a program that reads it would find more
+    than these.
+    """
+    if images.shape[1] == 2:
+        raise ValueError("points are no images: there is nothing to write as PNG")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty: name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    endings = [f"-class{re.sub('[^A-Za-z0-9_.-]+', '_', name)}" for name in classes] or [""] * len(images)
+    for i, (pixels, ending) in enumerate(zip(to_uint8(images).permute(0, 2, 3, 1).numpy(), endings, strict=True)):
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        picture.save(folder / f"{i:05}-seed{seed}{ending}.png")
 
 
 def add_captions(picture: Image.Image, rows: Sequence[str]) -> Image.Image:

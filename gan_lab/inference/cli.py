@@ -22,13 +22,20 @@ def sample(
     seed: Seed = 0,
     interpolate: Annotated[int, typer.Option(help="draw latent walks of this many steps instead, one in each row")] = 0,
     code: Annotated[int | None, typer.Option(help="vary this code along each row (generators with codes)")] = None,
+    folder: Annotated[Path | None, typer.Option(help="write each sample as a PNG of its own into a new folder")] = None,
     out: Png = None,
 ) -> None:
-    """Draw samples or latent walks of a run into one PNG."""
+    """Draw samples or latent walks of a run into one PNG, or samples into a folder."""
     from gan_lab import load_generator
-    from gan_lab.images import save_grid
+    from gan_lab.images import save_each, save_grid
 
     generator = load_generator(run)
+    if folder is not None:
+        if code is not None or interpolate:
+            raise ValueError("--folder writes samples, and neither --interpolate nor --code: leave these out")
+        save_each(generator(n, label, seed), folder, seed, generator.names_of(n, label))
+        typer.echo(folder)
+        return
     if code is not None:
         images, columns = generator.vary_code(code, max(1, n // 10), seed)
     elif interpolate:

@@ -57,6 +57,11 @@ class TrainedGenerator:
             raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
         return self._images(self._latents(n, seed), self._labels(n, label), batch_size)
 
+    def names_of(self, n: int = 1, label: int | str | Sequence[int | str] | None = None) -> list[str]:
+        """The class of each image that a call with these arguments makes, by name; empty without classes."""
+        labels = self._labels(n, label)
+        return [] if labels is None else [self.class_names[int(number)] for number in labels]
+
     def walk(self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0) -> Tensor:
         """Walk through the latent space: ``walks`` paths of ``steps`` images, [walks * steps, C, H, W], path by path.
 

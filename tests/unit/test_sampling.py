@@ -5,12 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 import gan_lab
 from gan_lab import networks
-from gan_lab.images import Batch, ImageSpec
+from gan_lab.cli import app
+from gan_lab.images import Batch, ImageSpec, to_uint8
 from gan_lab.inference.sampling import TrainedGenerator, great_circle, load_generator
 from gan_lab.networks.dcgan import DCGANGenerator
 from gan_lab.networks.unet import UNet
@@ -251,3 +255,22 @@ def test_every_generator_of_latents_has_its_latents_from_its_own_prior(monkeypat
         )
         one, other = (family.generate(batch, Stream(seed, "any")) for seed in (0, 1))
         assert torch.equal(one, other), name
+
+
+def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=3)
+    (tmp_path / "run" / "config.yaml").write_text("data: {class_names: [cat, sea lion, ../x]}\n", encoding="utf-8")
+    command = ["sample", str(path), "--n", "4", "--seed", "5", "--folder", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    names = [file.name for file in sorted((tmp_path / "out").iterdir())]
+    assert names == [
+        "00000-seed5-classcat.png", "00001-seed5-classsea_lion.png", "00002-seed5-class.._x.png", "00003-seed5-classcat.png"
+    ]  # fmt: skip
+    expected = to_uint8(load_generator(path)(4, seed=5))
+    for name, pixels in zip(names, expected, strict=True):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / name)), pixels[0].numpy())
+    again = CliRunner().invoke(app, command)
+    assert isinstance(again.exception, ValueError)
+    assert "out is not empty" in str(again.exception)
+    walk = CliRunner().invoke(app, [*command[:-1], str(tmp_path / "walk"), "--interpolate", "4"])
+    assert "leave these out" in str(walk.exception)
