@@ -45,7 +45,7 @@ class Prediction:
 
 @dataclass
 class Budget:
-    """How much is spent: seeds of each arm, and words that are added to those of every arm."""
+    """Expense of a study: the seeds of each arm, and words that are added to those of every arm."""
 
     seeds: int = 3
     first_seed: int = 0  # another where a pilot had these
