@@ -99,7 +99,7 @@ def print_studies(studies: Sequence[tuple[str, str, Mapping[str, str]]], budgets
     rows = Table("STUDY", "claim", *budgets)
     for name, claim, verdicts in studies:
         rows.add_row(name, claim, *(verdicts.get(budget, "") for budget in budgets))
-    Console().print(rows)
+    Console(markup=False).print(rows)
 
 
 def print_judgement(judgement: Judgement) -> None:

@@ -25,7 +25,7 @@ def sample(
     folder: Annotated[Path | None, typer.Option(help="write each sample as a PNG of its own into a new folder")] = None,
     out: Png = None,
 ) -> None:
-    """Draw samples or latent walks of a run into one PNG, or samples into a folder."""
+    """Draw samples or latent walks into a PNG, or a folder."""
     from gan_lab import load_generator
     from gan_lab.images import save_each, save_grid
 

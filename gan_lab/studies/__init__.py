@@ -34,7 +34,7 @@ class Prediction:
 
     @property
     def against(self) -> str | None:
-        """What the arm is compared with."""
+        """The other arm, or the bound."""
         return self.other if self.bound is None else f"{self.bound:g}"
 
     def __str__(self) -> str:

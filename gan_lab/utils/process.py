@@ -62,7 +62,7 @@ def run(command: Sequence[str]) -> int:
     return code
 
 
-def _die_with_parent(parent: int, number: signal.Signals) -> Callable[[], None]:
+def _die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork: as little as possible may run between fork and exec
 
     def request_signal() -> None:

@@ -50,7 +50,7 @@ def test_a_study_killed_five_times_ends_with_the_same_results(tmp_path: Path) ->
     assert results[0].read_bytes() == results[1].read_bytes()
     recorded = json.loads(results[0].read_text(encoding="utf-8"))["results"]
     assert len(recorded["slow"]) == len(recorded["fast"]) == 1
-    assert recorded["slow"] != recorded["fast"]
+    assert len([path for path in (killed / "studies" / "runs" / "ring").iterdir() if path.is_dir()]) == 2
     page = killed / "studies" / "pages" / "tiny.md"
     assert str(page) in ended.stdout
     assert "**cannot be told here**" in page.read_text(encoding="utf-8")  # one seed tells nothing

@@ -1,4 +1,4 @@
-"""What studies measure: one file each, found by its name, with ``measure``.
+"""Measures of studies: one file each, found by its name, with ``measure``.
 
 ``measure(arm)`` returns numbers by their names; lists are curves for the figure. A file that draws more than a point for
 each seed has ``draw(figure, results)`` too, on a figure of matplotlib's.
