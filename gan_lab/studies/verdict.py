@@ -70,7 +70,7 @@ def numbers(results: Results, arm: str, value: str) -> list[float]:
 
 
 def _holm(p: list[float]) -> list[bool]:
-    """Which of several tests are told at ``LEVEL`` together. Source: Holm 1979 (Scandinavian Journal of Statistics 6)."""
+    """Those of several tests that are told at ``LEVEL`` together. Source: Holm 1979 (Scandinavian Journal of Statistics 6)."""
     told = [False] * len(p)
     for place, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         if p[i] > LEVEL / (len(p) - place):
