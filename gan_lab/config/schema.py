@@ -78,9 +78,8 @@ class RunConfig:
     compile: bool = False  # by torch.compile, which needs a C++ compiler
     evaluate_every: int = number(50_000, minimum=1)  # images between two evaluations
     overwrite: bool = False  # delete the run folder first
-    start_from: str | None = (
-        None  # a run folder, a checkpoint or an export, whose weights this run begins with where they fit
-    )
+    # a run folder, a checkpoint or an export, whose weights this run begins with where they fit
+    start_from: str | None = None
 
 
 @dataclass(frozen=True)

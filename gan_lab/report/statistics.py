@@ -55,9 +55,18 @@ def against(values: Sequence[float], bound: float) -> Effect:
 def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
     """True if the first differs from every other at the level of all tests together; ``first`` has the best mean.
 
-    Samples of fewer than three values decide nothing. Source: Holm 1979 (Scandinavian Journal of Statistics 6).
+    Samples of fewer than three values decide nothing.
     """
     if not others or min(map(len, (first, *others))) < SEEDS:
         return False
-    values = sorted(welch(first, other).p for other in others)
-    return all(p <= LEVEL / (len(values) - i) for i, p in enumerate(values))
+    return all(holm([welch(first, other).p for other in others]))
+
+
+def holm(p: Sequence[float]) -> list[bool]:
+    """Those of several tests that are told at ``LEVEL`` together. Source: Holm 1979 (Scandinavian Journal of Statistics 6)."""
+    told = [False] * len(p)
+    for place, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        if p[i] > LEVEL / (len(p) - place):
+            break
+        told[i] = True
+    return told

@@ -24,7 +24,8 @@ def run(study: Study, budget: str, root: Path) -> Path:
     A study that was killed goes on with the measurement, and the training, that it was in. Raises ValueError for an
     unknown budget, and if a training fails.
     """
-    chosen = study.budget(budget)
+    chosen, fingerprint = study.budget(budget), study.fingerprint(budget)
+    measure = measures.find(study.measure).measure
     place = root / "studies" / study.name / budget
     place.mkdir(parents=True, exist_ok=True)
     units = [
@@ -34,17 +35,17 @@ def run(study: Study, budget: str, root: Path) -> Path:
     seconds = 0.0
     for number, (seed, arm) in enumerate(units, 1):
         unit = place / f"{arm}-seed{seed}.json"
-        if (measured := _read(unit, study.fingerprint(budget))) is None:
+        if (measured := _read(unit, fingerprint)) is None:
             logger.info(f"{study.name} ({budget}), {number} of {len(units)}: {arm}, seed {seed}")
             begun = time.monotonic()
             words = [*study.arms[arm].split(), *chosen.words.split()]
-            values = measures.find(study.measure).measure(Arm(arm, words, seed, _trainer(root, seed)))
-            measured = {"fingerprint": study.fingerprint(budget), "values": _rounded(values),
+            values = measure(Arm(arm, words, seed, _trainer(root, seed)))
+            measured = {"fingerprint": fingerprint, "values": _rounded(values),
                         "seconds": round(time.monotonic() - begun, 1)}  # fmt: skip
             write_text(unit, json.dumps(measured))
         results[arm].append(measured["values"])
         seconds += measured["seconds"]
-    recorded = {"study": study.name, "budget": budget, "fingerprint": study.fingerprint(budget), "results": results}
+    recorded = {"study": study.name, "budget": budget, "fingerprint": fingerprint, "results": results}
     path = place.with_suffix(".json")
     write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
     write_text(place.with_suffix(".cost.json"), json.dumps({"seconds": round(seconds)}) + "\n")

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from scipy import optimize, stats
 
-from gan_lab.report.statistics import LEVEL, SEEDS, Effect, against, welch
+from gan_lab.report.statistics import LEVEL, SEEDS, Effect, against, holm, welch
 from gan_lab.studies import Prediction, Study
 from gan_lab.studies.measures import Results
 
@@ -32,7 +32,7 @@ def judge(study: Study, results: Results) -> list[Judged]:
     Fewer than three seeds tell nothing, and neither do values that are missing or no numbers.
     """
     effects = [_effect(one, results) for one in study.predictions]
-    told = _holm([effect.p if effect is not None else 1.0 for effect, _ in effects])
+    told = holm([effect.p if effect is not None else 1.0 for effect, _ in effects])
     judged = []
     for one, (effect, samples), sure in zip(study.predictions, effects, told, strict=True):
         verdict = OPEN if effect is None or not sure else HOLDS if effect.difference > 0 else FAILS
@@ -67,16 +67,6 @@ def numbers(results: Results, arm: str, value: str) -> list[float]:
     """A value of an arm, one for each seed that has it."""
     found = (values.get(value) for values in results.get(arm, []))
     return [float(x) for x in found if isinstance(x, int | float)]
-
-
-def _holm(p: list[float]) -> list[bool]:
-    """Those of several tests that are told at ``LEVEL`` together. Source: Holm 1979 (Scandinavian Journal of Statistics 6)."""
-    told = [False] * len(p)
-    for place, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        if p[i] > LEVEL / (len(p) - place):
-            break
-        told[i] = True
-    return told
 
 
 def detectable(samples: list[list[float]], tests: int) -> float:
