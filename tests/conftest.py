@@ -29,7 +29,12 @@ torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
+    """One for all processes of the suite, which decode into it side by side as trainings do."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("data")
+    folder = tmp_path_factory.getbasetemp().parent / "data"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.benchmark import train_once
+from gan_lab.report.reading import Run
 from gan_lab.studies import Study, measures
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils.files import write_text
@@ -37,11 +38,10 @@ def run(study: Study, budget: str, root: Path) -> Path:
         unit = place / f"{arm}-seed{seed}.json"
         if (measured := _read(unit, fingerprint)) is None:
             logger.info(f"{study.name} ({budget}), {number} of {len(units)}: {arm}, seed {seed}")
-            begun = time.monotonic()
+            clock = _Clock()
             words = [*study.arms[arm].split(), *chosen.words.split()]
-            values = measure(Arm(arm, words, seed, _trainer(root, seed)))
-            measured = {"fingerprint": fingerprint, "values": _rounded(values),
-                        "seconds": round(time.monotonic() - begun, 1)}  # fmt: skip
+            values = measure(Arm(arm, words, seed, _trainer(root, seed, clock)))
+            measured = {"fingerprint": fingerprint, "values": _rounded(values), "seconds": round(clock.read(), 1)}
             write_text(unit, json.dumps(measured))
         results[arm].append(measured["values"])
         seconds += measured["seconds"]
@@ -60,10 +60,28 @@ def _read(unit: Path, fingerprint: str) -> dict[str, Any] | None:
     return measured if measured["fingerprint"] == fingerprint else None
 
 
-def _trainer(root: Path, seed: int) -> Any:
+class _Clock:
+    """The seconds of a measurement, in which a training counts what it took when it was made, by whatever study."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._added = 0.0
+
+    def trained(self, folder: Path, began: float) -> None:
+        """Count the training in ``folder`` by its own record, not by what has passed since ``began``."""
+        self._added += 3600 * Run(folder).hours - (time.monotonic() - began)
+
+    def read(self) -> float:
+        return time.monotonic() - self._begun + self._added
+
+
+def _trainer(root: Path, seed: int, clock: _Clock) -> Any:
     def train(words: list[str]) -> Path:
         own = [f"run.root={root / 'studies' / 'runs'}", f"run.seed={seed}", "log.wandb=off", "log.bar=false"]
-        return train_once([*words, *own])
+        began = time.monotonic()
+        folder = train_once([*words, *own])
+        clock.trained(folder, began)
+        return folder
 
     return train
 

@@ -108,6 +108,7 @@ def _one_after_the_other(
 ) -> None:
     _begin(environment, log)
     from gan_lab import experiment
+    from gan_lab.callbacks.diversity import Diversity
     from gan_lab.config import loading
 
     held = {}
@@ -117,6 +118,7 @@ def _one_after_the_other(
         (folder / "checkpoints").mkdir(parents=True)
         built = experiment.build(loaded.config, RunFolder(folder))
         built.evaluation.evaluator.metrics = []
+        built.trainer.callbacks = [each for each in built.trainer.callbacks if not isinstance(each, Diversity)]
         built.trainer.fit(built.family, datamodule=built.data)
         weights = {key: value.clone() for key, value in built.family.named_parameters()}
         held[name] = (built.family.iteration, built.trainer.world_size, built.health.csv_logger.latest, weights)
@@ -201,8 +203,10 @@ def together(
 
 
 def one_after_the_other(trainings: Sequence[tuple[str, Sequence[str]]], log: Path) -> list[dict[str, Any]]:
-    """Train in two processes, without scores; of each what it has at the end of each: its iteration, the number of
-    processes, the last row, and its weights. Raises AssertionError if one of them failed.
+    """Train in two processes, without scores and looks at the diversity, which cost more than the steps.
+
+    Of each process and training: its iteration, the number of processes, the last row, and its weights. Raises
+    AssertionError if one of them failed.
     """
     every = [
         CONTEXT.Process(target=_one_after_the_other, args=(trainings, environment, log))
