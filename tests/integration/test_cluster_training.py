@@ -57,6 +57,7 @@ def tiny(name: str, root: Path, data_root: Path) -> list[str]:
     return words + (["data.size=64"] if loaded.data.size > 64 else [])
 
 
+@pytest.mark.slow
 def test_every_experiment_trains_in_two_processes(tmp_path: Path, data_root: Path) -> None:
     """In one pair, since a start costs more than two iterations."""
     names = [name for name in loading.experiments() if loading.load(name).config.data.name != "cifar10"]  # no sample
