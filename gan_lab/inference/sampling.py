@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from gan_lab import networks
 from gan_lab.config.extensions import explain_unknown_name
-from gan_lab.config.loading import family_class
 from gan_lab.device import exact_arithmetic
+from gan_lab.runs.averaged import class_names_in, import_family, read_config_beside
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
-from gan_lab.runs.exports import CONFIG
 from gan_lab.seeding import Stream
 
 
@@ -132,31 +128,6 @@ class TrainedGenerator:
         if not label.removeprefix("-").isdecimal():
             raise ValueError(explain_unknown_name("class", label, self.class_names))
         return int(label)
-
-
-def read_config_beside(checkpoint: Path) -> Any:
-    """Read the config of the run that a checkpoint belongs to; empty if there is no config file.
-
-    Of an export it has the names of the classes alone: nothing in a foreign folder names code to be imported.
-    """
-    if checkpoint.name == CONFIG:
-        classes = json.loads(checkpoint.read_text(encoding="utf-8")).get("classes", [])
-        return OmegaConf.create({"data": {"class_names": [str(name) for name in classes]}})
-    path = checkpoint.parent.parent / "config.yaml"
-    return OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-
-
-def import_family(config: Any) -> None:
-    """Import the module of a run's family if it is outside the lab, because its networks may be there too."""
-    family = OmegaConf.select(config, "family")
-    if family and "." in family:
-        family_class(family)
-
-
-def class_names_in(config: Any, classes: int) -> list[str]:
-    """Class names of a run; the numbers if its config has no names."""
-    names = OmegaConf.select(config, "data.class_names")
-    return [str(name) for name in names] if names and len(names) == classes else [str(i) for i in range(classes)]
 
 
 def load_generator(run: str | Path, weights: str = "best", device: str | torch.device = "cpu") -> TrainedGenerator:

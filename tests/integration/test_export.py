@@ -21,8 +21,9 @@ from gan_lab import load_generator, networks
 from gan_lab.config import loading
 from gan_lab.experiment import build_family
 from gan_lab.inference import export as exporting
-from gan_lab.inference.export import example, export
+from gan_lab.inference.export import export
 from gan_lab.inference.translation import TrainedTranslator
+from gan_lab.networks import graph
 from gan_lab.runs.checkpoints import read_checkpoint
 from tests.helpers.families import FAMILIES, experiment_of, small
 
@@ -69,7 +70,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[
         content = read_checkpoint(folder / "config.json")
         inputs = {}
         for name, recipe in content["recipes"].items():
-            some, _ = example(networks.from_recipe(recipe), recipe)
+            some, _ = graph.example(networks.from_recipe(recipe))
             inputs[name] = {key: torch.cat([value, value.flip(0), value]) for key, value in some.items()}
         torch.save(inputs, folder / "inputs.pt")
     command = [sys.executable, "-c", ALONE, *map(str, folders.values())]

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from gan_lab.networks.encoder import Encoder
+from gan_lab.networks.layers import Network
+from gan_lab.seeding import Stream
+
 CLOSE = 1e-5  # between the network and its list, of images in [-1, 1]
 # of several results, which become operations of one
 BATCH_NORM, SPLIT = "aten._native_batch_norm_legit_no_training.default", "aten.split.Tensor"
@@ -44,6 +48,24 @@ def trace(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[in
     graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
     _check(network, graph, tensors, inputs)
     return graph, tensors
+
+
+def example(network: Network) -> tuple[dict[str, Tensor], list[int]]:
+    """Inputs of a network by their names, and which of their sides may have another length.
+
+    ``z`` [B, Z] latents and ``y`` [B, classes] weights of the classes; or ``image`` [B, C, H, W] in [-1, 1].
+    """
+    arguments = network.recipe["arguments"]
+    if "z_dim" in arguments and not isinstance(network, Encoder):
+        inputs = {"z": network.sample_latents(Stream(0, "export"), 2, like=torch.zeros(0))}
+        if classes := arguments.get("classes"):
+            inputs["y"] = torch.eye(classes)[[0, classes - 1]]
+        return inputs, [0]
+    channels, height, width = arguments["shape"]
+    translator = "source_channels" in arguments
+    shape = (2, arguments["source_channels"] if translator else channels, height, width)
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return {"image": image}, [0, 2, 3] if translator else [0]
 
 
 def program(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]) -> torch.export.ExportedProgram:
