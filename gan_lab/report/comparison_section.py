@@ -8,9 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gan_lab.report import compare, curves, pictures
+from gan_lab.report import compare, curves, live, pictures
 from gan_lab.report.reading import Run, shown
 from gan_lab.runs.folder import is_resumable
+
+MODELS = 4  # generators side by side, at most
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
             data, _ = pictures.picture(path, pictures.BUDGET if within else share)
             shots.append({"name": name, "images": run.grids[-1][0], "uri": pictures.uri(data)})
     charts = curves.of_runs(runs, names)
+    models = steered(runs, names)
     return {
         "title": f"{len(runs)} runs compared",
         "runs": list(zip(names, runs, strict=True)),
@@ -43,9 +46,26 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
         "shots": shots,
         "smaller": not within,
         "names": names,
+        "models": models,
         "differences": differences(runs),
-        "data": {"charts": charts, "seen": [], "frames": []},
+        "data": {"charts": charts, "seen": [], "frames": [], "models": models},
     }
+
+
+def steered(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The generators of latents that the page has room for, the first seed of each experiment, under the names of their
+    runs; none if there is only one.
+    """
+    models: list[dict[str, Any]] = []
+    left, seen = live.LARGEST, set()
+    for run, name in zip(runs, names, strict=True):
+        if len(models) < MODELS and run.experiment not in seen:
+            model, _ = live.of_run(run, left)
+            if model and "z" in model:
+                seen.add(run.experiment)
+                left -= live.weights_in(model)
+                models.append({**model, "name": name, "examples": []})
+    return models if len(models) > 1 else []
 
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

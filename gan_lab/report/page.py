@@ -18,7 +18,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gan_lab.report import curves, pictures
+from gan_lab.report import curves, live, pictures
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import comparison
 from gan_lab.report.reading import Run
@@ -59,10 +59,17 @@ def write_or_warn(folders: Sequence[Path]) -> None:
 
 def render(template: str, **values: Any) -> str:
     """The text of a page."""
-    style, script = (ASSETS / "page.css").read_text("utf-8"), (ASSETS / "page.js").read_text("utf-8")
-    allowed = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+    style, script = (ASSETS / "page.css").read_text("utf-8"), _script()
+    allowed = "default-src 'none'; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
     allowed += f"style-src {_hash(style)}; script-src {_hash(script)}"
     return _templates().get_template(template).render(style=style, script=script, allowed=allowed, **values)
+
+
+@cache
+def _script() -> str:
+    """The one script of a page: a worker runs it too, which has no document, and stops after the engine."""
+    engine, live, page = ((ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page"))
+    return f'{engine}\nif (typeof document !== "undefined") {{\n{page}\n{live}\n}}\n'
 
 
 @cache
@@ -95,6 +102,7 @@ def of_run(run: Run) -> dict[str, Any]:
     frames, note = pictures.within([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.of_run(run)
+    model, why_not = live.of_run(run)
     thinned = any(one["step"] > 1 for _, group in charts for chart in group for one in chart["series"])
     return {
         "title": run.name,
@@ -104,12 +112,14 @@ def of_run(run: Run) -> dict[str, Any]:
         "seen": seen,
         "note": note,
         "pages": {name: pictures.uri(data) for name, data in pages.items()},
+        "models": [model] if model else [],
+        "why_not": why_not,
         "charts": charts,
         "thinned": thinned,
         "cost": _cost(run),
         "commands": command_lines(run),
         "data": {"charts": [chart for _, group in charts for chart in group], "seen": seen,
-                 "frames": list(frames.values())[:-1]},  # the last one stands in the page
+                 "models": [model] if model else [], "frames": list(frames.values())[:-1]},  # the last one stands in the page
     }  # fmt: skip
 
 

@@ -1,0 +1,262 @@
+// The networks of the page: what is asked of them, and where their images are shown.
+(() => {
+  const models = JSON.parse(document.getElementById("data").textContent).models ?? [];
+  if (!models.length) return;
+  const one = (name) => document.getElementById(name);
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const run = runner();
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+  // A function (model, network, inputs) => promise of a tensor. The networks run beside the page, or in it if they must.
+  function runner() {
+    const waiting = new Map();
+    let worker = null, next = 0;
+    try {
+      const address = URL.createObjectURL(new Blob([document.currentScript.textContent], { type: "text/javascript" }));
+      worker = new Worker(address);
+      worker.onmessage = ({ data: { id, result } }) => { waiting.get(id)(result); waiting.delete(id); };
+    } catch { /* a browser without workers from the page */ }
+    const opened = {};
+    return (model, name, inputs) => {
+      const key = `${model}/${name}`;
+      if (!(key in opened)) {
+        opened[key] = worker ?? engine.open(models[model].networks[name]);
+        worker?.postMessage({ name: key, network: models[model].networks[name] });
+      }
+      if (!worker) return Promise.resolve(engine.run(opened[key], inputs));
+      return new Promise((done) => { waiting.set(++next, done); worker.postMessage({ id: next, name: key, inputs }); });
+    };
+  }
+
+  // An image [1, C, H, W] in [-1, 1] on a canvas, by images.to_uint8.
+  function show(canvas, { shape: [, channels, height, width], data }) {
+    canvas.width = width;
+    canvas.height = height;
+    const pixels = new ImageData(width, height), area = width * height;
+    for (let p = 0; p < area; p++) {
+      for (let c = 0; c < 3; c++) pixels.data[4 * p + c] = Math.round(Math.min(255, Math.max(0, (data[channels === 1 ? p : c * area + p] + 1) * 127.5)));
+      pixels.data[4 * p + 3] = 255;
+    }
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+  }
+
+  // The picture on a canvas as an image [1, C, H, W] in [-1, 1]; gray by images.to_gray.
+  function read(canvas, channels) {
+    const { width, height } = canvas, pixels = canvas.getContext("2d", { willReadFrequently: true }).getImageData(0, 0, width, height).data;
+    const image = engine.tensor([1, channels, height, width]), area = width * height;
+    const unit = (value) => value / 127.5 - 1;
+    for (let p = 0; p < area; p++) {
+      const [red, green, blue] = pixels.subarray(4 * p, 4 * p + 3);
+      if (channels === 1) image.data[p] = unit(0.299 * red + 0.587 * green + 0.114 * blue);
+      else [red, green, blue].forEach((value, c) => { image.data[c * area + p] = unit(value); });
+    }
+    return image;
+  }
+
+  // Draws again and again until what was asked for last is shown; between two, the page answers.
+  function coalesced(draw) {
+    let busy = false, again = false;
+    return async () => {
+      again = true;
+      if (busy) return;
+      busy = true;
+      while (again) { again = false; await draw(); }
+      busy = false;
+    };
+  }
+
+  const press = (buttons, chosen) => buttons.forEach((button) => button.setAttribute("aria-pressed", String(button === chosen)));
+  const decoded = (uri) => new Promise((done, failed) => { const picture = new Image(); picture.onload = () => done(picture); picture.onerror = failed; picture.src = uri; });
+
+  if ("z" in models[0]) latents(); else translator();
+
+  function latents() {
+    for (const model of models) {
+      const drawn = engine.floats(model.z, false);
+      model.size = drawn.length / model.seeds;
+      model.latent = (seed) => drawn.slice(seed * model.size, (seed + 1) * model.size);
+    }
+    const seed = one("live-seed"), seeds = Number(seed.max) + 1, sliders = all("input.direction"), way = one("live-way"), walk = one("live-walk");
+    const state = { label: 0, base: models.map((model) => model.latent(0)), ends: [null, null] };
+
+    // Between two latents by the share t: on the great circle, or straight where the prior is no ball.
+    function between(a, b, t, straight) {
+      const dot = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
+      const angle = Math.acos(Math.min(1, Math.max(-1, dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))))), sine = Math.sin(angle);
+      const [u, v] = straight || sine < 1e-6 ? [1 - t, t] : [Math.sin((1 - t) * angle) / sine, Math.sin(t * angle) / sine];
+      return a.map((value, i) => u * value + v * b[i]);
+    }
+    // What the sliders add.
+    function steered(index) {
+      const z = Float32Array.from(state.base[index]);
+      sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { z[i] += Number(slider.value) * x; }));
+      return z;
+    }
+    function make(index, z) {
+      const { classes } = models[index], inputs = { z: engine.tensor([1, z.length], z) };
+      if (classes.length) {
+        inputs.y = engine.tensor([1, classes.length]);
+        inputs.y.data[Math.min(state.label, classes.length - 1)] = 1;
+      }
+      return run(index, "generator", inputs);
+    }
+    const canvases = all("canvas.made");
+    const draw = coalesced(async () => {
+      for (const [index, canvas] of canvases.entries()) show(canvas, await make(index, steered(index)));
+    });
+    function place(bases) {
+      state.base = bases;
+      draw();
+    }
+    const level = () => sliders.forEach((slider) => { slider.value = 0; });
+
+    seed.addEventListener("input", () => {
+      if (seed.value === "" || !seed.checkValidity()) return;
+      stop();
+      level();
+      place(models.map((model) => model.latent(Number(seed.value))));
+    });
+    sliders.forEach((slider) => slider.addEventListener("input", draw));
+    one("live-zero").addEventListener("click", () => { level(); draw(); });
+    const classes = all("button.class");
+    classes.forEach((button) => button.addEventListener("click", () => {
+      state.label = Number(button.dataset.class);
+      press(classes, button);
+      draw();
+      fill();
+    }));
+
+    // Two latents that are kept, and the way between them.
+    all("button.end").forEach((button) => button.addEventListener("click", () => {
+      state.ends[Number(button.dataset.end)] = models.map((_, index) => steered(index));
+      button.setAttribute("aria-pressed", "true");
+      way.disabled = !state.ends.every(Boolean);
+    }));
+    way.addEventListener("input", () => {
+      stop();
+      level();
+      const [a, b] = state.ends;
+      place(models.map((model, index) => between(a[index], b[index], Number(way.value), model.straight)));
+    });
+
+    // A walk from seed to seed, in forty steps each; for who wants no motion, one step for each press.
+    let timer = null, from = 0, share = 0;
+    function step() {
+      if (share === 0) from = Number(seed.value) || 0;
+      share += 0.025;
+      const next = (from + 1) % seeds;
+      place(models.map((model) => between(model.latent(from), model.latent(next), Math.min(1, share), model.straight)));
+      if (share >= 1) { share = 0; seed.value = next; }
+    }
+    function stop() {
+      clearInterval(timer);
+      timer = null;
+      share = 0;
+      walk.setAttribute("aria-pressed", "false");
+    }
+    const name = () => { walk.textContent = still.matches ? "One step of a walk" : "Walk"; if (still.matches && timer) stop(); };
+    still.addEventListener("change", name);
+    name();
+    walk.addEventListener("click", () => {
+      level();
+      if (still.matches) return step();
+      if (timer) return stop();
+      timer = setInterval(step, 80);
+      walk.setAttribute("aria-pressed", "true");
+    });
+    document.addEventListener("visibilitychange", () => { if (document.hidden && timer) stop(); });
+
+    // Held-out images of an autoencoder.
+    all("button.held-out").forEach((button) => button.addEventListener("click", async () => {
+      stop();
+      level();
+      press(all("button.held-out"), button);
+      const canvas = document.createElement("canvas"), picture = button.firstElementChild, [channels, height, width] = models[0].networks.generator.shape;
+      canvas.width = width;
+      canvas.height = height;
+      canvas.getContext("2d").drawImage(await decoded(picture.src), 0, 0);
+      place([(await run(0, "encoder", { image: read(canvas, channels) })).data]);
+    }));
+
+    // The wall: the next sixteen seeds, of which one can be taken.
+    const wall = document.querySelector(".wall"), fresh = one("live-fresh");
+    let first = 0;
+    const places = wall ? Array.from({ length: 16 }, () => {
+      const button = document.createElement("button"), canvas = document.createElement("canvas");
+      button.type = "button";
+      button.append(canvas);
+      wall.append(button);
+      button.addEventListener("click", () => { seed.value = button.dataset.seed; seed.dispatchEvent(new Event("input")); });
+      return [button, canvas];
+    }) : [];
+    const fill = coalesced(async () => {
+      for (const [i, [button, canvas]] of places.entries()) {
+        const number = (first + i) % seeds;
+        button.dataset.seed = number;
+        button.setAttribute("aria-label", `Take seed ${number}`);
+        show(canvas, await make(0, models[0].latent(number)));
+      }
+    });
+    fresh?.addEventListener("click", () => { first = (first + 16) % seeds; fill(); });
+    draw();
+    fill();
+  }
+
+  function translator() {
+    const input = one("live-input"), output = document.querySelector("canvas.made"), { networks } = models[0];
+    let network = "generator";
+    const context = input.getContext("2d", { willReadFrequently: true });
+    const source = () => networks[network].source_channels;
+    [, input.height, input.width] = networks.generator.shape;
+    const draw = coalesced(async () => show(output, await run(0, network, { image: read(input, source()) })));
+    function clear() {
+      context.fillStyle = "white";
+      context.fillRect(0, 0, input.width, input.height);
+    }
+    // The middle of a picture, as large as can be.
+    function take(picture) {
+      const { width: w, height: h } = picture, scale = Math.max(input.width / w, input.height / h);
+      clear();
+      context.imageSmoothingQuality = "high";
+      context.drawImage(picture, (input.width - scale * w) / 2, (input.height - scale * h) / 2, scale * w, scale * h);
+      if (source() === 1) show(input, read(input, 1));
+      draw();
+    }
+    async function open(file) {
+      if (!file) return;
+      try { take(await createImageBitmap(file)); } catch { one("said").textContent = `${file.name} is no picture that this browser reads`; }
+    }
+    all("button.held-out").forEach((button) => button.addEventListener("click", async () => take(await decoded(button.firstElementChild.src))));
+    const ways = all("button.way");
+    ways.forEach((button) => button.addEventListener("click", () => {
+      network = button.dataset.network;
+      press(ways, button);
+      all(".examples").forEach((box) => { box.hidden = box.dataset.network !== network; });
+      draw();
+    }));
+    one("live-file").addEventListener("change", (event) => open(event.target.files[0]));
+    const stage = document.querySelector(".stage");
+    stage.addEventListener("dragover", (event) => event.preventDefault());
+    stage.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });
+    one("live-clear").addEventListener("click", () => { clear(); draw(); });
+
+    // A pen, by pointer.
+    let last = null;
+    const at = (event) => { const box = input.getBoundingClientRect(); return [(event.clientX - box.left) * input.width / box.width, (event.clientY - box.top) * input.height / box.height]; };
+    function line(event) {
+      const [x, y] = at(event);
+      Object.assign(context, { strokeStyle: one("live-pen").value, lineWidth: Number(one("live-width").value), lineCap: "round" });
+      context.beginPath();
+      context.moveTo(...(last ?? [x, y]));
+      context.lineTo(x, y);
+      context.stroke();
+      last = [x, y];
+    }
+    input.addEventListener("pointerdown", (event) => { if (event.button === 0) { input.setPointerCapture(event.pointerId); line(event); } });
+    input.addEventListener("pointermove", (event) => { if (last) line(event); });
+    for (const end of ["pointerup", "pointercancel"]) input.addEventListener(end, () => { if (last) { last = null; draw(); } });
+    clear();
+    const example = document.querySelector("button.held-out");
+    if (example) example.click(); else draw();
+  }
+})();

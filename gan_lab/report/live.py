@@ -1,0 +1,174 @@
+"""The networks of a run as its page holds them, to be run there by ``assets/engine.js``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_lab.networks import graph
+from gan_lab.networks.layers import Network
+from gan_lab.report import pictures
+from gan_lab.report.reading import Run
+from gan_lab.runs.averaged import Averaged, load_averaged
+from gan_lab.seeding import Stream
+
+LARGEST = 4_000_000  # weights of all networks of a page, two or four bytes each
+HALF_A_LEVEL = 1 / 255  # of gray, in images in [-1, 1]
+LATENTS = 100_000  # numbers, of as many seeds as they are enough for
+SEEDS = 1000  # at most
+DIRECTIONS = 8
+PLAYED = ("generator", "generator_back", "encoder")
+
+
+def of_run(run: Run, allowed: int = LARGEST) -> tuple[dict[str, Any] | None, str]:
+    """What the script needs to run the generator of a run, or None; and why not, or how exact it is, in a sentence.
+
+    Points in the plane are left out without a word, and so is a run that has no checkpoint.
+    """
+    if not (run.folder / "checkpoints").is_dir():
+        return None, ""
+    try:
+        averaged = load_averaged(run.folder)
+        played = {name: averaged.networks[name] for name in PLAYED if name in averaged.networks}
+        size = sum(weight.numel() for network in played.values() for weight in network.parameters())
+        if shape_of(played["generator"])[1:] == (1, 1):
+            return None, ""
+        if size > allowed:
+            return None, f"they have {size:,} weights, and a page takes {allowed:,}"
+        traced = {name: graph.trace(network, *graph.example(network)) for name, network in played.items()}
+        described = {name: describe(network, *traced[name]) for name, network in played.items()}
+    except ValueError as error:
+        return None, f"they cannot run in a page: {error}"
+    model: dict[str, Any] = {"name": run.name, "networks": described, "examples": []}
+    if "z" in traced["generator"][0]["inputs"]:
+        model |= _latents(averaged, *traced["generator"])
+    if len(played) > 1 or "z" not in model:
+        model["examples"] = examples(run, played["generator"], back="generator_back" in played)
+    return model, ""
+
+
+def shape_of(network: Network) -> tuple[int, int, int]:
+    """The shape of its images, (channels, height, width)."""
+    channels, height, width = network.recipe["arguments"]["shape"]
+    return channels, height, width
+
+
+def weights_in(model: dict[str, Any]) -> int:
+    """The number of weights of a model of a page."""
+    return sum(math.prod(shape) for network in model["networks"].values() for _, shape in network["tensors"])
+
+
+def describe(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """A network as the script reads it: operations, shapes, and weights as text.
+
+    The weights are float16 if images stay within half a gray level of what float32 makes. Raises ValueError for an
+    operation that the script does not have.
+    """
+    if unknown := {step["op"] for step in traced["steps"]} - operations():
+        raise ValueError(f"the page has no {sorted(unknown)[0]}")
+    half = _is_close_in_half(network, traced, tensors)
+    array = np.concatenate([value.numpy().ravel() for value in tensors.values()] or [np.zeros(0)])
+    return {
+        "graph": traced,
+        "tensors": [[name, list(value.shape)] for name, value in tensors.items()],
+        "half": half,
+        "weights": _text(array, np.float16 if half else np.float32),
+        "shape": list(shape_of(network)),
+        "source_channels": network.recipe["arguments"].get("source_channels", 0),
+    }
+
+
+@cache
+def operations() -> frozenset[str]:
+    """The operations that the script has, by their names."""
+    script = (Path(__file__).parent / "assets" / "engine.js").read_text("utf-8")
+    return frozenset(re.findall(r'^    "(aten\.[\w.]+)":', script, re.MULTILINE))
+
+
+def _is_close_in_half(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> bool:
+    """True if halved weights make the same images, of 64 fresh latents or 8 images, up to half a gray level."""
+    generator, inputs = torch.Generator().manual_seed(2), graph.example(network)[0]
+    n = 64 if "z" in inputs else 8
+    fresh = {name: value.repeat(n // 2, *[1] * (value.dim() - 1)) for name, value in inputs.items()}
+    fresh = {name: x if name == "y" else torch.randn(x.shape, generator=generator) for name, x in fresh.items()}
+    halved = {name: value.half().float() for name, value in tensors.items()}
+    with torch.no_grad():
+        exact = graph.run(traced, tensors, fresh)
+        return exact.dim() == 4 and bool((graph.run(traced, halved, fresh) - exact).abs().max() <= HALF_A_LEVEL)
+
+
+def _latents(averaged: Averaged, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The latents of the seeds, as ``gan-lab sample --seed`` draws the first of each; the directions, the classes."""
+    network = averaged.networks["generator"]
+    arguments = network.recipe["arguments"]
+    seeds = min(SEEDS, LATENTS // arguments["z_dim"])
+    z = [network.sample_latents(Stream(seed, "sample"), 1, like=torch.empty(0)) for seed in range(seeds)]
+    return {
+        "z": _text(torch.cat(z).numpy(), np.float32),
+        "seeds": seeds,
+        "straight": network.codes > 0,  # the prior is no ball
+        "directions": [[round(x, 4) for x in row] for row in directions(traced, tensors, arguments["z_dim"]).tolist()],
+        "classes": averaged.class_names if arguments.get("classes") else [],
+    }
+
+
+def directions(traced: graph.Graph, tensors: dict[str, Tensor], z_dim: int) -> Tensor:
+    """The directions in the latent space [K, Z] along which the first layer changes most, of length 1, largest first.
+
+    They are the right singular vectors of the weights that the first linear map has for the latent.
+
+    Source: Shen & Zhou 2021 (arXiv 2007.06600), section 3.2.
+    """
+    carries = {"z"}  # what begins with the latent
+    for step in traced["steps"]:
+        first = step["args"][0]
+        first = first[0] if isinstance(first, list) else first
+        if not isinstance(first, dict) or first["ref"] not in carries:
+            continue
+        if step["op"] == "aten.linear.default":
+            weight = tensors[step["args"][1]["ref"]][:, :z_dim]
+            found = torch.linalg.svd(weight.double(), full_matrices=False).Vh[:DIRECTIONS]
+            return found * found.sum(dim=1, keepdim=True).sign()  # of two signs one
+        carries.add(step["out"])
+    return torch.zeros(0, z_dim)
+
+
+def examples(run: Run, generator: Network, back: bool = False) -> list[list[str]]:
+    """Held-out inputs of a translator or an autoencoder, as data URIs: the first column of its last grid.
+
+    ``back``: also those of the way back, with which the other half of the grid begins.
+    """
+    _, height, width = shape_of(generator)
+    if not run.grids:
+        return []
+    try:
+        with Image.open(run.grids[-1][1]) as image:
+            grid = image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        return []
+    if (grid.width - 2) % (width + 2) or (grid.height - 2) % (height + 2):  # captions
+        return []
+    half = (grid.width - 2) // (width + 2) // 2 * (width + 2)
+    found: list[list[str]] = []
+    for left in (2, 2 + half)[: 1 + back]:
+        found.append([])
+        for top in range(2, grid.height - height, height + 2):
+            file = io.BytesIO()
+            grid.crop((left, top, left + width, top + height)).save(file, "PNG")
+            found[-1].append(pictures.uri(file.getvalue()))
+    return found
+
+
+def _text(array: np.ndarray, kind: Any) -> str:
+    """The numbers as the script reads them: little endian, in base 64."""
+    return base64.b64encode(array.astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()
