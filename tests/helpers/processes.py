@@ -85,10 +85,12 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     _begin(environment, log)
     from gan_lab import train as lab
     from gan_lab.config import loading
+    from gan_lab.report import live
     from gan_lab.utils.terminal import log_to_stdout
 
     if "SCORED" not in environment:
         lab.evaluate_all = lambda *_: None  # at the end of a training; those while it trains are made
+        live.of_run = lambda *_: (None, "")  # which takes seconds too
     if kill:
         if kill.number != signal.SIGKILL:
             signal.signal(kill.number, signal.SIG_DFL)  # a suite under nohup ignores SIGHUP, and so would this

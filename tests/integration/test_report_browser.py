@@ -15,22 +15,14 @@ from typing import Any
 import pytest
 
 from gan_lab import report
+from tests.helpers.browser import needs_chromium, started
 from tests.helpers.reports import HOSTILE, SEEN, written_run
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
+pytestmark = needs_chromium
 Open = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield started
-        started.close()
+browser = pytest.fixture(started, scope="module")
 
 
 @pytest.fixture(scope="module")

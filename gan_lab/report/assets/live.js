@@ -4,6 +4,7 @@
   if (!models.length) return;
   const one = (name) => document.getElementById(name);
   const all = (selector) => [...document.querySelectorAll(selector)];
+  const say = (text) => { one("said").textContent = text; };
   const run = runner();
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -15,6 +16,7 @@
       const address = URL.createObjectURL(new Blob([document.currentScript.textContent], { type: "text/javascript" }));
       worker = new Worker(address);
       worker.onmessage = ({ data: { id, result } }) => { waiting.get(id)(result); waiting.delete(id); };
+      worker.onerror = ({ message }) => { say(`The network could not be run: ${message}`); };
     } catch { /* a browser without workers from the page */ }
     const opened = {};
     return (model, name, inputs) => {
@@ -28,6 +30,8 @@
     };
   }
 
+  const pen = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
+
   // An image [1, C, H, W] in [-1, 1] on a canvas, by images.to_uint8.
   function show(canvas, { shape: [, channels, height, width], data }) {
     canvas.width = width;
@@ -37,12 +41,12 @@
       for (let c = 0; c < 3; c++) pixels.data[4 * p + c] = Math.round(Math.min(255, Math.max(0, (data[channels === 1 ? p : c * area + p] + 1) * 127.5)));
       pixels.data[4 * p + 3] = 255;
     }
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    pen(canvas).putImageData(pixels, 0, 0);
   }
 
   // The picture on a canvas as an image [1, C, H, W] in [-1, 1]; gray by images.to_gray.
   function read(canvas, channels) {
-    const { width, height } = canvas, pixels = canvas.getContext("2d", { willReadFrequently: true }).getImageData(0, 0, width, height).data;
+    const { width, height } = canvas, pixels = pen(canvas).getImageData(0, 0, width, height).data;
     const image = engine.tensor([1, channels, height, width]), area = width * height;
     const unit = (value) => value / 127.5 - 1;
     for (let p = 0; p < area; p++) {
@@ -53,15 +57,21 @@
     return image;
   }
 
-  // Draws again and again until what was asked for last is shown; between two, the page answers.
+  // Draws again and again until what was asked for last is shown; between two, the page answers. The section tells in
+  // aria-busy that it is not done.
+  let drawing = 0;
+  const section = one("live");
   function coalesced(draw) {
     let busy = false, again = false;
     return async () => {
       again = true;
       if (busy) return;
       busy = true;
+      drawing++;
+      section.setAttribute("aria-busy", "true");
       while (again) { again = false; await draw(); }
       busy = false;
+      if (!--drawing) section.setAttribute("aria-busy", "false");
     };
   }
 
@@ -174,7 +184,7 @@
       const canvas = document.createElement("canvas"), picture = button.firstElementChild, [channels, height, width] = models[0].networks.generator.shape;
       canvas.width = width;
       canvas.height = height;
-      canvas.getContext("2d").drawImage(await decoded(picture.src), 0, 0);
+      pen(canvas).drawImage(await decoded(picture.src), 0, 0);
       place([(await run(0, "encoder", { image: read(canvas, channels) })).data]);
     }));
 
@@ -205,7 +215,7 @@
   function translator() {
     const input = one("live-input"), output = document.querySelector("canvas.made"), { networks } = models[0];
     let network = "generator";
-    const context = input.getContext("2d", { willReadFrequently: true });
+    const context = pen(input);
     const source = () => networks[network].source_channels;
     [, input.height, input.width] = networks.generator.shape;
     const draw = coalesced(async () => show(output, await run(0, network, { image: read(input, source()) })));
@@ -224,7 +234,7 @@
     }
     async function open(file) {
       if (!file) return;
-      try { take(await createImageBitmap(file)); } catch { one("said").textContent = `${file.name} is no picture that this browser reads`; }
+      try { take(await createImageBitmap(file)); } catch { say(`${file.name} is no picture that this browser reads`); }
     }
     all("button.held-out").forEach((button) => button.addEventListener("click", async () => take(await decoded(button.firstElementChild.src))));
     const ways = all("button.way");
@@ -234,7 +244,7 @@
       all(".examples").forEach((box) => { box.hidden = box.dataset.network !== network; });
       draw();
     }));
-    one("live-file").addEventListener("change", (event) => open(event.target.files[0]));
+    one("live-file").addEventListener("change", async ({ target }) => { await open(target.files[0]); target.value = ""; }); // the same one again
     const stage = document.querySelector(".stage");
     stage.addEventListener("dragover", (event) => event.preventDefault());
     stage.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });

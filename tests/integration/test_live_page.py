@@ -1,0 +1,323 @@
+"""The networks in the page of a run, in a real browser: they make what the lab makes, and obey their controls."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_lab import load_generator, report
+from gan_lab.config import loading
+from gan_lab.images import save_grid, to_uint8, to_unit
+from gan_lab.inference.translation import TrainedTranslator
+from gan_lab.networks import graph
+from gan_lab.report import live, page
+from gan_lab.report.reading import Run
+from gan_lab.runs.averaged import load_averaged
+from tests.helpers.browser import needs_chromium, started
+from tests.helpers.families import FAMILIES, every_family
+from tests.helpers.folders import run_folder
+
+ENGINE = (page.ASSETS / "engine.js").read_text("utf-8").replace("const engine =", "globalThis.engine =")
+PIXELS = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+SEEDS = 64
+browser = pytest.fixture(started, scope="module")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Path]:
+    """A run of every family, narrow, with a grid whose first images are those that it could be given."""
+    root = tmp_path_factory.mktemp("live")
+    made = {family: run_folder(family, root / family, data_root) for family in FAMILIES}
+    draws = torch.Generator().manual_seed(0)
+    for folder in made.values():
+        save_grid(torch.rand((12, 1, 28, 28), generator=draws) * 2 - 1, 6, folder / "samples" / "000000000.png")
+    return made
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Any]:
+    """Opens a page whose networks have answered; nothing is said on the console, thrown, or asked of a network."""
+    faults: list[str] = []
+    contexts = []
+
+    def load(path: Path, **options: Any) -> Any:
+        contexts.append(browser.new_context(**options))
+        tab = contexts[-1].new_page()
+        tab.on("console", lambda message: faults.append(message.text))
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.on("request", lambda request: faults.append(request.url)
+               if not request.url.startswith(("data:", "blob:null/")) and request.url != path.as_uri() else None)  # fmt: skip
+        tab.goto(path.as_uri())
+        answered(tab)
+        return tab
+
+    yield load
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def answered(tab: Any) -> None:
+    """Wait until what was asked last is shown."""
+    tab.wait_for_selector("#live[aria-busy=false]", state="attached")
+
+
+def taken(tab: Any, first: int) -> None:
+    """Wait until the picture that was chosen is the input, by its first pixel."""
+    for _ in range(400):
+        if pixels(tab, "#live-input")[0, 0, 0] == first:
+            return
+        tab.wait_for_timeout(5)
+    raise AssertionError(tab.locator("#said").text_content())
+
+
+def pixels(tab: Any, selector: str = "canvas.made") -> np.ndarray:
+    """The picture on a canvas, [H, W, 3]."""
+    canvas = tab.locator(selector).first
+    side = canvas.evaluate("c => [c.height, c.width]")
+    return np.array(canvas.evaluate(PIXELS)).reshape(*side, 4)[..., :3]
+
+
+def shown(images: Tensor) -> np.ndarray:
+    """What a canvas has of an image [1, C, H, W]."""
+    return to_uint8(images)[0].expand(3, -1, -1).permute(1, 2, 0).numpy().astype(int)
+
+
+@needs_chromium
+def test_each_operation_is_torchs(browser: Any) -> None:
+    """On shapes with strides, borders, groups and sides of one; every operation that the page has is here."""
+    draws = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draws)
+
+    x, c = drawn(2, 4, 7, 5), drawn(4)
+    cases: dict[str, list[tuple[Any, ...]]] = {
+        "aten.add.Tensor": [(x, 1.5), (x, drawn(2, 4, 1, 1)), (drawn(4, 1, 1), x)],
+        "aten.addcmul.default": [(x, drawn(2, 4, 1, 1), x), (drawn(2, 4, 1, 1), drawn(1, 4, 7, 1), x)],
+        "aten.batch_norm.default": [(x, c, c, c, c.abs(), False, 0.1, 1e-5, False), (x, None, None, c, c.abs(), False, 0.1, 1e-3, False)],
+        "aten.cat.default": [([x, drawn(2, 1, 7, 5)], 1), ([x, x], 0), ([x, x], -1)],
+        "aten.conv2d.default": [(x, drawn(6, 4, 3, 3)), (x, drawn(6, 4, 3, 2), drawn(6), [2, 1], [1, 2]),
+                                (x, drawn(6, 2, 3, 3), None, [1, 1], [1, 1], [1, 1], 2), (x, drawn(5, 4, 2, 2), None, [2, 2], [3, 3], [2, 3])],
+        "aten.conv_transpose2d.input": [(x, drawn(4, 3, 4, 4), None, [2, 2], [1, 1]), (x, drawn(4, 3, 3, 3), drawn(3), [3, 2], [1, 0], [2, 1]),
+                                        (x, drawn(4, 2, 5, 3), drawn(4), [2, 2], [2, 1], [1, 1], 2), (x, drawn(4, 3, 2, 2), None, [1, 1], [0, 0], [0, 0], 1, [2, 2])],
+        "aten.group_norm.default": [(x, 2, c, c, 1e-5, False), (x, 1, None, None, 1e-3, False), (drawn(3, 6), 3, None, None, 1e-5, False)],
+        "aten.instance_norm.default": [(x, c, c, None, None, True, 0.1, 1e-5, False), (x, None, None, None, None, True, 0.1, 1e-5, False)],
+        "aten.leaky_relu.default": [(x, 0.2), (x,)],
+        "aten.linear.default": [(drawn(3, 7), drawn(5, 7), drawn(5)), (drawn(2, 3, 7), drawn(5, 7))],
+        "aten.mul.Tensor": [(x, 2.0), (x, drawn(4, 1, 1)), (x, drawn(1, 1, 7, 1))],
+        "aten.pad.default": [(x, [1, 2, 3, 0], "reflect"), (x, [1, 0, 2, 1]), (x, [1, 1, 1, 1], "constant", 0.5)],
+        "aten.permute.default": [(x, [0, 2, 3, 1]), (x, [3, 1, 0, 2])],
+        "aten.relu.default": [(x,)],
+        "aten.sigmoid.default": [(x,)],
+        "aten.slice.Tensor": [(x, 1, 1, 3), (x, 0, 0, 2**63 - 1), (x, 3, -3, -1), (x, 2, 0, 7, 2)],
+        "aten.sym_size.int": [(x, 0), (x, 2)],
+        "aten.tanh.default": [(x,)],
+        "aten.unsqueeze.default": [(x, 0), (x, 2), (x, -1)],
+        "aten.upsample_bilinear2d.vec": [(x, None, False, [2.0, 2.0]), (x, [5, 9], False, None), (x, [9, 11], True, None)],
+        "aten.upsample_nearest2d.vec": [(x, None, [2.0, 3.0]), (x, [5, 9], None)],
+        "aten.view.default": [(x, [2, -1]), (x, [-1, 2, 7, 5])],
+    }  # fmt: skip
+    assert set(cases) == live.operations()
+    tab = browser.new_page()
+    tab.add_script_tag(content=ENGINE)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return {"shape": list(value.shape), "data": value.flatten().tolist()}
+        return [plain(each) for each in value] if isinstance(value, list) else value
+
+    ask = """([op, args]) => {
+        const own = (x) => Array.isArray(x) ? x.map(own) : x && x.shape ? engine.tensor(x.shape, Float32Array.from(x.data)) : x ?? undefined;
+        const result = engine.operations[op](...args.map(own));
+        return typeof result === "number" ? result : { shape: result.shape, data: [...result.data] };
+    }"""
+    for op, every in cases.items():
+        namespace, name, overload = op.split(".")
+        for args in every:
+            expected = getattr(getattr(getattr(torch.ops, namespace), name), overload)(*args)
+            result = tab.evaluate(ask, [op, [plain(arg) for arg in args]])
+            if isinstance(expected, int):
+                assert result == expected, op
+                continue
+            assert result["shape"] == list(expected.shape), op
+            assert torch.allclose(torch.tensor(result["data"]), expected.flatten(), rtol=1e-4, atol=1e-5), (
+                op,
+                args[1:],
+            )
+    tab.close()
+
+
+@needs_chromium
+@every_family
+def test_the_page_makes_what_the_lab_makes(family: str, folders: dict[str, Path], tmp_path: Path, opened: Any) -> None:
+    """Of 64 seeds, or of 8 pictures; within a gray level, and nearly always the same one."""
+    folder, apart = folders[family], []
+    tab = opened(report.write([folder]))
+    if loading.family_class(family).image_to_image:
+        ways = {"generator": "AtoB", "generator_back": "BtoA"}
+        for network in load_averaged(folder).networks:
+            if tab.locator(f".way[data-network={network}]").count():
+                tab.locator(f".way[data-network={network}]").click()
+            translate = TrainedTranslator(folder / "checkpoints" / "best.ckpt", ways[network])
+            for number in range(8):
+                image = np.random.default_rng(number).integers(256, size=(28, 28), dtype=np.uint8)
+                Image.fromarray(image).save(tmp_path / "given.png")
+                tab.locator("#live-file").set_input_files(tmp_path / "given.png")
+                taken(tab, int(image[0, 0]))
+                answered(tab)
+                expected = translate(to_unit(torch.from_numpy(image)[None, None]))
+                apart.append(np.abs(pixels(tab) - shown(expected)))
+    else:
+        generator = load_generator(folder)
+        label = 1 if generator.classes else None
+        if label:
+            tab.locator("button.class").nth(1).click()
+            answered(tab)
+        for first in range(0, SEEDS, 16):
+            wall = tab.evaluate(f"[...document.querySelectorAll('.wall canvas')].map({PIXELS})")
+            for place, made in enumerate(wall):
+                expected = shown(generator(1, label=label, seed=first + place))
+                apart.append(np.abs(np.array(made).reshape(28, 28, 4)[..., :3] - expected))
+            tab.get_by_role("button", name="Sixteen more").click()
+            answered(tab)
+    assert np.max(apart) <= 1
+    assert np.mean(apart) < 0.3
+
+
+@needs_chromium
+def test_controls_move_the_image_and_come_back(folders: dict[str, Path], opened: Any) -> None:
+    folder = folders["cgan"]
+    tab = opened(report.write([folder]))
+    start = pixels(tab)
+    slider = tab.get_by_label("Direction 1", exact=True)
+    slider.focus()
+    for _ in range(10):
+        tab.keyboard.press("ArrowRight")
+    answered(tab)
+    moved = pixels(tab)
+    z = load_generator(folder)._latents(1, 0).float()
+    network = load_averaged(folder).networks["generator"]
+    traced, tensors = graph.trace(network, *graph.example(network))
+    direction = live.directions(traced, tensors, z.shape[1])[0].float()
+    expected = graph.run(traced, tensors, {"z": z + direction, "y": torch.eye(10)[:1]})
+    assert np.abs(moved - shown(expected)).max() <= 1
+    assert np.abs(moved - start).max() > 1
+    tab.get_by_role("button", name="Keep as A").click()
+    tab.locator("#live-seed").fill("5")
+    tab.get_by_role("button", name="Keep as B").click()
+    for end, place in (("Home", moved), ("End", None)):
+        tab.get_by_label("From A to B").focus()
+        tab.keyboard.press("End" if end == "Home" else "Home")
+        tab.keyboard.press(end)
+        answered(tab)
+        expected = shown(load_generator(folder)(1, label=0, seed=5)) if place is None else place
+        assert np.abs(pixels(tab) - expected).max() <= 1
+    tab.locator("#live-seed").fill("0")
+    answered(tab)
+    assert (pixels(tab) == start).all()
+    tab.get_by_role("button", name="Take seed 3", exact=True).click()
+    answered(tab)
+    assert tab.locator("#live-seed").input_value() == "3"
+    assert (pixels(tab) == pixels(tab, ".wall button:nth-child(4) canvas")).all()
+    tab.get_by_role("button", name="Sixteen more").click()
+    answered(tab)
+    assert tab.get_by_role("button", name="Take seed 19", exact=True).count() == 1
+
+
+@needs_chromium
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_a_walk_moves_by_itself_only_for_who_does_not_mind(motion: str, folders: dict[str, Path], opened: Any) -> None:
+    tab = opened(report.write([folders["dcgan" if "dcgan" in folders else "gan"]]), reduced_motion=motion)
+    start = pixels(tab)
+    tab.get_by_role("button", name="walk" if motion == "reduce" else "Walk").click()
+    tab.wait_for_timeout(400)
+    answered(tab)
+    first = pixels(tab)
+    tab.wait_for_timeout(400)
+    answered(tab)
+    assert (first != start).any()
+    assert (pixels(tab) == first).all() == (motion == "reduce")
+
+
+@needs_chromium
+def test_a_held_out_image_is_encoded_and_a_drawing_translated(folders: dict[str, Path], opened: Any) -> None:
+    folder = folders["vaegan"]
+    tab = opened(report.write([folder]))
+    tab.locator("button.held-out").nth(1).click()
+    tab.wait_for_timeout(300)
+    answered(tab)
+    grid = np.array(Image.open(folder / "samples" / "000000000.png").convert("L"))
+    image = to_unit(torch.from_numpy(grid[32:60, 2:30].copy())[None, None])
+    networks = load_averaged(folder).networks
+    with torch.no_grad():
+        expected = networks["generator"](networks["encoder"](image)[0])
+    assert np.abs(pixels(tab) - shown(expected)).max() <= 1
+
+    folder = folders["pix2pix"]
+    tab = opened(report.write([folder]))
+    tab.get_by_role("button", name="Clear").click()
+    answered(tab)
+    blank = pixels(tab)
+    box = tab.locator("#live-input").bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * 3 / 4, box["y"] + box["height"] / 2, steps=4)
+    tab.mouse.up()
+    answered(tab)
+    drawn = pixels(tab, "#live-input")
+    assert drawn.min() == 0
+    translate = TrainedTranslator(folder / "checkpoints" / "best.ckpt")
+    expected = translate(to_unit(torch.from_numpy(drawn[..., 0].astype(np.uint8))[None, None]))
+    assert np.abs(pixels(tab) - shown(expected)).max() <= 1
+    assert (pixels(tab) != blank).any()
+
+
+@needs_chromium
+def test_two_runs_are_steered_together(folders: dict[str, Path], tmp_path: Path, opened: Any) -> None:
+    every = []
+    for family in ("gan", "wgan"):
+        every.append(tmp_path / family / "x")
+        shutil.copytree(folders[family], every[-1])
+    tab = opened(report.write(every))
+    tab.locator("#live-seed").fill("7")
+    answered(tab)
+    for place, folder in enumerate(every):
+        made = pixels(tab, f"canvas.made[data-model='{place}']")
+        assert np.abs(made - shown(load_generator(folder)(1, seed=7))).max() <= 1
+
+
+def test_a_page_says_why_networks_are_not_in_it(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folders["gan"]
+    monkeypatch.setattr(live, "operations", lambda: frozenset())
+    text = report.write([folder], tmp_path / "none.html").read_text("utf-8")
+    assert "left out of this page: they cannot run in a page: the page has no aten." in text
+    assert f"gan-lab export {folder}" in text
+    model, why = live.of_run(Run(folder), allowed=10)
+    assert model is None
+    assert "weights, and a page takes 10" in why
+
+
+@pytest.mark.parametrize(("scale", "half"), [(1.0, True), (1e5, False), (1e-8, False)])
+def test_weights_that_halving_would_spoil_are_kept_whole(scale: float, half: bool, folders: dict[str, Path]) -> None:
+    """A float16 has no 100,000, and of 1e-8 nothing is left; the next layer takes the scale away again."""
+    network = load_averaged(folders["gan"]).networks["generator"]
+    linear = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
+    first, second = linear[:2]
+    with torch.no_grad():
+        first.weight.mul_(scale / first.weight.abs().max())
+        second.weight.div_(scale)
+    described = live.describe(network, *graph.trace(network, *graph.example(network)))
+    assert described["half"] is half
+    whole = sum(weight.numel() for weight in network.state_dict().values())
+    assert len(described["weights"]) == pytest.approx(whole * (2 if half else 4) * 4 / 3, rel=0.01)
