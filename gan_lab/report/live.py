@@ -31,7 +31,7 @@ PLAYED = ("generator", "generator_back", "encoder")
 
 
 def of_run(run: Run, allowed: int = LARGEST) -> tuple[dict[str, Any] | None, str]:
-    """What the script needs to run the generator of a run, or None; and why not, or how exact it is, in a sentence.
+    """Everything that the script needs to run the generator of a run, or None, and why not.
 
     Points in the plane are left out without a word, and so is a run that has no checkpoint.
     """
