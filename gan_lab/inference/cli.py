@@ -23,6 +23,7 @@ def sample(
     interpolate: Annotated[int, typer.Option(help="draw latent walks of this many steps instead, one in each row")] = 0,
     code: Annotated[int | None, typer.Option(help="vary this code along each row (generators with codes)")] = None,
     folder: Annotated[Path | None, typer.Option(help="write each sample as a PNG of its own into a new folder")] = None,
+    truncation: Annotated[float, typer.Option(help="share of the latents' length, for likelier images")] = 1.0,
     out: Png = None,
 ) -> None:
     """Draw samples or latent walks into a PNG, or a folder."""
@@ -30,10 +31,12 @@ def sample(
     from gan_lab.images import save_each, save_grid
 
     generator = load_generator(run)
+    if truncation != 1 and (code is not None or interpolate):
+        raise ValueError("--truncation is for samples, and neither --interpolate nor --code has it: leave these out")
     if folder is not None:
         if code is not None or interpolate:
             raise ValueError("--folder writes samples, and neither --interpolate nor --code: leave these out")
-        save_each(generator(n, label, seed), folder, seed, generator.names_of(n, label))
+        save_each(generator(n, label, seed, truncation=truncation), folder, seed, generator.names_of(n, label))
         typer.echo(folder)
         return
     if code is not None:
@@ -41,9 +44,10 @@ def sample(
     elif interpolate:
         images, columns = generator.walk(max(1, n // interpolate), interpolate, label, seed), interpolate
     else:
-        images, columns = generator(n, label, seed), min(n, 10 if generator.classes else 8)
+        images = generator(n, label, seed, truncation=truncation)
+        columns = min(n, 10 if generator.classes else 8)
     kind = f"code{code}" if code is not None else f"walk{interpolate}" if interpolate else "sample"
-    name = kind + f"-n{n}-seed{seed}"
+    name = kind + f"-n{n}-seed{seed}" + (f"-truncation{truncation}" if truncation != 1 else "")
     out = out or _default_png(run, name + ("" if label is None else f"-class{label}"))
     save_grid(images, columns, out)
     typer.echo(out)

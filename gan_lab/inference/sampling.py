@@ -19,11 +19,11 @@ from gan_lab.seeding import Stream
 class TrainedGenerator:
     """Averaged generator of a run in evaluation mode.
 
-    On a CPU it computes in float64, so that an image does not depend on the other images of its batch; elsewhere in the
-    much faster float32, where an image may differ in its last bits.
+    ``exact`` is to compute in float64, so that an image does not depend on the other images of its batch, as a CPU does
+    unless it is told otherwise; the much faster float32 of other devices lets an image differ in its last bits.
     """
 
-    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu") -> None:
+    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu", exact: bool | None = None) -> None:
         content, config = read_checkpoint(checkpoint), read_config_beside(checkpoint)
         import_family(config)
         with explain_mismatch(checkpoint):
@@ -38,20 +38,35 @@ class TrainedGenerator:
             self.network = networks.from_recipe(recipe)
             self.network.load_state_dict(content["ema"]["generator"])
         self.device = torch.device(device)
-        self.dtype = torch.float64 if self.device.type == "cpu" else torch.float32
+        self.dtype = torch.float64 if (self.device.type == "cpu" if exact is None else exact) else torch.float32
         self.network.to(self.device, self.dtype).requires_grad_(False).eval()
 
     def __call__(
-        self, n: int = 1, label: int | str | Sequence[int | str] | None = None, seed: int = 0, batch_size: int = 64
+        self,
+        n: int = 1,
+        label: int | str | Sequence[int | str] | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        truncation: float = 1.0,
     ) -> Tensor:
         """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone.
 
         ``label`` is a class, by name or number, for all images, or one class for each; without it a conditional
-        generator cycles through its classes. Raises ValueError for a label that the generator does not have.
+        generator cycles through its classes. ``truncation`` in (0, 1] shortens the latents to this share of their length,
+        towards the mean of their prior: likelier images, and less different ones. Raises ValueError for a label that the
+        generator does not have, and for latents with codes, whose prior has no middle that is likelier.
+
+        Source: the truncation trick of Karras et al. 2019 (arXiv 1812.04948), which shortens w; these generators have z alone.
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
-        return self._images(self._latents(n, seed), self._labels(n, label), batch_size)
+        if not 0 < truncation <= 1:
+            raise ValueError(
+                f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1"
+            )
+        if truncation < 1 and self.network.codes:
+            raise ValueError(f"truncation={truncation}: the latents of this generator have codes, so leave it out")
+        return self._images(truncation * self._latents(n, seed), self._labels(n, label), batch_size)
 
     def names_of(self, n: int = 1, label: int | str | Sequence[int | str] | None = None) -> list[str]:
         """The class of each image that a call with these arguments makes, by name; empty without classes."""
@@ -130,12 +145,15 @@ class TrainedGenerator:
         return int(label)
 
 
-def load_generator(run: str | Path, weights: str = "best", device: str | torch.device = "cpu") -> TrainedGenerator:
+def load_generator(
+    run: str | Path, weights: str = "best", device: str | torch.device = "cpu", exact: bool | None = None
+) -> TrainedGenerator:
     """Load the generator of a run folder (``weights``: best or last), a checkpoint file or an export; images come to the CPU.
 
-    Raises ValueError if there is no such run or its checkpoint cannot be used.
+    ``exact``: in float64; by default on a CPU alone. Raises ValueError if there is no such run or its checkpoint cannot be
+    used.
     """
-    return TrainedGenerator(find_checkpoint(Path(run), weights), device)
+    return TrainedGenerator(find_checkpoint(Path(run), weights), device, exact)
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

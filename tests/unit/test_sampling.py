@@ -274,3 +274,30 @@ def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(tm
     assert "out is not empty" in str(again.exception)
     walk = CliRunner().invoke(app, [*command[:-1], str(tmp_path / "walk"), "--interpolate", "4"])
     assert "leave these out" in str(walk.exception)
+
+
+def test_truncated_latents_are_shorter_and_make_images_more_alike(
+    unconditional: TrainedGenerator, tmp_path: Path
+) -> None:
+    whole, half, little = (unconditional(16, seed=2, truncation=share) for share in (1.0, 0.5, 1e-6))
+    assert torch.equal(whole, unconditional(16, seed=2))
+    shorter = unconditional._images(0.5 * unconditional._latents(16, 2), None, 64)
+    assert torch.equal(half, shorter)
+    spreads = [images.std(dim=0).mean() for images in (whole, half, little)]
+    assert spreads[0] > spreads[1] > 100 * spreads[2]
+    path = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=0)
+    for word in ("0", "1.5"):
+        refused = CliRunner().invoke(app, ["sample", str(path), "--truncation", word])
+        assert f"truncation={float(word)}" in str(refused.exception)
+    refused = CliRunner().invoke(app, ["sample", str(path), "--truncation", "0.5", "--interpolate", "4"])
+    assert "leave these out" in str(refused.exception)
+
+
+def test_float32_is_close_to_the_exact_mode_and_no_more(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.ckpt", classes=0)
+    exact, fast = load_generator(path), load_generator(path, exact=False)
+    assert exact.dtype == torch.float64
+    assert fast.dtype == torch.float32
+    assert torch.equal(load_generator(path, exact=True)(9), exact(9))
+    assert torch.allclose(fast(9), exact(9), rtol=0, atol=1e-5)
+    assert not torch.equal(fast(9), exact(9))
