@@ -138,18 +138,20 @@ def _points(figure: Figure, study: Study, results: Results) -> None:
     names = _values(study)
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
-        for place, arm in enumerate(study.arms):
-            values = verdict.numbers(results, arm, name)
-            axes.plot([place] * len(values), values, "o", color=f"C{place}", markersize=4, alpha=0.6)
+        found = {arm: verdict.numbers(results, arm, name) for arm in study.arms}
+        arms = [arm for arm in study.arms if found[arm]]
+        for place, arm in enumerate(arms):
+            values, color = found[arm], f"C{[*study.arms].index(arm)}"
+            axes.plot([place] * len(values), values, "o", color=color, markersize=4, alpha=0.6)
             if len(values) > 1:
                 mean = against(values, 0.0)
                 reach = [[mean.difference - mean.low], [mean.high - mean.difference]]
-                axes.errorbar([place + 0.15], [mean.difference], yerr=reach, fmt="_", color=f"C{place}", capsize=3)
+                axes.errorbar([place + 0.15], [mean.difference], yerr=reach, fmt="_", color=color, capsize=3)
         for one in study.predictions:
             if one.value == name and one.bound is not None:
                 axes.axhline(one.bound, color="gray", linestyle="--")
-        axes.set_xticks(range(len(study.arms)), study.arms, rotation=20 if len(study.arms) > 3 else 0)
-        axes.set(title=name, xlim=(-0.5, len(study.arms) - 0.3))
+        axes.set_xticks(range(len(arms)), arms, rotation=20 if len(arms) > 3 else 0)
+        axes.set(title=name, xlim=(-0.5, len(arms) - 0.3))
 
 
 def _values(study: Study) -> list[str]:
@@ -163,7 +165,7 @@ def _row(judged: Judged) -> list[str]:
         return [str(judged.prediction), "", "", judged.verdict]
     sign = 1 if judged.prediction.relation == "above" else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
-    return [str(judged.prediction), f"{sign * effect.difference:+.3g} ({low:+.3g} to {high:+.3g})", f"{effect.p:.2g}",
+    return [str(judged.prediction), f"{sign * effect.difference:+.3g} ({low:+.3g} to {high:+.3g})", f"{effect.p:.2g}" if effect.p else "< 1e-12",
             judged.verdict]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ The words of an arm end with ``column=<name>``, a column of ``metrics.csv``, and
 from __future__ import annotations
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from scipy.stats import spearmanr
 
 from gan_lab.report.reading import Run
@@ -35,10 +36,13 @@ def measure(arm: Arm) -> Values:
 
 def draw(figure: Figure, results: Results) -> None:
     """Each evaluation as a point: the score over the column, one panel for each arm."""
-    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    panels = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
     for axes, (arm, seeds) in zip(panels, results.items(), strict=True):
         for seed, values in enumerate(seeds):
             axes.plot(values["column"], values["score"], "o", markersize=4, label=f"seed {seed}")
-        axes.set(title=arm, xlabel="column of the log", yscale="log")
+        axes.set(title=arm, xlabel="logged value", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("score")
-    panels[0].legend(frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=10, frameon=False)
