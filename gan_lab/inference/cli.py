@@ -31,11 +31,10 @@ def sample(
     from gan_lab.images import save_each, save_grid
 
     generator = load_generator(run)
-    if truncation != 1 and (code is not None or interpolate):
-        raise ValueError("--truncation is for samples, and neither --interpolate nor --code has it: leave these out")
+    for option, given in (("--folder", folder is not None), ("--truncation", truncation != 1)):
+        if given and (code is not None or interpolate):
+            raise ValueError(f"{option} is for samples, and neither for --interpolate nor --code: leave these out")
     if folder is not None:
-        if code is not None or interpolate:
-            raise ValueError("--folder writes samples, and neither --interpolate nor --code: leave these out")
         save_each(generator(n, label, seed, truncation=truncation), folder, seed, generator.names_of(n, label))
         typer.echo(folder)
         return

@@ -57,14 +57,16 @@ def steered(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
     runs; none if there is only one.
     """
     models: list[dict[str, Any]] = []
-    left, seen = live.LARGEST, set()
+    seen: set[str] = set()
+    if len({run.experiment for run in runs}) < 2:
+        return []
     for run, name in zip(runs, names, strict=True):
         if len(models) < MODELS and run.experiment not in seen:
-            model, _ = live.of_run(run, left)
-            if model and "z" in model:
+            left = live.LARGEST - sum(model["weights"] for model in models)
+            model, _ = live.of_run(run, left, beside_others=True)
+            if model:
                 seen.add(run.experiment)
-                left -= live.weights_in(model)
-                models.append({**model, "name": name, "examples": []})
+                models.append({**model, "name": name})
     return models if len(models) > 1 else []
 
 

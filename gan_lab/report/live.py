@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import re
 from functools import cache
 from pathlib import Path
@@ -30,18 +29,21 @@ DIRECTIONS = 8
 PLAYED = ("generator", "generator_back", "encoder")
 
 
-def of_run(run: Run, allowed: int = LARGEST) -> tuple[dict[str, Any] | None, str]:
+def of_run(run: Run, allowed: int = LARGEST, beside_others: bool = False) -> tuple[dict[str, Any] | None, str]:
     """Everything that the script needs to run the generator of a run, or None, and why not.
 
-    Points in the plane are left out without a word, and so is a run that has no checkpoint.
+    Points in the plane are left out without a word, and so is a run that has no checkpoint. ``beside_others``: the
+    generator alone, and none that makes images of images.
     """
     if not (run.folder / "checkpoints").is_dir():
         return None, ""
     try:
         averaged = load_averaged(run.folder)
-        played = {name: averaged.networks[name] for name in PLAYED if name in averaged.networks}
+        names = PLAYED[:1] if beside_others else PLAYED
+        played = {name: averaged.networks[name] for name in names if name in averaged.networks}
         size = sum(weight.numel() for network in played.values() for weight in network.parameters())
-        if shape_of(played["generator"])[1:] == (1, 1):
+        from_latents = "z_dim" in played["generator"].recipe["arguments"]
+        if shape_of(played["generator"])[1:] == (1, 1) or (beside_others and not from_latents):
             return None, ""
         if size > allowed:
             return None, f"they have {size:,} weights, and a page takes {allowed:,}"
@@ -49,23 +51,14 @@ def of_run(run: Run, allowed: int = LARGEST) -> tuple[dict[str, Any] | None, str
         described = {name: describe(network, *traced[name]) for name, network in played.items()}
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
-    model: dict[str, Any] = {"name": run.name, "networks": described, "examples": []}
-    if "z" in traced["generator"][0]["inputs"]:
-        model |= _latents(averaged, *traced["generator"])
-    if len(played) > 1 or "z" not in model:
-        model["examples"] = examples(run, played["generator"], back="generator_back" in played)
-    return model, ""
+    model = {"name": run.name, "networks": described, "weights": size}
+    return model | (_latents(averaged, *traced["generator"]) if from_latents else {}), ""
 
 
 def shape_of(network: Network) -> tuple[int, int, int]:
     """The shape of its images, (channels, height, width)."""
     channels, height, width = network.recipe["arguments"]["shape"]
     return channels, height, width
-
-
-def weights_in(model: dict[str, Any]) -> int:
-    """The number of weights of a model of a page."""
-    return sum(math.prod(shape) for network in model["networks"].values() for _, shape in network["tensors"])
 
 
 def describe(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -143,14 +136,15 @@ def directions(traced: graph.Graph, tensors: dict[str, Tensor], z_dim: int) -> T
     return torch.zeros(0, z_dim)
 
 
-def examples(run: Run, generator: Network, back: bool = False) -> list[list[str]]:
-    """Held-out inputs of a translator or an autoencoder, as data URIs: the first column of its last grid.
+def examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
+    """Held-out inputs of a translator or an autoencoder, as data URIs: the first column of its last grid; of others none.
 
-    ``back``: also those of the way back, with which the other half of the grid begins.
+    Those of the way back, where there is one, begin the other half of the grid.
     """
-    _, height, width = shape_of(generator)
-    if not run.grids:
+    networks = model["networks"]
+    if not run.grids or ("z" in model and "encoder" not in networks):
         return []
+    _, height, width = networks["generator"]["shape"]
     try:
         with Image.open(run.grids[-1][1]) as image:
             grid = image.convert("RGB")
@@ -160,7 +154,7 @@ def examples(run: Run, generator: Network, back: bool = False) -> list[list[str]
         return []
     half = (grid.width - 2) // (width + 2) // 2 * (width + 2)
     found: list[list[str]] = []
-    for left in (2, 2 + half)[: 1 + back]:
+    for left in (2, 2 + half)[: 1 + ("generator_back" in networks)]:
         found.append([])
         for top in range(2, grid.height - height, height + 2):
             file = io.BytesIO()

@@ -113,6 +113,7 @@ def of_run(run: Run) -> dict[str, Any]:
         "note": note,
         "pages": {name: pictures.uri(data) for name, data in pages.items()},
         "models": [model] if model else [],
+        "examples": live.examples(run, model) if model else [],
         "why_not": why_not,
         "charts": charts,
         "thinned": thinned,

@@ -51,7 +51,7 @@ def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(name: str, 
 
 
 def test_an_unknown_table_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"no table 'famlies'\. Did you mean 'families'\? There are: .*families"):
+    with pytest.raises(ValueError, match=r"no table 'famlies'\. Did you mean 'families'\? There are: families"):
         benchmark.load("famlies")
 
 

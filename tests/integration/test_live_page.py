@@ -236,7 +236,7 @@ def test_controls_move_the_image_and_come_back(folders: dict[str, Path], opened:
 @needs_chromium
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
 def test_a_walk_moves_by_itself_only_for_who_does_not_mind(motion: str, folders: dict[str, Path], opened: Any) -> None:
-    tab = opened(report.write([folders["dcgan" if "dcgan" in folders else "gan"]]), reduced_motion=motion)
+    tab = opened(report.write([folders["gan"]]), reduced_motion=motion)
     start = pixels(tab)
     tab.get_by_role("button", name="walk" if motion == "reduce" else "Walk").click()
     tab.wait_for_timeout(400)

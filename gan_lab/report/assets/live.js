@@ -1,10 +1,9 @@
 // The networks of the page: what is asked of them, and where their images are shown.
 (() => {
-  const models = JSON.parse(document.getElementById("data").textContent).models ?? [];
+  const models = data.models ?? [];
   if (!models.length) return;
   const one = (name) => document.getElementById(name);
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const say = (text) => { one("said").textContent = text; };
   const run = runner();
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -83,8 +82,8 @@
   function latents() {
     for (const model of models) {
       const drawn = engine.floats(model.z, false);
-      model.size = drawn.length / model.seeds;
-      model.latent = (seed) => drawn.slice(seed * model.size, (seed + 1) * model.size);
+      const size = drawn.length / model.seeds;
+      model.latent = (seed) => drawn.slice(seed * size, (seed + 1) * size);
     }
     const seed = one("live-seed"), seeds = Number(seed.max) + 1, sliders = all("input.direction"), way = one("live-way"), walk = one("live-walk");
     const state = { label: 0, base: models.map((model) => model.latent(0)), ends: [null, null] };

@@ -1,7 +1,8 @@
-"use strict";
+// What both parts of the page need; the networks are in it, so it is read once.
+const data = JSON.parse(document.getElementById("data").textContent);
+const say = (text) => { document.getElementById("said").textContent = text; };
+
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const say = (text) => { document.getElementById("said").textContent = text; };
   const whole = (value) => Math.round(value).toLocaleString("en-US");
   const short = (value) => value === null ? "–" : String(Number(value.toPrecision(4)));
 
