@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from gan_lab.experiment import Experiment, build
 from gan_lab.runs.folder import RunFolder
 
 MEASURED = 10  # iterations, after the first one, which warms up
+ENOUGH = 60.0  # seconds of iterations, after which fewer have to do
 
 
 class Stopwatch(Callback):
@@ -39,10 +41,17 @@ class Stopwatch(Callback):
     def on_train_batch_start(self, *_: Any) -> None:
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self._start)
+        if sum(self.seconds) > ENOUGH:
+            trainer.should_stop = True
+
+    @property
+    def iteration(self) -> float:
+        """The median of the iterations after the first one, or the first one where it took all the time."""
+        return statistics.median(self.seconds[1:] or self.seconds)
 
 
 def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Experiment, float, float]:
@@ -56,7 +65,7 @@ def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Exper
     built.trainer.fit(built.family, datamodule=built.data)
     if built.checkpoint.signal:
         raise KeyboardInterrupt
-    return built, sorted(watch.seconds[1:])[MEASURED // 2], evaluating
+    return built, watch.iteration, evaluating
 
 
 def evaluation_time(built: Experiment) -> float:

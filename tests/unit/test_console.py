@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_lab import console, networks
+from gan_lab import console, networks, profiling
 from gan_lab.config import loading
 from tests.helpers.families import small
 
@@ -51,6 +51,15 @@ def test_the_dry_run_of_an_encoder_shows_the_shape_of_its_means(
     rows = {cells[1].strip(): cells[3] for line in capsys.readouterr().out.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
     assert rows["encoder"].strip() == "16 x 5"
+
+
+def test_measuring_ends_when_it_has_taken_long_enough(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, watch = loading.load("gan", small("gan", tmp_path, data_root)), profiling.Stopwatch()
+    monkeypatch.setattr(profiling, "ENOUGH", 0.0)
+    _, iteration, _ = profiling.measure(loaded, tmp_path / "measured", watch)
+    assert [iteration] == watch.seconds
 
 
 def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
