@@ -35,6 +35,8 @@ from gan_lab.callbacks.progress import Progress
 from gan_lab.callbacks.progress_bar import ProgressBar, ProgressLines
 from gan_lab.callbacks.rank_consistency import RankConsistency
 from gan_lab.callbacks.sample_grids import SampleGrids
+from gan_lab.callbacks.tensorboard_logger import TensorBoardLogger
+from gan_lab.callbacks.tracker import Tracker
 from gan_lab.callbacks.wandb_logger import WandbLogger, is_disabled
 from gan_lab.config import extensions, loading
 from gan_lab.config.schema import Config, with_values
@@ -73,13 +75,18 @@ class Experiment:
     evaluation: Evaluation
     checkpoint: Checkpoint
     health: Health
-    wandb_logger: WandbLogger | None
+    trackers: list[Tracker]
     notes: list[str]  # which scores are left out, and why
 
     @property
     def name(self) -> str:
         """The name of the experiment."""
         return self.run.experiment
+
+    @property
+    def images(self) -> int:
+        """Images seen so far."""
+        return self.family.iteration * self.config.data.batch_size
 
 
 def build_family(config: Config, data: GANDataModule) -> Family:
@@ -123,12 +130,12 @@ def build(
     config: Config,
     run: RunFolder,
     extra: Sequence[Callback] = (),
-    wandb_logger: WandbLogger | None = None,
+    trackers: list[Tracker] | None = None,
     launched: launch.Launch | None = None,
 ) -> Experiment:
     """Build data, family, callbacks and trainer of a config.
 
-    ``extra``: further callbacks; ``wandb_logger``: one that is open already; ``launched``: if it is not what the
+    ``extra``: further callbacks; ``trackers``: those that are open already; ``launched``: if it is not what the
     launcher says. Raises ValueError for values that do not go together.
     """
     launched = launched or launch.detect_launcher(config.run)
@@ -138,21 +145,22 @@ def build(
     family = build_family(config, data)
     accumulate(family, config.run.accumulate)
     evaluator, headline, notes = build_evaluator(config, family, data)
-    if wandb_logger is None and not is_disabled(config.log.wandb) and rank() == 0:
-        wandb_logger = WandbLogger(config.log.wandb, run.path, run.experiment, run.id, to_dict(config))
+    trackers = build_trackers(config, run) if trackers is None else trackers
 
     images_every = config.log.images_every or config.run.evaluate_every
     progress = Progress(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, progress)
     evaluation = Evaluation(evaluator, headline, config.run.evaluate_every, ema, progress)
-    sample_grids = SampleGrids(run.path, images_every, data, family.conditional, config.run.seed, ema, progress)
+    sample_grids = SampleGrids(
+        run.path, images_every, data, family.conditional, config.run.seed, ema, progress, trackers
+    )
     extractor = extractors.load(extractors.default(data.spec))
     diversity = Diversity(
         config.log.every, sample_grids.batch, extractor, family.conditional, config.run.seed, ema, progress
     )
-    csv_logger = CSVLogger(run.path, config.log.every, progress, evaluation, wandb_logger)
+    csv_logger = CSVLogger(run.path, config.log.every, progress, evaluation, trackers)
     finite_check = FiniteCheck((config.log.every, images_every, config.run.evaluate_every), ema, progress)
-    health = Health(run.path, progress, csv_logger, wandb_logger)
+    health = Health(run.path, progress, csv_logger, trackers)
     at_start = config.health.on_nan == "rollback"
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
     rank_consistency = RankConsistency(data=data.decoded.fingerprint, budget=config.iterations)
@@ -165,7 +173,19 @@ def build(
     trainer = build_trainer(config, callbacks, launched)
     check_batch_size(config, launched)
     notes += explain_batch_norm(config, family, launched)
-    return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, wandb_logger, notes)
+    return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes)
+
+
+def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
+    """Everybody who is to watch a run beside its files, in the first process; none in others."""
+    if rank() != 0:
+        return []
+    log, trackers = config.log, list[Tracker]()
+    if not is_disabled(log.wandb):
+        trackers.append(WandbLogger(log.wandb, run.path, run.experiment, run.id, to_dict(config), log.wandb_artifacts))
+    if log.tensorboard:
+        trackers.append(TensorBoardLogger(run.path))
+    return trackers
 
 
 def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tuple[Evaluator, str | None, list[str]]:

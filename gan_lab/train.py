@@ -80,16 +80,17 @@ def resume(built: Experiment) -> Path | None:
         checkpoint = read_checkpoint(path)
         with explain_mismatch(path):
             built.family.load_state_dict(checkpoint["state_dict"])
-            if built.wandb_logger:
-                built.wandb_logger.id = checkpoint["callbacks"]["CSVLogger"]["wandb_id"]
+            built.family.iteration = checkpoint["iteration"]
+            for tracker in built.trackers:
+                tracker.id = checkpoint["callbacks"]["CSVLogger"]["wandb_id"]
         announce(f"continues {built.run.path} after iteration {checkpoint['iteration']:,}")
     return path
 
 
 def fit_and_conclude(built: Experiment, path: Path | None) -> int:
     """Train to the end and score; the exit code. Raises ValueError if the training diverged for good."""
-    if built.wandb_logger:
-        built.wandb_logger.start()
+    for tracker in built.trackers:
+        tracker.start(built.images)
     started = time.time()
     built, diverged = fit(built, path)
     caught = built.checkpoint.signal
@@ -100,10 +101,10 @@ def fit_and_conclude(built: Experiment, path: Path | None) -> int:
         conclude(built, time.time() - started)
     elif not diverged:
         announce(f"stopped by signal {caught} with a checkpoint; the same command continues {built.run.path}")
-    if built.wandb_logger:
+    for tracker in built.trackers:
         if caught == signal.SIGTERM:
-            built.wandb_logger.mark_preempted()
-        built.wandb_logger.finish(code)
+            tracker.mark_preempted()
+        tracker.finish(code)
     if diverged:
         report.write_or_warn([built.run.path])
         raise ValueError(explain_divergence(built, diverged))
@@ -143,7 +144,7 @@ def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, P
         built.health.report(Alert("rollback", diverged.iteration, diverged.images, sentence), is_global_zero=True)
         branch_off(path, branch, [asdict(alert) for alert in built.health.alerts[-2:]])
     launch.barrier_if_distributed()
-    return build(built.config, built.run, wandb_logger=built.wandb_logger), path
+    return build(built.config, built.run, trackers=built.trackers), path
 
 
 def explain_divergence(built: Experiment, diverged: DivergedError) -> str:
@@ -162,7 +163,7 @@ def conclude(built: Experiment, seconds: float) -> None:
         "experiment": built.name,
         "run_id": built.run.id,
         "iteration": iteration,
-        "images": iteration * built.config.data.batch_size,
+        "images": built.images,
         "headline": built.evaluation.headline,
         "data": built.data.decoded.about,
         "validation": built.evaluation.scores,
@@ -178,3 +179,16 @@ def conclude(built: Experiment, seconds: float) -> None:
         evaluate_all(built.run.path)
     finally:  # a page of what there is
         report.write_or_warn([built.run.path])
+    show(built)
+
+
+def show(built: Experiment) -> None:
+    """Hand what a run has ended with to its trackers."""
+    folder, images = built.run.path, built.images
+    for tracker in built.trackers:
+        if (picture := folder / "neighbours.png").is_file():
+            tracker.log_image("neighbours", picture, images)
+        if (page := folder / "report.html").is_file():
+            tracker.log_report(page, images)
+        if (best := folder / "checkpoints" / "best.ckpt").is_file():
+            tracker.log_checkpoint(best)

@@ -1,4 +1,4 @@
-"""Log means and scores to metrics.csv (no wall-clock, so that equal runs have equal files), timing.csv and W&B."""
+"""Log means and scores to metrics.csv (no wall-clock, so that equal runs have equal files), timing.csv and trackers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, distributed
 from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.callbacks.evaluation import Evaluation
 from gan_lab.callbacks.progress import Progress
-from gan_lab.callbacks.wandb_logger import WandbLogger
+from gan_lab.callbacks.tracker import Tracker
 from gan_lab.families.base import Family
 from gan_lab.utils.files import read_rows, write_text
 
@@ -102,9 +102,9 @@ class CSVLogger(FamilyCallback):
     """A row of the means since the last row every so many images, and at each evaluation with the scores in it."""
 
     def __init__(
-        self, folder: Path, every: int, progress: Progress, evaluation: Evaluation, wandb_logger: WandbLogger | None
+        self, folder: Path, every: int, progress: Progress, evaluation: Evaluation, trackers: Sequence[Tracker] = ()
     ) -> None:
-        self.every, self.progress, self.evaluation, self.wandb_logger = every, progress, evaluation, wandb_logger
+        self.every, self.progress, self.evaluation, self.trackers = every, progress, evaluation, trackers
         self.metrics, self.timing = Table(folder / "metrics.csv"), Table(folder / "timing.csv")
         self.latest: Row = {}  # the last means, for the progress bar
         self._since_row: dict[str, Mean] = {}
@@ -145,8 +145,8 @@ class CSVLogger(FamilyCallback):
                 }
             )
             self._since = (now, images)
-            if self.wandb_logger:
-                self.wandb_logger.log(row)
+            for tracker in self.trackers:
+                tracker.log(row)
 
     def _means(self, trainer: Trainer) -> Row:
         if not self._since_row:
@@ -164,7 +164,7 @@ class CSVLogger(FamilyCallback):
         if distributed.is_available() and distributed.is_initialized():
             ranks = [None] * distributed.get_world_size()
             distributed.all_gather_object(ranks, states)
-        return {"ranks": ranks, "wandb_id": self.wandb_logger.id if self.wandb_logger else None}
+        return {"ranks": ranks, "wandb_id": next((each.id for each in self.trackers if each.id), None)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         parallel = distributed.is_available() and distributed.is_initialized()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gan_lab.callbacks.base import FamilyCallback
 from gan_lab.callbacks.csv_logger import CSVLogger, Row, csv_lines
 from gan_lab.callbacks.finite_check import DivergedError
 from gan_lab.callbacks.progress import Progress
-from gan_lab.callbacks.wandb_logger import WandbLogger
+from gan_lab.callbacks.tracker import Tracker
 from gan_lab.families.base import Family
 from gan_lab.utils.files import write_text
 
@@ -172,13 +173,13 @@ class Health(FamilyCallback):
     """Reports the alerts: on the console, in ``health.csv``, to W&B, and in the summary."""
 
     def __init__(
-        self, folder: Path, progress: Progress, csv_logger: CSVLogger, wandb_logger: WandbLogger | None
+        self, folder: Path, progress: Progress, csv_logger: CSVLogger, trackers: Sequence[Tracker] = ()
     ) -> None:
-        self.path, self.progress, self.csv_logger, self.wandb_logger = (
+        self.path, self.progress, self.csv_logger, self.trackers = (
             folder / "health.csv",
             progress,
             csv_logger,
-            wandb_logger,
+            trackers,
         )
         self.alerts: list[Alert] = []
         self.rules = Rules()
@@ -210,8 +211,8 @@ class Health(FamilyCallback):
         if is_global_zero:
             write_text(self.path, table(self.alerts))
             warnings.warn(f"{alert.kind} at {alert.images:,} images: {alert.sentence}", stacklevel=2)
-            if self.wandb_logger:
-                self.wandb_logger.alert(alert.kind, f"{alert.images:,} images: {alert.sentence}")
+            for tracker in self.trackers:
+                tracker.alert(alert.kind, alert.sentence, alert.images)
 
     def state_dict(self) -> dict[str, Any]:
         return {"alerts": [asdict(alert) for alert in self.alerts], "rules": self.rules.state()}

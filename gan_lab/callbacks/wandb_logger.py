@@ -1,32 +1,38 @@
-"""Weights & Biases beside the files of the run. Whatever goes wrong with it, the training goes on."""
+"""Weights & Biases: rows, pictures, the page of the run and, where that is wanted, the best checkpoint."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from gan_lab.callbacks.tracker import Tracker
 from gan_lab.utils.network import is_reachable
 
 
-class WandbLogger:
-    """One W&B run whose axis is the images seen. Made for rank 0 only; nothing is sent before ``start``."""
+class WandbLogger(Tracker):
+    """One W&B run whose axis is the images seen; ``files``: with the best checkpoint as an artifact."""
 
-    def __init__(self, mode: str, folder: Path, experiment: str, run_id: str, config: dict[str, Any]) -> None:
+    name = "W&B"
+
+    def __init__(
+        self, mode: str, folder: Path, experiment: str, run_id: str, config: dict[str, Any], files: bool = False
+    ) -> None:
         self.mode, self.folder, self.experiment, self.run_id, self.config = mode, folder, experiment, run_id, config
-        self.id: str | None = None  # W&B's, kept in the checkpoint so that a resumed run is the same run
-        self.run: Any = None
+        self.files = files
 
-    def start(self) -> None:
+    def _open(self, images: int) -> None:
         """Open the run: online where that was asked for or a key is present, and the host answers, else offline."""
         online = self.mode == "online" or (self.mode == "auto" and is_wanted())
         if online and not is_reachable(host(), 3.0):
             warnings.warn(f"{host()} does not answer: W&B records offline", stacklevel=2)
             online = False
-        self._safely(lambda: self._init("online" if online else "offline"))
+        self._init("online" if online else "offline")
 
     def _init(self, mode: Literal["online", "offline"]) -> None:
         os.environ["WANDB_MODE"] = mode  # before the import: init(mode="offline") alone still looks up a host
@@ -45,33 +51,50 @@ class WandbLogger:
         self.run.define_metric("images")
         self.run.define_metric("*", step_metric="images")
 
-    def log(self, row: dict[str, float]) -> None:
-        """One row; ``images`` is its place on the axis."""
-        if self.run is not None:
-            self._safely(lambda: self.run.log(row))
+    def _log(self, row: Mapping[str, float]) -> None:
+        self.run.log(dict(row))
 
-    def alert(self, title: str, text: str) -> None:
-        """A message to whoever watches the run."""
-        if self.run is not None:
-            self._safely(lambda: self.run.alert(title=title, text=text))
+    def _log_image(self, title: str, path: Path, images: int) -> None:
+        import wandb
 
-    def mark_preempted(self) -> None:
-        """Say that the run will be continued: by the same job, once it is given machines again."""
-        if self.run is not None:
-            self._safely(lambda: self.run.mark_preempting())
+        self.run.log({title: wandb.Image(str(path)), "images": images})
 
-    def finish(self, code: int = 0) -> None:
-        """Close the run; never waits for longer than the time-out above."""
-        if self.run is not None:
-            self._safely(lambda: self.run.finish(exit_code=code))
-            self.run = None
+    def _log_report(self, path: Path, images: int) -> None:
+        import wandb
 
-    def _safely(self, action: Callable[[], Any]) -> None:
-        try:
-            action()
-        except Exception as error:  # by design: W&B can never stop a training
-            warnings.warn(f"W&B is off for the rest of this run: {error}", stacklevel=2)
-            self.run = None
+        self.run.log({"report": wandb.Html(str(path), inject=False), "images": images})  # the very page
+
+    def _log_checkpoint(self, path: Path) -> None:
+        import wandb
+
+        if not self.files:
+            return
+        with _copies_in(self.folder / "wandb"):
+            name = re.sub(r"[^\w.-]", "-", f"{self.experiment}-{self.run_id}", flags=re.ASCII)  # no others are allowed
+            artifact = wandb.Artifact(name[:128], type="model")
+            artifact.add_file(str(path))
+            self.run.log_artifact(artifact, aliases=["best"])
+
+    def _alert(self, title: str, text: str, images: int) -> None:
+        self.run.alert(title=title, text=f"{images:,} images: {text}")
+
+    def _mark_preempted(self) -> None:
+        self.run.mark_preempting()
+
+    def _finish(self, code: int) -> None:
+        self.run.finish(exit_code=code)  # never waits for longer than the time-out above
+
+
+@contextmanager
+def _copies_in(folder: Path) -> Iterator[None]:
+    """Inside, W&B copies what is to be sent into this folder: by default it is one of the user's, which ``sync`` may not find."""
+    before = os.environ.get("WANDB_DATA_DIR")
+    os.environ["WANDB_DATA_DIR"] = before or str(folder.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["WANDB_DATA_DIR"]
 
 
 def host() -> str:

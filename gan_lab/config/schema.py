@@ -109,6 +109,8 @@ class LogConfig:
     """Keys under ``log:``."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # auto: online if a key is present, else offline
+    wandb_artifacts: bool = False  # send the best checkpoint too, when a training has ended
+    tensorboard: bool = False  # write event files for TensorBoard into the run folder
     every: int = number(2_000, minimum=1)  # images between two rows of losses
     images_every: int | None = number(None, minimum=1)  # images between two sample grids; null: at each evaluation
     bar: bool = True  # in a log file a line now and then; false: neither

@@ -482,7 +482,7 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
     wandb_logger.run = SimpleNamespace(alert=lambda **said: told.append(said))
     record: Any = SimpleNamespace(latest={})
     budget, trainer = Progress(10, 10**6), SimpleNamespace(is_global_zero=True)
-    watched = health.Health(tmp_path, budget, record, wandb_logger)
+    watched = health.Health(tmp_path, budget, record, [wandb_logger])
     watched.on_train_start(trainer, None)  # type: ignore[arg-type]
     assert (tmp_path / "health.csv").read_text() == "kind,iteration,images,sentence\n"
 
@@ -498,7 +498,7 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
     assert "(diversity 0.00, nearest other 1.10, class entropy 0.95 of the reals')" in line["sentence"]
     assert (line["kind"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
     assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]
-    again = health.Health(tmp_path, budget, record, None)
+    again = health.Health(tmp_path, budget, record)
     again.load_state_dict(json.loads(json.dumps(watched.state_dict())))
     (tmp_path / "health.csv").write_text("rows after the checkpoint")
     again.on_train_start(trainer, None)  # type: ignore[arg-type]
@@ -507,6 +507,6 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
 
 def test_a_row_with_a_value_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     record: Any = SimpleNamespace(latest=WELL | {"loss_d": float("inf")})
-    watched = health.Health(tmp_path, Progress(1, 9), record, None)
+    watched = health.Health(tmp_path, Progress(1, 9), record)
     with pytest.raises(DivergedError, match="diverged: loss_d not finite at iteration 0"):
         watched.on_train_batch_end(SimpleNamespace(is_global_zero=True), None)  # type: ignore[arg-type]
