@@ -1,8 +1,11 @@
-"""Settings of a GPU: exact arithmetic, and the same result each time."""
+"""Settings of a GPU: exact arithmetic, and the same result each time; and what a compiled network needs."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -87,3 +90,13 @@ def _kilobytes(table: str, name: str) -> int:
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
     raise ValueError(f"there is no {name}")
+
+
+def check_compiler() -> None:
+    """Raise ValueError if there is no C++ compiler, which ``run.compile`` needs; on a CPU warn that it may not be worth it."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise ValueError(f"run.compile=true needs a C++ compiler, and {compiler} is not there: install one, name it by CXX=..., "
+                         "or leave run.compile out")  # fmt: skip
+    if not torch.cuda.is_available():
+        warnings.warn("run.compile=true is made for GPUs; on a CPU small networks train slower with it", stacklevel=2)

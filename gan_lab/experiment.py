@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -98,7 +95,7 @@ def build_family(config: Config, data: GANDataModule) -> Family:
             "family sgan can"
         )
     if config.run.compile:
-        check_compiler()
+        device.check_compiler()
     device.set_precision(config.run.precision)
     seeding.seed_torch(config.run.seed, "weights")
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
@@ -114,16 +111,6 @@ def build_family(config: Config, data: GANDataModule) -> Family:
         for network in family.children():
             network.compile()
     return family
-
-
-def check_compiler() -> None:
-    """Raise ValueError if there is no C++ compiler, which ``run.compile`` needs; on a CPU warn that it may not be worth it."""
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        raise ValueError(f"run.compile=true needs a C++ compiler, and {compiler} is not there: install one, name it by CXX=..., "
-                         "or leave run.compile out")  # fmt: skip
-    if not torch.cuda.is_available():
-        warnings.warn("run.compile=true is made for GPUs; on a CPU small networks train slower with it", stacklevel=2)
 
 
 def build(
@@ -171,7 +158,7 @@ def build(
     if config.log.bar:
         callbacks.append((ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)
-    check_batch_size(config, launched)
+    launch.check_batch_size(config, launched)
     notes += explain_batch_norm(config, family, launched)
     return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes)
 
@@ -231,18 +218,6 @@ def explain_batch_norm(config: Config, family: Family, launched: launch.Launch) 
         f"{', '.join(of)}: batch norm is over {share} images at a time, not over all {config.data.batch_size}, so this is "
         "another experiment than that of the whole batch at once"
     ]
-
-
-def check_batch_size(config: Config, launched: launch.Launch) -> None:
-    """Raise ValueError if the global batch cannot be shared equally by the processes and their parts."""
-    parts = launched.world * config.run.accumulate * (2 if config.data.labels_per_class else 1)
-    if config.data.batch_size % parts:
-        halves = "two halves (with and without labels) of the " if config.data.labels_per_class else ""
-        shares = f"{config.run.accumulate} parts (run.accumulate) of the " if config.run.accumulate > 1 else ""
-        raise ValueError(
-            f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}{shares}"
-            f"{launched.world} processes ({launched.local} on each of {launched.nodes} machines)"
-        )
 
 
 class NoProfiler(PassThroughProfiler):

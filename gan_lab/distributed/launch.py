@@ -17,7 +17,7 @@ import torch
 from torch import distributed
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
-from gan_lab.config.schema import RunConfig
+from gan_lab.config.schema import Config, RunConfig
 from gan_lab.distributed.lightning_internals import default_store
 from gan_lab.utils.errors import first_line
 
@@ -156,3 +156,15 @@ def roll_call(launched: Launch) -> tuple[bool, list[int]]:
         return own_rank == min(n for n in rest if n not in absent), absent
     except RuntimeError:  # the store went with the process that kept it
         return own_rank == 1 or own_rank % launched.local == 0, [0]
+
+
+def check_batch_size(config: Config, launched: Launch) -> None:
+    """Raise ValueError if the global batch cannot be shared equally by the processes and their parts."""
+    parts = launched.world * config.run.accumulate * (2 if config.data.labels_per_class else 1)
+    if config.data.batch_size % parts:
+        halves = "two halves (with and without labels) of the " if config.data.labels_per_class else ""
+        shares = f"{config.run.accumulate} parts (run.accumulate) of the " if config.run.accumulate > 1 else ""
+        raise ValueError(
+            f"data.batch_size={config.data.batch_size} is the global batch: it must be divisible by the {halves}{shares}"
+            f"{launched.world} processes ({launched.local} on each of {launched.nodes} machines)"
+        )
