@@ -107,7 +107,7 @@ def export(
     run: Run,
     out: Annotated[Path | None, typer.Option(help="folder; default: export in the run folder")] = None,
     format: Annotated[
-        str, typer.Option(help="safetensors; or torch, for a program of torch.export beside them")
+        str, typer.Option(help="safetensors; or torch or onnx, for such a file beside them")
     ] = "safetensors",
     weights: Annotated[str, typer.Option(help="best or last")] = "best",
 ) -> None:

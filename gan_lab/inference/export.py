@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from gan_lab import __version__
-from gan_lab.inference import model_card
+from gan_lab.inference import model_card, onnx_export
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report.reading import Run
@@ -20,19 +20,21 @@ from gan_lab.runs.exports import CARD, CONFIG, FORMAT, is_export
 from gan_lab.runs.results import read_summary
 from gan_lab.utils.files import write_text
 
-FORMATS = ("safetensors", "torch")
-SUFFIXES = (".json", ".md", ".safetensors", ".pt2")  # of what an export writes, and may replace
+FORMATS = ("safetensors", "torch", "onnx")
+SUFFIXES = (".json", ".md", ".safetensors", ".pt2", ".onnx")  # of what an export writes, and may replace
 
 
 def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best") -> Path:
     """Write the averaged networks of a run into a folder: weights, ``config.json`` and a model card; return the folder.
 
     The config has each network as a list of operations too, checked against it, which runs without the lab. With
-    ``also="torch"`` a program of ``torch.export`` lies beside each. Raises ValueError for a run without a checkpoint,
-    another format, and a folder that holds something else.
+    ``also="torch"`` a program of ``torch.export`` lies beside each, with ``also="onnx"`` an ONNX file. Raises ValueError
+    for a run without a checkpoint, another format, and a folder that holds something else.
     """
     if also not in FORMATS:
-        raise ValueError(f"format={also}: there are {' and '.join(FORMATS)}")
+        raise ValueError(f"format={also}: there are {', '.join(FORMATS)}")
+    if also == "onnx":
+        onnx_export.check_installed()
     if others := [path.name for path in out.glob("*") if not is_export(out) or path.suffix not in SUFFIXES]:
         raise ValueError(f"{out} holds something else than an export, {others[0]}: name another folder by --out")
     averaged = load_averaged(run, weights)
@@ -53,7 +55,7 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
         "networks": described,
     }
     write_text(unfinished / CONFIG, json.dumps(written))
-    write_text(unfinished / CARD, model_card.text(written))
+    write_text(unfinished / CARD, model_card.text(written, also))
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
     return out
@@ -67,5 +69,7 @@ def _write(name: str, network: Network, folder: Path, also: str) -> dict[str, An
               folder / f"{name}.safetensors")  # fmt: skip
     if also == "torch":
         torch.export.save(graph.program(network, inputs, dynamic), folder / f"{name}.pt2")
+    if also == "onnx":
+        onnx_export.write(network, inputs, dynamic, folder / f"{name}.onnx")
     shapes = {key: list(value.shape[1:]) for key, value in inputs.items()}
     return {"recipe": network.recipe, "inputs": shapes, "graph": traced}

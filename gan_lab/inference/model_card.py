@@ -17,23 +17,38 @@ for step in graph["steps"]:
 result = values[graph["output"]]  # MEANING
 """
 
+ONNX = """import numpy as np, onnxruntime
 
-def load_code(name: str, described: dict[str, Any]) -> str:
-    """The lines that run a network with torch and safetensors alone, in the folder of the export."""
-    sides, arguments = described["inputs"], described["recipe"]["arguments"]
+session = onnxruntime.InferenceSession("NETWORK.onnx")
+result, *_ = session.run(None, INPUTS)  # MEANING
+"""
+TORCH_INPUTS = {
+    "z": "torch.randn(16, {})",
+    "y": "torch.eye({0})[torch.arange(16) % {0}]",
+    "image": "torch.rand(1, {}) * 2 - 1",
+}
+NUMPY_INPUTS = {
+    "z": 'np.random.randn(16, {}).astype("float32")',
+    "y": 'np.eye({0}, dtype="float32")[np.arange(16) % {0}]',
+    "image": 'np.random.rand(1, {}).astype("float32") * 2 - 1',
+}
+
+
+def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str:
+    """The lines that run a network without the lab, in the folder of the export: ``LOAD`` or ``ONNX``."""
+    code, arguments = NUMPY_INPUTS if template == ONNX else TORCH_INPUTS, described["recipe"]["arguments"]
+    sides = {side: ", ".join(map(str, shape)) for side, shape in described["inputs"].items()}
+    inputs = ", ".join(f'"{side}": {code[side].format(shape)}' for side, shape in sides.items())
     if "z" in sides:
-        inputs = f'{{"z": torch.randn(16, {sides["z"][0]})'
-        if "y" in sides:
-            inputs += f', "y": torch.eye({sides["y"][0]})[torch.arange(16) % {sides["y"][0]}]'
-        inputs, meaning = inputs + "}", f"images [16, {', '.join(map(str, arguments['shape']))}] in [-1, 1]"
+        meaning = f"images [16, {', '.join(map(str, arguments['shape']))}] in [-1, 1]"
     else:
-        inputs = f'{{"image": torch.rand(1, {", ".join(map(str, sides["image"]))}) * 2 - 1}}'
         meaning = "images in [-1, 1]" if "source_channels" in arguments else f"latents [1, {arguments['z_dim']}]"
-    return LOAD.replace("NETWORK", name).replace("INPUTS", inputs).replace("MEANING", meaning)
+    lines = template.replace("NETWORK", name).replace("MEANING", meaning)
+    return lines.replace("INPUTS", "{" + inputs + "}")
 
 
-def text(config: dict[str, Any]) -> str:
-    """The card in Markdown, with the head that model hubs read."""
+def text(config: dict[str, Any], also: str) -> str:
+    """The card in Markdown, with the head that model hubs read; ``also``: the format that lies beside the weights."""
     name = next(iter(config["networks"]))
     scores = [
         f"| `{score}` | {each['value']:.4g} | {_protocol(each.get('protocol', {}))} |"
@@ -54,6 +69,8 @@ def text(config: dict[str, Any]) -> str:
         "wrong or near copies, and the scores say how many on average. Images are float32 in [-1, 1].",
         "**Without the lab**, with torch and safetensors, in this folder:\n\n```python\n"
         + load_code(name, config["networks"][name]) + "```",
+        *(["**With onnxruntime and numpy**:\n\n```python\n" + load_code(name, config["networks"][name], ONNX) + "```"]
+          if also == "onnx" else []),
         "**With it:** `gan_lab.load_generator(folder)(n=16)`, or `gan-lab sample folder`; a translator by `gan-lab "
         "translate folder IN OUT`.",
     ]  # fmt: skip

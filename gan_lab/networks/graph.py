@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ def trace(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[in
         elif node.op == "output":
             output = names[node.args[0][0].name]
     graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
-    _check(network, graph, tensors, inputs)
+    check(network, lambda given: run(graph, tensors, given), fresh(inputs), "the list of operations")
     return graph, tensors
 
 
@@ -93,6 +93,27 @@ def run(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor
     return result
 
 
+def fresh(inputs: Mapping[str, Tensor], dynamic: Sequence[int] = (0,)) -> dict[str, Tensor]:
+    """Other inputs, one more in the batch, and where sides of images are free, twice as high."""
+    generator = torch.Generator().manual_seed(1)
+    made = {name: torch.cat([x, x[:1]]) for name, x in inputs.items()}
+    made = {name: torch.cat([x, x], dim=2) if 2 in dynamic else x for name, x in made.items()}
+    return {name: x if name == "y" else torch.randn(x.shape, generator=generator) for name, x in made.items()}
+
+
+def check(
+    network: nn.Module, other: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor], name: str
+) -> None:
+    """Raise ValueError if ``other`` makes something else of the inputs than the network's first result."""
+    with torch.no_grad():
+        expected = network(*inputs.values())
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        apart = float((other(inputs) - expected).abs().max())
+    scale = max(1.0, float(expected.abs().max()))  # latents have no bound
+    if not apart <= CLOSE * scale:
+        raise ValueError(f"{name} is {apart:.1e} from the network, more than {CLOSE:.0e} of {scale:.3g}")
+
+
 def _tensor(program: Any, name: str) -> Tensor:
     state = program.state_dict | program.constants
     tensor: Tensor = state[name]
@@ -131,19 +152,3 @@ def _plain(arg: Any, names: dict[str, str]) -> Any:
     if arg is None or isinstance(arg, bool | int | float | str):
         return arg
     raise ValueError(f"an operation's argument is a {type(arg).__name__}, which JSON does not have")
-
-
-def _check(network: nn.Module, graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> None:
-    """On fresh inputs, and on another number of them."""
-    generator = torch.Generator().manual_seed(1)
-    fresh = {name: torch.cat([x, x[:1]]) for name, x in inputs.items()}
-    fresh = {name: x if name == "y" else torch.randn(x.shape, generator=generator) for name, x in fresh.items()}
-    with torch.no_grad():
-        expected = network(*fresh.values())
-        expected = expected[0] if isinstance(expected, tuple) else expected
-        apart = float((run(graph, tensors, fresh) - expected).abs().max())
-    scale = max(1.0, float(expected.abs().max()))  # latents have no bound
-    if not apart <= CLOSE * scale:
-        raise ValueError(
-            f"the list of operations is {apart:.1e} from the network, more than {CLOSE:.0e} of {scale:.3g}"
-        )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,9 +22,11 @@ from gan_lab import load_generator, networks
 from gan_lab.config import loading
 from gan_lab.experiment import build_family
 from gan_lab.inference import export as exporting
+from gan_lab.inference import onnx_export
 from gan_lab.inference.export import export
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks import graph
+from gan_lab.runs.averaged import load_averaged
 from gan_lab.runs.checkpoints import read_checkpoint
 from tests.helpers.families import FAMILIES, experiment_of, small
 
@@ -118,6 +121,57 @@ def test_a_program_of_torch_export_makes_the_same(exported: dict[str, Path], tmp
     torch.testing.assert_close(result, torch.load(folder / "generator.result.pt"), rtol=0, atol=1e-5)
 
 
+# the other lines of a card, where there are onnxruntime and numpy and no torch
+WITHOUT_TORCH = """
+import sys, re
+for name in ("gan_lab", "torch", "onnx"):
+    sys.modules[name] = None
+import numpy
+code = open("README.md", encoding="utf-8").read().partition("```python\\nimport numpy")[2].partition("```")[0]
+for network in sys.argv[1:]:
+    given = "dict(numpy.load('%s.npz'))" % network
+    exec("import numpy" + re.sub(r"None, .*[)]  #", "None, " + given + ")  #", code.replace("generator", network)))
+    numpy.save(network + ".npy", result)
+"""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_card_s_other_lines_run_the_onnx_files_without_torch(
+    exported: dict[str, Path], family: str, tmp_path: Path
+) -> None:
+    out = export(exported[family].parent / family / "best.ckpt", tmp_path / "onnx", "onnx")
+    given, expected = {}, {}
+    for name, network in load_averaged(out).networks.items():
+        inputs, dynamic = graph.example(network)
+        given[name] = graph.fresh(graph.fresh(inputs, dynamic))
+        np.savez(out / f"{name}.npz", **{side: value.numpy() for side, value in given[name].items()})
+        made = network(*given[name].values())
+        expected[name] = made[0] if isinstance(made, tuple) else made
+    command = [sys.executable, "-c", WITHOUT_TORCH, *expected]
+    subprocess.run(command, check=True, cwd=out, env={**os.environ, "PYTHONPATH": ""})
+    for name, images in expected.items():
+        bound = 1e-5 * max(1.0, float(images.abs().max()))
+        torch.testing.assert_close(torch.from_numpy(np.load(out / f"{name}.npy")), images, rtol=0, atol=bound)
+
+
+def test_an_onnx_file_that_is_not_the_network_is_not_written(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "run", lambda path, inputs: torch.zeros(3, 1, 28, 28))
+    with pytest.raises(ValueError, match=r"the ONNX file is .* from the network, more than 1e-05"):
+        export(exported["gan"].parent / "gan" / "best.ckpt", tmp_path / "wrong", "onnx")
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize("package", onnx_export.PACKAGES)
+def test_a_package_that_is_missing_is_named_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"^format=onnx: the package {package} is not installed: pip install"):
+        export(tmp_path / "no run", tmp_path / "out", "onnx")
+
+
 def test_an_export_replaces_an_export_and_nothing_else(exported: dict[str, Path], tmp_path: Path) -> None:
     checkpoint = exported["gan"].parent / "gan" / "best.ckpt"
     mine = tmp_path / "mine"
@@ -136,7 +190,7 @@ def test_an_export_replaces_an_export_and_nothing_else(exported: dict[str, Path]
     (out / "notes.txt").unlink()
     (out / "generator.safetensors").unlink()
     assert (export(checkpoint, out) / "generator.safetensors").is_file()
-    with pytest.raises(ValueError, match="format=onyx: there are safetensors and torch"):
+    with pytest.raises(ValueError, match="format=onyx: there are safetensors, torch, onnx"):
         export(checkpoint, out, "onyx")
 
 
