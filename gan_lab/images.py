@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -151,6 +152,54 @@ def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = 
     for i, (pixels, ending) in enumerate(zip(to_uint8(images).permute(0, 2, 3, 1).numpy(), endings, strict=True)):
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         picture.save(folder / f"{i:05}-seed{seed}{ending}.png")
+
+
+def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
+    """Write grids of images [N, C, H, W] as an endless GIF or an MP4, complete or not at all; small ones enlarged.
+
+    Raises ValueError for another ending, and for MP4 where the package av is not installed, before a frame is taken.
+    """
+    if path.suffix.lower() not in (".gif", ".mp4"):
+        raise ValueError(f"{path}: a film ends in .gif or .mp4")
+    if path.suffix.lower() == ".mp4" and not _can_write_mp4():
+        raise ValueError(f"{path}: MP4 needs the package av, pip install 'lightning-gan-lab[video]'; or write a .gif")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = (_enlarged(to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))) for images in frames)
+    with atomic_path(path) as unfinished:
+        if path.suffix.lower() == ".gif":
+            first = next(pictures)
+            first.save(unfinished, "gif", save_all=True, append_images=pictures, duration=1000 // per_second, loop=0)
+        else:
+            _save_mp4(pictures, unfinished, per_second)
+
+
+def _enlarged(picture: Image.Image, least: int = 256) -> Image.Image:
+    """A picture as many times as large as makes its shorter side ``least`` at least, and both even: codecs halve them."""
+    times = math.ceil(least / min(picture.size))
+    picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+    return picture.crop((0, 0, picture.width + picture.width % 2, picture.height + picture.height % 2))
+
+
+def _can_write_mp4() -> bool:
+    try:
+        import_module("av")
+    except ImportError:
+        return False
+    return True
+
+
+def _save_mp4(pictures: Iterable[Image.Image], path: Path, per_second: int) -> None:
+    import av
+
+    with av.open(str(path), "w", format="mp4") as film:
+        stream = None
+        for picture in pictures:
+            if stream is None:
+                stream = film.add_stream("libx264", rate=per_second, options={"crf": "18"})
+                stream.width, stream.height, stream.pix_fmt = *picture.size, "yuv420p"
+            film.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        if stream is not None:
+            film.mux(stream.encode())
 
 
 def add_captions(picture: Image.Image, rows: Sequence[str]) -> Image.Image:

@@ -17,34 +17,48 @@ Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run fo
 @app.command()
 def sample(
     run: Run,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of images")] = 64,
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=1, help="number of images; 64, or 16 that move in a film")
+    ] = None,
     label: Annotated[str | None, typer.Option("--label", "--class", help="class name or number")] = None,
     seed: Seed = 0,
     interpolate: Annotated[int, typer.Option(help="draw latent walks of this many steps instead, one in each row")] = 0,
     code: Annotated[int | None, typer.Option(help="vary this code along each row (generators with codes)")] = None,
     folder: Annotated[Path | None, typer.Option(help="write each sample as a PNG of its own into a new folder")] = None,
     truncation: Annotated[float, typer.Option(help="share of the latents' length, for likelier images")] = 1.0,
+    video: Annotated[Path | None, typer.Option(help="write a film of latent walks, .gif or .mp4")] = None,
     out: Png = None,
 ) -> None:
-    """Draw samples or latent walks into a PNG, or a folder."""
+    """Draw samples or latent walks into a PNG, a folder or a film."""
     from gan_lab import load_generator
-    from gan_lab.images import save_each, save_grid
+    from gan_lab.images import save_each, save_film, save_grid
 
-    generator = load_generator(run)
-    for option, given in (("--folder", folder is not None), ("--truncation", truncation != 1)):
-        if given and (code is not None or interpolate):
-            raise ValueError(f"{option} is for samples, and neither for --interpolate nor --code: leave these out")
+    given = [
+        option for option, value in (("--folder", folder), ("--video", video), ("--code", code)) if value is not None
+    ]
+    given += ["--interpolate"] if interpolate else []
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)}: each says what to make of the samples, so give one of them")
+    if truncation != 1 and given in (["--code"], ["--interpolate"]):
+        raise ValueError(f"--truncation is for samples and films, not for {given[0]}: leave one of them out")
+    generator = load_generator(run, exact=None if video is None else False)
+    n = n or (64 if video is None else 16)
+    across = 10 if generator.classes else 8
     if folder is not None:
         save_each(generator(n, label, seed, truncation=truncation), folder, seed, generator.names_of(n, label))
         typer.echo(folder)
+        return
+    if video is not None:
+        frames = generator.film(n, label=label, seed=seed, truncation=truncation)
+        save_film(frames, min(n, across if n > 16 else max(1, round(n**0.5))), video)
+        typer.echo(video)
         return
     if code is not None:
         images, columns = generator.vary_code(code, max(1, n // 10), seed)
     elif interpolate:
         images, columns = generator.walk(max(1, n // interpolate), interpolate, label, seed), interpolate
     else:
-        images = generator(n, label, seed, truncation=truncation)
-        columns = min(n, 10 if generator.classes else 8)
+        images, columns = generator(n, label, seed, truncation=truncation), min(n, across)
     kind = f"code{code}" if code is not None else f"walk{interpolate}" if interpolate else "sample"
     name = kind + f"-n{n}-seed{seed}" + (f"-truncation{truncation}" if truncation != 1 else "")
     out = out or _default_png(run, name + ("" if label is None else f"-class{label}"))

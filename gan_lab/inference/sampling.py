@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -60,13 +60,7 @@ class TrainedGenerator:
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
-        if not 0 < truncation <= 1:
-            raise ValueError(
-                f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1"
-            )
-        if truncation < 1 and self.network.codes:
-            raise ValueError(f"truncation={truncation}: the latents of this generator have codes, so leave it out")
-        return self._images(truncation * self._latents(n, seed), self._labels(n, label), batch_size)
+        return self._images(self._latents(n, seed, truncation), self._labels(n, label), batch_size)
 
     def names_of(self, n: int = 1, label: int | str | Sequence[int | str] | None = None) -> list[str]:
         """The class of each image that a call with these arguments makes, by name; empty without classes."""
@@ -87,10 +81,7 @@ class TrainedGenerator:
             )
         z = self._latents(walks + 1, seed)
         share = torch.linspace(0, 1, steps, dtype=z.dtype)
-        if self.network.codes:  # a straight line, because the prior is a cube, not a ball
-            paths = torch.lerp(z[:-1].unsqueeze(1), z[1:].unsqueeze(1), share.view(1, -1, 1))
-        else:
-            paths = great_circle(z[:-1], z[1:], share)
+        paths = self._between(z[:-1], z[1:], share)
         if self.classes == 0:
             return self._images(paths.flatten(0, 1), self._labels(walks * steps, label), 64)
         starts = self._labels(walks, label)
@@ -103,6 +94,29 @@ class TrainedGenerator:
             paths[1::2] = z[1:-1:2].unsqueeze(1)
         return self._images(paths.flatten(0, 1), rows.flatten(0, 1), 64)
 
+    def film(
+        self,
+        n: int = 16,
+        legs: int = 4,
+        steps: int = 24,
+        label: int | str | Sequence[int | str] | None = None,
+        seed: int = 0,
+        truncation: float = 1.0,
+    ) -> Iterator[Tensor]:
+        """Generate the legs * steps frames of a walk that ends where it began, each of ``n`` images [n, C, H, W].
+
+        Image i keeps its class and goes from latent to latent, ``legs`` of its own, along great circles. The first frame
+        is what a call makes of the same arguments, which are those of a call.
+        """
+        if legs < 1 or steps < 1:
+            raise ValueError(f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}")
+        z, labels = self._latents(n * legs, seed, truncation).unflatten(0, (legs, n)), self._labels(n, label)
+        share = torch.arange(steps, dtype=z.dtype) / steps
+        for leg in range(legs):
+            paths = self._between(z[leg], z[(leg + 1) % legs], share)
+            for step in range(steps):
+                yield self._images(paths[:, step], labels, 64)
+
     def vary_code(self, code: int = 0, rows: int = 8, seed: int = 0) -> tuple[Tensor, int]:
         """Generate rows of images that differ in one code alone, [rows * columns, C, H, W]; also return the columns.
 
@@ -113,8 +127,20 @@ class TrainedGenerator:
         varied = self.network.vary_code(self._latents(rows, seed), code)  # type: ignore[operator]
         return self._images(varied.flatten(0, 1), None, 64), varied.shape[1]
 
-    def _latents(self, n: int, seed: int) -> Tensor:
-        return self.network.sample_latents(Stream(seed, "sample"), n, like=torch.empty(0, dtype=self.dtype))
+    def _latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:
+        if not 0 < truncation <= 1:
+            raise ValueError(
+                f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1"
+            )
+        if truncation < 1 and self.network.codes:
+            raise ValueError(f"truncation={truncation}: the latents of this generator have codes, so leave it out")
+        return truncation * self.network.sample_latents(Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype))
+
+    def _between(self, start: Tensor, end: Tensor, share: Tensor) -> Tensor:
+        """Paths [N, S, D]; straight ones for latents with codes, because their prior is a cube, not a ball."""
+        if self.network.codes:
+            return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), share.view(1, -1, 1))
+        return great_circle(start, end, share)
 
     def _images(self, z: Tensor, labels: Tensor | None, batch_size: int) -> Tensor:
         parts = []

@@ -5,16 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 from typer.testing import CliRunner
 
 import gan_lab
 from gan_lab import networks
 from gan_lab.cli import app
-from gan_lab.images import Batch, ImageSpec, to_uint8
+from gan_lab.images import Batch, ImageSpec, save_grid, to_uint8
 from gan_lab.inference.sampling import TrainedGenerator, great_circle, load_generator
 from gan_lab.networks.dcgan import DCGANGenerator
 from gan_lab.networks.unet import UNet
@@ -273,7 +274,7 @@ def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(tm
     assert isinstance(again.exception, ValueError)
     assert "out is not empty" in str(again.exception)
     walk = CliRunner().invoke(app, [*command[:-1], str(tmp_path / "walk"), "--interpolate", "4"])
-    assert "leave these out" in str(walk.exception)
+    assert "--folder and --interpolate: each says what to make" in str(walk.exception)
 
 
 def test_truncated_latents_are_shorter_and_make_images_more_alike(
@@ -290,7 +291,56 @@ def test_truncated_latents_are_shorter_and_make_images_more_alike(
         refused = CliRunner().invoke(app, ["sample", str(path), "--truncation", word])
         assert f"truncation={float(word)}" in str(refused.exception)
     refused = CliRunner().invoke(app, ["sample", str(path), "--truncation", "0.5", "--interpolate", "4"])
-    assert "leave these out" in str(refused.exception)
+    assert "--truncation is for samples and films, not for --interpolate" in str(refused.exception)
+
+
+@pytest.mark.parametrize("truncation", [1.0, 0.5])
+def test_a_film_begins_with_the_samples_moves_little_and_ends_where_it_began(
+    conditional: TrainedGenerator, truncation: float
+) -> None:
+    frames = list(conditional.film(5, 3, 8, seed=4, truncation=truncation))
+    assert len(frames) == 24
+    assert torch.equal(frames[0], conditional(5, seed=4, truncation=truncation))
+    steps = torch.stack([(b - a).abs().mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)])
+    apart = (frames[0] - frames[8]).abs().mean()  # two latents
+    assert steps.max() < apart / 2
+    assert steps.min() > 0
+
+
+@pytest.mark.parametrize("ending", ["gif", "mp4"])
+def test_a_film_is_written_that_others_can_read(tmp_path: Path, ending: str) -> None:
+    path, out = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=0), tmp_path / f"walk.{ending}"
+    done = CliRunner().invoke(app, ["sample", str(path), "--n", "4", "--video", str(out)])
+    assert done.exit_code == 0, done.exception
+    if ending == "gif":
+        with Image.open(out) as film:
+            shown = [np.asarray(frame.convert("L"), np.float32) for frame in ImageSequence.Iterator(film)]
+            assert film.info["loop"] == 0
+            assert film.info["duration"] == 40
+    else:
+        with av.open(str(out)) as film:
+            shown = [frame.to_ndarray(format="gray").astype(np.float32) for frame in film.decode(video=0)]
+            assert film.streams.video[0].average_rate == 25
+    assert len(shown) == 4 * 24
+    assert min(shown[0].shape) >= 256
+    for number, images in enumerate(load_generator(path, exact=False).film(4)):
+        save_grid(images, 2, tmp_path / "frame.png")
+        with Image.open(tmp_path / "frame.png") as picture:
+            width, height = picture.size
+            expected = np.asarray(picture.convert("L"), np.float32)
+        times = shown[number].shape[0] // height
+        found = shown[number][: height * times, : width * times][times // 2 :: times, times // 2 :: times]
+        assert np.abs(found - expected).mean() < 4, number  # of 255: a palette, or a codec
+
+
+def test_a_film_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=0)
+    refused = CliRunner().invoke(app, ["sample", str(path), "--video", str(tmp_path / "walk.avi")])
+    assert str(refused.exception).endswith("walk.avi: a film ends in .gif or .mp4")
+    monkeypatch.setitem(sys.modules, "av", None)
+    refused = CliRunner().invoke(app, ["sample", str(path), "--video", str(tmp_path / "walk.mp4")])
+    assert "MP4 needs the package av, pip install" in str(refused.exception)
+    assert not list(tmp_path.glob("*walk*"))
 
 
 def test_float32_is_close_to_the_exact_mode_and_no_more(tmp_path: Path) -> None:
