@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate export probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -41,6 +41,9 @@ sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTER
 	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(INTERPOLATE),--interpolate $(INTERPOLATE)) $(if $(CODE),--code $(CODE)) $(ARGS)
 
+project: $(READY)  ## RUN=runs/cgan/seed0 [IN=photos] [N=8]: the latents whose images are nearest to given, or held-out, ones
+	@exec $(LAB) project $(RUN) $(if $(IN),"$(IN)") $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(OUT),--out "$(OUT)") $(ARGS)
+
 reconstruct: $(READY)  ## RUN=runs/vaegan/seed0 [N=32]: held-out images beside their reconstructions
 	@exec $(LAB) reconstruct $(RUN) $(if $(N),--n $(N)) $(ARGS)
 
@@ -50,7 +53,7 @@ interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: ways between held-out ima
 translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA]: images of any size, in their size
 	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(ARGS)
 
-export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=torch]: safetensors, config and model card, for use without the lab
+export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, for use without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminator's features

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from gan_lab.data.cache import cache_folder
 from gan_lab.data.reading import quiet
 from gan_lab.runs.folder import MARK
+from gan_lab.utils.progress import track
 
 SUFFIXES = frozenset(
     [
@@ -155,14 +154,7 @@ def in_threads(work: Callable[[int], str | None], n: int, description: str) -> l
     try:
         with quiet():
             done: Iterable[list[tuple[int, str]]] = pool.map(share, shares)
-            line = track(
-                done,
-                description,
-                len(shares),
-                console=Console(stderr=True, markup=False),
-                transient=True,
-                disable=n < MANY,
-            )
+            line = track(done, description, len(shares), MANY // 64)
             return [one for said in line for one in said]
     finally:
         pool.shutdown(cancel_futures=True)

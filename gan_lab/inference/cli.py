@@ -117,6 +117,30 @@ def translate(
 
 
 @app.command()
+def project(
+    run: Run,
+    source: Annotated[
+        Path | None, typer.Argument(help="an image, or a folder of images; without: held-out ones", metavar="IN")
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", "--class", help="class; without: the best of all")] = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of held-out images")] = 8,
+    out: Png = None,
+) -> None:
+    """Find the latents whose images are nearest to given ones.
+
+    A picture shows the way to each, and what is left of the difference; the latents lie beside it as JSON.
+    """
+    from gan_lab.inference import projection
+
+    out = out or _default_png(run, "project")
+    found = projection.project_files(run, source, out, label, n)
+    for name, each in found:
+        of = "" if each.label is None else f", class {each.label}"
+        typer.echo(f"{name}: {each.errors[-1]:.1f} of 255 levels apart{of}")
+    typer.echo(f"median {projection.typical_error(found):.1f} (root mean square over the pixels); {out}")
+
+
+@app.command()
 def export(
     run: Run,
     out: Annotated[Path | None, typer.Option(help="folder; default: export in the run folder")] = None,

@@ -60,11 +60,11 @@ class TrainedGenerator:
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
-        return self._images(self._latents(n, seed, truncation), self._labels(n, label), batch_size)
+        return self.images_of(self.latents(n, seed, truncation), self.labels_of(n, label), batch_size)
 
     def names_of(self, n: int = 1, label: int | str | Sequence[int | str] | None = None) -> list[str]:
         """The class of each image that a call with these arguments makes, by name; empty without classes."""
-        labels = self._labels(n, label)
+        labels = self.labels_of(n, label)
         return [] if labels is None else [self.class_names[int(number)] for number in labels]
 
     def walk(self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0) -> Tensor:
@@ -79,12 +79,12 @@ class TrainedGenerator:
             raise ValueError(
                 f"a walk needs 2 steps at least, and walks must be at least 1: walks={walks}, steps={steps}"
             )
-        z = self._latents(walks + 1, seed)
+        z = self.latents(walks + 1, seed)
         share = torch.linspace(0, 1, steps, dtype=z.dtype)
         paths = self._between(z[:-1], z[1:], share)
         if self.classes == 0:
-            return self._images(paths.flatten(0, 1), self._labels(walks * steps, label), 64)
-        starts = self._labels(walks, label)
+            return self.images_of(paths.flatten(0, 1), self.labels_of(walks * steps, label), 64)
+        starts = self.labels_of(walks, label)
         assert starts is not None
         classes = torch.eye(self.classes, dtype=z.dtype)
         rows = classes[starts].unsqueeze(1).repeat(1, steps, 1)
@@ -92,7 +92,7 @@ class TrainedGenerator:
             ends = classes[(starts[1::2] + 1) % self.classes].unsqueeze(1)
             rows[1::2] += share.view(1, -1, 1) * (ends - rows[1::2])
             paths[1::2] = z[1:-1:2].unsqueeze(1)
-        return self._images(paths.flatten(0, 1), rows.flatten(0, 1), 64)
+        return self.images_of(paths.flatten(0, 1), rows.flatten(0, 1), 64)
 
     def film(
         self,
@@ -110,12 +110,12 @@ class TrainedGenerator:
         """
         if legs < 1 or steps < 1:
             raise ValueError(f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}")
-        z, labels = self._latents(n * legs, seed, truncation).unflatten(0, (legs, n)), self._labels(n, label)
+        z, labels = self.latents(n * legs, seed, truncation).unflatten(0, (legs, n)), self.labels_of(n, label)
         share = torch.arange(steps, dtype=z.dtype) / steps
         for leg in range(legs):
             paths = self._between(z[leg], z[(leg + 1) % legs], share)
             for step in range(steps):
-                yield self._images(paths[:, step], labels, 64)
+                yield self.images_of(paths[:, step], labels, 64)
 
     def vary_code(self, code: int = 0, rows: int = 8, seed: int = 0) -> tuple[Tensor, int]:
         """Generate rows of images that differ in one code alone, [rows * columns, C, H, W]; also return the columns.
@@ -124,10 +124,11 @@ class TrainedGenerator:
         """
         if not self.network.codes:
             raise ValueError(f"code={code}: this generator has no codes; those of family infogan have them")
-        varied = self.network.vary_code(self._latents(rows, seed), code)  # type: ignore[operator]
-        return self._images(varied.flatten(0, 1), None, 64), varied.shape[1]
+        varied = self.network.vary_code(self.latents(rows, seed), code)  # type: ignore[operator]
+        return self.images_of(varied.flatten(0, 1), None, 64), varied.shape[1]
 
-    def _latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:
+    def latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:
+        """The latents [n, Z] of a call with these arguments."""
         if not 0 < truncation <= 1:
             raise ValueError(
                 f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1"
@@ -142,7 +143,8 @@ class TrainedGenerator:
             return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), share.view(1, -1, 1))
         return great_circle(start, end, share)
 
-    def _images(self, z: Tensor, labels: Tensor | None, batch_size: int) -> Tensor:
+    def images_of(self, z: Tensor, labels: Tensor | None, batch_size: int = 64) -> Tensor:
+        """The images [B, C, H, W], float32 on the CPU, of latents [B, Z] and labels, [B] or weights [B, classes]."""
         parts = []
         for i in range(0, len(z), batch_size):
             inputs = [z] if labels is None else [z, labels]
@@ -150,7 +152,8 @@ class TrainedGenerator:
                 parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in inputs)).cpu())
         return torch.cat(parts).float()
 
-    def _labels(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
+    def labels_of(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
+        """The labels [n] of a call with these arguments; None without classes."""
         if self.classes == 0:
             if label is not None:
                 raise ValueError(f"label={label}: this generator was trained without labels")

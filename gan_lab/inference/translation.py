@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.utils import save_image
@@ -17,6 +16,7 @@ from gan_lab.data import image_files, reading
 from gan_lab.device import here
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
+from gan_lab.utils.progress import track
 from gan_lab.utils.terminal import no_memory
 
 logger = logging.getLogger("gan_lab")
@@ -140,7 +140,7 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
         raise ValueError(f"there is no image in {source}: {image_files.seen(source)}")
     targets = _choose_targets(paths, source if source.is_dir() else source.parent, out)
     skipped = 0
-    for path, target in track(list(zip(paths, targets, strict=True)), description="translating", transient=True):
+    for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
         try:
             pixels = reading.read(path)
         except (OSError, ValueError) as error:

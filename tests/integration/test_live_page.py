@@ -204,7 +204,7 @@ def test_controls_move_the_image_and_come_back(folders: dict[str, Path], opened:
         tab.keyboard.press("ArrowRight")
     answered(tab)
     moved = pixels(tab)
-    z = load_generator(folder)._latents(1, 0).float()
+    z = load_generator(folder).latents(1, 0).float()
     network = load_averaged(folder).networks["generator"]
     traced, tensors = graph.trace(network, *graph.example(network))
     direction = live.directions(traced, tensors, z.shape[1])[0].float()

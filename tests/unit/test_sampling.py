@@ -167,7 +167,7 @@ def test_each_walk_begins_where_the_one_before_ended(unconditional: TrainedGener
     ends = unconditional(5, seed=2)
     assert torch.allclose(images[:, 0], ends[:4], atol=1e-6)
     assert torch.allclose(images[:, -1], ends[1:], atol=1e-6)
-    z = unconditional._latents(5, 2)
+    z = unconditional.latents(5, 2)
     halfway = great_circle(z[:-1], z[1:], torch.tensor([0.5], dtype=z.dtype)).flatten(0, 1)
     assert torch.allclose(images[:, 1], unconditional.network(halfway).float(), atol=1e-6)
     assert not torch.equal(unconditional.walk(4, 3, seed=3).unflatten(0, (4, 3)), images)
@@ -190,7 +190,7 @@ def test_every_second_walk_keeps_its_latent_and_goes_from_its_class_to_the_next(
     assert torch.allclose(images[0::2, -1], stayed[1:11:2], atol=1e-6)
     half = torch.zeros(1, 10, dtype=torch.float64)
     half[0, 3] = half[0, 4] = 0.5
-    z = conditional._latents(11, 0)[3:4]
+    z = conditional.latents(11, 0)[3:4]
     assert torch.allclose(images[3, 1], conditional.network(z, half)[0].float(), atol=1e-6)
 
 
@@ -282,7 +282,7 @@ def test_truncated_latents_are_shorter_and_make_images_more_alike(
 ) -> None:
     whole, half, little = (unconditional(16, seed=2, truncation=share) for share in (1.0, 0.5, 1e-6))
     assert torch.equal(whole, unconditional(16, seed=2))
-    shorter = unconditional._images(0.5 * unconditional._latents(16, 2), None, 64)
+    shorter = unconditional.images_of(0.5 * unconditional.latents(16, 2), None, 64)
     assert torch.equal(half, shorter)
     spreads = [images.std(dim=0).mean() for images in (whole, half, little)]
     assert spreads[0] > spreads[1] > 100 * spreads[2]

@@ -1,0 +1,188 @@
+"""Project images onto a trained generator: find the latent whose image is nearest, and say how far it stays."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from gan_lab.data import image_files, reading
+from gan_lab.evaluate import Restored
+from gan_lab.images import save_grid, to_unit
+from gan_lab.inference.sampling import TrainedGenerator, load_generator
+from gan_lab.metrics.extractors.base import colour
+from gan_lab.metrics.extractors.lite0 import load_network
+from gan_lab.runs.averaged import load_averaged, read_config_beside
+from gan_lab.runs.checkpoints import find_checkpoint
+from gan_lab.utils.files import write_text
+from gan_lab.utils.progress import track
+
+CANDIDATES = 512  # samples of each class, of which the nearest are the starts
+RATE = 0.15  # of Adam, to begin with; it falls to 0 along a cosine
+WEIGHT = 0.1  # of the squared distance of features, beside the squared difference of pixels in [-1, 1]
+SNAPSHOTS = 3  # of each of the two descents
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The latent z [Z] that was found for an image, its class, and the images [S, C, H, W] on the way to it.
+
+    ``errors`` are those of the way: the root mean square of the difference of the pixels, in levels of 255.
+    """
+
+    z: Tensor
+    label: int | None
+    way: Tensor
+    errors: list[float]
+
+
+def project(
+    generator: TrainedGenerator,
+    image: Tensor,
+    label: int | str | None = None,
+    encoded: Tensor | None = None,
+    starts: int = 8,
+    steps: int = 400,
+    seed: int = 0,
+) -> Projection:
+    """Find the latent whose image is nearest to an image [C, H, W] in [-1, 1].
+
+    The starts are the nearest of many samples, of the class ``label`` or of all, and ``encoded`` [Z], which an encoder
+    has given. From each, ``steps`` of Adam descend the squared difference of pixels; from where the best has come, a
+    quarter as many, which are dearer, descend the distance of features too. Raises ValueError for fewer than one start or step, for latents with codes,
+    and for a label that the generator does not have.
+
+    Source: Zhu et al. 2016 (arXiv 1609.03552), section 3.1, has both terms and the encoder's start; several starts and
+    these features are the lab's own.
+    """
+    if starts < 1 or steps < 1:
+        raise ValueError(f"starts={starts} and steps={steps} must be at least 1")
+    if generator.network.codes:
+        raise ValueError("the latents of this generator have codes, which do not change by small steps: not projected")
+    image = image.to(generator.device, generator.dtype)
+    z, labels = _nearest_samples(generator, image, label, starts, seed)
+    if encoded is not None:
+        z = torch.cat([z, encoded[None].to(z)])
+        labels = None if labels is None else torch.cat([labels, labels[:1]])
+    first = _descend(generator, image, z, labels, steps, 0.0)
+    with torch.no_grad():
+        best = int(_squared(_make(generator, first[-1], labels), image).argmin())
+    labels = None if labels is None else labels[best : best + 1]
+    second = _descend(generator, image, first[-1][best : best + 1], labels, math.ceil(steps / 4), WEIGHT)
+    latents = torch.stack([z[best], *(each[best] for each in first), *(each[0] for each in second)])
+    way = generator.images_of(latents, None if labels is None else labels.expand(len(latents)))
+    errors = _squared(way, image.cpu().float()).sqrt().mul(127.5).tolist()
+    return Projection(latents[-1].cpu(), None if labels is None else int(labels), way, errors)
+
+
+def _nearest_samples(
+    generator: TrainedGenerator, image: Tensor, label: int | str | None, starts: int, seed: int
+) -> tuple[Tensor, Tensor | None]:
+    """Latents [starts, Z] and labels of the samples that are nearest to an image, on its device."""
+    z, labels = generator.latents(CANDIDATES, seed), None
+    if generator.classes:
+        given = None if label is None else generator.labels_of(1, label)
+        classes = torch.arange(generator.classes) if given is None else given
+        labels, z = classes.repeat_interleave(CANDIDATES), z.repeat(len(classes), 1)
+    elif label is not None:
+        generator.labels_of(1, label)
+    apart = _squared(generator.images_of(z, labels), image.cpu().float())
+    nearest = apart.topk(min(starts, len(z)), largest=False).indices
+    return z[nearest].to(image.device), None if labels is None else labels[nearest].to(image.device)
+
+
+def _descend(
+    generator: TrainedGenerator, image: Tensor, z: Tensor, labels: Tensor | None, steps: int, weight: float
+) -> list[Tensor]:
+    """Descend from latents [B, Z], each for itself; those of some steps, the last of all among them."""
+    z = z.clone().requires_grad_()
+    optimizer = Adam([z], lr=RATE)
+    schedule = CosineAnnealingLR(optimizer, steps)
+    wanted = _features(image[None]) if weight else None
+    kept = []
+    for step in range(1, steps + 1):
+        made = _make(generator, z, labels)
+        loss = _squared(made, image)
+        if wanted is not None:
+            loss = loss + weight * (_features(made) - wanted).square().sum(dim=1).flatten(1).mean(dim=1)
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+        schedule.step()
+        if step * SNAPSHOTS // steps > (step - 1) * SNAPSHOTS // steps:
+            kept.append(z.detach().clone())
+    return kept
+
+
+def _make(generator: TrainedGenerator, z: Tensor, labels: Tensor | None) -> Tensor:
+    made: Tensor = generator.network(z) if labels is None else generator.network(z, labels)
+    return made
+
+
+def _squared(images: Tensor, image: Tensor) -> Tensor:
+    """The mean square [B] of the difference of images [B, C, H, W] from one."""
+    return (images - image).square().flatten(1).mean(dim=1)
+
+
+def _features(images: Tensor) -> Tensor:
+    """The middle of EfficientNet-Lite0 [B, D, H', W'], each place of length 1, of images in [-1, 1] at their own size."""
+    network = load_network().to(images.device, images.dtype)
+    return normalize(network.middle((127.5 * colour(images) + 0.5) / 128), dim=1)
+
+
+def project_files(
+    run: Path, source: Path | None, out: Path, label: str | None = None, n: int = 8, overrides: Sequence[str] = ()
+) -> list[tuple[str, Projection]]:
+    """Project an image, a folder of images or, without ``source``, ``n`` held-out images of a run; name and result of each.
+
+    Writes a picture, of which each row is an image, the way to its projection and what is left of the difference, and
+    the latents beside it, as JSON. Raises ValueError where there is no image.
+    """
+    generator = load_generator(run, exact=False)
+    encoder = load_averaged(run).networks.get("encoder")
+    named = _held_out(run, n, overrides) if source is None else _read(generator, run, source)
+    found: list[tuple[str, Projection]] = []
+    rows = []
+    for name, image in track(named, "projecting"):
+        encoded = None if encoder is None else encoder(image[None])[0][0]
+        result = project(generator, image, label, encoded)
+        found.append((name, result))
+        rows += [image[None], result.way, (image - result.way[-1]).abs().sub(1)[None]]
+        save_grid(torch.cat(rows), 1 + len(result.way) + 1, out)
+    latents = [
+        {"image": name, "label": each.label, "rms_of_255": each.errors[-1], "z": each.z.tolist()}
+        for name, each in found
+    ]
+    write_text(out.with_suffix(".json"), json.dumps(latents))
+    return found
+
+
+def _held_out(run: Path, n: int, overrides: Sequence[str]) -> list[tuple[str, Tensor]]:
+    (batch,) = Restored.of(run, overrides).data.reference(n, size=n)
+    return [(f"held out {i}", image) for i, image in enumerate(to_unit(batch.images))]
+
+
+def _read(generator: TrainedGenerator, run: Path, source: Path) -> list[tuple[str, Tensor]]:
+    paths = [source] if source.is_file() else image_files.find(source)
+    if not paths:
+        raise ValueError(f"there is no image in {source}: {image_files.seen(source)}")
+    channels, height, width = generator.network.recipe["arguments"]["shape"]
+    fit: Any = OmegaConf.select(read_config_beside(find_checkpoint(run)), "data.fit") or "crop"
+    frame = reading.Frame(height, width, fit, channels == 1)
+    return [(path.name, to_unit(torch.from_numpy(reading.framed(path, frame)))) for path in paths]
+
+
+def typical_error(found: Sequence[tuple[str, Projection]]) -> float:
+    """The median of what is left, as the root mean square in levels of 255."""
+    return median(each.errors[-1] for _, each in found)
