@@ -122,6 +122,7 @@ def project(
     source: Annotated[
         Path | None, typer.Argument(help="an image, or a folder of images; without: held-out ones", metavar="IN")
     ] = None,
+    overrides: Places = None,
     label: Annotated[str | None, typer.Option("--label", "--class", help="class; without: the best of all")] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of held-out images")] = 8,
     out: Png = None,
@@ -133,7 +134,10 @@ def project(
     from gan_lab.inference import projection
 
     out = out or _default_png(run, "project")
-    found = projection.project_files(run, source, out, label, n)
+    places = overrides or []
+    if source is not None and "=" in str(source) and not source.exists():  # no image, but where the data is
+        source, places = None, [str(source), *places]
+    found = projection.project_files(run, source, out, label, n, places)
     for name, each in found:
         of = "" if each.label is None else f", class {each.label}"
         typer.echo(f"{name}: {each.errors[-1]:.1f} of 255 levels apart{of}")
@@ -156,6 +160,25 @@ def export(
     from gan_lab.inference import export as exporting
 
     typer.echo(exporting.export(run, out or run / "export", format, weights))
+
+
+@app.command()
+def publish(
+    run: Run,
+    to: Annotated[str, typer.Option(help="a folder; or hf:owner/name, a model of the Hugging Face hub")],
+    format: Annotated[
+        str, typer.Option(help="safetensors; or torch or onnx, for such a file beside them")
+    ] = "safetensors",
+    weights: Annotated[str, typer.Option(help="best or last")] = "best",
+    page: Annotated[bool, typer.Option(help="with the page of the run, which shows training images too")] = True,
+) -> None:
+    """Publish a run: export, page and card, in a folder or on a hub.
+
+    To the hub goes what the folder holds, if a token is here (HF_TOKEN, or `hf auth login`).
+    """
+    from gan_lab.inference import publish as publishing
+
+    typer.echo(publishing.publish(run, to, format, weights, page))
 
 
 @app.command()

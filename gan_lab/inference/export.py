@@ -22,6 +22,7 @@ from gan_lab.utils.files import write_text
 
 FORMATS = ("safetensors", "torch", "onnx")
 SUFFIXES = (".json", ".md", ".safetensors", ".pt2", ".onnx")  # of what an export writes, and may replace
+PAGE, PICTURE = "report.html", "samples.png"  # which may lie beside it
 
 
 def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best") -> Path:
@@ -35,7 +36,8 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
         raise ValueError(f"format={also}: there are {', '.join(FORMATS)}")
     if also == "onnx":
         onnx_export.check_installed()
-    if others := [path.name for path in out.glob("*") if not is_export(out) or path.suffix not in SUFFIXES]:
+    known = is_export(out)
+    if others := [path.name for path in out.glob("*") if not known or not _is_ours(path)]:
         raise ValueError(f"{out} holds something else than an export, {others[0]}: name another folder by --out")
     averaged = load_averaged(run, weights)
     unfinished = out.with_name(f".{out.name}")
@@ -59,6 +61,10 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
     return out
+
+
+def _is_ours(path: Path) -> bool:
+    return path.suffix in SUFFIXES or path.name in (PAGE, PICTURE)
 
 
 def _write(name: str, network: Network, folder: Path, also: str) -> dict[str, Any]:

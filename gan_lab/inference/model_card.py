@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 LOAD = """import json, torch
@@ -47,8 +48,11 @@ def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str
     return lines.replace("INPUTS", "{" + inputs + "}")
 
 
-def text(config: dict[str, Any], also: str) -> str:
-    """The card in Markdown, with the head that model hubs read; ``also``: the format that lies beside the weights."""
+def text(config: dict[str, Any], also: str, beside: Sequence[str] = ()) -> str:
+    """The card in Markdown, with the head that model hubs read.
+
+    ``also``: the format that lies beside the weights; ``beside``: names of pictures and of the page.
+    """
     name = next(iter(config["networks"]))
     scores = [
         f"| `{score}` | {each['value']:.4g} | {_protocol(each.get('protocol', {}))} |"
@@ -62,6 +66,9 @@ def text(config: dict[str, Any], also: str) -> str:
         f"A generative adversarial network of the GAN lab {config['lab']}: averaged weights after "
         f"{config['iteration']:,} iterations{of}. "
         f"Networks: {', '.join(f'`{each}`' for each in config['networks'])}.",
+        *(f"![samples of the last grid of the training]({each})" for each in beside if each.endswith(".png")),
+        *(f"[{each}]({each}) holds the generator too, and runs it in a browser, offline: download it and open it."
+          for each in beside if each.endswith(".html")),
         f"**Data.** {config['data']}.",
         "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores) if scores else
         "**Scores.** None were measured.",

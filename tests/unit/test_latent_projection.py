@@ -63,8 +63,11 @@ def test_what_cannot_be_projected_is_one_line(generator: TrainedGenerator, tmp_p
         project(generator, image, label=7)
     with pytest.raises(ValueError, match="have codes"):
         project(load_generator(made("infogan", tmp_path, data_root)), image)
-    refused = CliRunner().invoke(app, ["project", str(made("gan", tmp_path, data_root)), str(tmp_path / "none")])
+    run = str(made("gan", tmp_path, data_root))
+    refused = CliRunner().invoke(app, ["project", run, str(tmp_path / "none")])
     assert "there is no image in" in str(refused.exception)
+    refused = CliRunner().invoke(app, ["project", run, "data.root=elsewhere"])
+    assert "is not a run folder" in str(refused.exception)  # the held-out images of a checkpoint alone are not known
 
 
 def test_a_folder_of_images_becomes_a_picture_and_latents_of_which_the_encoder_s_is_a_start(

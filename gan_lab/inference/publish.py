@@ -1,0 +1,70 @@
+"""Publish a run: its export, the page in which its generator lives and the card, in a folder or on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+
+from gan_lab import report
+from gan_lab.inference import model_card
+from gan_lab.inference.export import PAGE, PICTURE, export
+from gan_lab.runs.exports import CARD, CONFIG
+from gan_lab.utils.errors import first_line
+from gan_lab.utils.files import write_text
+
+HUB = "hf:"
+logger = logging.getLogger("gan_lab")
+
+
+def publish(run: Path, to: str, also: str = "safetensors", weights: str = "best", page: bool = True) -> str:
+    """Write all of a run that others need into a folder, and send it where ``to`` says; the address.
+
+    ``to`` is a folder, or ``hf:owner/name``, a model of the hub, which is made if it is not there; then the folder is
+    ``publish`` in the run, and stays. ``page``: with the page of the run, which shows training images too. Raises
+    ValueError for a run without a checkpoint, a folder that holds something else, and where there is no token, no answer
+    or no permission; the folder is complete then.
+    """
+    name = to.removeprefix(HUB) if to.startswith(HUB) else None
+    if name is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ValueError(f"{to}: a model of the hub is hf:owner/name")
+    folder = Path(to) if name is None else run / "publish"
+    write(run, folder, also, weights, page)
+    return str(folder) if name is None else _send(folder, name)
+
+
+def write(run: Path, folder: Path, also: str, weights: str, page: bool) -> None:
+    """Write the export of a run with its last grid and its page beside it, and a card that shows them."""
+    export(run, folder, also, weights)
+    beside = []
+    if grids := sorted((run / "samples").glob("*.png")):
+        shutil.copyfile(grids[-1], folder / PICTURE)
+        beside.append(PICTURE)
+    if page:
+        report.write([run], folder / PAGE)
+        beside.append(PAGE)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    write_text(folder / CARD, model_card.text(config, also, beside))
+
+
+def _send(folder: Path, name: str) -> str:
+    """Upload a folder to the hub; the address of the model there."""
+    there = f"{folder} is ready, and nothing was sent"
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ValueError(
+            f"hf:{name}: the package huggingface-hub is not installed: pip install 'lightning-gan-lab[hub]'; {there}"
+        ) from None
+    if huggingface_hub.get_token() is None:
+        raise ValueError(f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; {there}")
+    logger.info(f"sending {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:,.1f} MB to {name}")
+    hub = huggingface_hub.HfApi(library_name="gan-lab")
+    try:
+        address = str(hub.create_repo(name, exist_ok=True))
+        hub.upload_folder(repo_id=name, folder_path=folder, commit_message="GAN lab: generator, page and card")
+    except Exception as error:  # of the network, of the hub, of the token
+        raise ValueError(f"hf:{name}: the hub did not take it: {first_line(error)}; {folder} is ready") from None
+    return address

@@ -1,0 +1,112 @@
+"""A published run is a folder that has everything, whatever the hub says to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from gan_lab import load_generator
+from gan_lab.inference import publish as publishing
+from gan_lab.inference.publish import publish
+from tests.helpers import processes
+from tests.helpers.families import small
+from tests.helpers.hub_server import Hub, serving
+
+FILES = {"README.md", "config.json", "generator.safetensors", "report.html", "samples.png"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    words = small("cgan", root, data_root, "run.images=32", "run.evaluate_every=32", "run.id=r")
+    assert processes.train("cgan", words, root / "log") == 0, (root / "log").read_text()
+    return root / "cgan" / "r"
+
+
+@pytest.fixture
+def sent(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Publish to a hub and to no other, without the seconds that it takes to write the folder."""
+
+    def write(run: Path, folder: Path, *_: object) -> None:
+        folder.mkdir(exist_ok=True)
+        for name in FILES:
+            (folder / name).write_bytes(f"the content of {name}".encode() * 100)
+
+    def send(hub: Hub, token: str | None) -> str:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(run / "no token"))
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        if token:
+            monkeypatch.setenv("HF_TOKEN", token)
+        return publish(run, "hf:me/faces")
+
+    monkeypatch.setattr(publishing, "write", write)
+    return send
+
+
+def test_a_folder_has_the_export_the_page_the_picture_and_a_card_that_shows_them(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert publish(run, str(folder)) == str(folder)
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert torch.equal(load_generator(folder)(4), load_generator(run)(4))
+    assert (folder / "samples.png").read_bytes() == (run / "samples" / "000000032.png").read_bytes()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Content-Security-Policy" in page
+    assert '"steps":' in page  # the generator's operations
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "](samples.png)" in card
+    assert "[report.html](report.html)" in card
+    assert publish(run, str(folder), page=False) == str(folder)  # once more, in its place
+    assert {path.name for path in folder.iterdir()} == FILES - {"report.html"}
+    assert "report.html" not in (folder / "README.md").read_text(encoding="utf-8")
+    (folder / "mine.png").touch()
+    with pytest.raises(ValueError, match=r"holds something else than an export, mine\.png"):
+        publish(run, str(folder))
+
+
+def test_the_hub_gets_what_the_folder_holds_by_its_own_client(run: Path, sent: Callable[..., str]) -> None:
+    with serving(Hub("hf_secret")) as hub:
+        assert sent(hub, "hf_secret") == f"{hub.address}/me/faces"
+    assert [(each["organization"], each["name"]) for each in hub.created] == [("me", "faces")]
+    assert hub.files == {path.name: path.read_bytes() for path in (run / "publish").iterdir()}
+    assert set(hub.files) == FILES
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (None, "no token of the hub is here: set HF_TOKEN, or call `hf auth login`"),
+        ("another", "the hub did not take it: .*403"),
+    ],
+)
+def test_without_a_token_or_against_its_will_nothing_is_sent_and_the_folder_is_ready(
+    run: Path, sent: Callable[..., str], token: str | None, reason: str
+) -> None:
+    with serving(Hub("hf_secret")) as hub, pytest.raises(ValueError, match=f"^hf:me/faces: {reason}") as raised:
+        sent(hub, token)
+    assert len(str(raised.value).splitlines()) == 1
+    assert f"{run / 'publish'} is ready" in str(raised.value)
+    assert {path.name for path in (run / "publish").iterdir()} == FILES
+    assert (hub.created, hub.files) == ([], {})
+
+
+def test_where_nobody_answers_the_folder_is_ready(run: Path, sent: Callable[..., str]) -> None:
+    nobody = Hub("hf_secret")
+    nobody.address = "http://127.0.0.1:9"
+    with pytest.raises(ValueError, match=r"^hf:me/faces: the hub did not take it: .* is ready$"):
+        sent(nobody, "hf_secret")
+
+
+def test_a_name_that_is_none_and_a_missing_package_are_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"^hf:faces: a model of the hub is hf:owner/name$"):
+        publish(run, "hf:faces")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setattr(publishing, "write", lambda *_: None)
+    with pytest.raises(ValueError, match="the package huggingface-hub is not installed: pip install"):
+        publish(run, "hf:me/faces")
