@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes bench-page gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -138,6 +138,9 @@ bench-evaluation: $(READY)  ## what an evaluation costs beyond generating and ex
 
 bench-processes: $(READY)  ## two processes with one thread each against one, on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.processes $(ARGS)
+
+bench-page: $(READY)  ## what an image costs in the page of a run, in Chromium
+	@exec $(VENV)/bin/python -m benchmarks.page $(ARGS)
 
 gpu-check: $(READY)  ## on a GPU: is it right, and how fast; one table
 	@exec $(VENV)/bin/python -m benchmarks.gpu $(ARGS)

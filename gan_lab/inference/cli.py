@@ -41,7 +41,7 @@ def sample(
         raise ValueError(f"{' and '.join(given)}: each says what to make of the samples, so give one of them")
     if truncation != 1 and given in (["--code"], ["--interpolate"]):
         raise ValueError(f"--truncation is for samples and films, not for {given[0]}: leave one of them out")
-    generator = load_generator(run, exact=None if video is None else False)
+    generator = load_generator(run, exact=video is None)
     n = n or (64 if video is None else 16)
     across = 10 if generator.classes else 8
     if folder is not None:

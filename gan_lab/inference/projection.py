@@ -149,7 +149,7 @@ def project_files(
     Writes a picture, of which each row is an image, the way to its projection and what is left of the difference, and
     the latents beside it, as JSON. Raises ValueError where there is no image.
     """
-    generator = load_generator(run, exact=False)
+    generator = load_generator(run)
     encoder = load_averaged(run).networks.get("encoder")
     named = _held_out(run, n, overrides) if source is None else _read(generator, run, source)
     found: list[tuple[str, Projection]] = []

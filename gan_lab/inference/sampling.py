@@ -19,11 +19,11 @@ from gan_lab.seeding import Stream
 class TrainedGenerator:
     """Averaged generator of a run in evaluation mode.
 
-    ``exact`` is to compute in float64, so that an image does not depend on the other images of its batch, as a CPU does
-    unless it is told otherwise; the much faster float32 of other devices lets an image differ in its last bits.
+    ``exact`` is to compute in float64, so that an image does not depend on the other images of its batch; the much faster
+    float32 lets an image differ in its last bits.
     """
 
-    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu", exact: bool | None = None) -> None:
+    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu", exact: bool = False) -> None:
         content, config = read_checkpoint(checkpoint), read_config_beside(checkpoint)
         import_family(config)
         with explain_mismatch(checkpoint):
@@ -38,7 +38,7 @@ class TrainedGenerator:
             self.network = networks.from_recipe(recipe)
             self.network.load_state_dict(content["ema"]["generator"])
         self.device = torch.device(device)
-        self.dtype = torch.float64 if (self.device.type == "cpu" if exact is None else exact) else torch.float32
+        self.dtype = torch.float64 if exact else torch.float32
         self.network.to(self.device, self.dtype).requires_grad_(False).eval()
 
     def __call__(
@@ -49,7 +49,8 @@ class TrainedGenerator:
         batch_size: int = 64,
         truncation: float = 1.0,
     ) -> Tensor:
-        """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone.
+        """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone: but
+        for its last bits, unless ``exact``.
 
         ``label`` is a class, by name or number, for all images, or one class for each; without it a conditional
         generator cycles through its classes. ``truncation`` in (0, 1] shortens the latents to this share of their length,
@@ -175,11 +176,11 @@ class TrainedGenerator:
 
 
 def load_generator(
-    run: str | Path, weights: str = "best", device: str | torch.device = "cpu", exact: bool | None = None
+    run: str | Path, weights: str = "best", device: str | torch.device = "cpu", exact: bool = False
 ) -> TrainedGenerator:
     """Load the generator of a run folder (``weights``: best or last), a checkpoint file or an export; images come to the CPU.
 
-    ``exact``: in float64; by default on a CPU alone. Raises ValueError if there is no such run or its checkpoint cannot be
+    ``exact``: in float64, as `gan-lab sample` does. Raises ValueError if there is no such run or its checkpoint cannot be
     used.
     """
     return TrainedGenerator(find_checkpoint(Path(run), weights), device, exact)

@@ -22,7 +22,7 @@ def measure(arm: Arm) -> Values:
     space; ``smooth`` is the rank correlation of
     the share of the way with the distance from its start, pixel by pixel.
     """
-    walks = load_generator(arm.train(arm.words)).walk(WALKS, STEPS, seed=arm.seed)
+    walks = load_generator(arm.train(arm.words), exact=True).walk(WALKS, STEPS, seed=arm.seed)
     ways = walks.view(WALKS, STEPS, *walks.shape[1:])
     share = torch.linspace(0, 1, STEPS).view(1, -1, 1, 1, 1)
     mixed = torch.lerp(ways[:, :1], ways[:, -1:], share)

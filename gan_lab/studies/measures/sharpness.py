@@ -20,7 +20,7 @@ def energy(images: Tensor) -> float:
 def measure(arm: Arm) -> Values:
     """``sharpness`` of samples: 1 where they are as sharp as held-out images."""
     folder = arm.train(arm.words)
-    generator = load_generator(folder)
+    generator = load_generator(folder, exact=True)
     held_out = Restored.of(folder, []).data.reference(SAMPLES)
     real = sum(energy(batch.images) * len(batch.images) for batch in held_out) / len(held_out.rows)
     return {"sharpness": energy(generator(n=SAMPLES, seed=arm.seed)) / real}
