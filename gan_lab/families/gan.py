@@ -50,6 +50,7 @@ class GANConfig(ModelConfig):
     instance_noise_images: int = number(100_000, minimum=1)  # images over which the noise falls to zero
     weight_decay: float = number(0.0, minimum=0)  # of its weights, per step and unit of learning rate
     dropout: float = number(0.0, minimum=0, below=1)
+    slope: float = number(0.2, minimum=0, maximum=1)  # of its LeakyReLU below zero; 0: ReLU
     pretrain_images: int = number(0, minimum=0)  # images that it learns from before the generator moves
     r1_weight: float = number(0.0, minimum=0)  # gamma of R1 on the reals, halved; 0: none
     r1_every: int = number(1, minimum=1)  # the penalty is taken at every so many iterations, as often as that
@@ -64,7 +65,7 @@ class GAN(Family):
         super().__init__(spec, cfg, seed)
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
-        self.discriminator = networks.discriminator(cfg.network, dropout=cfg.dropout, **sizes)
+        self.discriminator = networks.discriminator(cfg.network, dropout=cfg.dropout, slope=cfg.slope, **sizes)
         self.loss_d, self.loss_g, self.threshold = losses.LOSSES[cfg.loss]
         if cfg.label_smoothing:
             if cfg.loss == "hinge":

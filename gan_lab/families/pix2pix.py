@@ -42,6 +42,7 @@ class Pix2PixConfig(ModelConfig):
     affine: bool = True  # instance norm learns a scale and a shift, as batch norm does
     dropout: float = number(0.5, minimum=0, below=1)
     l1_weight: float = number(100.0, minimum=0)  # equation 4: lambda
+    gan_weight: float = number(1.0, minimum=0)  # of equation 1 in G's step; 0: L1 alone, as in section 4.2
     lr: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
 
@@ -96,7 +97,7 @@ class Pix2Pix(Family):
         ):  # equation 4: arg min over G, with log D instead of -log(1 - D) (section 3.3)
             loss_g = losses.nonsaturating_g(D(fake, x))
             loss_l1 = l1_loss(fake, y)  # equation 3
-            self.minimize(loss_g + self.cfg.l1_weight * loss_l1, opt_g)
+            self.minimize(self.cfg.gan_weight * loss_g + self.cfg.l1_weight * loss_l1, opt_g)
 
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, loss_l1=loss_l1)
         self.log_discriminator(real_logits, fake_logits)

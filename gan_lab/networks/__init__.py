@@ -23,12 +23,19 @@ def generator(kind: Architecture, *, z_dim: int, shape: Shape, width: int, norm:
 
 
 def discriminator(
-    kind: Architecture, *, shape: Shape, width: int, norm: Norm, classes: int = 0, dropout: float = 0.0
+    kind: Architecture,
+    *,
+    shape: Shape,
+    width: int,
+    norm: Norm,
+    classes: int = 0,
+    dropout: float = 0.0,
+    slope: float = 0.2,
 ) -> Network:
     """Make the discriminator or critic of a kind: images, and labels [B] if it has classes, to logits [B]."""
     if kind == "mlp":
-        return MLPDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout)
-    return DCGANDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout)
+        return MLPDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope)
+    return DCGANDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope)
 
 
 def from_recipe(recipe: dict[str, Any]) -> Network:

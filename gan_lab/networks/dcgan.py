@@ -75,8 +75,8 @@ class DCGANDiscriminator(Network):
 
     Convolutions of stride 2 with LeakyReLU, the first to ``width`` channels and each next to twice as many, then a
     dense layer. ``norm`` acts between them, not before the first nor after the last: "batch" as published, "layer" or
-    "none" for critics whose gradient is penalised image by image. ``dropout`` follows each LeakyReLU. A label is a
-    learned plane beside the image's channels.
+    "none" for critics whose gradient is penalised image by image. ``dropout`` follows each LeakyReLU, whose ``slope`` below
+    zero can be 0: ReLU. A label is a learned plane beside the image's channels.
 
     Source: Radford et al. 2015, section 3; labels as Mirza & Osindero 2014, both networks see them.
     """
@@ -90,6 +90,7 @@ class DCGANDiscriminator(Network):
         norm: Norm = "batch",
         outputs: int = 1,
         dropout: float = 0.0,
+        slope: float = SLOPE,
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
@@ -99,7 +100,7 @@ class DCGANDiscriminator(Network):
 
         layers: list[nn.Module] = [
             nn.Conv2d(channels + (classes > 0), width, 4, 2, 1),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(slope),
             *dropout_layers(dropout),
         ]
         for i in range(count - 1):
@@ -109,7 +110,7 @@ class DCGANDiscriminator(Network):
                 layers.append(nn.BatchNorm2d(out))
             elif norm == "layer":
                 layers.append(nn.GroupNorm(1, out))
-            layers += [nn.LeakyReLU(SLOPE), *dropout_layers(dropout)]
+            layers += [nn.LeakyReLU(slope), *dropout_layers(dropout)]
         smallest = width * 2 ** (count - 1) * (height >> count) * (breadth >> count)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(smallest, outputs))
         initialise_normal(self)

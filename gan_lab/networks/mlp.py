@@ -18,7 +18,7 @@ class MLPGenerator(Network):
     """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
 
     Dense, LeakyReLU, batch norm for each of 4, 8 and 16 x ``width`` features, then dense and tanh. ``norm`` "none" leaves
-    batch norm out, which points in the plane, images of ``shape`` (2, 1, 1), need. Labels are concatenated to the latents
+    batch norm out, which points in the plane, images of ``shape`` (2, 1, 1), need; ``eps`` is added to its variances. Labels are concatenated to the latents
     as one-hot rows.
 
     Source: Goodfellow et al. 2014; with a width of 64 the widths and the order of layers are those of Keras-GAN's
@@ -33,6 +33,7 @@ class MLPGenerator(Network):
         classes: int = 0,
         width: int = 64,
         norm: Norm = "batch",
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.shape, self.classes = tuple(shape), classes
@@ -41,7 +42,7 @@ class MLPGenerator(Network):
         for features in (4 * width, 8 * width, 16 * width):
             layers += [nn.Linear(before, features), nn.LeakyReLU(SLOPE)]
             if norm == "batch":
-                layers.append(nn.BatchNorm1d(features, momentum=BATCH_NORM_MOMENTUM))
+                layers.append(nn.BatchNorm1d(features, eps, BATCH_NORM_MOMENTUM))
             before = features
         self.layers = nn.Sequential(*layers, nn.Linear(before, math.prod(shape)), nn.Tanh())
 
@@ -62,7 +63,14 @@ class MLPDiscriminator(Network):
     """
 
     def __init__(
-        self, *, shape: Sequence[int], classes: int = 0, width: int = 64, norm: Norm = "none", dropout: float = 0.0
+        self,
+        *,
+        shape: Sequence[int],
+        classes: int = 0,
+        width: int = 64,
+        norm: Norm = "none",
+        dropout: float = 0.0,
+        slope: float = SLOPE,
     ) -> None:
         super().__init__()
         self.classes = classes
@@ -70,7 +78,7 @@ class MLPDiscriminator(Network):
         before = math.prod(shape) + classes
         for features in (8 * width, 4 * width):
             layers += [nn.Linear(before, features), *([nn.LayerNorm(features)] if norm == "layer" else [])]
-            layers += [nn.LeakyReLU(SLOPE), *dropout_layers(dropout)]
+            layers += [nn.LeakyReLU(slope), *dropout_layers(dropout)]
             before = features
         self.layers = nn.Sequential(*layers, nn.Linear(before, 1))
 
