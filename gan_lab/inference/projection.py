@@ -28,7 +28,7 @@ from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.utils.files import write_text
 from gan_lab.utils.progress import track
 
-CANDIDATES = 512  # samples of each class, of which the nearest are the starts
+CANDIDATES, FEWEST = 512, 16  # samples of each class, of which the nearest are the starts; and of each of very many
 RATE = 0.15  # of Adam, to begin with; it falls to 0 along a cosine
 WEIGHT = 0.1  # of the squared distance of features, beside the squared difference of pixels in [-1, 1]
 SNAPSHOTS = 3  # of each of the two descents
@@ -90,13 +90,12 @@ def _nearest_samples(
     generator: TrainedGenerator, image: Tensor, label: int | str | None, starts: int, seed: int
 ) -> tuple[Tensor, Tensor | None]:
     """Latents [starts, Z] and labels of the samples that are nearest to an image, on its device."""
-    z, labels = generator.latents(CANDIDATES, seed), None
+    given = None if label is None else generator.labels_of(1, label)
+    classes = torch.arange(generator.classes) if given is None else given
+    each = max(FEWEST, min(CANDIDATES, 10 * CANDIDATES // max(1, len(classes))))
+    z, labels = generator.latents(each, seed), None
     if generator.classes:
-        given = None if label is None else generator.labels_of(1, label)
-        classes = torch.arange(generator.classes) if given is None else given
-        labels, z = classes.repeat_interleave(CANDIDATES), z.repeat(len(classes), 1)
-    elif label is not None:
-        generator.labels_of(1, label)
+        labels, z = classes.repeat_interleave(each), z.repeat(len(classes), 1)
     apart = _squared(generator.images_of(z, labels), image.cpu().float())
     nearest = apart.topk(min(starts, len(z)), largest=False).indices
     return z[nearest].to(image.device), None if labels is None else labels[nearest].to(image.device)
