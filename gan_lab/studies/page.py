@@ -18,7 +18,7 @@ from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import FAILS, HOLDS, OPEN, Judged
 from gan_lab.utils.files import write_text
 
-WIDTH, HEIGHT = 7.0, 3.2  # inches: a phone shows it at half its size, and the text stays legible
+WIDTH, HEIGHT = 5.0, 3.2  # inches: a phone shows it nearly as large, with panels below each other
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "gan-lab",  # or the names in the file would be drawn by lot
@@ -136,22 +136,24 @@ def drawn(study: Study, results: Results) -> str:
 def _points(figure: Figure, study: Study, results: Results) -> None:
     """A panel for each value: the seeds as points, their mean with its interval of 95 %, bounds as dashed lines."""
     names = _values(study)
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    found = {name: {arm: verdict.numbers(results, arm, name) for arm in study.arms} for name in names}
+    arms = {name: [arm for arm in study.arms if found[name][arm]] for name in names}
+    lengths = [len(arms[name]) + 2 for name in names]  # a line for each, and room for the title and the axis
+    figure.set_figheight(0.27 * sum(lengths))
+    panels = figure.subplots(len(names), 1, squeeze=False, height_ratios=lengths)[:, 0]
     for axes, name in zip(panels, names, strict=True):
-        found = {arm: verdict.numbers(results, arm, name) for arm in study.arms}
-        arms = [arm for arm in study.arms if found[arm]]
-        for place, arm in enumerate(arms):
-            values, color = found[arm], f"C{[*study.arms].index(arm)}"
-            axes.plot([place] * len(values), values, "o", color=color, markersize=4, alpha=0.6)
+        for place, arm in enumerate(arms[name]):
+            values, color = found[name][arm], f"C{[*study.arms].index(arm)}"
+            axes.plot(values, [place] * len(values), "o", color=color, markersize=4, alpha=0.6)
             if len(values) > 1:
                 mean = against(values, 0.0)
                 reach = [[mean.difference - mean.low], [mean.high - mean.difference]]
-                axes.errorbar([place + 0.15], [mean.difference], yerr=reach, fmt="_", color=color, capsize=3)
+                axes.errorbar([mean.difference], [place + 0.25], xerr=reach, fmt="|", color=color, capsize=3)
         for one in study.predictions:
             if one.value == name and one.bound is not None:
-                axes.axhline(one.bound, color="gray", linestyle="--")
-        axes.set_xticks(range(len(arms)), arms, rotation=20 if len(arms) > 3 else 0)
-        axes.set(title=name, xlim=(-0.5, len(arms) - 0.3))
+                axes.axvline(one.bound, color="gray", linestyle="--")
+        axes.set_yticks(range(len(arms[name])), arms[name])
+        axes.set(title=name, ylim=(len(arms[name]) - 0.4, -0.5))
 
 
 def _values(study: Study) -> list[str]:

@@ -35,14 +35,14 @@ def measure(arm: Arm) -> Values:
 
 
 def draw(figure: Figure, results: Results) -> None:
-    """Each evaluation as a point: the score over the column, one panel for each arm."""
-    panels = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
+    """Each evaluation as a point: the score over the column, a panel for each arm."""
+    figure.set_figheight(2.4 * len(results))
+    panels = figure.subplots(len(results), 1, squeeze=False)[:, 0]
     for axes, (arm, seeds) in zip(panels, results.items(), strict=True):
         for seed, values in enumerate(seeds):
             axes.plot(values["column"], values["score"], "o", markersize=4, label=f"seed {seed}")
-        axes.set(title=arm, xlabel="logged value", yscale="log")
+        axes.set(title=arm, xlabel="logged value", ylabel="score", yscale="log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_formatter(NullFormatter())
-    panels[0].set_ylabel("score")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=10, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)

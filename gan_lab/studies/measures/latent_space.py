@@ -49,13 +49,13 @@ def _confidence(ways: Tensor) -> list[float]:
 
 def draw(figure: Figure, results: Results) -> None:
     """The classifier's confidence along the way, a line for each seed."""
-    panels = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
+    figure.set_figheight(2.6 * len(results))
+    panels = figure.subplots(len(results), 1, squeeze=False, sharey=True)[:, 0]
     for axes, (arm, seeds) in zip(panels, results.items(), strict=True):
         for values in seeds:
             for number, kind in enumerate(("latent", "pixels")):
                 curve = values[f"{kind}_curve"]
                 label = kind if values is seeds[0] else None
                 axes.plot([i / (len(curve) - 1) for i in range(len(curve))], curve, color=f"C{number}", label=label)
-        axes.set(title=arm, xlabel="share of the way")
-    panels[0].set_ylabel("confidence of the classifier")
+        axes.set(title=arm, xlabel="share of the way", ylabel="confidence of the classifier")
     panels[0].legend(frameon=False)

@@ -79,13 +79,14 @@ def _compare(D: torch.nn.Module, spread: float, seed: int) -> tuple[float, float
 
 def draw(figure: Figure, results: Results) -> None:
     """The distance and the value over the steps, and the value of the best D as a line."""
-    left, right = figure.subplots(1, 2)
+    figure.set_figheight(5.2)
+    upper, lower = figure.subplots(2, 1)
     for number, (arm, seeds) in enumerate(results.items()):
         for values in seeds:
             steps = [max(1, step) for step in values["curve_step"]]
-            left.plot(steps, values["curve_distance"], color=f"C{number}", label=arm if values is seeds[0] else None)
-            right.plot(steps, values["curve_value"], color=f"C{number}")
-        right.axhline(seeds[0]["expected"], color=f"C{number}", linestyle="--")
-    left.set(xscale="log", xlabel="steps of D", ylabel="mean |D - p/(p+q)|", ylim=(0, None))
-    right.set(xscale="log", xlabel="steps of D", ylabel="value; dashed: -log 4 + 2 JSD")
-    left.legend(frameon=False)
+            upper.plot(steps, values["curve_distance"], color=f"C{number}", label=arm if values is seeds[0] else None)
+            lower.plot(steps, values["curve_value"], color=f"C{number}")
+        lower.axhline(seeds[0]["expected"], color=f"C{number}", linestyle="--")
+    upper.set(xscale="log", xlabel="steps of D", ylabel="mean |D - p/(p+q)|", ylim=(0, None))
+    lower.set(xscale="log", xlabel="steps of D", ylabel="value; dashed: -log 4 + 2 JSD")
+    upper.legend(frameon=False)

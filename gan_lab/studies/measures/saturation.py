@@ -77,4 +77,4 @@ def draw(figure: Figure, results: Results) -> None:
     axes.set(
         xscale="log", yscale="log", xlabel="steps of the discriminator alone (the first: none)", ylabel="gradient of G"
     )
-    figure.legend(loc="outside right upper", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)

@@ -71,7 +71,7 @@ def measure(arm: Arm) -> Values:
 
 def draw(figure: Figure, results: Results) -> None:
     """The way of the first seed through the plane of both players."""
-    figure.set_figheight(6.0)
+    figure.set_figheight(5.2)
     panels = figure.subplots(2, 2).flatten()
     for axes, (arm, seeds) in zip(panels, results.items(), strict=True):
         psi, theta = seeds[0]["psi"], seeds[0]["theta"]
@@ -81,4 +81,5 @@ def draw(figure: Figure, results: Results) -> None:
         axes.set(title=arm.replace("_r1", ", R1"), xlabel="ψ, of D", ylabel="θ, of G", aspect="equal")
         reach = 1.1 * max(map(abs, [*psi, *theta]))
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
-        axes.locator_params(nbins=3)
+        axes.locator_params(nbins=2)
+        axes.tick_params(labelsize=8)
