@@ -172,9 +172,9 @@ def publish(
     weights: Annotated[str, typer.Option(help="best or last")] = "best",
     page: Annotated[bool, typer.Option(help="with the page of the run, which shows training images too")] = True,
 ) -> None:
-    """Publish a run: export, page and card, in a folder or on a hub.
+    """Publish a run: its export, its page and a card.
 
-    To the hub goes what the folder holds, if a token is here (HF_TOKEN, or `hf auth login`).
+    In a folder, or from there on the Hugging Face hub, if a token is here (HF_TOKEN, or `hf auth login`).
     """
     from gan_lab.inference import publish as publishing
 

@@ -268,6 +268,7 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypat
         data=SimpleNamespace(decoded=SimpleNamespace(about="digits")),
         evaluation=SimpleNamespace(headline=None, scores={}, best_at=3, evaluator=SimpleNamespace(
             setting=SimpleNamespace(split="validation"), floors=lambda device: {})), health=SimpleNamespace(alerts=[]),
+        images=192, trackers=[],
     )  # fmt: skip
     monkeypatch.setattr(train, "evaluate_all", lambda *_: None)
 
