@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from gan_lab import __version__
 from gan_lab.inference import model_card, onnx_export
@@ -71,8 +71,8 @@ def _write(name: str, network: Network, folder: Path, also: str) -> dict[str, An
     """Write one network; return what the config says of it."""
     inputs, dynamic = graph.example(network)
     traced, tensors = graph.trace(network, inputs, dynamic)
-    save_file({**{key: value.contiguous() for key, value in network.state_dict().items()}, **tensors},
-              folder / f"{name}.safetensors")  # fmt: skip
+    weights = {**{key: value.contiguous() for key, value in network.state_dict().items()}, **tensors}
+    (folder / f"{name}.safetensors").write_bytes(save(weights))  # save_file would keep others from reading it
     if also == "torch":
         torch.export.save(graph.program(network, inputs, dynamic), folder / f"{name}.pt2")
     if also == "onnx":

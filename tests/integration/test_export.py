@@ -101,6 +101,9 @@ def test_a_card_s_lines_make_what_the_networks_make_without_the_lab(exported: di
 @pytest.mark.parametrize("family", [name for name in FAMILIES if not loading.family_class(name).image_to_image])
 def test_the_lab_reads_what_it_wrote(exported: dict[str, Path], family: str) -> None:
     folder = exported[family]
+    assert (
+        len({path.stat().st_mode for path in folder.iterdir() if path.suffix != ".pt"}) == 1
+    )  # as readable as each other
     before = load_generator(folder.parent / family / "best.ckpt")(8, seed=3)
     assert torch.equal(load_generator(folder)(8, seed=3), before)
 
