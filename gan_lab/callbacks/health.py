@@ -170,7 +170,7 @@ class Alert:
 
 
 class Health(FamilyCallback):
-    """Reports the alerts: on the console, in ``health.csv``, to W&B, and in the summary."""
+    """Reports the alerts: on the console, in ``health.csv``, to trackers, and in the summary."""
 
     def __init__(
         self, folder: Path, progress: Progress, csv_logger: CSVLogger, trackers: Sequence[Tracker] = ()

@@ -91,6 +91,14 @@ def find(folder: Path, apart_from: Path | None = None) -> list[Path]:
     return sorted(path for path in every if path.suffix.lower() in SUFFIXES)
 
 
+def given(source: Path, apart_from: Path | None = None) -> list[Path]:
+    """An image file, or those that ``find`` finds in a folder. Raises ValueError if there is none."""
+    paths = [source] if source.is_file() else find(source, apart_from)
+    if not paths:
+        raise ValueError(f"there is no image in {source}: {seen(source)}")
+    return paths
+
+
 def seen(folder: Path) -> str:
     """Count the files under a folder by their extension, as '12 .txt, 1 without ending'."""
     endings = Counter(path.suffix.lower() or "without ending" for path in _every(folder, None, Counter()))

@@ -60,8 +60,8 @@ def project(
 
     The starts are the nearest of many samples, of the class ``label`` or of all, and ``encoded`` [Z], which an encoder
     has given. From each, ``steps`` of Adam descend the squared difference of pixels; from where the best has come, a
-    quarter as many, which are dearer, descend the distance of features too. Raises ValueError for fewer than one start or step, for latents with codes,
-    and for a label that the generator does not have.
+    quarter as many, which are dearer, descend the distance of features too. Raises ValueError for fewer than one start or
+    step, for latents with codes, and for a label that the generator does not have.
 
     Source: Zhu et al. 2016 (arXiv 1609.03552), section 3.1, has both terms and the encoder's start; several starts and
     these features are the lab's own.
@@ -158,7 +158,7 @@ def project_files(
         result = project(generator, image, label, encoded)
         found.append((name, result))
         rows += [image[None], result.way, (image - result.way[-1]).abs().sub(1)[None]]
-        save_grid(torch.cat(rows), 1 + len(result.way) + 1, out)
+    save_grid(torch.cat(rows), 1 + len(found[0][1].way) + 1, out)
     latents = [
         {"image": name, "label": each.label, "rms_of_255": each.errors[-1], "z": each.z.tolist()}
         for name, each in found
@@ -173,13 +173,10 @@ def _held_out(run: Path, n: int, overrides: Sequence[str]) -> list[tuple[str, Te
 
 
 def _read(generator: TrainedGenerator, run: Path, source: Path) -> list[tuple[str, Tensor]]:
-    paths = [source] if source.is_file() else image_files.find(source)
-    if not paths:
-        raise ValueError(f"there is no image in {source}: {image_files.seen(source)}")
     channels, height, width = generator.network.recipe["arguments"]["shape"]
     fit: Any = OmegaConf.select(read_config_beside(find_checkpoint(run)), "data.fit") or "crop"
     frame = reading.Frame(height, width, fit, channels == 1)
-    return [(path.name, to_unit(torch.from_numpy(reading.framed(path, frame)))) for path in paths]
+    return [(path.name, to_unit(torch.from_numpy(reading.framed(path, frame)))) for path in image_files.given(source)]
 
 
 def typical_error(found: Sequence[tuple[str, Projection]]) -> float:

@@ -135,9 +135,7 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
     translator = TrainedTranslator(find_checkpoint(folder), direction)
     if out.resolve() == source.resolve():
         raise ValueError(f"the images of {source} would be overwritten: choose another folder than {out}")
-    paths = [source] if source.is_file() else image_files.find(source, apart_from=out)
-    if not paths:
-        raise ValueError(f"there is no image in {source}: {image_files.seen(source)}")
+    paths = image_files.given(source, apart_from=out)
     targets = _choose_targets(paths, source if source.is_dir() else source.parent, out)
     skipped = 0
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):

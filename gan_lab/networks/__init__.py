@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_lab.networks.dcgan import SLOPE, DCGANDiscriminator, DCGANGenerator
 from gan_lab.networks.layers import Network, Norm
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 
@@ -30,7 +30,7 @@ def discriminator(
     norm: Norm,
     classes: int = 0,
     dropout: float = 0.0,
-    slope: float = 0.2,
+    slope: float = SLOPE,
 ) -> Network:
     """Make the discriminator or critic of a kind: images, and labels [B] if it has classes, to logits [B]."""
     if kind == "mlp":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.helpers.loopback import listening
 
 
 class Hub:
@@ -67,12 +68,5 @@ def serving(hub: Hub) -> Iterator[Hub]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        hub.address = f"http://127.0.0.1:{http.server_port}"
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            http.shutdown()
-            thread.join()
+    with listening(Handler) as hub.address:
+        yield hub
