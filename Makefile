@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes bench-page gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -71,8 +71,8 @@ judge: $(READY)  ## DATA=emoji [N=50] [ARGS=...]: the smallest blur, noise, coll
 benchmark: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
 	@exec $(LAB) benchmark $(or $(TABLE),families) $(ARGS)
 
-study: $(READY)  ## [STUDY=optimum or all] [BUDGET=quick]: run a claim of the texts as an experiment, draw its page; without STUDY: list them
-	@exec $(LAB) study $(STUDY) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+study: $(READY)  ## [STUDY=optimum or all] [BUDGET=quick] [WORKERS=2]: run a claim of the texts as an experiment, draw its page; without STUDY: list them
+	@exec $(LAB) study $(STUDY) $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 book: $(READY)  ## draw docs/studies from the results there, and from those of runs/studies that are newer
 	@$(VENV)/bin/python scripts/book.py
@@ -138,6 +138,9 @@ bench-evaluation: $(READY)  ## what an evaluation costs beyond generating and ex
 
 bench-processes: $(READY)  ## two processes with one thread each against one, on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.processes $(ARGS)
+
+bench-book: $(READY)  ## the quick edition of every study, anew: twenty minutes at most on two idle cores
+	@exec $(VENV)/bin/python -m benchmarks.book
 
 bench-page: $(READY)  ## what an image costs in the page of a run, in Chromium
 	@exec $(VENV)/bin/python -m benchmarks.page $(ARGS)

@@ -138,6 +138,10 @@ def study(
     name: Annotated[str, typer.Argument(help="a file of studies, or all; empty: list them")] = "",
     budget: Annotated[str, typer.Option(help="quick or full")] = "full",
     root: Annotated[Path, typer.Option(help="the folder of runs")] = Path("runs"),
+    workers: Annotated[int, typer.Option(min=1, help="processes that share the work")] = 1,
+    measure_only: Annotated[
+        bool, typer.Option("--measure-only", help="share the work of another, draw nothing")
+    ] = False,
 ) -> None:
     """Run a study: a claim of the texts, with a verdict.
 
@@ -146,10 +150,17 @@ def study(
     from gan_lab import console, studies
     from gan_lab.studies import engine, page
 
-    for each in studies.names() if name == "all" else [name] if name else []:
-        loaded = studies.load(each)
-        engine.run(loaded, budget, root)
-        typer.echo(page.write(loaded, page.read(root / "studies", loaded)[budget], root / "studies" / "pages"))
+    chosen = [studies.load(each) for each in (studies.names() if name == "all" else [name] if name else [])]
+    same = [sys.executable, "-m", "gan_lab", "study", name, "--budget", budget, "--root", str(root), "--measure-only"]
+    with engine.shared(same, workers if chosen else 1):
+        for wait in (False, True):  # first what no other process measures
+            for each in list(chosen):
+                if engine.measure(each, budget, root, wait):
+                    chosen.remove(each)
+                    if not measure_only:
+                        engine.collect(each, budget, root)
+                        drawn = page.read(root / "studies", each)[budget]
+                        typer.echo(page.write(each, drawn, root / "studies" / "pages"))
     listed = [studies.load(each) for each in studies.names()]
     verdicts = [(each.name, each.claim, page.verdicts(root / "studies", each)) for each in listed]
     console.print_studies(verdicts, studies.BUDGETS)

@@ -5,51 +5,94 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from gan_lab.benchmark import train_once
+from gan_lab.config import loading
 from gan_lab.report.reading import Run
+from gan_lab.runs.folder import RunFolder
 from gan_lab.studies import Study, measures
 from gan_lab.studies.measures import Arm, Results, Values
+from gan_lab.utils import process
 from gan_lab.utils.files import write_text
 
 DIGITS = 6  # of a recorded number; what is not finite is null
 logger = logging.getLogger("gan_lab")
 
 
-def run(study: Study, budget: str, root: Path) -> Path:
-    """Measure what is not yet measured, under ``root``, and write the results, which it returns the path of.
+def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
+    """Measure what is not yet measured, into ``root``; what another process measures is left to it, or waited for.
 
-    A study that was killed goes on with the measurement, and the training, that it was in. Raises ValueError for an
-    unknown budget, and if a training fails.
+    True if now all of it is measured. A study that was killed goes on with the measurement, and the training, that it
+    was in. Raises ValueError for an unknown budget, and if a training fails.
     """
-    chosen, fingerprint = study.budget(budget), study.fingerprint(budget)
-    measure = measures.find(study.measure).measure
-    place = root / "studies" / study.name / budget
-    place.mkdir(parents=True, exist_ok=True)
-    units = [
-        (seed, arm) for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds) for arm in study.arms
-    ]  # every arm has a seed early
+    fingerprint = study.fingerprint(budget)
+    units = _units(study, budget, root)
+    for number, (arm, seed, unit) in enumerate(units, 1):
+        if _read(unit, fingerprint) is not None:
+            continue
+        if wait:
+            logger.info(f"{study.name} ({budget}) waits for {arm}, seed {seed}, which another process measures")
+        unit.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout), FileLock(unit.with_name(f".{unit.stem}.lock"), timeout=-1 if wait else 0):
+            if _read(unit, fingerprint) is None:
+                logger.info(f"{study.name} ({budget}), {number} of {len(units)}: {arm}, seed {seed}")
+                _measure(study, budget, root, arm, seed, unit)
+    return all(_read(unit, fingerprint) is not None for _, _, unit in units)
+
+
+def collect(study: Study, budget: str, root: Path) -> Path:
+    """Write the results of what ``measure`` measured, and return their path. Raises ValueError if something is missing."""
+    fingerprint = study.fingerprint(budget)
     results: Results = {arm: [] for arm in study.arms}
     seconds = 0.0
-    for number, (seed, arm) in enumerate(units, 1):
-        unit = place / f"{arm}-seed{seed}.json"
+    for arm, _, unit in _units(study, budget, root):
         if (measured := _read(unit, fingerprint)) is None:
-            logger.info(f"{study.name} ({budget}), {number} of {len(units)}: {arm}, seed {seed}")
-            clock = _Clock()
-            words = [*study.arms[arm].split(), *chosen.words.split()]
-            values = measure(Arm(arm, words, seed, _trainer(root, seed, clock)))
-            measured = {"fingerprint": fingerprint, "values": _rounded(values), "seconds": round(clock.read(), 1)}
-            write_text(unit, json.dumps(measured))
+            raise ValueError(f"{unit} is missing: the study of {study.name} is not measured")
         results[arm].append(measured["values"])
         seconds += measured["seconds"]
     recorded = {"study": study.name, "budget": budget, "fingerprint": fingerprint, "results": results}
-    path = place.with_suffix(".json")
+    path = root / "studies" / study.name / f"{budget}.json"
     write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
-    write_text(place.with_suffix(".cost.json"), json.dumps({"seconds": round(seconds)}) + "\n")
+    write_text(path.with_suffix(".cost.json"), json.dumps({"seconds": round(seconds)}) + "\n")
     return path
+
+
+def _units(study: Study, budget: str, root: Path) -> list[tuple[str, int, Path]]:
+    """Each arm with each seed, every arm with a seed early, and the file of what was measured."""
+    chosen, place = study.budget(budget), root / "studies" / study.name / budget
+    seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+    return [(arm, seed, place / f"{arm}-seed{seed}.json") for seed in seeds for arm in study.arms]
+
+
+def _measure(study: Study, budget: str, root: Path, arm: str, seed: int, unit: Path) -> None:
+    clock = _Clock()
+    words = [*study.arms[arm].split(), *study.budget(budget).words.split()]
+    values = measures.find(study.measure).measure(Arm(arm, words, seed, _trainer(root, seed, clock)))
+    measured = {"fingerprint": study.fingerprint(budget), "values": _rounded(values), "seconds": round(clock.read(), 1)}
+    write_text(unit, json.dumps(measured))
+
+
+@contextmanager
+def shared(command: Sequence[str], workers: int) -> Iterator[None]:
+    """Have other processes run the same command meanwhile, so that there are ``workers``; they end with the context."""
+    if workers > 1:  # each as many threads as there are cores for it
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    others = [process.start(command, Path(os.devnull), errors=True) for _ in range(workers - 1)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.terminate()  # which makes its training write a checkpoint
+        for other in others:
+            other.wait()
 
 
 def _read(unit: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -79,7 +122,9 @@ def _trainer(root: Path, seed: int, clock: _Clock) -> Any:
     def train(words: list[str]) -> Path:
         own = [f"run.root={root / 'studies' / 'runs'}", f"run.seed={seed}", "log.wandb=off", "log.bar=false"]
         began = time.monotonic()
-        folder = train_once([*words, *own])
+        run = RunFolder.of(loading.load(words[0], [*words[1:], *own])).path
+        with FileLock(root / "studies" / f".{run.parent.name}-{run.name}.lock"):  # other studies have this training too
+            folder = train_once([*words, *own])
         clock.trained(folder, began)
         return folder
 

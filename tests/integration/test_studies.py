@@ -27,13 +27,17 @@ not_shown: Anything.
 """
 
 
-def command(study: Path, root: Path) -> list[str]:
-    return [sys.executable, "-m", "gan_lab", "study", str(study), "--budget", "quick", "--root", str(root)]
+def command(study: Path, root: Path, workers: int = 1) -> list[str]:
+    study_words = ["study", str(study), "--budget", "quick", "--root", str(root), "--workers", str(workers)]
+    return [sys.executable, "-m", "gan_lab", *study_words]
 
 
 @pytest.mark.slow
-def test_a_study_killed_five_times_ends_with_the_same_results(tmp_path: Path) -> None:
-    """SIGKILL at instants drawn by lot, in whatever it does then; its training dies with it and is continued."""
+def test_two_workers_killed_five_times_end_with_the_results_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL at instants drawn by lot, in whatever they do then; worker and training die with it and are continued."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of one and of two alike
     study = tmp_path / "tiny.yaml"
     study.write_text(TINY, encoding="utf-8")
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
@@ -41,11 +45,11 @@ def test_a_study_killed_five_times_ends_with_the_same_results(tmp_path: Path) ->
     subprocess.run(command(study, undisturbed), check=True, stdout=subprocess.DEVNULL)
     whole = time.monotonic() - begun
     for share in np.random.default_rng(0).uniform(0.1, 0.9, 5):
-        process = subprocess.Popen(command(study, killed), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command(study, killed, workers=2), stdout=subprocess.DEVNULL)
         time.sleep(share * whole / 2)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    ended = subprocess.run(command(study, killed), check=True, capture_output=True, text=True)
+    ended = subprocess.run(command(study, killed, workers=2), check=True, capture_output=True, text=True)
     results = [root / "studies" / "tiny" / "quick.json" for root in (undisturbed, killed)]
     assert results[0].read_bytes() == results[1].read_bytes()
     recorded = json.loads(results[0].read_text(encoding="utf-8"))["results"]
