@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from gan_lab.seeding import send_to_device
+from gan_lab.utils.errors import import_extra
 from gan_lab.utils.files import atomic_path
 
 
@@ -161,8 +161,8 @@ def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: in
     """
     if path.suffix.lower() not in (".gif", ".mp4"):
         raise ValueError(f"{path}: a film ends in .gif or .mp4")
-    if path.suffix.lower() == ".mp4" and not _can_write_mp4():
-        raise ValueError(f"{path}: MP4 needs the package av, pip install 'lightning-gan-lab[video]'; or write a .gif")
+    if path.suffix.lower() == ".mp4":
+        import_extra("av", "video", f"{path} (a .gif needs no package)")
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = (_enlarged(to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))) for images in frames)
     with atomic_path(path) as unfinished:
@@ -178,14 +178,6 @@ def _enlarged(picture: Image.Image, least: int = 256) -> Image.Image:
     times = math.ceil(least / min(picture.size))
     picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     return picture.crop((0, 0, picture.width + picture.width % 2, picture.height + picture.height % 2))
-
-
-def _can_write_mp4() -> bool:
-    try:
-        import_module("av")
-    except ImportError:
-        return False
-    return True
 
 
 def _save_mp4(pictures: Iterable[Image.Image], path: Path, per_second: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from gan_lab.callbacks.tracker import Tracker
+from gan_lab.utils.errors import import_extra
 
 
 class TensorBoardLogger(Tracker):
@@ -18,12 +19,9 @@ class TensorBoardLogger(Tracker):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "tensorboard"
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ValueError(
-                "log.tensorboard=true: the package tensorboard is not installed: pip install 'lightning-gan-lab[tensorboard]'"
-            ) from None
+        import_extra("tensorboard", "tensorboard", "log.tensorboard=true")
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer = SummaryWriter
 
     def _open(self, images: int) -> None:

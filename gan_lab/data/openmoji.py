@@ -21,6 +21,7 @@ from PIL import Image
 from gan_lab import seeding
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import in_threads
+from gan_lab.utils.errors import import_extra
 
 LICENCE = (
     "All emojis designed by OpenMoji, the open-source emoji and icon project (openmoji.org). License: CC BY-SA 4.0 "
@@ -37,6 +38,7 @@ SKIN_TONES = frozenset(f"1F3F{i}" for i in "BCDEF")
 PARTS = frozenset(("200D", "FE0F", "2640", "2642", "26A7", "27A1", "1F9B0", "1F9B1", "1F9B2", "1F9B3"))
 PERSONS = frozenset(("1F468", "1F469", "1F9D1"))  # man, woman, person
 SVG = "{http://www.w3.org/2000/svg}"
+ASKED = "OpenMoji's pictures"  # what the packages are for
 VERSION = 1  # of the drawing; part of the cache's key
 
 
@@ -73,14 +75,7 @@ def pictures() -> list[Picture]:
 
 
 def _package(name: str) -> Path:
-    try:
-        return Path(str(resources.files(name)))
-    except ModuleNotFoundError:
-        raise _lacking(name) from None
-
-
-def _lacking(package: str) -> ValueError:
-    return ValueError(f"OpenMoji's pictures need the package {package}: pip install 'lightning-gan-lab[emoji]'")
+    return Path(str(resources.files(import_extra(name, "emoji", ASKED))))
 
 
 def _files() -> dict[str, Path]:
@@ -162,11 +157,9 @@ def drawn(root: Path, name: str, size: int, layers: Sequence[Callable[[str], str
 
 def draw(svg: str, size: int) -> np.ndarray:
     """An SVG drawing on white, uint8 [3, size, size]."""
-    try:
-        from resvg_py import svg_to_bytes
-    except ModuleNotFoundError:
-        raise _lacking("resvg_py") from None
-    png = svg_to_bytes(svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True)
+    png = import_extra("resvg_py", "emoji", ASKED).svg_to_bytes(
+        svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True
+    )
     with Image.open(io.BytesIO(bytes(png))) as image:
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
+from gan_lab.utils.errors import import_extra
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -20,12 +20,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 def check_installed() -> None:
     """Raise ValueError where a package of the extra ``onnx`` is missing."""
     for package in PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ImportError:
-            raise ValueError(
-                f"format=onnx: the package {package} is not installed: pip install 'lightning-gan-lab[onnx]'"
-            ) from None
+        import_extra(package, "onnx", "format=onnx")
 
 
 def write(network: Network, inputs: Mapping[str, Tensor], dynamic: Sequence[int], path: Path) -> None:

@@ -12,7 +12,7 @@ from gan_lab import report
 from gan_lab.inference import model_card
 from gan_lab.inference.export import PAGE, PICTURE, export
 from gan_lab.runs.exports import CARD, CONFIG
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import first_line, import_extra
 from gan_lab.utils.files import write_text
 
 HUB = "hf:"
@@ -52,12 +52,7 @@ def write(run: Path, folder: Path, also: str, weights: str, page: bool) -> None:
 def _send(folder: Path, name: str) -> str:
     """Upload a folder to the hub; the address of the model there."""
     there = f"{folder} is ready, and nothing was sent"
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise ValueError(
-            f"hf:{name}: the package huggingface-hub is not installed: pip install 'lightning-gan-lab[hub]'; {there}"
-        ) from None
+    huggingface_hub = import_extra("huggingface_hub", "hub", f"hf:{name} ({there})")
     if huggingface_hub.get_token() is None:
         raise ValueError(f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; {there}")
     logger.info(f"sending {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:,.1f} MB to {name}")

@@ -10,7 +10,7 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import first_line, import_extra
 
 
 def resolve_storage(url: str) -> str:
@@ -27,10 +27,7 @@ def resolve_storage(url: str) -> str:
         raise ValueError(
             f"--storage {parsed.drivername}://…: it must be sqlite:///<file> or postgresql://user@host/database"
         )
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        raise ValueError("PostgreSQL needs a driver: pip install 'lightning-gan-lab[postgres]'") from None
+    import_extra("psycopg", "postgres", f"--storage {parsed.drivername}://…")
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 

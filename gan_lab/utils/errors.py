@@ -1,6 +1,19 @@
-"""Text of an error, for use in a message."""
+"""Texts of errors: the first line of one, and that of a package that is not there."""
 
 from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+def import_extra(module: str, extra: str, asked: str) -> ModuleType:
+    """Import a module of an extra of the lab. Raises ValueError, for what was ``asked``, if it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ValueError(
+            f"{asked}: the package {module.split('.')[0]} is not installed: pip install 'lightning-gan-lab[{extra}]'"
+        ) from None
 
 
 def first_line(error: BaseException) -> str:

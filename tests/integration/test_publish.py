@@ -108,5 +108,5 @@ def test_a_name_that_is_none_and_a_missing_package_are_one_line(run: Path, monke
         publish(run, "hf:faces")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setattr(publishing, "write", lambda *_: None)
-    with pytest.raises(ValueError, match="the package huggingface-hub is not installed: pip install"):
+    with pytest.raises(ValueError, match="the package huggingface_hub is not installed: pip install"):
         publish(run, "hf:me/faces")

@@ -87,7 +87,7 @@ def test_an_alert_is_text_at_its_step(tmp_path: Path) -> None:
 
 
 def test_a_tensorboard_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(
         ValueError, match=r"^log.tensorboard=true: the package tensorboard is not installed: pip install"
     ):

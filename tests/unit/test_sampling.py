@@ -339,7 +339,7 @@ def test_a_film_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.M
     assert str(refused.exception).endswith("walk.avi: a film ends in .gif or .mp4")
     monkeypatch.setitem(sys.modules, "av", None)
     refused = CliRunner().invoke(app, ["sample", str(path), "--video", str(tmp_path / "walk.mp4")])
-    assert "MP4 needs the package av, pip install" in str(refused.exception)
+    assert "walk.mp4 (a .gif needs no package): the package av is not installed: pip install" in str(refused.exception)
     assert not list(tmp_path.glob("*walk*"))
 
 

@@ -28,6 +28,11 @@ class Arm:
     seed: int
     train: Callable[[list[str]], Path]  # the command line of a training; returns its folder when it has ended
 
+    def own(self, *keys: str) -> tuple[dict[str, str], list[str]]:
+        """The words key=value that are the measure's own, as a dictionary; and the others, which are of the training."""
+        mine = [word for word in self.words if word.partition("=")[0] in keys]
+        return dict(word.split("=", 1) for word in mine), [word for word in self.words if word not in mine]
+
 
 def names() -> list[str]:
     """Every measure of the lab."""

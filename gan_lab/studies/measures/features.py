@@ -1,4 +1,7 @@
-"""Features of a trained discriminator against raw pixels and an untrained network, by a linear probe."""
+"""Features of a trained discriminator against raw pixels and an untrained network, by a linear probe.
+
+The words of an arm may have ``most=<labels>``, beyond which the curve does not go.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,13 @@ KINDS = {"trained": "discriminator", "untrained": "untrained discriminator", "pi
 
 def measure(arm: Arm) -> Values:
     """The held-out accuracy with 100 labels of each kind of features, and with so many as LABELS."""
-    folder = arm.train(arm.words)
-    found = [probe(folder, labels, seed=arm.seed)["accuracy"] for labels in LABELS]
+    own, words = arm.own("most")
+    folder = arm.train(words)
+    found = [
+        probe(folder, labels, seed=arm.seed)["accuracy"]
+        for labels in LABELS
+        if labels <= int(own.get("most", LABELS[-1]))
+    ]
     curves = {kind: [accuracy[name] for accuracy in found] for kind, name in KINDS.items()}
     at_100 = {kind: curve[LABELS.index(100)] for kind, curve in curves.items()}
     return at_100 | {
@@ -31,7 +39,8 @@ def draw(figure: Figure, results: Results) -> None:
     for number, kind in enumerate(KINDS):
         for values in seeds:
             label = kind if values is seeds[0] else None
-            axes.plot(LABELS, values[f"{kind}_curve"], "o-", color=f"C{number}", markersize=3, label=label)
+            curve = values[f"{kind}_curve"]
+            axes.plot(LABELS[: len(curve)], curve, "o-", color=f"C{number}", markersize=3, label=label)
     axes.set(xscale="log", xlabel="labels", ylabel="held-out accuracy", xticks=LABELS, xticklabels=LABELS)
     axes.minorticks_off()
     axes.legend(frameon=False)

@@ -15,8 +15,8 @@ from gan_lab.studies.measures import Arm, Results, Values
 
 def measure(arm: Arm) -> Values:
     """Spearman's ``correlation`` over the evaluations, each with the mean of the column since the one before."""
-    asked = dict(word.split("=", 1) for word in arm.words if word.startswith(("column=", "score=")))
-    curves = Run(arm.train([word for word in arm.words if word not in {f"{k}={v}" for k, v in asked.items()}])).curves
+    asked, words = arm.own("column", "score")
+    curves = Run(arm.train(words)).curves
     images, scores, column = [], [], []
     before = 0.0
     for seen, score in curves[asked["score"]]:
