@@ -21,17 +21,15 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lab.config import groups
 from gan_lab.config.extensions import explain_unknown_name, find_extension, usual_size
 from gan_lab.config.schema import Config, check_ranges, leaves, with_values
-
-PACKAGE = Path(__file__).parent.parent
+from gan_lab.utils.files import PACKAGE, shipped
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what there is
 
 
 def config_folder() -> Path:
-    """The folder of experiments, config groups and tables: in the package when installed, else beside it."""
-    inside = PACKAGE / "configs"
-    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+    """The folder of experiments, config groups and tables."""
+    return shipped("configs")
 
 
 def experiments() -> dict[str, str]:

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from gan_lab.config import extensions, groups
 from gan_lab.studies import measures
 from gan_lab.utils.errors import first_line
+from gan_lab.utils.files import shipped
 
 BUDGETS = ("quick", "full")
 
@@ -89,9 +90,8 @@ class Study:
 
 
 def folder() -> Path:
-    """The folder of studies: in the package when installed, else beside it."""
-    package = Path(__file__).parent.parent
-    return package / "study_files" if (package / "study_files").is_dir() else package.parent / "studies"
+    """The folder of studies."""
+    return shipped("studies", inside="study_files")
 
 
 def names() -> list[str]:

@@ -14,6 +14,7 @@ import yaml
 
 from gan_lab.config import groups, loading
 from gan_lab.sweeps.search_space import Parameter, parse
+from gan_lab.utils.files import shipped
 
 ARGUMENTS = "${args_no_hyphens}"
 METHODS = ("grid", "random", "bayes")
@@ -80,9 +81,8 @@ def to_words(values: dict[str, Any]) -> list[str]:
 
 
 def sweep_folder() -> Path:
-    """Folder of the sweep files: in the package when installed, else beside it."""
-    inside = Path(__file__).parent.parent / "sweep_files"
-    return inside if inside.is_dir() else inside.parent.parent / "sweeps"
+    """Folder of the sweep files."""
+    return shipped("sweeps", inside="sweep_files")
 
 
 def list_sweeps() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Files that readers never see half-written: atomic writes, and reading of complete CSV rows."""
+"""Files that readers never see half-written, by atomic writes and reading of complete CSV rows; and those that ship."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def shipped(name: str, inside: str | None = None) -> Path:
+    """A folder that ships with the lab: as ``inside``, or by the same name, in the package when installed, else beside it."""
+    installed = PACKAGE / (inside or name)
+    return installed if installed.is_dir() else PACKAGE.parent / name
 
 
 @contextmanager
