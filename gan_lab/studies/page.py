@@ -97,26 +97,39 @@ def text(study: Study, recorded: Recorded) -> str:
         _table(["arm", f"told to `gan_lab/studies/measures/{study.measure}.py`"], arms)
         + (f"\n\nThe {budget} edition adds `{chosen.words}` to each." if chosen.words else ""),
         f"    make study STUDY={study.name} BUDGET={budget}"
-        + (f"\n\nIt took {_duration(seconds)}." if seconds is not None else ""),
+        + (f"\n\nIt took {_duration(seconds)} of one process." if seconds is not None else ""),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
 
 def index(folder: Path) -> str:
     """The index in Markdown of all studies in reading order, with the verdicts of the results in a folder."""
-    rows = []
+    rows, spent = [], 0.0
     for name in studies.names():
         study = studies.load(name)
         found = verdicts(folder, study)
         link = f"[{study.title}]({name}.md)" if found else study.title
-        rows.append([str(study.chapter), link, study.claim, *(found.get(budget, "") for budget in reversed(BUDGETS))])
+        full = read(folder, study).get("full")
+        seconds = full.seconds or 0.0 if full else 0.0
+        spent += seconds
+        rows.append(
+            [
+                str(study.chapter),
+                link,
+                study.claim,
+                *(found.get(budget, "") for budget in reversed(BUDGETS)),
+                f"{seconds / 60:.0f}" if seconds else "",
+            ]
+        )
     return "\n\n".join([
         "# The textbook that runs",
         "What texts claim of GANs, each as an experiment whose prediction was written down first (`studies/<name>.yaml`). "
         "`make study` lists them, `make study STUDY=optimum` runs one, `make book` draws these pages from the results. "
         "*Holds* and *does not hold here* are verdicts of a test at 5 %; *cannot be told here* is the answer where its "
         "values do not decide. A prediction stays as it was after its result.",
-        _table(["", "study", "claim", "full", "quick"], rows),
+        _table(["", "study", "claim", "full", "quick", "minutes"], rows),
+        f"The full edition of these took {spent / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
+        "EPYC; `make study STUDY=all WORKERS=2` shares it out to two.",
     ]) + "\n"  # fmt: skip
 
 
