@@ -52,16 +52,18 @@ def collect(study: Study, budget: str, root: Path) -> Path:
     """Write the results of what ``measure`` measured, and return their path. Raises ValueError if something is missing."""
     fingerprint = study.fingerprint(budget)
     results: Results = {arm: [] for arm in study.arms}
-    seconds = 0.0
+    seconds, runs = 0.0, []
     for arm, _, unit in _units(study, budget, root):
         if (measured := _read(unit, fingerprint)) is None:
             raise ValueError(f"{unit} is missing: the study of {study.name} is not measured")
         results[arm].append(measured["values"])
         seconds += measured["seconds"]
+        runs += measured.get("runs", [])
     recorded = {"study": study.name, "budget": budget, "fingerprint": fingerprint, "results": results}
     path = root / "studies" / study.name / f"{budget}.json"
     write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
     write_text(path.with_suffix(".cost.json"), json.dumps({"seconds": round(seconds)}) + "\n")
+    write_text(path.with_suffix(".runs.json"), json.dumps([*dict.fromkeys(runs)]) + "\n")
     return path
 
 
@@ -77,7 +79,8 @@ def _measure(study: Study, budget: str, root: Path, arm: str, seed: int, unit: P
     words = [*study.arms[arm].split(), *study.budget(budget).words.split()]
     values = measures.find(study.measure).measure(Arm(arm, words, seed, _trainer(root, seed, clock)))
     measured = {"fingerprint": study.fingerprint(budget), "values": _rounded(values), "seconds": round(clock.read(), 1)}
-    write_text(unit, json.dumps(measured))
+    runs = [f"{folder.parent.name}/{folder.name}" for folder in clock.runs]
+    write_text(unit, json.dumps(measured | {"runs": runs}))
 
 
 @contextmanager
@@ -109,9 +112,11 @@ class _Clock:
     def __init__(self) -> None:
         self._begun = time.monotonic()
         self._added = 0.0
+        self.runs: list[Path] = []
 
     def trained(self, folder: Path, began: float) -> None:
         """Count the training in ``folder`` by its own record, not by what has passed since ``began``."""
+        self.runs.append(folder)
         self._added += 3600 * Run(folder).hours - (time.monotonic() - began)
 
     def read(self) -> float:

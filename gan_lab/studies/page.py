@@ -40,6 +40,7 @@ class Recorded:
     budget: str
     results: Results
     seconds: float | None  # what they took, if that is known
+    runs: list[str]  # the folders of the trainings, under ``runs`` beside the pages; none in docs
 
 
 def read(folder: Path, study: Study) -> dict[str, Recorded]:
@@ -49,11 +50,12 @@ def read(folder: Path, study: Study) -> dict[str, Recorded]:
         path = folder / study.name / f"{budget}.json"
         if path.is_file():
             recorded = json.loads(path.read_text(encoding="utf-8"))
-            cost = path.with_suffix(".cost.json")
+            cost, runs = (path.with_suffix(f".{kind}.json") for kind in ("cost", "runs"))
             seconds = json.loads(cost.read_text(encoding="utf-8"))["seconds"] if cost.is_file() else None
+            trained = json.loads(runs.read_text(encoding="utf-8")) if runs.is_file() else []
             if recorded["fingerprint"] == study.fingerprint(budget):
                 ordered = {arm: recorded["results"][arm] for arm in study.arms}  # as written, not as JSON sorts them
-                found[budget] = Recorded(budget, ordered, seconds)
+                found[budget] = Recorded(budget, ordered, seconds, trained)
     return found
 
 
@@ -98,6 +100,8 @@ def text(study: Study, recorded: Recorded) -> str:
         + (f"\n\nThe {budget} edition adds `{chosen.words}` to each." if chosen.words else ""),
         f"    make study STUDY={study.name} BUDGET={budget}"
         + (f"\n\nIt took {_duration(seconds)} of one process." if seconds is not None else ""),
+        *(["The reports of its trainings:", "\n".join(f"- [{run}](../runs/{run}/report.html)" for run in recorded.runs)]
+          if recorded.runs else []),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 

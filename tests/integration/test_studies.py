@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,4 +58,8 @@ def test_two_workers_killed_five_times_end_with_the_results_of_one(
     assert len([path for path in (killed / "studies" / "runs" / "ring").iterdir() if path.is_dir()]) == 2
     page = killed / "studies" / "pages" / "tiny.md"
     assert str(page) in ended.stdout
-    assert "**cannot be told here**" in page.read_text(encoding="utf-8")  # one seed tells nothing
+    text = page.read_text(encoding="utf-8")
+    assert "**cannot be told here**" in text  # one seed tells nothing
+    reports = re.findall(r"\]\((\.\./runs/.*/report\.html)\)", text)
+    assert len(reports) == 2
+    assert all((page.parent / report).is_file() for report in reports)
