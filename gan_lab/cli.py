@@ -151,6 +151,8 @@ def study(
     from gan_lab.studies import engine, page
 
     chosen = [studies.load(each) for each in (studies.names() if name == "all" else [name] if name else [])]
+    for each in chosen:
+        each.budget(budget)  # an unknown one is refused once, before others begin
     same = [sys.executable, "-m", "gan_lab", "study", name, "--budget", budget, "--root", str(root), "--measure-only"]
     with engine.shared(same, workers if chosen else 1):
         for wait in (False, True):  # first what no other process measures
