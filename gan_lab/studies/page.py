@@ -61,10 +61,11 @@ def read(folder: Path, study: Study) -> dict[str, Recorded]:
 
 def verdicts(folder: Path, study: Study) -> dict[str, str]:
     """The verdict of each budget that a study was run with."""
-    return {
-        budget: verdict.conclude(verdict.judge(study, recorded.results))
-        for budget, recorded in read(folder, study).items()
-    }
+    return {budget: _concluded(study, recorded) for budget, recorded in read(folder, study).items()}
+
+
+def _concluded(study: Study, recorded: Recorded) -> str:
+    return verdict.conclude(verdict.judge(study, recorded.results))
 
 
 def write(study: Study, recorded: Recorded, out: Path) -> Path:
@@ -111,20 +112,12 @@ def index(folder: Path) -> str:
     rows, spent = [], 0.0
     for name in studies.names():
         study = studies.load(name)
-        found = verdicts(folder, study)
+        found = read(folder, study)
         link = f"[{study.title}]({name}.md)" if found else study.title
-        full = read(folder, study).get("full")
-        seconds = full.seconds or 0.0 if full else 0.0
+        told = [_concluded(study, found[budget]) if budget in found else "" for budget in reversed(BUDGETS)]
+        seconds = found["full"].seconds or 0.0 if "full" in found else 0.0
         spent += seconds
-        rows.append(
-            [
-                str(study.chapter),
-                link,
-                study.claim,
-                *(found.get(budget, "") for budget in reversed(BUDGETS)),
-                f"{seconds / 60:.0f}" if seconds else "",
-            ]
-        )
+        rows.append([str(study.chapter), link, study.claim, *told, f"{seconds / 60:.0f}" if seconds else ""])
     return "\n\n".join([
         "# The textbook that runs",
         "What texts claim of GANs, each as an experiment whose prediction was written down first (`studies/<name>.yaml`). "

@@ -12,7 +12,7 @@ def import_extra(module: str, extra: str, asked: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError:
         raise ValueError(
-            f"{asked}: the package {module.split('.')[0]} is not installed: pip install 'lightning-gan-lab[{extra}]'"
+            f"{asked}: the package {module} is not installed: pip install 'lightning-gan-lab[{extra}]'"
         ) from None
 
 
