@@ -166,7 +166,7 @@ def _on(gpu: Waits, built: experiment.Experiment, metrics: list[Metric], checkpo
     ema.on_fit_start(trainer, family)
     callbacks["CSVLogger"].on_train_start(trainer, family)
     # a step is slow here: as few as come to the generator, and one more
-    budget.iterations = data.iterations = budget.iteration + max(3, getattr(family.cfg, "n_critic", 1))
+    budget.iterations = data.iterations = budget.iteration + max(2, getattr(family.cfg, "n_critic", 1))
     gpu.seen.clear()
     for batch in data.train_dataloader():
         moved = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device))

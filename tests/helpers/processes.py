@@ -10,18 +10,19 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from gan_lab.runs.folder import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["gan_lab.experiment", "gan_lab.families.gan", "gan_lab.sweeps.worker"])
+CONTEXT.set_forkserver_preload(["gan_lab.experiment", "gan_lab.families.gan", "gan_lab.sweeps.worker", "gan_lab.cli"])
 
 
 @dataclass
@@ -152,6 +153,41 @@ def start(
 ) -> Any:
     """A training that has been started; ``join`` it and read its ``exitcode``."""
     process = CONTEXT.Process(target=_train, args=(experiment, words, kill, environment or {}, log))
+    process.start()
+    return process
+
+
+def _run_command(words: Sequence[str], log: Path) -> None:
+    _begin({}, log)
+    from gan_lab import cli
+    from gan_lab.utils import process
+
+    def forked(command: Sequence[str]) -> int:
+        parent = os.getpid()
+        if (child := os.fork()) == 0:
+            process._die_with_parent(parent, signal.SIGKILL)()
+            _run_words(cli.main, command[command.index("gan_lab") + 1 :])
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    process.run = forked
+    _run_words(cli.main, words)
+
+
+def _run_words(main: Callable[[], None], words: Sequence[str]) -> NoReturn:
+    sys.argv = ["gan-lab", *words]
+    code: Any = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as exit:
+        code = exit.code or 0
+    finally:
+        os._exit(code)
+
+
+def start_command(words: Sequence[str], log: Path) -> Any:
+    """``gan-lab`` with these words, whose trainings are forked as it is; ``join`` it and read its ``exitcode``."""
+    process = CONTEXT.Process(target=_run_command, args=(words, log))
     process.start()
     return process
 
