@@ -109,7 +109,8 @@ def load(name: str) -> Study:
         merged = OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(path), {"name": path.stem})
         loaded: Any = OmegaConf.to_object(merged)
     except Exception as error:  # the YAML reader and the schema have no common error type
-        raise ValueError(f"{path}: {first_line(error)}") from None
+        remedy = ": YAML reads on, off, yes and no as truth values: quote them" if "(bool)" in str(error) else ""
+        raise ValueError(f"{path}: {first_line(error)}{remedy}") from None
     _check(loaded, path)
     study: Study = loaded
     return study

@@ -48,8 +48,8 @@ def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
     return all(_read(unit, fingerprint) is not None for _, _, unit in units)
 
 
-def collect(study: Study, budget: str, root: Path) -> Path:
-    """Write the results of what ``measure`` measured, and return their path. Raises ValueError if something is missing."""
+def collect(study: Study, budget: str, root: Path) -> None:
+    """Write the results of what ``measure`` measured. Raises ValueError if something is missing."""
     fingerprint = study.fingerprint(budget)
     results: Results = {arm: [] for arm in study.arms}
     seconds, runs = 0.0, []
@@ -64,7 +64,6 @@ def collect(study: Study, budget: str, root: Path) -> Path:
     write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
     write_text(path.with_suffix(".cost.json"), json.dumps({"seconds": round(seconds)}) + "\n")
     write_text(path.with_suffix(".runs.json"), json.dumps([*dict.fromkeys(runs)]) + "\n")
-    return path
 
 
 def _units(study: Study, budget: str, root: Path) -> list[tuple[str, int, Path]]:

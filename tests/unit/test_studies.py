@@ -120,6 +120,7 @@ def test_chapters_are_each_one_study_s() -> None:
         ("predictions: [{value: growth, arm: alternating, relation: above}]", "with other or with bound"),
         ("predictions: [{value: growth, arm: alternating, relation: beside, bound: 0}]", "Invalid value 'beside'"),
         ("seeds: 3", "seeds"),
+        ("arms: {off: ring}", r"Key False \(bool\).*: YAML reads on, off, .*: quote them"),
     ],
 )
 def test_a_study_that_is_not_as_it_should_be_is_one_line(change: str, message: str, tmp_path: Path) -> None:
