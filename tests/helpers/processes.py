@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,14 +176,16 @@ def _run_command(words: Sequence[str], log: Path) -> None:
 
 def _run_words(main: Callable[[], None], words: Sequence[str]) -> NoReturn:
     sys.argv = ["gan-lab", *words]
-    code: Any = 1
+    code: Any = 0
     try:
         main()
-        code = 0
     except SystemExit as exit:
-        code = exit.code or 0
-    finally:
-        os._exit(code)
+        code = exit.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    os._exit(code or 0)
 
 
 def start_command(words: Sequence[str], log: Path) -> Any:
