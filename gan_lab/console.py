@@ -24,6 +24,7 @@ from gan_lab.judge.measure import Judgement
 from gan_lab.judge.page import heads, smallest
 from gan_lab.report.compare import Comparison
 from gan_lab.runs.folder import RunFolder, mark
+from gan_lab.utils.numbers import rounded
 
 
 def print_scores(summary: dict[str, Any], folder: Path) -> None:
@@ -67,11 +68,11 @@ def _describe_images(protocol: dict[str, Any]) -> str:
 
 
 def _format_spread(entry: dict[str, Any]) -> str:
-    return f" ± {entry['spread']:.2g}" if "spread" in entry else ""
+    return f" ± {rounded(entry['spread'], 2)}" if "spread" in entry else ""
 
 
 def _format_number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else rounded(value, 4)
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -15,6 +15,7 @@ from gan_lab.config.schema import Config, leaves
 from gan_lab.report.statistics import SEEDS, is_best, welch
 from gan_lab.runs.folder import RunFolder, is_resumable, to_dict
 from gan_lab.runs.results import WEIGHTS, read_summary
+from gan_lab.utils.numbers import mean_and_spread, rounded
 
 # Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, the libraries, and
 # the last digits of what real images have.
@@ -47,7 +48,7 @@ class Cell:
     floor_classes: str = field(default="", compare=False)  # how these were drawn
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g}" + ("" if self.sd is None else f" ± {self.sd:.2g}")
+        return mean_and_spread(self.mean, self.sd)
 
     def among(self, runs: int, best: str) -> str:
         """As text in a row of so many runs: how the best is written, and the number of seeds where some have no value."""
@@ -231,7 +232,7 @@ def _floor_note(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
     floors = sorted({cell.floor for _, cell in cells if cell.floor is not None})
     if not floors:
         return ""
-    span = f"{floors[0]:.3g}" + (f" to {floors[-1]:.3g}" if f"{floors[-1]:.3g}" != f"{floors[0]:.3g}" else "")
+    span = " to ".join(dict.fromkeys(map(rounded, (floors[0], floors[-1]))))
     return f"{column.title} of real images in the place of the fakes: {span}"
 
 

@@ -9,6 +9,8 @@ from statistics import mean, stdev
 
 from scipy import stats
 
+from gan_lab.utils.numbers import rounded
+
 SEEDS = 3  # without so many of each there is no verdict
 LEVEL = 0.05  # of all tests of a column together
 
@@ -23,7 +25,8 @@ class Effect:
     p: float
 
     def __str__(self) -> str:
-        return f"{self.difference:+.3g} ({self.low:+.3g} to {self.high:+.3g})"
+        difference, low, high = (rounded(value, sign="+") for value in (self.difference, self.low, self.high))
+        return f"{difference} ({low} to {high})"
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> Effect:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_lab.report.reading import Alert, Run
+from gan_lab.utils.numbers import rounded
 
 MAX_ALERTS = 12  # so many are shown
 
@@ -53,7 +54,7 @@ def verdict(run: Run) -> Verdict:
 
 def number(value: Any) -> str:
     """Four digits; empty for None."""
-    return f"{value:.4g}" if isinstance(value, int | float) else ""
+    return rounded(value, 4) if isinstance(value, int | float) else ""
 
 
 def rows(run: Run) -> list[Row]:
@@ -70,7 +71,7 @@ def _value(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return ""
     spread = entry.get("spread")
-    return number(entry.get("value")) + (f" ± {spread:.2g}" if isinstance(spread, int | float) else "")
+    return number(entry.get("value")) + (f" ± {rounded(spread, 2)}" if isinstance(spread, int | float) else "")
 
 
 def _protocol(entry: dict[str, Any]) -> list[tuple[str, str]]:

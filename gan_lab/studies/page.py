@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from gan_lab.studies import BUDGETS, Study, measures, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import FAILS, HOLDS, OPEN, Judged
 from gan_lab.utils.files import write_text
+from gan_lab.utils.numbers import rounded
 
 WIDTH, HEIGHT = 5.0, 3.2  # inches: a phone shows it nearly as large, with panels below each other
 STYLE: dict[Any, Any] = {
@@ -177,8 +178,8 @@ def _row(judged: Judged) -> list[str]:
         return [str(judged.prediction), "", "", judged.verdict]
     sign = 1 if judged.prediction.relation == "above" else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
-    return [str(judged.prediction), f"{sign * effect.difference:+.3g} ({low:+.3g} to {high:+.3g})", f"{effect.p:.2g}" if effect.p else "< 1e-12",
-            judged.verdict]  # fmt: skip
+    shown = replace(effect, difference=sign * effect.difference, low=low, high=high)
+    return [str(judged.prediction), str(shown), f"{effect.p:.2g}" if effect.p else "< 1e-12", judged.verdict]
 
 
 def _sensitivity(judged: list[Judged]) -> str:
@@ -186,7 +187,9 @@ def _sensitivity(judged: list[Judged]) -> str:
     known = [one for one in judged if one.effect is not None]
     if not known:
         return "There are not three seeds with values, and so no test."
-    least = "; ".join(f"{one.detectable:.2g} of `{one.prediction.value}` ({one.prediction.arm})" for one in known)
+    least = "; ".join(
+        f"{rounded(one.detectable, 2)} of `{one.prediction.value}` ({one.prediction.arm})" for one in known
+    )
     return f"With spreads as these it tells, four of five times or more, a distance from what was predicted of {least}."
 
 

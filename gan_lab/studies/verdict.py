@@ -11,6 +11,7 @@ from scipy import optimize, stats
 from gan_lab.report.statistics import LEVEL, SEEDS, Effect, against, holm, welch
 from gan_lab.studies import Prediction, Study
 from gan_lab.studies.measures import Results
+from gan_lab.utils.numbers import mean_and_spread
 
 HOLDS, FAILS, OPEN = "holds", "does not hold here", "cannot be told here"
 POWER = 0.8  # with which the effect that a page names would be told
@@ -87,5 +88,4 @@ def detectable(samples: list[list[float]], tests: int) -> float:
 def summary(results: Results, arm: str, value: str) -> str:
     """Mean ± standard deviation over the seeds."""
     found = numbers(results, arm, value)
-    spread = f" ± {stdev(found):.2g}" if len(found) > 1 else ""
-    return f"{mean(found):.3g}{spread}" if found else ""
+    return mean_and_spread(mean(found), stdev(found) if len(found) > 1 else None) if found else ""
