@@ -89,7 +89,7 @@ def text(study: Study, recorded: Recorded) -> str:
         study.claim,
         f"Source: {study.source}.",
         f"**Predicted** before it was run: {study.prediction}",
-        SENTENCES[verdict.conclude(judged)] + f" ({budget} edition, {chosen.seeds} seeds)",
+        SENTENCES[verdict.conclude(judged)] + f" ({budget} edition, {chosen.seeds} seed{'s' * (chosen.seeds > 1)})",
         f"![the values of each arm]({study.name}.svg)",
         _table(["prediction", "difference (95 %)", "p", "verdict"], [_row(one) for one in judged]),
         _table(["arm", *shown],
@@ -124,7 +124,8 @@ def index(folder: Path) -> str:
         "What texts claim of GANs, each as an experiment whose prediction was written down first (`studies/<name>.yaml`). "
         "`make study` lists them, `make study STUDY=optimum` runs one, `make book` draws these pages from the results. "
         "*Holds* and *does not hold here* are verdicts of a test at 5 %; *cannot be told here* is the answer where its "
-        "values do not decide. A prediction stays as it was after its result.",
+        "values do not decide. A prediction stays as it was after its result. The quick edition of all, `make study "
+        "STUDY=all BUDGET=quick WORKERS=2`, has small budgets and mostly one seed: it shows how all goes, and decides little.",
         _table(["", "study", "claim", "full", "quick", "minutes"], rows),
         f"The full edition of these took {spent / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
         "EPYC; `make study STUDY=all WORKERS=2` shares it out to two.",
