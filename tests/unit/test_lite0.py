@@ -36,6 +36,15 @@ def test_a_cat_and_a_cup_are_recognised(name: str) -> None:
     torch.testing.assert_close(extractors.load("lite0_mid")(square(name))[0], middle)
 
 
+@pytest.mark.parametrize("n", [1, 8, 19])
+def test_images_a_few_at_a_time_have_the_features_of_all_at_once(n: int) -> None:
+    extractor = extractors.load("lite0")
+    pixels = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    features, logits = extractor(pixels)
+    torch.testing.assert_close(features, extractor.network(extractor.prepare(pixels))[1], rtol=1e-4, atol=1e-5)
+    assert logits is None
+
+
 @pytest.mark.parametrize(("side", "kernel", "stride"), [(9, 3, 2), (8, 3, 2), (8, 5, 2), (7, 5, 1)])
 def test_padding_is_tensorflows(side: int, kernel: int, stride: int) -> None:
     layer = SameConv2d(1, 1, kernel, stride)

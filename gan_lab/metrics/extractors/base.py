@@ -26,6 +26,7 @@ class Extractor(ABC):
     resize: str  # what it does to images of another size, for the protocol
     weights_key: ClassVar[str | None] = None  # of ``metrics.``, which names its weights: what it is made from, then
     sigma: ClassVar[float | None] = None  # of a Gaussian kernel on features of unit length; None: (x·y/D + 1)³
+    at_once: ClassVar[int | None] = None  # images at a time on a CPU, whose caches hold the maps of few
     network: nn.Module
 
     @abstractmethod
@@ -36,8 +37,10 @@ class Extractor(ABC):
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """``forward`` on the device of the pixels, in full float32; 1-channel images are repeated to three."""
         self.network.to(pixels.device)
+        size = self.at_once if self.at_once and pixels.device.type == "cpu" else len(pixels)
         with exact_arithmetic(pixels.device):
-            return self.forward(pixels)
+            features, logits = zip(*map(self.forward, pixels.split(size)), strict=True)
+        return torch.cat(features), None if logits[0] is None else torch.cat(logits)
 
     @property
     def distance(self) -> str:

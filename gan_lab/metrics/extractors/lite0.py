@@ -46,6 +46,7 @@ class Lite0(Extractor):
     name = "lite0"
     features = HEAD
     resize = f"bilinear, antialiased, to {SIDE}"
+    at_once = 8  # a map of the first stages is 12 MB then; by 100 an image takes some four times as long
     network: EfficientNetLite0
 
     def __init__(self) -> None:
