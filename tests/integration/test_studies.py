@@ -50,6 +50,7 @@ def test_two_workers_killed_five_times_end_with_the_results_of_one(
         if number == 0:  # once as a user has it, which takes ten seconds to start
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             while not trainings.is_dir():
+                assert process.poll() is None
                 time.sleep(0.05)
             time.sleep(share * half)
             process.kill()
