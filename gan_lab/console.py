@@ -22,9 +22,9 @@ from gan_lab.distributed import launch
 from gan_lab.images import interleave, save_grid
 from gan_lab.judge.measure import Judgement
 from gan_lab.judge.page import heads, smallest
+from gan_lab.report import words
 from gan_lab.report.compare import Comparison
 from gan_lab.runs.folder import RunFolder, mark
-from gan_lab.utils.numbers import rounded
 
 
 def print_scores(summary: dict[str, Any], folder: Path) -> None:
@@ -38,8 +38,7 @@ def print_scores(summary: dict[str, Any], folder: Path) -> None:
         entries = [scores[weights].get(name, {}) for weights in scores]
         protocol = next(entry for entry in reversed(entries) if entry).get("protocol", {})
         star = " *" if name == summary.get("headline") else ""
-        values = [_format_number(entry.get("value")) + _format_spread(entry) for entry in entries]
-        rows.add_row(name + star, *values, _format_number(protocol.get("floor")))
+        rows.add_row(name + star, *map(words.score, entries), words.number(protocol.get("floor")))
         ways.setdefault(_describe_images(protocol), []).append(name)
         notes += [f"{name}: {entries[-1]['note']}"] if "note" in entries[-1] else []
     console = _as_wide_as(rows)
@@ -65,14 +64,6 @@ def _as_wide_as(rows: Table) -> Console:
 def _describe_images(protocol: dict[str, Any]) -> str:
     of = f"{protocol.get('fakes', 0):,} fakes and {protocol.get('reals', 0):,} reals"
     return f"{of} ({protocol.get('split', '')}), {protocol.get('extractor', '')}"
-
-
-def _format_spread(entry: dict[str, Any]) -> str:
-    return f" ± {rounded(entry['spread'], 2)}" if "spread" in entry else ""
-
-
-def _format_number(value: float | None) -> str:
-    return "" if value is None else rounded(value, 4)
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_lab.report.reading import Alert, Run
-from gan_lab.utils.numbers import rounded
+from gan_lab.utils.numbers import mean_and_spread, rounded
 
 MAX_ALERTS = 12  # so many are shown
 
@@ -62,16 +62,15 @@ def rows(run: Run) -> list[Row]:
     best, last, live = run.scores("best"), run.scores("last"), run.scores("live")
     every = live | last | best
     names = sorted(dict.fromkeys([*best, *last, *live]), key=lambda name: name != run.headline)
-    return [Row(name, _value(best.get(name)), _value(last.get(name)), _value(live.get(name)),
+    return [Row(name, score(best.get(name, {})), score(last.get(name, {})), score(live.get(name, {})),
                 number(every[name].get("protocol", {}).get("floor")), _protocol(every[name]))
             for name in names]  # fmt: skip
 
 
-def _value(entry: dict[str, Any] | None) -> str:
-    if entry is None:
-        return ""
-    spread = entry.get("spread")
-    return number(entry.get("value")) + (f" ± {rounded(spread, 2)}" if isinstance(spread, int | float) else "")
+def score(entry: dict[str, Any]) -> str:
+    """The value of a score with its spread, if it has one; empty where it has no value."""
+    value = entry.get("value")
+    return mean_and_spread(value, entry.get("spread"), 4) if isinstance(value, int | float) else ""
 
 
 def _protocol(entry: dict[str, Any]) -> list[tuple[str, str]]:

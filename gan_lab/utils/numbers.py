@@ -12,6 +12,6 @@ def rounded(value: float, digits: int = 3, sign: str = "") -> str:
     return f"{value:{sign},.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:{sign}.{digits}g}"
 
 
-def mean_and_spread(mean: float, sd: float | None) -> str:
+def mean_and_spread(mean: float, sd: float | None, digits: int = 3) -> str:
     """As in: 0.123 ± 0.045."""
-    return rounded(mean) + ("" if sd is None else f" ± {rounded(sd, 2)}")
+    return rounded(mean, digits) + ("" if sd is None else f" ± {rounded(sd, 2)}")

@@ -11,7 +11,7 @@ from gan_lab import console
 from gan_lab.config import groups, loading
 from gan_lab.experiment import build
 from gan_lab.runs.folder import RunFolder, run_id
-from tests.helpers.families import every_family, experiment_of, keys_of
+from tests.helpers.families import every_family, experiment_of, keys_of, model_words
 
 MEMBERS = groups.group_members(loading.config_folder())
 
@@ -111,7 +111,7 @@ def test_every_family_trains_on_every_set_that_suits_it(
         pytest.skip("makes images of images")
     words = [f"data={data}", "budget=smoke", "data.batch_size=8", "run.images=16", "data.source=sample", "data.size=16",
              f"data.root={data_root}", f"run.root={tmp_path}", "log.bar=false", "log.wandb=off"]  # fmt: skip
-    words += [f"model.{key}={value}" for key, value in {"width": 4, "blocks": 1, "n_critic": 1}.items() if key in keys]
+    words += model_words(family, width=4, blocks=1, n_critic=1)
     words += ["model.network=mlp"] if data == "ring" and "network" in keys else []
     loaded = loading.load(experiment_of(family), words)
     suits = (data != "ring" or "network" in keys) and (data != "faces32" or family not in ("cgan", "acgan", "sgan"))

@@ -165,7 +165,7 @@ def _on(gpu: Waits, built: experiment.Experiment, metrics: list[Metric], checkpo
     callbacks["CSVLogger"].load_state_dict(checkpoint["callbacks"]["CSVLogger"])
     ema.on_fit_start(trainer, family)
     callbacks["CSVLogger"].on_train_start(trainer, family)
-    # a step is slow here: as few as come to the generator, and one more
+    # a step is slow here: as few as come to the generator, and two at least
     budget.iterations = data.iterations = budget.iteration + max(2, getattr(family.cfg, "n_critic", 1))
     gpu.seen.clear()
     for batch in data.train_dataloader():

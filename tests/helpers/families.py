@@ -22,6 +22,11 @@ def keys_of(family: str) -> set[str]:
     return {item.name for item in fields(loading.family_class(family).Config)}
 
 
+def model_words(family: str, **values: object) -> list[str]:
+    """Words for those of the values whose keys a family has under ``model:``."""
+    return [f"model.{key}={value}" for key, value in values.items() if key in keys_of(family)]
+
+
 def experiment_of(family: str) -> str:
     """The first experiment of a family: the one of its own name, if there is one."""
     mine = EXPERIMENTS[family]
@@ -36,16 +41,14 @@ def augmented(family: str) -> list[str]:
 
 def image_by_image(family: str, **values: object) -> list[str]:
     """Words without which a network sees more of a batch than each image: no norm, no dropout; and other ``values``."""
-    values = {"norm": "none", "dropout": 0, **values}
-    return [f"model.{key}={value}" for key, value in values.items() if key in keys_of(family)]
+    return model_words(family, **{"norm": "none", "dropout": 0, **values})
 
 
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
     """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
-    made, keys = loading.family_class(family), keys_of(family)
+    made = loading.family_class(family)
     words = ["data.batch_size=16", "log.bar=false", "log.wandb=off", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true", f"run.root={root}",
              f"data.root={data_root}", "data.source=sample"]  # fmt: skip
     words += ["data.name=mnist", "data.size=28"]
     words += ["data.gray_input=true"] if made.image_to_image else []
-    words += [f"model.{key}={value}" for key, value in SMALL.items() if key in keys]
-    return [*words, *more]
+    return [*words, *model_words(family, **SMALL), *more]

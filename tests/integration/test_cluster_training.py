@@ -17,7 +17,7 @@ import torch
 
 from gan_lab.config import loading
 from gan_lab.runs.checkpoints import read_checkpoint
-from tests.helpers.families import keys_of, small
+from tests.helpers.families import model_words, small
 from tests.helpers.processes import Kill, ended, environments, one_after_the_other, start, together
 from tests.integration.test_resume import same_end
 
@@ -45,7 +45,6 @@ def tiny(name: str, root: Path, data_root: Path) -> list[str]:
     Emoji are drawn of 16 pixels, which other tests draw too.
     """
     loaded = loading.load(name).config
-    keys = keys_of(loaded.family)
     words = ["data.source=sample", f"data.root={data_root}", f"run.root={root}", "log.wandb=off", "log.bar=false"]
     words += [
         "data.batch_size=4",
@@ -56,9 +55,8 @@ def tiny(name: str, root: Path, data_root: Path) -> list[str]:
         "metrics.allow_small_n=true",
         "metrics.inception_weights=off",
     ]
-    words += [f"model.{key}={value}" for key, value in (("width", 4), ("blocks", 1)) if key in keys]
     size = 16 if loaded.data.name.startswith("emoji") else min(loaded.data.size, 64)
-    return [*words, f"data.size={size}"]
+    return [*words, *model_words(loaded.family, width=4, blocks=1), f"data.size={size}"]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import fake_gpu
-from tests.helpers.families import FAMILIES, augmented, every_family, experiment_of, keys_of, small
+from tests.helpers.families import FAMILIES, augmented, every_family, experiment_of, model_words, small
 from tests.helpers.processes import CONTEXT, ended
 
 
@@ -18,9 +18,8 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict
     words = ["data.batch_size=4", "run.images=8", "log.every=1_000_000", "run.evaluate_every=1_000_000"]
     every = {}
     for family in FAMILIES:
-        few = ["model.n_critic=2"] if "n_critic" in keys_of(family) else []  # a step is slow there
-        its = small(family, root / "runs", data_root, *words, *few, *augmented(family))
-        every[family] = (experiment_of(family), its)
+        its = [*words, *model_words(family, n_critic=2), *augmented(family)]  # a step is slow there
+        every[family] = (experiment_of(family), small(family, root / "runs", data_root, *its))
     process = CONTEXT.Process(target=fake_gpu.rehearse, args=(every, root, root / "found.json"))
     process.start()
     assert ended([process]) == [0]

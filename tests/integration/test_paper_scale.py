@@ -14,7 +14,7 @@ from gan_lab.data import cifar10
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import ImageSpec
 from gan_lab.runs.folder import RunFolder
-from tests.helpers.families import keys_of
+from tests.helpers.families import model_words
 from tests.helpers.pictures import noise
 
 PAPERS = [name for name, about in loading.experiments().items() if "untrained here" in about]
@@ -38,7 +38,7 @@ def test_two_iterations_move_every_network(
     config = loading.load(name).config
     step = getattr(config.model, "n_critic", 1)
     batch = 2 if config.data.size > 64 else 4
-    words = [f"model.{key}={value}" for key, value in NARROW.items() if key in keys_of(config.family)]
+    words = model_words(config.family, **NARROW)
     words += [f"data.batch_size={batch}", f"run.images={2 * step * batch}", "log.wandb=off", "log.bar=false",
               "metrics.num_fakes=4", "metrics.num_reals=4", "metrics.inception_weights=off", f"data.root={data_root}",
               "ema.half_life_images=10"]  # fmt: skip
