@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from gan_lab.networks.layers import Network
 from gan_lab.report.reading import Run
 from gan_lab.runs.averaged import load_averaged
 from gan_lab.runs.exports import CARD, CONFIG, FORMAT, is_export
-from gan_lab.runs.results import read_summary
 from gan_lab.utils.files import write_text
 
 FORMATS = ("safetensors", "torch", "onnx")
@@ -44,16 +44,16 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     described = {name: _write(name, network, unfinished, also) for name, network in averaged.networks.items()}
-    summary = read_summary(run) if run.is_dir() else {}
+    told = Run(run, for_others=True) if run.is_dir() else None
     written = {
         "format": FORMAT,
         "lab": __version__,
-        "experiment": summary.get("experiment", run.parent.name),
-        "command": " ".join(["gan-lab", *Run(run).words]) if run.is_dir() else "",
+        "experiment": told.experiment if told else run.parent.name,
+        "command": shlex.join(["gan-lab", *told.words]) if told else "",
         "iteration": averaged.iteration,
         "classes": averaged.class_names,
-        "data": summary.get("data", "unknown"),
-        "scores": summary.get("scores", {}).get(weights, {}),
+        "data": told.data if told else "unknown",
+        "scores": told.scores(weights) if told else {},
         "networks": described,
     }
     write_text(unfinished / CONFIG, json.dumps(written))

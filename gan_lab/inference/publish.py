@@ -43,7 +43,7 @@ def write(run: Path, folder: Path, also: str, weights: str, page: bool) -> None:
         shutil.copyfile(grids[-1], folder / PICTURE)
         beside.append(PICTURE)
     if page:
-        report.write([run], folder / PAGE)
+        report.write([run], folder / PAGE, for_others=True)
         beside.append(PAGE)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     write_text(folder / CARD, model_card.text(config, also, beside))

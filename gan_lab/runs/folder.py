@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +108,7 @@ class RunFolder:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", OmegaConf.to_yaml(to_dict(config)))
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  gan-lab {' '.join(overrides)}\n")
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {shlex.join(['gan-lab', *overrides])}\n")
         write_text(folder / "environment.txt", describe_environment())
         write_text(folder / "data.txt", f"{fingerprint}\n{about}\n")
 

@@ -50,7 +50,9 @@ def sent(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return send
 
 
-def test_a_folder_has_the_export_the_page_the_picture_and_a_card_that_shows_them(run: Path, tmp_path: Path) -> None:
+def test_a_folder_has_the_export_the_page_the_picture_and_a_card_that_shows_them(
+    run: Path, data_root: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
     assert publish(run, str(folder)) == str(folder)
     assert {path.name for path in folder.iterdir()} == FILES
@@ -62,6 +64,9 @@ def test_a_folder_has_the_export_the_page_the_picture_and_a_card_that_shows_them
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "](samples.png)" in card
     assert "[report.html](report.html)" in card
+    for told in (page, card, (folder / "config.json").read_text(encoding="utf-8")):  # and no path of this machine
+        assert not [path for path in (data_root, run.parent.parent, sys.executable) if str(path) in told]
+    assert f"data.root={data_root.name}" in card
     assert publish(run, str(folder), page=False) == str(folder)  # once more, in its place
     assert {path.name for path in folder.iterdir()} == FILES - {"report.html"}
     assert "report.html" not in (folder / "README.md").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,12 +156,32 @@ def test_commands_name_the_run_and_train_on(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "my run", "run.images=256", "model.z_dim=7")
     found = dict(command_lines(Run(folder)))
     assert found["Train on, to twice as many images"] == "make train EXP=cgan ARGS='model.z_dim=7 run.images=512'"
-    assert found["Score the best generator"] == f"make evaluate RUN='{folder}'"
+    assert arguments(found["Score the best generator"]) == ["evaluate", str(folder)]
     (folder / "summary.json").unlink()
     found = dict(command_lines(Run(folder)))
     assert found["Go on training: the same command continues it"].endswith("ARGS='run.images=256 model.z_dim=7'")
     assert "Translate images" not in found
     assert "Translate images" in dict(command_lines(Run(written_run(tmp_path / "b", experiment="cyclegan"))))
+
+
+@pytest.mark.parametrize("photos", ["my photos", "photos", "anna's", "$HOME", 'a "b" (1)', "a;b"])
+def test_the_command_goes_on_with_the_words_of_the_training_through_make_and_the_shell(
+    tmp_path: Path, photos: str
+) -> None:
+    words = [f"data.root={tmp_path / photos}", "model.betas=[0.5, 0.9]"]
+    run = RunFolder(tmp_path / photos)
+    run.prepare(loading.load("cgan", words[:1]).config, ["train", "cgan", *words])
+    command = dict(command_lines(Run(run.path)))["Go on training: the same command continues it"]
+    assert arguments(command) == ["train", "cgan", *words]
+
+
+def arguments(command: str) -> list[str]:
+    """What the program would be called with, by the shell, make and the Makefile."""
+    program = "READY= LAB=\"printf '%s\\n'\""
+    done = subprocess.run(
+        f"{command} {program}", shell=True, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
 
 
 def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
