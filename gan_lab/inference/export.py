@@ -15,7 +15,7 @@ from gan_lab import __version__
 from gan_lab.inference import model_card, onnx_export
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
-from gan_lab.report.reading import Run
+from gan_lab.report.published import PublishedRun
 from gan_lab.runs.averaged import load_averaged
 from gan_lab.runs.exports import CARD, CONFIG, FORMAT, is_export
 from gan_lab.utils.files import write_text
@@ -44,7 +44,7 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     described = {name: _write(name, network, unfinished, also) for name, network in averaged.networks.items()}
-    told = Run(run, for_others=True) if run.is_dir() else None
+    told = PublishedRun(run) if run.is_dir() else None
     written = {
         "format": FORMAT,
         "lab": __version__,

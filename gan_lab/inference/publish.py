@@ -11,6 +11,7 @@ from pathlib import Path
 from gan_lab import report
 from gan_lab.inference import model_card
 from gan_lab.inference.export import PAGE, PICTURE, export
+from gan_lab.report.published import PublishedRun
 from gan_lab.runs.exports import CARD, CONFIG
 from gan_lab.utils.errors import first_line, import_extra
 from gan_lab.utils.files import write_text
@@ -43,7 +44,7 @@ def write(run: Path, folder: Path, also: str, weights: str, page: bool) -> None:
         shutil.copyfile(grids[-1], folder / PICTURE)
         beside.append(PICTURE)
     if page:
-        report.write([run], folder / PAGE, for_others=True)
+        report.write([run], folder / PAGE, PublishedRun)
         beside.append(PAGE)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     write_text(folder / CARD, model_card.text(config, also, beside))

@@ -29,13 +29,13 @@ logger = logging.getLogger("gan_lab")
 ASSETS = Path(__file__).parent / "assets"
 
 
-def write(folders: Sequence[Path], out: Path | None = None, for_others: bool = False) -> Path:
+def write(folders: Sequence[Path], out: Path | None = None, read: type[Run] = Run) -> Path:
     """Write the page of a run or of several; the path of the page.
 
     By default it is ``report.html`` in the folder of the run, ``comparison.html`` beside the folders of the
-    experiments. ``for_others``: without the paths of this machine. Raises ValueError for a folder that is not a run.
+    experiments. ``read``: what reads a folder. Raises ValueError for a folder that is not a run.
     """
-    runs = [Run(folder, for_others) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    runs = [read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     if not runs:
         raise ValueError("a report is of a run folder, runs/<experiment>/<run id>, or of several")
     if len(runs) == 1:

@@ -45,13 +45,9 @@ class Alert:
 
 
 class Run:
-    """A run folder, read when it is asked.
+    """A run folder, read when it is asked. Raises ValueError if the folder is not a run, or its config cannot be read."""
 
-    ``for_others``: of an absolute path only the last part is told, for the rest names persons and machines. Raises
-    ValueError if the folder is not a run, or its config cannot be read.
-    """
-
-    def __init__(self, folder: Path, for_others: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         path = folder / "config.yaml"
         if not path.is_file():
             raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
@@ -63,18 +59,7 @@ class Run:
             raise ValueError(f"{path} is damaged: {first}") from None
         self.folder = folder
         self.values: dict[str, Any] = dict(leaves(tree))
-        self.place = str(Path(*folder.resolve().parts[-3:]) if for_others else folder)
-        self._hidden: dict[str, str] = {}  # names of files and folders by their paths, the longest first
-        if for_others:
-            told = [
-                *self.values.values(),
-                self.state.get("experiment"),
-                *(line.partition(" ")[2] for line in self.lines),
-            ]
-            paths = {value for value in told if isinstance(value, str) and Path(value).is_absolute()}
-            self._hidden = {path: Path(path).name for path in sorted(paths, key=len, reverse=True)}
-            self.values = {key: self._hidden.get(value, value) if isinstance(value, str) else value
-                           for key, value in self.values.items()}  # fmt: skip
+        self.place = str(folder)  # as it is told
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -92,16 +77,14 @@ class Run:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         command = lines[-1].partition("gan-lab ")[2] if lines else ""
         try:
-            words = shlex.split(command)
+            return shlex.split(command)
         except ValueError:  # an older lab quoted nothing
-            words = command.split()
-        return [self._told(word) for word in words]
+            return command.split()
 
     @property
     def experiment(self) -> str:
         """Its name."""
-        named = self.state.get("experiment") or (self.words[1:2] or [self.folder.resolve().parent.name])[0]
-        return self._told(str(named))
+        return str(self.state.get("experiment") or (self.words[1:2] or [self.folder.resolve().parent.name])[0])
 
     @property
     def name(self) -> str:
@@ -148,13 +131,7 @@ class Run:
     @property
     def data(self) -> str:
         """The data in words, or their name."""
-        return self._told(str(self.state.get("data") or self.values.get("data.name") or "not recorded"))
-
-    def _told(self, text: str) -> str:
-        """A text with the names of folders in place of their paths, if it is for others."""
-        for path, name in self._hidden.items():
-            text = text.replace(path, name)
-        return text
+        return str(self.state.get("data") or self.values.get("data.name") or "not recorded")
 
     @cached_property
     def score_names(self) -> list[str]:
@@ -212,8 +189,7 @@ class Run:
     def lines(self) -> list[str]:
         """``environment.txt``."""
         path = self.folder / "environment.txt"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-        return [self._told(line) for line in lines]
+        return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
     @property
     def hours(self) -> float:

@@ -17,6 +17,7 @@ from gan_lab.report import page, pictures
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import comparison, differences, labels
 from gan_lab.report.curves import MOST, of_run, series
+from gan_lab.report.published import PublishedRun
 from gan_lab.report.reading import Run
 from gan_lab.report.words import verdict
 from gan_lab.runs.folder import RunFolder
@@ -173,6 +174,17 @@ def test_the_command_goes_on_with_the_words_of_the_training_through_make_and_the
     run.prepare(loading.load("cgan", words[:1]).config, ["train", "cgan", *words])
     command = dict(command_lines(Run(run.path)))["Go on training: the same command continues it"]
     assert arguments(command) == ["train", "cgan", *words]
+
+
+def test_a_run_for_others_names_no_folder_above_its_files_whatever_is_left_of_it(tmp_path: Path) -> None:
+    photos = tmp_path / "my photos"
+    folder = written_run(tmp_path / "runs" / "mine" / "r", f"data.root={photos}", ended=False)
+    (folder / "command.txt").write_text(f"gan-lab train {tmp_path}/mine.yaml 'data.root={photos}'\n")
+    (folder / "environment.txt").write_text(f"executable {tmp_path}/bin/python\n")
+    run = PublishedRun(folder)
+    assert run.words == ["train", "mine.yaml", "data.root=my photos"]
+    assert (run.place, run.experiment, run.lines) == ("runs/mine/r", "mine.yaml", ["executable python"])
+    assert str(tmp_path) not in page.write([folder], tmp_path / "page.html", PublishedRun).read_text()
 
 
 def arguments(command: str) -> list[str]:
