@@ -127,7 +127,7 @@ def score_run(run: Restored, weights: str, full: bool = True, kept: bool = False
     for note in setting.notes if full else ():
         logger.info(note)
     state_cost(metrics, setting, family.device)
-    evaluator = Evaluator(data, metrics, setting, config.run.seed, shared=False)
+    evaluator = Evaluator(data, metrics, setting, config.run.seed, shared=False, bar=config.log.bar)
     chosen_on = choosing_split(run.trained_with.metrics, setting.split, data) if weights == "best" else "none"
     described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
     scores = score(evaluator, family, described, chosen_on)
@@ -184,7 +184,7 @@ def own_best_scores(run: Restored, evaluator: Evaluator, chosen_on: str) -> dict
         if (run.folder / "checkpoints" / f"best-{name}.ckpt").is_file():
             iteration = run.load(f"best-{name}")
             metrics = [metric for metric in evaluator.metrics if name in metric.names]
-            alone = Evaluator(run.data, metrics, evaluator.setting, evaluator.seed, shared=False)
+            alone = Evaluator(run.data, metrics, evaluator.setting, evaluator.seed, shared=False, bar=evaluator.bar)
             entries[name] = score(alone, run.family, f"best: its own best iteration, {iteration}", chosen_on)[name]
     return entries
 

@@ -162,7 +162,7 @@ def in_threads(work: Callable[[int], str | None], n: int, description: str) -> l
     try:
         with quiet():
             done: Iterable[list[tuple[int, str]]] = pool.map(share, shares)
-            line = track(done, description, len(shares), MANY // 64)
+            line = track(done, description, len(shares), shown=len(shares) >= MANY // 64)
             return [one for said in line for one in said]
     finally:
         pool.shutdown(cancel_futures=True)

@@ -22,6 +22,7 @@ from gan_lab.images import Batch, ImageSpec, to_uint8
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.formulas import Statistics
 from gan_lab.seeding import Stream
+from gan_lab.utils.progress import track
 
 Protocol = dict[str, Any]
 IN_TRAINING = 1_000  # images of each kind, unless metrics.num_fakes and metrics.num_reals say otherwise
@@ -41,14 +42,21 @@ class Evaluator:
 
     Fake i is asked for what real i is; where there are more fakes than reals, these come again. Fake i is the same
     whatever the number of processes: each batch has a stream of its own, batches are dealt to the ranks in turn, and
-    what is kept of them is put back in order. With ``shared`` false this process does all of them.
+    what is kept of them is put back in order. With ``shared`` false this process does all of them; ``bar``: on a
+    terminal it shows how far it is.
     """
 
     def __init__(
-        self, data: GANDataModule, metrics: Sequence[Metric], setting: Setting, seed: int, shared: bool = True
+        self,
+        data: GANDataModule,
+        metrics: Sequence[Metric],
+        setting: Setting,
+        seed: int,
+        shared: bool = True,
+        bar: bool = False,
     ) -> None:
         self.data, self.metrics, self.setting, self.seed, self.shared = data, metrics, setting, seed, shared
-        self.cfg = setting.cfg
+        self.cfg, self.bar = setting.cfg, bar
         self.reals = data.reference(setting.reals, split=setting.split)
         self.first = data.reference(setting.least, split=setting.split)  # whose fakes are compared one by one
         self.more = data.reference(sys.maxsize, split=setting.split).wrapped(setting.least, setting.fakes)
@@ -80,7 +88,7 @@ class Evaluator:
     def _statistics_of_reals(self, device: torch.device) -> list[Statistics]:
         if self._known is None:
             self._known = [
-                real_statistics(self.data, self.reals, metric, device, self.cfg.max_features_kept)
+                real_statistics(self.data, self.reals, metric, device, self.cfg.max_features_kept, self.bar)
                 for metric in self.metrics
             ]
         return self._known
@@ -108,7 +116,7 @@ class Evaluator:
         points = self.data.spec.content == "points"
         reads = any(metric.needs_reals for metric in self.metrics) or tuple(family.output_names) != ("generated",)
         states = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
-        for i in range(rank, len(self.first) + len(self.more), world):
+        for i in track(range(rank, len(self.first) + len(self.more), world), "scoring fakes", shown=self.bar):
             one_by_one, stream = i < len(self.first), Stream(self.seed, "evaluate", i)
             part, k = (self.first, i) if one_by_one else (self.more, i - len(self.first))
             batch = (part[k] if reads and one_by_one else part.conditions(k)).on(family.device, family.dtype)
@@ -188,7 +196,7 @@ class Tally:
 
 @torch.no_grad()
 def real_statistics(
-    data: GANDataModule, reals: Reference, metric: Metric, device: torch.device, cap: int
+    data: GANDataModule, reals: Reference, metric: Metric, device: torch.device, cap: int, bar: bool = False
 ) -> Statistics:
     """Statistics of the reals for a metric: made once, then kept in the cache of the data.
 
@@ -200,7 +208,7 @@ def real_statistics(
 
     def make() -> dict[str, numpy.ndarray]:
         tally = Tally(metric, cap)
-        for i, batch in enumerate(reals):
+        for i, batch in enumerate(track(reals, "scoring reals", shown=bar)):
             tally.add(i * reals.size, metric.update_real(_to_pixels(batch.on(device, torch.float32), points)))
         return {name: value.numpy() for name, value in tally.statistics().items()}
 

@@ -11,9 +11,8 @@ from rich.console import Console
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], description: str, total: int | None = None, least: int = 1) -> Iterable[T]:
-    """Go through items, with a bar if standard error is a terminal and there are ``least`` of them (``total``, if known)."""
-    console, many = Console(stderr=True, markup=False), total is None or total >= least
-    return progress.track(
-        items, description, total, console=console, transient=True, disable=not (many and console.is_terminal)
-    )
+def track(items: Iterable[T], description: str, total: int | None = None, shown: bool = True) -> Iterable[T]:
+    """Go through items, of which there are ``total``, with a bar if it is ``shown`` and standard error is a terminal."""
+    console = Console(stderr=True, markup=False)
+    disable = not (shown and console.is_terminal)
+    return progress.track(items, description, total, console=console, transient=True, disable=disable)

@@ -77,6 +77,17 @@ def evaluator_of(served: GANDataModule, metric: Metric, n: int, fakes: int | Non
     return Evaluator(served, [metric], setting, seed=3)
 
 
+@pytest.mark.parametrize(("bar", "terminal"), [(True, True), (True, False), (False, True)])
+def test_an_evaluation_shows_how_far_it_is_on_a_terminal_and_nowhere_else(
+    bar: bool, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")  # as rich is told it
+    setting = Setting(data(tmp_path).spec, MetricsConfig(), split="train", reals=60, fakes=60)
+    Evaluator(data(tmp_path), [digits()], setting, seed=3, shared=False, bar=bar)(FAMILY)
+    said = capsys.readouterr().err
+    assert [f"scoring {kind}" in said for kind in ("reals", "fakes")] == [bar and terminal] * 2
+
+
 @pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
 def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[str, Any], tmp_path: Path) -> None:
     scores = []
