@@ -74,7 +74,7 @@ def _units(study: Study, budget: str, root: Path) -> list[tuple[str, int, Path]]
 
 
 def _measure(study: Study, budget: str, root: Path, arm: str, seed: int, unit: Path) -> None:
-    clock = _Clock()
+    clock = Clock()
     words = [*study.arms[arm].split(), *study.budget(budget).words.split()]
     values = measures.find(study.measure).measure(Arm(arm, words, seed, _trainer(root, seed, clock)))
     measured = {"fingerprint": study.fingerprint(budget), "values": _rounded(values), "seconds": round(clock.read(), 1)}
@@ -105,7 +105,7 @@ def _read(unit: Path, fingerprint: str) -> dict[str, Any] | None:
     return measured if measured["fingerprint"] == fingerprint else None
 
 
-class _Clock:
+class Clock:
     """The seconds of a measurement, in which a training counts what it took when it was made, by whatever study."""
 
     def __init__(self) -> None:
@@ -114,15 +114,17 @@ class _Clock:
         self.runs: list[Path] = []
 
     def trained(self, folder: Path, began: float) -> None:
-        """Count the training in ``folder`` by its own record, not by what has passed since ``began``."""
-        self.runs.append(folder)
-        self._added += 3600 * Run(folder).hours - (time.monotonic() - began)
+        """Count the training in ``folder`` by its own record, not by what has passed since ``began``, and once."""
+        self._added -= time.monotonic() - began
+        if folder not in self.runs:
+            self.runs.append(folder)
+            self._added += 3600 * Run(folder).hours
 
     def read(self) -> float:
         return time.monotonic() - self._begun + self._added
 
 
-def _trainer(root: Path, seed: int, clock: _Clock) -> Any:
+def _trainer(root: Path, seed: int, clock: Clock) -> Any:
     def train(words: list[str]) -> Path:
         own = [f"run.root={root / 'studies' / 'runs'}", f"run.seed={seed}", "log.wandb=off", "log.bar=false"]
         began = time.monotonic()

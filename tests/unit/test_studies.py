@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 
 from gan_lab import studies
 from gan_lab.config import loading
-from gan_lab.studies import BUDGETS, Prediction, Study, page, verdict
+from gan_lab.report.reading import Run
+from gan_lab.studies import BUDGETS, Prediction, Study, engine, page, verdict
 from gan_lab.studies.measures import Arm, optimum, simultaneous
 from gan_lab.studies.verdict import FAILS, HOLDS, OPEN
+from tests.helpers.reports import written_run
 
 BOOK = Path(__file__).parents[2] / "docs" / "studies"
 NAMES = studies.names()
@@ -150,6 +153,14 @@ def test_whatever_is_decided_before_a_result_is_in_the_fingerprint() -> None:
     assert replace(study, not_shown="another", quick=replace(study.quick, seeds=9)).fingerprint(
         "full"
     ) == study.fingerprint("full")
+
+
+def test_a_training_that_a_measure_asks_for_twice_costs_once(tmp_path: Path) -> None:
+    folder, clock = written_run(tmp_path / "run"), engine.Clock()
+    for _ in range(2):
+        clock.trained(folder, began=time.monotonic())
+    assert clock.runs == [folder]
+    assert clock.read() == pytest.approx(3600 * Run(folder).hours, abs=2)
 
 
 @pytest.mark.parametrize("study", RUN, ids=lambda study: study.name)
