@@ -121,6 +121,7 @@ class Clock:
             self._added += 3600 * Run(folder).hours
 
     def read(self) -> float:
+        """The seconds so far."""
         return time.monotonic() - self._begun + self._added
 
 
