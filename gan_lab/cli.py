@@ -164,8 +164,8 @@ def study(
                         drawn = page.read(root / "studies", each)[budget]
                         typer.echo(page.write(each, drawn, root / "studies" / "pages"))
     listed = [studies.load(each) for each in studies.names()]
-    verdicts = [(each.name, each.claim, page.verdicts(root / "studies", each)) for each in listed]
-    console.print_studies(verdicts, studies.BUDGETS)
+    kept, own = ([page.verdicts(place, each) for each in listed] for place in (studies.results(), root / "studies"))
+    console.print_studies(list(zip(listed, kept, own, strict=True)))
 
 
 @app.command()

@@ -94,6 +94,11 @@ def folder() -> Path:
     return shipped("studies", inside="study_files")
 
 
+def results() -> Path:
+    """The folder of the results that docs/studies tells of, in a checkout of the lab."""
+    return shipped("docs/studies/results")
+
+
 def names() -> list[str]:
     """Every study, in the order of the chapters."""
     return sorted((path.stem for path in groups.files_in(folder())), key=lambda name: (load(name).chapter, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from gan_lab import studies
+from gan_lab.cli import app
 from gan_lab.config import loading
 from gan_lab.report.reading import Run
 from gan_lab.studies import BUDGETS, Prediction, Study, engine, page, verdict
@@ -175,6 +178,21 @@ def test_predictions_are_as_they_were_before_the_results(study: Study) -> None:
 @pytest.mark.parametrize("study", RUN, ids=lambda study: study.name)
 def test_quick_and_full_do_not_contradict(study: Study) -> None:
     assert {HOLDS, FAILS} - set(page.verdicts(BOOK / "results", study).values())
+
+
+def test_the_list_has_the_verdicts_of_the_book_and_in_their_place_those_of_own_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verdicts_of(name: str, column: int) -> str:
+        told = CliRunner().invoke(app, ["study", "--root", str(tmp_path)]).stdout
+        (row,) = [line for line in told.splitlines() if f" {name} " in line]
+        return row.split("│")[column].strip()
+
+    monkeypatch.setenv("COLUMNS", "300")
+    assert [verdicts_of("d_noise", column) for column in (3, 4)] == [f"{OPEN} *", f"{FAILS} *"]
+    (tmp_path / "studies" / "d_noise").mkdir(parents=True)
+    shutil.copy(BOOK / "results" / "d_noise" / "full.json", tmp_path / "studies" / "d_noise")
+    assert [verdicts_of("d_noise", column) for column in (3, 4)] == [f"{OPEN} *", FAILS]
 
 
 def test_the_book_is_what_the_results_say(tmp_path: Path) -> None:
