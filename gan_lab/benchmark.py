@@ -78,7 +78,7 @@ def train_once(command: list[str], label: str = "") -> Path:
     """
     run = loading.load(command[0], command[1:])
     folder = RunFolder.of(run).path
-    if RunFolder(folder).finished(run.config) is None:
+    if RunFolder(folder).finished(run.config) is None or not (folder / "report.html").is_file():
         logger.info(f"{label}{' '.join(command)}")
         code = process.run([sys.executable, "-m", "gan_lab", "train", *command])
         if code in (130, 143):  # a signal, with a checkpoint

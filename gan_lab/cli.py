@@ -163,9 +163,11 @@ def study(
                         engine.collect(each, budget, root)
                         drawn = page.read(root / "studies", each)[budget]
                         typer.echo(page.write(each, drawn, root / "studies" / "pages"))
-    listed = [studies.load(each) for each in studies.names()]
-    kept, own = ([page.verdicts(place, each) for each in listed] for place in (studies.results(), root / "studies"))
-    console.print_studies(list(zip(listed, kept, own, strict=True)))
+    verdicts = {
+        (each.name, each.claim): (page.verdicts(studies.results(), each), page.verdicts(root / "studies", each))
+        for each in map(studies.load, studies.names())
+    }
+    console.print_studies(verdicts, studies.BUDGETS)
 
 
 @app.command()

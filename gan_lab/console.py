@@ -25,7 +25,6 @@ from gan_lab.judge.page import heads, smallest
 from gan_lab.report import words
 from gan_lab.report.compare import Comparison
 from gan_lab.runs.folder import RunFolder, mark
-from gan_lab.studies import BUDGETS, Study
 
 
 def print_scores(summary: dict[str, Any], folder: Path) -> None:
@@ -87,15 +86,17 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(note, soft_wrap=True, highlight=False)
 
 
-def print_studies(studies: Sequence[tuple[Study, Mapping[str, str], Mapping[str, str]]]) -> None:
-    """Print the name and the claim of every study, and its verdict with each budget so far: kept in docs, or own."""
-    rows = Table("STUDY", "claim", *BUDGETS)
-    for study, kept, own in studies:
-        verdicts = {budget: f"{verdict} *" for budget, verdict in kept.items()} | dict(own)
-        rows.add_row(study.name, study.claim, *(verdicts.get(budget, "") for budget in BUDGETS))
+def print_studies(
+    verdicts: Mapping[tuple[str, str], tuple[dict[str, str], dict[str, str]]], budgets: Sequence[str]
+) -> None:
+    """Print the verdicts so far of each study, by its name and claim: those kept in docs, and in their place own ones."""
+    rows = Table("STUDY", "claim", *budgets)
+    for (name, claim), (kept, own) in verdicts.items():
+        told = {budget: f"{verdict} *" for budget, verdict in kept.items()} | own
+        rows.add_row(name, claim, *(told.get(budget, "") for budget in budgets))
     console = Console(markup=False)
     console.print(rows)
-    if any(kept.keys() - own.keys() for _, kept, own in studies):
+    if any(kept.keys() - own.keys() for kept, own in verdicts.values()):
         console.print(
             "* by the results that docs/studies tells of; the others are those of this folder of runs", style="dim"
         )

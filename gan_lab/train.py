@@ -48,6 +48,8 @@ def train(loaded: LoadedConfig, overrides: Sequence[str]) -> int:
     config = with_values(loaded.config, {"run.overwrite": overwrite})
     finished = None if overwrite else run.finished(config)
     if finished:
+        if rank() == 0 and not (run.path / "report.html").is_file():  # killed before it was drawn
+            report.write_or_warn([run.path])
         announce(f"{run.path} is already finished ({finished['images']:,} images). Train longer: run.images=...; second run: "
                  "run.id=...; start over: run.overwrite=true")  # fmt: skip
         return 0

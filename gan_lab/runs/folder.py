@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from gan_lab.config.loading import LoadedConfig, parse
 from gan_lab.config.schema import Config, leaves
 from gan_lab.runs.environment import describe_environment
-from gan_lab.runs.results import read_summary
+from gan_lab.runs.results import WEIGHTS, read_summary
 from gan_lab.utils.errors import first_line
 from gan_lab.utils.files import write_text
 
@@ -123,9 +123,9 @@ class RunFolder:
             )
 
     def finished(self, config: Config) -> dict[str, Any] | None:
-        """The summary of a run that has spent this config's budget; None if it has not, or is another run."""
+        """The summary of a run that has spent this config's budget and has all scores; None if it has not, or is another."""
         summary = read_summary(self.path)
-        if not {"iteration", "scores"} <= summary.keys() or summary["iteration"] < config.iterations:
+        if summary.get("iteration", 0) < config.iterations or not WEIGHTS.keys() <= summary.get("scores", {}).keys():
             return None
         return None if differences(self.config(), config) else summary
 

@@ -16,6 +16,7 @@ from gan_lab.config import loading
 from gan_lab.experiment import build_family, metric_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
+from gan_lab.runs.results import WEIGHTS
 from tests.helpers.logs import logged
 
 TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))
@@ -79,8 +80,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         loaded = loading.load(experiment, words)
         folder = RunFolder.of(loaded).path
         RunFolder(folder).prepare(loaded.config, words)
-        state = {"iteration": loaded.config.iterations, "scores": {}}
+        state = {"iteration": loaded.config.iterations, "scores": {weights: {} for weights in WEIGHTS}}
         (folder / "summary.json").write_text(json.dumps(state))
+        (folder / "report.html").touch()
         return 0
 
     monkeypatch.setattr(benchmark.process, "run", run)
@@ -117,11 +119,13 @@ def test_what_is_trained_already_is_not_trained_again(tmp_path: Path, trained: l
     assert len(trained) == 2
     assert benchmark.train(two_rows(), words) == first
     assert len(trained) == 2
-    (first[1][1][0] / "summary.json").unlink()  # as if it had been interrupted
-    with logged() as said:
-        benchmark.train(two_rows(), words)
-    assert trained[2:] == [trained[1]]
-    assert said == [f"2 of 2: {' '.join(trained[1])}"]
+    for name in ("summary.json", "report.html"):  # as if it had been interrupted before it was written
+        del trained[2:]
+        (first[1][1][0] / name).unlink()
+        with logged() as said:
+            benchmark.train(two_rows(), words)
+        assert trained[2:] == [trained[1]]
+        assert said == [f"2 of 2: {' '.join(trained[1])}"]
     benchmark.train(two_rows(), [*words, "run.images=1280"])  # a larger budget goes on
     assert len(trained) == 5
 

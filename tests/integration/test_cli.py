@@ -282,11 +282,15 @@ def test_an_interrupted_run_may_be_scored_and_then_goes_on(
     words = small("gan", tmp_path, data_root, "run.images=160", "run.id=half", "run.evaluate_every=80")
     assert train("gan", words, tmp_path / "log") == 0
     folder = tmp_path / "gan" / "half"
-    (folder / "summary.json").unlink()  # as if it had ended before the last scores
+    for name in ("summary.json", "report.html"):  # as if it had ended before the last scores
+        (folder / name).unlink()
     evaluate.evaluate(folder, "best")
     assert train("gan", words, tmp_path / "log", scored=True) == 0, (tmp_path / "log").read_text()
     assert read_summary(folder)["iteration"] == 10
-    assert "best" in read_summary(folder)["scores"]
+    assert read_summary(folder)["scores"].keys() == {"best", "last", "live"}
+    (folder / "report.html").unlink()  # before its page was drawn
+    assert train("gan", words, tmp_path / "log", scored=True) == 0, (tmp_path / "log").read_text()
+    assert (folder / "report.html").is_file()
 
 
 def test_a_checkpoint_of_another_network_is_one_line(

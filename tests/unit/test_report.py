@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -188,12 +189,10 @@ def test_a_run_for_others_names_no_folder_above_its_files_whatever_is_left_of_it
 
 
 def arguments(command: str) -> list[str]:
-    """What the program would be called with, by the shell, make and the Makefile."""
+    """What the program would be called with, by the shell, make and the Makefile, of which no other make knows."""
     program = "READY= LAB=\"printf '%s\\n'\""
-    done = subprocess.run(
-        f"{command} {program}", shell=True, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
-    )
-    return done.stdout.splitlines()
+    cwd, env = Path(__file__).parents[2], {"PATH": os.environ["PATH"]}
+    return subprocess.check_output(f"{command} {program}", shell=True, cwd=cwd, env=env, text=True).splitlines()
 
 
 def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
