@@ -163,11 +163,11 @@ def study(
                         engine.collect(each, budget, root)
                         drawn = page.read(root / "studies", each)[budget]
                         typer.echo(page.write(each, drawn, root / "studies" / "pages"))
-    verdicts = {
-        (each.name, each.claim): (page.verdicts(studies.results(), each), page.verdicts(root / "studies", each))
+    rows = [
+        (each.name, each.claim, page.verdicts(studies.results(), each), page.verdicts(root / "studies", each))
         for each in map(studies.load, studies.names())
-    }
-    console.print_studies(verdicts, studies.BUDGETS)
+    ]
+    console.print_studies(rows, studies.BUDGETS)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +86,15 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(note, soft_wrap=True, highlight=False)
 
 
-def print_studies(
-    verdicts: Mapping[tuple[str, str], tuple[dict[str, str], dict[str, str]]], budgets: Sequence[str]
-) -> None:
-    """Print the verdicts so far of each study, by its name and claim: those kept in docs, and in their place own ones."""
+def print_studies(studies: Sequence[tuple[str, str, dict[str, str], dict[str, str]]], budgets: Sequence[str]) -> None:
+    """Print name and claim of every study, and its verdicts so far: those kept in docs, and in their place own ones."""
     rows = Table("STUDY", "claim", *budgets)
-    for (name, claim), (kept, own) in verdicts.items():
+    for name, claim, kept, own in studies:
         told = {budget: f"{verdict} *" for budget, verdict in kept.items()} | own
         rows.add_row(name, claim, *(told.get(budget, "") for budget in budgets))
     console = Console(markup=False)
     console.print(rows)
-    if any(kept.keys() - own.keys() for kept, own in verdicts.values()):
+    if any(kept.keys() - own.keys() for _, _, kept, own in studies):
         console.print(
             "* by the results that docs/studies tells of; the others are those of this folder of runs", style="dim"
         )

@@ -9,7 +9,8 @@ from gan_lab import studies
 from gan_lab.studies import page
 from gan_lab.utils.files import write_text
 
-BOOK = Path(__file__).parent.parent / "docs" / "studies"
+RESULTS = studies.results()
+BOOK = RESULTS.parent
 RUNS = Path("runs") / "studies"
 
 
@@ -19,9 +20,9 @@ def main() -> None:
         for budget in studies.BUDGETS:
             for file in (f"{name}/{budget}.json", f"{name}/{budget}.cost.json"):
                 if (RUNS / file).is_file():
-                    (BOOK / "results" / name).mkdir(parents=True, exist_ok=True)
-                    shutil.copy(RUNS / file, BOOK / "results" / file)
-    draw(BOOK / "results", BOOK)
+                    (RESULTS / name).mkdir(parents=True, exist_ok=True)
+                    shutil.copy(RUNS / file, RESULTS / file)
+    draw(RESULTS, BOOK)
 
 
 def draw(results: Path, out: Path) -> None:

@@ -13,9 +13,8 @@ class PublishedRun(Run):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.place = str(Path(*folder.resolve().parts[-3:]))
-        self._names: dict[str, str] = {}
         environment = (line.partition(" ")[2] for line in super().lines)
-        told = [*self.values.values(), super().experiment, *environment]
+        told = [*self.values.values(), *super().words, self.state.get("experiment"), *environment]
         paths = {value for value in told if isinstance(value, str) and Path(value).is_absolute()}
         self._names = {path: Path(path).name for path in sorted(paths, key=len, reverse=True)}
         self.values = {

@@ -14,5 +14,6 @@ T = TypeVar("T")
 def track(items: Iterable[T], description: str, total: int | None = None, shown: bool = True) -> Iterable[T]:
     """Go through items, of which there are ``total``, with a bar if it is ``shown`` and standard error is a terminal."""
     console = Console(stderr=True, markup=False)
-    disable = not (shown and console.is_terminal)
-    return progress.track(items, description, total, console=console, transient=True, disable=disable)
+    if not (shown and console.is_terminal):
+        return items  # a bar that is disabled has a thread all the same
+    return progress.track(items, description, total, console=console, transient=True)

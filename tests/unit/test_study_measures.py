@@ -44,7 +44,7 @@ def test_what_hides_in_a_translation_is_told_by_noise_on_it(monkeypatch: pytest.
             return self.factor * x
 
     batch = Batch(torch.zeros(40, 3, 8, 8), None, torch.rand(40, 3, 8, 8))
-    monkeypatch.setattr(scores, "measure", lambda arm: {"gain_inside": 1.0})
+    monkeypatch.setattr(scores, "of_run", lambda folder: {"gain_inside": 1.0})
     found = []
     for there, back in ((0.01, 99.0), (1.0, 0.99)):
         family = SimpleNamespace(

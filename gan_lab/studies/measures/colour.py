@@ -33,4 +33,4 @@ def measure(arm: Arm) -> Values:
             colourfulness(run.family.generate(batch.on(run.family.device, run.family.dtype), Stream(0, "colour"))).cpu()
         )
         real.append(colourfulness(batch.on(torch.device("cpu"), torch.float32).images))
-    return scores.measure(arm) | {"colourfulness": float(torch.cat(made).mean() / torch.cat(real).mean())}
+    return scores.of_run(folder) | {"colourfulness": float(torch.cat(made).mean() / torch.cat(real).mean())}

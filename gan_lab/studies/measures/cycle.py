@@ -14,7 +14,8 @@ NOISE = 2 / 127.5  # standard deviation on the translation, two levels of 255
 @torch.no_grad()
 def measure(arm: Arm) -> Values:
     """``cycle_error``, the mean square of F(G(x)) - x; ``hidden``, that with noise on G(x) over it; and the scores."""
-    run = Restored.of(arm.train(arm.words))
+    folder = arm.train(arm.words)
+    run = Restored.of(folder)
     run.load("best")
     G, F = run.family.generator, run.family.generator_back
     assert isinstance(G, torch.nn.Module)
@@ -28,4 +29,4 @@ def measure(arm: Arm) -> Values:
         errors.append((F(y) - x).square().flatten(1).mean(dim=1))
         disturbed.append((F(y + noise) - x).square().flatten(1).mean(dim=1))
     error = float(torch.cat(errors).mean())
-    return scores.measure(arm) | {"cycle_error": error, "hidden": float(torch.cat(disturbed).mean()) / error}
+    return scores.of_run(folder) | {"cycle_error": error, "hidden": float(torch.cat(disturbed).mean()) / error}

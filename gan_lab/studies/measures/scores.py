@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from gan_lab.runs.results import read_summary
 from gan_lab.studies.measures import Arm, Values
 
 
 def measure(arm: Arm) -> Values:
+    """The scores of the arm's training."""
+    return of_run(arm.train(arm.words))
+
+
+def of_run(folder: Path) -> Values:
     """Every score that has a number; ``log_<score>`` of those above 0, and ``<score>_gain`` over its yardstick."""
-    scores = read_summary(arm.train(arm.words))["scores"]["best"]
+    scores = read_summary(folder)["scores"]["best"]
     values = {name: score["value"] for name, score in scores.items() if isinstance(score["value"], int | float)}
     logarithms = {f"log_{name}": math.log(value) for name, value in values.items() if value > 0}
     yardsticks = {name: values[f"baseline_{name}"] for name in values if f"baseline_{name}" in values}
