@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from benchmarks import asked, told
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.images import to_uint8
 from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.runs.folder import RunFolder
 from gan_lab.seeding import Stream
+from gan_lab.training import builder
 
 ROUNDS = 7
 
@@ -34,8 +34,8 @@ def seconds(action: Callable[[], object]) -> float:
 def ratios(name: str, words: list[str], rounds: int) -> list[float]:
     """Of each round the time of an evaluation over that of generating and extracting alone."""
     with tempfile.TemporaryDirectory() as folder:
-        loaded = loading.load(name, ["log.bar=false", "log.wandb=off", *words])
-        built = experiment.build(loaded.config, RunFolder(Path(folder)))
+        loaded = loading.load(name, ["log.progress_bar=false", "log.wandb=off", *words])
+        built = builder.build(loaded.config, RunFolder(Path(folder)))
         family, evaluator = built.family.eval(), built.evaluation.evaluator
         (metric,) = (metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance))
 

@@ -13,10 +13,10 @@ import sys
 from playwright.sync_api import sync_playwright
 
 from gan_lab import data as datasets
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.networks import graph
-from gan_lab.report import live, page
+from gan_lab.report import live, run_page
+from gan_lab.training import builder
 
 NAMES = ("gan", "dcgan", "cgan", "acgan", "sgan", "infogan", "wgan_gp", "vaegan", "sngan", "r3gan")
 IMAGES = 25
@@ -36,13 +36,13 @@ def main(names: list[str]) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("no Chromium is installed")
-    engine = (page.ASSETS / "engine.js").read_text("utf-8").replace("const engine =", "globalThis.engine =")
+    engine = (run_page.ASSETS / "engine.js").read_text("utf-8").replace("const engine =", "globalThis.engine =")
     with sync_playwright() as driver:
         tab = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
         tab.add_script_tag(content=engine)
         for name in names or NAMES:
             config = loading.load(name, ["data.source=sample"]).config
-            family = experiment.build_family(config, datasets.load(config.data, 0)).eval().requires_grad_(False)
+            family = builder.build_family(config, datasets.load(config.data, 0)).eval().requires_grad_(False)
             inputs, dynamic = graph.example(family.generator)  # type: ignore[arg-type]
             described = live.describe(family.generator, *graph.trace(family.generator, inputs, dynamic))  # type: ignore[arg-type]
             one = {

@@ -31,18 +31,18 @@ def process(name: str, words: list[str], environment: dict[str, str], folder: st
     os.environ.update(environment)
     import torch
 
-    from gan_lab import experiment
     from gan_lab.config import loading
+    from gan_lab.training import builder
 
     torch.set_num_threads(1)
-    loaded = loading.load(name, ["log.wandb=off", "log.bar=false", "log.every=1_000", *words])
+    loaded = loading.load(name, ["log.wandb=off", "log.progress_bar=false", "log.log_every_images=1_000", *words])
     images = loaded.config.data.batch_size * (WARM_UP + MEASURED + 1)
-    never = {"run.evaluate_every": 10**9, "log.images_every": 10**9}
+    never = {"run.evaluate_every_images": 10**9, "log.grid_every_images": 10**9}
     made = with_values(loaded.config, {"run.images": images, **never})
     place = Path(folder) / environment.get("RANK", "0")
     (place / "checkpoints").mkdir(parents=True)
     clock = Clock()
-    built = experiment.build(made, RunFolder(place), extra=[clock])
+    built = builder.build(made, RunFolder(place), extra=[clock])
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)
     ends.put((clock.ends[WARM_UP - 1], clock.ends[WARM_UP + MEASURED - 1], loaded.config.data.batch_size))

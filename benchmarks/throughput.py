@@ -30,12 +30,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks import asked, told
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.device import here
 from gan_lab.images import to_unit
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
 
 WARM_UP, MEASURED = 8, 40  # iterations
 ROUNDS = 7
@@ -75,7 +75,7 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def loop(built: experiment.Experiment, batches: Batches) -> float:
+def loop(built: builder.Experiment, batches: Batches) -> float:
     """The usual loop: both networks as they are, labels if the generator has classes."""
     family, device = built.family, here()
     recipe = family.generator.recipe["arguments"]
@@ -102,7 +102,7 @@ def loop(built: experiment.Experiment, batches: Batches) -> float:
     return timed(step)
 
 
-def plain(built: experiment.Experiment) -> float:
+def plain(built: builder.Experiment) -> float:
     everything = built.data.train.__getitems__(range(len(built.data.train)))
     device = here()
     images = to_unit(everything.images).to(device)
@@ -118,7 +118,7 @@ def plain(built: experiment.Experiment) -> float:
     return loop(built, batches())
 
 
-def tutorial(built: experiment.Experiment) -> float:
+def tutorial(built: builder.Experiment) -> float:
     everything = built.data.train.__getitems__(range(len(built.data.train)))
     pictures = Pictures(everything.images, everything.labels)
     loader = DataLoader(
@@ -142,14 +142,14 @@ class Clock(Callback):
         self.ends.append(time.perf_counter())
 
 
-def build(name: str, words: list[str], folder: Path, clock: Clock) -> experiment.Experiment:
+def build(name: str, words: list[str], folder: Path, clock: Clock) -> builder.Experiment:
     loaded = loading.load(name, words)
     images = loaded.config.data.batch_size * (WARM_UP + MEASURED)
-    never = {"run.evaluate_every": 10**9, "log.images_every": 10**9}
+    never = {"run.evaluate_every_images": 10**9, "log.grid_every_images": 10**9}
     made = with_values(loaded.config, {"run.images": images, **never})
     (folder / "checkpoints").mkdir(parents=True)
     # last but the bar: the time of everything before it, and of the bar of the iteration before
-    return experiment.build(made, RunFolder(folder), extra=[clock])
+    return builder.build(made, RunFolder(folder), extra=[clock])
 
 
 def lab(name: str, words: list[str]) -> float:

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 
 from gan_lab.config import extensions, groups, loading
 from gan_lab.report.compare import side_by_side
-from gan_lab.report.reading import Run
 from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run import Run
 from gan_lab.utils import process
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import UserError, first_line
 
 logger = logging.getLogger("gan_lab")
 FLOORS = ("as asked for", "at random")  # how the classes of the real images were drawn
@@ -33,27 +33,25 @@ class Table:
 
 
 def load(name: str) -> Table:
-    """Load the table of a name. Raises ValueError for an unknown name, or a file that does not match ``Table``."""
+    """Load the table of a name. Raises UserError for an unknown name, or a file that does not match ``Table``."""
     folder = loading.config_folder() / "tables"
     if not (folder / f"{name}.yaml").is_file():
-        raise ValueError(
-            extensions.explain_unknown_name("table", name, [path.stem for path in groups.files_in(folder)])
-        )
+        raise UserError(extensions.explain_unknown_name("table", name, [path.stem for path in groups.files_in(folder)]))
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml"))
     except Exception as error:  # the YAML reader and the schema have no common error type
-        raise ValueError(f"{folder / name}.yaml: {first_line(error)}") from None
+        raise UserError(f"{folder / name}.yaml: {first_line(error)}") from None
     loaded: Any = OmegaConf.to_object(merged)
     assert isinstance(loaded, Table)
     if not loaded.rows or not all(row.strip() for row in loaded.rows) or not loaded.scores:
-        raise ValueError(f"{folder / name}.yaml: a table needs rows, none of them empty, and scores")
+        raise UserError(f"{folder / name}.yaml: a table needs rows, none of them empty, and scores")
     return loaded
 
 
 def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
     """Train the runs that are not finished, one after the other; return each row with the folders of its seeds.
 
-    Raises ValueError before any training for overrides that a row refuses or that give two runs one folder, and later
+    Raises UserError before any training for overrides that a row refuses or that give two runs one folder, and later
     if a training fails.
     """
     commands: list[tuple[str, list[list[str]]]] = []
@@ -63,7 +61,7 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
         commands.append((row, row_commands))
     loaded = {tuple(c): loading.load(c[0], c[1:]) for _, row_commands in commands for c in row_commands}
     if len({RunFolder.of(run).path for run in loaded.values()}) < len(loaded):
-        raise ValueError("rows and seeds of a table each need a folder of their own: leave out run.id and RUN_ID")
+        raise UserError("rows and seeds of a table each need a folder of their own: leave out run.id and RUN_ID")
     for number, command in enumerate(loaded, 1):
         train_once(list(command), f"{number} of {len(loaded)}: ")
     return [
@@ -74,7 +72,7 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
 def train_once(command: list[str], label: str = "") -> Path:
     """Train an experiment with its overrides in a process of its own unless it has ended; return its folder.
 
-    Raises ValueError if the training fails, and SystemExit if a signal ended it: the same command continues then.
+    Raises UserError if the training fails, and SystemExit if a signal ended it: the same command continues then.
     """
     run = loading.load(command[0], command[1:])
     folder = RunFolder.of(run).path
@@ -84,7 +82,7 @@ def train_once(command: list[str], label: str = "") -> Path:
         if code in (130, 143):  # a signal, with a checkpoint
             raise SystemExit(code)
         if code:
-            raise ValueError(f"'gan-lab train {' '.join(command)}' ended with {code}")
+            raise UserError(f"'gan-lab train {' '.join(command)}' ended with {code}")
     return folder
 
 
@@ -100,7 +98,7 @@ def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
 
     A value in bold is told apart from all others of its column (``report/statistics.py``). The steps of the generator
     and the seconds of the training, which depend on the machine, stand beside the scores; the last rows are what real
-    images have. Raises ValueError if the runs were not scored alike.
+    images have. Raises UserError if the runs were not scored alike.
     """
     comparison = side_by_side(trained)
     positions: dict[str, int] = {}
@@ -108,7 +106,7 @@ def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
         matches = [i for i, column in enumerate(comparison.columns) if column.score == score]
         if len(matches) > 1:
             notes = "; ".join(comparison.columns[i].note for i in matches)
-            raise ValueError(f"{score} was not measured alike in all rows: {notes}")
+            raise UserError(f"{score} was not measured alike in all rows: {notes}")
         if matches:
             positions[score] = matches[0]
     lines = []

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import torch
 
+from gan_lab.utils.errors import UserError
+
 
 def here() -> torch.device:
     """The GPU, if torch sees one, else the CPU."""
@@ -85,18 +87,18 @@ def within_memory() -> Iterator[None]:
 
 
 def _kilobytes(table: str, name: str) -> int:
-    """A row of one of Linux's tables of memory. Raises ValueError if it is not there."""
+    """A row of one of Linux's tables of memory. Raises UserError if it is not there."""
     for line in table.splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
-    raise ValueError(f"there is no {name}")
+    raise UserError(f"there is no {name}")
 
 
 def check_compiler() -> None:
-    """Raise ValueError if there is no C++ compiler, which ``run.compile`` needs; on a CPU warn that it may not be worth it."""
+    """Raise UserError if there is no C++ compiler, which ``run.compile`` needs; on a CPU warn that it may not be worth it."""
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
-        raise ValueError(f"run.compile=true needs a C++ compiler, and {compiler} is not there: install one, name it by CXX=..., "
+        raise UserError(f"run.compile=true needs a C++ compiler, and {compiler} is not there: install one, name it by CXX=..., "
                          "or leave run.compile out")  # fmt: skip
     if not torch.cuda.is_available():
         warnings.warn("run.compile=true is made for GPUs; on a CPU small networks train slower with it", stacklevel=2)

@@ -17,7 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from gan_lab.seeding import send_to_device
-from gan_lab.utils.errors import import_extra
+from gan_lab.utils.errors import UserError, import_extra
 from gan_lab.utils.files import atomic_path
 
 
@@ -140,13 +140,13 @@ def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()
 def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = ()) -> None:
     """Write images [N, C, H, W] in [-1, 1] as PNG files whose names have their number, the seed and the class.
 
-    Raises ValueError for points, and for a folder that is there and not empty: a program that reads it would find more
+    Raises UserError for points, and for a folder that is there and not empty: a program that reads it would find more
     than these.
     """
     if images.shape[1] == 2:
-        raise ValueError("points are no images: there is nothing to write as PNG")
+        raise UserError("points are no images: there is nothing to write as PNG")
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty: name a new folder")
+        raise UserError(f"{folder} is not empty: name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     endings = [f"-class{re.sub('[^A-Za-z0-9_.-]+', '_', name)}" for name in classes] or [""] * len(images)
     for i, (pixels, ending) in enumerate(zip(to_uint8(images).permute(0, 2, 3, 1).numpy(), endings, strict=True)):
@@ -157,10 +157,10 @@ def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = 
 def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
     """Write grids of images [N, C, H, W] as an endless GIF or an MP4, complete or not at all; small ones enlarged.
 
-    Raises ValueError for another ending, and for MP4 where the package av is not installed, before a frame is taken.
+    Raises UserError for another ending, and for MP4 where the package av is not installed, before a frame is taken.
     """
     if path.suffix.lower() not in (".gif", ".mp4"):
-        raise ValueError(f"{path}: a film ends in .gif or .mp4")
+        raise UserError(f"{path}: a film ends in .gif or .mp4")
     if path.suffix.lower() == ".mp4":
         import_extra("av", "video", f"{path} (a .gif needs no package)")
     path.parent.mkdir(parents=True, exist_ok=True)

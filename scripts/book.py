@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from gan_lab import studies
-from gan_lab.studies import page
+from gan_lab.studies import study_page
 from gan_lab.utils.files import write_text
 
 RESULTS = studies.results()
@@ -27,10 +27,10 @@ def main() -> None:
 
 def draw(results: Path, out: Path) -> None:
     """The pages and the index of all results in a folder; those of the full edition where there are both."""
-    write_text(out / "README.md", page.index(results))
+    write_text(out / "README.md", study_page.index(results))
     for study in map(studies.load, studies.names()):
-        if recorded := page.read(results, study):
-            page.write(study, [*recorded.values()][-1], out)
+        if recorded := study_page.read(results, study):
+            study_page.write(study, [*recorded.values()][-1], out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ MIRROR=${MIRROR:-http://deb.debian.org/debian}
 LOG=$WORK/log
 NEEDED_GB=25 # wheels, the layer that they make, and its copy while it is committed
 STORAGE=(--root "$WORK/storage" --runroot "$WORK/state" --storage-driver overlay)
-SHORT=(log.bar=false data.source=sample)
+SHORT=(log.progress_bar=false data.source=sample)
 
 say() { echo "container-test: $*"; }
 
@@ -122,7 +122,7 @@ trains() {
 ends() {
   local name=$1 code
   say "SIGTERM: $2"
-  run --detach --name "$name" gan-lab train cgan run.id=long run.images=100_000_000 log.wandb=off log.every=64 "${SHORT[@]}" ||
+  run --detach --name "$name" gan-lab train cgan run.id=long run.images=100_000_000 log.wandb=off log.log_every_images=64 "${SHORT[@]}" ||
     stop 1 "the image does not start detached"
   for _ in {1..240}; do
     "${@:3}" && break

@@ -16,13 +16,13 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from benchmarks.throughput import wait
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
-from gan_lab.experiment import Experiment
 from gan_lab.families.base import Family
 from gan_lab.runs.checkpoints import latest_checkpoint
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
+from gan_lab.training.builder import Experiment
 
 FEW = ("metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true")  # where scores are not looked at
 
@@ -86,14 +86,14 @@ def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock:
     quiet = [
         "data.source=sample",
         "log.wandb=off",
-        "log.bar=false",
-        "run.evaluate_every=1_000_000_000",
-        "log.images_every=1_000_000_000",
+        "log.progress_bar=false",
+        "run.evaluate_every_images=1_000_000_000",
+        "log.grid_every_images=1_000_000_000",
     ]
     loaded = loading.load(name, [*quiet, *words])
     made = with_values(loaded.config, {"run.images": loaded.config.data.batch_size * iterations})
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return experiment.build(made, RunFolder(folder), extra=[clock] if clock else [])
+    return builder.build(made, RunFolder(folder), extra=[clock] if clock else [])
 
 
 def trained(name: str, words: Sequence[str], folder: Path, iterations: int) -> Experiment:

@@ -36,7 +36,7 @@ def record(path: Path, precision: str, folder: Path) -> None:
     found: dict[str, Any] = {}
     for family, name in families().items():
         keys = {item for item in STILL if hasattr(loading.family_class(family).Config, item)}
-        words = ["log.every=1", f"run.precision={precision}", *(f"model.{key}={STILL[key]}" for key in keys)]
+        words = ["log.log_every_images=1", f"run.precision={precision}", *(f"model.{key}={STILL[key]}" for key in keys)]
         words += [f"data.batch_size={min(BATCH, loading.load(name).config.data.batch_size)}"]
         try:
             found[family] = _recorded(name, [*words, *FEW], folder / name)
@@ -143,7 +143,7 @@ def bf16(setting: Setting) -> Rows:
         means: dict[str, dict[str, float]] = {}
         for kind, words in {"float32": [], "seed": ["run.seed=1"], "bf16": ["run.precision=bf16-mixed"]}.items():
             folder = setting.folder / "bf16" / kind / name
-            trained(name, [*words, f"log.every={n * batch}"], folder, n)
+            trained(name, [*words, f"log.log_every_images={n * batch}"], folder, n)
             (row,) = read_rows(folder / "metrics.csv")
             means[kind] = {key: float(value) for key, value in row.items() if key.startswith("loss")}
         apart, seeds = (

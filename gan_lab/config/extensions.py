@@ -11,26 +11,27 @@ from types import ModuleType
 from typing import Any
 
 from gan_lab.config.schema import DataConfig
+from gan_lab.utils.errors import UserError
 
 
 def find_extension(package: str, kind: str, name: str, known: Sequence[str], entry: str) -> Any:
     """The module ``<name>.py`` in a package of the lab, which has ``entry``; a name with dots is a module of anyone's own.
 
     That is looked for as Python looks for modules, and in the current folder: ``family=mine.method`` is
-    ``mine/method.py``. Raises ValueError if there is no such module, or nothing of this name in it.
+    ``mine/method.py``. Raises UserError if there is no such module, or nothing of this name in it.
     """
     if "." not in name and name not in known:
-        raise ValueError(explain_unknown_name(kind, name, known))
+        raise UserError(explain_unknown_name(kind, name, known))
     try:
         module = _module(package, name)
     except ImportError as error:
         if "." not in name:  # a fault of the lab, or of its environment
             raise
-        raise ValueError(
+        raise UserError(
             f"{kind} {name}: {error}; a name with dots is a Python module, found from the current folder"
         ) from None
     if not hasattr(module, entry):
-        raise ValueError(f"{kind} {name}: {module.__file__} has no {entry}")
+        raise UserError(f"{kind} {name}: {module.__file__} has no {entry}")
     return module
 
 

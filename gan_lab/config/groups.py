@@ -12,6 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lab.utils.errors import UserError
+
 APART = ("experiment", "tables")  # folders of configs/ that are no groups
 
 
@@ -39,10 +41,10 @@ def split_overrides(overrides: Sequence[str], folder: Path) -> tuple[dict[str, s
 
 
 def pop_defaults(values: DictConfig, where: Path) -> dict[str, str]:
-    """Take ``defaults:`` out of an experiment: the member of each group. Raises ValueError if it is no list of those."""
+    """Take ``defaults:`` out of an experiment: the member of each group. Raises UserError if it is no list of those."""
     plain: Any = OmegaConf.to_container(values)
     values.pop("defaults", None)
     defaults = plain.get("defaults", [])
     if not isinstance(defaults, list) or not all(isinstance(entry, dict) and len(entry) == 1 for entry in defaults):
-        raise ValueError(f"{where}: defaults is a list of groups, such as '- data: faces64'")
+        raise UserError(f"{where}: defaults is a list of groups, such as '- data: faces64'")
     return {str(group): str(member) for entry in defaults for group, member in entry.items()}

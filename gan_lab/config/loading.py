@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lab.config import groups
 from gan_lab.config.extensions import explain_unknown_name, find_extension, usual_size
 from gan_lab.config.schema import Config, check_ranges, leaves, with_values
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import PACKAGE, shipped
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -38,21 +39,21 @@ def experiments() -> dict[str, str]:
 
 
 def find_experiment(name: str) -> Path:
-    """The YAML file of an experiment: a name in ``configs/experiment``, or a path. Raises ValueError if there is none."""
+    """The YAML file of an experiment: a name in ``configs/experiment``, or a path. Raises UserError if there is none."""
     is_path = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_path else config_folder() / "experiment" / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(explain_missing_file("experiment", name, list(experiments())))
+        raise UserError(explain_missing_file("experiment", name, list(experiments())))
     return path
 
 
 def find_member(group: str, name: str) -> Path:
-    """The YAML file of a member of a config group. Raises ValueError, with the nearest name, if there is none."""
+    """The YAML file of a member of a config group. Raises UserError, with the nearest name, if there is none."""
     known = groups.group_members(config_folder())
     if group not in known:
-        raise ValueError(explain_unknown_name("config group", group, list(known)))
+        raise UserError(explain_unknown_name("config group", group, list(known)))
     if name not in known[group]:
-        raise ValueError(explain_unknown_name(f"{group}=", name, known[group]))
+        raise UserError(explain_unknown_name(f"{group}=", name, known[group]))
     return config_folder() / group / f"{name}.yaml"
 
 
@@ -69,7 +70,7 @@ def families() -> list[str]:
 
 
 def family_class(name: str) -> Any:
-    """The family class in ``gan_lab/families/<name>.py``, or in anyone's module. Raises ValueError for an unknown name."""
+    """The family class in ``gan_lab/families/<name>.py``, or in anyone's module. Raises UserError for an unknown name."""
     return find_extension("families", "family", name, families(), "FAMILY").FAMILY
 
 
@@ -77,6 +78,16 @@ def explain_missing_file(kind: str, name: str, known: Sequence[str]) -> str:
     """One line: there is no such file, if a file was named, or else no such name."""
     return f"there is no file {name}" if name.endswith((".yaml", ".yml")) else explain_unknown_name(kind, name, known)
 
+
+# Keys of earlier commits and their names today: the error for an old key names the new one.
+RENAMED_KEYS = {
+    "run.accumulate": "run.micro_batches",
+    "run.evaluate_every": "run.evaluate_every_images",
+    "run.timeout": "run.timeout_s",
+    "log.bar": "log.progress_bar",
+    "log.every": "log.log_every_images",
+    "log.images_every": "log.grid_every_images",
+}
 
 # ---------------------------------------------------------------------------------------------------------------------
 # load
@@ -86,10 +97,10 @@ PATHS = ("data.root", "run.root", "metrics.inception_weights", "metrics.dinov2_w
 
 
 def expand_home(key: str, path: str) -> str:
-    """A path in which a leading ``~`` is the home folder, as the shell would have it. Raises ValueError if there is none."""
+    """A path in which a leading ``~`` is the home folder, as the shell would have it. Raises UserError if there is none."""
     whole = os.path.expanduser(path)
     if path.startswith("~") and whole == path:
-        raise ValueError(f"{key}={path}: there is no such home folder, write the path out")
+        raise UserError(f"{key}={path}: there is no such home folder, write the path out")
     return whole
 
 
@@ -113,18 +124,18 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     """Merge the defaults, the experiment's YAML file, config groups and ``key=value`` words, and check every value.
 
     Later ones win: the groups of the experiment's ``defaults:``, the experiment, groups among the words, other words.
-    ``experiment`` is a name in ``configs/experiment`` or the path of a YAML file. Raises ValueError, in one line that
+    ``experiment`` is a name in ``configs/experiment`` or the path of a YAML file. Raises UserError, in one line that
     names the value and the remedy, for an unknown experiment or key, a wrong type and a value out of range.
     """
     path = find_experiment(experiment)
     chosen, overrides = groups.split_overrides(overrides, config_folder())
     for word in overrides:
         if "=" not in word:
-            raise ValueError(f"{word!r} is not key=value, such as model.z_dim=64")
+            raise UserError(f"{word!r} is not key=value, such as model.z_dim=64")
         try:
             OmegaConf.from_dotlist([word])
         except Exception:  # as below
-            raise ValueError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
+            raise UserError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
     from_file, from_words = read_yaml(path), OmegaConf.from_dotlist(list(overrides))
     defaults = groups.pop_defaults(from_file, path)
     text = {
@@ -148,13 +159,13 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
 
 
 def read_yaml(path: Path) -> DictConfig:
-    """Read a YAML file of keys. Raises ValueError, in one line, for one that is none."""
+    """Read a YAML file of keys. Raises UserError, in one line, for one that is none."""
     try:
         values = OmegaConf.load(path)
     except Exception as error:  # the YAML reader has many
-        raise ValueError(f"{path}: {_first_line(error)}") from None
+        raise UserError(f"{path}: {_first_line(error)}") from None
     if not isinstance(values, DictConfig):
-        raise ValueError(f"{path}: an experiment is a mapping such as 'family: gan', this is {values!r}")
+        raise UserError(f"{path}: an experiment is a mapping such as 'family: gan', this is {values!r}")
     return values
 
 
@@ -181,7 +192,7 @@ def _nest(layer: Any) -> DictConfig:
     nested = OmegaConf.create({})
     for key, value in leaves(OmegaConf.to_container(OmegaConf.create(layer))):
         if key == "model" and not isinstance(value, dict | None):
-            raise ValueError(f"model is a group: set one of its keys, such as model.z_dim=64, not model={value}")
+            raise UserError(f"model is a group: set one of its keys, such as model.z_dim=64, not model={value}")
         OmegaConf.update(nested, str(key), value)
     size = OmegaConf.select(nested, "data.size")
     if size is not None:  # 64x96 is two keys, and 64 alone is square
@@ -202,7 +213,7 @@ def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
             try:
                 _update(structured, key, value)
             except OmegaConfBaseException as error:
-                raise ValueError(_explain(error, key, value, schema, prefix)) from None
+                raise UserError(_explain(error, key, value, schema, prefix)) from None
     return OmegaConf.to_object(structured)
 
 
@@ -221,6 +232,8 @@ def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, 
         if key in parts:
             inside = ", ".join(name for name in known if name.startswith(f"{key}."))
             return f"{prefix}{key} is a group: set one of its keys: {inside}"
+        if f"{prefix}{key}" in RENAMED_KEYS:
+            return f"{prefix}{key} is now called {RENAMED_KEYS[prefix + key]}: use that key"
         near = difflib.get_close_matches(key, [*known, *([] if prefix else groups.group_members(config_folder()))], n=1)
         hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
         return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"

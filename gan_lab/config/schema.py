@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
+from gan_lab.utils.errors import UserError
+
 BOUNDS = {
     "minimum": ("at least", operator.ge),
     "above": ("greater than", operator.gt),
@@ -20,6 +22,9 @@ def number(default: Any, **bounds: float) -> Any:
     """A dataclass field with a range out of ``BOUNDS``, which ``load`` checks: ``lr: float = number(2e-4, above=0)``."""
     assert bounds.keys() <= BOUNDS.keys()
     return field(default=default, metadata=bounds)
+
+
+USER_FOLDERS = ("folder", "pairs", "horse2zebra")  # data sets whose data.root is the user's own folder
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,14 @@ class RunConfig:
     # processes on each machine: a number, a list of GPUs such as "0,1", or auto; None: what torchrun or srun started, else 1
     devices: str | None = None
     num_nodes: int = number(0, minimum=0)  # machines; 0: those on which torchrun or srun started it, else 1
-    timeout: int = number(300, minimum=1)  # seconds for which a process waits for the others
+    timeout_s: int = number(300, minimum=1)  # seconds for which a rank waits for the others
     # 32-true is exact on a GPU too; tf32 is faster there: float32 whose factors have 10 bits; on a CPU the two are one
     precision: Literal["32-true", "tf32", "bf16-mixed", "64-true"] = "32-true"
-    accumulate: int = number(1, minimum=1)  # parts in which a batch goes through the networks, for one that has no room
+    micro_batches: int = number(
+        1, minimum=1
+    )  # gradient accumulation: micro-batches per batch, for one that does not fit
     compile: bool = False  # by torch.compile, which needs a C++ compiler
-    evaluate_every: int = number(50_000, minimum=1)  # images between two evaluations
+    evaluate_every_images: int = number(50_000, minimum=1)  # images between two evaluations
     overwrite: bool = False  # delete the run folder first
     # a run folder, a checkpoint or an export, whose weights this run begins with where they fit
     start_from: str | None = None
@@ -111,9 +118,9 @@ class LogConfig:
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # auto: online if a key is present, else offline
     wandb_artifacts: bool = False  # send the best checkpoint too, when a training has ended
     tensorboard: bool = False  # write event files for TensorBoard into the run folder
-    every: int = number(2_000, minimum=1)  # images between two rows of losses
-    images_every: int | None = number(None, minimum=1)  # images between two sample grids; null: at each evaluation
-    bar: bool = True  # in a log file a line now and then; false: neither
+    log_every_images: int = number(2_000, minimum=1)  # images between two rows of losses
+    grid_every_images: int | None = number(None, minimum=1)  # images between two sample grids; null: at each evaluation
+    progress_bar: bool = True  # in a log file a line every half minute; false: neither
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_ranges(config: Any, prefix: str = "") -> None:
-    """Raise ValueError for the first number outside the range that its field was declared with."""
+    """Raise UserError for the first number outside the range that its field was declared with."""
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
@@ -205,4 +212,4 @@ def check_ranges(config: Any, prefix: str = "") -> None:
             words, holds = BOUNDS[name]
             every = value if isinstance(value, tuple) else (value,)
             if not all(holds(v, bound) and math.isfinite(v) for v in every):
-                raise ValueError(f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}")
+                raise UserError(f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}")

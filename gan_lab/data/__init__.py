@@ -10,6 +10,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.image_files import seen as seen_in
 from gan_lab.images import ImageSpec
+from gan_lab.utils.errors import UserError
 
 
 def names() -> list[str]:
@@ -26,7 +27,7 @@ def lies_in_root(name: str) -> bool:
 
 
 def load(cfg: DataConfig, seed: int) -> GANDataModule:
-    """The data module of ``cfg.name``. Raises ValueError for an unknown name or data that cannot be had."""
+    """The data module of ``cfg.name``. Raises UserError for an unknown name or data that cannot be had."""
     module = find_extension("data", "data set", cfg.name, names(), "decode")
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "is_present"):
         _check_place(cfg, module)
@@ -36,19 +37,19 @@ def load(cfg: DataConfig, seed: int) -> GANDataModule:
 
 
 def _check_shape(cfg: DataConfig, spec: ImageSpec) -> None:
-    """Raise ValueError if the images are not what somebody asked for: most sets have one shape and one kind of colour."""
+    """Raise UserError if the images are not what somebody asked for: most sets have one shape and one kind of colour."""
     if cfg.channels not in (None, spec.channels):
-        raise ValueError(f"data.channels={cfg.channels}: the images of data.name={cfg.name} have {spec.channels}")
+        raise UserError(f"data.channels={cfg.channels}: the images of data.name={cfg.name} have {spec.channels}")
     if cfg.shape != (spec.height, spec.width) and spec.content != "points":
         height, width = cfg.shape
-        raise ValueError(
+        raise UserError(
             f"data.size={height}x{width}: the images of data.name={cfg.name} are here {spec.height} high and {spec.width} "
             "wide; folder, pairs and horse2zebra take one's own images of any shape"
         )
 
 
 def _check_place(cfg: DataConfig, module: Any) -> None:
-    """Raise ValueError if the place that somebody named does not hold the set: a sample is no stand-in there, and nothing
+    """Raise UserError if the place that somebody named does not hold the set: a sample is no stand-in there, and nothing
     is written into it.
     """
     root = Path(cfg.root)
@@ -57,4 +58,4 @@ def _check_place(cfg: DataConfig, module: Any) -> None:
     seen = f"holds no {cfg.name} (seen: {seen_in(root)})" if root.is_dir() else "is no such folder"
     others = [f"data.source=full downloads {cfg.name} into it"] if module.DOWNLOADS else []
     others += [f"data.source=sample takes {module.SAMPLE} instead"] if module.SAMPLE else []
-    raise ValueError(f"data.root={cfg.root} {seen}. There should be {module.LAYOUT}; {', '.join(others)}")
+    raise UserError(f"data.root={cfg.root} {seen}. There should be {module.LAYOUT}; {', '.join(others)}")

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gan_lab import seeding
-from gan_lab.config.schema import DataConfig
+from gan_lab.config.schema import USER_FOLDERS, DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.reference import Reference
 from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler, table
 from gan_lab.data.split import PixelArray, Subset, halves
 from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_gray, to_unit
-from gan_lab.runs.folder import USER_FOLDERS
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 class GANDataModule(LightningDataModule):
@@ -31,7 +31,7 @@ class GANDataModule(LightningDataModule):
     What is held out has two parts: ``validation`` chooses checkpoints and settings, and ``test``, which chooses
     nothing, is what the scores of a finished run are of. A single held-out image is both.
 
-    Raises ValueError for keys that this data cannot serve.
+    Raises UserError for keys that this data cannot serve.
     """
 
     def __init__(self, decoded: ArrayDataset, cfg: DataConfig, seed: int) -> None:
@@ -96,14 +96,14 @@ class GANDataModule(LightningDataModule):
             spec = replace(spec, classes=0)
         if cfg.gray_input:
             if spec.channels not in (1, 3):
-                raise ValueError(f"data.gray_input=true: images of {spec.channels} channels have no gray version")
+                raise UserError(f"data.gray_input=true: images of {spec.channels} channels have no gray version")
             content: Any = "photos" if spec.content == "horses" else spec.content
             spec = replace(spec, source_channels=1, pairs="all", content=content)
         if not cfg.paired:
             if spec.pairs == "none":
-                raise ValueError("data.paired=false: these data have no pairs to hide")
+                raise UserError("data.paired=false: these data have no pairs to hide")
             if cfg.gray_input:
-                raise ValueError("data.paired=false: an image and its gray version, data.gray_input, are always a pair")
+                raise UserError("data.paired=false: an image and its gray version, data.gray_input, are always a pair")
             spec = replace(spec, pairs="held out")
         return spec
 
@@ -113,19 +113,19 @@ class GANDataModule(LightningDataModule):
             self.cfg.class_names or [*self.decoded.class_names] or [str(label) for label in range(self.spec.classes)]
         )
         if self.spec.classes and len(names) != self.spec.classes:
-            raise ValueError(f"data.class_names={','.join(names)}: the data have {self.spec.classes} classes")
+            raise UserError(f"data.class_names={','.join(names)}: the data have {self.spec.classes} classes")
         return names if self.spec.classes else []
 
     def _choose_labelled(self) -> np.ndarray:
         """The rows whose labels are shown: ``data.labels_per_class`` of each class, chosen by the seed."""
         wanted, labels = self.cfg.labels_per_class, self.train.labels
         if labels is None:
-            raise ValueError(f"data.labels_per_class={wanted}, but this data has no labels")
+            raise UserError(f"data.labels_per_class={wanted}, but this data has no labels")
         order = seeding.permutation(self.seed, "labelled", 0, len(labels))
         rows = [order[labels[order] == label][:wanted] for label in range(self.spec.classes)]
         fewest = min(len(members) for members in rows)
         if fewest < wanted:
-            raise ValueError(f"data.labels_per_class={wanted}: a class has {fewest} images only")
+            raise UserError(f"data.labels_per_class={wanted}: a class has {fewest} images only")
         return np.concatenate(rows)
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -23,6 +23,7 @@ from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import SUFFIXES
 from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec, resize
+from gan_lab.utils.errors import UserError
 
 CROP = 178  # the width of the aligned images, whose height is 218
 FACES, TRAIN = 100, 80  # of the sample: the first 100 rows of lfw_subset are faces
@@ -52,20 +53,20 @@ class Layout(NamedTuple):
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it cannot be had, and for
+    """The set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it cannot be had, and for
     attributes that the data do not have."""
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if not problem:
         return _full(cfg, _layout(root))
     if cfg.source == "full":
-        raise ValueError(
+        raise UserError(
             f"data.source=full: {problem}. From {SITE} (or Kaggle: jessicali9530/celeba-dataset) put "
             f"img_align_celeba.zip or the folder in it, list_attr_celeba.txt and list_eval_partition.txt into "
             f"{root / 'celeba'}, or take data.source=sample"
         )
     if cfg.attributes:
-        raise ValueError(f"data.attributes={','.join(cfg.attributes)}, but the sample of faces has none: {problem}")
+        raise UserError(f"data.attributes={','.join(cfg.attributes)}, but the sample of faces has none: {problem}")
     arrays, fingerprint = decoded_once(root, f"faces-{cfg.size}", f"lfw_subset/{cfg.size}/1", lambda: _sample(cfg.size))
     about = (
         f"the {FACES} real faces (LFW) embedded in scikit-image ({TRAIN} train, {FACES - TRAIN} held out): {problem}"
@@ -118,16 +119,16 @@ def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
     """The class of each image [N] int64: the sum of 2^i over the attributes i that it has."""
     words = f"data.attributes={','.join(cfg.attributes)}"
     if layout.attributes is None:
-        raise ValueError(f"{words}: no {ATTRIBUTES}.txt or .csv beside {layout.images}; {SITE} has it")
+        raise UserError(f"{words}: no {ATTRIBUTES}.txt or .csv beside {layout.images}; {SITE} has it")
     names, rows = _table(layout.attributes)
     for name in cfg.attributes:
         if name not in names:
-            raise ValueError(f"{words}: {explain_unknown_name('attribute', name, names)}")
+            raise UserError(f"{words}: {explain_unknown_name('attribute', name, names)}")
     if len(set(cfg.attributes)) < len(cfg.attributes) or len(cfg.attributes) > MOST:
-        raise ValueError(f"{words}: each once, and at most {MOST} of them")
+        raise UserError(f"{words}: each once, and at most {MOST} of them")
     missing = [path.name for path in paths if path.name not in rows]
     if missing:
-        raise ValueError(f"{layout.attributes} says nothing about {missing[0]} and {len(missing) - 1:,} others")
+        raise UserError(f"{layout.attributes} says nothing about {missing[0]} and {len(missing) - 1:,} others")
     columns = [names.index(name) for name in cfg.attributes]
     has = np.array([[int(rows[path.name][column]) > 0 for column in columns] for path in paths])
     return has @ (1 << np.arange(len(columns), dtype=np.int64))
@@ -150,7 +151,7 @@ def _split(
 
 def _table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
     """The columns' names and the rows by file name: of the authors' .txt (words; in the list of attributes first the
-    count and the names), or of Kaggle's .csv. Raises ValueError for a file that is neither."""
+    count and the names), or of Kaggle's .csv. Raises UserError for a file that is neither."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     comma = "," if path.suffix == ".csv" else None
     split = [[word.strip() for word in line.split(comma)] for line in lines if line.strip()]
@@ -165,7 +166,7 @@ def _table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
             raise IndexError
         int(split[0][1])
     except (IndexError, ValueError):
-        raise ValueError(f"{path} is not a table of CelebA") from None
+        raise UserError(f"{path} is not a table of CelebA") from None
     return names, {words[0]: words[1:] for words in split}
 
 

@@ -15,6 +15,7 @@ from gan_lab.data import download
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.images import ImageSpec, resize
+from gan_lab.utils.errors import UserError
 
 SOURCES = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"  # of the archive
@@ -28,11 +29,11 @@ SAMPLE, DOWNLOADS = "", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The whole set. Raises ValueError if it cannot be had."""
+    """The whole set. Raises UserError if it cannot be had."""
     root = Path(cfg.root)
     problem = "it has no sample" if cfg.source == "sample" else find_full(root)
     if problem:
-        raise ValueError(
+        raise UserError(
             f"data.name=cifar10: {problem}. Put {Path(SOURCES[0]).name} from {SOURCES[0]}, or what is in it, into {root}"
         )
     folder = _home(root)
@@ -70,13 +71,13 @@ def _archive(root: Path) -> tuple[Path, str]:
 
 
 def _arrays(folder: Path, size: int) -> Arrays:
-    """Each record is a label and 3 x 32 x 32 pixels, channel by channel. Raises ValueError for a file that is cut off."""
+    """Each record is a label and 3 x 32 x 32 pixels, channel by channel. Raises UserError for a file that is cut off."""
     arrays: Arrays = {}
     for part, names in PARTS.items():
         content = np.concatenate([np.fromfile(folder / name, np.uint8) for name in names])
         record = 1 + 3 * SIDE * SIDE
         if not len(content) or len(content) % record:
-            raise ValueError(f"{folder} is damaged: {len(content):,} bytes of {part} are no records of {record}")
+            raise UserError(f"{folder} is damaged: {len(content):,} bytes of {part} are no records of {record}")
         rows = content.reshape(-1, record)
         images = np.ascontiguousarray(rows[:, 1:]).reshape(-1, 3, SIDE, SIDE)
         arrays |= {f"{part}_images": resize(images, size), f"{part}_labels": rows[:, 0].astype(np.int64)}

@@ -16,8 +16,9 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import in_threads, join_names
-from gan_lab.data.reading import Frame, UnreadableError, Whites, framed, look, quiet, white_level
+from gan_lab.data.image_reader import Frame, UnreadableError, Whites, framed, look, quiet, white_level
 from gan_lab.data.split import PixelArray
+from gan_lab.utils.errors import UserError
 
 LEAST = 4  # images that are held out, where there are so many
 
@@ -84,7 +85,7 @@ def open_items(
     Every file is decoded once at the first start, so that the unreadable ones are known before the training: they are
     named in a warning and left out. ``read`` makes ``images`` images of an item, one above the other in its channels;
     ``transform`` says in words what else it does. ``as_files``: they are gray where most files are and ``data.channels``
-    does not say. Raises ValueError if more than ``cfg.max_unreadable`` of the items cannot be read, or none can.
+    does not say. Raises UserError if more than ``cfg.max_unreadable`` of the items cannot be read, or none can.
     """
     height, width = cfg.shape
     frame = Frame(height, width, cfg.fit, cfg.channels == 1)
@@ -158,10 +159,10 @@ def _decode(items: Sequence[Item], read: Reader, frame: Frame, images: int, auto
 def _bearable(cfg: DataConfig, bad: list[str], n: int) -> None:
     words = f"{len(bad):,} of {n:,} images cannot be read ({join_names(bad)})"
     if len(bad) == n:
-        raise ValueError(words)
+        raise UserError(words)
     if len(bad) > cfg.max_unreadable * n:
         enough = math.ceil(100 * len(bad) / n) / 100
-        raise ValueError(
+        raise UserError(
             f"{words}: more than data.max_unreadable={cfg.max_unreadable:g} of them; remove them, or go on without them by "
             f"data.max_unreadable={enough:g}"
         )
@@ -197,7 +198,7 @@ def split(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndar
     ValueError for fewer than two rows.
     """
     if n < 2:
-        raise ValueError(f"{n} image is too few: one is held out, and at least one is trained on")
+        raise UserError(f"{n} image is too few: one is held out, and at least one is trained on")
     share = min(0.1, 2000 / n)
     rng = np.random.default_rng(0)
     classes = [np.arange(n)] if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]

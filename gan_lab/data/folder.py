@@ -17,14 +17,15 @@ from gan_lab.data import decoding, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec
+from gan_lab.utils.errors import UserError
 
 SIZE = 64  # usual, in pixels
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The images of the folder, a tenth held out. Raises ValueError, with what was seen, if there are none."""
+    """The images of the folder, a tenth held out. Raises UserError, with what was seen, if there are none."""
     if cfg.source == "sample":
-        raise ValueError("data.source=sample: data.name=folder has no sample, data.root names a folder of images")
+        raise UserError("data.source=sample: data.name=folder has no sample, data.root names a folder of images")
     root = layouts.place(cfg.root)
     parts = layouts.parts(root)
     first, held, unused = parts or (root, None, [])
@@ -51,10 +52,10 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 
 def images_under(root: Path) -> list[Path]:
-    """The image files under a folder. Raises ValueError, with what was seen, if there are none."""
+    """The image files under a folder. Raises UserError, with what was seen, if there are none."""
     paths = image_files.find(root)
     if not paths:
-        raise ValueError(f"data.root={root}: no images (seen: {image_files.seen(root)})")
+        raise UserError(f"data.root={root}: no images (seen: {image_files.seen(root)})")
     return paths
 
 

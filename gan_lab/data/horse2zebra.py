@@ -13,6 +13,7 @@ from gan_lab.data import decoding, download, horses, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec
+from gan_lab.utils.errors import UserError
 
 SOURCES = (
     "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip",
@@ -25,7 +26,7 @@ SAMPLE, DOWNLOADS = "generated horses", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it cannot be had."""
+    """The set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it cannot be had."""
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if not problem:
@@ -33,7 +34,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         assert layout is not None
         return _full(cfg, *layout)
     if cfg.source == "full":
-        raise ValueError(
+        raise UserError(
             f"data.source=full: {problem}. Unpack {SOURCES[0]} into {root}, or name by data.root a folder with {LAYOUT}, "
             "or take data.source=sample"
         )
@@ -44,7 +45,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
     lists = [image_files.find(folder) for folder in (*folders.train, *(folders.held or ()))]
     for folder, paths in zip(folders.train, lists, strict=False):
         if not paths:
-            raise ValueError(f"{folder}: no images (seen: {image_files.seen(folder)})")
+            raise UserError(f"{folder}: no images (seen: {image_files.seen(folder)})")
     sides = {}
     notes = ""
     for i, side in enumerate("AB"):
@@ -69,7 +70,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
 
 
 def is_present(root: Path) -> bool:
-    """True if two sets, or their archive, lie in a folder. Raises ValueError for ambiguous folders."""
+    """True if two sets, or their archive, lie in a folder. Raises UserError for ambiguous folders."""
     return _home(root) is not None or (root / "horse2zebra.zip").is_file()
 
 

@@ -15,6 +15,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.images import ImageSpec, resize
+from gan_lab.utils.errors import UserError
 
 PARTS = {"train": ("train-images-idx3", "train-labels-idx1"), "test": ("t10k-images-idx3", "t10k-labels-idx1")}
 NAMES = [name for pair in PARTS.values() for name in pair]
@@ -27,13 +28,13 @@ PUBLISHED = {  # sets, by the SHA-256 of their packed images for training
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set in the folder. Raises ValueError if its four files are not there, or hold something else."""
+    """The set in the folder. Raises UserError if its four files are not there, or hold something else."""
     if cfg.source == "sample":
-        raise ValueError("data.source=sample: data.name=idx has no sample, data.root names a folder of four files")
+        raise UserError("data.source=sample: data.name=idx has no sample, data.root names a folder of four files")
     files = find(Path(cfg.root))
     missing = [name for name in NAMES if name not in files]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"data.root={cfg.root} holds no {missing[0]}-ubyte, packed (.gz) or not: there should be four such files"
         )
     name = published(files) or "a set"
@@ -76,7 +77,7 @@ def _arrays(files: dict[str, Path], size: int) -> Arrays:
     for part, (images, labels) in PARTS.items():
         pixels, numbers = read(files[images]), read(files[labels])
         if pixels.ndim != 3 or numbers.ndim != 1 or len(pixels) != len(numbers):
-            raise ValueError(
+            raise UserError(
                 f"{files[images]} and {files[labels]} are no images and their labels: {pixels.shape} and {numbers.shape}"
             )
         arrays |= {f"{part}_images": resize(pixels[:, None], size), f"{part}_labels": numbers.astype(np.int64)}
@@ -84,7 +85,7 @@ def _arrays(files: dict[str, Path], size: int) -> Arrays:
 
 
 def read(path: Path) -> np.ndarray:
-    """The array of bytes in a file. Raises ValueError for a file of another kind, and one that is too short or long.
+    """The array of bytes in a file. Raises UserError for a file of another kind, and one that is too short or long.
 
     Source: the head of LeCun's page of MNIST: two zero bytes, 8 for unsigned bytes, the dimensions, then big-endian
     sizes.
@@ -92,12 +93,12 @@ def read(path: Path) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error})") from None
+        raise UserError(f"{path} is damaged ({error})") from None
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path} is no file of unsigned bytes in MNIST's format")
+        raise UserError(f"{path} is no file of unsigned bytes in MNIST's format")
     dimensions = content[3]
     shape = tuple(int(size) for size in np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4"))
     body = np.frombuffer(content[4 + 4 * dimensions :], np.uint8)
     if len(shape) != dimensions or body.size != int(np.prod(shape, dtype=np.int64)):
-        raise ValueError(f"{path} is damaged: {body.size:,} bytes, its head says {shape}")
+        raise UserError(f"{path} is damaged: {body.size:,} bytes, its head says {shape}")
     return body.reshape(shape)

@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from gan_lab.data.cache import cache_folder
-from gan_lab.data.reading import quiet
-from gan_lab.runs.folder import MARK
-from gan_lab.utils.progress import track
+from gan_lab.data.image_reader import quiet
+from gan_lab.utils.errors import UserError
+from gan_lab.utils.files import MARKER
+from gan_lab.utils.track import track
 
 SUFFIXES = frozenset(
     [
@@ -92,10 +93,10 @@ def find(folder: Path, apart_from: Path | None = None) -> list[Path]:
 
 
 def given(source: Path, apart_from: Path | None = None) -> list[Path]:
-    """An image file, or those that ``find`` finds in a folder. Raises ValueError if there is none."""
+    """An image file, or those that ``find`` finds in a folder. Raises UserError if there is none."""
     paths = [source] if source.is_file() else find(source, apart_from)
     if not paths:
-        raise ValueError(f"there is no image in {source}: {seen(source)}")
+        raise UserError(f"there is no image in {source}: {seen(source)}")
     return paths
 
 
@@ -134,7 +135,7 @@ def _every(folder: Path, apart_from: Path | None, left_out: Counter[str]) -> Ite
 
 def _is_the_labs(here: Path, folders: list[str], names: list[str]) -> bool:
     """True if runs are kept here, or this is one: their grids are not data."""
-    return MARK in names or ("config.yaml" in names and "checkpoints" in folders)
+    return MARKER in names or ("config.yaml" in names and "checkpoints" in folders)
 
 
 def _starts_as_picture(path: Path) -> bool:

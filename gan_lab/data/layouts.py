@@ -12,6 +12,7 @@ from filelock import FileLock
 from gan_lab.data.cache import cache_folder
 from gan_lab.data.decoding import listing
 from gan_lab.data.download import unpack
+from gan_lab.utils.errors import UserError
 
 TRAIN = ("train", "training")
 HELD = ("test", "testing", "val", "valid", "validation", "dev")  # the first that is there is held out
@@ -29,21 +30,21 @@ class Sides(NamedTuple):
 def place(root: str) -> Path:
     """The folder that ``data.root`` names; of a zip file what is in it, unpacked once beside the decoded caches.
 
-    Raises ValueError if there is neither.
+    Raises UserError if there is neither.
     """
     path = Path(root)
     if path.is_dir():
         return path
     if not path.is_file():
-        raise ValueError(f"data.root={root}: there is no such folder")
+        raise UserError(f"data.root={root}: there is no such folder")
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"data.root={root} is a file: name a folder, or a zip file")
+        raise UserError(f"data.root={root} is a file: name a folder, or a zip file")
     folder = cache_folder(Path("data")) / f"unpacked-{path.stem}-{listing([(path,)])[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not (folder / ".complete").is_file():
             if problem := unpack(path, folder):
-                raise ValueError(problem)
+                raise UserError(problem)
             (folder / ".complete").touch()
     inside = _folders(folder)
     alone = len(inside) == 1 and not any(child.is_file() for child in folder.iterdir() if child.name != ".complete")
@@ -53,13 +54,13 @@ def place(root: str) -> Path:
 def find_folder(root: Path, name: str) -> Path | None:
     """The folder ``name`` (``A/train``: one in the other) under a root, whatever its capitals.
 
-    Raises ValueError if there are two that differ in them alone.
+    Raises UserError if there are two that differ in them alone.
     """
     here = root
     for part in name.split("/"):
         same = [child for child in _folders(here) if child.name.lower() == part.lower()]
         if len(same) > 1:
-            raise ValueError(f"{here} holds both {same[0].name} and {same[1].name}: which of them is {part}?")
+            raise UserError(f"{here} holds both {same[0].name} and {same[1].name}: which of them is {part}?")
         if not same:
             return None
         here = same[0]
@@ -69,7 +70,7 @@ def find_folder(root: Path, name: str) -> Path | None:
 def two_sides(root: Path) -> Sides | None:
     """The folders of two sides, of pairs or not, in any of the usual layouts; None without them.
 
-    Raises ValueError where there is one side only, and where two layouts are there at once.
+    Raises UserError where there is one side only, and where two layouts are there at once.
     """
     candidates: dict[str, Sides] = {}
     for pattern in SIDES:
@@ -81,7 +82,7 @@ def two_sides(root: Path) -> Sides | None:
     if not candidates and (plain := _find_both(root, ["A", "B"])):
         candidates["A and B"] = Sides(plain, None)
     if len(candidates) > 1:
-        raise ValueError(f"{root} is laid out in two ways, {' as well as '.join(candidates)}: keep one of them")
+        raise UserError(f"{root} is laid out in two ways, {' as well as '.join(candidates)}: keep one of them")
     return next(iter(candidates.values()), None)
 
 
@@ -103,9 +104,7 @@ def _pair(root: Path, pattern: str, names: Sequence[str]) -> tuple[Path, Path] |
 def _find_both(root: Path, sides: list[str]) -> tuple[Path, Path] | None:
     a, b = (find_folder(root, side) for side in sides)
     if (a is None) != (b is None):
-        raise ValueError(
-            f"{root} holds {sides[a is None]}, but not {sides[a is not None]}: there should be {TWO_SIDES}"
-        )
+        raise UserError(f"{root} holds {sides[a is None]}, but not {sides[a is not None]}: there should be {TWO_SIDES}")
     return (a, b) if a and b else None
 
 

@@ -23,7 +23,7 @@ from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.data.split import stratified_split
 from gan_lab.images import ImageSpec, resize
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.network import is_reachable
 
 LEAST_KNOWN = 0.5  # of digits about 0.8 have the nearest mean, of clothes or noise a tenth
@@ -34,11 +34,11 @@ SAMPLE, DOWNLOADS = "5,000 digits", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it cannot be had."""
+    """The set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it cannot be had."""
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if problem and cfg.source == "full":
-        raise ValueError(
+        raise UserError(
             f"data.source=full: {problem}. Put its four files (train-images-idx3-ubyte.gz and so on) into "
             f"{root / 'MNIST' / 'raw'}, or take data.source=sample"
         )

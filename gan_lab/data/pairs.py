@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data import decoding, horses, image_files, layouts, reading
+from gan_lab.data import decoding, horses, image_files, image_reader, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.decoding import Item
 from gan_lab.data.split import Rows
 from gan_lab.images import ImageSpec
+from gan_lab.utils.errors import UserError
 
 SIZE = 64  # usual, in pixels
 LAYOUT = (
@@ -29,7 +30,7 @@ NARROWEST, WIDEST = 1.5, 3.5  # width by height of two images side by side
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set that ``cfg.source`` asks for. Raises ValueError if that is 'full' and it is not there."""
+    """The set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it is not there."""
     root = Path(cfg.root)
     if cfg.source != "sample" and root.exists():
         train, test = find_pairs(layouts.place(cfg.root))
@@ -37,13 +38,13 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             return _full(cfg, root, train, test)
     if cfg.source == "full":
         seen = image_files.seen(root) if root.is_dir() else "no such folder"
-        raise ValueError(f"data.source=full: no pairs in {root} ({seen}). There should be {LAYOUT}")
+        raise UserError(f"data.source=full: no pairs in {root} ({seen}). There should be {LAYOUT}")
     reason = "data.source=sample" if cfg.source == "sample" else f"no pairs in {root}"
     return horses.sample(cfg, paired=True, reason=reason)
 
 
 def is_present(root: Path) -> bool:
-    """True if pairs lie in a folder, or a zip file. Raises ValueError for ambiguous folders."""
+    """True if pairs lie in a folder, or a zip file. Raises UserError for ambiguous folders."""
     return root.exists() and bool(find_pairs(layouts.place(str(root)))[0])
 
 
@@ -62,26 +63,26 @@ def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> A
     )  # fmt: skip
 
 
-def read_pair(item: Item, frame: reading.Frame, whites: reading.Whites | None = None) -> np.ndarray:
+def read_pair(item: Item, frame: image_reader.Frame, whites: image_reader.Whites | None = None) -> np.ndarray:
     """A and B as uint8 [2 C, H, W]: of two files of one shape, or the halves of one. Raises UnreadableError."""
     if len(item) == 2:
-        a, b = (reading.open_image(path, 2 * max(frame.height, frame.width), whites) for path in item)
+        a, b = (image_reader.open_image(path, 2 * max(frame.height, frame.width), whites) for path in item)
         if abs(a.width * b.height - b.width * a.height) > max(a.width * b.height, b.width * a.height) / 20:
-            raise reading.UnreadableError(
+            raise image_reader.UnreadableError(
                 f"{item[0]}: {a.width} x {a.height}, and {item[1]}: {b.width} x {b.height}, are of different shape"
             )
-        return np.concatenate([reading.put_into_frame(image, frame) for image in (a, b)])
-    image = reading.open_image(item[0], whites=whites)
+        return np.concatenate([image_reader.put_into_frame(image, frame) for image in (a, b)])
+    image = image_reader.open_image(item[0], whites=whites)
     width, height = image.size
     if not NARROWEST * height <= width <= WIDEST * height:
-        raise reading.UnreadableError(f"{item[0]}: {width} x {height} are not two images side by side")
+        raise image_reader.UnreadableError(f"{item[0]}: {width} x {height} are not two images side by side")
     half = width // 2
     halves = image.crop((0, 0, half, height)), image.crop((width - half, 0, width, height))
-    return np.concatenate([reading.put_into_frame(one, frame) for one in halves])
+    return np.concatenate([image_reader.put_into_frame(one, frame) for one in halves])
 
 
 def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:
-    """The pairs for training and those held out (none: a tenth is to be taken). Raises ValueError for folders A and B
+    """The pairs for training and those held out (none: a tenth is to be taken). Raises UserError for folders A and B
     that do not correspond."""
     sides = layouts.two_sides(root)
     if sides:
@@ -103,7 +104,7 @@ def _match_names(root: Path, a: Path, b: Path) -> list[Item]:
         for path in image_files.find(side):  # a Mac writes é as two characters, others as one
             name = unicodedata.normalize("NFC", str(path.relative_to(side).with_suffix("")))
             if name in named:
-                raise ValueError(f"{side}: {named[name].name} and {path.name} have one name: which of them is meant?")
+                raise UserError(f"{side}: {named[name].name} and {path.name} have one name: which of them is meant?")
             named[name] = path
         sides.append(named)
     lacking = [(a, sorted(sides[1].keys() - sides[0].keys())), (b, sorted(sides[0].keys() - sides[1].keys()))]
@@ -111,7 +112,7 @@ def _match_names(root: Path, a: Path, b: Path) -> list[Item]:
         lacking_names = "; ".join(
             f"{side.relative_to(root)} lacks {image_files.join_names(names)}" for side, names in lacking if names
         )
-        raise ValueError(
+        raise UserError(
             f"{root}: {a.relative_to(root)} and {b.relative_to(root)} should hold files of equal names: {lacking_names}"
         )
     return [(sides[0][name], sides[1][name]) for name in sorted(sides[0])]

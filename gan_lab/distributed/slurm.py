@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lab.config.loading import LoadedConfig, load
+from gan_lab.utils.errors import UserError
 
 NOTICE = 120  # seconds before the time limit at which all processes are told: enough for an evaluation and a checkpoint
 SHORTEST = 600  # seconds; a shorter stay would be little more than start and notice
@@ -56,21 +57,21 @@ exit "$code"
 def write(experiment: str, words: Sequence[str], nodes: int, gpus: int, time: str) -> Path:
     """Write ``<run.root>/slurm/<EXP>-<nodes>x<gpus>.sh`` and return its path; the log of the job goes beside it.
 
-    Raises ValueError for an unknown experiment, a word that it would refuse, and numbers that do not go together.
+    Raises UserError for an unknown experiment, a word that it would refuse, and numbers that do not go together.
     """
     for name, value in (("nodes", nodes), ("gpus", gpus)):
         if value < 1:
-            raise ValueError(f"--{name}={value}: it must be at least 1")
+            raise UserError(f"--{name}={value}: it must be at least 1")
     check_time(time)
     for word in words:
         for key, option in (("run.devices", "--gpus"), ("run.num_nodes", "--nodes")):
             if word.partition("=")[0] == key:
-                raise ValueError(f"{word}: {option} says it to SLURM and to the training alike")
+                raise UserError(f"{word}: {option} says it to SLURM and to the training alike")
     overrides = [*words, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
     loaded = load(experiment, overrides)
     batch = loaded.config.data.batch_size
     if batch % (nodes * gpus):
-        raise ValueError(f"data.batch_size={batch} is the global batch: it must be divisible by the {nodes * gpus} "
+        raise UserError(f"data.batch_size={batch} is the global batch: it must be divisible by the {nodes * gpus} "
                          f"processes of --nodes={nodes} --gpus={gpus}")  # fmt: skip
     if experiment != loaded.experiment:  # the path of a YAML file, which must be found from elsewhere too
         experiment = str(Path(experiment).resolve())
@@ -100,13 +101,13 @@ def script(
 
 
 def check_time(time: str) -> None:
-    """Raise ValueError if this is no time limit of SLURM's, or one in which nothing would be trained."""
+    """Raise UserError if this is no time limit of SLURM's, or one in which nothing would be trained."""
     match = TIME.fullmatch(time)
     if not match:
-        raise ValueError(f"--time={time} is no time limit: write HH:MM:SS or D-HH:MM:SS, such as 04:00:00")
+        raise UserError(f"--time={time} is no time limit: write HH:MM:SS or D-HH:MM:SS, such as 04:00:00")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     if ((days * 24 + hours) * 60 + minutes) * 60 + seconds < SHORTEST:
-        raise ValueError(f"--time={time} is too short: {SHORTEST // 60} minutes at least, of which the last {NOTICE} "
+        raise UserError(f"--time={time} is too short: {SHORTEST // 60} minutes at least, of which the last {NOTICE} "
                          "seconds are for the checkpoint")  # fmt: skip
 
 

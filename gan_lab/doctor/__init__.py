@@ -10,27 +10,27 @@ from collections.abc import Callable, Sequence
 
 from gan_lab.config.loading import load
 from gan_lab.config.schema import Config
-from gan_lab.doctor import files, machine, processes
+from gan_lab.doctor import check_files, check_machine, check_processes
 from gan_lab.doctor.finding import REINSTALL, Finding
 from gan_lab.utils.errors import first_line
 
 logger = logging.getLogger("gan_lab")
 
 CHECKS: dict[str, Callable[[Config], Finding]] = {
-    "python": machine.interpreter,
-    "torch": machine.torch_and_torchvision,
-    "devices": machine.devices,
-    "threads": machine.threads,
-    "shared memory": machine.shared_memory,
-    "runs": files.runs,
-    "data": files.data,
-    "cache": files.cache,
-    "samples": files.samples,
-    "inception": files.inception,
-    "W&B": processes.wandb,
-    "launcher": processes.launcher,
-    "port": processes.port,
-    "all-reduce": processes.all_reduce,
+    "python": check_machine.interpreter,
+    "torch": check_machine.torch_and_torchvision,
+    "devices": check_machine.devices,
+    "threads": check_machine.threads,
+    "shared memory": check_machine.shared_memory,
+    "runs": check_files.runs,
+    "data": check_files.data,
+    "cache": check_files.cache,
+    "samples": check_files.samples,
+    "inception": check_files.inception,
+    "W&B": check_processes.wandb,
+    "launcher": check_processes.launcher,
+    "port": check_processes.port,
+    "all-reduce": check_processes.all_reduce,
 }
 
 

@@ -26,6 +26,7 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ACGAN(Family):
     def __init__(self, spec: ImageSpec, cfg: ACGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         if spec.classes == 0:
-            raise ValueError(
+            raise UserError(
                 "acgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
             )
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}

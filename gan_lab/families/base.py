@@ -19,6 +19,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.layers import Network
 from gan_lab.schedules import decay_factor
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 class Family(LightningModule, ABC):
@@ -78,11 +79,11 @@ class Family(LightningModule, ABC):
         return [(batch.images[i::k], None if labels is None else labels[i::k]) for i in range(k)]
 
     def augment_by(self, cfg: AugmentConfig, batch_size: int) -> None:
-        """Augment what the discriminator sees. Raises ValueError for a family that has none, or does not see images alone."""
+        """Augment what the discriminator sees. Raises UserError for a family that has none, or does not see images alone."""
         if cfg.policy == "off":
             return
         if self.spec.content == "points" or self.spec.source_channels or not hasattr(self, "discriminator"):
-            raise ValueError(
+            raise UserError(
                 f"augment.policy={cfg.policy} is for what makes images of latents, with a discriminator: "
                 f"{type(self).__name__} on these data is not, so leave it off"
             )

@@ -24,6 +24,7 @@ from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class CGAN(Family):
     def __init__(self, spec: ImageSpec, cfg: CGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         if spec.classes == 0:
-            raise ValueError(
+            raise UserError(
                 "cgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
             )
         sizes: dict[str, Any] = {"shape": spec.shape, "classes": spec.classes, "width": cfg.width, "norm": cfg.norm}

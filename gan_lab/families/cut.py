@@ -29,6 +29,7 @@ from gan_lab.networks.patch_heads import PatchHeads
 from gan_lab.networks.patchgan import PatchDiscriminator
 from gan_lab.networks.resnet_translator import ResNetTranslator
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class CUT(Family):
     def __init__(self, spec: ImageSpec, cfg: CUTConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         if spec.source_channels == 0:
-            raise ValueError("cut translates one set into another, but the data has one: choose data.name=horse2zebra")
+            raise UserError("cut translates one set into another, but the data has one: choose data.name=horse2zebra")
         if cfg.identity_weight and spec.source_channels != spec.channels:
-            raise ValueError(
+            raise UserError(
                 f"images of {spec.channels} channels are no input where inputs have {spec.source_channels}: set "
                 "model.identity_weight=0"
             )

@@ -33,6 +33,7 @@ from gan_lab.networks.image_pool import ImagePool
 from gan_lab.networks.patchgan import PatchDiscriminator
 from gan_lab.networks.resnet_translator import ResNetTranslator
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ class CycleGAN(Family):
     def __init__(self, spec: ImageSpec, cfg: CycleGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         if spec.source_channels == 0:
-            raise ValueError("cyclegan translates between two sets, but the data has one: choose data.name=horse2zebra")
+            raise UserError("cyclegan translates between two sets, but the data has one: choose data.name=horse2zebra")
         if cfg.identity_weight and spec.source_channels != spec.channels:
-            raise ValueError(
+            raise UserError(
                 f"the identity loss compares inputs of {spec.source_channels} channels with images of {spec.channels}: "
                 "set model.identity_weight=0"
             )

@@ -30,6 +30,7 @@ from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class GAN(Family):
         self.loss_d, self.loss_g, self.threshold = losses.LOSSES[cfg.loss]
         if cfg.label_smoothing:
             if cfg.loss == "hinge":
-                raise ValueError(f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to smooth")
+                raise UserError(f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to smooth")
             self.loss_d = partial(self.loss_d, smoothing=cfg.label_smoothing)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

@@ -29,6 +29,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.patchgan import PatchDiscriminator
 from gan_lab.networks.unet import UNet
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Pix2Pix(Family):
         super().__init__(spec, cfg, seed)
         if spec.source_channels == 0 or spec.pairs != "all":
             has = "no inputs" if spec.source_channels == 0 else "no pairs to train on"
-            raise ValueError(
+            raise UserError(
                 f"pix2pix translates an input into its counterpart, but the data has {has}: "
                 "choose data.name=pairs, data.gray_input=true or, for unpaired images, family=cyclegan"
             )

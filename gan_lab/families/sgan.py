@@ -30,6 +30,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.classifier import Classifier
 from gan_lab.networks.dcgan import DCGANGenerator
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class SGAN(Family):
     def __init__(self, spec: ImageSpec, cfg: SGANConfig, seed: int) -> None:
         super().__init__(spec, cfg, seed)
         if spec.classes == 0:
-            raise ValueError("sgan learns classes from labels, but the data has 0: choose labelled data or family=gan")
+            raise UserError("sgan learns classes from labels, but the data has 0: choose labelled data or family=gan")
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm)
         self.discriminator = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
         self.baseline = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)

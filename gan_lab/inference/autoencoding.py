@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
-from gan_lab.evaluate import Restored
 from gan_lab.images import Batch, save_grid
 from gan_lab.seeding import Stream
+from gan_lab.training.final_evaluation import Restored
+from gan_lab.utils.errors import UserError
 
 
 @torch.no_grad()
 def reconstruct(folder: Path, n: int, out: Path, overrides: Sequence[str] = ()) -> None:
-    """Save a grid of n held-out images and their reconstructions. Raises ValueError for a family without an encoder."""
+    """Save a grid of n held-out images and their reconstructions. Raises UserError for a family without an encoder."""
     family, batch = _load_held_out(folder, n, overrides)
     reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
     save_grid(torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1), 8, out)
@@ -25,11 +26,11 @@ def reconstruct(folder: Path, n: int, out: Path, overrides: Sequence[str] = ()) 
 def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence[str] = ()) -> None:
     """Save a grid of straight lines between the latents of held-out images 1 and 2, 2 and 3 ..., one in each row.
 
-    Raises ValueError for a family without an encoder, and for fewer than two images.
+    Raises UserError for a family without an encoder, and for fewer than two images.
     """
     family, batch = _load_held_out(folder, n + 1, overrides)
     if len(batch.images) < 2:
-        raise ValueError(f"{folder} has one held-out image: interpolation needs two")
+        raise UserError(f"{folder} has one held-out image: interpolation needs two")
     z, _ = family.encoder(batch.images)
     share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)
     latents = z[:-1].unsqueeze(1) * (1 - share) + z[1:].unsqueeze(1) * share
@@ -41,6 +42,6 @@ def _load_held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any,
     run.load("best")
     family: Any = run.family
     if "reconstructed" not in family.output_names:
-        raise ValueError(f"{folder} has no encoder, as the runs of family vaegan have")
+        raise UserError(f"{folder} has no encoder, as the runs of family vaegan have")
     (batch,) = run.data.reference(n, size=n)
     return family, batch.on(family.device, family.dtype)

@@ -16,8 +16,9 @@ from gan_lab.inference import model_card, onnx_export
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report.published import PublishedRun
-from gan_lab.runs.averaged import load_averaged
+from gan_lab.runs.ema_networks import load_averaged
 from gan_lab.runs.exports import CARD, CONFIG, FORMAT, is_export
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
 FORMATS = ("safetensors", "torch", "onnx")
@@ -29,16 +30,16 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
     """Write the averaged networks of a run into a folder: weights, ``config.json`` and a model card; return the folder.
 
     The config has each network as a list of operations too, checked against it, which runs without the lab. With
-    ``also="torch"`` a program of ``torch.export`` lies beside each, with ``also="onnx"`` an ONNX file. Raises ValueError
+    ``also="torch"`` a program of ``torch.export`` lies beside each, with ``also="onnx"`` an ONNX file. Raises UserError
     for a run without a checkpoint, another format, and a folder that holds something else.
     """
     if also not in FORMATS:
-        raise ValueError(f"format={also}: there are {', '.join(FORMATS)}")
+        raise UserError(f"format={also}: there are {', '.join(FORMATS)}")
     if also == "onnx":
         onnx_export.check_installed()
     known = is_export(out)
     if others := [path.name for path in out.glob("*") if not known or not _is_ours(path)]:
-        raise ValueError(f"{out} holds something else than an export, {others[0]}: name another folder by --out")
+        raise UserError(f"{out} holds something else than an export, {others[0]}: name another folder by --out")
     averaged = load_averaged(run, weights)
     unfinished = out.with_name(f".{out.name}")
     shutil.rmtree(unfinished, ignore_errors=True)

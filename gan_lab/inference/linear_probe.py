@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from gan_lab import networks, seeding
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.split import Subset
-from gan_lab.evaluate import Restored
 from gan_lab.images import to_unit
+from gan_lab.training.final_evaluation import Restored
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
 STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, chosen by cross-validation
@@ -35,7 +36,7 @@ def probe(
 ) -> dict[str, Any]:
     """Measure the held-out accuracy of each set of features with so many labels; also written to ``probe.json``.
 
-    The features are those of the encoder if the family has one, else of the discriminator. Raises ValueError if the
+    The features are those of the encoder if the family has one, else of the discriminator. Raises UserError if the
     data has no labels, if the network reads them itself, or if there are too few.
     """
     run = Restored.of(folder, overrides)
@@ -44,11 +45,11 @@ def probe(
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)
     if not hasattr(network, "features"):
-        raise ValueError(f"the {name} of {folder} has no features of an image")
+        raise UserError(f"the {name} of {folder} has no features of an image")
     if data.spec.classes == 0:
-        raise ValueError(f"a probe needs labels, and the data of {folder} has none")
+        raise UserError(f"a probe needs labels, and the data of {folder} has none")
     if network.recipe["arguments"].get("classes"):
-        raise ValueError(f"the {name} of {folder} reads the labels itself, which a probe would find in its features")
+        raise UserError(f"the {name} of {folder} reads the labels itself, which a probe would find in its features")
     rows = chosen(data.train, data.spec.classes, labels, seed)
     with torch.random.fork_rng():
         seeding.seed_torch(config.run.seed, "untrained")
@@ -74,7 +75,7 @@ def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
     rows = [order[split.labels[order] == label][:per_class] for label in range(classes)]
     fewest = min(len(members) for members in rows)
     if per_class < 5 or fewest < per_class:
-        raise ValueError(
+        raise UserError(
             f"labels={labels} of {classes} classes: each needs 5 for cross-validation, and one has {fewest} images here"
         )
     return [int(row) for row in np.concatenate(rows)]

@@ -17,16 +17,17 @@ from torch.nn.functional import normalize
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from gan_lab.data import image_files, reading
-from gan_lab.evaluate import Restored
+from gan_lab.data import image_files, image_reader
 from gan_lab.images import save_grid, to_unit
 from gan_lab.inference.sampling import TrainedGenerator, load_generator
 from gan_lab.metrics.extractors.base import colour
 from gan_lab.metrics.extractors.lite0 import load_network
-from gan_lab.runs.averaged import load_averaged, read_config_beside
 from gan_lab.runs.checkpoints import find_checkpoint
+from gan_lab.runs.ema_networks import load_averaged, read_config_beside
+from gan_lab.training.final_evaluation import Restored
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
-from gan_lab.utils.progress import track
+from gan_lab.utils.track import track
 
 CANDIDATES, FEWEST = 512, 16  # samples of each class, of which the nearest are the starts; and of each of very many
 RATE = 0.15  # of Adam, to begin with; it falls to 0 along a cosine
@@ -60,16 +61,16 @@ def project(
 
     The starts are the nearest of many samples, of the class ``label`` or of all, and ``encoded`` [Z], which an encoder
     has given. From each, ``steps`` of Adam descend the squared difference of pixels; from where the best has come, a
-    quarter as many, which are dearer, descend the distance of features too. Raises ValueError for fewer than one start or
+    quarter as many, which are dearer, descend the distance of features too. Raises UserError for fewer than one start or
     step, for latents with codes, and for a label that the generator does not have.
 
     Source: Zhu et al. 2016 (arXiv 1609.03552), section 3.1, has both terms and the encoder's start; several starts and
     these features are the lab's own.
     """
     if starts < 1 or steps < 1:
-        raise ValueError(f"starts={starts} and steps={steps} must be at least 1")
+        raise UserError(f"starts={starts} and steps={steps} must be at least 1")
     if generator.network.codes:
-        raise ValueError("the latents of this generator have codes, which do not change by small steps: not projected")
+        raise UserError("the latents of this generator have codes, which do not change by small steps: not projected")
     image = image.to(generator.device, generator.dtype)
     z, labels = _nearest_samples(generator, image, label, starts, seed)
     if encoded is not None:
@@ -146,7 +147,7 @@ def project_files(
     """Project an image, a folder of images or, without ``source``, ``n`` held-out images of a run; name and result of each.
 
     Writes a picture, of which each row is an image, the way to its projection and what is left of the difference, and
-    the latents beside it, as JSON. Raises ValueError where there is no image.
+    the latents beside it, as JSON. Raises UserError where there is no image.
     """
     generator = load_generator(run)
     encoder = load_averaged(run).networks.get("encoder")
@@ -175,8 +176,10 @@ def _held_out(run: Path, n: int, overrides: Sequence[str]) -> list[tuple[str, Te
 def _read(generator: TrainedGenerator, run: Path, source: Path) -> list[tuple[str, Tensor]]:
     channels, height, width = generator.network.recipe["arguments"]["shape"]
     fit: Any = OmegaConf.select(read_config_beside(find_checkpoint(run)), "data.fit") or "crop"
-    frame = reading.Frame(height, width, fit, channels == 1)
-    return [(path.name, to_unit(torch.from_numpy(reading.framed(path, frame)))) for path in image_files.given(source)]
+    frame = image_reader.Frame(height, width, fit, channels == 1)
+    return [
+        (path.name, to_unit(torch.from_numpy(image_reader.framed(path, frame)))) for path in image_files.given(source)
+    ]
 
 
 def typical_error(found: Sequence[tuple[str, Projection]]) -> float:

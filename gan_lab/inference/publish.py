@@ -13,7 +13,7 @@ from gan_lab.inference import model_card
 from gan_lab.inference.export import PAGE, PICTURE, export
 from gan_lab.report.published import PublishedRun
 from gan_lab.runs.exports import CARD, CONFIG
-from gan_lab.utils.errors import first_line, import_extra
+from gan_lab.utils.errors import UserError, first_line, import_extra
 from gan_lab.utils.files import write_text
 
 HUB = "hf:"
@@ -30,7 +30,7 @@ def publish(run: Path, to: str, also: str = "safetensors", weights: str = "best"
     """
     name = to.removeprefix(HUB) if to.startswith(HUB) else None
     if name is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ValueError(f"{to}: a model of the hub is hf:owner/name")
+        raise UserError(f"{to}: a model of the hub is hf:owner/name")
     folder = Path(to) if name is None else run / "publish"
     write(run, folder, also, weights, page)
     return str(folder) if name is None else _send(folder, name)
@@ -55,12 +55,12 @@ def _send(folder: Path, name: str) -> str:
     there = f"{folder} is ready, and nothing was sent"
     huggingface_hub = import_extra("huggingface_hub", "hub", f"hf:{name} ({there})")
     if huggingface_hub.get_token() is None:
-        raise ValueError(f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; {there}")
+        raise UserError(f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; {there}")
     logger.info(f"sending {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:,.1f} MB to {name}")
     hub = huggingface_hub.HfApi(library_name="gan-lab")
     try:
         address = str(hub.create_repo(name, exist_ok=True))
         hub.upload_folder(repo_id=name, folder_path=folder, commit_message="GAN lab: generator, page and card")
     except Exception as error:  # of the network, of the hub, of the token
-        raise ValueError(f"hf:{name}: the hub did not take it: {first_line(error)}; {folder} is ready") from None
+        raise UserError(f"hf:{name}: the hub did not take it: {first_line(error)}; {folder} is ready") from None
     return address

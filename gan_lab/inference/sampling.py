@@ -11,9 +11,10 @@ from torch import Tensor
 from gan_lab import networks
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
-from gan_lab.runs.averaged import class_names_in, import_family, read_config_beside
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
+from gan_lab.runs.ema_networks import class_names_in, import_family, read_config_beside
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 class TrainedGenerator:
@@ -29,9 +30,9 @@ class TrainedGenerator:
         with explain_mismatch(checkpoint):
             recipe = content["recipes"].get("generator")
             if recipe is None:
-                raise ValueError(f"{checkpoint} has no generator: it has {', '.join(content['recipes'])}")
+                raise UserError(f"{checkpoint} has no generator: it has {', '.join(content['recipes'])}")
             if "z_dim" not in recipe["arguments"]:
-                raise ValueError(f"the generator of {checkpoint} makes images of images, not of latents: use translate")
+                raise UserError(f"the generator of {checkpoint} makes images of images, not of latents: use translate")
             self.z_dim: int = recipe["arguments"]["z_dim"]
             self.classes: int = recipe["arguments"].get("classes", 0)
             self.class_names = class_names_in(config, self.classes)
@@ -54,13 +55,13 @@ class TrainedGenerator:
 
         ``label`` is a class, by name or number, for all images, or one class for each; without it a conditional
         generator cycles through its classes. ``truncation`` in (0, 1] shortens the latents to this share of their length,
-        towards the mean of their prior: likelier images, and less different ones. Raises ValueError for a label that the
+        towards the mean of their prior: likelier images, and less different ones. Raises UserError for a label that the
         generator does not have, and for latents with codes, whose prior has no middle that is likelier.
 
         Source: the truncation trick of Karras et al. 2019 (arXiv 1812.04948), which shortens w; these generators have z alone.
         """
         if n < 1 or batch_size < 1:
-            raise ValueError(f"n={n} and batch_size={batch_size} must be at least 1")
+            raise UserError(f"n={n} and batch_size={batch_size} must be at least 1")
         return self.images_of(self.latents(n, seed, truncation), self.labels_of(n, label), batch_size)
 
     def names_of(self, n: int = 1, label: int | str | Sequence[int | str] | None = None) -> list[str]:
@@ -77,7 +78,7 @@ class TrainedGenerator:
         Source: White 2016 (arXiv 1609.04468), section 2.1, for the great circle.
         """
         if walks < 1 or steps < 2:
-            raise ValueError(
+            raise UserError(
                 f"a walk needs 2 steps at least, and walks must be at least 1: walks={walks}, steps={steps}"
             )
         z = self.latents(walks + 1, seed)
@@ -110,7 +111,7 @@ class TrainedGenerator:
         is what a call makes of the same arguments, which are those of a call.
         """
         if legs < 1 or steps < 1:
-            raise ValueError(f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}")
+            raise UserError(f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}")
         z, labels = self.latents(n * legs, seed, truncation).unflatten(0, (legs, n)), self.labels_of(n, label)
         share = torch.arange(steps, dtype=z.dtype) / steps
         for leg in range(legs):
@@ -121,21 +122,19 @@ class TrainedGenerator:
     def vary_code(self, code: int = 0, rows: int = 8, seed: int = 0) -> tuple[Tensor, int]:
         """Generate rows of images that differ in one code alone, [rows * columns, C, H, W]; also return the columns.
 
-        Code 0 is the category. Raises ValueError for a generator that has no such code.
+        Code 0 is the category. Raises UserError for a generator that has no such code.
         """
         if not self.network.codes:
-            raise ValueError(f"code={code}: this generator has no codes; those of family infogan have them")
+            raise UserError(f"code={code}: this generator has no codes; those of family infogan have them")
         varied = self.network.vary_code(self.latents(rows, seed), code)  # type: ignore[operator]
         return self.images_of(varied.flatten(0, 1), None, 64), varied.shape[1]
 
     def latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:
         """The latents [n, Z] of a call with these arguments."""
         if not 0 < truncation <= 1:
-            raise ValueError(
-                f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1"
-            )
+            raise UserError(f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1")
         if truncation < 1 and self.network.codes:
-            raise ValueError(f"truncation={truncation}: the latents of this generator have codes, so leave it out")
+            raise UserError(f"truncation={truncation}: the latents of this generator have codes, so leave it out")
         return truncation * self.network.sample_latents(Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype))
 
     def _between(self, start: Tensor, end: Tensor, share: Tensor) -> Tensor:
@@ -157,21 +156,21 @@ class TrainedGenerator:
         """The labels [n] of a call with these arguments; None without classes."""
         if self.classes == 0:
             if label is not None:
-                raise ValueError(f"label={label}: this generator was trained without labels")
+                raise UserError(f"label={label}: this generator was trained without labels")
             return None
         if label is None:
             return torch.arange(n) % self.classes
         classes = [label] * n if isinstance(label, int | str) else [*label]
         labels = torch.as_tensor([self._class_number(entry) if isinstance(entry, str) else entry for entry in classes])
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
-            raise ValueError(f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them")
+            raise UserError(f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them")
         return labels
 
     def _class_number(self, label: str) -> int:
         if label in self.class_names:
             return self.class_names.index(label)
         if not label.removeprefix("-").isdecimal():
-            raise ValueError(explain_unknown_name("class", label, self.class_names))
+            raise UserError(explain_unknown_name("class", label, self.class_names))
         return int(label)
 
 
@@ -180,7 +179,7 @@ def load_generator(
 ) -> TrainedGenerator:
     """Load the generator of a run folder (``weights``: best or last), a checkpoint file or an export; images come to the CPU.
 
-    ``exact``: in float64, as `gan-lab sample` does. Raises ValueError if there is no such run or its checkpoint cannot be
+    ``exact``: in float64, as `gan-lab sample` does. Raises UserError if there is no such run or its checkpoint cannot be
     used.
     """
     return TrainedGenerator(find_checkpoint(Path(run), weights), device, exact)

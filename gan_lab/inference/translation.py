@@ -12,12 +12,13 @@ from torch.nn.functional import pad
 from torchvision.utils import save_image
 
 from gan_lab import networks
-from gan_lab.data import image_files, reading
+from gan_lab.data import image_files, image_reader
 from gan_lab.device import here
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
-from gan_lab.utils.progress import track
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.terminal import no_memory
+from gan_lab.utils.track import track
 
 logger = logging.getLogger("gan_lab")
 
@@ -36,14 +37,14 @@ class TrainedTranslator:
     def __init__(self, checkpoint: Path, direction: str = "AtoB") -> None:
         content = read_checkpoint(checkpoint)
         if direction not in NETWORKS:
-            raise ValueError(f"direction={direction}: there are {', '.join(NETWORKS)}")
+            raise UserError(f"direction={direction}: there are {', '.join(NETWORKS)}")
         with explain_mismatch(checkpoint):
             recipes = content["recipes"]
             self.channels = recipes["generator"]["arguments"].get("source_channels")
             if self.channels is None:
-                raise ValueError(f"{checkpoint} is not an image-to-image run: its generator makes images of latents")
+                raise UserError(f"{checkpoint} is not an image-to-image run: its generator makes images of latents")
             if NETWORKS[direction] not in recipes:
-                raise ValueError(f"{checkpoint} translates AtoB only")
+                raise UserError(f"{checkpoint} translates AtoB only")
             if direction == "BtoA":
                 self.channels = recipes["generator_back"]["arguments"]["source_channels"]
             self.network = networks.from_recipe(recipes[NETWORKS[direction]])
@@ -129,18 +130,18 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
     """Translate every image under ``source`` into ``out`` as PNG; return the numbers of translated and skipped images.
 
     A file that cannot be read, or is too large for the memory, is named and skipped; names are kept, so the frames of a
-    film stay in order. Raises ValueError if there is no
+    film stay in order. Raises UserError if there is no
     image, or if one would be overwritten.
     """
     translator = TrainedTranslator(find_checkpoint(folder), direction)
     if out.resolve() == source.resolve():
-        raise ValueError(f"the images of {source} would be overwritten: choose another folder than {out}")
+        raise UserError(f"the images of {source} would be overwritten: choose another folder than {out}")
     paths = image_files.given(source, apart_from=out)
     targets = _choose_targets(paths, source if source.is_dir() else source.parent, out)
     skipped = 0
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
         try:
-            pixels = reading.read(path)
+            pixels = image_reader.read(path)
         except (OSError, ValueError) as error:
             logger.info(f"skipped: {error}")
             skipped += 1
@@ -167,7 +168,7 @@ def _choose_targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
         out / (name.with_suffix(".png") if count[name.with_suffix("")] == 1 else f"{name}.png") for name in names
     ]
     if len(set(targets)) < len(targets):
-        raise ValueError(f"two images of {base} would be written to one PNG: rename one, or translate them separately")
+        raise UserError(f"two images of {base} would be written to one PNG: rename one, or translate them separately")
     if {path.resolve() for path in paths} & {target.resolve() for target in targets}:
-        raise ValueError(f"the images of {base} would be overwritten: choose another folder than {out}")
+        raise UserError(f"the images of {base} would be overwritten: choose another folder than {out}")
     return targets

@@ -22,7 +22,7 @@ from gan_lab.images import Batch, ImageSpec, to_uint8
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.formulas import Statistics
 from gan_lab.seeding import Stream
-from gan_lab.utils.progress import track
+from gan_lab.utils.track import track
 
 Protocol = dict[str, Any]
 IN_TRAINING = 1_000  # images of each kind, unless metrics.num_fakes and metrics.num_reals say otherwise

@@ -12,6 +12,7 @@ from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.extractors.inception import missing
 from gan_lab.metrics.formulas import Statistics
+from gan_lab.utils.errors import UserError
 
 ENOUGH = 10  # images for each feature, below which a Fréchet distance is mostly bias
 FEWEST = 4  # images, below which there is no kernel distance
@@ -42,7 +43,7 @@ class FeatureDistance(Metric):
             return []
         for name in dict.fromkeys(cfg.extractors) or usual:
             if (name == "points") != (spec.content == "points"):
-                raise ValueError(f"metrics.extractors={name}: points are of the toy, and the toy has no images")
+                raise UserError(f"metrics.extractors={name}: points are of the toy, and the toy has no images")
             extractor = extractors.load(name, cfg)
             conditions = name == "digits" and spec.content == "digits" and setting.conditional
             frechet = cfg.allow_small_n or setting.least >= ENOUGH * extractor.features

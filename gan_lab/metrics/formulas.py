@@ -14,6 +14,8 @@ from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
+from gan_lab.utils.errors import UserError
+
 Statistics = dict[str, Tensor]
 
 SUBSETS = 100  # of a kernel distance
@@ -30,13 +32,13 @@ def moments(features: Tensor) -> Statistics:
 def frechet_distance(real: Statistics, fake: Statistics) -> float:
     """|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½) of two sets' ``moments``, at least 0.
 
-    Raises ValueError for fewer than two images.
+    Raises UserError for fewer than two images.
 
     Source: Heusel et al. 2017 (arXiv 1706.08500), equation 6.
     """
     counts = [int(part["count"]) for part in (real, fake)]
     if min(counts) < 2:
-        raise ValueError(f"a Fréchet distance needs two images or more of each kind, not {counts[0]} and {counts[1]}")
+        raise UserError(f"a Fréchet distance needs two images or more of each kind, not {counts[0]} and {counts[1]}")
     statistics = []
     for n, part in zip(counts, (real, fake), strict=True):
         mean = part["sum"] / n
@@ -121,7 +123,7 @@ class Nearest:
 def radii(features: Tensor, neighbours: tuple[int, ...]) -> list[Tensor]:
     """The distance of each row to its k-th nearest other row, [N] for each k."""
     if len(features) <= max(neighbours):
-        raise ValueError(f"{len(features)} images are too few to have {max(neighbours)} neighbours each")
+        raise UserError(f"{len(features)} images are too few to have {max(neighbours)} neighbours each")
     distances, _ = nearest(features, features, max(neighbours) + 1)  # itself is the first
     return list(distances[:, list(neighbours)].unbind(dim=1))
 

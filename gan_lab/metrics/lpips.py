@@ -14,7 +14,7 @@ from gan_lab.images import Batch, to_unit
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.extractors.base import colour, weights_hash
 from gan_lab.metrics.formulas import Statistics
-from gan_lab.metrics.translation import Translation
+from gan_lab.metrics.translation_scores import Translation
 
 SMALLEST = 64  # pixels, each side: less is nothing after AlexNet's strides
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gan_lab.images import Batch, to_unit
 from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.digits import load_digit_classifier
+from gan_lab.metrics.digit_classifier import load_digit_classifier
 from gan_lab.metrics.extractors.base import weights_hash
 from gan_lab.metrics.formulas import Statistics, psnr, squared_error
 

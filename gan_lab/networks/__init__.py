@@ -10,6 +10,7 @@ from typing import Any, Literal
 from gan_lab.networks.dcgan import SLOPE, DCGANDiscriminator, DCGANGenerator
 from gan_lab.networks.layers import Network, Norm
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_lab.utils.errors import UserError
 
 Architecture = Literal["mlp", "dcgan"]
 Shape = Sequence[int]  # (channels, height, width)
@@ -41,10 +42,10 @@ def discriminator(
 def from_recipe(recipe: dict[str, Any]) -> Network:
     """Make a network from the ``recipe`` that a ``Network`` carries and a checkpoint stores.
 
-    Raises ValueError if the recipe names something else than a network of this package.
+    Raises UserError if the recipe names something else than a network of this package.
     """
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     if recipe.get("network") not in Network.registry:
-        raise ValueError(f"the recipe names no network of this package: {recipe.get('network')!r}")
+        raise UserError(f"the recipe names no network of this package: {recipe.get('network')!r}")
     return Network.registry[recipe["network"]](**recipe["arguments"])

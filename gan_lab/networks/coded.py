@@ -11,6 +11,7 @@ from torch.nn.functional import one_hot
 from gan_lab.networks.dcgan import DCGANGenerator
 from gan_lab.networks.layers import Norm
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 
 class CodedGenerator(DCGANGenerator):
@@ -51,10 +52,10 @@ class CodedGenerator(DCGANGenerator):
     def vary_code(self, z: Tensor, code: int, steps: int = 10) -> Tensor:
         """Latents [B, D] with every category in turn, or with ``steps`` values of a continuous code from -1 to 1: [B, S, D].
 
-        Raises ValueError for a code that there is not.
+        Raises UserError for a code that there is not.
         """
         if not 0 <= code < self.codes:
-            raise ValueError(f"code={code}: this generator has the codes 0 (category) to {self.continuous}")
+            raise UserError(f"code={code}: this generator has the codes 0 (category) to {self.continuous}")
         rows = z.unsqueeze(1).repeat(1, steps if code else self.categories, 1)
         if code:
             rows[:, :, self.noise + self.categories + code - 1] = torch.linspace(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, Norm, dropout_layers, initialise_normal, one_hot
+from gan_lab.utils.errors import UserError
 
 SLOPE = 0.2  # of LeakyReLU below zero (Radford et al. 2015, section 4)
 
@@ -15,7 +16,7 @@ SLOPE = 0.2  # of LeakyReLU below zero (Radford et al. 2015, section 4)
 def num_downsamples(height: int, width: int) -> int:
     """Count the strided convolutions that bring both sides into 4..7.
 
-    Raises ValueError if there is no such number of at least one, the same for both sides.
+    Raises UserError if there is no such number of at least one, the same for both sides.
 
     >>> num_downsamples(28, 28), num_downsamples(64, 64)
     (2, 4)
@@ -24,7 +25,7 @@ def num_downsamples(height: int, width: int) -> int:
         step = 2**count
         if height % step == width % step == 0 and 4 <= height // step <= 7 and 4 <= width // step <= 7:
             return count
-    raise ValueError(
+    raise UserError(
         f"these networks cannot make images of {height} x {width}: halving both sides must end in 4..7, as for 28, 32 or 64"
     )
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 Norm = Literal["batch", "layer", "none"]
 
@@ -88,10 +89,10 @@ def dropout_layers(share: float) -> list[nn.Module]:
 def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
     """Labels [B] as one-hot rows [B, classes] of the type of ``like``; rows of weights [B, classes] as they are.
 
-    Raises ValueError if there are no labels.
+    Raises UserError if there are no labels.
     """
     if labels is None:
-        raise ValueError(f"this network is conditional on {classes} classes: it needs labels [B]")
+        raise UserError(f"this network is conditional on {classes} classes: it needs labels [B]")
     rows = labels if labels.dim() == 2 else functional.one_hot(labels, classes)
     return rows.to(like.dtype)
 
@@ -101,7 +102,7 @@ def projection_logits(
 ) -> Tensor:
     """ψ(h) + yᵀVh of features h [B, F], [B]: ``judge`` is ψ, and the weight of ``embedding`` is V; without it ψ(h).
 
-    Raises ValueError if there is an embedding and no labels.
+    Raises UserError if there is an embedding and no labels.
 
     Source: Miyato & Koyama 2018 (arXiv 1802.05637), section 3.
     """

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, initialise_normal
+from gan_lab.utils.errors import UserError
 
 SLOPE = 0.2  # of LeakyReLU below zero (Isola et al. 2017, section 6.1)
 WIDEST = 8  # no layer has more than 8 x width channels
@@ -40,7 +41,7 @@ class PatchDiscriminator(Network):
     ``norm`` acts between them, not before the first nor after the last. The sources are concatenated to the images'
     channels.
 
-    Raises ValueError if the images are smaller than 3 x 2^layers.
+    Raises UserError if the images are smaller than 3 x 2^layers.
 
     Source: Isola et al. 2017 (arXiv 1611.07004), sections 3.2.2 and 6.1.2.
     """
@@ -58,7 +59,7 @@ class PatchDiscriminator(Network):
         super().__init__()
         channels, height, breadth = shape
         if min(height, breadth) < 3 * 2**layers:
-            raise ValueError(
+            raise UserError(
                 f"images of {height} x {breadth} are too small for a patch discriminator with {layers} strided layers: "
                 f"take fewer (model.layers) or data.size={3 * 2**layers} at least"
             )
@@ -76,9 +77,7 @@ class PatchDiscriminator(Network):
     def forward(self, images: Tensor, sources: Tensor | None = None) -> Tensor:
         if self.conditional:
             if sources is None:
-                raise ValueError(
-                    "this discriminator judges images beside their sources: it needs sources [B, C', H, W]"
-                )
+                raise UserError("this discriminator judges images beside their sources: it needs sources [B, C', H, W]")
             images = torch.cat([sources, images], dim=1)
         logits: Tensor = self.stack(images)
         return logits

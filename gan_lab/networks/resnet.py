@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_lab.networks.dcgan import num_downsamples
 from gan_lab.networks.layers import Network, Norm, one_hot, projection_logits
+from gan_lab.utils.errors import UserError
 
 
 class ResNetGenerator(Network):
@@ -89,7 +90,7 @@ class ResNetDiscriminator(Network):
         most = num_downsamples(height, breadth)
         count = halvings or most
         if count > most:
-            raise ValueError(f"images of {height} x {breadth} can be halved {most} times, not {count} (model.halvings)")
+            raise UserError(f"images of {height} x {breadth} can be halved {most} times, not {count} (model.halvings)")
         self.classes, self.spectral = classes, spectral
         widths = [channels, *(width * growth**i for i in range(count)), *[width * growth**count] * last_blocks]
         self.blocks = nn.Sequential(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, ReflectConv2d, initialise_normal
 from gan_lab.networks.patchgan import BIASED, TranslatorNorm, norm_layer
+from gan_lab.utils.errors import UserError
 
 
 class Residual(nn.Module):
@@ -36,7 +37,7 @@ class ResNetTranslator(Network):
     residual blocks, two transposed ones back, a 7 x 7 convolution and tanh; reflection padding and ``norm`` as
     published. Any input whose sides are multiples of ``multiple``, and at least 8, is accepted.
 
-    Raises ValueError if the images' sides are not.
+    Raises UserError if the images' sides are not.
 
     Source: Zhu et al. 2017 (arXiv 1703.10593), sections 4 and 7.2, after Johnson et al. 2016 (arXiv 1603.08155).
     """
@@ -55,7 +56,7 @@ class ResNetTranslator(Network):
         super().__init__()
         channels, height, breadth = shape
         if height % 4 or breadth % 4 or min(height, breadth) < 8:
-            raise ValueError(
+            raise UserError(
                 f"the translator halves its images twice: {height} x {breadth} must be multiples of 4 and 8 at least, "
                 "choose another data.size such as 28, 32 or 64"
             )

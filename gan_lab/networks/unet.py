@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, initialise_normal
 from gan_lab.networks.patchgan import BIASED, SLOPE, WIDEST, TranslatorNorm, norm_layer
+from gan_lab.utils.errors import UserError
 
 DROPPED = 3  # how many of the innermost doublings have dropout (Isola et al. 2017, section 6.1.1: CD512-CD512-CD512)
 
@@ -35,7 +36,7 @@ class UNet(Network):
     (``dropout``): the generator's only noise, and none in evaluation mode. Any input whose sides are multiples of
     ``multiple`` is accepted.
 
-    Raises ValueError if the sides cannot be halved so often.
+    Raises UserError if the sides cannot be halved so often.
 
     Source: Isola et al. 2017 (arXiv 1611.07004), sections 3.2.1 and 6.1.1; the innermost layer as in its erratum.
     """
@@ -56,7 +57,7 @@ class UNet(Network):
         most = deepest(height, breadth)
         depth = depth or most
         if not 1 <= depth <= most:
-            raise ValueError(
+            raise UserError(
                 f"a U-Net cannot halve images of {height} x {breadth} {max(depth, 1)} times: "
                 f"{f'model.depth={most} at most' if most else 'choose an even data.size such as 28, 32 or 64'}"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gan_lab.report.page import write as write
-from gan_lab.report.page import write_or_warn as write_or_warn
+from gan_lab.report.run_page import write as write
+from gan_lab.report.run_page import write_or_warn as write_or_warn
 
 __all__ = ["write", "write_or_warn"]

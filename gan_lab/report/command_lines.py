@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from gan_lab.report.reading import Run, family_of
+from gan_lab.runs.run import Run, family_of
 
 
 def command_lines(run: Run) -> list[tuple[str, str]]:

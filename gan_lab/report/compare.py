@@ -15,6 +15,7 @@ from gan_lab.config.schema import Config, leaves
 from gan_lab.report.statistics import SEEDS, is_best, welch
 from gan_lab.runs.folder import RunFolder, is_resumable, to_dict
 from gan_lab.runs.results import WEIGHTS, read_summary
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import mean_and_spread, rounded
 
 # Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, the libraries, and
@@ -76,11 +77,11 @@ class Comparison:
 def compare(folders: Sequence[Path], weights: str = "best") -> Comparison:
     """Finished runs grouped over their seeds; ``weights``: whose scores, those of ``WEIGHTS``.
 
-    Runs that were not scored stand in the notes. Raises ValueError for a folder that is not a run, for one seed twice,
+    Runs that were not scored stand in the notes. Raises UserError for a folder that is not a run, for one seed twice,
     and if the runs of a group were not measured alike.
     """
     if weights not in WEIGHTS:
-        raise ValueError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
+        raise UserError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
     scored, notes = {}, []
     for folder in {folder.resolve(): folder for folder in folders}.values():
         config, state = RunFolder(folder).config(), read_summary(folder)
@@ -105,7 +106,7 @@ def _group(configs: dict[Path, Config]) -> list[tuple[str, list[Path]]]:
         group = json.dumps(words, sort_keys=True)
         settings[group], seeds = words, groups.setdefault(group, {})
         if config.run.seed in seeds:
-            raise ValueError(
+            raise UserError(
                 f"{seeds[config.run.seed]} and {folder} are one experiment with one seed: compare one of them, "
                 "since the spread is over seeds"
             )
@@ -135,7 +136,7 @@ def _name(labels: dict[str, str], every: Sequence[dict[str, str]]) -> str:
 
 
 def side_by_side(rows: Rows, weights: str = "best") -> Comparison:
-    """Named groups of runs, compared. Raises ValueError if the runs of a group were not measured alike."""
+    """Named groups of runs, compared. Raises UserError if the runs of a group were not measured alike."""
     entries = [_of_group(folders, weights) for _, folders in rows]
     ways: dict[str, list[dict[str, Any]]] = {}
     higher: dict[str, bool | None] = {}
@@ -177,7 +178,7 @@ def _of_group(folders: Sequence[Path], weights: str) -> dict[str, list[Entry]]:
         for folder, other in others:
             if apart := _apart([_way(one), _way(other)]):
                 difference = " and ".join(_describe(way, apart[:1]) for way in (_way(one), _way(other)))
-                raise ValueError(
+                raise UserError(
                     f"{score} of {first} and {folder} was not measured alike ({difference}), so it has no mean: "
                     "gan-lab evaluate measures a run anew"
                 )

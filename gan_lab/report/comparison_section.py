@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.report import compare, curves, live, pictures
-from gan_lab.report.reading import Run, shown
 from gan_lab.runs.folder import is_resumable
+from gan_lab.runs.run import Run, shown
 
 MODELS = 4  # generators side by side, at most
 

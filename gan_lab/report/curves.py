@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from gan_lab.report.reading import Points, Run
+from gan_lab.runs.run import Points, Run
 
 MOST = 1500  # points of a series: a screen has fewer columns
 # The first pattern that fits a column says its group; what is drawn in one chart is of one kind of number.

@@ -17,9 +17,10 @@ from torch import Tensor
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report import pictures
-from gan_lab.report.reading import Run
-from gan_lab.runs.averaged import Averaged, load_averaged
+from gan_lab.runs.ema_networks import Averaged, load_averaged
+from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 
 LARGEST = 4_000_000  # weights of all networks of a page, two or four bytes each
 HALF_A_LEVEL = 1 / 255  # of gray, in images in [-1, 1]
@@ -64,11 +65,11 @@ def shape_of(network: Network) -> tuple[int, int, int]:
 def describe(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """A network as the script reads it: operations, shapes, and weights as text.
 
-    The weights are float16 if images stay within half a gray level of what float32 makes. Raises ValueError for an
+    The weights are float16 if images stay within half a gray level of what float32 makes. Raises UserError for an
     operation that the script does not have.
     """
     if unknown := {step["op"] for step in traced["steps"]} - operations():
-        raise ValueError(f"the page has no {sorted(unknown)[0]}")
+        raise UserError(f"the page has no {sorted(unknown)[0]}")
     half = _is_close_in_half(network, traced, tensors)
     array = np.concatenate([value.numpy().ravel() for value in tensors.values()] or [np.zeros(0)])
     return {

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from gan_lab.utils.errors import UserError
+
 BUDGET = 5_000_000  # bytes of all pictures of a page, which are a third more in the page
 MOST = 60  # grids of a slider
 LARGE = 24  # and if so many are beyond the budget
@@ -33,7 +35,7 @@ def even(items: Sequence[int], most: int) -> list[int]:
 def picture(path: Path, budget: int, rung: int = -1) -> tuple[bytes, int]:
     """A picture within the budget if that can be, and the rung of ``RUNGS`` by which it got there, -1: as it is.
 
-    Raises ValueError if it cannot be read. ``rung`` is the first one that is tried.
+    Raises UserError if it cannot be read. ``rung`` is the first one that is tried.
     """
     try:
         with Image.open(path) as image:
@@ -42,7 +44,7 @@ def picture(path: Path, budget: int, rung: int = -1) -> tuple[bytes, int]:
                 return path.read_bytes(), -1
             small = image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read: {error}") from None
     for i in range(max(0, rung), len(RUNGS)):
         side, quality = RUNGS[i]
         small.thumbnail((side, side))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan_lab.report.reading import Run
+from gan_lab.runs.run import Run
 
 
 class PublishedRun(Run):

@@ -12,28 +12,28 @@ from typing import Any
 import torch
 
 from gan_lab.runs import exports
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import UserError, first_line
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of this lab, or an export; nothing but tensors and plain values is unpickled.
 
-    Raises ValueError, in one line, if the file is missing, torn, or holds anything else.
+    Raises UserError, in one line, if the file is missing, torn, or holds anything else.
     """
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}")
+        raise UserError(f"there is no checkpoint {path}")
     if path.name == exports.CONFIG:
         return exports.read_export(path)
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(checkpoint, dict) or not {"iteration", "ema", "recipes"} <= checkpoint.keys():
-            raise ValueError("it was not written by this lab")
+            raise UserError("it was not written by this lab")
         return checkpoint
     except pickle.UnpicklingError:
         reason = "it is not a complete file of plain tensors, and other pickles could run code"
     except Exception as error:  # a torn file can raise anything
         reason = first_line(error)
-    raise ValueError(f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}")
+    raise UserError(f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}")
 
 
 @contextmanager
@@ -42,13 +42,13 @@ def explain_mismatch(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"the checkpoint of {path} does not fit this run or this lab: {first_line(error)}") from None
+        raise UserError(f"the checkpoint of {path} does not fit this run or this lab: {first_line(error)}") from None
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """Find the latest readable checkpoint of a run folder; warn of newer ones that cannot be read.
 
-    Raises ValueError if there are checkpoints and none can be read.
+    Raises UserError if there are checkpoints and none can be read.
     """
     checkpoints = folder / "checkpoints"
     candidates = [*sorted(checkpoints.glob("iteration-*.ckpt"), reverse=True), checkpoints / "last.ckpt"]
@@ -60,20 +60,20 @@ def latest_checkpoint(folder: Path) -> Path | None:
         except ValueError as error:
             warnings.warn(f"passed over: {error}", stacklevel=2)
     if present:
-        raise ValueError(f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run anew")
+        raise UserError(f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run anew")
     return None
 
 
 def find_checkpoint(run: Path, weights: str = "best") -> Path:
     """Find the checkpoint of a run folder (``weights``: best or last), or an export's config; a file is taken as it is.
 
-    Raises ValueError if there is none.
+    Raises UserError if there is none.
     """
     if exports.has_config(run):
         return run / exports.CONFIG
     path = run / "checkpoints" / f"{weights}.ckpt" if run.is_dir() else run
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"there is no checkpoint {path}: train the run first, or name its folder runs/<experiment>/<id>"
         )
     return path

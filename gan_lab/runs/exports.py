@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from gan_lab import networks
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import UserError, first_line
 
 CONFIG, CARD = "config.json", "README.md"
 FORMAT = "gan-lab export 1"
@@ -39,22 +39,22 @@ def is_export(folder: Path) -> bool:
 def read_export(path: Path) -> dict[str, Any]:
     """The content of an exported folder, by its ``config.json``, with the keys of a checkpoint.
 
-    Raises ValueError, in one line, for what is damaged, of another format, or not what it says.
+    Raises UserError, in one line, for what is damaged, of another format, or not what it says.
     """
     try:
         return _read(path)
     except Exception as error:  # a foreign file can raise anything
-        raise ValueError(
+        raise UserError(
             f"{path.parent} is no export of this lab that can be used, nothing was loaded: {first_line(error)}"
         ) from None
 
 
 def _config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_CONFIG:
-        raise ValueError(f"{CONFIG} has {path.stat().st_size:,} bytes, more than {LARGEST_CONFIG:,}")
+        raise UserError(f"{CONFIG} has {path.stat().st_size:,} bytes, more than {LARGEST_CONFIG:,}")
     config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise ValueError(f"{CONFIG} does not say that it is {FORMAT!r}")
+        raise UserError(f"{CONFIG} does not say that it is {FORMAT!r}")
     return config
 
 
@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, Any]:
     recipes, weights = {}, {}
     for name, described in config["networks"].items():
         if not name.isidentifier():
-            raise ValueError(f"{name!r} is no name of a network")
+            raise UserError(f"{name!r} is no name of a network")
         recipes[name] = _modest(described["recipe"])
         weights[name] = _weights(path.parent / f"{name}.safetensors", recipes[name])
     return {
@@ -80,7 +80,7 @@ def _modest(recipe: dict[str, Any]) -> dict[str, Any]:
     numbers = [x for value in recipe["arguments"].values() for x in (value if isinstance(value, list) else [value])]
     large = [x for x in numbers if isinstance(x, int | float) and not abs(x) <= LARGEST_NUMBER]
     if large:
-        raise ValueError(f"its recipe asks for {large[0]}, more than {LARGEST_NUMBER:,}")
+        raise UserError(f"its recipe asks for {large[0]}, more than {LARGEST_NUMBER:,}")
     return recipe
 
 
@@ -89,14 +89,14 @@ def _weights(path: Path, recipe: dict[str, Any]) -> dict[str, Tensor]:
     with torch.device("meta"):  # shapes alone
         shapes = {name: tuple(value.shape) for name, value in networks.from_recipe(recipe).state_dict().items()}
     if path.is_symlink():
-        raise ValueError(f"{path.name} is a link")
+        raise UserError(f"{path.name} is a link")
     with safe_open(path, "pt") as file:
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
         for name, shape in shapes.items():
             if found.get(name) != shape:
-                raise ValueError(f"{path.name}: {name} is {found.get(name, 'not there')}, but its recipe has {shape}")
+                raise UserError(f"{path.name}: {name} is {found.get(name, 'not there')}, but its recipe has {shape}")
         weights = {name: file.get_tensor(name) for name in shapes}
     for name, value in weights.items():
         if value.is_floating_point() and not math.isfinite(float(value.sum())) and not bool(value.isfinite().all()):
-            raise ValueError(f"{path.name}: {name} has values that are no finite numbers")
+            raise UserError(f"{path.name}: {name} has values that are no finite numbers")
     return weights

@@ -18,11 +18,11 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from gan_lab.config.loading import LoadedConfig, parse
-from gan_lab.config.schema import Config, leaves
+from gan_lab.config.schema import USER_FOLDERS, Config, leaves
 from gan_lab.runs.environment import describe_environment
 from gan_lab.runs.results import WEIGHTS, read_summary
-from gan_lab.utils.errors import first_line
-from gan_lab.utils.files import write_text
+from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.files import MARKER, write_text
 
 # Keys that do not make another run: how long, where, how it is watched; so do all of log. and health.
 RESUMABLE_KEYS = (
@@ -32,7 +32,7 @@ RESUMABLE_KEYS = (
     "run.overwrite",
     "run.devices",
     "run.num_nodes",
-    "run.timeout",
+    "run.timeout_s",
     "data.root",
     "data.workers",
     "data.device_gb",
@@ -41,8 +41,6 @@ RESUMABLE_KEYS = (
     "metrics.dinov2_weights",
     "metrics.clip_weights",
 )
-MARK = ".gan-lab"  # lies in folders that the lab has made
-USER_FOLDERS = ("folder", "pairs", "horse2zebra")  # data sets whose data.root is the user's own folder
 
 
 @dataclass(frozen=True)
@@ -72,23 +70,23 @@ class RunFolder:
         return (self.path / "config.yaml").is_file()
 
     def config(self) -> Config:
-        """Read the config of the run. Raises ValueError if the folder is not a run."""
+        """Read the config of the run. Raises UserError if the folder is not a run."""
         path = self.path / "config.yaml"
         if not path.is_file():
-            raise ValueError(f"{self.path} is not a run folder: it has no config.yaml")
+            raise UserError(f"{self.path} is not a run folder: it has no config.yaml")
         try:
             return parse([OmegaConf.load(path)])
         except ValueError:
             raise
         except Exception as error:  # the YAML reader has many
-            raise ValueError(f"{path} is damaged: {first_line(error)}") from None
+            raise UserError(f"{path} is damaged: {first_line(error)}") from None
 
     def prepare(self, config: Config, overrides: Sequence[str], fingerprint: str = "", about: str = "") -> None:
         """Make the folder, or check that it holds this very run on the data of this fingerprint.
 
         ``about`` is the line about the data, their licence with it.
 
-        Raises ValueError if it holds a run of another config (naming each difference), of other data or something else,
+        Raises UserError if it holds a run of another config (naming each difference), of other data or something else,
         OSError if it cannot be written.
         """
         folder = self.path
@@ -96,10 +94,10 @@ class RunFolder:
             shutil.rmtree(folder)
         if folder.is_dir() and any(folder.iterdir()):
             if not self.has_config:
-                raise ValueError(f"{folder} exists and is not a run folder: choose another run.id or run.root")
+                raise UserError(f"{folder} exists and is not a run folder: choose another run.id or run.root")
             differing = differences(self.config(), config)
             if differing:
-                raise ValueError(
+                raise UserError(
                     f"{folder} is a run of another config ({'; '.join(differing)}): "
                     "run.id=... starts a second run, run.overwrite=true replaces this one"
                 )
@@ -113,11 +111,11 @@ class RunFolder:
         write_text(folder / "data.txt", f"{fingerprint}\n{about}\n")
 
     def check_data(self, fingerprint: str) -> None:
-        """Raise ValueError if the run began with other data: what it learned from could be held out now."""
+        """Raise UserError if the run began with other data: what it learned from could be held out now."""
         known = self.path / "data.txt"
         before = known.read_text(encoding="utf-8").partition("\n")[0] if known.is_file() else fingerprint
         if before != fingerprint:
-            raise ValueError(
+            raise UserError(
                 f"the data of {self.path} have changed since it began (fingerprint {before}, now {fingerprint}): put them "
                 "back, or train anew by run.id=... or run.overwrite=true"
             )
@@ -131,14 +129,14 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the right to train in this folder. Raises ValueError if another process has it."""
+        """Hold the right to train in this folder. Raises UserError if another process has it."""
         path = self.path.with_name(f".{self.path.name}.lock")
         lock = FileLock(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} is being trained by another process: wait, or choose another run.id"
             ) from None
         except OSError as error:
@@ -163,7 +161,7 @@ def run_id(loaded: LoadedConfig) -> str:
     name = loaded.config.run.id
     if name:
         if name in (".", "..") or Path(name).name != name:
-            raise ValueError(f"run.id={name} must be the name of a folder, without '/'; run.root says where it lies")
+            raise UserError(f"run.id={name} must be the name of a folder, without '/'; run.root says where it lies")
         return name
     values = dict(leaves(loaded.config))
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
@@ -185,7 +183,7 @@ def mark(root: Path) -> None:
     """Make ``run.root``; a hidden file in a new one says that it holds runs of the lab, and no data."""
     if not root.exists():
         root.mkdir(parents=True)
-        (root / MARK).touch()
+        (root / MARKER).touch()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

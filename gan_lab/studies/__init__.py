@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from gan_lab.config import extensions, groups
 from gan_lab.studies import measures
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.files import shipped
 
 BUDGETS = ("quick", "full")
@@ -72,9 +72,9 @@ class Study:
     name: str = ""
 
     def budget(self, name: str) -> Budget:
-        """Quick or full. Raises ValueError for another name."""
+        """Quick or full. Raises UserError for another name."""
         if name not in BUDGETS:
-            raise ValueError(f"no budget {name!r}: there are {' and '.join(BUDGETS)}")
+            raise UserError(f"no budget {name!r}: there are {' and '.join(BUDGETS)}")
         chosen: Budget = getattr(self, name)
         return chosen
 
@@ -105,17 +105,17 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Study:
-    """Load a study of ``studies/``, or a file by its path. Raises ValueError if it is not there, or not as it should be."""
+    """Load a study of ``studies/``, or a file by its path. Raises UserError if it is not there, or not as it should be."""
     path = Path(name) if name.endswith(".yaml") else folder() / f"{name}.yaml"
     if not path.is_file():
         known = [each.stem for each in groups.files_in(folder())]
-        raise ValueError(extensions.explain_unknown_name("study", name, known))
+        raise UserError(extensions.explain_unknown_name("study", name, known))
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(path), {"name": path.stem})
         loaded: Any = OmegaConf.to_object(merged)
     except Exception as error:  # the YAML reader and the schema have no common error type
         remedy = ": YAML reads on, off, yes and no as truth values: quote them" if "(bool)" in str(error) else ""
-        raise ValueError(f"{path}: {first_line(error)}{remedy}") from None
+        raise UserError(f"{path}: {first_line(error)}{remedy}") from None
     _check(loaded, path)
     study: Study = loaded
     return study
@@ -125,13 +125,13 @@ def _check(study: Study, path: Path) -> None:
     empty = [key for key in ("title", "claim", "source", "prediction", "measure", "arms", "predictions", "not_shown")
              if not getattr(study, key)]  # fmt: skip
     if empty:
-        raise ValueError(f"{path}: a study needs {', '.join(empty)}")
+        raise UserError(f"{path}: a study needs {', '.join(empty)}")
     measures.find(study.measure)
     for one in study.predictions:
         if (one.other is None) == (one.bound is None):
-            raise ValueError(
+            raise UserError(
                 f"{path}: a prediction compares with other or with bound, one of the two: that of {one.value}"
             )
         for arm in (one.arm, one.other):
             if arm is not None and arm not in study.arms:
-                raise ValueError(f"{path}: a prediction is about {arm}, but the arms are {', '.join(study.arms)}")
+                raise UserError(f"{path}: a prediction is about {arm}, but the arms are {', '.join(study.arms)}")

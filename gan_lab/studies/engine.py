@@ -16,11 +16,12 @@ from filelock import FileLock, Timeout
 
 from gan_lab.benchmark import train_once
 from gan_lab.config import loading
-from gan_lab.report.reading import Run
 from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run import Run
 from gan_lab.studies import Study, measures
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils import process
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
 DIGITS = 6  # of a recorded number; what is not finite is null
@@ -31,7 +32,7 @@ def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
     """Measure what is not yet measured, into ``root``; what another process measures is left to it, or waited for.
 
     True if now all of it is measured. A study that was killed goes on with the measurement, and the training, that it
-    was in. Raises ValueError for an unknown budget, and if a training fails.
+    was in. Raises UserError for an unknown budget, and if a training fails.
     """
     fingerprint = study.fingerprint(budget)
     units = _units(study, budget, root)
@@ -49,13 +50,13 @@ def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
 
 
 def collect(study: Study, budget: str, root: Path) -> None:
-    """Write the results of what ``measure`` measured. Raises ValueError if something is missing."""
+    """Write the results of what ``measure`` measured. Raises UserError if something is missing."""
     fingerprint = study.fingerprint(budget)
     results: Results = {arm: [] for arm in study.arms}
     seconds, runs = 0.0, []
     for arm, _, unit in _units(study, budget, root):
         if (measured := _read(unit, fingerprint)) is None:
-            raise ValueError(f"{unit} is missing: the study of {study.name} is not measured")
+            raise UserError(f"{unit} is missing: the study of {study.name} is not measured")
         results[arm].append(measured["values"])
         seconds += measured["seconds"]
         runs += measured.get("runs", [])
@@ -127,7 +128,7 @@ class Clock:
 
 def _trainer(root: Path, seed: int, clock: Clock) -> Any:
     def train(words: list[str]) -> Path:
-        own = [f"run.root={root / 'studies' / 'runs'}", f"run.seed={seed}", "log.wandb=off", "log.bar=false"]
+        own = [f"run.root={root / 'studies' / 'runs'}", f"run.seed={seed}", "log.wandb=off", "log.progress_bar=false"]
         began = time.monotonic()
         run = RunFolder.of(loading.load(words[0], [*words[1:], *own])).path
         with FileLock(root / "studies" / f".{run.parent.name}-{run.name}.lock"):  # other studies have this training too

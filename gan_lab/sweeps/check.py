@@ -8,25 +8,26 @@ from pathlib import Path
 
 from gan_lab.config import extensions, loading
 from gan_lab.sweeps.sweep_file import Sweep, to_words
+from gan_lab.utils.errors import UserError
 
 
 def check_values(sweep: Sweep, words: Sequence[str] = ()) -> None:
-    """Load the experiment with every value and both ends of each range. Raises ValueError naming the first bad one."""
+    """Load the experiment with every value and both ends of each range. Raises UserError naming the first bad one."""
     for parameter in sweep.parameters:
         for value in parameter.ends():
             (word,) = to_words({parameter.key: value})
             if value is None:
-                raise ValueError(f"sweep {sweep.name}: {parameter.key}: None arrives at the trial as the text 'None'")
+                raise UserError(f"sweep {sweep.name}: {parameter.key}: None arrives at the trial as the text 'None'")
             try:
                 loading.load(sweep.experiment, [*sweep.fixed, *words, word])
             except ValueError as error:
-                raise ValueError(f"sweep {sweep.name}: {word}: {error}") from None
+                raise UserError(f"sweep {sweep.name}: {word}: {error}") from None
 
 
 def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> None:
     """Print the values that a sweep tries, how it ends trials early, and its expected time on this machine.
 
-    Raises ValueError if a value is not legal or the experiment has no such metric.
+    Raises UserError if a value is not legal or the experiment has no such metric.
     """
     from rich.console import Console
     from rich.table import Table
@@ -40,7 +41,7 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
     loaded = loading.load(sweep.experiment, [*sweep.fixed, *words])
     run, batch = loaded.config.run, loaded.config.data.batch_size
     seconds = _measure_trial(sweep, [*sweep.fixed, *words])
-    evaluations = -(-run.images // run.evaluate_every)
+    evaluations = -(-run.images // run.evaluate_every_images)
     goal = "the greater the better" if sweep.maximize else "the smaller the better"
     lines = [f"metric: {sweep.metric}, {goal}, logged at each of {evaluations} evaluations of a trial"]
     if sweep.halving is None:
@@ -48,7 +49,7 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
     else:
         rungs = [sweep.halving.first * sweep.halving.eta**k for k in range(20)]
         rungs = [rung for rung in rungs if rung < evaluations]
-        images = [f"{-(-rung * run.evaluate_every // batch) * batch:,}" for rung in rungs]
+        images = [f"{-(-rung * run.evaluate_every_images // batch) * batch:,}" for rung in rungs]
         lines.append(
             f"the first halving falls after {images[0]} images (evaluation {rungs[0]} of {evaluations}); all: "
             f"{', '.join(images)}; about 1 of {sweep.halving.eta} continues at each"
@@ -65,27 +66,27 @@ def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> 
 
 
 def check_metric(sweep: Sweep, words: Sequence[str] = ()) -> None:
-    """Raise ValueError if the experiment does not compute the sweep's metric: no trial could be compared."""
-    from gan_lab.distributed import launch
-    from gan_lab.experiment import build
+    """Raise UserError if the experiment does not compute the sweep's metric: no trial could be compared."""
+    from gan_lab.distributed import detect
     from gan_lab.runs.folder import RunFolder
+    from gan_lab.training.builder import build
 
     first = to_words({p.key: p.ends()[0] for p in sweep.parameters})
-    loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.bar=false"])
+    loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.progress_bar=false"])
     with tempfile.TemporaryDirectory() as folder:
-        built = build(loaded.config, RunFolder(Path(folder)), launched=launch.SINGLE_PROCESS)
+        built = build(loaded.config, RunFolder(Path(folder)), launched=detect.SINGLE_PROCESS)
     _check_known(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
 
 
 def _check_known(sweep: Sweep, names: Sequence[str]) -> None:
     if sweep.metric not in names:
         problem = extensions.explain_unknown_name("score", sweep.metric, names)
-        raise ValueError(f"sweep {sweep.name}: {problem} (of {sweep.experiment})")
+        raise UserError(f"sweep {sweep.name}: {problem} (of {sweep.experiment})")
 
 
 def _measure_trial(sweep: Sweep, words: Sequence[str]) -> float:
-    """Measure the seconds of a trial. Raises ValueError if the experiment does not compute the metric."""
-    from gan_lab import profiling
+    """Measure the seconds of a trial. Raises UserError if the experiment does not compute the metric."""
+    from gan_lab.training import profiling
 
     first = to_words({p.key: p.ends()[0] for p in sweep.parameters})
     loaded = loading.load(sweep.experiment, [*words, *first])
@@ -93,4 +94,4 @@ def _measure_trial(sweep: Sweep, words: Sequence[str]) -> float:
         experiment, iteration, evaluating = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
     _check_known(sweep, [name for metric in experiment.evaluation.evaluator.metrics for name in metric.names])
     config = loading.load(sweep.experiment, list(words)).config
-    return config.iterations * iteration + -(-config.run.images // config.run.evaluate_every) * evaluating
+    return config.iterations * iteration + -(-config.run.images // config.run.evaluate_every_images) * evaluating

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from gan_lab.utils.errors import UserError
+
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
@@ -89,7 +91,7 @@ class Parameter:
         return float(f"{value:.12g}")  # 0.3, not 0.30000000000000004
 
     def points(self) -> list[Any]:
-        """All values, in order. Raises ValueError for a continuous distribution."""
+        """All values, in order. Raises UserError for a continuous distribution."""
         spec = self.spec
         if self.distribution == "constant":
             return [spec["value"]]
@@ -100,7 +102,7 @@ class Parameter:
         if self.distribution == "q_uniform":
             first, q = self.at(0.0), spec.get("q", 1)
             return [float(f"{first + i * q:.12g}") for i in range(round((self.at(1.0) - first) / q) + 1)]
-        raise ValueError(
+        raise UserError(
             f"parameters.{self.key}: a grid cannot have the distribution {self.distribution}: give it values"
         )
 
@@ -139,13 +141,13 @@ class Parameter:
 def parse(key: str, spec: Any) -> Parameter:
     """Parse a parameter of a sweep file; a distribution that is not named is inferred as W&B does.
 
-    Raises ValueError that names the parameter if W&B would refuse it or the lab cannot map it.
+    Raises UserError that names the parameter if W&B would refuse it or the lab cannot map it.
     """
     where = f"parameters.{key}"
     if not isinstance(spec, dict):
-        raise ValueError(f"{where} is {spec!r}: it must be a mapping such as 'value: 1' or 'values: [1, 2]'")
+        raise UserError(f"{where} is {spec!r}: it must be a mapping such as 'value: 1' or 'values: [1, 2]'")
     if "parameters" in spec:
-        raise ValueError(f"{where} is nested: write its keys with dots, such as {key}.lr")
+        raise UserError(f"{where} is nested: write its keys with dots, such as {key}.lr")
     spec = dict(spec)
     name = spec.pop("distribution", None) or _infer(where, spec)
     if name in DISCRETE:
@@ -153,11 +155,11 @@ def parse(key: str, spec: Any) -> Parameter:
     elif name in CONTINUOUS:
         _, required, optional = CONTINUOUS[name]
     else:
-        raise ValueError(f"{where}: no distribution {name!r}. There are: {', '.join(sorted([*DISCRETE, *CONTINUOUS]))}")
+        raise UserError(f"{where}: no distribution {name!r}. There are: {', '.join(sorted([*DISCRETE, *CONTINUOUS]))}")
     for missing in (k for k in required if k not in spec):
-        raise ValueError(f"{where}: the distribution {name} needs {missing}")
+        raise UserError(f"{where}: the distribution {name} needs {missing}")
     for superfluous in (k for k in spec if k not in (*required, *optional)):
-        raise ValueError(f"{where}: the distribution {name} has no {superfluous}")
+        raise UserError(f"{where}: the distribution {name} has no {superfluous}")
     _check_numbers(where, name, spec)
     return Parameter(key, name, spec)
 
@@ -169,7 +171,7 @@ def _infer(where: str, spec: Spec) -> str:
         return "categorical"
     if "min" in spec and "max" in spec:
         return "int_uniform" if isinstance(spec["min"], int) and isinstance(spec["max"], int) else "uniform"
-    raise ValueError(f"{where} needs value, values, min and max, or a distribution")
+    raise UserError(f"{where} needs value, values, min and max, or a distribution")
 
 
 def _check_numbers(where: str, name: str, spec: Spec) -> None:
@@ -177,19 +179,19 @@ def _check_numbers(where: str, name: str, spec: Spec) -> None:
         number, kind = spec[key], int if name == "int_uniform" else int | float
         if not isinstance(number, kind) or isinstance(number, bool):
             text = "; YAML reads 1e-3 as text: write 1.0e-3" if isinstance(number, str) else ""
-            raise ValueError(f"{where}: {key}={number!r} is not {'an integer' if kind is int else 'a number'}{text}")
+            raise UserError(f"{where}: {key}={number!r} is not {'an integer' if kind is int else 'a number'}{text}")
         if key in POSITIVE and number <= 0:
-            raise ValueError(f"{where}: {key}={number} must be greater than 0")
+            raise UserError(f"{where}: {key}={number} must be greater than 0")
     if "min" in spec and spec["min"] > spec["max"]:
-        raise ValueError(f"{where}: min={spec['min']} is greater than max={spec['max']}")
+        raise UserError(f"{where}: min={spec['min']} is greater than max={spec['max']}")
     if name.endswith("log_uniform_values") and spec["min"] <= 0:
-        raise ValueError(f"{where}: min={spec['min']} must be greater than 0 for {name}")
+        raise UserError(f"{where}: min={spec['min']} must be greater than 0 for {name}")
     if "values" in spec:
         values = spec["values"]
         if not isinstance(values, list) or not values or len({str(value) for value in values}) < len(values):
-            raise ValueError(f"{where}: values={values!r} must be a list, not empty, of different values")
+            raise UserError(f"{where}: values={values!r} must be a list, not empty, of different values")
         shares = spec.get("probabilities", [1])
         if not isinstance(shares, list) or ("probabilities" in spec and len(shares) != len(values)) or not math.isclose(
             sum(shares), 1, abs_tol=1e-6
         ):  # fmt: skip
-            raise ValueError(f"{where}: probabilities={shares!r} must be one for each value, and sum to 1")
+            raise UserError(f"{where}: probabilities={shares!r} must be one for each value, and sum to 1")

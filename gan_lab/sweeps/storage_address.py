@@ -10,21 +10,21 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
-from gan_lab.utils.errors import first_line, import_extra
+from gan_lab.utils.errors import UserError, first_line, import_extra
 
 
 def resolve_storage(url: str) -> str:
-    """Add the driver to the address of a database. Raises ValueError for one that is not SQLite or PostgreSQL."""
+    """Add the driver to the address of a database. Raises UserError for one that is not SQLite or PostgreSQL."""
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
-        raise ValueError(
+        raise UserError(
             f"--storage {url} is not an address: use sqlite:///<file> or postgresql://user@host/database"
         ) from None
     if parsed.drivername == "sqlite" and parsed.database:
         return url
     if parsed.drivername not in ("postgresql", "postgresql+psycopg", "postgres"):
-        raise ValueError(
+        raise UserError(
             f"--storage {parsed.drivername}://…: it must be sqlite:///<file> or postgresql://user@host/database"
         )
     import_extra("psycopg", "postgres", f"--storage {parsed.drivername}://…")
@@ -42,4 +42,4 @@ def explain_storage_errors(url: str) -> Iterator[None]:
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         cause = error.__cause__ or error
         hidden = sqlalchemy.make_url(url).render_as_string()
-        raise ValueError(f"the storage {hidden} does not answer: {first_line(cause)}") from None
+        raise UserError(f"the storage {hidden} does not answer: {first_line(cause)}") from None

@@ -14,6 +14,7 @@ import yaml
 
 from gan_lab.config import groups, loading
 from gan_lab.sweeps.search_space import Parameter, parse
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import shipped
 
 ARGUMENTS = "${args_no_hyphens}"
@@ -97,34 +98,34 @@ def load(name: str) -> Sweep:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else sweep_folder() / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(loading.explain_missing_file("sweep", name, list(list_sweeps())))
+        raise UserError(loading.explain_missing_file("sweep", name, list(list_sweeps())))
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # as wandb does; configs are read differently
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a sweep is a mapping such as 'method: grid', this is {content!r}")
+        raise UserError(f"{path}: a sweep is a mapping such as 'method: grid', this is {content!r}")
     try:
         return _parse_sweep(path, content)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def _parse_sweep(path: Path, content: dict[str, Any]) -> Sweep:
     if content.get("method") not in METHODS:
-        raise ValueError(f"method={content.get('method')} is not one of {', '.join(METHODS)}")
+        raise UserError(f"method={content.get('method')} is not one of {', '.join(METHODS)}")
     metric = content.get("metric")
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-        raise ValueError("metric must have a name, such as 'metric: {name: fd_digits, goal: minimize}'")
+        raise UserError("metric must have a name, such as 'metric: {name: fd_digits, goal: minimize}'")
     if metric.keys() - {"name", "goal"}:
-        raise ValueError(f"metric.{min(metric.keys() - {'name', 'goal'})} cannot be mapped: metric has name and goal")
+        raise UserError(f"metric.{min(metric.keys() - {'name', 'goal'})} cannot be mapped: metric has name and goal")
     if metric.get("goal", "minimize") not in ("minimize", "maximize"):
-        raise ValueError(f"metric.goal={metric['goal']} must be minimize or maximize")
+        raise UserError(f"metric.goal={metric['goal']} must be minimize or maximize")
     if not isinstance(content.get("parameters"), dict) or not content["parameters"]:
-        raise ValueError("parameters are missing")
+        raise UserError("parameters are missing")
     cap = content.get("run_cap")
     if cap is not None and (not isinstance(cap, int) or cap < 1):
-        raise ValueError(f"run_cap={cap} must be a whole number, at least 1")
+        raise UserError(f"run_cap={cap} must be a whole number, at least 1")
     sweep = Sweep(
         name=path.stem, about=loading.first_comment(path), method=content["method"], metric=metric["name"],
         maximize=metric.get("goal") == "maximize", command=_parse_command(content.get("command")), run_cap=cap,
@@ -138,16 +139,16 @@ def _parse_sweep(path: Path, content: dict[str, Any]) -> Sweep:
 
 def _parse_command(content: Any) -> tuple[str, ...]:
     if not isinstance(content, list):
-        raise ValueError(f"command must be a list: it starts python directly and ends with '{ARGUMENTS}'")
+        raise UserError(f"command must be a list: it starts python directly and ends with '{ARGUMENTS}'")
     command = tuple(str(part) for part in content)
     known = ("${env}", "${interpreter}", "${program}", ARGUMENTS)
     for part in command:
         if "$" in part and part not in known:
-            raise ValueError(f"command: {part!r} cannot be mapped: there are {', '.join(known)}")
+            raise UserError(f"command: {part!r} cannot be mapped: there are {', '.join(known)}")
     if command.count(ARGUMENTS) != 1 or "train" not in command:
-        raise ValueError(f"command must hold 'train', the experiment, and '{ARGUMENTS}' once")
+        raise UserError(f"command must hold 'train', the experiment, and '{ARGUMENTS}' once")
     if not re.fullmatch(r"[\w./-]+", command[command.index("train") + 1 : command.index("train") + 2][0]):
-        raise ValueError("command: the word after 'train' must be the experiment")
+        raise UserError("command: the word after 'train' must be the experiment")
     return command
 
 
@@ -156,15 +157,15 @@ def _parse_halving(content: Any) -> Halving | None:
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("type") != "hyperband":
-        raise ValueError(f"early_terminate={content!r} cannot be mapped: its type must be hyperband")
+        raise UserError(f"early_terminate={content!r} cannot be mapped: its type must be hyperband")
     for key in content.keys() - {"type", "min_iter", "max_iter", "s", "eta"}:
-        raise ValueError(f"early_terminate.{key} cannot be mapped: hyperband has min_iter, max_iter, s and eta")
+        raise UserError(f"early_terminate.{key} cannot be mapped: hyperband has min_iter, max_iter, s and eta")
     eta = content.get("eta", 3)
     if ("min_iter" in content) == ("max_iter" in content) or ("max_iter" in content and "s" not in content):
-        raise ValueError("early_terminate needs either min_iter, or max_iter and s")
+        raise UserError("early_terminate needs either min_iter, or max_iter and s")
     for key in content.keys() - {"type"}:
         if not isinstance(content[key], int) or content[key] < (2 if key == "eta" else 1):
-            raise ValueError(
+            raise UserError(
                 f"early_terminate.{key}={content[key]} must be a whole number, at least {2 if key == 'eta' else 1}"
             )
     first = content["min_iter"] if "min_iter" in content else max(1, int(content["max_iter"] / eta ** content["s"]))

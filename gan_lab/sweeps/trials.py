@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gan_lab.sweeps.storage_address import explain_storage_errors, resolve_storage
 from gan_lab.sweeps.sweep_file import Sweep
+from gan_lab.utils.errors import UserError
 
 HEARTBEAT = 5  # seconds
 GRACE = 20  # seconds without a heartbeat after which a trial's worker is considered dead
@@ -53,7 +54,7 @@ class Trials:
         if self.points:
             self.limit = min(self.limit, len(self.points))
         if not self.limit:
-            raise ValueError(
+            raise UserError(
                 f"{sweep.name}: a {sweep.method} search has no end: --trials 20, or run_cap in the file, gives it one"
             )
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -73,7 +74,7 @@ class Trials:
         return {"timeout": 60} if self.url.startswith("sqlite") else {"connect_timeout": 10}
 
     def ensure_same(self, about: dict[str, Any]) -> None:
-        """Store the definition of the trials. Raises ValueError if the stored one differs."""
+        """Store the definition of the trials. Raises UserError if the stored one differs."""
         with explain_storage_errors(self.url), self._lock():
             stored = self.study.user_attrs.get("sweep")
             if stored is None:
@@ -82,7 +83,7 @@ class Trials:
         before = json.loads(stored)
         changes = [key for key in about | before if about.get(key) != before.get(key)]
         if changes:
-            raise ValueError(
+            raise UserError(
                 f"the sweep {self.sweep.name} has changed since it began: {' and '.join(changes)}. "
                 "Restore it, delete its folder, or copy the file to another name"
             )

@@ -13,6 +13,7 @@ from typing import Any
 
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.utils import process
+from gan_lab.utils.errors import UserError
 
 logger = logging.getLogger("gan_lab")
 
@@ -64,7 +65,7 @@ def _create(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None)
     try:
         name = wandb.sweep(definition, project=PROJECT)
     except Exception as error:  # wandb's own types, and those of its transport
-        raise ValueError(f"W&B did not create the sweep ({str(error).strip()}): --backend local runs it here") from None
+        raise UserError(f"W&B did not create the sweep ({str(error).strip()}): --backend local runs it here") from None
     folder.mkdir(parents=True, exist_ok=True)
     state_file.write_text(json.dumps({"id": name, "given": definition}), encoding="utf-8")
     return name

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from gan_lab.sweeps.sweep_file import Sweep, to_words
 from gan_lab.sweeps.trials import Claimed, Trials
 from gan_lab.utils import process
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_rows
 
 logger = logging.getLogger("gan_lab")
@@ -50,7 +51,7 @@ class Worker:
     def run(self, slots: int = 1) -> int:
         """Run trials; return 0 if all are done, or 128 + the signal that stopped it.
 
-        Raises ValueError if the first trials all fail, or if the storage does not answer.
+        Raises UserError if the first trials all fail, or if the storage does not answer.
         """
         with process.Signals().watched() as signals:
             try:
@@ -139,7 +140,7 @@ class Worker:
             except Timeout:
                 return
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        placement = [f"run.root={self.folder / 'runs'}", f"run.id={folder.name}", "log.bar=false"]
+        placement = [f"run.root={self.folder / 'runs'}", f"run.id={folder.name}", "log.progress_bar=false"]
         words = [word for word in self.words if not word.startswith(("run.root=", "run.id="))]
         command = self.sweep.command_line(attempt.claimed.values, words, placement)
         attempt.process = process.start(command, self.folder / "logs" / f"{folder.name}.txt", self._environment())
@@ -201,7 +202,7 @@ class Worker:
         self.trials.conclude(claimed, TrialState.FAIL, reason=reason)
         logger.info(f"trial {claimed.trial_number} failed: {reason}")
         if self.failed >= TOO_MANY and not self.complete:
-            raise ValueError(f"the first {self.failed} trials failed, the last with: {reason} (see {log})")
+            raise UserError(f"the first {self.failed} trials failed, the last with: {reason} (see {log})")
 
 
 def read_scores(path: Path, metric: str) -> list[float]:

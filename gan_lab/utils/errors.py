@@ -1,4 +1,4 @@
-"""Texts of errors: the first line of one, and that of a package that is not there."""
+"""UserError, the one error that the command line prints as a line; and texts of errors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import importlib
 from types import ModuleType
 
 
+class UserError(ValueError):
+    """Something that the user can fix: a value, a file, a missing package.
+
+    The command line prints its message as one line and exits with code 2. Every other exception is a bug of the lab, of a
+    library or of the user's own code, and keeps its traceback. Write the message as ``<what is wrong>: <value>. <what to
+    do>``.
+    """
+
+
 def import_extra(module: str, extra: str, asked: str) -> ModuleType:
-    """Import a module of an extra of the lab. Raises ValueError, for what was ``asked``, if it is not installed."""
+    """Import a module of an extra of the lab. Raises UserError, for what was ``asked``, if it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise ValueError(
+        raise UserError(
             f"{asked}: the package {module} is not installed: pip install 'lightning-gan-lab[{extra}]'"
         ) from None
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
+MARKER = ".gan-lab"  # a file in every folder of runs, so that a run is never read as training data
 
 
 def shipped(name: str, inside: str | None = None) -> Path:

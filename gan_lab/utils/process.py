@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gan_lab.utils.errors import UserError
+
 PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds
 GROUP: dict[str, Any] = {"process_group": 0} if hasattr(os, "killpg") else {}  # Windows has no process groups
@@ -27,7 +29,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a command and append its output to a file; with ``errors`` what it says on stderr stays where it is.
 
-    When this process dies it gets ``on_death``. Raises ValueError if the program does not exist.
+    When this process dies it gets ``on_death``. Raises UserError if the program does not exist.
     """
     preexec = _die_with_parent(os.getpid(), on_death) if sys.platform == "linux" else None
     output = log.open("ab") if log else None
@@ -37,7 +39,7 @@ def start(
             env=None if environment is None else dict(environment), preexec_fn=preexec, **GROUP,
         )  # fmt: skip
     except FileNotFoundError:
-        raise ValueError(f"command: there is no program {command[0]}") from None
+        raise UserError(f"command: there is no program {command[0]}") from None
     finally:
         if output:
             output.close()

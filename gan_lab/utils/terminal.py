@@ -7,6 +7,12 @@ import io
 import logging
 import os
 import sys
+import sysconfig
+import traceback
+from pathlib import Path
+
+from gan_lab.utils.errors import UserError
+from gan_lab.utils.files import PACKAGE
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
 
@@ -72,16 +78,55 @@ def flat(sentence: object) -> str:
 
 
 def in_one_line(error: Exception) -> str | None:
-    """Explain an error and its remedy in one line; None for a bug of the lab, whose traceback is needed."""
+    """Explain an error that the user can fix in one line; None for everything else, whose traceback is needed.
+
+    One line is for a ``UserError``, for memory that ran out, and for an ``OSError`` (a full disk, a missing permission)
+    unless it came out of the user's own code: of that the file and the line matter most.
+    """
     # an error from a loader process holds its traceback, and ends with the original message
     original = str(error).partition("\nOriginal Traceback")[2].rpartition("Error: ")[2]
     sentence = " ".join(original.split()) or " ".join(str(error).split())
     if no_memory(error):
-        return (f"the memory is used up ({sentence[:160] or type(error).__name__}): try run.accumulate=2 or more, a smaller data.batch_size, "
-                "data.size or model.width, or fewer images at a time; `gan-lab dry-run` says what an iteration takes")  # fmt: skip
-    if "more than 1 value per channel" in sentence:
-        return (f"batch norm needs two images or more in each process ({sentence}): try a larger data.batch_size, or "
-                "model.norm=none")  # fmt: skip
+        return (
+            f"out of memory ({sentence[:160] or type(error).__name__}). Try run.micro_batches=2 or more, a smaller "
+            "data.batch_size, data.size or model.width, or fewer images at a time; `gan-lab dry-run` reports the memory "
+            "of an iteration"
+        )
+    if isinstance(error, ValueError) and "more than 1 value per channel" in sentence:
+        return (
+            f"batch norm needs two images or more in each process ({sentence}): try a larger data.batch_size, or "
+            "model.norm=none"
+        )
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         return f"{sentence}: this shell allows too few open files, `ulimit -n 1024` allows more"
-    return sentence if isinstance(error, ValueError | OSError) else None
+    if isinstance(error, UserError) or (isinstance(error, OSError) and not user_code(error)):
+        return sentence
+    return None
+
+
+def user_code(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame of a traceback in a file of the user's own: outside the lab and all installed packages."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame for frame in reversed(frames) if _is_users(frame.filename)), None)
+
+
+def _is_users(filename: str) -> bool:
+    """True for a Python file that is neither the lab's, nor an installed package's, nor of the standard library."""
+    path = Path(filename)
+    if not path.is_file():  # <string>, <frozen importlib>
+        return False
+    libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return not any(
+        path.resolve().is_relative_to(folder) for folder in (PACKAGE, *libraries, Path(sys.prefix).resolve())
+    )
+
+
+def explain_bug(error: BaseException) -> str:
+    """One line to print below a traceback: whose code raised, and what to do about it."""
+    frame = user_code(error)
+    if frame:
+        return f"error in your code: {frame.filename}, line {frame.lineno}, in {frame.name}: {type(error).__name__}: {flat(error)}"
+    return (
+        f"This is a bug in the lab, not in your command: {type(error).__name__}. Please report it with the traceback "
+        "above, the command and the output of `gan-lab doctor`."
+    )

@@ -14,7 +14,7 @@ from gan_lab.report.compare import compare
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import read_summary
-from gan_lab.train import train
+from gan_lab.training.loop import train
 from tests.helpers.families import small
 
 FAMILY_FILE = """
@@ -96,7 +96,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_files_outside_the_package_are_trained_scored_and_sampled(outside: Path, data_root: Path) -> None:
     words = small("gan", outside, data_root, "family=mine.method", "data.name=mine.noise", "metrics.extractors=[mine.means]",
-                  "metrics.num_fakes=20", "metrics.num_reals=20", "metrics.allow_small_n=true", "run.images=32", "run.evaluate_every=16", "run.id=own", "model.network=dcgan")  # fmt: skip
+                  "metrics.num_fakes=20", "metrics.num_reals=20", "metrics.allow_small_n=true", "run.images=32", "run.evaluate_every_images=16", "run.id=own", "model.network=dcgan")  # fmt: skip
     words = [word for word in words if not word.startswith(("data.size", "data.name=mnist", "data.source"))]
     loaded = loading.load("gan", words)
     assert loaded.config.data.size == 16
@@ -112,7 +112,7 @@ def test_files_outside_the_package_are_trained_scored_and_sampled(outside: Path,
 def test_a_metric_outside_the_package_says_itself_which_of_two_evaluations_is_the_best_checkpoint(
     name: str, best: int, outside: Path, data_root: Path
 ) -> None:
-    words = small("gan", outside, data_root, f"metrics.include=[mine.{name}]", "run.images=64", "run.evaluate_every=32",
+    words = small("gan", outside, data_root, f"metrics.include=[mine.{name}]", "run.images=64", "run.evaluate_every_images=32",
                   "run.id=x")  # fmt: skip
     loaded = loading.load("gan", words)
     assert train(loaded, words) == 0

@@ -15,13 +15,13 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from gan_lab import experiment
 from gan_lab.augmentation import Augmentation
 from gan_lab.config import loading
 from gan_lab.data import mnist
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
 from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, image_by_image, small
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -55,12 +55,14 @@ def weights(family: Any) -> dict[str, Tensor]:
     }
 
 
-def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[experiment.Experiment, Diversity]:
+def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[builder.Experiment, Diversity]:
     """Train in this process, without the run folder's ceremony."""
-    loaded = loading.load(experiment_of(family), small(family, root, data_root, "run.evaluate_every=100000", *words))
+    loaded = loading.load(
+        experiment_of(family), small(family, root, data_root, "run.evaluate_every_images=100000", *words)
+    )
     watch, folder = Diversity(), root / family
     (folder / "checkpoints").mkdir(parents=True)
-    built = experiment.build(loaded.config, RunFolder(folder), extra=[watch])
+    built = builder.build(loaded.config, RunFolder(folder), extra=[watch])
     built.trainer.fit(built.family, datamodule=built.data)
     return built, watch
 
@@ -92,7 +94,9 @@ def test_each_network_moves_in_its_iterations_across_the_border_of_a_pass(
 
 @every_family
 def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path) -> None:
-    built, watch = fit(family, tmp_path, data_root, "run.images=320", "log.every=32", "run.evaluate_every=80")
+    built, watch = fit(
+        family, tmp_path, data_root, "run.images=320", "log.log_every_images=32", "run.evaluate_every_images=80"
+    )
     folder = tmp_path / family
     assert watch.calls == built.family.iteration == 20
     newest = sorted((folder / "checkpoints").glob("iteration-*.ckpt"))[-1]
@@ -111,7 +115,7 @@ def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, da
 
     What a float32 network sees (``SINGLE``) agrees between processors only as far as float32 does.
     """
-    built, _ = fit(family, tmp_path, data_root, "run.images=80", "log.every=16", "run.precision=64-true",
+    built, _ = fit(family, tmp_path, data_root, "run.images=80", "log.log_every_images=16", "run.precision=64-true",
                    *(["model.n_critic=2"] if hasattr(loading.family_class(family).Config, "n_critic") else []))  # fmt: skip
     scores = {name for metric in built.evaluation.evaluator.metrics for name in metric.names}
     with (tmp_path / family / "metrics.csv").open() as file:
@@ -134,9 +138,9 @@ def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, da
 
 @every_family
 def test_scoring_and_drawing_leave_the_training_bit_equal(family: str, tmp_path: Path, data_root: Path) -> None:
-    often, _ = fit(family, tmp_path / "often", data_root, "run.images=96", "run.evaluate_every=16",
-                   "log.images_every=16", "log.every=16")  # fmt: skip
-    never, _ = fit(family, tmp_path / "never", data_root, "run.images=96", "log.every=100000")
+    often, _ = fit(family, tmp_path / "often", data_root, "run.images=96", "run.evaluate_every_images=16",
+                   "log.grid_every_images=16", "log.log_every_images=16")  # fmt: skip
+    never, _ = fit(family, tmp_path / "never", data_root, "run.images=96", "log.log_every_images=100000")
     a, b = often.family.state_dict(), never.family.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -146,7 +150,12 @@ def test_a_discriminator_sees_reals_and_fakes_through_the_augmentation_alone(
     family: str, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one that wipes images out, with their gradients, reals and fakes are one, and the generator learns nothing."""
-    words = ["run.images=32", "log.every=32", "augment.policy=diffaugment", *image_by_image(family, n_critic=1)]
+    words = [
+        "run.images=32",
+        "log.log_every_images=32",
+        "augment.policy=diffaugment",
+        *image_by_image(family, n_critic=1),
+    ]
     if loading.family_class(family).image_to_image:
         with pytest.raises(ValueError, match=r"augment\.policy=diffaugment is for what makes images of latents"):
             fit(family, tmp_path, data_root, *words)
@@ -173,7 +182,12 @@ def test_bf16_steps_use_the_new_weights_and_stay_near_float32(family: str, tmp_p
     means = {}
     for precision in ("32-true", "bf16-mixed"):
         built, _ = fit(
-            family, tmp_path / precision, data_root, "run.images=160", "log.every=160", f"run.precision={precision}"
+            family,
+            tmp_path / precision,
+            data_root,
+            "run.images=160",
+            "log.log_every_images=160",
+            f"run.precision={precision}",
         )
         with (tmp_path / precision / family / "metrics.csv").open() as file:
             means[precision] = {k: float(v) for k, v in next(csv.DictReader(file)).items() if k.startswith("loss")}

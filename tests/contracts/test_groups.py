@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from gan_lab import console
+from gan_lab.cli import console
 from gan_lab.config import groups, loading
-from gan_lab.experiment import build
 from gan_lab.runs.folder import RunFolder, run_id
+from gan_lab.training.builder import build
 from tests.helpers.families import every_family, experiment_of, keys_of, model_words
 
 MEMBERS = groups.group_members(loading.config_folder())
@@ -21,16 +21,16 @@ def test_defaults_then_experiment_then_groups_then_words(tmp_path: Path) -> None
     own.write_text("defaults:\n  - data: faces64\n  - budget: smoke\nfamily: gan\nrun:\n  images: 7\n")
     loaded = loading.load(str(own))
     assert (loaded.config.data.name, loaded.config.data.flip, loaded.config.run.images) == ("celeba", True, 7)
-    assert loaded.config.run.evaluate_every == 320
+    assert loaded.config.run.evaluate_every_images == 320
     assert loaded.origin["data.name"] == "data/faces64.yaml"
-    assert loaded.origin["run.evaluate_every"] == "budget/smoke.yaml"
+    assert loaded.origin["run.evaluate_every_images"] == "budget/smoke.yaml"
     assert loaded.origin["run.images"] == str(own)
     chosen = loading.load(str(own), ["run.images=9", "data=mnist", "budget=minutes"])
     assert (chosen.config.data.name, chosen.config.data.flip) == (
         "mnist",
         False,
     )  # in place of the experiment's default
-    assert (chosen.config.run.images, chosen.config.run.evaluate_every) == (9, 20_000)
+    assert (chosen.config.run.images, chosen.config.run.evaluate_every_images) == (9, 20_000)
     assert chosen.origin["run.images"] == "command line"
     assert (
         loading.load("gan", ["budget=smoke"]).config.run.images == 640
@@ -38,13 +38,13 @@ def test_defaults_then_experiment_then_groups_then_words(tmp_path: Path) -> None
 
 
 def test_the_interval_of_the_grids_is_a_number_or_follows_the_evaluations() -> None:
-    assert loading.load("gan").config.log.images_every is None
-    assert loading.load("gan", ["log.images_every=1e3"]).config.log.images_every == 1000
-    assert loading.load("gan", ["log.images_every=null"]).config.log.images_every is None
-    with pytest.raises(ValueError, match=r"log.images_every=often: it must be a whole number"):
-        loading.load("gan", ["log.images_every=often"])
-    with pytest.raises(ValueError, match=r"log.images_every=0 is out of range"):
-        loading.load("gan", ["log.images_every=0"])
+    assert loading.load("gan").config.log.grid_every_images is None
+    assert loading.load("gan", ["log.grid_every_images=1e3"]).config.log.grid_every_images == 1000
+    assert loading.load("gan", ["log.grid_every_images=null"]).config.log.grid_every_images is None
+    with pytest.raises(ValueError, match=r"log.grid_every_images=often: it must be a whole number"):
+        loading.load("gan", ["log.grid_every_images=often"])
+    with pytest.raises(ValueError, match=r"log.grid_every_images=0 is out of range"):
+        loading.load("gan", ["log.grid_every_images=0"])
 
 
 def test_a_group_word_stays_in_the_name_of_the_run() -> None:
@@ -110,7 +110,7 @@ def test_every_family_trains_on_every_set_that_suits_it(
     if made.image_to_image:
         pytest.skip("makes images of images")
     words = [f"data={data}", "budget=smoke", "data.batch_size=8", "run.images=16", "data.source=sample", "data.size=16",
-             f"data.root={data_root}", f"run.root={tmp_path}", "log.bar=false", "log.wandb=off"]  # fmt: skip
+             f"data.root={data_root}", f"run.root={tmp_path}", "log.progress_bar=false", "log.wandb=off"]  # fmt: skip
     words += model_words(family, width=4, blocks=1, n_critic=1)
     words += ["model.network=mlp"] if data == "ring" and "network" in keys else []
     loaded = loading.load(experiment_of(family), words)

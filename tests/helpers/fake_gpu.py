@@ -23,15 +23,15 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from gan_lab import experiment
-from gan_lab.callbacks import sample_grids
 from gan_lab.config import loading
-from gan_lab.metrics import translation
+from gan_lab.metrics import translation_scores
 from gan_lab.metrics.base import Metric
 from gan_lab.metrics.evaluator import _to_pixels
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
+from gan_lab.training.callbacks import sample_grids
 
 NAME = "fakegpu"
 DEVICE = f"{NAME}:0"
@@ -142,8 +142,8 @@ def rehearse(every: dict[str, tuple[str, list[str]]], root: Path, out: Path) -> 
 def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
     loaded = loading.load(name, words)
     (folder / "checkpoints").mkdir(parents=True)
-    built = experiment.build(loaded.config, RunFolder(folder))
-    setting = replace(experiment.metric_setting(loaded.config, built.family, built.data, final=True), reals=100)
+    built = builder.build(loaded.config, RunFolder(folder))
+    setting = replace(builder.metric_setting(loaded.config, built.family, built.data, final=True), reals=100)
     metrics = select_metrics(setting)
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)  # on the CPU, up to a checkpoint
@@ -153,7 +153,7 @@ def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
         return _on(gpu, built, metrics, read_checkpoint(path))
 
 
-def _on(gpu: Waits, built: experiment.Experiment, metrics: list[Metric], checkpoint: dict[str, Any]) -> dict[str, Any]:
+def _on(gpu: Waits, built: builder.Experiment, metrics: list[Metric], checkpoint: dict[str, Any]) -> dict[str, Any]:
     family, data, trainer, device = built.family.to(DEVICE), built.data, built.trainer, torch.device(DEVICE)
     callbacks: Any = {type(callback).__name__: callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
     budget, ema, evaluator = callbacks["Progress"], callbacks["EMA"], built.evaluation.evaluator
@@ -186,7 +186,7 @@ def _on(gpu: Waits, built: experiment.Experiment, metrics: list[Metric], checkpo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample_grids, "save_grid", lambda images, *_: images.cpu())
         patch.setattr(
-            translation, "_ssim", lambda images, _: images.cpu().double().mean(dim=(1, 2, 3))
+            translation_scores, "_ssim", lambda images, _: images.cpu().double().mean(dim=(1, 2, 3))
         )  # NumPy's values
         for metric in metrics:
             patch.setattr(

@@ -47,7 +47,7 @@ def image_by_image(family: str, **values: object) -> list[str]:
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:
     """Words for a quick run on digits: narrow networks, batches of 16, no tracker, no bar; translators read their gray."""
     made = loading.family_class(family)
-    words = ["data.batch_size=16", "log.bar=false", "log.wandb=off", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true", f"run.root={root}",
+    words = ["data.batch_size=16", "log.progress_bar=false", "log.wandb=off", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true", f"run.root={root}",
              f"data.root={data_root}", "data.source=sample"]  # fmt: skip
     words += ["data.name=mnist", "data.size=28"]
     words += ["data.gray_input=true"] if made.image_to_image else []

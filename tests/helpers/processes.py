@@ -23,7 +23,9 @@ import torch
 from gan_lab.runs.folder import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["gan_lab.experiment", "gan_lab.families.gan", "gan_lab.sweeps.worker", "gan_lab.cli"])
+CONTEXT.set_forkserver_preload(
+    ["gan_lab.training.builder", "gan_lab.families.gan", "gan_lab.sweeps.worker", "gan_lab.cli"]
+)
 
 
 @dataclass
@@ -35,10 +37,10 @@ class Kill:
     number: int = signal.SIGKILL
 
     def install(self) -> None:
-        from gan_lab.callbacks import checkpoint
-        from gan_lab.callbacks.csv_logger import Table
         from gan_lab.families.base import Family
         from gan_lab.metrics.evaluator import Evaluator
+        from gan_lab.training.callbacks import checkpoint
+        from gan_lab.training.callbacks.csv_logger import Table
 
         seen = 0
 
@@ -73,21 +75,21 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
-    from gan_lab import experiment as lab
-    from gan_lab.callbacks import checkpoint, progress_bar
-    from gan_lab.distributed import launch
+    from gan_lab.distributed import detect
+    from gan_lab.training import builder as lab
+    from gan_lab.training.callbacks import checkpoint, progress_bar
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
     checkpoint.SECONDS_BETWEEN = float(environment.get("CHECKPOINT_EVERY", 0.3))
     progress_bar.SECONDS = float(environment.get("LINES_EVERY", progress_bar.SECONDS))
-    launch.ROLL_CALL = 1.0
+    detect.ROLL_CALL = 1.0
 
 
 def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:
     _begin(environment, log)
-    from gan_lab import train as lab
     from gan_lab.config import loading
     from gan_lab.report import live
+    from gan_lab.training import loop as lab
     from gan_lab.utils.terminal import log_to_stdout
 
     if "SCORED" not in environment:
@@ -111,16 +113,16 @@ def _one_after_the_other(
     trainings: Sequence[tuple[str, Sequence[str]]], environment: dict[str, str], log: Path
 ) -> None:
     _begin(environment, log)
-    from gan_lab import experiment
-    from gan_lab.callbacks.diversity import Diversity
     from gan_lab.config import loading
+    from gan_lab.training import builder
+    from gan_lab.training.callbacks.diversity import Diversity
 
     held = {}
     for name, words in trainings:
         loaded = loading.load(name, words)
         folder = RunFolder.of(loaded).path / environment["RANK"]
         (folder / "checkpoints").mkdir(parents=True)
-        built = experiment.build(loaded.config, RunFolder(folder))
+        built = builder.build(loaded.config, RunFolder(folder))
         built.evaluation.evaluator.metrics = []
         built.trainer.callbacks = [each for each in built.trainer.callbacks if not isinstance(each, Diversity)]
         built.trainer.fit(built.family, datamodule=built.data)

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
 from tests.helpers.families import augmented, every_family, experiment_of, image_by_image, small
 from tests.helpers.processes import one_after_the_other
 
-WORDS = ["run.precision=64-true", "run.images=96", "log.every=32"]
+WORDS = ["run.precision=64-true", "run.images=96", "log.log_every_images=32"]
 
 
 def trained(name: str, folder: Path, words: list[str]) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The weights and buffers after a training without scores, and the last row of its log."""
     (folder / "checkpoints").mkdir(parents=True)
-    built = experiment.build(loading.load(name, words).config, RunFolder(folder))
+    built = builder.build(loading.load(name, words).config, RunFolder(folder))
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.family.iteration == built.config.iterations
@@ -35,7 +35,7 @@ def test_parts_of_a_batch_are_the_whole_batch(family: str, tmp_path: Path, data_
     words = [*small(family, tmp_path, data_root, *WORDS), "data.flip=true", "data.jitter=2"]
     words += [*image_by_image(family, n_critic=2, pool_size=8), *augmented(family)]
     (whole, log), (parts, log_of_parts) = (
-        trained(name, tmp_path / f"{k}", [*words, f"run.accumulate={k}"]) for k in (1, 2)
+        trained(name, tmp_path / f"{k}", [*words, f"run.micro_batches={k}"]) for k in (1, 2)
     )
     for key, value in whole.items():
         assert torch.allclose(parts[key], value, rtol=0, atol=1e-9), key
@@ -47,13 +47,13 @@ def test_two_parts_are_two_processes_with_batch_norm_and_dropout(name: str, tmp_
     family = loading.load(name).config.family
     words = [*small(family, tmp_path, data_root, *WORDS), "data.batch_size=8", "run.images=32"]
     pair: list[Any] = one_after_the_other([(name, [*words, "run.devices=2"])], tmp_path / "log")
-    parts, _ = trained(name, tmp_path / "parts", [*words, "run.accumulate=2"])
+    parts, _ = trained(name, tmp_path / "parts", [*words, "run.micro_batches=2"])
     iterations, world, _, weights = pair[0][name]
     assert (iterations, world) == (4, 2)
     for key, value in weights.items():
         assert torch.allclose(parts[key], value, rtol=0, atol=1e-9), key
-    four = one_after_the_other([(name, [*words, "run.devices=2", "run.accumulate=2"])], tmp_path / "log of four")
-    quarters, _ = trained(name, tmp_path / "quarters", [*words, "run.accumulate=4"])
+    four = one_after_the_other([(name, [*words, "run.devices=2", "run.micro_batches=2"])], tmp_path / "log of four")
+    quarters, _ = trained(name, tmp_path / "quarters", [*words, "run.micro_batches=4"])
     for key, value in four[0][name][-1].items():
         assert torch.allclose(quarters[key], value, rtol=0, atol=1e-9), key
 
@@ -64,7 +64,7 @@ def test_four_parts_keep_a_third_for_the_backward_at_most(tmp_path: Path, data_r
         held = Held()
         with torch.autograd.graph.saved_tensors_hooks(held.pack, Packed.unpack):
             trained("dcgan", tmp_path / f"{parts}", [*small("gan", tmp_path, data_root, *WORDS), "run.images=32",
-                                                     f"run.accumulate={parts}"])  # fmt: skip
+                                                     f"run.micro_batches={parts}"])  # fmt: skip
         assert held.now == 0
         peaks.append(held.peak)
     assert 0 < peaks[1] < peaks[0] / 3
@@ -96,8 +96,8 @@ class Packed:
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, data_root: Path) -> None:
-    words = small("gan", tmp_path, data_root, "run.accumulate=3")
+    words = small("gan", tmp_path, data_root, "run.micro_batches=3")
     with pytest.raises(
-        ValueError, match=r"data\.batch_size=16 .* divisible by the 3 parts \(run\.accumulate\) of the 1 pro"
+        ValueError, match=r"data\.batch_size=16 .* divisible by the 3 parts \(run\.micro_batches\) of the 1 pro"
     ):
-        experiment.build(loading.load("gan", words).config, RunFolder(tmp_path))
+        builder.build(loading.load("gan", words).config, RunFolder(tmp_path))

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from gan_lab import benchmark
 from gan_lab import data as datasets
 from gan_lab.config import loading
-from gan_lab.experiment import build_family, metric_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import WEIGHTS
+from gan_lab.training.builder import build_family, metric_setting
 from tests.helpers.logs import logged
 
 TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))
@@ -219,7 +219,7 @@ def test_the_best_is_bold_and_the_last_rows_are_what_real_images_have(tmp_path: 
 def test_all_rows_of_a_table_are_evaluated_as_often_and_its_ranking_has_seeds(name: str) -> None:
     table = benchmark.load(name)
     configs = [loading.load(row.split()[0], [*row.split()[1:], *table.words]).config for row in table.rows]
-    assert len({(config.run.evaluate_every, config.run.images) for config in configs}) == 1
+    assert len({(config.run.evaluate_every_images, config.run.images) for config in configs}) == 1
     assert table.seeds >= 3
 
 

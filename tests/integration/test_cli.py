@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gan_lab import cli, evaluate
-from gan_lab.callbacks import checkpoint
-from gan_lab.metrics.digits import WEIGHTS
+from gan_lab import cli
+from gan_lab.metrics.digit_classifier import WEIGHTS
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import read_summary, write_summary
+from gan_lab.training import final_evaluation
+from gan_lab.training.callbacks import checkpoint
 from tests.helpers.families import small
 from tests.helpers.processes import start, train
 
@@ -73,7 +74,7 @@ def test_bad_words_are_answered_in_one_line(
     words: list[str], expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path, data_root: Path,
 ) -> None:  # fmt: skip
-    common = [f"run.root={tmp_path}", "log.wandb=off", "log.bar=false"]
+    common = [f"run.root={tmp_path}", "log.wandb=off", "log.progress_bar=false"]
     common += [] if any(word.startswith("data.root") for word in words) else [f"data.root={data_root}"]
     code, error = answer(capsys, monkeypatch, "train", *words, *common, "data.source=sample")
     assert code == 2
@@ -207,7 +208,9 @@ def test_training_on_a_hostile_checkpoint_runs_no_code(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_training_with_a_checkpoint(number: int, code: int, tmp_path: Path, data_root: Path) -> None:
-    words = small("gan", tmp_path, data_root, "run.images=4000000", "run.id=long", "run.evaluate_every=1000000000")
+    words = small(
+        "gan", tmp_path, data_root, "run.images=4000000", "run.id=long", "run.evaluate_every_images=1000000000"
+    )
     process = start("gan", words, tmp_path / "log", environment={"CHECKPOINT_EVERY": "1000"})  # none but the signal's
     folder = tmp_path / "gan" / "long"
     wait_for(lambda: (folder / "metrics.csv").exists() and (folder / "metrics.csv").stat().st_size > 0)
@@ -241,7 +244,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
         return opened(path, mode, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checkpoint.Path, "open", open_or_full)
-    words = small("gan", tmp_path, data_root, "run.images=320", "run.evaluate_every=160", "run.id=full")
+    words = small("gan", tmp_path, data_root, "run.images=320", "run.evaluate_every_images=160", "run.id=full")
     code, error = answer(capsys, monkeypatch, "train", "gan", *words)
     assert code == 2
     assert "No space left on device" in error.splitlines()[-1]
@@ -279,11 +282,11 @@ def test_the_run_folder_holds_what_it_should(trained: tuple[Path, list[str]]) ->
 def test_an_interrupted_run_may_be_scored_and_then_goes_on(
     tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = small("gan", tmp_path, data_root, "run.images=160", "run.id=half", "run.evaluate_every=80")
+    words = small("gan", tmp_path, data_root, "run.images=160", "run.id=half", "run.evaluate_every_images=80")
     assert train("gan", words, tmp_path / "log") == 0
     folder = tmp_path / "gan" / "half"
     (folder / "summary.json").unlink()  # as if it had ended before the last scores
-    evaluate.evaluate(folder, "best")
+    final_evaluation.evaluate(folder, "best")
     assert train("gan", words, tmp_path / "log", scored=True) == 0, (tmp_path / "log").read_text()
     assert read_summary(folder)["iteration"] == 10
     assert read_summary(folder)["scores"].keys() == {"best", "last", "live"}

@@ -14,8 +14,8 @@ import torch
 from torch import distributed
 
 from gan_lab.config.schema import RunConfig
-from gan_lab.distributed import launch, strategy
-from gan_lab.distributed.launch import Launch
+from gan_lab.distributed import ddp_strategy, detect
+from gan_lab.distributed.detect import Launch
 from gan_lab.runs.checkpoints import read_checkpoint
 from tests.helpers.families import small
 from tests.helpers.processes import Kill, ended, environments, start, train
@@ -67,7 +67,7 @@ def test_a_training_has_the_processes_that_were_started(
     variables: dict[str, str], keys: dict[str, Any], expected: Launch, told: Any
 ) -> None:
     told(**variables)
-    assert launch.detect_launcher(RunConfig(**keys)) == expected
+    assert detect.detect_launcher(RunConfig(**keys)) == expected
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_a_mismatch_names_both_numbers(
 ) -> None:
     told(**variables)
     with pytest.raises(ValueError, match=expected):
-        launch.detect_launcher(RunConfig(**keys))
+        detect.detect_launcher(RunConfig(**keys))
 
 
 def test_a_dry_run_needs_one_process_whoever_started_it(told: Any) -> None:
     told(**SRUN)
-    options = strategy.options(launch.SINGLE_PROCESS, RunConfig())
+    options = ddp_strategy.options(detect.SINGLE_PROCESS, RunConfig())
     assert (options["devices"], options["num_nodes"], options["strategy"]) == ("1", 1, "auto")
 
 
@@ -113,17 +113,17 @@ def test_batch_norm_is_synchronised_where_several_gpus_train(
     gpus: bool, world: int, synchronised: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
-    assert strategy.options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
+    assert ddp_strategy.options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
 
 
 def test_the_strategy_waits_as_long_as_it_is_told() -> None:
-    chosen = strategy.options(Launch("torchrun", 2), RunConfig(timeout=7))["strategy"]
+    chosen = ddp_strategy.options(Launch("torchrun", 2), RunConfig(timeout_s=7))["strategy"]
     assert chosen._timeout == timedelta(seconds=7)
 
 
 def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> None:
     told(**SRUN)  # srun -n 4, of which Lightning demands another spelling
-    environment: Any = strategy.environment(launch.detect_launcher(RunConfig()))
+    environment: Any = ddp_strategy.environment(detect.detect_launcher(RunConfig()))
     assert (environment.global_rank(), environment.world_size(), environment.auto_requeue) == (3, 4, False)
     environment.validate_settings(num_devices=2, num_nodes=2)
 
@@ -134,12 +134,12 @@ def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> No
 
 def test_the_roll_is_called_and_the_first_of_those_left_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     store = distributed.HashStore()
-    monkeypatch.setattr(launch, "default_store", lambda: store)
-    monkeypatch.setattr(launch, "ROLL_CALL", 0.3)
+    monkeypatch.setattr(detect, "default_store", lambda: store)
+    monkeypatch.setattr(detect, "ROLL_CALL", 0.3)
     heard: dict[int, tuple[bool, list[int]]] = {}
 
     def answer(rank: int) -> None:
-        heard[rank] = launch.roll_call(Launch("torchrun", 4, 1, rank))
+        heard[rank] = detect.roll_call(Launch("torchrun", 4, 1, rank))
 
     threads = [threading.Thread(target=answer, args=(rank,)) for rank in (1, 3)]
     for thread in threads:
@@ -153,8 +153,8 @@ def test_all_answer_where_only_the_connection_was_lost(monkeypatch: pytest.Monke
     store = distributed.PrefixStore("roll call", distributed.HashStore())
     store.set("1", "here")
     store.add("counted", 1)
-    monkeypatch.setattr(launch, "default_store", lambda: store.underlying_store)
-    assert launch.roll_call(Launch("torchrun", 2, 1, 0)) == (True, [])
+    monkeypatch.setattr(detect, "default_store", lambda: store.underlying_store)
+    assert detect.roll_call(Launch("torchrun", 2, 1, 0)) == (True, [])
 
 
 @pytest.mark.parametrize(("rank", "speaks"), [(1, True), (2, False), (4, True)])
@@ -164,8 +164,8 @@ def test_a_store_that_is_gone_was_of_the_first_process(
     def gone() -> None:
         raise distributed.DistNetworkError("no store")
 
-    monkeypatch.setattr(launch, "default_store", gone)
-    assert launch.roll_call(Launch("torchrun", 4, 2, rank)) == (speaks, [0])  # one on each machine
+    monkeypatch.setattr(detect, "default_store", gone)
+    assert detect.roll_call(Launch("torchrun", 4, 2, rank)) == (speaks, [0])  # one on each machine
 
 
 @pytest.mark.parametrize(
@@ -181,24 +181,24 @@ def test_one_process_alone_says_who_is_lost(
     speaks: bool, absent: list[int], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(launch, "roll_call", lambda launched: (speaks, absent))
+    monkeypatch.setattr(detect, "roll_call", lambda launched: (speaks, absent))
     error = RuntimeError("[/a/gloo/transport/tcp/pair.cc:561] Connection closed by peer. This is typical of something")
-    with pytest.raises(launch.LostError if speaks else SystemExit, match=expected):
-        raise launch.explain_lost_ranks(Launch("torchrun", 4), error, 300)
+    with pytest.raises(detect.LostError if speaks else SystemExit, match=expected):
+        raise detect.explain_lost_ranks(Launch("torchrun", 4), error, 300)
 
 
 def test_processes_that_do_not_come_are_counted_on_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = launch.explain_lost_ranks(Launch("srun", 2, 3), distributed.DistStoreError("timed out"), 5)
-    assert "not all of 6 processes have come within run.timeout=5 seconds (timed out): were 3 machines with 2" in str(
+    error = detect.explain_lost_ranks(Launch("srun", 2, 3), distributed.DistStoreError("timed out"), 5)
+    assert "not all of 6 processes have come within run.timeout_s=5 seconds (timed out): were 3 machines with 2" in str(
         error
     )
 
 
 def test_only_a_lost_connection_is_taken_for_one() -> None:
-    assert launch.is_broken(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error"))
-    assert launch.is_broken(distributed.DistBackendError("NCCL"))
-    assert not launch.is_broken(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not launch.is_broken(ValueError("gloo"))
+    assert detect.is_broken(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error"))
+    assert detect.is_broken(distributed.DistBackendError("NCCL"))
+    assert not detect.is_broken(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not detect.is_broken(ValueError("gloo"))
 
 
 @pytest.mark.parametrize(
@@ -218,10 +218,10 @@ def test_a_process_that_the_lab_started_and_that_failed_ends_all(
         codes.append(code)
         over.set()
 
-    monkeypatch.setattr(strategy.os, "_exit", end)
-    monkeypatch.setattr(launch, "ROLL_CALL", 0.01)
+    monkeypatch.setattr(ddp_strategy.os, "_exit", end)
+    monkeypatch.setattr(detect, "ROLL_CALL", 0.01)
     children = [subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sh", "-c", command])]
-    strategy.watch(children, 4, over)
+    ddp_strategy.watch(children, 4, over)
     assert codes == [2]
     assert children[0].wait() == -9
     assert capsys.readouterr().err.strip() == expected
@@ -233,7 +233,7 @@ def test_a_process_that_the_lab_started_and_that_failed_ends_all(
 
 def test_a_job_that_was_requeued_overwrites_nothing(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = small("gan", tmp_path, data_root, "run.id=x", "run.overwrite=true", "run.evaluate_every=160")
+    words = small("gan", tmp_path, data_root, "run.id=x", "run.overwrite=true", "run.evaluate_every_images=160")
     assert train("gan", [*words, "run.images=320"], log, Kill("step", 30)) == -9
     again = start("gan", [*words, "run.images=320"], log, environment={"SLURM_RESTART_COUNT": "1"})
     assert ended([again]) == [0], log.read_text()
@@ -243,7 +243,7 @@ def test_a_job_that_was_requeued_overwrites_nothing(tmp_path: Path, data_root: P
 def test_processes_that_begin_at_different_places_are_told_so(tmp_path: Path, data_root: Path) -> None:
     """On two machines, of which one does not see the run of the other."""
     log = tmp_path / "log"
-    words = small("gan", tmp_path, data_root, "run.id=x", "run.timeout=60")
+    words = small("gan", tmp_path, data_root, "run.id=x", "run.timeout_s=60")
     assert train("gan", [*words, "run.images=160"], log) == 0, log.read_text()
     elsewhere = [*words, "run.images=320", f"run.root={tmp_path / 'elsewhere'}"]
     first, second = environments(2)

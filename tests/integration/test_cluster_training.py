@@ -26,8 +26,8 @@ ITERATIONS = 60
 
 
 def words_of(root: Path, data_root: Path, *more: str) -> list[str]:
-    return small("gan", root, data_root, f"run.images={16 * ITERATIONS}", "run.evaluate_every=240", "log.every=80",
-                 "run.timeout=30", *more)  # fmt: skip
+    return small("gan", root, data_root, f"run.images={16 * ITERATIONS}", "run.evaluate_every_images=240", "log.log_every_images=80",
+                 "run.timeout_s=30", *more)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +45,17 @@ def tiny(name: str, root: Path, data_root: Path) -> list[str]:
     Emoji are drawn of 16 pixels, which other tests draw too.
     """
     loaded = loading.load(name).config
-    words = ["data.source=sample", f"data.root={data_root}", f"run.root={root}", "log.wandb=off", "log.bar=false"]
+    words = [
+        "data.source=sample",
+        f"data.root={data_root}",
+        f"run.root={root}",
+        "log.wandb=off",
+        "log.progress_bar=false",
+    ]
     words += [
         "data.batch_size=4",
         "run.images=8",
-        "log.every=4",
+        "log.log_every_images=4",
         "metrics.num_fakes=100",
         "metrics.num_reals=100",
         "metrics.allow_small_n=true",

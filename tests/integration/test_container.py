@@ -157,7 +157,7 @@ def ended_by_sigterm(folder: Path, data_root: Path, when: Callable[[int], bool])
 
 
 def words(folder: Path, data_root: Path) -> list[str]:
-    return ["train", "ring", "run.id=long", "run.images=100_000_000", "log.every=256", "log.wandb=off", "log.bar=false",
+    return ["train", "ring", "run.id=long", "run.images=100_000_000", "log.log_every_images=256", "log.wandb=off", "log.progress_bar=false",
             f"run.root={folder}", f"data.root={data_root}"]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import torch
 from gan_lab import cli, doctor
 from gan_lab.config.loading import load
 from gan_lab.config.schema import Config
-from gan_lab.doctor import files, machine, processes, reduce
+from gan_lab.doctor import check_files, check_machine, check_processes, reduce
 from gan_lab.doctor.finding import Finding
 from tests.helpers.logs import logged
 
@@ -26,7 +26,7 @@ GB = 10**9
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*processes.LAUNCHERS, "SLURM_JOB_ID", "SLURM_PROCID", "GROUP_RANK", "NODE_RANK", "SLURM_NODEID"):
+    for name in (*check_processes.LAUNCHERS, "SLURM_JOB_ID", "SLURM_PROCID", "GROUP_RANK", "NODE_RANK", "SLURM_NODEID"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -90,14 +90,14 @@ def test_a_driver_that_torch_cannot_use_fails_and_none_at_all_does_not(
 
     monkeypatch.setattr("torch.cuda.is_available", old_driver)
     monkeypatch.setattr("shutil.which", lambda _: None)
-    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
-    assert machine.devices(config()).text == "no GPU, training uses the processor"
+    monkeypatch.setattr(check_machine, "DRIVER", tmp_path / "version")
+    assert check_machine.devices(config()).text == "no GPU, training uses the processor"
     with monkeypatch.context() as on_a_mac:
         on_a_mac.setattr("torch.backends.mps.is_available", lambda: True)
-        assert machine.devices(config()).text.startswith("Apple's GPU has no float64")
+        assert check_machine.devices(config()).text.startswith("Apple's GPU has no float64")
     (tmp_path / "version").touch()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    found = machine.devices(config())
+    found = check_machine.devices(config())
     assert found.level == "FAIL"
     assert "(CUDA_VISIBLE_DEVICES='7'): The NVIDIA driver on your system is too old" in found.text
 
@@ -110,7 +110,7 @@ def test_each_gpu_is_asked_for_a_product(product: float, level: str, monkeypatch
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (5 * GB, 8 * GB))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda number: f"card {number}")
     monkeypatch.setattr("torch.ones", lambda *shape, device: ones(*shape) * product)
-    found = machine.devices(config())
+    found = check_machine.devices(config())
     assert found.level == level
     assert level == "FAIL" or found.text == "card 0 (5 of 8 GB free), card 1 (5 of 8 GB free)"
 
@@ -128,21 +128,21 @@ def test_more_threads_than_a_container_may_use(
     quota: str, threads: int, finding: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(machine, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(check_machine, "QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)), raising=False)
     monkeypatch.setattr("torch.get_num_threads", lambda: threads)
-    found = machine.threads(config())
+    found = check_machine.threads(config())
     assert (found.level, found.text) == finding
     assert found.level == "ok" or found.remedy.startswith(f"OMP_NUM_THREADS={1 if quota[0] == '1' else 4},")
 
 
 def test_the_shared_memory_of_a_container_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(check_machine, "SHARED_MEMORY", tmp_path)
     for size, level in ((64 * 10**6, "warn"), (2 * GB, "ok")):
         monkeypatch.setattr("shutil.disk_usage", lambda _, size=size: SimpleNamespace(total=size))
-        assert machine.shared_memory(config()).level == level
-    monkeypatch.setattr(machine, "SHARED_MEMORY", tmp_path / "none")
-    assert machine.shared_memory(config()) == Finding("ok", "this system has no /dev/shm")
+        assert check_machine.shared_memory(config()).level == level
+    monkeypatch.setattr(check_machine, "SHARED_MEMORY", tmp_path / "none")
+    assert check_machine.shared_memory(config()) == Finding("ok", "this system has no /dev/shm")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,13 +154,16 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(30, "Read-only file system")
 
     words = (f"run.root={tmp_path}/runs", f"data.root={tmp_path}/data")
-    assert files.runs(config(*words)).text.startswith(f"{tmp_path}/runs (will be made)")
+    assert check_files.runs(config(*words)).text.startswith(f"{tmp_path}/runs (will be made)")
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
-    assert files.runs(config(*words))[:2] == ("FAIL", f"{tmp_path}/runs cannot be written (Read-only file system)")
-    assert files.data(config(*words)).level == "warn"  # data can be read all the same
-    assert files.cache(config(*words)).text.startswith(f"{tmp_path}/data/cache cannot")
+    assert check_files.runs(config(*words))[:2] == (
+        "FAIL",
+        f"{tmp_path}/runs cannot be written (Read-only file system)",
+    )
+    assert check_files.data(config(*words)).level == "warn"  # data can be read all the same
+    assert check_files.cache(config(*words)).text.startswith(f"{tmp_path}/data/cache cannot")
     monkeypatch.setenv("GAN_LAB_CACHE", f"{tmp_path}/elsewhere")
-    assert files.cache(config(*words))[:2] == (
+    assert check_files.cache(config(*words))[:2] == (
         "FAIL",
         f"{tmp_path}/elsewhere cannot be written (Read-only file system)",
     )
@@ -168,36 +171,36 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_file_where_a_folder_should_be_and_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    assert files.folder(tmp_path / "file").level == "FAIL"
+    assert check_files.folder(tmp_path / "file").level == "FAIL"
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4.9 * GB))
-    assert files.folder(tmp_path)[:2] == ("warn", f"{tmp_path}, 5 GB free")
+    assert check_files.folder(tmp_path)[:2] == ("warn", f"{tmp_path}, 5 GB free")
 
 
 def test_samples_that_are_not_what_was_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert files.samples(config()).level == "ok"
+    assert check_files.samples(config()).level == "ok"
     monkeypatch.setattr("gzip.decompress", lambda _: b"1,2,3\n" * 4999)
-    assert files.samples(config())[:2] == ("FAIL", "4999 digits, 200 faces: not the shipped data")
+    assert check_files.samples(config())[:2] == ("FAIL", "4999 digits, 200 faces: not the shipped data")
 
 
 def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    found = files.inception(config())
+    found = check_files.inception(config())
     name = "weights-inception-2015-12-05-6726825d.pth"
     assert (found.level, found.remedy.endswith(f"at {tmp_path}/checkpoints/{name}")) == ("warn", True)
     monkeypatch.setattr("gan_lab.utils.network.is_reachable", lambda url, seconds: True)
-    assert files.inception(config()).level == "ok"
+    assert check_files.inception(config()).level == "ok"
 
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / name).write_bytes(b"half of it")
-    assert files.inception(config()).level == "FAIL"
+    assert check_files.inception(config()).level == "FAIL"
     mine = tmp_path / "mine.pth"
-    assert files.inception(config(f"metrics.inception_weights={mine}")).level == "FAIL"
+    assert check_files.inception(config(f"metrics.inception_weights={mine}")).level == "FAIL"
     mine.write_bytes(b"other weights")
-    assert files.inception(config(f"metrics.inception_weights={mine}")).level == "warn"
+    assert check_files.inception(config(f"metrics.inception_weights={mine}")).level == "warn"
     published = SimpleNamespace(hexdigest=lambda: "6726825d0af5f729")
     monkeypatch.setattr("hashlib.sha256", lambda _: published)
-    assert files.inception(config())[:2] == ("ok", f"{tmp_path}/checkpoints/{name}, SHA-256 6726825d...")
-    assert files.inception(config("metrics.inception_weights=off")).level == "ok"
+    assert check_files.inception(config())[:2] == ("ok", f"{tmp_path}/checkpoints/{name}, SHA-256 6726825d...")
+    assert check_files.inception(config("metrics.inception_weights=off")).level == "ok"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -205,16 +208,16 @@ def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert processes.wandb(config()).text == "runs are recorded offline (WANDB_MODE=offline)"
+    assert check_processes.wandb(config()).text == "runs are recorded offline (WANDB_MODE=offline)"
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert processes.wandb(config()).text.startswith("no key")
+    assert check_processes.wandb(config()).text.startswith("no key")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
-    assert processes.wandb(config())[:2] == ("warn", "there is a key, but https://wandb.invalid does not answer")
+    assert check_processes.wandb(config())[:2] == ("warn", "there is a key, but https://wandb.invalid does not answer")
     monkeypatch.setattr("gan_lab.utils.network.is_reachable", lambda url, seconds: url == "https://wandb.invalid")
-    assert processes.wandb(config()).text == "there is a key, and https://wandb.invalid answers"
+    assert check_processes.wandb(config()).text == "there is a key, and https://wandb.invalid answers"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +243,7 @@ def test_what_the_launcher_told(
 ) -> None:
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    assert processes.launcher(config())[:2] == finding
+    assert check_processes.launcher(config())[:2] == finding
 
 
 def test_a_port_that_is_taken_fails_where_it_will_be_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,17 +251,17 @@ def test_a_port_that_is_taken_fails_where_it_will_be_listened_on(monkeypatch: py
         taken.bind(("", 0))
         taken.listen()
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
-        found = processes.port(config())
+        found = check_processes.port(config())
         assert (found.level, "Address already in use" in found.text) == ("FAIL", True)
         monkeypatch.setenv("GROUP_RANK", "1")  # torchrun's second machine
-        assert processes.port(config()).level == "ok"
+        assert check_processes.port(config()).level == "ok"
     monkeypatch.delenv("GROUP_RANK")
     number = free_number()
     monkeypatch.setenv("MASTER_PORT", str(number))
-    assert processes.port(config())[:2] == ("ok", f"can listen, on port {number}")
+    assert check_processes.port(config())[:2] == ("ok", f"can listen, on port {number}")
     for wrong in ("http", "0", "65536"):
         monkeypatch.setenv("MASTER_PORT", wrong)
-        assert processes.port(config())[:2] == ("FAIL", f"MASTER_PORT={wrong} is not a port")
+        assert check_processes.port(config())[:2] == ("FAIL", f"MASTER_PORT={wrong} is not a port")
 
 
 def free_number() -> int:
@@ -285,8 +288,8 @@ def test_processes_that_cannot_talk_fail_with_their_reason_and_none_is_left(
     stand_in.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(stand_in))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    monkeypatch.setattr(processes, "REDUCE_SECONDS", 0.5 if "answer" in text else 20)
-    found = processes.all_reduce(config())
+    monkeypatch.setattr(check_processes, "REDUCE_SECONDS", 0.5 if "answer" in text else 20)
+    found = check_processes.all_reduce(config())
     assert found == ("FAIL", f"2 processes by gloo: {text}", "GLOO_SOCKET_IFNAME=lo, or the name of the network card")
     started = [int(line) for line in (tmp_path / "started").read_text().split()]
     assert not any(Path(f"/proc/{number}").exists() for number in started)

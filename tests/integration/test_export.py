@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 from gan_lab import data as datasets
 from gan_lab import load_generator, networks
 from gan_lab.config import loading
-from gan_lab.experiment import build_family
 from gan_lab.inference import export as exporting
 from gan_lab.inference import onnx_export
 from gan_lab.inference.export import export
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks import graph
-from gan_lab.runs.averaged import load_averaged
 from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.runs.ema_networks import load_averaged
+from gan_lab.training.builder import build_family
 from tests.helpers.families import FAMILIES, experiment_of, small
 
 # what a card says, run where there are torch and safetensors and no lab; its inputs are those of a file

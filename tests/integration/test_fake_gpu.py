@@ -15,7 +15,12 @@ from tests.helpers.processes import CONTEXT, ended
 def rehearsed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Any]:
     """What each family did on a GPU without values, in a process of its own: the backend stays registered there."""
     root = tmp_path_factory.mktemp("gpu")
-    words = ["data.batch_size=4", "run.images=8", "log.every=1_000_000", "run.evaluate_every=1_000_000"]
+    words = [
+        "data.batch_size=4",
+        "run.images=8",
+        "log.log_every_images=1_000_000",
+        "run.evaluate_every_images=1_000_000",
+    ]
     every = {}
     for family in FAMILIES:
         its = [*words, *model_words(family, n_critic=2), *augmented(family)]  # a step is slow there

@@ -16,15 +16,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from gan_lab import data as datasets
-from gan_lab import losses, train
-from gan_lab.callbacks import checkpoint, health
-from gan_lab.callbacks.csv_logger import Row
-from gan_lab.callbacks.diversity import Diversity, entropy, mean_pairwise_distance, rows_by_label
-from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
-from gan_lab.callbacks.health import LASTING, Rules
-from gan_lab.callbacks.progress import Progress
-from gan_lab.callbacks.wandb_logger import WandbLogger
+from gan_lab import losses
 from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig, EmaConfig
 from gan_lab.families.base import Family
@@ -34,6 +26,15 @@ from gan_lab.metrics import extractors
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.results import read_summary
 from gan_lab.seeding import Stream, branch_seed
+from gan_lab.training import loop
+from gan_lab.training.callbacks import checkpoint, health
+from gan_lab.training.callbacks.budget import Progress
+from gan_lab.training.callbacks.csv_logger import Row
+from gan_lab.training.callbacks.diversity import Diversity, entropy, mean_pairwise_distance, rows_by_label
+from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
+from gan_lab.training.callbacks.health import LASTING, Rules
+from gan_lab.training.callbacks.wandb_logger import WandbLogger
 from tests.contracts.test_families import fit
 from tests.helpers import processes
 from tests.helpers.families import small
@@ -101,7 +102,7 @@ def test_the_gradient_norm_is_that_of_each_network_that_the_optimizer_moves_and_
 def test_an_optimizer_of_two_networks_records_both_and_without_a_discriminator_there_is_no_verdict(
     tmp_path: Path, data_root: Path
 ) -> None:
-    built, _ = fit("vaegan", tmp_path, data_root, "run.images=16", "log.every=16", "model.adversarial=false")
+    built, _ = fit("vaegan", tmp_path, data_root, "run.images=16", "log.log_every_images=16", "model.adversarial=false")
     row = rows_of(tmp_path / "vaegan" / "metrics.csv")[0]
     assert {name for name in row if name.startswith(("gradient", "d_", "accuracy"))} == {
         "gradient_encoder", "gradient_generator"}  # fmt: skip
@@ -307,7 +308,13 @@ def test_the_second_discriminator_of_a_translator_can_win_too() -> None:
 def test_a_discriminator_against_a_generator_that_stands_still_is_found_to_have_won(
     tmp_path: Path, data_root: Path
 ) -> None:
-    words = ("model.lr_g=1e-7", "model.lr_d=1e-3", "run.images=17600", "log.every=800", "metrics.headline=null")
+    words = (
+        "model.lr_g=1e-7",
+        "model.lr_d=1e-3",
+        "run.images=17600",
+        "log.log_every_images=800",
+        "metrics.headline=null",
+    )
     built, _ = fit("gan", tmp_path, data_root, *words)
     (alert,) = built.health.alerts
     assert alert.kind == "discriminator_won"
@@ -358,9 +365,9 @@ class Poison(Callback):
 def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -> Any:
     """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 1e9)
-    monkeypatch.setattr(train, "evaluate_all", lambda *_: None)  # of the end: scores and the page are tested elsewhere
-    monkeypatch.setattr(train.report.page, "write", lambda folders: (folders[0] / "report.html").write_text("drawn"))
-    real = train.build
+    monkeypatch.setattr(loop, "evaluate_all", lambda *_: None)  # of the end: scores and the page are tested elsewhere
+    monkeypatch.setattr(loop.report.run_page, "write", lambda folders: (folders[0] / "report.html").write_text("drawn"))
+    real = loop.build
 
     def trained(name: str, branches: int, *words: str, stop_at: int = 0) -> Path:
         def build(*args: Any, **options: Any) -> Any:
@@ -369,11 +376,11 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -
                 extra.append(StopAt(stop_at))
             return real(*args, **options, extra=extra)
 
-        monkeypatch.setattr(train, "build", build)
-        given = small("gan", tmp_path, data_root, "run.images=480", "run.evaluate_every=160", "log.every=80",
+        monkeypatch.setattr(loop, "build", build)
+        given = small("gan", tmp_path, data_root, "run.images=480", "run.evaluate_every_images=160", "log.log_every_images=80",
                       "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true", f"run.id={name}", *words)  # fmt: skip
         with contextlib.suppress(Stopped):
-            train.train(loading.load("gan", given), given)
+            loop.train(loading.load("gan", given), given)
         return tmp_path / "gan" / name
 
     return trained
@@ -438,7 +445,7 @@ def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poiso
 def test_two_processes_go_back_together_and_give_up_together(tmp_path: Path, data_root: Path) -> None:
     """With a learning rate that no training bears; none of the processes waits for the other."""
     words = small("gan", tmp_path, data_root, "run.images=160", "run.id=pair", "run.devices=2", "model.lr_d=1e30",
-                  "log.every=80", "health.on_nan=rollback")  # fmt: skip
+                  "log.log_every_images=80", "health.on_nan=rollback")  # fmt: skip
     assert processes.train("gan", words, tmp_path / "log", world=2) == 1
     said = (tmp_path / "log").read_text()
     assert "ValueError: diverged: generator, discriminator, averaged generator" in said
@@ -463,7 +470,7 @@ def test_another_branch_draws_and_reads_other_numbers() -> None:
 def test_being_watched_leaves_the_training_bit_equal(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, words = "wgan", ("run.images=320", "log.every=16")
+    name, words = "wgan", ("run.images=320", "log.log_every_images=16")
     watched, _ = fit(name, tmp_path / "watched", data_root, *words)
     for module, hook in ((Diversity, "on_train_batch_end"), (FiniteCheck, "on_train_batch_end"),
                          (health.Health, "on_train_batch_end"), (Family, "log_discriminator"),

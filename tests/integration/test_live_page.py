@@ -18,14 +18,14 @@ from gan_lab.config import loading
 from gan_lab.images import save_grid, to_uint8, to_unit
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks import graph
-from gan_lab.report import live, page
-from gan_lab.report.reading import Run
-from gan_lab.runs.averaged import load_averaged
+from gan_lab.report import live, run_page
+from gan_lab.runs.ema_networks import load_averaged
+from gan_lab.runs.run import Run
 from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
 
-ENGINE = (page.ASSETS / "engine.js").read_text("utf-8").replace("const engine =", "globalThis.engine =")
+ENGINE = (run_page.ASSETS / "engine.js").read_text("utf-8").replace("const engine =", "globalThis.engine =")
 PIXELS = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
 SEEDS = 64
 browser = pytest.fixture(started, scope="module")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.data import cifar10
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import ImageSpec
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
 from tests.helpers.families import model_words
 from tests.helpers.pictures import noise
 
@@ -39,7 +39,7 @@ def test_two_iterations_move_every_network(
     step = getattr(config.model, "n_critic", 1)
     batch = 2 if config.data.size > 64 else 4
     words = model_words(config.family, **NARROW)
-    words += [f"data.batch_size={batch}", f"run.images={2 * step * batch}", "log.wandb=off", "log.bar=false",
+    words += [f"data.batch_size={batch}", f"run.images={2 * step * batch}", "log.wandb=off", "log.progress_bar=false",
               "metrics.num_fakes=4", "metrics.num_reals=4", "metrics.inception_weights=off", f"data.root={data_root}",
               "ema.half_life_images=10"]  # fmt: skip
     if config.data.name in ("pairs", "horse2zebra"):
@@ -51,7 +51,7 @@ def test_two_iterations_move_every_network(
     words += [f"data.source={'sample' if config.data.name == 'celeba' else 'full'}"]
     loaded = loading.load(name, words)
     (tmp_path / "checkpoints").mkdir()
-    built = experiment.build(loaded.config, RunFolder(tmp_path))
+    built = builder.build(loaded.config, RunFolder(tmp_path))
     before = {key: value.clone() for key, value in built.family.named_parameters()}
     built.trainer.fit(built.family, datamodule=built.data)
     moved = {key.split(".")[0] for key, value in built.family.named_parameters() if not torch.equal(value, before[key])}

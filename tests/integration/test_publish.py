@@ -23,7 +23,7 @@ FILES = {"README.md", "config.json", "generator.safetensors", "report.html", "sa
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    words = small("cgan", root, data_root, "run.images=32", "run.evaluate_every=32", "run.id=r")
+    words = small("cgan", root, data_root, "run.images=32", "run.evaluate_every_images=32", "run.id=r")
     assert processes.train("cgan", words, root / "log") == 0, (root / "log").read_text()
     return root / "cgan" / "r"
 

@@ -46,8 +46,8 @@ def test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted(
     iterations, batch = (100, 50) if experiment in ("gan", "dcgan") else (48, 16)
     batch = 4 if experiment in ("cyclegan", "pix2pix", "r3gan", "sngan") else batch
     words = small(family, tmp_path, data_root, f"data.batch_size={batch}", f"run.images={batch * iterations}",
-                  f"run.evaluate_every={iterations // 4 * batch}", f"log.every={iterations // 11 * batch}",
-                  f"log.images_every={iterations // 3 * batch}")  # fmt: skip
+                  f"run.evaluate_every_images={iterations // 4 * batch}", f"log.log_every_images={iterations // 11 * batch}",
+                  f"log.grid_every_images={iterations // 3 * batch}")  # fmt: skip
     words += augmented(family)
     assert train(experiment, [*words, "run.id=whole"], log) == 0, log.read_text()
 
@@ -64,7 +64,9 @@ def test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted(
 
 def test_a_run_killed_from_outside_at_random_times_is_bit_equal_too(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = small("gan", tmp_path, data_root, "run.images=6400", "run.evaluate_every=2000", "log.every=150")
+    words = small(
+        "gan", tmp_path, data_root, "run.images=6400", "run.evaluate_every_images=2000", "log.log_every_images=150"
+    )
     assert train("gan", [*words, "run.id=whole"], log) == 0, log.read_text()
     rng = random.Random(1)
     for _ in range(3):
@@ -78,7 +80,7 @@ def test_a_run_killed_from_outside_at_random_times_is_bit_equal_too(tmp_path: Pa
 
 def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = small("gan", tmp_path, data_root, "run.evaluate_every=320", "log.every=150")
+    words = small("gan", tmp_path, data_root, "run.evaluate_every_images=320", "log.log_every_images=150")
     assert train("gan", [*words, "run.id=whole", "run.images=1280"], log) == 0, log.read_text()
     assert train("gan", [*words, "run.id=torn", "run.images=960"], log) == 0, log.read_text()
     folder = tmp_path / "gan" / "torn"

@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from gan_lab import train
 from gan_lab.config import loading
 from gan_lab.config.schema import MetricsConfig
-from gan_lab.evaluate import evaluate, score, state_cost
 from gan_lab.images import ImageSpec
 from gan_lab.metrics.base import Setting
 from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.runs.results import read_summary
+from gan_lab.training import loop
+from gan_lab.training.final_evaluation import evaluate, score, state_cost
 from tests.helpers.families import small
 from tests.helpers.logs import logged
 
@@ -28,11 +28,11 @@ from tests.helpers.logs import logged
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """A short training of sgan, whose classifier and whose baseline are evaluated four times."""
-    words = small("sgan", tmp_path_factory.mktemp("runs"), data_root, "run.images=1280", "run.evaluate_every=320",
+    words = small("sgan", tmp_path_factory.mktemp("runs"), data_root, "run.images=1280", "run.evaluate_every_images=320",
                   "data.labels_per_class=2", "metrics.num_reals=null", "metrics.num_fakes=64", "run.id=r",
                   "ema.half_life_images=100")  # fmt: skip
     loaded = loading.load("sgan", words)
-    assert train.train(loaded, words) == 0
+    assert loop.train(loaded, words) == 0
     return Path(loaded.config.run.root) / "sgan" / "r"
 
 

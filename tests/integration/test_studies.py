@@ -23,7 +23,7 @@ prediction: It is higher.
 measure: scores
 arms: {slow: ring, fast: ring model.lr_d=1e-3}
 predictions: [{value: high_quality, arm: fast, relation: above, other: slow}]
-quick: {seeds: 1, words: run.images=1024 run.evaluate_every=512 metrics.num_fakes=64 metrics.num_reals=64}
+quick: {seeds: 1, words: run.images=1024 run.evaluate_every_images=512 metrics.num_fakes=64 metrics.num_reals=64}
 not_shown: Anything.
 """
 

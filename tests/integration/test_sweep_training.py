@@ -18,12 +18,12 @@ from gan_lab.cli import app
 from gan_lab.config import loading
 from gan_lab.runs.folder import RunFolder, differences
 from gan_lab.runs.results import read_summary
-from gan_lab.sweeps import check, report, sweep_file
+from gan_lab.sweeps import check, sweep_file, sweep_report
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.sweeping import wait_for, worker
 
-WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_every=64", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
-         "metrics.inception_weights=off", "model.width=8", "log.images_every=128"]  # fmt: skip
+WORDS = ["data.source=sample", "log.wandb=off", "run.images=128", "run.evaluate_every_images=64", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
+         "metrics.inception_weights=off", "model.width=8", "log.grid_every_images=128"]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -73,8 +73,8 @@ def check_runs(folder: Path, trials: Trials) -> None:
 
 
 def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    page = report.report(trials, folder, words).read_text()
-    made = report.collect_results(trials)
+    page = sweep_report.report(trials, folder, words).read_text()
+    made = sweep_report.collect_results(trials)
     assert made.best is not None
     assert made.best.value == min(row.value or 0 for row in made.rows)
     loaded = loading.load(str(folder / "dcgan_loss_best.yaml"))
@@ -88,8 +88,12 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     assert all(f"trial {trial_number}" in page for trial_number in range(4))
     assert "least_squares" in page
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
-    trials.ensure_same({"words": [word for word in words if word.startswith(("run.images=", "run.evaluate_every="))]})
-    again = report.report(trials, folder, []).read_text()  # what the trials had in common is known without being said
+    trials.ensure_same(
+        {"words": [word for word in words if word.startswith(("run.images=", "run.evaluate_every_images="))]}
+    )
+    again = sweep_report.report(
+        trials, folder, []
+    ).read_text()  # what the trials had in common is known without being said
     assert loading.load(str(folder / "dcgan_loss_best.yaml")).config.run.images == 128
     assert '"x":[64,128]' in again
 

@@ -38,8 +38,8 @@ for number, path in enumerate(sys.argv[1:]):
 AGENT = (
     "import sys; from wandb.wandb_agent import Agent; Agent.POLL_INTERVAL = 0.1; from wandb.cli.cli import cli; cli()"
 )
-TINY = ["data.source=sample", "log.wandb=offline", "log.bar=false", "run.images=128", "run.evaluate_every=64", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
-        "metrics.inception_weights=off", "model.width=8", "log.images_every=128", "run.root=runs"]  # fmt: skip
+TINY = ["data.source=sample", "log.wandb=offline", "log.progress_bar=false", "run.images=128", "run.evaluate_every_images=64", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
+        "metrics.inception_weights=off", "model.width=8", "log.grid_every_images=128", "run.root=runs"]  # fmt: skip
 
 
 def ends(sweep: sweep_file.Sweep) -> list[dict[str, Any]]:

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import gan_lab
-from gan_lab.callbacks import checkpoint, wandb_logger
-from gan_lab.callbacks.checkpoint import Checkpoint
-from gan_lab.callbacks.progress import Progress
-from gan_lab.callbacks.progress_bar import ProgressLines
 from gan_lab.config import loading
+from gan_lab.training.callbacks import checkpoint, wandb_logger
+from gan_lab.training.callbacks.budget import Progress
+from gan_lab.training.callbacks.checkpoint import Checkpoint
+from gan_lab.training.callbacks.progress_bar import ProgressLines
 from gan_lab.utils import terminal
 from tests.helpers.processes import Kill, start, train
 from tests.integration.test_cli import answer
@@ -139,7 +139,7 @@ def test_wandb_mode_disabled_is_heard(mode: str, environment: str, off: bool, mo
 
 def test_a_hang_up_ends_a_training_with_a_checkpoint(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "log.bar=false",
+    words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "log.progress_bar=false",
              "run.id=hung", "run.images=3200", "data.batch_size=16"]  # fmt: skip
     assert train("gan", words, log, Kill("step", 15, signal.SIGHUP)) == 143, log.read_text()
     assert (tmp_path / "gan" / "hung" / "checkpoints" / "last.ckpt").is_file()
@@ -159,7 +159,7 @@ def test_nohup_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_file_gets_a_line_every_so_often_and_no_bar(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
     words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "run.images=640",
-             "data.batch_size=16", "run.evaluate_every=320", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true"]  # fmt: skip
+             "data.batch_size=16", "run.evaluate_every_images=320", "metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true"]  # fmt: skip
     process = start("gan", words, log, environment={"LINES_EVERY": "0"})
     process.join()
     assert process.exitcode == 0, log.read_text()
@@ -218,5 +218,7 @@ def test_a_name_with_a_line_break_and_a_full_table_of_files_are_one_line_each() 
 
 def test_of_an_error_in_a_loaders_process_the_last_line_is_said() -> None:
     caught = 'Caught UnreadableError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "x.py"\n'
-    error = ValueError(f"{caught}gan_lab.data.reading.UnreadableError: lz/1.png: [Errno 2] No such file or directory\n")
+    error = ValueError(
+        f"{caught}gan_lab.data.image_reader.UnreadableError: lz/1.png: [Errno 2] No such file or directory\n"
+    )
     assert terminal.in_one_line(error) == "lz/1.png: [Errno 2] No such file or directory"

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_lab.callbacks.tensorboard_logger import TensorBoardLogger
+from gan_lab.training.callbacks.tensorboard_logger import TensorBoardLogger
 from gan_lab.utils.files import read_rows
 from tests.helpers import processes
 from tests.helpers.families import small
@@ -21,7 +21,9 @@ from tests.helpers.processes import Kill
 
 
 def words_for(tmp_path: Path, data_root: Path, *more: str) -> list[str]:
-    words = small("cgan", tmp_path, data_root, "run.images=320", "run.evaluate_every=160", "log.every=80", *more)
+    words = small(
+        "cgan", tmp_path, data_root, "run.images=320", "run.evaluate_every_images=160", "log.log_every_images=80", *more
+    )
     return [word for word in words if word != "log.wandb=off" or "log.wandb=offline" not in more]
 
 

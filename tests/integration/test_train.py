@@ -12,14 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lab import data as datasets
-from gan_lab import experiment, load_generator, networks
+from gan_lab import load_generator, networks
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.evaluate import Restored
 from gan_lab.images import to_uint8
 from gan_lab.inference import autoencoding
 from gan_lab.runs.folder import RunFolder, to_dict
+from gan_lab.training import builder
+from gan_lab.training.final_evaluation import Restored
 from gan_lab.utils.files import write_text
 from tests.helpers.folders import run_folder
 from tests.helpers.pictures import flat
@@ -192,8 +193,8 @@ def test_the_words_of_a_place_reach_each_command(
 
 def test_classes_have_the_names_that_the_data_or_the_user_give_them(pets: Path, tmp_path: Path) -> None:
     loaded = loading.load("cgan", ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.size=28", "log.wandb=off",
-                                  "metrics.allow_small_n=true", "log.bar=false"])  # fmt: skip
-    built = experiment.build(loaded.config, RunFolder(tmp_path / "run"))
+                                  "metrics.allow_small_n=true", "log.progress_bar=false"])  # fmt: skip
+    built = builder.build(loaded.config, RunFolder(tmp_path / "run"))
     assert built.config.data.class_names == ["cat", "dog"]
     write_text(pets / "config.yaml", OmegaConf.to_yaml(to_dict(built.config)))
     generator = load_generator(pets)

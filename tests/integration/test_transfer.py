@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_lab import experiment, transfer
 from gan_lab.config import loading
-from gan_lab.experiment import Experiment
 from gan_lab.inference.export import export
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
-from gan_lab.train import train
+from gan_lab.training import builder, warm_start
+from gan_lab.training.builder import Experiment
+from gan_lab.training.loop import train
 from tests.helpers.families import every_family, experiment_of, small
 from tests.helpers.folders import run_folder
 
@@ -33,7 +33,7 @@ def build(family: str, root: Path, data_root: Path, *words: str) -> Experiment:
     loaded = loading.load(experiment_of(family), small(family, root, data_root, *words))
     run = RunFolder.of(loaded)
     (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return experiment.build(loaded.config, run)
+    return builder.build(loaded.config, run)
 
 
 def averaged(folder: Path) -> dict[str, Tensor]:
@@ -49,7 +49,7 @@ def test_all_weights_are_those_of_the_other_run_the_generators_averaged(
 ) -> None:
     built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "run.seed=5")
     drawn = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = transfer.begin(built.family, built.config)
+    taken = warm_start.begin(built.family, built.config)
     assert taken is not None
     assert taken.anew == []
     there = averaged(source)
@@ -64,7 +64,7 @@ def test_a_run_starts_from_an_export_which_has_the_generator_alone(
     folder = export(source, tmp_path / "export")
     built = build("cgan", tmp_path, data_root, f"run.start_from={folder}", "run.seed=5")
     drawn = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = transfer.begin(built.family, built.config)
+    taken = warm_start.begin(built.family, built.config)
     assert taken is not None
     assert taken.anew == ["discriminator (not there)"]
     there = averaged(source)
@@ -81,7 +81,7 @@ def test_classes_that_both_have_keep_their_weights(source: Path, tmp_path: Path,
     words = ["data.name=folder", f"data.root={root}", "data.source=auto", "data.size=28"]
     built = build("cgan", tmp_path, data_root, *words, "run.start_from=x")
     assert built.data.spec.classes == 4
-    taken = transfer.take_weights(built.family, source / "checkpoints" / "best.ckpt")
+    taken = warm_start.take_weights(built.family, source / "checkpoints" / "best.ckpt")
     now = built.family.state_dict()
     assert taken.grown == ["generator.project.weight", "discriminator.embedding.weight"]
     assert torch.equal(
@@ -100,26 +100,26 @@ def test_what_does_not_fit_is_drawn_anew_and_another_architecture_is_refused(
     best = source / "checkpoints" / "best.ckpt"
     built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "model.z_dim=65")
     before = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = transfer.take_weights(built.family, best)
+    taken = warm_start.take_weights(built.family, best)
     assert [words.split(" (")[0] for words in taken.anew] == ["generator.project.weight"]
     assert torch.equal(built.family.state_dict()["generator.project.weight"], before["generator.project.weight"])
     assert "drawn anew: generator.project.weight (392 x 74 there, 392 x 75 here)" in str(taken)
     wider = build("cgan", tmp_path / "wide", data_root, "model.width=8")
     with pytest.raises(ValueError, match=r"run\.start_from: \d+ of \d+ tensors fit those of .*another architecture: "):
-        transfer.take_weights(wider.family, best)
+        warm_start.take_weights(wider.family, best)
     with pytest.raises(ValueError, match="there is no checkpoint"):
         build_and_begin(tmp_path / "nothing", data_root, f"run.start_from={tmp_path / 'nowhere'}")
 
 
 def build_and_begin(root: Path, data_root: Path, *words: str) -> None:
     built = build("cgan", root, data_root, *words)
-    transfer.begin(built.family, built.config)
+    warm_start.begin(built.family, built.config)
 
 
 def test_a_run_says_where_it_came_from_and_is_continued_without_it(
     source: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan_lab.train.evaluate_all", lambda folder: None)
+    monkeypatch.setattr("gan_lab.training.loop.evaluate_all", lambda folder: None)
     other = tmp_path / "other"
     (other / "checkpoints").mkdir(parents=True)
     (other / "checkpoints" / "best.ckpt").write_bytes((source / "checkpoints" / "best.ckpt").read_bytes())
@@ -137,7 +137,7 @@ def test_a_run_says_where_it_came_from_and_is_continued_without_it(
 
 @every_family
 def test_frozen_layers_stay_and_all_others_move(family: str, tmp_path: Path, data_root: Path) -> None:
-    words = ["run.start_from=somewhere", "model.freeze_d=1", "run.images=80", "run.evaluate_every=1000"]
+    words = ["run.start_from=somewhere", "model.freeze_d=1", "run.images=80", "run.evaluate_every_images=1000"]
     built = build(family, tmp_path, data_root, *words)
     kept = [name for name, weight in built.family.named_parameters() if not weight.requires_grad]
     assert kept
@@ -159,7 +159,7 @@ def test_what_cannot_be_frozen_is_one_line(tmp_path: Path, data_root: Path) -> N
     ):
         build("cgan", tmp_path, data_root, "model.freeze_d=9", "run.start_from=x")
     with pytest.raises(ValueError, match=r"model\.freeze_d=1: vaegan has no discriminator here"):
-        experiment.build_family(*vae(tmp_path, data_root))
+        builder.build_family(*vae(tmp_path, data_root))
 
 
 def vae(root: Path, data_root: Path) -> tuple[object, object]:

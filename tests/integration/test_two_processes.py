@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from gan_lab import data as datasets
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.runs.checkpoints import read_checkpoint
+from gan_lab.training import builder
 from tests.helpers.families import augmented, every_family, experiment_of, image_by_image, small
 from tests.helpers.processes import train
 
@@ -23,8 +23,8 @@ from tests.helpers.processes import train
 @every_family
 def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_path: Path, data_root: Path) -> None:
     experiment, log = experiment_of(family), tmp_path / "log"
-    words = small(family, tmp_path, data_root, "run.precision=64-true", "run.images=160", "run.evaluate_every=80",
-                  "log.every=16")  # fmt: skip
+    words = small(family, tmp_path, data_root, "run.precision=64-true", "run.images=160", "run.evaluate_every_images=80",
+                  "log.log_every_images=16")  # fmt: skip
     # batch norm sees its own share of the batch only; dropout has torch's own draws, which each process has for itself
     words += [*image_by_image(family, n_critic=2), *augmented(family)]
     assert train(experiment, [*words, "run.id=one"], log, draws=str(tmp_path / "one")) == 0, log.read_text()
@@ -68,7 +68,13 @@ def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, da
     """With batch norm and the default precision; Lightning compares nothing by itself, so the ranks say what they hold."""
     log = tmp_path / "log"
     words = small(
-        "cgan", tmp_path, data_root, "run.images=640", "run.evaluate_every=160", "log.every=64", "run.devices=2"
+        "cgan",
+        tmp_path,
+        data_root,
+        "run.images=640",
+        "run.evaluate_every_images=160",
+        "log.log_every_images=64",
+        "run.devices=2",
     )
     assert train("cgan", [*words, "run.id=whole"], log, world=2) == 0, log.read_text()
     assert train("cgan", [*words, "run.id=halves", "run.images=320"], log, world=2) == 0, log.read_text()
@@ -100,11 +106,11 @@ def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: 
     without batch norm nothing.
     """
     on_cpus = 0 if torch.cuda.is_available() else 1
-    for world, words, count in ((2, ["model.norm=batch"], on_cpus), (2, ["model.norm=none", "run.accumulate=2"], 0),
-                                (1, ["model.norm=batch", "run.accumulate=2"], 1), (1, ["model.norm=batch"], 0)):  # fmt: skip
+    for world, words, count in ((2, ["model.norm=batch"], on_cpus), (2, ["model.norm=none", "run.micro_batches=2"], 0),
+                                (1, ["model.norm=batch", "run.micro_batches=2"], 1), (1, ["model.norm=batch"], 0)):  # fmt: skip
         launched = SimpleNamespace(world=world)
         config = loading.load("dcgan", small("gan", tmp_path, data_root, *words)).config
-        family = experiment.build_family(config, datasets.load(config.data, 0))
-        notes = experiment.explain_batch_norm(config, family, launched)  # type: ignore[arg-type]
+        family = builder.build_family(config, datasets.load(config.data, 0))
+        notes = builder.explain_batch_norm(config, family, launched)  # type: ignore[arg-type]
         assert len(notes) == count
         assert all("batch norm is over 8 images at a time, not over all 16" in note for note in notes)

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lab import experiment
-from gan_lab.callbacks import wandb_logger
-from gan_lab.callbacks.ema import EMA
-from gan_lab.callbacks.evaluation import Evaluation
-from gan_lab.callbacks.progress import Progress
 from gan_lab.config import loading
 from gan_lab.config.schema import EmaConfig
 from gan_lab.metrics.base import Metric
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
+from gan_lab.training.callbacks import wandb_logger
+from gan_lab.training.callbacks.budget import Progress
+from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.evaluation import Evaluation
 from tests.helpers.families import small
 
 
@@ -105,10 +105,10 @@ class Undirected(Metric):
 def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "select_metrics", lambda _: [Undirected()])
+    monkeypatch.setattr(builder, "select_metrics", lambda _: [Undirected()])
     loaded = loading.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
     with pytest.raises(ValueError, match="headline=swd"):
-        experiment.build(loaded.config, RunFolder(tmp_path / "x"))
+        builder.build(loaded.config, RunFolder(tmp_path / "x"))
 
 
 def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 from scipy import stats
 
-from gan_lab import console
+from gan_lab.cli import console
 from gan_lab.config import loading
 from gan_lab.report.compare import Cell, Comparison, compare
 from gan_lab.report.statistics import is_best, welch
@@ -52,7 +52,9 @@ def column(made: Comparison, title: str) -> dict[str, Cell | None]:
 
 def test_seeds_are_averaged_and_each_config_is_a_row_named_by_its_own_words(tmp_path: Path) -> None:
     folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 2.0, 6.0)
-    folders += seeds(tmp_path, "cgan", "fd_digits", 4.0, words=("model.lr_g=5e-4", "data.workers=3", "log.every=7"))
+    folders += seeds(
+        tmp_path, "cgan", "fd_digits", 4.0, words=("model.lr_g=5e-4", "data.workers=3", "log.log_every_images=7")
+    )
     folders += seeds(tmp_path, "gan", "fd_digits", 9.0, words=("model.dropout=0.3",))
     made = compare(folders)
     assert [column.title for column in made.columns] == ["fd_digits"]

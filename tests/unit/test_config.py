@@ -115,8 +115,8 @@ def test_a_key_with_dots_in_a_file_means_what_it_means_on_the_command_line(writt
 
 
 def test_off_stays_a_word_where_a_word_is_meant_and_is_false_where_a_switch_is() -> None:
-    config = load("gan", ["log.wandb=off", "metrics.inception_weights=off", "log.bar=off"]).config
-    assert (config.log.wandb, config.metrics.inception_weights, config.log.bar) == ("off", "off", False)
+    config = load("gan", ["log.wandb=off", "metrics.inception_weights=off", "log.progress_bar=off"]).config
+    assert (config.log.wandb, config.metrics.inception_weights, config.log.progress_bar) == ("off", "off", False)
 
 
 def test_the_id_comes_from_run_id_unless_a_word_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gan_lab import console, networks, profiling
+from gan_lab import networks
+from gan_lab.cli import console
 from gan_lab.config import loading
+from gan_lab.training import profiling
 from tests.helpers.families import small
 
 
@@ -16,7 +18,7 @@ def test_the_dry_run_names_origins_networks_and_the_expected_time(
     tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    words = small("cgan", tmp_path, data_root, "run.images=1600", "run.evaluate_every=800")
+    words = small("cgan", tmp_path, data_root, "run.images=1600", "run.evaluate_every_images=800")
     loaded = loading.load("cgan", words)
     console.print_dry_run(loaded)
     said = capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_lab.callbacks.csv_logger import Row, Table
+from gan_lab.training.callbacks.csv_logger import Row, Table
 
 ROWS: list[Row] = [
     {"iteration": 1, "images": 16, "loss_d": 0.1 + 0.2},

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gan_lab import experiment, losses
+from gan_lab import losses
 from gan_lab.config import loading
 from gan_lab.families.cut import CUT, CUTConfig
 from gan_lab.images import ImageSpec
 from gan_lab.networks.patch_heads import PatchHeads
 from gan_lab.networks.resnet_translator import ResNetTranslator
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
 from tests.helpers.families import small
 
 
@@ -86,7 +87,7 @@ def test_a_generator_that_changes_nothing_is_recognised_and_one_that_mixes_place
     loaded = loading.load("cut", small("cut", tmp_path, data_root, "model.patches=32", "run.images=16"))
     run = RunFolder.of(loaded)
     (run.path / "checkpoints").mkdir(parents=True)
-    built = experiment.build(loaded.config, run)
+    built = builder.build(loaded.config, run)
     built.trainer.fit(built.family, datamodule=built.data)  # which gives the family its streams
     family = built.family
     assert isinstance(family, CUT)

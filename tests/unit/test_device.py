@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu_check
-from gan_lab import device, experiment
+from gan_lab import device
 from gan_lab.config import loading
 from gan_lab.metrics import extractors
+from gan_lab.training import builder
 from gan_lab.utils import terminal
 from tests.contracts.test_families import fit
 
@@ -46,9 +47,9 @@ def test_only_who_asks_for_tf32_trains_in_it_and_nobody_scores_in_it(
     made = loading.family_class("gan")
     watched("step", made, "training_step")
     watched("extractor", extractors.load("digits").__class__, "forward")
-    monkeypatch.setattr(experiment.SampleGrids, "write", lambda *_: None)  # a grid is for the eye
+    monkeypatch.setattr(builder.SampleGrids, "write", lambda *_: None)  # a grid is for the eye
     watched("generate", made, "generate")
-    fit("gan", tmp_path, data_root, f"run.precision={precision}", "run.images=32", "log.every=16")
+    fit("gan", tmp_path, data_root, f"run.precision={precision}", "run.images=32", "log.log_every_images=16")
     assert seen == {"step": {(tf32, tf32)}, "extractor": {(False, False)}, "generate": {(False, False)}}
     assert CUDNN.deterministic
     assert not CUDNN.benchmark
@@ -100,7 +101,7 @@ def test_more_than_the_memory_is_an_error_with_its_remedy(monkeypatch: pytest.Mo
         torch.zeros(2**18)
         with pytest.raises(RuntimeError) as raised:
             torch.zeros(2**42)
-    assert "run.accumulate=2" in (terminal.in_one_line(raised.value) or "")
+    assert "run.micro_batches=2" in (terminal.in_one_line(raised.value) or "")
     real = device._kilobytes
     monkeypatch.setattr(
         device, "_kilobytes", lambda table, name: 200_000 if name == "MemAvailable" else real(table, name)

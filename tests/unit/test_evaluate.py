@@ -21,7 +21,7 @@ from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.evaluator import Evaluator, Tally, real_statistics
 from gan_lab.metrics.feature_distance import FeatureDistance
-from gan_lab.metrics.neighbours import find_neighbours
+from gan_lab.metrics.nearest_neighbors import find_neighbours
 from gan_lab.seeding import Stream
 
 

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from gan_lab import data as datasets
-from gan_lab import experiment, load_generator
+from gan_lab import load_generator
 from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import folder
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
 from tests.helpers.pictures import every_fault, every_mode, flat
 from tests.helpers.processes import train
 
@@ -132,7 +133,7 @@ def test_a_folder_with_every_mode_and_fault_trains_two_steps(tmp_path: Path) -> 
     words = ["data.name=folder", f"data.root={tmp_path / 'all'}", "data.max_unreadable=0.5", "data.size=16",
              "data.cache_gb=0", "data.workers=1", "data.batch_size=4", "run.images=8", "model.width=4",
              f"run.root={tmp_path / 'runs'}", "metrics.allow_small_n=true", "metrics.inception_weights=off",
-             "log.wandb=off", "log.bar=false"]  # fmt: skip
+             "log.wandb=off", "log.progress_bar=false"]  # fmt: skip
     assert train("dcgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "log").read_text()
     assert f"{len(faults)} of {readable + len(faults)} images cannot be read" in said
@@ -172,10 +173,10 @@ def test_gray_deep_and_wide_images_train_two_steps_and_samples_are_like_them(
     make(tmp_path / "mine", 12)
     words = ["data.name=folder", f"data.root={tmp_path / 'mine'}", f"data.size={size}", "data.batch_size=4", "run.images=8",
              "model.width=4", f"run.root={tmp_path / 'runs'}", "metrics.allow_small_n=true", "metrics.inception_weights=off",
-             "metrics.num_fakes=8", "log.wandb=off", "log.bar=false", "run.id=x"]  # fmt: skip
+             "metrics.num_fakes=8", "log.wandb=off", "log.progress_bar=false", "run.id=x"]  # fmt: skip
     loaded = loading.load(family, words)
     run = RunFolder.of(loaded)
-    built = experiment.build(loaded.config, run)
+    built = builder.build(loaded.config, run)
     assert built.data.spec.shape == shape
     run.prepare(built.config, ["train", family], built.data.decoded.fingerprint)
     built.trainer.fit(built.family, datamodule=built.data)

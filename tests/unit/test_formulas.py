@@ -10,7 +10,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from gan_lab.metrics import formulas
 from gan_lab.metrics.formulas import Nearest, kernel_distance, manifold, moments, nearest, radii
-from gan_lab.metrics.neighbours import nearest_ratio
+from gan_lab.metrics.nearest_neighbors import nearest_ratio
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:

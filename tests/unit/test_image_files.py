@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data import decoding, image_files, reading
-from gan_lab.data.reading import UnreadableError
+from gan_lab.data import decoding, image_files, image_reader
+from gan_lab.data.image_reader import UnreadableError
 from gan_lab.data.split import Rows
 from tests.helpers.pictures import every_fault, every_mode, flat, noise
 
@@ -57,7 +57,7 @@ def test_what_every_mode_shows_is_kept(mode: str, tmp_path: Path) -> None:
     picture = Image.new("RGB", (6, 4), "black")
     picture.paste("white", (0, 0, 3, 4))
     picture.convert(mode).save(tmp_path / "a.png")
-    pixels = reading.read(tmp_path / "a.png")
+    pixels = image_reader.read(tmp_path / "a.png")
     assert pixels.shape == (3, 4, 6)
     assert pixels.dtype == np.uint8
     assert (pixels[..., :3] == 255).all()
@@ -66,7 +66,7 @@ def test_what_every_mode_shows_is_kept(mode: str, tmp_path: Path) -> None:
 
 def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), (200, 30, 90)).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
-    assert abs(reading.read(tmp_path / "a.jpg").mean((1, 2)) - (200, 30, 90)).max() < 5
+    assert abs(image_reader.read(tmp_path / "a.jpg").mean((1, 2)) - (200, 30, 90)).max() < 5
 
 
 def test_transparency_is_white_and_half_of_it_half_white(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_transparency_is_white_and_half_of_it_half_white(tmp_path: Path) -> None
     picture.paste((0, 0, 255, 255), (2, 2, 6, 6))
     picture.paste((0, 0, 0, 128), (3, 3, 5, 5))
     picture.save(tmp_path / "a.png")
-    pixels = reading.read(tmp_path / "a.png")
+    pixels = image_reader.read(tmp_path / "a.png")
     assert pixels[:, 0, 0].tolist() == [255, 255, 255]
     assert pixels[:, 2, 2].tolist() == [0, 0, 255]
     assert pixels[:, 3, 3].tolist() == [127, 127, 127]
@@ -82,7 +82,7 @@ def test_transparency_is_white_and_half_of_it_half_white(tmp_path: Path) -> None
     palette.save(tmp_path / "p.png", transparency=0)
     hidden = np.asarray(palette) == 0
     assert hidden.any()
-    assert (reading.read(tmp_path / "p.png")[:, hidden] == 255).all()
+    assert (image_reader.read(tmp_path / "p.png")[:, hidden] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_sixteen_and_thirty_two_bits_are_scaled_and_not_clipped(
     levels: np.ndarray, ending: str, tmp_path: Path
 ) -> None:
     Image.fromarray(levels[None]).save(tmp_path / f"a.{ending}")
-    assert reading.read(tmp_path / f"a.{ending}")[0, 0].tolist() == [0, 1, 128, 255]
+    assert image_reader.read(tmp_path / f"a.{ending}")[0, 0].tolist() == [0, 1, 128, 255]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -109,12 +109,12 @@ def test_exif_turns_the_picture_as_the_camera_was_held(orientation: int, tmp_pat
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored[orientation])).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(reading.read(tmp_path / "a.png").transpose(1, 2, 0), upright)
+    assert np.array_equal(image_reader.read(tmp_path / "a.png").transpose(1, 2, 0), upright)
 
 
 def test_damaged_exif_costs_no_picture(tmp_path: Path) -> None:
     noise().save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
-    assert reading.read(tmp_path / "a.jpg").shape == (3, 20, 24)
+    assert image_reader.read(tmp_path / "a.jpg").shape == (3, 20, 24)
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 40), (21, 20), (20, 20), (1, 1), (300, 1)])
@@ -124,7 +124,7 @@ def test_the_middle_square_is_taken_whatever_the_shape(width: int, height: int, 
     picture.paste("blue", (int((width - side) / 2), int((height - side) / 2),
                            -int(-(width + side) // 2), -int(-(height + side) // 2)))  # fmt: skip
     picture.save(tmp_path / "a.png")
-    pixels = reading.framed(tmp_path / "a.png", reading.Frame(10, 10))
+    pixels = image_reader.framed(tmp_path / "a.png", image_reader.Frame(10, 10))
     assert pixels.shape == (3, 10, 10)
     inside = pixels[:, 1:-1, 1:-1]
     assert inside[2].min() == 255
@@ -136,14 +136,18 @@ def test_resizing_averages_what_falls_together(tmp_path: Path) -> None:
     stripes = np.zeros((40, 40, 3), np.uint8)
     stripes[:, ::4] = 252
     Image.fromarray(stripes).save(tmp_path / "a.png")
-    assert abs(reading.framed(tmp_path / "a.png", reading.Frame(10, 10))[:, :, 1:-1].astype(int) - 63).max() <= 1
+    assert (
+        abs(image_reader.framed(tmp_path / "a.png", image_reader.Frame(10, 10))[:, :, 1:-1].astype(int) - 63).max() <= 1
+    )
 
 
 def test_a_crop_of_pixels_is_exact_and_smaller_pictures_give_what_they_have(tmp_path: Path) -> None:
     noise(11, 15).save(tmp_path / "a.png")
-    whole = reading.read(tmp_path / "a.png")
-    assert np.array_equal(reading.framed(tmp_path / "a.png", reading.Frame(7, 7), crop=7), whole[:, 4:11, 2:9])
-    assert np.array_equal(reading.framed(tmp_path / "a.png", reading.Frame(11, 11), crop=99), whole[:, 2:13])
+    whole = image_reader.read(tmp_path / "a.png")
+    assert np.array_equal(
+        image_reader.framed(tmp_path / "a.png", image_reader.Frame(7, 7), crop=7), whole[:, 4:11, 2:9]
+    )
+    assert np.array_equal(image_reader.framed(tmp_path / "a.png", image_reader.Frame(11, 11), crop=99), whole[:, 2:13])
 
 
 def test_every_fault_is_refused_with_its_name_and_reason(tmp_path: Path) -> None:
@@ -153,7 +157,7 @@ def test_every_fault_is_refused_with_its_name_and_reason(tmp_path: Path) -> None
         with pytest.raises(
             UnreadableError, match=f"^{re.escape(str(tmp_path / name))}: [^/]*{re.escape(reason)}"
         ) as seen:
-            reading.read(tmp_path / name)
+            image_reader.read(tmp_path / name)
         assert len(str(seen.value).splitlines()) == 1
 
 
@@ -277,23 +281,23 @@ def test_an_image_is_cropped_padded_or_stretched_into_a_frame_that_need_not_be_s
     wide = halves(60, 20)
     wide.paste("white", (0, 0, 20, 20))  # what a crop to the middle third loses
     wide.paste("white", (40, 0, 60, 20))
-    cropped = reading.put_into_frame(wide, reading.Frame(20, 20))
+    cropped = image_reader.put_into_frame(wide, image_reader.Frame(20, 20))
     assert cropped.shape == (3, 20, 20)
     assert cropped[:, :, 0].T.tolist() == [RED] * 20
     assert cropped[:, :, -1].T.tolist() == [BLUE] * 20
-    padded = reading.put_into_frame(halves(60, 20), reading.Frame(30, 30, "pad"))
+    padded = image_reader.put_into_frame(halves(60, 20), image_reader.Frame(30, 30, "pad"))
     assert padded[:, 0, 0].tolist() == padded[:, 15, 0].tolist() == padded[:, -1, 0].tolist() == RED
     assert padded[:, 0, -1].tolist() == padded[:, -1, -1].tolist() == BLUE
     marked = halves(60, 20)
     marked.paste("white", (0, 0, 60, 4))
-    rows = reading.put_into_frame(marked, reading.Frame(60, 60, "pad"))[:, :, 5].T.tolist()
+    rows = image_reader.put_into_frame(marked, image_reader.Frame(60, 60, "pad"))[:, :, 5].T.tolist()
     assert rows == [[255] * 3] * 24 + [RED] * 36  # 20 above it repeat its edge
-    stretched = reading.put_into_frame(wide, reading.Frame(10, 10, "stretch"))
+    stretched = image_reader.put_into_frame(wide, image_reader.Frame(10, 10, "stretch"))
     assert stretched[:, 5, 0].tolist() == stretched[:, 5, -1].tolist() == [255] * 3
     assert stretched[0, 5, 4] > 200 > 50 > stretched[2, 5, 4]  # red to the left of the middle, blue to its right
     assert stretched[2, 5, 5] > 200 > 50 > stretched[0, 5, 5]
-    tall = reading.put_into_frame(halves(20, 60), reading.Frame(30, 20))
+    tall = image_reader.put_into_frame(halves(20, 60), image_reader.Frame(30, 20))
     assert tall.shape == (3, 30, 20)
-    gray = reading.put_into_frame(halves(8, 8), reading.Frame(4, 8, gray=True))
+    gray = image_reader.put_into_frame(halves(8, 8), image_reader.Frame(4, 8, gray=True))
     assert gray.shape == (1, 4, 8)
     assert gray[0, 0, [0, -1]].tolist() == [76, 29]  # the luma of red and of blue

@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from gan_lab import cli, console
+from gan_lab import cli
 from gan_lab import data as datasets
+from gan_lab.cli import console
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import ImageSpec
-from gan_lab.judge import disturbances, measure, page
-from gan_lab.judge.disturbances import Disturbance, disturbed
-from gan_lab.judge.measure import Answer, Measures, is_told
+from gan_lab.sensitivity import detection, distortions, sensitivity_page
+from gan_lab.sensitivity.detection import Answer, Measures, is_told
+from gan_lab.sensitivity.distortions import Disturbance, disturbed
 
-BY_NAME = {one.name: one for one in disturbances.DISTURBANCES}
+BY_NAME = {one.name: one for one in distortions.DISTURBANCES}
 
 
 def pixels(n: int = 6, side: int = 16, seed: int = 0) -> Tensor:
@@ -61,13 +62,13 @@ def test_each_change_is_its_closed_form() -> None:
 
 def test_each_choice_keeps_the_number_and_gives_what_it_says() -> None:
     fakes, reals, labels = np.arange(100, 200), np.arange(100), np.tile(np.arange(10), 20)
-    chosen = disturbances.lose_classes(fakes, reals, labels, 3)
+    chosen = distortions.lose_classes(fakes, reals, labels, 3)
     assert len(chosen) == 100
     assert set(labels[chosen]) == set(range(3, 10))
     assert set(chosen) <= set(fakes)
-    assert np.isin(disturbances.copy(fakes, reals, None, 25), reals).sum() == 25
+    assert np.isin(distortions.copy(fakes, reals, None, 25), reals).sum() == 25
     for dose, left in ((25, 75), (90, 10), (98, 2)):
-        chosen = disturbances.collapse(fakes, reals, None, dose)
+        chosen = distortions.collapse(fakes, reals, None, dose)
         assert len(chosen) == 100
         assert len(set(chosen)) == left
 
@@ -92,11 +93,11 @@ def test_the_kernel_distance_is_the_unbiased_estimator() -> None:
 
 def test_what_chance_does_is_not_told_and_what_lies_beyond_is() -> None:
     rng = np.random.default_rng(0)
-    null = rng.normal(size=measure.NULL)
-    chance = [is_told(rng.normal(size=measure.REPEATS), rng.normal(size=measure.NULL)) for _ in range(2000)]
+    null = rng.normal(size=detection.NULL)
+    chance = [is_told(rng.normal(size=detection.REPEATS), rng.normal(size=detection.NULL)) for _ in range(2000)]
     assert not any(chance)
-    assert is_told(rng.normal(size=measure.REPEATS) + 6, null)
-    assert is_told(rng.normal(size=measure.REPEATS) - 6, null)  # copies are nearer than real images are
+    assert is_told(rng.normal(size=detection.REPEATS) + 6, null)
+    assert is_told(rng.normal(size=detection.REPEATS) - 6, null)  # copies are nearer than real images are
     assert not is_told(np.concatenate([np.full(10, 6.0), np.full(10, -6.0)]), null)  # no one direction
 
 
@@ -115,9 +116,9 @@ def test_on_faces_the_network_that_knows_photographs_tells_what_random_features_
 ) -> None:
     doses = {"blur": (50,), "noise": (16,), "shuffled blocks": (2,), "collapse": (90,)}
     given = tuple(replace(BY_NAME[name], doses=dose) for name, dose in doses.items())
-    monkeypatch.setattr(measure, "DISTURBANCES", given)
+    monkeypatch.setattr(detection, "DISTURBANCES", given)
     faces = datasets.load(DataConfig(name="celeba", source="sample", root=str(data_root), size=32), seed=0)
-    judged = measure.judge(faces, 50, ["lite0_mid", "random"])
+    judged = detection.judge(faces, 50, ["lite0_mid", "random"])
     assert judged.n == 50  # all 100 faces
     assert {name: judged.of("kd_lite0_mid", name).smallest for name in doses} == {
         name: dose for name, (dose,) in doses.items()
@@ -137,21 +138,21 @@ def few(n: int, classes: int = 0) -> GANDataModule:
 def test_a_page_has_a_row_for_each_judge_and_a_chart_for_each_disturbance(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judged = measure.judge(few(24, classes=3), 50, ["random"])
+    judged = detection.judge(few(24, classes=3), 50, ["random"])
     assert judged.n == 12
     assert judged.notes == ["n is 12, not 50: there are 24 images"]
     assert judged.of("kd_random", "lost classes").disturbance.doses == (1, 2)  # of three classes
-    text = page.write(judged, tmp_path / "there" / "page.html").read_text(encoding="utf-8")
+    text = sensitivity_page.write(judged, tmp_path / "there" / "page.html").read_text(encoding="utf-8")
     assert text.count("<figure") == len(judged.disturbances) == 8
     for name in judged.judges:
         assert f">{name}</th>" in text
     console.print_judgement(judged)
     assert all(name in capsys.readouterr().out for name in ["kd_random"])
-    assert "lost classes" not in {one.name for one in measure.judge(few(24), 6, ["random"]).disturbances}
+    assert "lost classes" not in {one.name for one in detection.judge(few(24), 6, ["random"]).disturbances}
     with pytest.raises(ValueError, match="8 images are too few to judge by: at least 12"):
-        measure.judge(few(8), 6, ["random"])
+        detection.judge(few(8), 6, ["random"])
     with pytest.raises(ValueError, match="no extractor 'eyes'"):
-        measure.judge(few(24), 6, ["eyes"])
+        detection.judge(few(24), 6, ["eyes"])
 
 
 def test_the_command_writes_the_page_and_refuses_points(tmp_path: Path, data_root: Path) -> None:

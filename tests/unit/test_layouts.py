@@ -15,7 +15,7 @@ from PIL import Image
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import cache, decoding, folder, image_files, layouts, pairs
-from gan_lab.runs.folder import MARK
+from gan_lab.utils.files import MARKER
 from tests.helpers.pictures import flat
 
 
@@ -171,7 +171,7 @@ def test_runs_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     (tmp_path / "runs" / "dcgan" / "seed0" / "checkpoints").mkdir()
     (tmp_path / "runs" / "dcgan" / "seed0" / "config.yaml").touch()
     flat(tmp_path / "out" / "dcgan" / "data-folder.png", 0)
-    (tmp_path / "out" / MARK).touch()
+    (tmp_path / "out" / MARKER).touch()
     assert [path.name for path in image_files.find(tmp_path)] == ["0.png", "1.png", "2.png"]
     assert len(image_files.find(tmp_path / "out")) == 1  # where that is the folder that was asked for
 

@@ -13,10 +13,10 @@ from gan_lab import data as datasets
 from gan_lab.augmentation import Augmentation
 from gan_lab.config.schema import AugmentConfig, DataConfig
 from gan_lab.data.base import GANDataModule
-from gan_lab.evaluate import evaluate
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.metrics import leaks
 from gan_lab.seeding import Stream
+from gan_lab.training.final_evaluation import evaluate
 from tests.helpers.folders import run_folder
 
 

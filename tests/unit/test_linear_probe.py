@@ -16,9 +16,9 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.split import Subset
-from gan_lab.evaluate import Restored
 from gan_lab.images import ImageSpec, to_unit
 from gan_lab.inference import linear_probe
+from gan_lab.training.final_evaluation import Restored
 from tests.helpers.folders import run_folder
 
 CLASSES = 4

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gan_lab.metrics.train_digits import load_digits
 from torch import Tensor
 
 from gan_lab import data as datasets
@@ -21,14 +22,13 @@ from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
 from gan_lab.metrics import classification_accuracy_score
 from gan_lab.metrics.base import Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
-from gan_lab.metrics.digits import WEIGHTS, load_digit_classifier
+from gan_lab.metrics.digit_classifier import WEIGHTS, load_digit_classifier
 from gan_lab.metrics.evaluator import Evaluator, count_images
 from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_distance import FeatureDistance
 from gan_lab.metrics.formulas import Statistics
 from gan_lab.metrics.mode_coverage import ModeCoverage
 from gan_lab.metrics.selection import select_metrics
-from gan_lab.metrics.train_digits import load_digits
 
 
 def test_the_classifier_knows_digits_that_it_has_not_seen_as_well_as_its_record_says_and_saw_no_test_digit(

@@ -16,7 +16,7 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, to_unit
 from gan_lab.metrics import extractors
 from gan_lab.metrics.formulas import Nearest, nearest
-from gan_lab.metrics.neighbours import FAKES, find_neighbours, near_share
+from gan_lab.metrics.nearest_neighbors import FAKES, find_neighbours, near_share
 from gan_lab.seeding import Stream
 
 

@@ -18,7 +18,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics.classifier_accuracy import ClassifierAccuracy
 from gan_lab.metrics.formulas import Statistics, psnr, squared_error
 from gan_lab.metrics.reconstruction import Reconstruction
-from gan_lab.metrics.translation import Translation
+from gan_lab.metrics.translation_scores import Translation
 
 BOTH_WAYS = ("generated", "back", "cycled", "back_cycled")
 

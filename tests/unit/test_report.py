@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from gan_lab import report, train
+from gan_lab import report
 from gan_lab.config import loading
-from gan_lab.report import page, pictures
+from gan_lab.report import pictures, run_page
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import comparison, differences, labels
 from gan_lab.report.curves import MOST, of_run, series
 from gan_lab.report.published import PublishedRun
-from gan_lab.report.reading import Run
-from gan_lab.report.words import verdict
+from gan_lab.report.summary import verdict
 from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run import Run
+from gan_lab.training import loop
 from tests.helpers.pictures import noise
 from tests.helpers.reports import HOSTILE, written_run
 from tests.integration.test_cli import answer
@@ -149,7 +150,7 @@ def test_long_curves_keep_their_ends() -> None:
 def test_the_cost_leaves_pauses_out(tmp_path: Path) -> None:
     run = Run(written_run(tmp_path / "run"))
     assert run.hours * 3600 == pytest.approx(16 / 16 + 240 / 40)
-    shown = dict(page.of_run(run)["cost"])
+    shown = dict(run_page.of_run(run)["cost"])
     assert shown["peak memory"] == "1,234 MB"
     assert shown["training images seen"] == "256 of 256"
 
@@ -185,7 +186,7 @@ def test_a_run_for_others_names_no_folder_above_its_files_whatever_is_left_of_it
     run = PublishedRun(folder)
     assert run.words == ["train", "mine.yaml", "data.root=my photos"]
     assert (run.place, run.experiment, run.lines) == ("runs/mine/r", "mine.yaml", ["executable python"])
-    assert str(tmp_path) not in page.write([folder], tmp_path / "page.html", PublishedRun).read_text()
+    assert str(tmp_path) not in run_page.write([folder], tmp_path / "page.html", PublishedRun).read_text()
 
 
 def arguments(command: str) -> list[str]:
@@ -238,7 +239,7 @@ def test_a_page_stays_small_whatever_the_grids(tmp_path: Path, monkeypatch: pyte
     (folder / "samples" / "000000400.png").write_bytes(b"torn")
     monkeypatch.setattr(pictures, "BUDGET", 100_000)
     monkeypatch.setattr(pictures, "MOST", 9)
-    made = page.of_run(Run(folder))
+    made = run_page.of_run(Run(folder))
     assert sum(len(frame) for frame in made["frames"]) < 4 / 3 * 100_000 + 1000
     assert made["seen"][0] == 0
     assert made["seen"][-1] == 800
@@ -248,7 +249,7 @@ def test_a_page_stays_small_whatever_the_grids(tmp_path: Path, monkeypatch: pyte
 
 
 def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
-    words = [("run.seed=0",), ("run.seed=1",), ("run.seed=1", "model.z_dim=7", "log.every=7")]
+    words = [("run.seed=0",), ("run.seed=1",), ("run.seed=1", "model.z_dim=7", "log.log_every_images=7")]
     made = [Run(written_run(tmp_path / str(i), *each)) for i, each in enumerate(words)]
     other = Run(written_run(tmp_path / "other", experiment="gan"))
     assert labels([*made, other]) == ["cgan seed=0", "cgan seed=1", "cgan seed=1 z_dim=7", "gan"]
@@ -302,11 +303,11 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypat
             setting=SimpleNamespace(split="validation"), floors=lambda device: {})), health=SimpleNamespace(alerts=[]),
         images=192, trackers=[],
     )  # fmt: skip
-    monkeypatch.setattr(train, "evaluate_all", lambda *_: None)
+    monkeypatch.setattr(loop, "evaluate_all", lambda *_: None)
 
     def fail(folders: list[Path]) -> Path:
         raise RuntimeError("no space")
 
-    monkeypatch.setattr(report.page, "write", fail)
+    monkeypatch.setattr(report.run_page, "write", fail)
     with pytest.warns(UserWarning, match="no report was drawn: no space"):
-        train.conclude(built, 1.0)  # type: ignore[arg-type]
+        loop.conclude(built, 1.0)  # type: ignore[arg-type]

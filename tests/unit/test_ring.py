@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.runs.folder import RunFolder
+from gan_lab.training import builder
 from tests.helpers.families import FAMILIES, keys_of
 
 # Words beside those of ring.yaml, whose learning rates are the keys of another family; a new family needs none.
@@ -19,7 +19,7 @@ WORDS = {
                 "model.critic_norm=none"],
 }  # fmt: skip
 RING = ["data.name=toy", "model.network=mlp", "model.norm=none", "model.z_dim=2", "model.width=32", "data.batch_size=128",
-        "run.images=150000", "run.evaluate_every=50000", "ema.half_life_images=2000"]  # fmt: skip
+        "run.images=150000", "run.evaluate_every_images=50000", "ema.half_life_images=2000"]  # fmt: skip
 TWO_SPEEDS = ["model.lr_d=1e-3", "model.lr_g=2e-4", "model.betas=[0.5,0.9]"]
 
 
@@ -27,8 +27,8 @@ TWO_SPEEDS = ["model.lr_d=1e-3", "model.lr_g=2e-4", "model.betas=[0.5,0.9]"]
 @pytest.mark.filterwarnings("ignore:collapse at")  # inside the modes, of which the conditional one makes points
 @pytest.mark.parametrize("family", [family for family in FAMILIES if "network" in keys_of(family)])
 def test_each_family_covers_seven_of_eight_modes(family: str, tmp_path: Path) -> None:
-    words = [f"run.root={tmp_path}", "log.wandb=off", "log.bar=false", *RING, *WORDS.get(family, TWO_SPEEDS)]
+    words = [f"run.root={tmp_path}", "log.wandb=off", "log.progress_bar=false", *RING, *WORDS.get(family, TWO_SPEEDS)]
     (tmp_path / "checkpoints").mkdir()
-    built = experiment.build(loading.load(family, words).config, RunFolder(tmp_path))
+    built = builder.build(loading.load(family, words).config, RunFolder(tmp_path))
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.evaluation.scores["modes_covered"] >= 7, built.evaluation.scores

@@ -44,7 +44,7 @@ def test_the_same_command_is_the_same_run_in_any_order_and_at_any_time(monkeypat
 
 def test_where_how_long_and_how_a_run_is_watched_do_not_enter_the_id() -> None:
     free = ["run.images=5", "run.root=/x", "run.overwrite=true", "run.devices=2", "run.num_nodes=2", "data.root=/y",
-            "data.workers=2", "log.wandb=off", "log.bar=false", "log.every=7"]  # fmt: skip
+            "data.workers=2", "log.wandb=off", "log.progress_bar=false", "log.log_every_images=7"]  # fmt: skip
     assert slug(*free) == "seed0"
     assert slug("run.precision=64-true") == "run.precision=64-true-seed0"
 
@@ -67,7 +67,7 @@ def test_a_long_id_is_cut_and_stays_different() -> None:
 
 def test_differences_name_each_key_and_both_values() -> None:
     before = load("gan", ["model.z_dim=3"]).config
-    now = load("gan", ["model.z_dim=4", "data.size=32", "run.images=5", "log.bar=false"]).config
+    now = load("gan", ["model.z_dim=4", "data.size=32", "run.images=5", "log.progress_bar=false"]).config
     assert differences(before, now) == ["data.size: 28 -> 32", "model.z_dim: 3 -> 4"]
     assert differences(before, before) == []
     assert "family: gan -> cgan" in differences(before, load("cgan").config)

@@ -70,8 +70,8 @@ def test_a_lazy_penalty_weighs_as_much_in_the_long_run() -> None:
 
 @pytest.mark.parametrize("family", ["gan", "sngan"])
 def test_r1_is_the_squared_gradient_at_the_reals_halved_and_lazy(family: str, tmp_path: Path, data_root: Path) -> None:
-    plain, _ = fit(family, tmp_path / "plain", data_root, "run.images=16", "log.every=16")
-    words = ("run.images=48", "log.every=16", "model.r1_weight=2.0", "model.r1_every=2")
+    plain, _ = fit(family, tmp_path / "plain", data_root, "run.images=16", "log.log_every_images=16")
+    words = ("run.images=48", "log.log_every_images=16", "model.r1_weight=2.0", "model.r1_every=2")
     built, _ = fit(family, tmp_path / "r1", data_root, *words)
     rows = (tmp_path / "r1" / family / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("r1")

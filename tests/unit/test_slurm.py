@@ -16,7 +16,7 @@ from gan_lab import cli
 from gan_lab.config.loading import config_folder
 from gan_lab.distributed import slurm
 
-NASTY = ["run.id=a b'c\"d$(touch hacked)`id`\\n;&|#%j", "data.root=per cent % and\nline", "log.every=7"]
+NASTY = ["run.id=a b'c\"d$(touch hacked)`id`\\n;&|#%j", "data.root=per cent % and\nline", "log.log_every_images=7"]
 SRUN = f"""#!{sys.executable}
 import json, os, sys
 json.dump([sys.argv[1:], os.environ["RUN_ID"], os.getcwd()], open(os.environ["SEEN"] + ".json", "w"))

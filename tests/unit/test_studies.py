@@ -18,15 +18,15 @@ from typer.testing import CliRunner
 from gan_lab import studies
 from gan_lab.cli import app
 from gan_lab.config import loading
-from gan_lab.report.reading import Run
-from gan_lab.studies import BUDGETS, Prediction, Study, engine, page, verdict
+from gan_lab.runs.run import Run
+from gan_lab.studies import BUDGETS, Prediction, Study, engine, study_page, verdict
 from gan_lab.studies.measures import Arm, optimum, simultaneous
 from gan_lab.studies.verdict import FAILS, HOLDS, OPEN
 from tests.helpers.reports import written_run
 
 BOOK = Path(__file__).parents[2] / "docs" / "studies"
 NAMES = studies.names()
-RUN = [study for name in NAMES if page.read(BOOK / "results", study := studies.load(name))]
+RUN = [study for name in NAMES if study_page.read(BOOK / "results", study := studies.load(name))]
 
 
 def made(*predictions: Prediction) -> Study:
@@ -177,7 +177,7 @@ def test_predictions_are_as_they_were_before_the_results(study: Study) -> None:
 
 @pytest.mark.parametrize("study", RUN, ids=lambda study: study.name)
 def test_quick_and_full_do_not_contradict(study: Study) -> None:
-    assert {HOLDS, FAILS} - set(page.verdicts(BOOK / "results", study).values())
+    assert {HOLDS, FAILS} - set(study_page.verdicts(BOOK / "results", study).values())
 
 
 def test_the_list_has_the_verdicts_of_the_book_and_in_their_place_those_of_own_results(

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 from torch.optim import Adam
 
-from gan_lab import experiment, networks
+from gan_lab import networks
 from gan_lab.config import loading
 from gan_lab.images import Batch
 from gan_lab.runs.folder import RunFolder
 from gan_lab.seeding import Stream
 from gan_lab.studies.measures import Arm, colour, cycle, scores
+from gan_lab.training import builder
 
 
 def test_colourfulness_is_nothing_for_gray_and_what_its_formula_says_for_two_colours() -> None:
@@ -65,9 +66,9 @@ def test_what_hides_in_a_translation_is_told_by_noise_on_it(monkeypatch: pytest.
 def test_the_program_of_the_texts_takes_its_steps(tmp_path: Path, data_root: Path) -> None:
     """Its loop once more, as the text has it: two steps of the discriminator, on half a batch each, and one of the generator."""
     words = ["family=gan_lab.studies.programs.keras", "model.eps=0.8", "data.name=mnist", "data.source=sample",
-             "data.batch_size=16", "run.images=48", "run.evaluate_every=48", "log.wandb=off", "log.bar=false",
+             "data.batch_size=16", "run.images=48", "run.evaluate_every_images=48", "log.wandb=off", "log.progress_bar=false",
              f"data.root={data_root}", f"run.root={tmp_path}"]  # fmt: skip
-    built = experiment.build(loading.load("gan", words).config, RunFolder(tmp_path / "gan" / "k"))
+    built = builder.build(loading.load("gan", words).config, RunFolder(tmp_path / "gan" / "k"))
     built.evaluation.evaluator.metrics = []
     family: Any = built.family
     G, D = deepcopy(family.generator), deepcopy(family.discriminator)

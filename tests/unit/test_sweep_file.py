@@ -11,7 +11,7 @@ import yaml
 from scipy import stats
 
 from gan_lab.config import loading
-from gan_lab.sweeps import check, report, run, search_space
+from gan_lab.sweeps import check, run_sweep, search_space, sweep_report
 from gan_lab.sweeps import sweep_file as file
 from gan_lab.sweeps.trials import create_pruner
 from tests.helpers.logs import logged
@@ -216,7 +216,7 @@ def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
     assert all("." in parameter.key for parameter in sweep.parameters)
     if sweep.halving:  # a halving that never comes would be no early ending
         run_ = loading.load(sweep.experiment).config.run
-        assert sweep.halving.first < run_.images / run_.evaluate_every
+        assert sweep.halving.first < run_.images / run_.evaluate_every_images
 
 
 @pytest.mark.parametrize(
@@ -235,36 +235,36 @@ def test_a_value_that_the_experiment_refuses_is_named(tmp_path: Path, parameters
 
 def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = file.load(str(sweep_file(tmp_path)))
-    assert run.folder_of(sweep, []) == Path("runs/sweeps/stand_in")
+    assert run_sweep.folder_of(sweep, []) == Path("runs/sweeps/stand_in")
     words = [f"run.root={tmp_path}"]
-    assert run.folder_of(sweep, words) == tmp_path / "sweeps" / "stand_in"
+    assert run_sweep.folder_of(sweep, words) == tmp_path / "sweeps" / "stand_in"
     with pytest.raises(ValueError, match="stand_in holds no trials: make sweep SWEEP=stand_in begins them"):
-        run.open_trials(sweep, words, None)
+        run_sweep.open_trials(sweep, words, None)
     with pytest.raises(ValueError, match="--storage is for --backend local"):
-        run.run(sweep, words, 1, None, "wandb", "postgresql://a/b")
+        run_sweep.run(sweep, words, 1, None, "wandb", "postgresql://a/b")
     # a key alone is not enough: where the host is away, the sweep runs here
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with logged() as said:
-        assert not run._wandb_answers()
+        assert not run_sweep._wandb_answers()
     assert said == ["http://127.0.0.1:9 does not answer: the sweep runs here"]
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert not run._wandb_answers()
+    assert not run_sweep._wandb_answers()
 
 
 def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_path: Path) -> None:
     bad = "</script><script>alert(1)</script>"
     sweep = file.load(str(sweep_file(tmp_path, command=["python", "train", "ring", "${args_no_hyphens}"])))
     rows = [
-        report.Row(i, "complete", {"x": bad}, value, {1: value + 1, 2: value})
+        sweep_report.Row(i, "complete", {"x": bad}, value, {1: value + 1, 2: value})
         for i, value in enumerate([5.0, 3.0, 4.0])
     ]
-    made = report.SweepResult(sweep, rows, rows[1], {bad: 1.0})
-    page = report.render(made, None, tmp_path, [])
+    made = sweep_report.SweepResult(sweep, rows, rows[1], {bad: 1.0})
+    page = sweep_report.render(made, None, tmp_path, [])
     assert bad not in page
     assert "alert(1)" in page
-    drawing = report.history(made)
+    drawing = sweep_report.history(made)
     assert [place[1] for place in drawing["places"]] == [15.0, 180.0, 97.5]
     assert drawing["line"] == "M50.0 15.0L340.0 15.0L340.0 180.0L630.0 180.0L630.0 180.0"
 

@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
-from gan_lab.sweeps import report
 from gan_lab.sweeps import sweep_file as file
+from gan_lab.sweeps import sweep_report
 from gan_lab.sweeps import worker as engine
 from gan_lab.sweeps.trials import Trials, is_retry
 from tests.helpers.logs import logged
@@ -147,7 +147,7 @@ def test_what_is_worse_than_half_ends_at_the_first_evaluation(tmp_path: Path) ->
         early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2},
     )  # fmt: skip
     run(tmp_path, path, ["nap=0.3"])
-    made = report.collect_results(opened(path, local(tmp_path)))
+    made = sweep_report.collect_results(opened(path, local(tmp_path)))
     assert [(row.values["x"], row.state) for row in made.rows] == [
         (3, "complete"), (3.5, "ended early"), (6, "ended early"), (5, "ended early"),
     ]  # fmt: skip
@@ -159,14 +159,14 @@ def test_a_trial_that_is_killed_is_tried_once_more(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, run_cap=1)
     said = run(tmp_path, path, ["die=first"])
     assert "trial 0 was killed by signal 9: it is retried once" in said
-    (row,) = report.collect_results(opened(path, local(tmp_path))).rows
+    (row,) = sweep_report.collect_results(opened(path, local(tmp_path))).rows
     assert (row.trial_number, row.state, row.reason) == (0, "complete", "tried again")
 
 
 def test_a_trial_that_is_killed_again_has_failed(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, run_cap=1)
     run(tmp_path, path, ["die=always"])
-    (row,) = report.collect_results(opened(path, local(tmp_path))).rows
+    (row,) = sweep_report.collect_results(opened(path, local(tmp_path))).rows
     assert (row.state, row.reason) == ("failed", "killed by signal 9")
     assert len(starts(tmp_path / "sweep")["trial-0000"]) == 2
 
@@ -179,7 +179,7 @@ def test_failed_trials_are_tried_again_where_they_are_asked_for(tmp_path: Path) 
     assert trials.retry_failed() == 2
     assert trials.retry_failed() == 0  # they wait already
     run(tmp_path, path)
-    found = report.collect_results(trials).rows
+    found = sweep_report.collect_results(trials).rows
     assert [(row.trial_number, row.state, row.reason) for row in found] == [
         (i, "complete", "tried again") for i in range(2)
     ]

@@ -153,7 +153,7 @@ def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else
 
 
 def test_a_head_start_moves_the_discriminator_alone_for_so_many_images(tmp_path: Path, data_root: Path) -> None:
-    _, watch = fit("gan", tmp_path, data_root, "run.images=96", "log.every=16", "model.pretrain_images=40")
+    _, watch = fit("gan", tmp_path, data_root, "run.images=96", "log.log_every_images=16", "model.pretrain_images=40")
     both = {"generator", "discriminator"}
     assert watch.moved == [{"discriminator"}] * 3 + [both] * 3  # 0, 16 and 32 images were seen before the first three
     with (tmp_path / "gan" / "metrics.csv").open() as file:

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import softplus
 
-from gan_lab import experiment
 from gan_lab.config import loading
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.families.vaegan import VAEGAN, VAEGANConfig
@@ -20,6 +19,7 @@ from gan_lab.networks import from_recipe
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
 from gan_lab.runs.folder import RunFolder
 from gan_lab.seeding import Stream
+from gan_lab.training import builder
 from tests.helpers.families import small
 
 SPEC = ImageSpec(1, 8, 8)
@@ -150,9 +150,11 @@ def test_the_decoders_recipe_says_how_many_latents_it_has() -> None:
 
 
 def test_the_plain_autoencoder_trains_with_its_single_optimizer(tmp_path: Path, data_root: Path) -> None:
-    loaded = loading.load("vae", small("vaegan", tmp_path, data_root, "run.images=32", "run.evaluate_every=100000"))
+    loaded = loading.load(
+        "vae", small("vaegan", tmp_path, data_root, "run.images=32", "run.evaluate_every_images=100000")
+    )
     (tmp_path / "checkpoints").mkdir()
-    built = experiment.build(loaded.config, RunFolder(tmp_path))
+    built = builder.build(loaded.config, RunFolder(tmp_path))
     before = {name: value.clone() for name, value in built.family.named_parameters()}
     built.trainer.fit(built.family, datamodule=built.data)
     after = dict(built.family.named_parameters())

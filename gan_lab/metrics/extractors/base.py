@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.device import exact_arithmetic
+from gan_lab.utils.errors import UserError
 
 
 class Extractor(ABC):
@@ -63,11 +64,11 @@ def colour(pixels: Tensor) -> Tensor:
 
 
 def named_file(key: str, path: str, source: str) -> Path:
-    """The file of weights that ``metrics.<key>`` names. Raises ValueError if there is none; ``source`` has it."""
+    """The file of weights that ``metrics.<key>`` names. Raises UserError if there is none; ``source`` has it."""
     if not path:
-        raise ValueError(f"metrics.{key} names no file: {source}")
+        raise UserError(f"metrics.{key} names no file: {source}")
     if not Path(path).is_file():
-        raise ValueError(f"metrics.{key}={path}: there is no such file")
+        raise UserError(f"metrics.{key}={path}: there is no such file")
     return Path(path)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
 
 from gan_lab.metrics.extractors.base import Extractor, colour, named_file
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import UserError, first_line
 
 SOURCE = "OpenAI's ViT-L-14-336px.pt is the one of CMMD"
 
@@ -16,7 +16,7 @@ SOURCE = "OpenAI's ViT-L-14-336px.pt is the one of CMMD"
 class CLIP(Extractor):
     """The embedding of an image, 768 numbers of a ViT-L/14; the architecture is read from the file.
 
-    Raises ValueError for a file that is not there or is something else. CMMD's authors resize bicubically, and to 336.
+    Raises UserError for a file that is not there or is something else. CMMD's authors resize bicubically, and to 336.
 
     Source: Radford et al. 2021 (arXiv 2103.00020); Jayasumana et al. 2024 (arXiv 2401.09603) for the metric.
     """
@@ -32,7 +32,7 @@ class CLIP(Extractor):
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the format is an old one
                 self.network = FeatureExtractorCLIP("clip-vit-l-14-336px", ["clip"], str(path))
         except Exception as error:  # reading a foreign file can raise anything
-            raise ValueError(f"metrics.clip_weights={weights} holds no CLIP of OpenAI's: {first_line(error)}") from None
+            raise UserError(f"metrics.clip_weights={weights} holds no CLIP of OpenAI's: {first_line(error)}") from None
         visual = self.network.model.visual
         self.features = visual.output_dim
         self.resize = f"bilinear as in TensorFlow 1, to {self.network.resolution}"

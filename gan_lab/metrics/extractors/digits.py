@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gan_lab.images import to_unit
-from gan_lab.metrics.digits import FEATURES, SIZE, load_digit_classifier
+from gan_lab.metrics.digit_classifier import FEATURES, SIZE, load_digit_classifier
 from gan_lab.metrics.extractors.base import Extractor
 
 

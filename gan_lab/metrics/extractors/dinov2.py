@@ -12,7 +12,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from torchvision.models import VisionTransformer
 
 from gan_lab.metrics.extractors.base import Extractor, colour, named_file
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import UserError, first_line
 
 SOURCE = "dinov2_vitl14_pretrain.pth of its authors is the one of FD-DINOv2"
 SIDE = 224  # pixels
@@ -27,10 +27,10 @@ SCALES = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}  # what the outputs 
 def network_of(weights: dict[str, Tensor]) -> VisionTransformer:
     """torchvision's network with the authors' weights: the factors after a layer become part of it.
 
-    Raises ValueError for registers, KeyError or RuntimeError for weights of another network.
+    Raises UserError for registers, KeyError or RuntimeError for weights of another network.
     """
     if "register_tokens" in weights:
-        raise ValueError("it has registers")
+        raise UserError("it has registers")
     width, side = weights["cls_token"].shape[-1], weights["patch_embed.proj.weight"].shape[-1]
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     network = VisionTransformer(
@@ -71,7 +71,7 @@ def _positions(learned: Tensor, places: int) -> Tensor:
 class DINOv2(Extractor):
     """The class token after the last norm, 1,024 numbers of a ViT-L/14; the size is read from the file.
 
-    Raises ValueError for a file that is not there or is something else. The authors of FD-DINOv2 resize bicubically.
+    Raises UserError for a file that is not there or is something else. The authors of FD-DINOv2 resize bicubically.
 
     Source: Oquab et al. 2023 (arXiv 2304.07193); Stein et al. 2023 (arXiv 2306.04675) for the metric.
     """
@@ -88,7 +88,7 @@ class DINOv2(Extractor):
         except Exception as error:  # reading a foreign file can raise anything
             reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
             wanted = "DINOv2 without registers, small, base or large"
-            raise ValueError(f"metrics.dinov2_weights={weights} holds no {wanted}: {reason}") from None
+            raise UserError(f"metrics.dinov2_weights={weights} holds no {wanted}: {reason}") from None
         self.features = self.network.hidden_dim
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, None]:

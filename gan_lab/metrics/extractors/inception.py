@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from gan_lab.metrics.extractors.base import Extractor, colour, named_file
-from gan_lab.utils.errors import first_line
+from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.network import is_reachable
 
 LAYERS = ["2048", "logits_unbiased"]
@@ -21,7 +21,7 @@ class Inception(Extractor):
     """2,048 pooled features and the logits without bias, for FID, KID and IS.
 
     ``weights`` is a file of torch-fidelity's, or "auto": the one that it keeps in torch's hub folder, downloaded if
-    it is not there. Raises ValueError if the weights are not at hand or are something else.
+    it is not there. Raises UserError if the weights are not at hand or are something else.
 
     Source: Szegedy et al. 2015 (arXiv 1512.00567); Heusel et al. 2017 (arXiv 1706.08500), Bińkowski et al. 2018 (arXiv
     1801.01401) and Salimans et al. 2016 (arXiv 1606.03498) for the metrics.
@@ -36,12 +36,12 @@ class Inception(Extractor):
 
     def __init__(self, weights: str) -> None:
         if weights == "off":
-            raise ValueError("metrics.extractors has inception, but metrics.inception_weights=off")
+            raise UserError("metrics.extractors has inception, but metrics.inception_weights=off")
         path = None if weights == "auto" else weights
         if path is None:
             why_not = missing()
             if why_not:
-                raise ValueError(
+                raise UserError(
                     f"the extractor inception is not at hand: {why_not}; name them by metrics.inception_weights="
                 )
         else:
@@ -49,14 +49,14 @@ class Inception(Extractor):
             try:  # torch-fidelity's own reader runs the code in a file
                 torch.load(path, weights_only=True)
             except Exception as error:  # reading a foreign file can raise anything
-                raise ValueError(_not_weights(path, error)) from None
+                raise UserError(_not_weights(path, error)) from None
         try:
             self.network = FeatureExtractorInceptionV3("inception-v3-compat", LAYERS, path)
         except Exception as error:  # a proxy that refuses, a download that breaks off, weights of another network
             if path is None:
                 reason = f"the Inception weights cannot be downloaded ({type(error).__name__})"
-                raise ValueError(f"the extractor inception is not at hand: {reason}") from None
-            raise ValueError(_not_weights(path, error)) from None
+                raise UserError(f"the extractor inception is not at hand: {reason}") from None
+            raise UserError(_not_weights(path, error)) from None
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = self.network(colour(pixels))

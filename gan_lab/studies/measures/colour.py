@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan_lab.evaluate import Restored
 from gan_lab.seeding import Stream
 from gan_lab.studies.measures import Arm, Values, scores
+from gan_lab.training.final_evaluation import Restored
 
 
 def colourfulness(images: Tensor) -> Tensor:

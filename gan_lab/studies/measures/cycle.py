@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from gan_lab.evaluate import Restored
 from gan_lab.seeding import Stream
 from gan_lab.studies.measures import Arm, Values, scores
+from gan_lab.training.final_evaluation import Restored
 
 NOISE = 2 / 127.5  # standard deviation on the translation, two levels of 255
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from scipy.stats import spearmanr
 
-from gan_lab.report.reading import Run
+from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gan_lab.evaluate import Restored
 from gan_lab.inference.sampling import load_generator
 from gan_lab.studies.measures import Arm, Values
+from gan_lab.training.final_evaluation import Restored
 
 SAMPLES = 500
 

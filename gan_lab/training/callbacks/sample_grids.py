@@ -1,0 +1,57 @@
+"""Write grids of the same latents all through the training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from gan_lab.data.base import GANDataModule
+from gan_lab.families.base import Family
+from gan_lab.images import interleave, save_grid
+from gan_lab.seeding import Stream
+from gan_lab.training.callbacks.base import FamilyCallback
+from gan_lab.training.callbacks.budget import Progress
+from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.tracker import Tracker
+
+
+class SampleGrids(FamilyCallback):
+    """Writes ``reals.png`` once and ``samples/<images seen>.png`` of the averaged generator at intervals."""
+
+    def __init__(
+        self, folder: Path, every: int, data: GANDataModule, by_class: bool, seed: int, ema: EMA, progress: Progress,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:  # fmt: skip
+        self.folder, self.every, self.data, self.by_class, self.seed = folder, every, data, by_class, seed
+        self.ema, self.progress, self.trackers = ema, progress, trackers
+        self.batch, self.columns = data.grid_batch(held_out=True, by_class=by_class)
+        names = data.class_names[:10] if by_class else []
+        self.rows = names if names != [str(i) for i in range(len(names))] else []  # a row of digits says it itself
+
+    def on_train_start(self, trainer: Trainer, family: Family) -> None:
+        if trainer.is_global_zero and not (self.folder / "reals.png").exists():
+            reals, columns = self.data.grid_batch(held_out=False, by_class=self.by_class)
+            save_grid(*interleave(reals.shown(), columns), self.folder / "reals.png", self.rows)
+            for tracker in self.trackers:
+                tracker.log_image("reals", self.folder / "reals.png", self.progress.images)
+        if self.progress.iteration == 0:
+            self.write(trainer, family)
+
+    def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
+        if self.progress.has_crossed(self.every) or self.progress.spent:
+            self.write(trainer, family)
+
+    @torch.no_grad()
+    def write(self, trainer: Trainer, family: Family) -> None:
+        """One grid of the generator as it is now."""
+        with self.ema.applied(family):
+            if trainer.is_global_zero:
+                path = self.folder / "samples" / f"{self.progress.images:09d}.png"
+                sets = family.sample_grid(self.batch.on(family.device, family.dtype), Stream(self.seed, "samples"))
+                save_grid(*interleave(sets, self.columns), path, self.rows)
+                for tracker in self.trackers:
+                    tracker.log_image("samples", path, self.progress.images)

@@ -1,0 +1,78 @@
+"""Time the iterations and the evaluations of an experiment in a short training."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+
+from gan_lab import device
+from gan_lab.config.loading import LoadedConfig
+from gan_lab.config.schema import with_values
+from gan_lab.distributed import detect
+from gan_lab.runs.folder import RunFolder
+from gan_lab.training.builder import Experiment, build
+
+MEASURED = 10  # iterations, after the first one, which warms up
+ENOUGH = 60.0  # seconds of iterations, after which fewer have to do
+
+
+class Stopwatch(Callback):
+    """Seconds of each iteration, and the output shapes of each network."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def on_train_start(self, trainer: Trainer, family: Any) -> None:
+        for name, network in family.named_children():
+            network.register_forward_hook(partial(self._record_shape, name))
+
+    def _record_shape(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple | list) else output  # the means of an encoder
+        self.shapes.setdefault(name, tuple(first.shape))
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self._start)
+        if sum(self.seconds) > ENOUGH:
+            trainer.should_stop = True
+
+    @property
+    def iteration(self) -> float:
+        """The median of the iterations after the first one, or the first one where it took all the time."""
+        return statistics.median(self.seconds[1:] or self.seconds)
+
+
+def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Experiment, float, float]:
+    """Train an experiment for some iterations; return it and the seconds of an iteration and of an evaluation."""
+    short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
+    config = with_values(loaded.config, short | {"log.progress_bar": False, "log.wandb": "off"})
+    built = build(
+        config, RunFolder(folder / loaded.experiment / "measured"), extra=[watch], launched=detect.SINGLE_PROCESS
+    )
+    evaluating = evaluation_time(built)
+    built.trainer.fit(built.family, datamodule=built.data)
+    if built.checkpoint.signal:
+        raise KeyboardInterrupt
+    return built, watch.iteration, evaluating
+
+
+def evaluation_time(built: Experiment) -> float:
+    """Seconds of an evaluation after the first one, which reads the reals too."""
+    built.family.eval().to(device.here())
+    built.evaluation.evaluator(built.family)
+    started = time.perf_counter()
+    built.evaluation.evaluator(built.family)
+    built.family.train()
+    return time.perf_counter() - started
