@@ -17,7 +17,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch import Tensor, distributed
+from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from gan_lab.config.schema import RunConfig
@@ -65,11 +65,10 @@ class Slurm(UncheckedSLURMEnvironment):
 
 
 class Strategy(OpenDDPStrategy):
-    """Lightning's DDP without torch's wrapper: after each backward the gradients that it has left are averaged, in one
-    message.
+    """Lightning's DDP without torch's wrapper: ``Family.minimize`` averages the gradients itself, in one message.
 
     A step has several backwards, each for a part of the networks; the wrapper would search for that part each time, and
-    send the buffers of all networks. It is the same on CPUs, where it is proved, and on GPUs.
+    send the buffers of all networks.
     """
 
     def __init__(self, launched: Launch, timeout: float) -> None:
@@ -81,11 +80,6 @@ class Strategy(OpenDDPStrategy):
         assert self.model is not None
         for tensor in self.model.state_dict().values():
             distributed.broadcast(tensor, src=0)
-
-    def post_backward(self, closure_loss: Tensor) -> None:
-        """Average what a backward has left in the gradients of the weights that require them."""
-        assert self.model is not None
-        average([w.grad for w in self.model.parameters() if w.requires_grad and w.grad is not None])
 
     def create_launcher(self) -> Launcher:
         """The other processes of this machine are started by ``Launcher``."""
@@ -112,17 +106,6 @@ class Strategy(OpenDDPStrategy):
             if on_gpu:  # as Lightning does where it joins them
                 atexit.register(distributed.destroy_process_group)
         super().setup_distributed()
-
-
-@torch.no_grad()
-def average(gradients: list[Tensor]) -> None:
-    """Replace gradients by their means over all processes, which must have the same ones."""
-    together = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    distributed.all_reduce(together)
-    together /= distributed.get_world_size()
-    parts = together.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 class Launcher(ChildLauncher):

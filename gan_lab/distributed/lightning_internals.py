@@ -17,8 +17,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.distributed.distributed_c10d import _get_default_store
+from torch.utils.data import DataLoader, default_collate
+
+from gan_lab.batches import collate_images
 
 
 def set_rank(rank: int) -> None:
@@ -40,6 +44,26 @@ def leave_signals_alone(trainer: Trainer) -> None:
     """Keep Lightning's handler of SIGTERM away: it talks to the other processes in the middle of an iteration."""
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # at each batch
+
+
+def count_iteration(trainer: Trainer) -> None:
+    """Let ``trainer.global_step`` grow by one: Lightning counts the steps of its own optimizer wrappers, and a GAN's
+    iteration has several or skips some. ``max_steps`` and ``every_n_train_steps`` then mean iterations.
+    """
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    progress.increment_ready()
+    progress.increment_completed()
+
+
+def convert_pil_images(trainer: Trainer) -> None:
+    """Let the loaders that were passed to ``fit`` yield tensors where their data sets yield PIL images."""
+    given = trainer.fit_loop._data_source.instance
+    loaders = given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]
+    for loader in loaders:
+        nested = loader.flattened if isinstance(loader, CombinedLoader) else [loader]
+        for each in nested:
+            if isinstance(each, DataLoader) and each.collate_fn is default_collate:
+                each.collate_fn = collate_images
 
 
 def flags_before_toggling(module: LightningModule) -> Any:

@@ -47,8 +47,7 @@ class ACGAN(Family):
     Config = ACGANConfig
     conditional = True
 
-    def __init__(self, spec: ImageSpec, cfg: ACGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: ACGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
                 "acgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
@@ -63,7 +62,7 @@ class ACGAN(Family):
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, c = batch.images, batch.labels
         assert c is not None
         G, D = self.generator, self.augmented(self.discriminator)

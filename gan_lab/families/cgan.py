@@ -46,8 +46,7 @@ class CGAN(Family):
     Config = CGANConfig
     conditional = True
 
-    def __init__(self, spec: ImageSpec, cfg: CGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: CGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
                 "cgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
@@ -62,7 +61,7 @@ class CGAN(Family):
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, y = batch.images, batch.labels
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()

@@ -56,8 +56,7 @@ class SGAN(Family):
     semi_supervised = True
     discriminator: Classifier
 
-    def __init__(self, spec: ImageSpec, cfg: SGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: SGANConfig) -> None:
         if spec.classes == 0:
             raise UserError("sgan learns classes from labels, but the data has 0: choose labelled data or family=gan")
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm)
@@ -72,7 +71,7 @@ class SGAN(Family):
             Adam(self.baseline.parameters(), cfg.lr_d, cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g, opt_baseline = self.optimizer_list()
         x_l, y_l, x_u = split_labelled(batch)

@@ -55,8 +55,7 @@ class SNGAN(Family):
 
     Config = SNGANConfig
 
-    def __init__(self, spec: ImageSpec, cfg: SNGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: SNGANConfig) -> None:
         self.conditional = spec.classes > 0
         self.generator = ResNetGenerator(
             z_dim=cfg.z_dim,
@@ -81,7 +80,7 @@ class SNGAN(Family):
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, y = batch.images, batch.labels
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()

@@ -37,7 +37,8 @@ class WGANGPConfig(ModelConfig):
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
     norm: Literal["batch", "none"] = "batch"  # of the generator
     critic_norm: Literal["layer", "none"] = "layer"
-    lr: float = number(1e-4, above=0)  # Algorithm 1: alpha
+    lr_d: float = number(1e-4, above=0)  # Algorithm 1: alpha
+    lr_g: float = number(1e-4, above=0)
     betas: tuple[float, float] = number((0.0, 0.9), minimum=0, below=1)
     n_critic: int = number(5, minimum=1)
     gp_weight: float = number(10.0, minimum=0)  # Algorithm 1: lambda
@@ -48,8 +49,7 @@ class WGANGP(Family):
 
     Config = WGANGPConfig
 
-    def __init__(self, spec: ImageSpec, cfg: WGANGPConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: WGANGPConfig) -> None:
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width}
         if cfg.network == "resnet":
             self.generator = ResNetGenerator(z_dim=cfg.z_dim, norm=cfg.norm, growth=1, **sizes)
@@ -60,11 +60,11 @@ class WGANGP(Family):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [
-            Adam(self.discriminator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
-            Adam(self.generator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
+            Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x = batch.images
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()

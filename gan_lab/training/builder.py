@@ -30,8 +30,6 @@ from gan_lab.metrics.base import Setting
 from gan_lab.metrics.evaluator import Evaluator, count_images
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
-from gan_lab.training.callbacks.adaptive_augmentation import AdaptiveAugmentation
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.training.callbacks.csv_logger import CSVLogger
 from gan_lab.training.callbacks.diversity import Diversity
@@ -39,6 +37,7 @@ from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.finite_check import FiniteCheck
 from gan_lab.training.callbacks.health import Health
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.progress_bar import ProgressBar, ProgressLines
 from gan_lab.training.callbacks.rank_consistency import RankConsistency
 from gan_lab.training.callbacks.sample_grids import SampleGrids
@@ -101,11 +100,12 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
     torch.set_default_dtype(dtype)  # of what is drawn: float32 weights differ in their last bits between processors
     try:
-        family: Family = family_class(data.spec, config.model, config.run.seed)
+        family: Family = family_class(spec=data.spec, config=config.model, seed=config.run.seed)
     finally:
         torch.set_default_dtype(torch.float32)
     freeze_discriminators(family, config)
-    family.augment_by(config.augment, config.data.batch_size)
+    family.augment_by(config.augment)
+    family.in_lab_loop = True
     family.to(dtype, memory_format=torch.channels_last)  # before weights are restored, or Lightning rounds to float32
     if config.run.compile:
         for network in family.children():
@@ -154,7 +154,7 @@ def build(
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
     rank_consistency = RankConsistency(data=data.decoded.fingerprint, budget=config.iterations)
     callbacks: list[Callback] = [  # in this order at the end of each iteration
-        rank_consistency, progress, AdaptiveAugmentation(), ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
+        rank_consistency, progress, ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
         *extra,
     ]  # fmt: skip
     if config.log.progress_bar:

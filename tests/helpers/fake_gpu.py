@@ -170,7 +170,6 @@ def _on(gpu: Waits, built: builder.Experiment, metrics: list[Metric], checkpoint
     gpu.seen.clear()
     for batch in data.train_dataloader():
         moved = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device))
-        family.on_train_batch_start(moved, 0)
         family.training_step(moved, 0)
         for name in ("Progress", "EMA"):
             callbacks[name].on_train_batch_end(trainer, family)

@@ -26,7 +26,7 @@ def step(family: Any, of: Batch) -> dict[str, float]:
     family.optimizer_list = lambda: ["discriminator", "generator"]
     family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
-    family.training_step(of, 0)
+    family.step(of)
     return descended
 
 

@@ -17,9 +17,9 @@ from gan_lab.metrics.base import Metric
 from gan_lab.runs.folder import RunFolder
 from gan_lab.training import builder
 from gan_lab.training.callbacks import wandb_logger
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.evaluation import Evaluation
+from gan_lab.training.callbacks.progress import Progress
 from tests.helpers.families import small
 
 

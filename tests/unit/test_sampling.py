@@ -244,7 +244,7 @@ def test_every_generator_of_latents_has_its_latents_from_its_own_prior(monkeypat
         made = loading.family_class(name)
         if made.image_to_image:
             continue
-        family = made(ImageSpec(1, 28, 28, classes=10), made.Config(), seed=0).eval()
+        family = made(spec=ImageSpec(1, 28, 28, classes=10), config=made.Config()).eval()
         batch = Batch(torch.zeros(2, 1, 28, 28), torch.tensor([3, 3]))
         one, other = (family.generate(batch, Stream(seed, "any")) for seed in (0, 1))
         assert not torch.equal(one, other), name

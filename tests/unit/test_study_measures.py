@@ -76,8 +76,8 @@ def test_the_program_of_the_texts_takes_its_steps(tmp_path: Path, data_root: Pat
     assert networks.from_recipe(G.recipe).layers[2].eps == 0.8  # type: ignore[index, union-attr]
     opt_d, opt_g = (Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (D, G))
     seen: list[Tensor] = []
-    step = family.training_step
-    family.training_step = lambda batch, batch_idx: (seen.append(batch.images.clone()), step(batch, batch_idx))[1]
+    step = family.step
+    family.step = lambda batch: (seen.append(batch.images.clone()), step(batch))[1]
     built.trainer.fit(family, datamodule=built.data)
     assert len(seen) == 3
     for iteration, x in enumerate(seen):

@@ -223,7 +223,7 @@ def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
     ("parameters", "message"),
     [
         ({"model.lr_d": {"min": 0.0, "max": 1.0}}, "sweep stand_in: model.lr_d=0.0: model.lr_d=0.0 is out of range"),
-        ({"model.lr": {"value": 1}}, "sweep stand_in: model.lr=1: Key 'model.lr' not in 'GANConfig'"),
+        ({"model.lr": {"value": 1}}, "sweep stand_in: model.lr=1: model.lr is now called model.lr_d and model.lr_g"),
         ({"model.loss": {"values": ["hinge", "hing"]}}, "sweep stand_in: model.loss=hing: "),
         ({"run.id": {"value": None}}, "run.id: None arrives at the trial as the text 'None'"),
     ],

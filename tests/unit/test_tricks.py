@@ -40,7 +40,7 @@ def step(family: Any, x: Tensor, then: Callable[[Tensor, Any], None]) -> None:
     family.minimize = then
     family.optimizer_list = family.configure_optimizers
     family.toggled_optimizer = lambda optimizer: nullcontext()
-    family.training_step(Batch(x), 0)
+    family.step(Batch(x))
 
 
 def images(n: int = 6) -> Tensor:

@@ -55,7 +55,7 @@ def gradients(family: Any, of: Batch) -> tuple[list[float], list[list[Tensor]]]:
     family.optimizer_list = lambda: [group.param_groups[0]["params"] for group in family.configure_optimizers()]
     family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
-    family.training_step(of, 0)
+    family.step(of)
     return losses, found
 
 

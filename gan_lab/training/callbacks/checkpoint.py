@@ -19,9 +19,9 @@ from gan_lab.distributed.detect import is_broken
 from gan_lab.families.base import Family
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.finite_check import FiniteCheck
+from gan_lab.training.callbacks.progress import Progress
 
 SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses
 # what clusters send, and a terminal that hangs up; the end is the same

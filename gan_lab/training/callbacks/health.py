@@ -18,9 +18,9 @@ from lightning.pytorch import Trainer
 
 from gan_lab.families.base import Family
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.csv_logger import CSVLogger, Row, csv_lines
 from gan_lab.training.callbacks.finite_check import DivergedError
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.files import write_text
 
