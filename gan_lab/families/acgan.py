@@ -50,7 +50,8 @@ class ACGAN(Family):
     def build_networks(self, spec: ImageSpec, cfg: ACGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
-                "acgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
+                "acgan is conditional on labels, but the data has 0 classes: choose labeled data or family=gan, or pass "
+                "num_classes"
             )
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, classes=spec.classes, **sizes)

@@ -49,7 +49,8 @@ class CGAN(Family):
     def build_networks(self, spec: ImageSpec, cfg: CGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
-                "cgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
+                "cgan is conditional on labels, but the data has 0 classes: choose labeled data or family=gan, or pass "
+                "num_classes"
             )
         sizes: dict[str, Any] = {"shape": spec.shape, "classes": spec.classes, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)

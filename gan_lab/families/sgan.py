@@ -58,7 +58,9 @@ class SGAN(Family):
 
     def build_networks(self, spec: ImageSpec, cfg: SGANConfig) -> None:
         if spec.classes == 0:
-            raise UserError("sgan learns classes from labels, but the data has 0: choose labelled data or family=gan")
+            raise UserError(
+                "sgan learns classes from labels, but the data has 0: choose labeled data or family=gan, or pass num_classes"
+            )
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm)
         self.discriminator = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
         self.baseline = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
