@@ -130,6 +130,7 @@ def build(
     data.iterations = config.iterations
     config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     family = build_family(config, data)
+    data.follow(family)
     accumulate(family, config.run.micro_batches)
     evaluator, headline, notes = build_evaluator(config, family, data)
     trackers = build_trackers(config, run) if trackers is None else trackers
