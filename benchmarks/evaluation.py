@@ -35,7 +35,7 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
     """Of each round the time of an evaluation over that of generating and extracting alone."""
     with tempfile.TemporaryDirectory() as folder:
         loaded = loading.load(name, ["log.progress_bar=false", "log.wandb=off", *words])
-        built = builder.build(loaded.config, RunFolder(Path(folder)))
+        built = builder.build(*builder.load_data(loaded.config), RunFolder(Path(folder)))
         family, evaluator = built.family.eval(), built.evaluation.evaluator
         (metric,) = (metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance))
 

@@ -149,7 +149,7 @@ def build(name: str, words: list[str], folder: Path, clock: Clock) -> builder.Ex
     made = with_values(loaded.config, {"run.images": images, **never})
     (folder / "checkpoints").mkdir(parents=True)
     # last but the bar: the time of everything before it, and of the bar of the iteration before
-    return builder.build(made, RunFolder(folder), extra=[clock])
+    return builder.build(*builder.load_data(made), RunFolder(folder), extra=[clock])
 
 
 def lab(name: str, words: list[str]) -> float:

@@ -42,7 +42,7 @@ class ACGANConfig(ModelConfig):
 
 
 class ACGAN(Family):
-    """See the head of this file."""
+    """Auxiliary classifier GAN (Odena et al. 2017, arXiv 1610.09585)."""
 
     Config = ACGANConfig
     conditional = True

@@ -41,7 +41,7 @@ class CGANConfig(ModelConfig):
 
 
 class CGAN(Family):
-    """See the head of this file."""
+    """Conditional GAN (Mirza & Osindero 2014, arXiv 1411.1784)."""
 
     Config = CGANConfig
     conditional = True

@@ -51,7 +51,10 @@ class CUTConfig(ModelConfig):
 
 
 class CUT(Family):
-    """See the head of this file."""
+    """Contrastive unpaired translation (Park et al. 2020, arXiv 2007.15651).
+
+    Batches are (source, target) whose images need not correspond, or those of two loaders.
+    """
 
     Config = CUTConfig
     image_to_image = True

@@ -53,7 +53,10 @@ class CycleGANConfig(ModelConfig):
 
 
 class CycleGAN(Family):
-    """See the head of this file."""
+    """Unpaired image-to-image translation (Zhu et al. 2017, arXiv 1703.10593).
+
+    Batches are (source, target) whose images need not correspond, or those of two loaders.
+    """
 
     Config = CycleGANConfig
     ema_networks = ("generator", "generator_back")

@@ -58,7 +58,7 @@ class GANConfig(ModelConfig):
 
 
 class GAN(Family):
-    """See the head of this file."""
+    """Generative adversarial network (Goodfellow et al. 2014, arXiv 1406.2661), DCGAN and least-squares GAN."""
 
     Config = GANConfig
 

@@ -45,7 +45,7 @@ class InfoGANConfig(ModelConfig):
 
 
 class InfoGAN(Family):
-    """See the head of this file."""
+    """InfoGAN (Chen et al. 2016, arXiv 1606.03657)."""
 
     Config = InfoGANConfig
     ema_networks = ("generator", "discriminator")

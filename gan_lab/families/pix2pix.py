@@ -50,7 +50,7 @@ class Pix2PixConfig(ModelConfig):
 
 
 class Pix2Pix(Family):
-    """See the head of this file."""
+    """Paired image-to-image translation (Isola et al. 2017, arXiv 1611.07004). Batches are (source, target)."""
 
     Config = Pix2PixConfig
     image_to_image = True

@@ -47,7 +47,7 @@ class R3GANConfig(ModelConfig):
 
 
 class R3GAN(Family):
-    """See the head of this file."""
+    """R3GAN: relativistic loss with R1 and R2 (Huang et al. 2024, arXiv 2501.05441)."""
 
     Config = R3GANConfig
     minibatches = 2

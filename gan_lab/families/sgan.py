@@ -48,7 +48,10 @@ class SGANConfig(ModelConfig):
 
 
 class SGAN(Family):
-    """See the head of this file."""
+    """Semi-supervised GAN (Odena 2016, arXiv 1606.01583, with feature matching of Salimans et al. 2016).
+
+    Batches are (image, label); label -1 is an image without a label.
+    """
 
     Config = SGANConfig
     ema_networks = ("generator", "discriminator", "baseline")

@@ -51,7 +51,7 @@ class SNGANConfig(ModelConfig):
 
 
 class SNGAN(Family):
-    """See the head of this file."""
+    """Spectrally normalized GAN, with a projection discriminator if there are classes (Miyato et al. 2018, arXiv 1802.05957)."""
 
     Config = SNGANConfig
 

@@ -48,7 +48,7 @@ class VAEGANConfig(ModelConfig):
 
 
 class VAEGAN(Family):
-    """See the head of this file."""
+    """VAE/GAN (Larsen et al. 2016, arXiv 1512.09300)."""
 
     Config = VAEGANConfig
     ema_networks = ("generator", "encoder")

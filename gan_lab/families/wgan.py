@@ -40,7 +40,7 @@ class WGANConfig(ModelConfig):
 
 
 class WGAN(Family):
-    """See the head of this file."""
+    """Wasserstein GAN with weight clipping (Arjovsky et al. 2017, arXiv 1701.07875)."""
 
     Config = WGANConfig
 

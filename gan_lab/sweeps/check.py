@@ -69,12 +69,12 @@ def check_metric(sweep: Sweep, words: Sequence[str] = ()) -> None:
     """Raise UserError if the experiment does not compute the sweep's metric: no trial could be compared."""
     from gan_lab.distributed import detect
     from gan_lab.runs.folder import RunFolder
-    from gan_lab.training.builder import build
+    from gan_lab.training.builder import build, load_data
 
     first = to_words({p.key: p.ends()[0] for p in sweep.parameters})
     loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.progress_bar=false"])
     with tempfile.TemporaryDirectory() as folder:
-        built = build(loaded.config, RunFolder(Path(folder)), launched=detect.SINGLE_PROCESS)
+        built = build(*load_data(loaded.config), RunFolder(Path(folder)), launched=detect.SINGLE_PROCESS)
     _check_known(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
 
 

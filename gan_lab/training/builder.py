@@ -1,11 +1,11 @@
-"""Build an experiment: config to family, data, callbacks and trainer. The only file that knows everybody."""
+"""The composition root: data facts and config in; family, metrics, callbacks and trainer out, in this order."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.finite_check import FiniteCheck
 from gan_lab.training.callbacks.health import Health
+from gan_lab.training.callbacks.notebook_display import NotebookDisplay, in_notebook
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.progress_bar import ProgressBar, ProgressLines
 from gan_lab.training.callbacks.rank_consistency import RankConsistency
@@ -48,10 +49,22 @@ from gan_lab.training.gradient_accumulation import accumulate
 from gan_lab.training.warm_start import freeze_discriminators
 from gan_lab.utils.errors import UserError, first_line
 
-for part in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(part).setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # workers=0 gathers whole batches: faster
-warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's hints out of the output: the lab decides about workers, devices and checkpoints itself."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # workers=0 is faster here
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def rank() -> int:
@@ -113,22 +126,40 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     return family
 
 
+def load_data(config: Config, dataset: Any = None, test: Any = None) -> tuple[Config, GANDataModule]:
+    """Read the data of a config and complete the config with what only the data know: their source and class names.
+
+    ``dataset`` and ``test`` are data sets from Python (``gan_lab.train(data=...)``) in place of the configured one.
+    """
+    given = () if dataset is None else (dataset, test)
+    data = datasets.load(config.data, config.run.seed, *given)
+    facts = {"data.source": data.facts.source, "data.class_names": [*data.facts.class_names]}
+    return with_values(config, facts), data
+
+
 def build(
     config: Config,
+    data: GANDataModule,
     run: RunFolder,
     extra: Sequence[Callback] = (),
     trackers: list[Tracker] | None = None,
     launched: detect.Launch | None = None,
 ) -> Experiment:
-    """Build data, family, callbacks and trainer of a config.
+    """Build family, callbacks and trainer on data that were read by ``load_data``.
 
-    ``extra``: further callbacks; ``trackers``: those that are open already; ``launched``: if it is not what the
-    launcher says. Raises UserError for values that do not go together.
+    Args:
+        config: The complete config; nothing changes it from here on.
+        data: The data module.
+        run: The folder of the run.
+        extra: Further callbacks, after the lab's own.
+        trackers: Experiment trackers that are open already.
+        launched: How the processes were started, if it is not what the launcher says.
+
+    Raises:
+        UserError: Values do not go together.
     """
     launched = launched or detect.detect_launcher(config.run)
-    data = datasets.load(config.data, config.run.seed)
     data.iterations = config.iterations
-    config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     family = build_family(config, data)
     data.follow(family)
     accumulate(family, config.run.micro_batches)
@@ -159,11 +190,20 @@ def build(
         *extra,
     ]  # fmt: skip
     if config.log.progress_bar:
-        callbacks.append((ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation))
+        callbacks.append(build_progress_display(run, progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)
     detect.check_batch_size(config, launched)
     notes += explain_batch_norm(config, family, launched)
     return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes)
+
+
+def build_progress_display(
+    run: RunFolder, progress: Progress, csv_logger: CSVLogger, evaluation: Evaluation
+) -> Callback:
+    """A cell in a notebook, a bar on a terminal, and lines in a log file."""
+    if in_notebook():
+        return NotebookDisplay(run.path, progress, csv_logger, evaluation)
+    return (ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation)
 
 
 def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
@@ -236,20 +276,21 @@ class NoProfiler(PassThroughProfiler):
 def build_trainer(config: Config, callbacks: list[Callback], launched: detect.Launch) -> Trainer:
     """Lightning's trainer, with everything that it would do on its own and the lab does otherwise switched off."""
     try:
-        trainer = Trainer(
-            **ddp_strategy.options(launched, config.run),
-            precision="32-true" if config.run.precision == "tf32" else config.run.precision,
-            max_epochs=1,  # the order of the data runs on over all passes
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), ddp_strategy.environment(launched)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            profiler=NoProfiler(),
-        )
+        with quiet_lightning():
+            trainer = Trainer(
+                **ddp_strategy.options(launched, config.run),
+                precision="32-true" if config.run.precision == "tf32" else config.run.precision,
+                max_epochs=1,  # the order of the data runs on over all passes
+                callbacks=callbacks,
+                plugins=[AtomicCheckpointIO(), ddp_strategy.environment(launched)],
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                profiler=NoProfiler(),
+            )
     except Exception as error:  # Lightning's own type for a device that is not there
         raise UserError(f"run.devices={config.run.devices}: {first_line(error)}") from None
     leave_signals_alone(trainer)

@@ -62,7 +62,7 @@ def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[builder.
     )
     watch, folder = Diversity(), root / family
     (folder / "checkpoints").mkdir(parents=True)
-    built = builder.build(loaded.config, RunFolder(folder), extra=[watch])
+    built = builder.build(*builder.load_data(loaded.config), RunFolder(folder), extra=[watch])
     built.trainer.fit(built.family, datamodule=built.data)
     return built, watch
 

@@ -142,7 +142,7 @@ def rehearse(every: dict[str, tuple[str, list[str]]], root: Path, out: Path) -> 
 def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
     loaded = loading.load(name, words)
     (folder / "checkpoints").mkdir(parents=True)
-    built = builder.build(loaded.config, RunFolder(folder))
+    built = builder.build(*builder.load_data(loaded.config), RunFolder(folder))
     setting = replace(builder.metric_setting(loaded.config, built.family, built.data, final=True), reals=100)
     metrics = select_metrics(setting)
     built.evaluation.evaluator.metrics = []

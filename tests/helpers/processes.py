@@ -122,7 +122,7 @@ def _one_after_the_other(
         loaded = loading.load(name, words)
         folder = RunFolder.of(loaded).path / environment["RANK"]
         (folder / "checkpoints").mkdir(parents=True)
-        built = builder.build(loaded.config, RunFolder(folder))
+        built = builder.build(*builder.load_data(loaded.config), RunFolder(folder))
         built.evaluation.evaluator.metrics = []
         built.trainer.callbacks = [each for each in built.trainer.callbacks if not isinstance(each, Diversity)]
         built.trainer.fit(built.family, datamodule=built.data)

@@ -21,7 +21,7 @@ WORDS = ["run.precision=64-true", "run.images=96", "log.log_every_images=32"]
 def trained(name: str, folder: Path, words: list[str]) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The weights and buffers after a training without scores, and the last row of its log."""
     (folder / "checkpoints").mkdir(parents=True)
-    built = builder.build(loading.load(name, words).config, RunFolder(folder))
+    built = builder.build(*builder.load_data(loading.load(name, words).config), RunFolder(folder))
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.family.iteration == built.config.iterations
@@ -100,4 +100,4 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, data_root: Pa
     with pytest.raises(
         ValueError, match=r"data\.batch_size=16 .* divisible by the 3 parts \(run\.micro_batches\) of the 1 pro"
     ):
-        builder.build(loading.load("gan", words).config, RunFolder(tmp_path))
+        builder.build(*builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path))

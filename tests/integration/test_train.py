@@ -194,7 +194,7 @@ def test_the_words_of_a_place_reach_each_command(
 def test_classes_have_the_names_that_the_data_or_the_user_give_them(pets: Path, tmp_path: Path) -> None:
     loaded = loading.load("cgan", ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.size=28", "log.wandb=off",
                                   "metrics.allow_small_n=true", "log.progress_bar=false"])  # fmt: skip
-    built = builder.build(loaded.config, RunFolder(tmp_path / "run"))
+    built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "run"))
     assert built.config.data.class_names == ["cat", "dog"]
     write_text(pets / "config.yaml", OmegaConf.to_yaml(to_dict(built.config)))
     generator = load_generator(pets)

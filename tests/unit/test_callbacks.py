@@ -108,7 +108,7 @@ def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
     monkeypatch.setattr(builder, "select_metrics", lambda _: [Undirected()])
     loaded = loading.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
     with pytest.raises(ValueError, match="headline=swd"):
-        builder.build(loaded.config, RunFolder(tmp_path / "x"))
+        builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "x"))
 
 
 def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:

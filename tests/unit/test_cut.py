@@ -87,7 +87,7 @@ def test_a_generator_that_changes_nothing_is_recognised_and_one_that_mixes_place
     loaded = loading.load("cut", small("cut", tmp_path, data_root, "model.patches=32", "run.images=16"))
     run = RunFolder.of(loaded)
     (run.path / "checkpoints").mkdir(parents=True)
-    built = builder.build(loaded.config, run)
+    built = builder.build(*builder.load_data(loaded.config), run)
     built.trainer.fit(built.family, datamodule=built.data)  # which gives the family its streams
     family = built.family
     assert isinstance(family, CUT)

@@ -68,7 +68,7 @@ def test_the_program_of_the_texts_takes_its_steps(tmp_path: Path, data_root: Pat
     words = ["family=gan_lab.studies.programs.keras", "model.eps=0.8", "data.name=mnist", "data.source=sample",
              "data.batch_size=16", "run.images=48", "run.evaluate_every_images=48", "log.wandb=off", "log.progress_bar=false",
              f"data.root={data_root}", f"run.root={tmp_path}"]  # fmt: skip
-    built = builder.build(loading.load("gan", words).config, RunFolder(tmp_path / "gan" / "k"))
+    built = builder.build(*builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path / "gan" / "k"))
     built.evaluation.evaluator.metrics = []
     family: Any = built.family
     G, D = deepcopy(family.generator), deepcopy(family.discriminator)

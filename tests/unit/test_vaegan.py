@@ -154,7 +154,7 @@ def test_the_plain_autoencoder_trains_with_its_single_optimizer(tmp_path: Path, 
         "vae", small("vaegan", tmp_path, data_root, "run.images=32", "run.evaluate_every_images=100000")
     )
     (tmp_path / "checkpoints").mkdir()
-    built = builder.build(loaded.config, RunFolder(tmp_path))
+    built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path))
     before = {name: value.clone() for name, value in built.family.named_parameters()}
     built.trainer.fit(built.family, datamodule=built.data)
     after = dict(built.family.named_parameters())
