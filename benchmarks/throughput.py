@@ -158,11 +158,11 @@ def lab(name: str, words: list[str]) -> float:
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         built = build(name, words, Path(folder) / name, clock)
         built.evaluation.evaluator.metrics = []
-        if built.wandb_logger:
-            built.wandb_logger.start()
+        for tracker in built.trackers:
+            tracker.start(built.images)
         built.trainer.fit(built.family, datamodule=built.data)
-        if built.wandb_logger:
-            built.wandb_logger.finish()
+        for tracker in built.trackers:
+            tracker.finish()
     return clock.ends[-2] - clock.ends[WARM_UP - 2]
 
 

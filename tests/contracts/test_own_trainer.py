@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms.functional import to_pil_image
 
 from gan_lab.config import loading
 from gan_lab.families.base import Family
@@ -140,6 +141,14 @@ def test_the_generator_moves_at_every_n_critic_th_iteration(tmp_path: Path) -> N
     own = trainer(tmp_path, max_steps=12, callbacks=[Watch()])
     own.fit(make("wgan_gp", n_critic=5), DataLoader(batches_of("wgan_gp"), batch_size=16))
     assert moved == [5, 10]
+
+
+def test_a_data_set_of_pil_images_trains(tmp_path: Path) -> None:
+    """torchvision's data sets without a transform yield them, and torch's own collate function refuses them."""
+    pictures = [(to_pil_image(image), 1) for image in reals(32)]
+    own = trainer(tmp_path, max_steps=2)
+    own.fit(make("cgan"), DataLoader(pictures, batch_size=16))  # type: ignore[arg-type]
+    assert own.global_step == 2
 
 
 def test_dropout_leaves_the_generator_of_the_user_alone(tmp_path: Path) -> None:
