@@ -17,14 +17,15 @@ from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import with_values
 from gan_lab.distributed import detect
 from gan_lab.distributed.lightning_internals import set_rank
+from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import write_summary
+from gan_lab.runs.run import Run
 from gan_lab.training import warm_start
 from gan_lab.training.builder import Experiment, build, rank
 from gan_lab.training.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.training.callbacks.finite_check import DivergedError
-from gan_lab.training.callbacks.health import Alert
 from gan_lab.training.final_evaluation import evaluate_all
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
@@ -52,11 +53,11 @@ def train(loaded: LoadedConfig, overrides: Sequence[str]) -> int:
     if finished:
         if rank() == 0 and not (run.path / "report.html").is_file():  # killed before it was drawn
             report.write_or_warn([run.path])
-        announce(f"{run.path} is already finished ({finished['images']:,} images). Train longer: run.images=...; second run: "
+        announce(f"{run.path} is already finished ({finished.images:,} images). Train longer: run.images=...; second run: "
                  "run.id=...; start over: run.overwrite=true")  # fmt: skip
         return 0
     if run.has_config and config.data.source == "auto" and not overwrite:
-        config = with_values(config, {"data.source": run.config().data.source})
+        config = with_values(config, {"data.source": Run(run.path).config.data.source})
     built = build(config, run, launched=launched)  # before anything is written or deleted
     announce(built.data.decoded.about)
     for note in built.notes:
