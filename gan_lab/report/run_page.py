@@ -54,12 +54,13 @@ def write(folders: Sequence[Path | Run], out: Path | None = None) -> Path:
 
 
 def _leave_out_damaged_results(run: Run) -> None:
-    """Replace a damaged summary by an empty one, with a warning that names the file."""
-    try:
-        run.summary  # noqa: B018  # reads the file
-    except UserError as error:
-        warnings.warn(f"the page is drawn without it: {error}", stacklevel=3)
-        run.summary = {}
+    """Replace a damaged ``summary.json`` or ``scores.json`` by an empty one, with a warning that names the file."""
+    for part in ("summary", "recorded_directions"):
+        try:
+            getattr(run, part)
+        except UserError as error:
+            warnings.warn(f"the page is drawn without it: {error}", stacklevel=3)
+            setattr(run, part, {})
 
 
 def write_or_warn(folders: Sequence[Path]) -> None:

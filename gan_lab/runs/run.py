@@ -191,7 +191,7 @@ class Run:
             name: Score(
                 value=entry["value"],
                 spread=entry.get("spread"),
-                higher_is_better=entry.get("higher_is_better", self._recorded_directions.get(name)),
+                higher_is_better=entry.get("higher_is_better", self.recorded_directions.get(name)),
                 protocol=entry.get("protocol", {}),
                 note=entry.get("note", ""),
             )
@@ -199,7 +199,7 @@ class Run:
         }
 
     @cached_property
-    def _recorded_directions(self) -> dict[str, bool | None]:
+    def recorded_directions(self) -> dict[str, bool | None]:
         """``scores.json``, which a training writes when it starts: True where higher is better."""
         path = self.path / "scores.json"
         return dict(read_json(path)) if path.is_file() else {}
@@ -207,7 +207,7 @@ class Run:
     @cached_property
     def higher_is_better(self) -> dict[str, bool | None]:
         """The direction of each score, during the training and after it; None if neither is better."""
-        directions = dict(self._recorded_directions)
+        directions = dict(self.recorded_directions)
         for weights in ("live", "last", "best"):
             directions |= {name: score.higher_is_better for name, score in self.scores_of(weights).items()}
         return directions
