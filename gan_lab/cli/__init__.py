@@ -47,14 +47,14 @@ def train(experiment: Name = "", overrides: Words = None) -> None:
     loaded = _load(experiment, overrides)
     from gan_lab.cli import console
     from gan_lab.runs.folder import RunFolder
-    from gan_lab.runs.results import read_summary
+    from gan_lab.runs.run import Run as OpenedRun
     from gan_lab.training.builder import rank
     from gan_lab.training.loop import train as run_training
 
     code = run_training(loaded, overrides or [])
     folder = RunFolder.of(loaded).path
     if code == 0 and rank() == 0:
-        console.print_scores(read_summary(folder), folder)
+        console.print_scores(OpenedRun(folder))
     raise typer.Exit(code)
 
 
@@ -68,9 +68,11 @@ def evaluate(
     """
     from gan_lab import report
     from gan_lab.cli import console
+    from gan_lab.runs.run import Run as OpenedRun
     from gan_lab.training.final_evaluation import evaluate as score
 
-    console.print_scores(score(run, weights, overrides or []), run)
+    score(run, weights, overrides or [])
+    console.print_scores(OpenedRun(run))
     report.write_or_warn([run])
 
 

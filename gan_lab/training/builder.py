@@ -131,8 +131,7 @@ def load_data(config: Config, dataset: Any = None, test: Any = None) -> tuple[Co
 
     ``dataset`` and ``test`` are data sets from Python (``gan_lab.train(data=...)``) in place of the configured one.
     """
-    given = () if dataset is None else (dataset, test)
-    data = datasets.load(config.data, config.run.seed, *given)
+    data = datasets.load(config.data, config.run.seed, dataset, test)
     facts = {"data.source": data.facts.source, "data.class_names": [*data.facts.class_names]}
     return with_values(config, facts), data
 

@@ -19,14 +19,15 @@ from gan_lab.config.schema import Config, with_values
 from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import detect
 from gan_lab.distributed.lightning_internals import set_rank
+from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import write_summary
+from gan_lab.runs.run import Run
 from gan_lab.training import warm_start
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning, rank
 from gan_lab.training.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.training.callbacks.finite_check import DivergedError
-from gan_lab.training.callbacks.health import Alert
 from gan_lab.training.final_evaluation import evaluate_all
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
@@ -62,7 +63,7 @@ def train(loaded: LoadedConfig, overrides: Sequence[str], dataset: Any = None, t
         if rank() == 0 and not (run.path / "report.html").is_file():  # killed before it was drawn
             report.write_or_warn([run.path])
         announce(
-            f"{run.path} is already finished ({finished['images']:,} images). Train longer: run.images=...; second run: "
+            f"{run.path} is already finished ({finished.images:,} images). Train longer: run.images=...; second run: "
             "run.id=...; start over: run.overwrite=true"
         )
         return 0
@@ -74,7 +75,7 @@ def for_this_start(config: Config, run: RunFolder, launched: detect.Launch) -> C
     """The config of this start: a restart by the launcher overwrites nothing, a resumed run keeps its source of data."""
     overwrite = config.run.overwrite and not launched.again
     resumes = run.has_config and not overwrite
-    source = run.config().data.source if resumes and config.data.source == "auto" else config.data.source
+    source = Run(run.path).config.data.source if resumes and config.data.source == "auto" else config.data.source
     return with_values(config, {"run.overwrite": overwrite, "data.source": source})
 
 

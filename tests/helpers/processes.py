@@ -94,7 +94,7 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
 
     if "SCORED" not in environment:
         lab.evaluate_all = lambda *_: None  # at the end of a training; those while it trains are made
-        live.of_run = lambda *_: (None, "")  # which takes seconds too
+        live.describe_run = lambda *_: (None, "")  # which takes seconds too
     if kill:
         if kill.number != signal.SIGKILL:
             signal.signal(kill.number, signal.SIG_DFL)  # a suite under nohup ignores SIGHUP, and so would this

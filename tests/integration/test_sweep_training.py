@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from gan_lab.cli import app
 from gan_lab.config import loading
-from gan_lab.runs.folder import RunFolder, differences
+from gan_lab.runs.folder import differences
 from gan_lab.runs.results import read_summary
+from gan_lab.runs.run import Run
 from gan_lab.sweeps import check, sweep_file, sweep_report
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.sweeping import wait_for, worker
@@ -68,7 +69,7 @@ def check_runs(folder: Path, trials: Trials) -> None:
     for run, one in zip(every, tried, strict=True):
         rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
         assert [row["images"] for row in rows if row["fd_digits"]] == ["64", "128"]
-        assert RunFolder(run).config().model.loss == one["model.loss"]
+        assert Run(run).config.model.loss == one["model.loss"]
         assert read_summary(run)["scores"]
 
 
@@ -81,7 +82,7 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     assert loaded.config.model.loss == made.best.values["model.loss"]
     assert loaded.config.run.images == 128
     assert (loaded.config.run.root, loaded.config.run.id) == ("runs", None)
-    run = RunFolder(folder / "runs" / "dcgan" / f"trial-{made.best.trial_number:04d}").config()
+    run = Run(folder / "runs" / "dcgan" / f"trial-{made.best.trial_number:04d}").config
     assert differences(run, loaded.config) == []
     said = "".join(capsys.readouterr().out.split())
     assert f"maketrainEXP={folder}/dcgan_loss_best.yamltrainsit" in said

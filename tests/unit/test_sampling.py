@@ -126,7 +126,7 @@ def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Pat
     with pytest.raises(ValueError, match=r"there is no checkpoint .*nowhere: train the run first, or name its folder"):
         load_generator(tmp_path / "nowhere")
     torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"other.ckpt has no generator: it has translator"):
+    with pytest.raises(ValueError, match=r"other.ckpt has no generator. Its networks: translator"):
         load_generator(tmp_path / "other.ckpt")
 
 

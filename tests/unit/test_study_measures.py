@@ -53,7 +53,7 @@ def test_what_hides_in_a_translation_is_told_by_noise_on_it(monkeypatch: pytest.
         )
         data = SimpleNamespace(reference=lambda n: [batch], available=lambda split: 40)
         run = SimpleNamespace(family=family, data=data, load=lambda weights: 0)
-        monkeypatch.setattr(cycle.Restored, "of", lambda folder, run=run: run)
+        monkeypatch.setattr(cycle, "Run", lambda folder, run=run: SimpleNamespace(restore=lambda: run))
         found.append(cycle.measure(Arm("any", [], 0, lambda words: tmp_path)))
     assert batch.sources is not None
     error = 0.01**2 * float(batch.sources.square().mean())
