@@ -84,7 +84,7 @@ class BatchReader:
                 "the batches of two loaders as a list or a dict with the keys A and B"
             )
         # a loader of (image, label) pairs: translation has no use for the label
-        return tuple(  # type: ignore[return-value]
+        return tuple(
             part[0] if isinstance(part, Sequence) and not isinstance(part, str) and len(part) else part for part in two
         )
 

@@ -221,13 +221,14 @@ class Family(LightningModule, ABC):
             if numbers.shape != (n,) or int(numbers.min()) < 0 or int(numbers.max()) >= self.spec.classes:
                 raise UserError(f"labels={labels}: pass {n} class numbers from 0 to {self.spec.classes - 1}")
             given = numbers.long().to(self.device)
+        dtype = next(self.generator.parameters()).dtype
         training = {name: module.training for name, module in self.named_modules()}
         self.eval()
         try:
             with torch.no_grad():
                 if isinstance(x, Tensor):
-                    return self.generator(x.to(self.device, self.dtype), *([] if given is None else [given]))
-                blank = torch.zeros(n, *self.spec.shape, device=self.device, dtype=self.dtype)
+                    return self.generator(x.to(self.device, dtype), *([] if given is None else [given]))
+                blank = torch.zeros(n, *self.spec.shape, device=self.device, dtype=dtype)
                 return self.generate(Batch(blank, given), Stream(seed, "sample"))
         finally:
             for name, module in self.named_modules():
