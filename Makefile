@@ -114,7 +114,7 @@ test: $(READY)  ## everything that must hold
 	@$(PYTEST) $(ARGS)
 
 # what a processor could change: networks, formulas, scores, samples, resumed runs
-PORTABLE := tests/contracts/test_families.py $(addprefix tests/unit/test_,$(addsuffix .py,formulas pairwise metrics \
+PORTABLE := tests/contracts/test_families.py $(addprefix tests/unit/test_,$(addsuffix .py,feature_formulas pairwise metrics \
   evaluate losses penalties networks seeding sampling))
 RESUMED := tests/integration/test_resume.py::test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted
 
@@ -122,7 +122,7 @@ test-portable: $(READY)  ## part of it once more, as on a processor without vect
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
 	  $(PYTEST) $(PORTABLE) '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' '$(RESUMED)[vaegan]' $(ARGS)
 	@TEST_THREADS=4 GOMP_SPINCOUNT=0 $(PYTEST) -n 1 tests/contracts/test_families.py tests/unit/test_sampling.py \
-	  tests/unit/test_formulas.py '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' -k 'not bf16 and not moves and not counter' $(ARGS)
+	  tests/unit/test_feature_formulas.py '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' -k 'not bf16 and not moves and not counter' $(ARGS)
 
 configuration: $(READY)  ## write docs/configuration.md, the list of all keys, from the dataclasses
 	@$(VENV)/bin/python scripts/configuration.py
