@@ -27,6 +27,7 @@ ROWS = [
     {"training"},
     {"inference", "sensitivity", "benchmark", "doctor"},
     {"sweeps", "studies"},
+    {"scoring"},
     {"cli"},
     {"__main__"},
 ]

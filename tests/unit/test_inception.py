@@ -19,6 +19,7 @@ from gan_lab.metrics.base import Setting
 from gan_lab.metrics.evaluator import Tally
 from gan_lab.metrics.extractors import inception as module
 from gan_lab.metrics.feature_scores import FeatureScores
+from gan_lab.scoring import score
 from tests.helpers.pictures import smooth_noise
 
 PHOTOS = ImageSpec(3, 64, 64)
@@ -102,6 +103,13 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
     assert scores["kid_sd"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
     assert scores["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
     assert scores["is_sd"] == pytest.approx(theirs["inception_score_std"], rel=1e-4, abs=1e-6)
+    public = score(tmp_path / "fake", tmp_path / "real", ["fid", "kid", "is"], weights=weights, batch_size=5)
+    assert public["fid"].value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert public["kid"].value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
+    assert public["kid"].spread == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
+    assert public["is"].value == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
+    assert public["is"].spread == pytest.approx(theirs["inception_score_std"], rel=1e-4, abs=1e-6)
+    assert public["fid"].reference is not None
 
 
 @pytest.mark.parametrize(
