@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gan_lab import metrics as metrics
-    from gan_lab.api import score as score
     from gan_lab.api import train as train
     from gan_lab.data.modules import CelebADataModule as CelebADataModule
     from gan_lab.data.modules import Horse2ZebraDataModule as Horse2ZebraDataModule
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from gan_lab.inference.sampling import load_generator as load_generator
     from gan_lab.runs.run import Run as Run
     from gan_lab.runs.run import open_run as open_run
+    from gan_lab.scoring import score as score
     from gan_lab.utils.errors import UserError as UserError
 
 __version__ = "0.1.0"
@@ -71,7 +71,7 @@ _EXPORTS = {
     "UserError": "gan_lab.utils.errors",
     "load_generator": "gan_lab.inference.sampling",
     "open_run": "gan_lab.runs.run",
-    "score": "gan_lab.api",
+    "score": "gan_lab.scoring",
     "train": "gan_lab.api",
 }
 __all__ = [  # names of _EXPORTS, and a subpackage

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_lab.cli import inference, sweeps
+from gan_lab.cli import inference, score, sweeps
 from gan_lab.cli.inference import Places, Run
 from gan_lab.utils import terminal
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(inference.app)
 app.add_typer(sweeps.app)
+app.add_typer(score.app)
 Words = Annotated[
     list[str] | None,
     typer.Argument(help="key=value overrides and config groups, such as model.z_dim=64 data=faces64 budget=smoke"),

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from gan_lab.data import image_files, image_reader
 from gan_lab.images import save_grid, to_unit
 from gan_lab.inference.sampling import TrainedGenerator
-from gan_lab.metrics.extractors.base import colour
+from gan_lab.metrics.extractors.base import expand_gray
 from gan_lab.metrics.extractors.lite0 import load_network
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.runs.run import Run
@@ -136,7 +136,7 @@ def _squared(images: Tensor, image: Tensor) -> Tensor:
 def _features(images: Tensor) -> Tensor:
     """The middle of EfficientNet-Lite0 [B, D, H', W'], each place of length 1, of images in [-1, 1] at their own size."""
     network = load_network().to(images.device, images.dtype)
-    return normalize(network.middle((127.5 * colour(images) + 0.5) / 128), dim=1)
+    return normalize(network.middle((127.5 * expand_gray(images) + 0.5) / 128), dim=1)
 
 
 def project_files(

@@ -33,6 +33,11 @@ class Score:
     protocol: dict[str, Any] = field(default_factory=dict)
     note: str = ""
 
+    @property
+    def reference(self) -> float | None:
+        """The real-vs-real reference: the value that real images get in place of generated ones."""
+        return self.protocol.get("floor")
+
     def __str__(self) -> str:
         return mean_and_spread(self.value, self.spread, 4)
 

@@ -19,16 +19,14 @@ from torch import nn
 
 from gan_lab import data as datasets
 from gan_lab import device, seeding
-from gan_lab.config import extensions, loading
+from gan_lab.config import loading
 from gan_lab.config.schema import Config, with_values
 from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import ddp_strategy, detect
 from gan_lab.distributed.lightning_internals import leave_signals_alone
 from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
-from gan_lab.metrics.base import Setting
-from gan_lab.metrics.evaluator import Evaluator, count_images
-from gan_lab.metrics.selection import select_metrics
+from gan_lab.metrics.evaluator import build_evaluator
 from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.training.callbacks.csv_logger import CSVLogger
@@ -215,37 +213,6 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
     if log.tensorboard:
         trackers.append(TensorBoardLogger(run.path))
     return trackers
-
-
-def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tuple[Evaluator, str | None, list[str]]:
-    """Build what scores a family during its training; the score that chooses best.ckpt; and notes of what is left out.
-
-    Raises UserError for inception weights that are not there, and for a ``metrics.headline`` that cannot choose.
-    """
-    if config.metrics.inception_weights not in ("auto", "off"):
-        extractors.load("inception", config.metrics)  # a wrong file is found now, not at the end
-    setting = metric_setting(config, family, data)
-    evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed)
-    scores = evaluator.higher_is_better
-    headline = config.metrics.headline or next(iter(scores), None)
-    if headline and headline not in scores:
-        raise UserError(
-            extensions.explain_unknown_name("score", headline, list(scores))
-            + "".join(f"; {note}" for note in setting.notes)
-            + f" (metrics.headline={headline})"
-        )
-    if headline and scores[headline] is None:
-        raise UserError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
-    return evaluator, headline, setting.notes
-
-
-def metric_setting(config: Config, family: Family, data: GANDataModule, final: bool = False) -> Setting:
-    """Collect what metrics ask of a family, its data and its config."""
-    split = "validation" if config.metrics.split == "test" and not final else config.metrics.split
-    gpu = device.here().type == "cuda"
-    reals, fakes = count_images(config.metrics, data.spec, data.available(split), final, gpu)
-    names = tuple(family.output_names)
-    return Setting(data.spec, config.metrics, names, family.conditional, split, reals, fakes, final)
 
 
 def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) -> list[str]:

@@ -18,14 +18,13 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
 from gan_lab.images import save_grid
 from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.evaluator import Evaluator
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.evaluator import Evaluator, metric_setting
+from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.leaks import find_leaks
 from gan_lab.metrics.nearest_neighbors import find_neighbours
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 from gan_lab.runs.run import RestoredRun, Run
-from gan_lab.training.builder import metric_setting
 from gan_lab.utils.errors import UserError
 
 MIN_LOGGED_IMAGES = 20_000  # training images from which on the search for copies is logged, since it takes long
@@ -104,7 +103,7 @@ def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule)
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
     """The entries of ``summary.json`` for all scores of a family: value, spread, direction, protocol with floor, note."""
     values, floors = evaluator(family), evaluator.floors(family.device)
-    frechet = {metric.extractor.distance for metric in evaluator.metrics if isinstance(metric, FeatureDistance)}
+    frechet = {metric.extractor.distance for metric in evaluator.metrics if isinstance(metric, FeatureScores)}
     entries: dict[str, Any] = {}
     for name, higher in evaluator.higher_is_better.items():
         if name not in values:
@@ -147,7 +146,7 @@ def neighbour_scores(
     folder: Path, evaluator: Evaluator, family: Family, described: str, chosen_on: str
 ) -> dict[str, Any]:
     """Find how near samples are to training images, for images of latents; draws ``neighbours.png``."""
-    compared, data = [metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance)], evaluator.data
+    compared, data = [metric for metric in evaluator.metrics if isinstance(metric, FeatureScores)], evaluator.data
     if not compared or data.spec.source_channels or data.spec.content == "points" or len(data.train) < 2:
         return {}
     if len(data.train) > MIN_LOGGED_IMAGES:
@@ -171,7 +170,7 @@ def leak_scores(evaluator: Evaluator, family: Family, described: str, chosen_on:
 def state_cost(metrics: Sequence[Metric], setting: Setting, where: torch.device) -> None:
     """Say how long Inception will take on a CPU, measured on a few images."""
     for metric in metrics:
-        if where.type == "cpu" and isinstance(metric, FeatureDistance) and metric.extractor.name == "inception":
+        if where.type == "cpu" and isinstance(metric, FeatureScores) and metric.extractor.name == "inception":
             few, start = torch.zeros(4, *setting.spec.shape, dtype=torch.uint8), time.monotonic()
             metric.extractor(few)
             minutes = (time.monotonic() - start) / len(few) * (2 * setting.fakes + setting.reals) / 60

@@ -26,8 +26,7 @@ ROWS = [
     {"report"},
     {"training"},
     {"inference", "sensitivity", "benchmark", "doctor"},
-    {"scoring"},
-    {"sweeps", "studies", "api"},
+    {"sweeps", "studies", "scoring", "api"},
     {"cli"},
     {"__main__"},
 ]

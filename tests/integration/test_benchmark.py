@@ -13,11 +13,12 @@ from omegaconf import OmegaConf
 from gan_lab import benchmark
 from gan_lab import data as datasets
 from gan_lab.config import loading
+from gan_lab.metrics.evaluator import metric_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import Run
-from gan_lab.training.builder import build_family, metric_setting
+from gan_lab.training.builder import build_family
 from tests.helpers.logs import logged
 
 TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))

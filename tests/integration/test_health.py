@@ -49,7 +49,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def family() -> Any:
     torch.manual_seed(0)
-    return GAN(ImageSpec(1, 8, 8), GANConfig(network="dcgan", width=2, z_dim=3, norm="none"), 0)
+    return GAN(spec=ImageSpec(1, 8, 8), config=GANConfig(network="dcgan", width=2, z_dim=3, norm="none"))
 
 
 def said(real: list[float], fake: list[float], undecided: float | None) -> dict[str, float]:

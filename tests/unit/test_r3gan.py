@@ -17,7 +17,7 @@ def made(classes: int = 0, **changed: Any) -> Any:
     """A family whose step descends nothing: ``descended`` says what it would, by the network that it moves."""
     torch.manual_seed(0)
     config = R3GANConfig(**({"z_dim": 5, "width": 4, "blocks": 1} | changed))
-    family: Any = R3GAN(ImageSpec(1, 8, 8, classes=classes), config, seed=0).double()
+    family: Any = R3GAN(spec=ImageSpec(1, 8, 8, classes=classes), config=config).double()
     family.descended = {}
     family.minimize = lambda loss, name: family.descended.update({name: float(loss.detach())})
     family.optimizer_list = lambda: ["discriminator", "generator"]

@@ -300,7 +300,7 @@ def test_what_is_no_run_is_refused_in_one_line(
 def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = SimpleNamespace(
         run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3, device="cpu"), config=loading.load("gan").config,
-        data=SimpleNamespace(decoded=SimpleNamespace(about="digits")),
+        data=SimpleNamespace(facts=SimpleNamespace(about="digits")),
         evaluation=SimpleNamespace(headline=None, scores={}, best_at=3, evaluator=SimpleNamespace(
             setting=SimpleNamespace(split="validation"), floors=lambda device: {})), health=SimpleNamespace(alerts=[]),
         images=192, trackers=[],

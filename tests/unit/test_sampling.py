@@ -230,7 +230,7 @@ def test_a_generator_with_a_prior_of_its_own_is_sampled_from_it_by_its_family_an
 
     from gan_lab.families.gan import GAN, GANConfig
 
-    family = GAN(ImageSpec(1, 28, 28), GANConfig(network="dcgan", z_dim=8, width=4, norm="none"), seed=0).double()
+    family = GAN(spec=ImageSpec(1, 28, 28), config=GANConfig(network="dcgan", z_dim=8, width=4, norm="none")).double()
     family.generator = G
     like = Batch(torch.zeros(5, 1, 28, 28, dtype=torch.float64))
     torch.testing.assert_close(family.generate(like, Stream(3, "sample")).float(), drawn, rtol=0, atol=1e-6)

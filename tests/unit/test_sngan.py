@@ -14,7 +14,7 @@ from gan_lab.seeding import Stream
 def made(classes: int, **changed: Any) -> SNGAN:
     torch.manual_seed(0)
     config = SNGANConfig(**({"z_dim": 5, "width": 4, "norm": "none"} | changed))
-    return SNGAN(ImageSpec(1, 8, 8, classes=classes), config, seed=0).double()
+    return SNGAN(spec=ImageSpec(1, 8, 8, classes=classes), config=config).double()
 
 
 @pytest.mark.parametrize("classes", [0, 3])
