@@ -46,7 +46,7 @@ def train(loaded: LoadedConfig, overrides: Sequence[str]) -> int:
     """
     run, launched = RunFolder.of(loaded), detect.detect_launcher(loaded.config.run)
     set_rank(launched.rank)
-    overwrite = loaded.config.run.overwrite and not launched.again
+    overwrite = loaded.config.run.overwrite and not launched.is_restart
     config = with_values(loaded.config, {"run.overwrite": overwrite})
     finished = None if overwrite else run.finished(config)
     if finished:
@@ -127,7 +127,7 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
                 return built, diverged
             built, path = roll_back(built, diverged)
         except Exception as error:
-            if detect.is_broken(error):
+            if detect.is_connection_error(error):
                 raise detect.explain_lost_ranks(
                     detect.detect_launcher(built.config.run), error, built.config.run.timeout_s
                 ) from None
