@@ -175,7 +175,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     console.print(values)
 
     iterations = config.iterations
-    world = detect.processes(config.run.devices or "1") * max(1, config.run.num_nodes)
+    world = detect.count_local_processes(config.run.devices or "1") * max(1, config.run.num_nodes)
     watch = profiling.Stopwatch()
     with tempfile.TemporaryDirectory() as folder, device.within_memory():
         built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)

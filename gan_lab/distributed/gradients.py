@@ -1,17 +1,25 @@
-"""Average gradients over the processes of a training."""
+"""Gradients of several ranks. Needs no Lightning."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, distributed
 
 
 @torch.no_grad()
-def average_gradients(gradients: list[Tensor]) -> None:
-    """Replace gradients by their means over all processes, in one message; every process must pass the same ones."""
+def average_gradients(gradients: Sequence[Tensor]) -> None:
+    """Replace gradients in place by their means over all ranks, in one all-reduce.
+
+    Args:
+        gradients: Equal in number, shape and order on every rank.
+    """
+    if not gradients:
+        return
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
+    means = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))

@@ -218,7 +218,7 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
 def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) -> list[str]:
     """A note where batch norm is not over the whole batch, so that it is not the experiment of one process and one part."""
     normed = any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in family.modules())
-    processes, parts = 1 if torch.cuda.is_available() else launched.world, config.run.micro_batches
+    processes, parts = 1 if torch.cuda.is_available() else launched.world_size, config.run.micro_batches
     if processes * parts == 1 or not normed:
         return []
     share, of = config.data.batch_size // (processes * parts), [f"run.micro_batches={parts}"] if parts > 1 else []
@@ -244,11 +244,11 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: detect.La
     try:
         with quiet_lightning():
             trainer = Trainer(
-                **ddp_strategy.options(launched, config.run),
+                **ddp_strategy.trainer_options(launched, config.run),
                 precision="32-true" if config.run.precision == "tf32" else config.run.precision,
                 max_epochs=1,  # the order of the data runs on over all passes
                 callbacks=callbacks,
-                plugins=[AtomicCheckpointIO(), ddp_strategy.environment(launched)],
+                plugins=[AtomicCheckpointIO(), ddp_strategy.create_environment(launched)],
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,

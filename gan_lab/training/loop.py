@@ -73,7 +73,7 @@ def train(loaded: LoadedConfig, overrides: Sequence[str], dataset: Any = None, t
 
 def for_this_start(config: Config, run: RunFolder, launched: detect.Launch) -> Config:
     """The config of this start: a restart by the launcher overwrites nothing, a resumed run keeps its source of data."""
-    overwrite = config.run.overwrite and not launched.again
+    overwrite = config.run.overwrite and not launched.is_restart
     resumes = run.has_config and not overwrite
     source = Run(run.path).config.data.source if resumes and config.data.source == "auto" else config.data.source
     return with_values(config, {"run.overwrite": overwrite, "data.source": source})
@@ -153,7 +153,7 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
                 return built, diverged
             built, path = roll_back(built, diverged)
         except Exception as error:
-            if detect.is_broken(error):
+            if detect.is_connection_error(error):
                 raise detect.explain_lost_ranks(
                     detect.detect_launcher(built.config.run), error, built.config.run.timeout_s
                 ) from None

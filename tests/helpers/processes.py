@@ -82,7 +82,7 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
     checkpoint.SECONDS_BETWEEN = float(environment.get("CHECKPOINT_EVERY", 0.3))
     progress_bar.SECONDS = float(environment.get("LINES_EVERY", progress_bar.SECONDS))
-    detect.ROLL_CALL = 1.0
+    detect.ROLL_CALL_TIMEOUT_S = 1.0
 
 
 def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) 
     killed, dying = [sys.executable, "-m", "tests.helpers.dying", "train", "gan", *words], os.environ | {"DYING": "1 5"}
     ended = subprocess.run(killed, capture_output=True, text=True, timeout=240, env=dying)
     assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.count("error: lost process 1 of 2") == 1
+    assert ended.stderr.count("error: lost rank 1 of 2") == 1
     command = [sys.executable, "-m", "gan_lab", "train", "gan", *words]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
@@ -111,7 +111,7 @@ def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: 
     on_cpus = 0 if torch.cuda.is_available() else 1
     for world, words, count in ((2, ["model.norm=batch"], on_cpus), (2, ["model.norm=none", "run.micro_batches=2"], 0),
                                 (1, ["model.norm=batch", "run.micro_batches=2"], 1), (1, ["model.norm=batch"], 0)):  # fmt: skip
-        launched = SimpleNamespace(world=world)
+        launched = SimpleNamespace(world_size=world)
         config = loading.load("dcgan", small("gan", tmp_path, data_root, *words)).config
         family = builder.build_family(config, datasets.load(config.data, 0))
         notes = builder.explain_batch_norm(config, family, launched)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer
 from torch import distributed
 
-from gan_lab.distributed.detect import is_broken
+from gan_lab.distributed.detect import is_connection_error
 from gan_lab.families.base import Family
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.training.callbacks.base import FamilyCallback
@@ -101,7 +101,9 @@ class Checkpoint(FamilyCallback):
             signal.signal(*self._handlers.popitem())
 
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
-        if not is_broken(exception):  # else torchrun is about to end this process, which has something to say first
+        if not is_connection_error(
+            exception
+        ):  # else torchrun is about to end this process, which has something to say first
             self.teardown(trainer, family, "fit")  # which Lightning calls at a good end only
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
