@@ -1,0 +1,62 @@
+"""Sphinx configuration of the documentation site; ``make docs`` builds it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+
+def read_version() -> str:
+    """Return ``gan_lab.__version__`` without importing the package."""
+    tree = ast.parse((REPOSITORY / "gan_lab" / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__version__":
+            return str(ast.literal_eval(node.value))
+    raise LookupError("gan_lab/__init__.py has no __version__. Set it there.")
+
+
+project = "GAN lab"
+author = "The founders of the GAN lab"
+copyright = author
+version = release = read_version()
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["studies/results"]
+
+myst_heading_anchors = 3
+
+# Docstrings inherited from torch and Lightning use labels of their own documentation.
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_class_signature = "mixed"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"GAN lab {release}"
+html_static_path: list[str] = []
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+
+CHAPTERS = ("methods/README", "studies/README")
+
+
+def add_table_of_contents(app: Any, name: str, source: list[str]) -> None:
+    """Append a hidden table of contents to a chapter's index: the pages it links, in that order."""
+    if name in CHAPTERS:
+        pages = dict.fromkeys(re.findall(r"\]\((\w+)\.md[)#]", source[0]))
+        source[0] += "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "```", ""])
+
+
+def setup(app: Any) -> None:
+    """Connect the hooks of this file."""
+    app.connect("source-read", add_table_of_contents)
