@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 
 CHAPTERS = ("methods/README", "studies/README")
+PUBLIC_NAMES = "<!-- public names -->"
 
 
 def add_table_of_contents(app: Any, name: str, source: list[str]) -> None:
@@ -57,6 +59,28 @@ def add_table_of_contents(app: Any, name: str, source: list[str]) -> None:
         source[0] += "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 
+def add_public_names(app: Any, name: str, source: list[str]) -> None:
+    """Document every name of ``gan_lab.__all__``; they are loaded lazily, so automodule does not see them."""
+    if name == "reference":
+        source[0] = source[0].replace(PUBLIC_NAMES, describe_public_names())
+
+
+def describe_public_names() -> str:
+    """Return the autodoc directives of the public names of the package."""
+    import gan_lab
+
+    lines = ["```{eval-rst}"]
+    for public_name in gan_lab.__all__:
+        value = getattr(gan_lab, public_name)
+        if inspect.ismodule(value):
+            lines.append(f".. automodule:: {value.__name__}")
+        else:
+            kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
+            lines.append(f".. auto{kind}:: gan_lab.{public_name}")
+    return "\n".join([*lines, "```"])
+
+
 def setup(app: Any) -> None:
     """Connect the hooks of this file."""
     app.connect("source-read", add_table_of_contents)
+    app.connect("source-read", add_public_names)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import gan_lab
+
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [
     REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md")
@@ -31,6 +33,7 @@ def test_site_builds_strictly_and_offline(tmp_path: Path) -> None:
     assert {"index.html", "search.html", "reference.html", "methods/cgan.html", "studies/optimum.html"} <= pages.keys()
     external = [name for name, text in pages.items() if LOADED.search(text)]
     assert not external, f"pages that load from other servers: {external}"
+    assert {name for name in gan_lab.__all__ if f"gan_lab.{name}" not in pages["reference.html"]} == set()
     assert "GANDataModule" in pages["reference.html"]
     assert 'data-theme="auto"' in pages["index.html"] or "theme-toggle" in pages["index.html"]
     assert "precision" in (tmp_path / "searchindex.js").read_text(encoding="utf-8")
@@ -85,10 +88,8 @@ def test_make_targets_in_documentation_exist() -> None:
 
 def test_citation_has_version_of_package() -> None:
     """CITATION.cff and the BibTeX entry name the version that the package has."""
-    from gan_lab import __version__
-
-    assert f"\nversion: {__version__}\n" in (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
-    assert f"version = {{{__version__}}}" in (REPOSITORY / "docs" / "citing.md").read_text(encoding="utf-8")
+    assert f"\nversion: {gan_lab.__version__}\n" in (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version = {{{gan_lab.__version__}}}" in (REPOSITORY / "docs" / "citing.md").read_text(encoding="utf-8")
 
 
 def test_prose_check_passes() -> None:
