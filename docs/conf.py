@@ -28,7 +28,7 @@ copyright = author
 version = release = read_version()
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["studies/results"]
+exclude_patterns = ["studies/results", "_extra"]
 
 myst_heading_anchors = 3
 
@@ -44,12 +44,32 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = f"GAN lab {release}"
 html_static_path: list[str] = []
+# make demo trains the runs of the demo page and puts their pages here.
+EXTRA = Path(__file__).parent / "_extra"
+html_extra_path = [str(EXTRA)] if EXTRA.is_dir() else []
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 
 CHAPTERS = ("methods/README", "studies/README")
 PUBLIC_NAMES = "<!-- public names -->"
+DEMO = "<!-- demo -->"
+DEMO_RUNS = {
+    "cgan": "Conditional GAN: ten digits",
+    "dcgan": "DCGAN: digits",
+    "pix2pix": "pix2pix: horses to zebras",
+}
+DEMO_SCRIPT = """\
+<script>
+for (const button of document.querySelectorAll("button[data-run]")) {
+  button.addEventListener("click", () => {
+    const frame = document.getElementById("demo-frame");
+    frame.src = `demo/${button.dataset.run}.html`;
+    frame.title = button.textContent;
+    frame.hidden = false;
+  });
+}
+</script>"""
 
 
 def add_table_of_contents(app: Any, name: str, source: list[str]) -> None:
@@ -80,7 +100,21 @@ def describe_public_names() -> str:
     return "\n".join([*lines, "```"])
 
 
+def add_demo(app: Any, name: str, source: list[str]) -> None:
+    """Add a button for each run of the demo whose page was built, and the frame in which a click loads it."""
+    if name != "demo":
+        return
+    runs = {run: title for run, title in DEMO_RUNS.items() if (EXTRA / "demo" / f"{run}.html").is_file()}
+    if not runs:
+        source[0] = source[0].replace(DEMO, "*This build of the site has no demo runs; `make demo` trains them.*")
+        return
+    buttons = "\n".join(f'<button type="button" data-run="{run}">{title}</button>' for run, title in runs.items())
+    frame = '<iframe id="demo-frame" hidden style="width: 100%; height: 80vh; border: 1px solid"></iframe>'
+    source[0] = source[0].replace(DEMO, f"<p>{buttons}</p>\n{frame}\n{DEMO_SCRIPT}")
+
+
 def setup(app: Any) -> None:
     """Connect the hooks of this file."""
     app.connect("source-read", add_table_of_contents)
     app.connect("source-read", add_public_names)
+    app.connect("source-read", add_demo)

@@ -6,11 +6,13 @@ import re
 import runpy
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import gan_lab
+from tests.helpers.browser import needs_chromium, started
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -116,3 +118,23 @@ def test_prose_check_finds_words_in_prose_only(tmp_path: Path) -> None:
     code = tmp_path / "code.py"
     code.write_text('anew = "it is told"  # somebody\n', encoding="utf-8")
     assert [words for _, words, _ in check["find_words"](code)] == ["told", "somebody"]
+
+
+@needs_chromium
+def test_demo_loads_page_of_run_on_click(tmp_path: Path) -> None:
+    """A demo run has a button; its page, which is large, is loaded by a click and not before."""
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "cgan.html").write_text("<p id=run>a generator</p>", encoding="utf-8")
+    configuration = runpy.run_path(str(REPOSITORY / "docs" / "conf.py"))
+    add_demo = configuration["add_demo"]
+    add_demo.__globals__["EXTRA"] = tmp_path
+    source = ["<section id=demo>" + configuration["DEMO"] + "</section>"]
+    add_demo(None, "demo", source)
+    (tmp_path / "demo.html").write_text(source[0], encoding="utf-8")
+    with contextmanager(started)() as browser:
+        page = browser.new_page()
+        page.goto((tmp_path / "demo.html").as_uri())
+        assert page.locator("button").count() == 1
+        assert len(page.frames) == 1 or page.frames[1].url in ("", "about:blank")
+        page.click("button")
+        assert page.frame_locator("iframe").locator("#run").inner_text() == "a generator"
