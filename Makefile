@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -131,8 +131,19 @@ test-portable: $(READY)  ## part of it once more, as on a processor without vect
 configuration: $(READY)  ## write docs/configuration.md, the list of all keys, from the dataclasses
 	@$(VENV)/bin/python scripts/configuration.py
 
-check: $(READY)  ## ruff and mypy
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+demo: $(READY)  ## train the three runs of the site's demo page, for the next `make docs` (some twenty minutes)
+	@mkdir -p docs/_extra/demo
+	@for exp in cgan dcgan pix2pix; do \
+	  $(LAB) train $$exp data.source=sample run.id=demo log.wandb=off || exit; \
+	  cp runs/$$exp/demo/report.html docs/_extra/demo/$$exp.html; \
+	done
+
+docs: $(READY)  ## build the documentation site into site/, offline; fails on any warning or broken link
+	@$(VENV)/bin/python -m sphinx -E -a -W --keep-going -q -b html docs site
+	@echo "site/index.html"
+
+check: $(READY)  ## ruff, mypy and the prose check
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python scripts/check_prose.py
 
 bench: $(READY)  ## training speed against two plain loops, interleaved
 	@exec $(VENV)/bin/python -m benchmarks.throughput $(ARGS)

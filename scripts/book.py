@@ -1,4 +1,4 @@
-"""Write docs/studies: take over the results of finished studies, and draw a page each and the index from all of them."""
+"""Write docs/studies from the results of the studies (``make book``): a page for each, and the index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUNS = Path("runs") / "studies"
 
 
 def main() -> None:
-    """Full results stand before quick ones."""
+    """Copy finished results from runs/studies, then write the pages."""
     for name in studies.names():
         for budget in studies.BUDGETS:
             for file in (f"{name}/{budget}.json", f"{name}/{budget}.cost.json"):
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def draw(results: Path, out: Path) -> None:
-    """The pages and the index of all results in a folder; those of the full edition where there are both."""
+    """Write index and pages of all results in a folder, preferring the full edition of a study."""
     write_text(out / "README.md", study_page.index(results))
     for study in map(studies.load, studies.names()):
         if recorded := study_page.read(results, study):

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the dataclasses: python scripts/configuration.py (make configuration)."""
+"""Write docs/configuration.md from the config dataclasses (``make configuration``)."""
 
 from __future__ import annotations
 
@@ -17,81 +17,83 @@ PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """\
 # Configuration
 
-Written by `make configuration` from the dataclasses; `make dry-run EXP=...` shows the values of an experiment and where each comes from.
+Set a value with `key=value` on the command line, in a file of `configs/experiment/`, or with a config group. `make dry-run EXP=...` shows all
+values of an experiment and where each comes from.
 
-A value is set by `key=value` on the command line, in a file of `configs/experiment/`, or in a member of a config group. Later ones win:
-`defaults:` of the experiment, the experiment, groups on the command line, other words.
+Later ones win: the dataclasses' defaults, `defaults:` of the experiment, the experiment, groups on the command line, other overrides.
+
+This page is written by `make configuration` from the config dataclasses.
 """
 
 
-def comments_of(schema: type) -> dict[str, str]:
-    """What stands beside each field of a dataclass in the file of the class that has it, or in the lines above it."""
+def read_comments(schema: type) -> dict[str, str]:
+    """Return the comment of each field of a dataclass, from the class that declares it."""
     found: dict[str, str] = {}
     for base in reversed(schema.__mro__):
         if is_dataclass(base):
-            found |= own_comments(base)
+            found |= read_own_comments(base)
     return {item.name: found[item.name] for item in fields(schema)}
 
 
-def own_comments(schema: type) -> dict[str, str]:
-    """The comments of the fields that a class itself declares."""
-    lines: dict[int, str] = {}
-    own: set[int] = set()  # lines that are comments and nothing else
+def read_own_comments(schema: type) -> dict[str, str]:
+    """Return the comment above or after each field that a class itself declares."""
+    comments: dict[int, str] = {}
+    comment_lines: set[int] = set()
+    first_lines: dict[str, int] = {}
     source = inspect.getsource(schema)
-    starts: dict[str, int] = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            lines[token.start[0]] = token.string.lstrip("# ")
+            comments[token.start[0]] = token.string.lstrip("# ")
             if not token.line[: token.start[1]].strip():
-                own.add(token.start[0])
+                comment_lines.add(token.start[0])
         elif token.type == tokenize.NAME and token.start[1] == 4:
-            starts.setdefault(token.string, token.start[0])
+            first_lines.setdefault(token.string, token.start[0])
     found = {}
     for name in schema.__annotations__:
-        first = starts[name]
-        last = min((line for line in starts.values() if line > first), default=first + 3)
+        first = first_lines[name]
+        after = min((line for line in first_lines.values() if line > first), default=first + 3)
         parts = []
         above = first - 1
-        while above in own:
-            parts.insert(0, lines[above])
+        while above in comment_lines:
+            parts.insert(0, comments[above])
             above -= 1
-        parts += [lines[line] for line in range(first, last) if line in lines and line not in own]
+        parts += [comments[line] for line in range(first, after) if line in comments and line not in comment_lines]
         found[name] = " ".join(parts)
     return found
 
 
-def values_of(schema: type, item: Field[Any]) -> str:
-    """Which values a key takes, in the words of the error about a wrong one, and its range."""
+def describe_values(schema: type, item: Field[Any]) -> str:
+    """Return type and range of a key, in the words of the error about an invalid value."""
     bounds = [f"{BOUNDS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
     return ", ".join([loading.describe_type(schema, item.name) or "text", *bounds])
 
 
-def table_of(schema: type, prefix: str) -> list[str]:
-    """The rows of one dataclass."""
-    comments = comments_of(schema)
+def write_table(schema: type, prefix: str) -> list[str]:
+    """Return the lines of the table of one dataclass."""
+    comments = read_comments(schema)
     rows = ["| key | default | values | |", "|---|---|---|---|"]
     for item in fields(schema):
         default = item.default if item.default is not MISSING else []
         shown = json.dumps(default) if not isinstance(default, str) else default
         meaning = comments[item.name].replace("|", "\\|")
-        rows.append(f"| `{prefix}{item.name}` | {shown} | {values_of(schema, item)} | {meaning} |")
+        rows.append(f"| `{prefix}{item.name}` | {shown} | {describe_values(schema, item)} | {meaning} |")
     return rows
 
 
 def page() -> str:
-    """The text of the page."""
-    parts = [HEAD, "## Groups\n"]
+    """Return the text of the page."""
+    parts = [HEAD, "## Config groups\n"]
     for group, names in groups.group_members(loading.config_folder()).items():
         parts += [f"- `{group}={name}`: {loading.first_comment(loading.find_member(group, name))}" for name in names]
-    parts.append("\n## Every experiment\n")
-    parts.append("`family`: the file of `gan_lab/families/`, or a module of your own: [extending.md](extending.md).\n")
+    parts.append("\n## All experiments\n")
+    parts.append("`family`: a file of `gan_lab/families/`, or your own module: [Extending](extending.md).\n")
     for item in fields(Config):
         part = getattr(Config(), item.name)
         if item.name not in ("family", "model"):
-            parts += [f"### {item.name}\n", *table_of(type(part), f"{item.name}."), ""]
-    parts.append("## The families\n")
+            parts += [f"### {item.name}\n", *write_table(type(part), f"{item.name}."), ""]
+    parts.append("## Families\n")
     for family in loading.families():
-        parts += [f"### {family}\n", *table_of(loading.family_class(family).Config, "model."), ""]
+        parts += [f"### {family}\n", *write_table(loading.family_class(family).Config, "model."), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 

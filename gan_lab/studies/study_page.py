@@ -110,24 +110,29 @@ def text(study: Study, recorded: Recorded) -> str:
 def index(folder: Path) -> str:
     """The index in Markdown of all studies in reading order, with the verdicts of the results in a folder."""
     rows, spent = [], 0.0
+    verdicts: list[str] = []
     for name in studies.names():
         study = studies.load(name)
         found = read(folder, study)
         link = f"[{study.title}]({name}.md)" if found else study.title
-        told = [_concluded(study, found[budget]) if budget in found else "" for budget in reversed(BUDGETS)]
+        verdicts.append(_concluded(study, found["full"]) if "full" in found else "")
         seconds = found["full"].seconds or 0.0 if "full" in found else 0.0
         spent += seconds
-        rows.append([str(study.chapter), link, study.claim, *told, f"{seconds / 60:.0f}" if seconds else ""])
+        rows.append([str(study.chapter), link, study.claim, verdicts[-1], f"{seconds / 60:.0f}" if seconds else ""])
+    counts = ", ".join(f"*{name}* {verdicts.count(name)}" for name in (HOLDS, FAILS, OPEN))
     return "\n\n".join([
-        "# The textbook that runs",
-        "What texts claim of GANs, each as an experiment whose prediction was written down first (`studies/<name>.yaml`). "
-        "`make study` lists them, `make study STUDY=optimum` runs one, `make book` draws these pages from the results. "
-        "*Holds* and *does not hold here* are verdicts of a test at 5 %; *cannot be told here* is the answer where its "
-        "values do not decide. A prediction stays as it was after its result. The quick edition of all, `make study "
-        "STUDY=all BUDGET=quick WORKERS=2`, has small budgets and mostly one seed: it shows how all goes, and decides little.",
-        _table(["", "study", "claim", "full", "quick", "minutes"], rows),
-        f"The full edition of these took {spent / 3600:.1f} hours of one process, on half of two virtual cores of an AMD "
-        "EPYC; `make study STUDY=all WORKERS=2` shares it out to two.",
+        "# Studies",
+        "Each study turns a claim of the GAN literature into an experiment. The prediction is recorded in "
+        "`studies/<name>.yaml` before the first run and is never changed afterwards. *Holds* and *does not hold here* are "
+        "the outcome of a significance test at 5 %; *cannot be told here* means that the test was inconclusive for at "
+        "least one part of the claim.",
+        f"Full edition of {len(verdicts)} studies: {counts}.",
+        "`make study` lists the studies, `make study STUDY=optimum` runs one, `make book` redraws these pages from the "
+        "results. The quick edition of all, `make study STUDY=all BUDGET=quick WORKERS=2`, uses small budgets and mostly "
+        "one seed; it demonstrates, and rarely decides.",
+        _table(["", "study", "claim", "verdict (full edition)", "minutes (full edition)"], rows),
+        f"The full edition took {spent / 3600:.1f} hours of one process, on half of two virtual cores of an AMD EPYC; "
+        "`make study STUDY=all WORKERS=2` shares it between two processes.",
     ]) + "\n"  # fmt: skip
 
 

@@ -13,7 +13,7 @@ SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "configurati
 
 
 def test_the_page_of_all_keys_is_up_to_date() -> None:
-    assert SCRIPT["PAGE"].read_text(encoding="utf-8") == SCRIPT["page"](), "make configuration writes it anew"
+    assert SCRIPT["PAGE"].read_text(encoding="utf-8") == SCRIPT["page"](), "run make configuration"
 
 
 def test_it_has_every_key_with_its_default_and_every_key_of_the_schema_is_explained() -> None:
@@ -28,7 +28,7 @@ def test_it_has_every_key_with_its_default_and_every_key_of_the_schema_is_explai
 
 
 def test_a_comment_is_that_of_its_own_field() -> None:
-    found = SCRIPT["comments_of"](loading.family_class("gan").Config)
+    found = SCRIPT["read_comments"](loading.family_class("gan").Config)
     assert found["dropout"] == ""
     assert found["decay_from"] == "images after which they begin to fall"
     assert found["lr_d"] == ""

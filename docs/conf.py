@@ -1,0 +1,120 @@
+"""Sphinx configuration of the documentation site; ``make docs`` builds it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+
+def read_version() -> str:
+    """Return ``gan_lab.__version__`` without importing the package."""
+    tree = ast.parse((REPOSITORY / "gan_lab" / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__version__":
+            return str(ast.literal_eval(node.value))
+    raise LookupError("gan_lab/__init__.py has no __version__. Set it there.")
+
+
+project = "GAN lab"
+author = "The founders of the GAN lab"
+copyright = author
+version = release = read_version()
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["studies/results", "_extra"]
+
+myst_heading_anchors = 3
+
+# Docstrings inherited from torch and Lightning use labels of their own documentation.
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_class_signature = "mixed"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"GAN lab {release}"
+html_static_path: list[str] = []
+# make demo trains the runs of the demo page and puts their pages here.
+EXTRA = Path(__file__).parent / "_extra"
+html_extra_path = [str(EXTRA)] if EXTRA.is_dir() else []
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+
+CHAPTERS = ("methods/README", "studies/README")
+PUBLIC_NAMES = "<!-- public names -->"
+DEMO = "<!-- demo -->"
+DEMO_RUNS = {
+    "cgan": "Conditional GAN: ten digits",
+    "dcgan": "DCGAN: digits",
+    "pix2pix": "pix2pix: horses to zebras",
+}
+DEMO_SCRIPT = """\
+<script>
+for (const button of document.querySelectorAll("button[data-run]")) {
+  button.addEventListener("click", () => {
+    const frame = document.getElementById("demo-frame");
+    frame.src = `demo/${button.dataset.run}.html`;
+    frame.title = button.textContent;
+    frame.hidden = false;
+  });
+}
+</script>"""
+
+
+def add_table_of_contents(app: Any, name: str, source: list[str]) -> None:
+    """Append a hidden table of contents to a chapter's index: the pages it links, in that order."""
+    if name in CHAPTERS:
+        pages = dict.fromkeys(re.findall(r"\]\((\w+)\.md[)#]", source[0]))
+        source[0] += "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "```", ""])
+
+
+def add_public_names(app: Any, name: str, source: list[str]) -> None:
+    """Document every name of ``gan_lab.__all__``; they are loaded lazily, so automodule does not see them."""
+    if name == "reference":
+        source[0] = source[0].replace(PUBLIC_NAMES, describe_public_names())
+
+
+def describe_public_names() -> str:
+    """Return the autodoc directives of the public names of the package."""
+    import gan_lab
+
+    lines = ["```{eval-rst}"]
+    for public_name in gan_lab.__all__:
+        value = getattr(gan_lab, public_name)
+        if inspect.ismodule(value):
+            lines.append(f".. automodule:: {value.__name__}")
+        else:
+            kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
+            lines.append(f".. auto{kind}:: gan_lab.{public_name}")
+    return "\n".join([*lines, "```"])
+
+
+def add_demo(app: Any, name: str, source: list[str]) -> None:
+    """Add a button for each run of the demo whose page was built, and the frame in which a click loads it."""
+    if name != "demo":
+        return
+    runs = {run: title for run, title in DEMO_RUNS.items() if (EXTRA / "demo" / f"{run}.html").is_file()}
+    if not runs:
+        source[0] = source[0].replace(DEMO, "*This build of the site has no demo runs; `make demo` trains them.*")
+        return
+    buttons = "\n".join(f'<button type="button" data-run="{run}">{title}</button>' for run, title in runs.items())
+    frame = '<iframe id="demo-frame" hidden style="width: 100%; height: 80vh; border: 1px solid"></iframe>'
+    source[0] = source[0].replace(DEMO, f"<p>{buttons}</p>\n{frame}\n{DEMO_SCRIPT}")
+
+
+def setup(app: Any) -> None:
+    """Connect the hooks of this file."""
+    app.connect("source-read", add_table_of_contents)
+    app.connect("source-read", add_public_names)
+    app.connect("source-read", add_demo)

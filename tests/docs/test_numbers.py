@@ -1,0 +1,194 @@
+"""The numbers in the documentation: unchanged unless measured again, and equal to the committed results."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "docs" / "studies" / "results"
+SCRIPT = runpy.run_path(str(REPOSITORY / "scripts" / "record_numbers.py"))
+RECORD = json.loads(SCRIPT["RECORD"].read_text(encoding="utf-8"))
+
+DIGIT_SCORES = (
+    "fd_digits",
+    "precision_digits",
+    "recall_digits",
+    "coverage_digits",
+    "label_accuracy",
+    "near_copies_digits",
+    "leaks",
+)
+TRICKS = ("batch_norm", "label_smoothing", "d_weight_decay", "d_dropout", "d_noise", "d_pretraining")
+# Page, beginning of the row, index of the cell, study, arm, score.
+TABLE_CELLS = [
+    ("docs/few_images.md", f"| {digits} | {label} |", 2 + i, "few_images", f"{arm}_{digits.replace(',', '')}", score)
+    for digits in ("100", "300", "1,000", "3,700")
+    for label, arm in (("off", "off"), ("`ada`", "ada"), ("`diffaugment`", "diffaugment"))
+    for i, score in enumerate(DIGIT_SCORES)
+    if not (arm == "off" and score == "leaks")
+]
+TABLE_CELLS += [
+    ("docs/few_images.md", f"| {emoji} | {start}", 1 + i, "few_emoji", f"{arm}_{name}", "kd_lite0_mid")
+    for emoji, name, start in (
+        ("100", "100", "7,747"),
+        ("300", "300", "7,538"),
+        ("1,000", "1000", "6,878"),
+        ("3,566", "all", "5,962"),
+    )
+    for i, arm in enumerate(("off", "ada", "diffaugment"))
+]
+TABLE_CELLS += [
+    ("docs/methods/gan.md", rf"(../studies/{study}.md) |", 1 + i, study, arm, score)
+    for study in TRICKS
+    for i, (arm, score) in enumerate(
+        (
+            ("digits", "fd_digits"),
+            ("digits_with", "fd_digits"),
+            ("ring", "modes_covered"),
+            ("ring_with", "modes_covered"),
+        )
+    )
+]
+TABLE_CELLS += [
+    ("docs/methods/pix2pix.md", f"| {label} |", 1, "paired", arm, "gain_inside")
+    for label, arm in (("20", "pairs_20"), ("100", "pairs_100"), ("a thousand", "pairs_1000"))
+]
+TABLE_CELLS += [
+    ("docs/methods/pix2pix.md", "| CycleGAN, no pairs |", 1, "paired", "unpaired", "gain_inside"),
+    ("docs/methods/cyclegan.md", "| 0, and no identity loss |", 1, "cycle_consistency", "weight_0", "gain_inside"),
+    ("docs/methods/cyclegan.md", "| 1 |", 1, "cycle_consistency", "weight_1", "gain_inside"),
+    ("docs/methods/cyclegan.md", "| 10, the paper's |", 1, "cycle_consistency", "weight_10", "gain_inside"),
+    ("docs/methods/cyclegan.md", "| 100 |", 1, "cycle_consistency", "weight_100", "gain_inside"),
+]
+# Page, text, study, arm, score, factor.
+SENTENCES = [
+    ("README.md", "from 3.33", "hundred_digits", "off_100", "fd_digits", 1),
+    ("README.md", "to 2.21 (", "hundred_digits", "ada_100", "fd_digits", 1),
+    ("docs/few_images.md", "3.33 ± 0.56", "hundred_digits", "off_100", "fd_digits", 1),
+    ("docs/few_images.md", "2.21 ± 0.26", "hundred_digits", "ada_100", "fd_digits", 1),
+    ("docs/few_images.md", "1.99 ± 0.15", "hundred_digits", "diffaugment_100", "fd_digits", 1),
+    ("docs/few_images.md", "70 ± 13", "faces_by_heart", "without", "kd_lite0_mid", 1),
+    ("docs/few_images.md", "33 ± 4", "faces_by_heart", "with_ada", "kd_lite0_mid", 1),
+    ("docs/few_images.md", "are 2.4 %", "faces_by_heart", "with_ada", "near_copies_lite0_mid", 100),
+    ("docs/few_images.md", "and 0.4 %", "faces_by_heart", "without", "near_copies_lite0_mid", 100),
+    ("docs/few_images.md", "94 ± 20", "faces", "faces_80_ada", "kd_lite0_mid", 1),
+    ("docs/few_images.md", "84 ± 19", "faces", "faces_80", "kd_lite0_mid", 1),
+    ("docs/few_images.md", "271 ± 86", "faces", "faces_20", "kd_lite0_mid", 1),
+    ("docs/methods/gan.md", "classifies 0.730", "features", "dcgan", "trained", 1),
+    ("docs/methods/gan.md", "untrained 0.704", "features", "dcgan", "untrained", 1),
+    ("docs/methods/gan.md", "pixels 0.691", "features", "dcgan", "pixels", 1),
+    ("docs/methods/gan.md", "5.11 ± 0.11", "keras_program", "program", "fd_digits", 1),
+    ("docs/methods/gan.md", "7.58 ± 0.15", "keras_program", "slip", "fd_digits", 1),
+    ("docs/methods/vaegan.md", "VAE 0.41", "vae_blur", "vae", "sharpness", 1),
+    ("docs/methods/vaegan.md", "1.19 ± 0.13", "vae_blur", "vaegan", "sharpness", 1),
+    ("docs/methods/vaegan.md", "DCGAN 1.00", "vae_blur", "dcgan", "sharpness", 1),
+    ("docs/methods/wgan.md", "0.61 ± 0.12", "critic_loss", "wgan", "correlation", 1),
+    ("docs/methods/wgan.md", "0.93 ± 0.06", "critic_loss", "wgan_gp", "correlation", 1),
+    ("docs/methods/wgan.md", "0.71 ± 0.07", "critic_loss", "loss_g", "correlation", 1),
+    ("docs/methods/wgan_gp.md", "0.93 ± 0.06", "critic_loss", "wgan_gp", "correlation", 1),
+    ("docs/methods/wgan_gp.md", "19.1 ± 0.62", "lipschitz", "penalty", "fd_digits", 1),
+    ("docs/methods/wgan_gp.md", "24.4 ± 0.088", "lipschitz", "clipped", "fd_digits", 1),
+    ("docs/methods/sgan.md", "by 15 percentage", "few_labels", "labels_50", "accuracy_gain", 100),
+    ("docs/methods/sgan.md", "13 with 100", "few_labels", "labels_100", "accuracy_gain", 100),
+    ("docs/methods/pix2pix.md", "is 32.9 dB", "colour", "both", "psnr", 1),
+    ("docs/methods/pix2pix.md", "and 33.5 with", "colour", "l1", "psnr", 1),
+]
+
+
+def read_page(page: str) -> str:
+    """Return the text of a page."""
+    return (REPOSITORY / page).read_text(encoding="utf-8")
+
+
+def read_results(study: str, arm: str, score: str) -> list[float]:
+    """Return the values of all seeds of an arm in the full edition of a study."""
+    recorded = json.loads((RESULTS / study / "full.json").read_text(encoding="utf-8"))
+    return [seed[score] for seed in recorded["results"][arm]]
+
+
+def assert_is_rounded(text: str, values: list[float]) -> None:
+    """Check that a text such as '3.33 ± 0.56' gives mean and standard deviation in its own precision.
+
+    Some numbers were rounded twice, first on the page of their study, so the last digit may be off by one.
+    """
+    statistics = [mean(values), stdev(values)]
+    printed = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+    assert printed, f"no number in {text!r}"
+    for number, value in zip(printed[:2] if "±" in text else printed[:1], statistics, strict=False):
+        decimals = len(number.partition(".")[2])
+        tolerance = 0.75 * 10**-decimals
+        assert abs(float(number.replace(",", "")) - value) <= tolerance, f"{text!r} should be {value}"
+
+
+@pytest.mark.parametrize("page", SCRIPT["list_pages"]())
+def test_tables_of_page_have_recorded_numbers(page: str) -> None:
+    """A number in a table changed. If it was measured again, run scripts/record_numbers.py and review the diff."""
+    recorded = [{"header": table["header"], "rows": table["rows"]} for table in RECORD.get(page, [])]
+    assert SCRIPT["read_tables"](page) == recorded
+
+
+def test_record_names_source_of_every_table() -> None:
+    """Every table of numbers has a command or a file that produces it."""
+    missing = [
+        f"{page}: {table['header']}" for page, tables in RECORD.items() for table in tables if not table["source"]
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize(("page", "row", "cell", "study", "arm", "score"), TABLE_CELLS)
+def test_table_cell_equals_study_result(page: str, row: str, cell: int, study: str, arm: str, score: str) -> None:
+    """A table that a study produced has the means of its committed results."""
+    lines = [line for line in read_page(page).splitlines() if line.startswith("|") and row in line]
+    assert len(lines) == 1, f"{page} should have one row with {row!r}"
+    assert_is_rounded(lines[0].strip("|").split("|")[cell], read_results(study, arm, score))
+
+
+@pytest.mark.parametrize(("page", "text", "study", "arm", "score", "factor"), SENTENCES)
+def test_sentence_equals_study_result(page: str, text: str, study: str, arm: str, score: str, factor: int) -> None:
+    """A number in a sentence about a study is the mean of its committed results."""
+    assert text in " ".join(read_page(page).split()), f"{page} no longer says {text!r}"
+    assert_is_rounded(text, [factor * value for value in read_results(study, arm, score)])
+
+
+def test_readme_table_equals_table_of_methods() -> None:
+    """The README's short table repeats the scores of docs/methods/README.md."""
+    scores = {}
+    for line in read_page("docs/methods/README.md").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and len(cells) == 8 and cells[3].startswith("`"):
+            scores[cells[3].strip("`")] = cells[4:6]
+    compared = 0
+    for line in read_page("README.md").splitlines():
+        experiment = re.search(r"make train EXP=(\w+)`", line)
+        if line.startswith("|") and experiment and experiment.group(1) in scores:
+            assert [cell.strip() for cell in line.strip("|").split("|")[3:5]] == scores[experiment.group(1)]
+            compared += 1
+    assert compared == len(scores) == 12
+
+
+def test_readme_output_equals_transcript() -> None:
+    """The scores in the README's quick start stand in the full output of Getting started."""
+    quick_start = read_page("README.md").partition("Its output includes:")[2].partition("\n- ")[0]
+    transcript = read_page("docs/getting-started.md")
+    numbers = re.findall(r"\d+\.\d+", quick_start)
+    assert len(numbers) == 3
+    assert all(number in transcript for number in numbers)
+
+
+def test_verdict_counts_equal_studies() -> None:
+    """The README's sum of the verdicts is that of the committed results."""
+    from gan_lab import studies
+    from gan_lab.studies import study_page
+    from gan_lab.studies.verdict import FAILS, HOLDS, OPEN
+
+    verdicts = [study_page.verdicts(RESULTS, studies.load(name))["full"] for name in studies.names()]
+    supported, contradicted, inconclusive = (verdicts.count(verdict) for verdict in (HOLDS, FAILS, OPEN))
+    text = " ".join(read_page("README.md").split())
+    assert f"{len(verdicts)} [studies]" in text
+    assert f"{supported} supported, {contradicted} contradicted, {inconclusive} inconclusive" in text
