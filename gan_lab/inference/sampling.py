@@ -6,23 +6,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
+from gan_lab.runs import hub
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
 
-class TrainedGenerator:
-    """The EMA generator of a run in evaluation mode.
+class TrainedGenerator(nn.Module):
+    """The EMA generator of a run in eval mode, as a module whose weights take no gradient.
 
     ``exact`` is to compute in float64, so that an image does not depend on the other images of its batch; the much faster
     float32 lets an image differ in its last bits.
     """
 
     def __init__(self, loaded: EMANetworks, device: str | torch.device = "cpu", exact: bool = False) -> None:
+        super().__init__()
         self.network = loaded.networks["generator"]
         arguments = self.network.recipe["arguments"]
         if "z_dim" not in arguments:
@@ -32,16 +34,25 @@ class TrainedGenerator:
         self.z_dim: int = arguments["z_dim"]
         self.classes: int = arguments.get("classes", 0)
         self.class_names = loaded.class_names
-        self.device = torch.device(device)
-        self.dtype = torch.float64 if exact else torch.float32
-        self.network.to(self.device, self.dtype).requires_grad_(False).eval()
+        self.network.to(device, torch.float64 if exact else torch.float32).requires_grad_(False)
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32, or float64 if ``exact``."""
+        return next(self.network.parameters()).dtype
 
     @property
     def columns(self) -> int:
         """Images in a row of a grid of samples."""
         return 10 if self.classes else 8
 
-    def __call__(
+    def forward(
         self,
         n: int = 1,
         label: int | str | Sequence[int | str] | None = None,
@@ -176,12 +187,19 @@ class TrainedGenerator:
 def load_generator(
     run: str | Path, weights: str = "best", device: str | torch.device = "cpu", exact: bool = False
 ) -> TrainedGenerator:
-    """Load the generator of a run folder (``weights``: best or last), a checkpoint file or an export; images come to the CPU.
+    """Load a trained generator; its images come to the CPU.
 
-    ``exact``: in float64, as `gan-lab sample` does. Raises UserError if there is no such run or its checkpoint cannot be
-    used.
+    Args:
+        run: A run folder, a checkpoint file, an export, or ``hf:owner/name`` for an export on the Hugging Face hub.
+        weights: Of a run folder: best or last.
+        device: Where to compute.
+        exact: Compute in float64, as ``gan-lab sample`` does.
+
+    Raises:
+        UserError: There is no such run, or its checkpoint cannot be used.
     """
-    return TrainedGenerator(load_ema_networks(Path(run), weights), device, exact)
+    path = hub.download_export(str(run)) if str(run).startswith(hub.PREFIX) else Path(run)
+    return TrainedGenerator(load_ema_networks(path, weights), device, exact)
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

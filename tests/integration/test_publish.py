@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from gan_lab import load_generator
 from gan_lab.inference import publish as publishing
 from gan_lab.inference.publish import publish
+from gan_lab.utils.errors import UserError
 from tests.helpers import processes
 from tests.helpers.families import small
 from tests.helpers.hub_server import Hub, serving
@@ -115,3 +116,30 @@ def test_a_name_that_is_none_and_a_missing_package_are_one_line(run: Path, monke
     monkeypatch.setattr(publishing, "write", lambda *_: None)
     with pytest.raises(ValueError, match="the package huggingface_hub is not installed: pip install"):
         publish(run, "hf:me/faces")
+
+
+def test_a_published_generator_is_loaded_from_the_hub(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hub's own client, from a loopback hub; then without it, from the cache."""
+    folder, hub = tmp_path / "out", Hub("hf_secret")
+    publish(run, str(folder), page=False)
+    hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with serving(hub):
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        loaded = load_generator("hf:me/faces")
+        assert torch.equal(loaded(4, seed=3), load_generator(run)(4, seed=3))
+        kept = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and ".cache" not in path.parts}
+        assert kept == {"config.json", "generator.safetensors"}  # nothing else of a foreign repository is fetched
+        with pytest.raises(UserError, match=r"^hf:me/nothing cannot be downloaded from the hub: "):
+            load_generator("hf:me/nothing")
+    assert isinstance(loaded, torch.nn.Module)
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert torch.equal(load_generator("hf:me/faces")(4, seed=3), loaded(4, seed=3))
+    with pytest.raises(UserError, match=r"^hf:faces: a model of the hub is hf:owner/name$"):
+        load_generator("hf:faces")
