@@ -32,7 +32,10 @@ def score(
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 100,
     out: Annotated[Path | None, typer.Option(help="write the scores and their protocols to a JSON file")] = None,
 ) -> None:
-    """Score generated against real images: FID, KID, precision, recall and more."""
+    """Score generated against real images.
+
+    FID, KID, precision, recall, density, coverage and the inception score, each with its protocol.
+    """
     from gan_lab.scoring import score as compute_scores
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
