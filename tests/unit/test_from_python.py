@@ -213,6 +213,8 @@ def test_random_transforms_are_called_once_and_the_same_at_each_start(tmp_path: 
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     torch.manual_seed(4)
+    random.seed(4)
+    np.random.seed(4)
     assert load(idx_dataset(tmp_path, flips)).facts.fingerprint == first.facts.fingerprint
 
 
