@@ -209,7 +209,8 @@ def open_split(dataset: Any, name: str) -> Split:
     if isinstance(dataset, DataLoader):
         raise UserError("data: a DataLoader returns batches. Pass its data set: loader.dataset.")
     can_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    if isinstance(dataset, IterableDataset | Mapping | bytes) or not can_index:
+    is_table = hasattr(dataset, "iloc")  # of pandas, whose index is a column
+    if isinstance(dataset, IterableDataset | Mapping | bytes) or is_table or not can_index:
         raise UserError(
             f"data: the {name} split has the type {kind}, which cannot be read by index. Pass a map-style data set with "
             "__len__ and __getitem__, a list or an array."
@@ -317,7 +318,7 @@ def _to_int(label: Any, index: int) -> int:
     """Convert a label to an integer. Raises UserError for what is none, and for -1, which stands for an unknown one."""
     value = label.item() if _is_array(label) and int(np.prod(label.shape)) == 1 else label
     value = value.item() if isinstance(value, np.generic) else value
-    if not isinstance(value, int):
+    if not isinstance(value, int) or value > np.iinfo(np.int64).max:
         shown = f"an array of the shape {list(value.shape)}" if _is_array(value) else repr(value)
         remedy = "Number texts with dataset.class_encode_column" if isinstance(value, str) else "Convert labels"
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets as hugging_face
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
@@ -199,13 +200,21 @@ def test_bright_images_before_the_first_dark_one_have_the_range_of_the_set() -> 
 
 
 def test_random_transforms_are_called_once_and_the_same_at_each_start(tmp_path: Path) -> None:
-    flips = transforms.Compose([transforms.RandomCrop(10), transforms.RandomHorizontalFlip()])
+    flips = transforms.Compose(
+        [
+            transforms.RandomCrop(10),
+            lambda image: image.rotate(90 * random.randrange(4)),
+            lambda image: image.rotate(90 * np.random.randint(4)),
+        ]
+    )
     torch.manual_seed(3)
     before = torch.get_rng_state(), random.getstate()
     first = load(idx_dataset(tmp_path, flips))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     torch.manual_seed(4)
+    random.seed(4)
+    np.random.seed(4)
     assert load(idx_dataset(tmp_path, flips)).facts.fingerprint == first.facts.fingerprint
 
 
@@ -280,6 +289,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         hugging_face_dataset().to_iterable_dataset(),
         "the type IterableDataset, which cannot be read by index",
     ),
+    "table": (pandas.DataFrame({"image": list(GRAY)}), "the type DataFrame, which cannot be read by index"),
     "loader": (DataLoader(list(GRAY)), r"Pass its data set: loader\.dataset"),  # type: ignore[arg-type]
     "path": ("photos", r"'photos' is a path\. Set data\.name=folder and data\.root=photos"),
     "few": (GRAY[:3], "3 images are too few"),
