@@ -61,7 +61,7 @@ def sweep_check(name: SweepName, overrides: Overrides = None, trials: Trials = N
 
 @app.command()
 def sweep_report(name: SweepName, overrides: Overrides = None, storage: Storage = None) -> None:
-    """Report a sweep: the best configuration and the importance of each parameter.
+    """Report a sweep: best values and parameter importances.
 
     Prints it, and writes a page and the best configuration as a YAML file.
     """

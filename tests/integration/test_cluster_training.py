@@ -96,7 +96,7 @@ def test_a_rank_is_killed_five_times_and_named(whole: Path, tmp_path: Path, data
         log = tmp_path / f"log{number}"
         codes = together("gan", words, log, {rank: kill})
         assert (codes[rank], codes[1 - rank]) == (-9, 1), (kill, codes, log.read_text())
-        assert len(re.findall(rf"^[\w.]*LostError: lost rank {rank} of 2 ", log.read_text(), re.MULTILINE)) == 1
+        assert len(re.findall(rf"^[\w.]*LostError: lost rank {rank} of 2,", log.read_text(), re.MULTILINE)) == 1
     assert together("gan", words, tmp_path / "log") == [0, 0]
     same_end(whole, tmp_path / "gan" / "x")
 
