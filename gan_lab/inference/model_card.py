@@ -48,10 +48,10 @@ def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str
     return lines.replace("INPUTS", "{" + inputs + "}")
 
 
-def text(config: dict[str, Any], also: str, beside: Sequence[str] = ()) -> str:
-    """The card in Markdown, with the head that model hubs read.
+def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> str:
+    """Write the card in Markdown, with the front matter that model hubs read.
 
-    ``also``: the format that lies beside the weights; ``beside``: names of pictures and of the page.
+    ``also``: the format in addition to the weights; ``attachments``: names of pictures and of the page.
     """
     name = next(iter(config["networks"]))
     scores = [
@@ -59,16 +59,16 @@ def text(config: dict[str, Any], also: str, beside: Sequence[str] = ()) -> str:
         for score, each in config["scores"].items()
         if isinstance(each.get("value"), int | float)
     ]
-    of = f" of `{config['command']}`" if config["command"] else ""
+    source = f" of `{config['command']}`" if config["command"] else ""
     parts = [
         "---\nlibrary_name: pytorch\ntags: [gan, image-generation]\n---",
         f"# {config['experiment']}",
-        f"A generative adversarial network of the GAN lab {config['lab']}: averaged weights after "
-        f"{config['iteration']:,} iterations{of}. "
+        f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
+        f"{config['iteration']:,} iterations{source}. "
         f"Networks: {', '.join(f'`{each}`' for each in config['networks'])}.",
-        *(f"![samples of the last grid of the training]({each})" for each in beside if each.endswith(".png")),
+        *(f"![samples of the last grid of the training]({each})" for each in attachments if each.endswith(".png")),
         *(f"[{each}]({each}) holds the generator too, and runs it in a browser, offline: download it and open it."
-          for each in beside if each.endswith(".html")),
+          for each in attachments if each.endswith(".html")),
         f"**Data.** {config['data']}.",
         "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores) if scores else
         "**Scores.** None were measured.",

@@ -33,17 +33,17 @@ def publish(run: Path, to: str, also: str = "safetensors", weights: str = "best"
 
 
 def write(run: Path, folder: Path, also: str, weights: str, page: bool) -> None:
-    """Write the export of a run with its last grid and its page beside it, and a card that shows them."""
+    """Write the export of a run with its last grid, its page, and a card that shows them."""
     export(run, folder, also, weights)
-    beside = []
+    attachments = []
     if grids := sorted((run / "samples").glob("*.png")):
         shutil.copyfile(grids[-1], folder / PICTURE)
-        beside.append(PICTURE)
+        attachments.append(PICTURE)
     if page:
         report.write([Run(run).published()], folder / PAGE)
-        beside.append(PAGE)
+        attachments.append(PAGE)
     config = read_json(folder / CONFIG)
-    write_text(folder / CARD, model_card.text(config, also, beside))
+    write_text(folder / CARD, model_card.text(config, also, attachments))
 
 
 def _send(folder: Path, name: str) -> str:

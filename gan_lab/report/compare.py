@@ -194,7 +194,7 @@ def _collect_scores(runs: Sequence[Run], weights: str) -> dict[str, list[Score]]
                 difference = f"{_describe(protocol, keys)} and {_describe(other, keys)}"
                 raise UserError(
                     f"{name} of {first.path} and {run.path} was not measured alike ({difference}), so it has no mean: "
-                    "gan-lab evaluate measures a run anew"
+                    "score both again with gan-lab evaluate"
                 )
     return collected
 
@@ -258,11 +258,11 @@ def _mark_best(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
 
 def _describe_real_vs_real(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
     """Describe the real-vs-real score of a column; class-conditional rows have another one than the others."""
-    floors = sorted({cell.floor for _, cell in cells if cell.floor is not None})
-    if not floors:
+    values = sorted({cell.floor for _, cell in cells if cell.floor is not None})
+    if not values:
         return ""
-    span = " to ".join(dict.fromkeys(map(rounded, (floors[0], floors[-1]))))
-    return f"{column.title} of real images in the place of the fakes: {span}"
+    span = " to ".join(dict.fromkeys(map(rounded, (values[0], values[-1]))))
+    return f"{column.title}, real vs. real: {span}"
 
 
 def _list_differing_versions(scores: Sequence[Score]) -> str:

@@ -11,8 +11,8 @@ from scipy import stats
 
 from gan_lab.utils.numbers import rounded
 
-SEEDS = 3  # without so many of each there is no verdict
-LEVEL = 0.05  # of all tests of a column together
+SEEDS = 3  # of each row, the minimum for a test
+LEVEL = 0.05  # significance level of all tests of a column together
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,13 @@ def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
 
 
 def holm(p: Sequence[float]) -> list[bool]:
-    """Those of several tests that are told at ``LEVEL`` together. Source: Holm 1979 (Scandinavian Journal of Statistics 6)."""
-    told = [False] * len(p)
-    for place, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        if p[i] > LEVEL / (len(p) - place):
+    """Return which of several tests are significant at ``LEVEL`` together.
+
+    Source: Holm 1979 (Scandinavian Journal of Statistics 6).
+    """
+    significant = [False] * len(p)
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        if p[i] > LEVEL / (len(p) - rank):
             break
-        told[i] = True
-    return told
+        significant[i] = True
+    return significant

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: safe reading, the latest one, the one that a command means. Needs torch, but not Lightning."""
+"""Find and read the checkpoints of a run safely. Needs torch, but not Lightning."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def explain_mismatch(path: Path) -> Iterator[None]:
-    """Turn the errors of loading a checkpoint that does not fit into a ValueError of one line."""
+    """Turn the errors of loading a checkpoint that does not fit into a UserError of one line."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -57,15 +57,15 @@ def latest_checkpoint(folder: Path) -> Path | None:
         try:
             read_checkpoint(path)
             return path
-        except ValueError as error:
+        except UserError as error:
             warnings.warn(f"passed over: {error}", stacklevel=2)
     if present:
-        raise UserError(f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run anew")
+        raise UserError(f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run over")
     return None
 
 
 def find_checkpoint(run: Path, weights: str = "best") -> Path:
-    """Find the checkpoint of a run folder (``weights``: best or last), or an export's config; a file is taken as it is.
+    """Find the checkpoint of a run folder (``weights``: best or last), or the config of an export; return a file as it is.
 
     Raises UserError if there is none.
     """

@@ -29,7 +29,7 @@ def has_config(folder: Path) -> bool:
 
 
 def is_export(folder: Path) -> bool:
-    """True if a folder was written by an export of this lab: what may be written anew."""
+    """True if a folder was written by an export of this lab: one that may be overwritten."""
     try:
         return bool(_config(folder / CONFIG))
     except (OSError, ValueError):

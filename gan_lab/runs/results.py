@@ -13,9 +13,9 @@ from gan_lab.utils.numbers import mean_and_spread
 
 # The weights that are scored, by their keys in summary.json.
 WEIGHTS = {
-    "best": "averaged weights of the best iteration",
-    "last": "averaged weights of the last iteration",
-    "live": "live weights of the last iteration",
+    "best": "EMA weights of the best checkpoint",
+    "last": "EMA weights of the last iteration",
+    "live": "raw weights of the last iteration",
 }
 
 

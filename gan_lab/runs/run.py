@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Points = list[tuple[int, float]]  # images seen, value (may be NaN or Inf)
 
-# The only keys besides those under metrics. that an existing run takes anew: where its data is now.
+# The only keys besides those under metrics. that may be overridden for an existing run: where its data is now.
 DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")
 
 

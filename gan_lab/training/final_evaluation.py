@@ -33,9 +33,9 @@ logger = logging.getLogger("gan_lab")
 
 
 def evaluate_all(folder: Path) -> None:
-    """Score a run that has just ended with each of ``WEIGHTS``; where two are the same they are scored once.
+    """Score a run that has just ended with each of ``WEIGHTS``; equal weights are scored once.
 
-    On a CPU the scores of the others than the best are those of its training alone: Inception and the rest take long.
+    On a CPU only the best weights get all scores, the others those of the training: Inception takes long there.
     """
     full = device.here().type == "cuda"
     run = Run(folder).restore(weights=None)
@@ -53,22 +53,27 @@ def evaluate_all(folder: Path) -> None:
 
 
 def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Score a run with some of its ``WEIGHTS`` by all metrics at hand; returns what summary.json then holds.
+    """Score some of the ``WEIGHTS`` of a run by all available metrics; return the updated summary.
 
-    ``overrides`` of metrics measure a run by another protocol; other scores then stay as they are.
+    ``overrides`` of metrics measure a run by another protocol; its other scores stay as they are.
     """
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
-    measured_anew = any(word.startswith("metrics") for word in overrides)
-    return score_run(Run(folder).restore(overrides, weights=None), weights, kept=measured_anew)
+    other_protocol = any(override.startswith("metrics") for override in overrides)
+    return score_run(Run(folder).restore(overrides, weights=None), weights, kept=other_protocol)
 
 
 def score_run(restored: RestoredRun, weights: str, full: bool = True, kept: bool = False) -> dict[str, Any]:
-    """Score some weights of a run; returns what summary.json then holds.
+    """Score some weights of a run; write and return the updated summary.
 
-    Each value has its protocol beside it, and the floor: what real images have. For the best weights it is also looked
-    how near samples are to training images, and ``neighbours.png`` shows the nearest. Not ``full``: the scores of the
-    training, no more. ``kept``: other scores stay as they are.
+    Each score has its protocol, which includes the real-vs-real score. For the best weights the distance of samples to
+    training images is measured too, and ``neighbours.png`` shows the nearest.
+
+    Args:
+        restored: The run; its weights are replaced.
+        weights: Some of ``WEIGHTS``.
+        full: Measure all available scores; otherwise those of the training.
+        kept: Keep the other scores of these weights.
     """
     folder, config = restored.run.path, restored.config
     data, family = restored.data, restored.family
@@ -95,13 +100,13 @@ def score_run(restored: RestoredRun, weights: str, full: bool = True, kept: bool
 
 
 def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule) -> str:
-    """The images on which best.ckpt was chosen; said where they are those that it is scored on."""
+    """Return the split on which best.ckpt was selected, with a remark if it is also scored on it."""
     chosen = "train" if trained_with.split == "train" else "validation" if data.divided else "test"
     return f"{chosen}, the same images" if chosen == split else chosen
 
 
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
-    """The entries of ``summary.json`` for all scores of a family: value, spread, direction, protocol with floor, note."""
+    """Build the entries of ``summary.json`` for all scores of a family: value, spread, direction, protocol, note."""
     values, floors = evaluator(family), evaluator.floors(family.device)
     frechet = {metric.extractor.distance for metric in evaluator.metrics if isinstance(metric, FeatureScores)}
     entries: dict[str, Any] = {}
@@ -116,7 +121,7 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
             entries[name]["protocol"] |= {"floor": floors[name], "floor_classes": classes}
             if name in frechet and floors[name] > MAX_REAL_VS_REAL_SHARE * values[name]:
                 entries[name]["note"] = (
-                    f"of real images it is {floors[name]:.3g}, more than a tenth of it: the number of images counts here"
+                    f"the real-vs-real score is {floors[name]:.3g}, more than 10% of this value; sample-size bias matters here"
                 )
     for name, value in evaluator.baselines().items():
         protocol = evaluator.protocol(name, "none", "none")
@@ -129,7 +134,7 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
 
 
 def own_best_scores(restored: RestoredRun, evaluator: Evaluator, chosen_on: str) -> dict[str, Any]:
-    """The yardsticks, each at its own best iteration: else only one of two that are compared would be at its best."""
+    """Score each baseline at its own best iteration, as the family is: otherwise the comparison would be unfair."""
     entries: dict[str, Any] = {}
     for name in evaluator.own_best:
         if f"best-{name}" in restored.run.checkpoints:
@@ -168,7 +173,7 @@ def leak_scores(evaluator: Evaluator, family: Family, described: str, chosen_on:
 
 
 def state_cost(metrics: Sequence[Metric], setting: Setting, where: torch.device) -> None:
-    """Say how long Inception will take on a CPU, measured on a few images."""
+    """Log how long Inception will take on a CPU, measured on a few images."""
     for metric in metrics:
         if where.type == "cpu" and isinstance(metric, FeatureScores) and metric.extractor.name == "inception":
             few, start = torch.zeros(4, *setting.spec.shape, dtype=torch.uint8), time.monotonic()

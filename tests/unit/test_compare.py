@@ -172,7 +172,7 @@ def test_the_effect_and_what_real_images_have_stand_below(tmp_path: Path) -> Non
                for name, value, floor in (("cgan", 1.0, 0.25), ("gan", 6.0, 0.38)) for i in range(3)]  # fmt: skip
     notes = compare(folders).notes
     assert notes[0].startswith("fd_digits: the best mean minus the next (gan) is -5 (-5.23 to -4.77), p = ")
-    assert notes[1] == "fd_digits of real images in the place of the fakes: 0.25 to 0.38"
+    assert notes[1] == "fd_digits, real vs. real: 0.25 to 0.38"
 
 
 def test_nothing_is_marked_where_one_of_the_two_best_has_one_seed(tmp_path: Path) -> None:
