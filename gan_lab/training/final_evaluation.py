@@ -32,13 +32,13 @@ MAX_REAL_VS_REAL_SHARE = 0.1  # of a Fréchet distance, above which a note repor
 logger = logging.getLogger("gan_lab")
 
 
-def evaluate_all(folder: Path) -> None:
+def evaluate_all(folder: Path, data: GANDataModule | None = None) -> None:
     """Score a run that has just ended with each of ``WEIGHTS``; equal weights are scored once.
 
     On a CPU only the best weights get all scores, the others those of the training: Inception takes long there.
     """
     full = device.here().type == "cuda"
-    run = Run(folder).restore(weights=None)
+    run = Run(folder).restore(data=data, weights=None)
     score_run(run, "best")
     summary = read_summary(folder)
     if summary.get("best_iteration") == summary["iteration"]:

@@ -208,7 +208,7 @@ def conclude(built: Experiment, seconds: float) -> None:
     }
     write_summary(built.run.path, summary)
     try:
-        evaluate_all(built.run.path)
+        evaluate_all(built.run.path, built.data)
     finally:  # a page of what there is
         report.write_or_warn([built.run.path])
     show(built)

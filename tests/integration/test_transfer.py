@@ -119,7 +119,7 @@ def build_and_begin(root: Path, data_root: Path, *words: str) -> None:
 def test_a_run_says_where_it_came_from_and_is_continued_without_it(
     source: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan_lab.training.loop.evaluate_all", lambda folder: None)
+    monkeypatch.setattr("gan_lab.training.loop.evaluate_all", lambda *_: None)
     other = tmp_path / "other"
     (other / "checkpoints").mkdir(parents=True)
     (other / "checkpoints" / "best.ckpt").write_bytes((source / "checkpoints" / "best.ckpt").read_bytes())
