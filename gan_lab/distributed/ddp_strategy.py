@@ -59,7 +59,11 @@ def create_environment(launched: Launch) -> ClusterEnvironment:
     if launched.launcher == "torchrun":
         return TorchElasticEnvironment()
     # Lightning's requeue would save within an iteration.
-    return RelaxedSLURMEnvironment(auto_requeue=False) if launched.launcher == "srun" else LightningEnvironment()
+    return (
+        RelaxedSLURMEnvironment(auto_requeue=False)
+        if launched.launcher == "srun"
+        else LightningEnvironment()
+    )
 
 
 class RelaxedSLURMEnvironment(SLURMEnvironment):
@@ -95,7 +99,9 @@ class ManualDDPStrategy(DDPStrategy):
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
-        self._launcher = WatchingLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
+        self._launcher = WatchingLauncher(
+            self.cluster_environment, self.num_processes, self.num_nodes
+        )
 
     def setup_distributed(self) -> None:
         """Join the process group; after a restart by torchrun, under keys that the previous start has not used.
@@ -138,13 +144,17 @@ class WatchingLauncher(_SubprocessScriptLauncher):
     of the remaining ranks, and the exit code 143 of a preempted training.
     """
 
-    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+    def launch(
+        self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any
+    ) -> Any:
         """Start the other processes, and call the function in this one."""
         finished = threading.Event()
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
             first_rank = self.cluster_environment.node_rank() * self.num_processes + 1
-            threading.Thread(target=watch_children, args=(self.procs, first_rank, finished), daemon=True).start()
+            threading.Thread(
+                target=watch_children, args=(self.procs, first_rank, finished), daemon=True
+            ).start()
         _set_num_threads_if_needed(self.num_processes)
         try:
             return function(*args, **kwargs)
@@ -152,7 +162,9 @@ class WatchingLauncher(_SubprocessScriptLauncher):
             finished.set()
 
 
-def watch_children(children: list[subprocess.Popen[bytes]], first_rank: int, finished: threading.Event) -> None:
+def watch_children(
+    children: list[subprocess.Popen[bytes]], first_rank: int, finished: threading.Event
+) -> None:
     """End all processes of this machine if a child has failed and this process still waits for it.
 
     Args:
@@ -161,11 +173,17 @@ def watch_children(children: list[subprocess.Popen[bytes]], first_rank: int, fin
         finished: Set when the training of this process is over.
     """
     while not finished.wait(CHILD_POLL_INTERVAL_S):
-        failed = [(first_rank + i, child.returncode) for i, child in enumerate(children) if child.poll()]
+        failed = [
+            (first_rank + i, child.returncode) for i, child in enumerate(children) if child.poll()
+        ]
         # This process needs some time to notice the loss, call the roll and report it by itself.
         if failed and not finished.wait(2 * detect.ROLL_CALL_TIMEOUT_S):
             rank, code = failed[0]
-            print(f"error: {_describe_exit(rank, code)}. Ending all other ranks", file=sys.stderr, flush=True)
+            print(
+                f"error: {_describe_exit(rank, code)}. Ending all other ranks",
+                file=sys.stderr,
+                flush=True,
+            )
             for child in children:
                 child.kill()
             os._exit(2)

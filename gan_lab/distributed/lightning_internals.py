@@ -49,7 +49,13 @@ def count_iteration(trainer: Trainer) -> None:
 def convert_pil_images(trainer: Trainer) -> None:
     """Let the loaders that were passed to ``fit`` yield tensors where their data sets yield PIL images."""
     given = trainer.fit_loop._data_source.instance
-    loaders = given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]
+    loaders = (
+        given.values()
+        if isinstance(given, dict)
+        else given
+        if isinstance(given, list | tuple)
+        else [given]
+    )
     for loader in loaders:
         nested = loader.flattened if isinstance(loader, CombinedLoader) else [loader]
         for each in nested:

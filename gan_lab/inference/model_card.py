@@ -37,13 +37,20 @@ NUMPY_INPUTS = {
 
 def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str:
     """The lines that run a network without the lab, in the folder of the export: ``LOAD`` or ``ONNX``."""
-    code, arguments = NUMPY_INPUTS if template == ONNX else TORCH_INPUTS, described["recipe"]["arguments"]
+    code, arguments = (
+        NUMPY_INPUTS if template == ONNX else TORCH_INPUTS,
+        described["recipe"]["arguments"],
+    )
     sides = {side: ", ".join(map(str, shape)) for side, shape in described["inputs"].items()}
     inputs = ", ".join(f'"{side}": {code[side].format(shape)}' for side, shape in sides.items())
     if "z" in sides:
         meaning = f"images [16, {', '.join(map(str, arguments['shape']))}] in [-1, 1]"
     else:
-        meaning = "images in [-1, 1]" if "source_channels" in arguments else f"latents [1, {arguments['z_dim']}]"
+        meaning = (
+            "images in [-1, 1]"
+            if "source_channels" in arguments
+            else f"latents [1, {arguments['z_dim']}]"
+        )
     lines = template.replace("NETWORK", name).replace("MEANING", meaning)
     return lines.replace("INPUTS", "{" + inputs + "}")
 

@@ -30,7 +30,9 @@ from gan_lab.utils.track import track
 CANDIDATES = 512  # samples of each class, of which the nearest are the starts
 MIN_CANDIDATES = 16  # of each class, if there are many classes
 LEARNING_RATE = 0.15  # of Adam at the start; it falls to 0 along a cosine
-FEATURE_WEIGHT = 0.1  # of the squared feature distance, relative to the squared difference of pixels in [-1, 1]
+FEATURE_WEIGHT = (
+    0.1  # of the squared feature distance, relative to the squared difference of pixels in [-1, 1]
+)
 SNAPSHOTS = 3  # of each of the two descents
 
 
@@ -69,7 +71,9 @@ def project(
     if starts < 1 or steps < 1:
         raise UserError(f"starts={starts} and steps={steps} must be at least 1")
     if generator.network.codes:
-        raise UserError("the latents of this generator have codes, which do not change by small steps: not projected")
+        raise UserError(
+            "the latents of this generator have codes, which do not change by small steps: not projected"
+        )
     image = image.to(generator.device, generator.dtype)
     z, labels = _nearest_samples(generator, image, label, starts, seed)
     if encoded is not None:
@@ -79,7 +83,9 @@ def project(
     with torch.no_grad():
         best = int(_squared(_make(generator, first[-1], labels), image).argmin())
     labels = None if labels is None else labels[best : best + 1]
-    second = _descend(generator, image, first[-1][best : best + 1], labels, math.ceil(steps / 4), FEATURE_WEIGHT)
+    second = _descend(
+        generator, image, first[-1][best : best + 1], labels, math.ceil(steps / 4), FEATURE_WEIGHT
+    )
     latents = torch.stack([z[best], *(each[best] for each in first), *(each[0] for each in second)])
     way = generator.images_of(latents, None if labels is None else labels.expand(len(latents)))
     errors = _squared(way, image.cpu().float()).sqrt().mul(127.5).tolist()
@@ -102,7 +108,12 @@ def _nearest_samples(
 
 
 def _descend(
-    generator: TrainedGenerator, image: Tensor, z: Tensor, labels: Tensor | None, steps: int, weight: float
+    generator: TrainedGenerator,
+    image: Tensor,
+    z: Tensor,
+    labels: Tensor | None,
+    steps: int,
+    weight: float,
 ) -> list[Tensor]:
     """Descend from latents [B, Z], each for itself; those of some steps, the last of all among them."""
     z = z.clone().requires_grad_()
@@ -114,7 +125,9 @@ def _descend(
         made = _make(generator, z, labels)
         loss = _squared(made, image)
         if wanted is not None:
-            loss = loss + weight * (_features(made) - wanted).square().sum(dim=1).flatten(1).mean(dim=1)
+            loss = loss + weight * (_features(made) - wanted).square().sum(dim=1).flatten(1).mean(
+                dim=1
+            )
         optimizer.zero_grad()
         loss.sum().backward()
         optimizer.step()
@@ -141,7 +154,12 @@ def _features(images: Tensor) -> Tensor:
 
 
 def project_files(
-    run: Path, source: Path | None, out: Path, label: str | None = None, n: int = 8, overrides: Sequence[str] = ()
+    run: Path,
+    source: Path | None,
+    out: Path,
+    label: str | None = None,
+    n: int = 8,
+    overrides: Sequence[str] = (),
 ) -> list[tuple[str, Projection]]:
     """Project an image, a folder of images or, without ``source``, ``n`` held-out images of a run; name and result of each.
 
@@ -177,7 +195,8 @@ def _read_files(loaded: EMANetworks, source: Path) -> list[tuple[str, Tensor]]:
     fit: Any = loaded.values.get("data.fit") or "crop"
     frame = image_reader.Frame(height, width, fit, channels == 1)
     return [
-        (path.name, to_unit(torch.from_numpy(image_reader.framed(path, frame)))) for path in image_files.given(source)
+        (path.name, to_unit(torch.from_numpy(image_reader.framed(path, frame))))
+        for path in image_files.given(source)
     ]
 
 

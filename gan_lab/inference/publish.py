@@ -18,7 +18,9 @@ from gan_lab.utils.files import read_json, write_text
 logger = logging.getLogger("gan_lab")
 
 
-def publish(run: Path, to: str, also: str = "safetensors", weights: str = "best", page: bool = True) -> str:
+def publish(
+    run: Path, to: str, also: str = "safetensors", weights: str = "best", page: bool = True
+) -> str:
     """Write all of a run that others need into a folder, and send it where ``to`` says; the address.
 
     ``to`` is a folder, or ``hf:owner/name``, a model of the hub, which is made if it is not there; then the folder is
@@ -51,12 +53,20 @@ def _send(folder: Path, name: str) -> str:
     there = f"{folder} is ready, and nothing was sent"
     huggingface_hub = import_extra("huggingface_hub", "hub", f"hf:{name} ({there})")
     if huggingface_hub.get_token() is None:
-        raise UserError(f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; {there}")
-    logger.info(f"sending {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:,.1f} MB to {name}")
+        raise UserError(
+            f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; {there}"
+        )
+    logger.info(
+        f"sending {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:,.1f} MB to {name}"
+    )
     api = huggingface_hub.HfApi(library_name="gan-lab")
     try:
         address = str(api.create_repo(name, exist_ok=True))
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message="GAN lab: generator, page and card")
+        api.upload_folder(
+            repo_id=name, folder_path=folder, commit_message="GAN lab: generator, page and card"
+        )
     except Exception as error:  # of the network, of the hub, of the token
-        raise UserError(f"hf:{name}: the hub did not take it: {first_line(error)}; {folder} is ready") from None
+        raise UserError(
+            f"hf:{name}: the hub did not take it: {first_line(error)}; {folder} is ready"
+        ) from None
     return address

@@ -23,7 +23,9 @@ class TrainedGenerator(nn.Module):
     float32 lets an image differ in its last bits.
     """
 
-    def __init__(self, loaded: EMANetworks, device: str | torch.device = "cpu", exact: bool = False) -> None:
+    def __init__(
+        self, loaded: EMANetworks, device: str | torch.device = "cpu", exact: bool = False
+    ) -> None:
         super().__init__()
         self.network = loaded.networks["generator"]
         arguments = self.network.recipe["arguments"]
@@ -72,14 +74,20 @@ class TrainedGenerator(nn.Module):
         """
         if n < 1 or batch_size < 1:
             raise UserError(f"n={n} and batch_size={batch_size} must be at least 1")
-        return self.images_of(self.latents(n, seed, truncation), self.labels_of(n, label), batch_size)
+        return self.images_of(
+            self.latents(n, seed, truncation), self.labels_of(n, label), batch_size
+        )
 
-    def names_of(self, n: int = 1, label: int | str | Sequence[int | str] | None = None) -> list[str]:
+    def names_of(
+        self, n: int = 1, label: int | str | Sequence[int | str] | None = None
+    ) -> list[str]:
         """The class of each image that a call with these arguments makes, by name; empty without classes."""
         labels = self.labels_of(n, label)
         return [] if labels is None else [self.class_names[int(number)] for number in labels]
 
-    def walk(self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0) -> Tensor:
+    def walk(
+        self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0
+    ) -> Tensor:
         """Walk through the latent space: ``walks`` paths of ``steps`` images, [walks * steps, C, H, W], path by path.
 
         A path follows the great circle from one latent to the next and keeps its class. Without ``label``, every
@@ -121,8 +129,13 @@ class TrainedGenerator(nn.Module):
         is what a call makes of the same arguments, which are those of a call.
         """
         if legs < 1 or steps < 1:
-            raise UserError(f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}")
-        z, labels = self.latents(n * legs, seed, truncation).unflatten(0, (legs, n)), self.labels_of(n, label)
+            raise UserError(
+                f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}"
+            )
+        z, labels = (
+            self.latents(n * legs, seed, truncation).unflatten(0, (legs, n)),
+            self.labels_of(n, label),
+        )
         share = torch.arange(steps, dtype=z.dtype) / steps
         for leg in range(legs):
             paths = self._between(z[leg], z[(leg + 1) % legs], share)
@@ -135,17 +148,25 @@ class TrainedGenerator(nn.Module):
         Code 0 is the category. Raises UserError for a generator that has no such code.
         """
         if not self.network.codes:
-            raise UserError(f"code={code}: this generator has no codes; those of family infogan have them")
+            raise UserError(
+                f"code={code}: this generator has no codes; those of family infogan have them"
+            )
         varied = self.network.vary_code(self.latents(rows, seed), code)  # type: ignore[operator]
         return self.images_of(varied.flatten(0, 1), None, 64), varied.shape[1]
 
     def latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:
         """The latents [n, Z] of a call with these arguments."""
         if not 0 < truncation <= 1:
-            raise UserError(f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1")
+            raise UserError(
+                f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1"
+            )
         if truncation < 1 and self.network.codes:
-            raise UserError(f"truncation={truncation}: the latents of this generator have codes, so leave it out")
-        return truncation * self.network.sample_latents(Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype))
+            raise UserError(
+                f"truncation={truncation}: the latents of this generator have codes, so leave it out"
+            )
+        return truncation * self.network.sample_latents(
+            Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype)
+        )
 
     def _between(self, start: Tensor, end: Tensor, share: Tensor) -> Tensor:
         """Paths [N, S, D]; straight ones for latents with codes, because their prior is a cube, not a ball."""
@@ -159,7 +180,11 @@ class TrainedGenerator(nn.Module):
         for i in range(0, len(z), batch_size):
             inputs = [z] if labels is None else [z, labels]
             with exact_arithmetic(self.device):
-                parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in inputs)).cpu())
+                parts.append(
+                    self.network(
+                        *(rows[i : i + batch_size].to(self.device) for rows in inputs)
+                    ).cpu()
+                )
         return torch.cat(parts).float()
 
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
@@ -171,9 +196,13 @@ class TrainedGenerator(nn.Module):
         if label is None:
             return torch.arange(n) % self.classes
         classes = [label] * n if isinstance(label, int | str) else [*label]
-        labels = torch.as_tensor([self._class_number(entry) if isinstance(entry, str) else entry for entry in classes])
+        labels = torch.as_tensor(
+            [self._class_number(entry) if isinstance(entry, str) else entry for entry in classes]
+        )
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
-            raise UserError(f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them")
+            raise UserError(
+                f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them"
+            )
         return labels
 
     def _class_number(self, label: str) -> int:

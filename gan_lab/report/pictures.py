@@ -14,7 +14,12 @@ from gan_lab.utils.errors import UserError
 BUDGET = 5_000_000  # bytes of all pictures of a page, which are a third more in the page
 MAX_GRIDS = 60  # of a slider
 MAX_LARGE_GRIDS = 24  # of a slider whose grids are larger than the budget
-RUNGS = ((1400, 85), (1400, 60), (700, 60), (350, 50))  # longest side in pixels and WebP quality, from large to small
+RUNGS = (
+    (1400, 85),
+    (1400, 60),
+    (700, 60),
+    (350, 50),
+)  # longest side in pixels and WebP quality, from large to small
 
 
 def even(items: Sequence[int], most: int) -> list[int]:
@@ -72,12 +77,18 @@ def within(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
         kept = even(kept, MAX_LARGE_GRIDS)
     share = budget if fits else budget // max(1, len(kept))
     encoded, rung = {}, -1
-    for i in reversed(kept):  # the last one has the most to show: what it needs the others need at most
+    for i in reversed(
+        kept
+    ):  # the last one has the most to show: what it needs the others need at most
         try:
             encoded[i], rung = picture(paths[i], share, rung)
         except UserError:
             continue
     notes = [f"{len(kept)} of {len(paths)} grids, evenly spaced"] if len(kept) < len(paths) else []
-    notes += ["large ones compressed as WebP"] if any(data[:4] == b"RIFF" for data in encoded.values()) else []
+    notes += (
+        ["large ones compressed as WebP"]
+        if any(data[:4] == b"RIFF" for data in encoded.values())
+        else []
+    )
     notes += [f"{len(kept) - len(encoded)} could not be read"] if len(encoded) < len(kept) else []
     return {i: uri(encoded[i]) for i in kept if i in encoded}, "; ".join(notes)

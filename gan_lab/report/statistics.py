@@ -25,7 +25,9 @@ class Effect:
     p: float
 
     def __str__(self) -> str:
-        difference, low, high = (rounded(value, sign="+") for value in (self.difference, self.low, self.high))
+        difference, low, high = (
+            rounded(value, sign="+") for value in (self.difference, self.low, self.high)
+        )
         return f"{difference} ({low} to {high})"
 
 
@@ -39,7 +41,9 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
     error = math.sqrt(sum(errors))
     if error == 0:
         return Effect(difference, difference, difference, 1.0 if difference == 0 else 0.0)
-    freedom = sum(errors) ** 2 / sum(part**2 / (len(v) - 1) for part, v in zip(errors, (one, other), strict=True))
+    freedom = sum(errors) ** 2 / sum(
+        part**2 / (len(v) - 1) for part, v in zip(errors, (one, other), strict=True)
+    )
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
     return Effect(difference, difference - reach, difference + reach, p)

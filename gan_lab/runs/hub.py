@@ -32,7 +32,9 @@ def download_export(address: str) -> Path:
     try:
         hub.snapshot_download(name, allow_patterns=FILES, local_dir=folder)
     except Exception as error:  # of the network, of the hub, of the token
-        raise UserError(f"{address} cannot be downloaded from the hub: {first_line(error)}") from None
+        raise UserError(
+            f"{address} cannot be downloaded from the hub: {first_line(error)}"
+        ) from None
     if not (folder / "config.json").is_file():
         raise UserError(f"{address} is not an export of this lab: it has no config.json")
     return folder

@@ -51,14 +51,25 @@ def make_smaller(code: str) -> str:
     anywhere = [override for override in TINY if not override.startswith(("run.", "data."))]
     code = code.replace("overrides=[", f"overrides=[*{anywhere!r}, ")
     code = code.replace('"cgan", overrides=[', '"cgan", overrides=["data.source=sample", ')
-    return code.replace("MNISTDataModule(batch_size=64)", 'MNISTDataModule(batch_size=64, source="sample")')
+    return code.replace(
+        "MNISTDataModule(batch_size=64)", 'MNISTDataModule(batch_size=64, source="sample")'
+    )
 
 
 def run_python(code: str, folder: Path) -> None:
     """Run a program in a folder of its own, without the network of this process."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "WANDB_MODE": "offline",
+        "OMP_NUM_THREADS": "1",
+    }
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=500
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
     )
     assert ended.returncode == 0, f"{code}\n{ended.stderr[-3000:]}"
 
@@ -67,13 +78,19 @@ def write_images(folder: Path, n: int = 30) -> None:
     folder.mkdir()
     rng = np.random.default_rng(len(folder.name))
     for i in range(n):
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i:03}.png")
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+            folder / f"{i:03}.png"
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        (ROOT / page).read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
     assert blocks, f"{page} has no Python: take it off the list"
     for name in ("fakes", "reals", "samples", "photos"):
         write_images(tmp_path / name)
@@ -81,15 +98,25 @@ def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
 
 
 def test_every_page_with_python_is_run() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "methods").glob("*.md")]
-    with_python = {str(page.relative_to(ROOT)) for page in pages if "```python" in page.read_text(encoding="utf-8")}
+    pages = [
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "methods").glob("*.md"),
+    ]
+    with_python = {
+        str(page.relative_to(ROOT))
+        for page in pages
+        if "```python" in page.read_text(encoding="utf-8")
+    }
     assert with_python == {*PAGES, "docs/extending.md"}
 
 
 @pytest.mark.slow
 def test_dragan_of_the_extending_page_trains_by_name(tmp_path: Path) -> None:
     (code,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"), re.DOTALL
+        r"```python\n(.*?)```",
+        (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"),
+        re.DOTALL,
     )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "dragan.py").write_text(code, encoding="utf-8")
@@ -102,7 +129,9 @@ def test_dragan_of_the_extending_page_trains_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.stem
+)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a real kernel: every cell, and a picture among the outputs."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -112,12 +141,18 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert not cell.get("outputs"), f"{path.name}: clear the outputs before committing"
         if cell.cell_type == "code":
             cell.source = make_smaller(cell.source)
-    client = NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
+    client = NotebookClient(
+        notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert "image/png" in kinds, "no picture is shown"
     if "gan_lab.train(" in path.read_text(encoding="utf-8"):
-        html = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+        html = [
+            output["data"]["text/html"]
+            for output in outputs
+            if "text/html" in output.get("data", {})
+        ]
         assert any("<progress" in text for text in html), "the training shows no progress bar"
         assert any("samples after" in text for text in html), "the training shows no grid"

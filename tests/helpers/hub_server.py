@@ -32,20 +32,37 @@ class Hub:
             return 200, {"url": f"{self.address}/me/faces"}
         if "/preupload/" in path:
             names = [each["path"] for each in json.loads(body)["files"]]
-            return 200, {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+            return 200, {
+                "files": [
+                    {"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names
+                ]
+            }
         if path.endswith("/api/models/me/faces/commit/main"):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            return 200, {"commitUrl": f"{self.address}/me/faces/commit/1", "commitOid": "1", "success": True}
+            return 200, {
+                "commitUrl": f"{self.address}/me/faces/commit/1",
+                "commitOid": "1",
+                "success": True,
+            }
         if "/tree/" in path:
             return 200, [self._describe(name) for name in self.files]
         if "/api/models/me/faces" in path:  # of a revision
-            return 200, {"id": "me/faces", "sha": SHA, "siblings": [{"rfilename": name} for name in self.files]}
+            return 200, {
+                "id": "me/faces",
+                "sha": SHA,
+                "siblings": [{"rfilename": name} for name in self.files],
+            }
         return 200, {}
 
     def _describe(self, name: str) -> dict[str, Any]:
-        return {"type": "file", "path": name, "size": len(self.files[name]), "oid": etag_of(self.files[name])}
+        return {
+            "type": "file",
+            "path": name,
+            "size": len(self.files[name]),
+            "oid": etag_of(self.files[name]),
+        }
 
     def file_of(self, path: str) -> bytes | None:
         """The content that an address resolves to, or None."""
@@ -88,7 +105,9 @@ def serving(hub: Hub) -> Iterator[Hub]:
                 self.wfile.write(content)
 
         def do_POST(self) -> None:
-            status, reply = hub.answer(self.path, self.headers.get("Authorization", ""), self.content())
+            status, reply = hub.answer(
+                self.path, self.headers.get("Authorization", ""), self.content()
+            )
             body = json.dumps(reply).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -48,7 +48,12 @@ OF_INSTANCES = {
 def private_names(path: Path) -> set[str]:
     """Private names that a file imports, or reads of anything."""
     tree = ast.parse(path.read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     return {name for name in names if re.match(r"_[a-zA-Z]", name)}
 
@@ -90,4 +95,8 @@ def test_no_other_file_uses_a_private_name_of_a_library() -> None:
                 own.add(node.id)
     allowed = {"_replace", "_exit", "_trial_id"}  # of named tuples and of os: documented; of Optuna
     found = {path.name: private_names(path) - own - allowed for path in PACKAGE.rglob("*.py")}
-    assert {name: names for name, names in found.items() if names and name not in {path.name for path in FILES}} == {}
+    assert {
+        name: names
+        for name, names in found.items()
+        if names and name not in {path.name for path in FILES}
+    } == {}
