@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, final, get_args, get_type_hints
 
 import torch
 from lightning.pytorch import LightningModule
@@ -123,10 +123,16 @@ class Family(LightningModule, ABC):
         self.augmentation: Augmentation | None = None  # of what the discriminator sees
         self._moved_by: dict[int, dict[str, list[Tensor]]] = {}  # by optimizer, made once
         self.build_networks(self.spec, self.cfg)
+        if num_classes and not (self.conditional or self.semi_supervised):
+            raise UserError(
+                f"num_classes={num_classes}: {type(self).__name__} does not use labels, leave it out"
+            )
         labels = (
             "required" if self.conditional else "optional" if self.semi_supervised else "ignored"
         )
         self.batch_reader = BatchReader(self.spec, labels, self.image_to_image, pixel_range)
+        if augment not in get_args(get_type_hints(AugmentConfig)["policy"]):
+            raise UserError(f"augment={augment!r}: pass off, diffaugment or ada")
         if augment != "off":
             self.augment_by(AugmentConfig(policy=augment))  # type: ignore[arg-type]
 
@@ -161,6 +167,10 @@ class Family(LightningModule, ABC):
         if shape is None or len(shape) != 3 or min(shape) < 1:
             raise UserError(
                 f"image_shape={shape}: pass (channels, height, width), such as image_shape=(3, 64, 64)"
+            )
+        if shape[0] > 4 and shape[2] <= 4:
+            raise UserError(
+                f"image_shape={tuple(shape)}: channels come first, pass {(shape[2], *shape[:2])}"
             )
         if num_classes < 0:
             raise UserError(f"num_classes={num_classes}: pass the number of classes, or 0 for none")

@@ -223,6 +223,12 @@ def test_keys_and_images_that_do_not_fit_are_named() -> None:
         UserError, match=r"image_shape=\(28, 28\): pass \(channels, height, width\)"
     ):
         gan(image_shape=(28, 28))
+    with pytest.raises(UserError, match=r"\(28, 28, 1\): channels come first, pass \(1, 28, 28\)"):
+        gan(image_shape=(28, 28, 1))
+    with pytest.raises(UserError, match=r"augment='adaa': pass off, diffaugment or ada"):
+        gan(image_shape=(1, 28, 28), augment="adaa")
+    with pytest.raises(UserError, match=r"num_classes=10: GAN does not use labels"):
+        gan(image_shape=(1, 28, 28), num_classes=10)
     with pytest.raises(UserError, match="num_classes"):
         cgan(image_shape=(1, 28, 28))
     with pytest.raises(UserError, match=r"labels=\[12\]: pass 1 class numbers from 0 to 9"):
