@@ -369,6 +369,11 @@ class Family(LightningModule, ABC):
 
     def minimize(self, loss: Tensor, optimizer: Optimizer) -> None:
         """One step of the optimizer down the gradient of the loss, which is that of all processes and parts."""
+        if loss.dim():
+            raise UserError(
+                f"minimize got a loss of shape {tuple(loss.shape)}: a loss or penalty is one number, the "
+                "mean over the images"
+            )
         if self.part == 0:
             optimizer.zero_grad(set_to_none=True)
         loss = loss / self.parts if self.end_turn else loss

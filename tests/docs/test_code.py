@@ -17,13 +17,19 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/api.md", "docs/metrics.md", "docs/commands.md")
 # what a page leaves to the reader: a data set, folders of images, a finished run
-PRELUDE = """
-import gan_lab, torch
+PRELUDE_DATA = """
+import torch
 from torch.utils.data import TensorDataset
 my_dataset = TensorDataset(torch.rand(256, 1, 28, 28), torch.arange(256) % 10)
+"""
+PRELUDE = (
+    PRELUDE_DATA
+    + """
+import gan_lab
 real_images = fake_images = (torch.rand(64, 3, 32, 32) * 255).to(torch.uint8)
 gan_lab.train("cgan", overrides=["run.id=seed0", *TINY])
 """
+)
 # budgets that a reader pays and a test does not
 SMALLER = {
     "run.images=20000": "run.images=64",
@@ -113,17 +119,19 @@ def test_every_page_with_python_is_run() -> None:
 
 @pytest.mark.slow
 def test_dragan_of_the_extending_page_trains_by_name(tmp_path: Path) -> None:
-    (code,) = re.findall(
-        r"```python\n(.*?)```",
-        (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"),
-        re.DOTALL,
-    )
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    dragan, own_trainer, one_sided = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "dragan.py").write_text(code, encoding="utf-8")
-    assert len(code.split("@dataclass")[1].strip().splitlines()) <= 25
+    (tmp_path / "mine" / "dragan.py").write_text(dragan, encoding="utf-8")
+    assert len(dragan.split("@dataclass")[1].strip().splitlines()) <= 25
     run_python(
-        f"import gan_lab; run = gan_lab.train('wgan_gp', overrides={[*TINY, 'family=mine.dragan']!r})\n"
-        "assert run.config.family == 'mine.dragan' and run.history['penalty']",
+        f"{PRELUDE_DATA}\nimport gan_lab\n"
+        f"run = gan_lab.train('wgan_gp', overrides={[*TINY, 'family=mine.dragan']!r})\n"
+        "assert run.config.family == 'mine.dragan' and run.history['penalty']\n"
+        f"{own_trainer.replace('max_steps=100', 'max_steps=2')}\n"
+        f"{one_sided}\n"
+        "DRAGAN.penalty = penalty\n"
+        "lightning.Trainer(max_steps=2, precision='bf16-mixed').fit(model, DataLoader(my_dataset, 32))\n",
         tmp_path,
     )
 
