@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
 
 help:  ## this list
 	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
@@ -36,6 +36,10 @@ inspect-data: $(READY)  ## EXP=dcgan ARGS="data.name=folder data.root=photos": l
 
 evaluate: $(READY)  ## RUN=runs/cgan/seed0 [ARGS="data.root=..."]: score a run on held-out images
 	@exec $(LAB) evaluate $(RUN) $(ARGS)
+
+score: $(READY)  ## FAKES=samples REALS=photos [METRICS=fid,kid,prdc,is] [EXTRACTOR=inception] [OUT=scores.json]: score any images, folders or .zip or .npz files
+	@exec $(LAB) score "$(FAKES)" "$(REALS)" $(if $(METRICS),--metrics $(METRICS)) $(if $(EXTRACTOR),--extractor $(EXTRACTOR)) \
+	  $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTERPOLATE=8] [CODE=0]: draw images, walks, or a code varied, into one PNG
 	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) \
@@ -114,7 +118,7 @@ test: $(READY)  ## everything that must hold
 	@$(PYTEST) $(ARGS)
 
 # what a processor could change: networks, formulas, scores, samples, resumed runs
-PORTABLE := tests/contracts/test_families.py $(addprefix tests/unit/test_,$(addsuffix .py,formulas pairwise metrics \
+PORTABLE := tests/contracts/test_families.py $(addprefix tests/unit/test_,$(addsuffix .py,feature_formulas pairwise metrics \
   evaluate losses penalties networks seeding sampling))
 RESUMED := tests/integration/test_resume.py::test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted
 
@@ -122,7 +126,7 @@ test-portable: $(READY)  ## part of it once more, as on a processor without vect
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
 	  $(PYTEST) $(PORTABLE) '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' '$(RESUMED)[vaegan]' $(ARGS)
 	@TEST_THREADS=4 GOMP_SPINCOUNT=0 $(PYTEST) -n 1 tests/contracts/test_families.py tests/unit/test_sampling.py \
-	  tests/unit/test_formulas.py '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' -k 'not bf16 and not moves and not counter' $(ARGS)
+	  tests/unit/test_feature_formulas.py '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' -k 'not bf16 and not moves and not counter' $(ARGS)
 
 configuration: $(READY)  ## write docs/configuration.md, the list of all keys, from the dataclasses
 	@$(VENV)/bin/python scripts/configuration.py

@@ -17,7 +17,7 @@ import torch
 from benchmarks import asked, told
 from gan_lab.config import loading
 from gan_lab.images import to_uint8
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.runs.folder import RunFolder
 from gan_lab.seeding import Stream
 from gan_lab.training import builder
@@ -35,9 +35,9 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
     """Of each round the time of an evaluation over that of generating and extracting alone."""
     with tempfile.TemporaryDirectory() as folder:
         loaded = loading.load(name, ["log.progress_bar=false", "log.wandb=off", *words])
-        built = builder.build(loaded.config, RunFolder(Path(folder)))
+        built = builder.build(*builder.load_data(loaded.config), RunFolder(Path(folder)))
         family, evaluator = built.family.eval(), built.evaluation.evaluator
-        (metric,) = (metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance))
+        (metric,) = (metric for metric in evaluator.metrics if isinstance(metric, FeatureScores))
 
         @torch.no_grad()
         def alone() -> None:

@@ -42,7 +42,7 @@ def process(name: str, words: list[str], environment: dict[str, str], folder: st
     place = Path(folder) / environment.get("RANK", "0")
     (place / "checkpoints").mkdir(parents=True)
     clock = Clock()
-    built = builder.build(made, RunFolder(place), extra=[clock])
+    built = builder.build(*builder.load_data(made), RunFolder(place), extra=[clock])
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)
     ends.put((clock.ends[WARM_UP - 1], clock.ends[WARM_UP + MEASURED - 1], loaded.config.data.batch_size))

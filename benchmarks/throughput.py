@@ -149,7 +149,7 @@ def build(name: str, words: list[str], folder: Path, clock: Clock) -> builder.Ex
     made = with_values(loaded.config, {"run.images": images, **never})
     (folder / "checkpoints").mkdir(parents=True)
     # last but the bar: the time of everything before it, and of the bar of the iteration before
-    return builder.build(made, RunFolder(folder), extra=[clock])
+    return builder.build(*builder.load_data(made), RunFolder(folder), extra=[clock])
 
 
 def lab(name: str, words: list[str]) -> float:
@@ -158,11 +158,11 @@ def lab(name: str, words: list[str]) -> float:
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         built = build(name, words, Path(folder) / name, clock)
         built.evaluation.evaluator.metrics = []
-        if built.wandb_logger:
-            built.wandb_logger.start()
+        for tracker in built.trackers:
+            tracker.start(built.images)
         built.trainer.fit(built.family, datamodule=built.data)
-        if built.wandb_logger:
-            built.wandb_logger.finish()
+        for tracker in built.trackers:
+            tracker.finish()
     return clock.ends[-2] - clock.ends[WARM_UP - 2]
 
 

@@ -41,10 +41,9 @@ class Augmentation(nn.Module):
     p: Tensor
     signs: Tensor
 
-    def __init__(self, cfg: AugmentConfig, batch_size: int) -> None:
+    def __init__(self, cfg: AugmentConfig) -> None:
         super().__init__()
         self.cfg = cfg
-        self.step = batch_size * INTERVAL / cfg.speed_images
         self.register_buffer("p", torch.tensor(cfg.p))
         self.register_buffer("signs", torch.tensor(0.0))
 
@@ -60,14 +59,19 @@ class Augmentation(nn.Module):
             return ada(images, uniform, normal, self.p)
 
     @torch.no_grad()
-    def follow(self, accuracy_real: Tensor, iteration: int) -> None:
-        """Raise the probability where more reals are told to be real than ``augment.target`` says, else lower it.
+    def follow(self, accuracy_real: Tensor, iteration: int, batch_size: int) -> None:
+        """Move the ADA probability: up if D's mean sign on reals exceeds ``augment.target``, else down.
 
-        ``accuracy_real`` is that of all processes, ``iteration`` the one that has ended, from 0.
+        Args:
+            accuracy_real: Share of reals that D takes for real, over all processes.
+            iteration: Number of the iteration that has ended, from 0.
+            batch_size: Images of an iteration, over all processes.
         """
         self.signs += 2 * accuracy_real.to(self.signs.dtype) - 1
         if (iteration + 1) % INTERVAL == 0:
-            self.p += torch.sign(self.signs / INTERVAL - self.cfg.target) * self.step
+            self.p += torch.sign(self.signs / INTERVAL - self.cfg.target) * (
+                batch_size * INTERVAL / self.cfg.speed_images
+            )
             self.p.clamp_(0, 1)
             self.signs.zero_()
 

@@ -48,8 +48,8 @@ def load(name: str) -> Table:
     return loaded
 
 
-def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
-    """Train the runs that are not finished, one after the other; return each row with the folders of its seeds.
+def train(table: Table, words: list[str]) -> list[tuple[str, list[Run]]]:
+    """Train the runs that are not finished, one after the other; return each row with the runs of its seeds.
 
     Raises UserError before any training for overrides that a row refuses or that give two runs one folder, and later
     if a training fails.
@@ -65,7 +65,8 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Path]]]:
     for number, command in enumerate(loaded, 1):
         train_once(list(command), f"{number} of {len(loaded)}: ")
     return [
-        (row, [RunFolder.of(loaded[tuple(command)]).path for command in row_commands]) for row, row_commands in commands
+        (row, [Run(RunFolder.of(loaded[tuple(command)]).path) for command in row_commands])
+        for row, row_commands in commands
     ]
 
 
@@ -74,31 +75,31 @@ def train_once(command: list[str], label: str = "") -> Path:
 
     Raises UserError if the training fails, and SystemExit if a signal ended it: the same command continues then.
     """
-    run = loading.load(command[0], command[1:])
-    folder = RunFolder.of(run).path
-    if RunFolder(folder).finished(run.config) is None or not (folder / "report.html").is_file():
+    loaded = loading.load(command[0], command[1:])
+    folder = RunFolder.of(loaded)
+    if folder.finished(loaded.config) is None or not (folder.path / "report.html").is_file():
         logger.info(f"{label}{' '.join(command)}")
         code = process.run([sys.executable, "-m", "gan_lab", "train", *command])
         if code in (130, 143):  # a signal, with a checkpoint
             raise SystemExit(code)
         if code:
             raise UserError(f"'gan-lab train {' '.join(command)}' ended with {code}")
-    return folder
+    return folder.path
 
 
-def _cost(folders: list[Path]) -> list[str]:
-    """The steps of the generator, and the seconds of the training, mean over the seeds."""
-    config = RunFolder(folders[0]).config()
-    seconds = [3600 * Run(folder).hours for folder in folders]
+def _measure_cost(runs: list[Run]) -> list[str]:
+    """Measure the steps of the generator, and the seconds of the training, mean over the seeds."""
+    config = runs[0].config
+    seconds = [3600 * run.hours for run in runs]
     return [f"{config.iterations // getattr(config.model, 'n_critic', 1):,}", f"{sum(seconds) / len(seconds):.0f}"]
 
 
-def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
+def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
     """Render the table in Markdown, sorted by the first score; mean ± standard deviation over the seeds.
 
-    A value in bold is told apart from all others of its column (``report/statistics.py``). The steps of the generator
-    and the seconds of the training, which depend on the machine, stand beside the scores; the last rows are what real
-    images have. Raises UserError if the runs were not scored alike.
+    Bold: significantly better than every other row (``report/statistics.py``). The steps of the generator and the
+    seconds of the training, which depend on the machine, stand next to the scores; the last rows are the real-vs-real
+    scores. Raises UserError if the runs were not scored alike.
     """
     comparison = side_by_side(trained)
     positions: dict[str, int] = {}
@@ -116,7 +117,7 @@ def render(table: Table, trained: list[tuple[str, list[Path]]]) -> str:
         complete = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
         lines.append(
             (first.mean if first and complete else math.nan,
-             [f"`{row.name}`", *(cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells), *_cost(row.runs)])
+             [f"`{row.name}`", *(cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells), *_measure_cost(row.runs)])
         )  # fmt: skip
     first_column = positions.get(table.scores[0])
     sign = -1 if first_column is not None and comparison.columns[first_column].higher_is_better else 1

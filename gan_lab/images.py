@@ -129,10 +129,15 @@ def scatter(points: Tensor, size: int = 256) -> Tensor:
     return (1 - counts.clamp(max=3) / 3).expand(3, size, size)
 
 
+def draw_grid(images: Tensor, columns: int) -> Image.Image:
+    """Draw ``grid`` as a picture."""
+    return to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
+
+
 def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()) -> None:
     """Write ``grid`` as a PNG file, complete or not at all; ``rows`` are written beside its rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
+    picture = draw_grid(images, columns)
     with atomic_path(path) as unfinished:
         (add_captions(picture, rows) if rows else picture).save(unfinished, format="png")
 
@@ -164,7 +169,7 @@ def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: in
     if path.suffix.lower() == ".mp4":
         import_extra("av", "video", f"{path} (a .gif needs no package)")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = (_enlarged(to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))) for images in frames)
+    pictures = (_enlarged(draw_grid(images, columns)) for images in frames)
     with atomic_path(path) as unfinished:
         if path.suffix.lower() == ".gif":
             first = next(pictures)

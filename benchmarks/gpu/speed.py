@@ -50,7 +50,7 @@ class Floor(Callback):
         family.train()
 
         def step() -> None:
-            family.training_step(self.batch, 0)
+            family.step(self.batch)
 
         self.alone = self._seconds(step)
         if family.device.type != "cuda":

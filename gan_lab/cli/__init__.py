@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_lab.cli import inference, sweeps
+from gan_lab.cli import inference, score, sweeps
 from gan_lab.cli.inference import Places, Run
 from gan_lab.utils import terminal
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(inference.app)
 app.add_typer(sweeps.app)
+app.add_typer(score.app)
 Words = Annotated[
     list[str] | None,
     typer.Argument(help="key=value overrides and config groups, such as model.z_dim=64 data=faces64 budget=smoke"),
@@ -47,14 +48,14 @@ def train(experiment: Name = "", overrides: Words = None) -> None:
     loaded = _load(experiment, overrides)
     from gan_lab.cli import console
     from gan_lab.runs.folder import RunFolder
-    from gan_lab.runs.results import read_summary
+    from gan_lab.runs.run import Run as OpenedRun
     from gan_lab.training.builder import rank
     from gan_lab.training.loop import train as run_training
 
     code = run_training(loaded, overrides or [])
     folder = RunFolder.of(loaded).path
     if code == 0 and rank() == 0:
-        console.print_scores(read_summary(folder), folder)
+        console.print_scores(OpenedRun(folder))
     raise typer.Exit(code)
 
 
@@ -68,9 +69,11 @@ def evaluate(
     """
     from gan_lab import report
     from gan_lab.cli import console
+    from gan_lab.runs.run import Run as OpenedRun
     from gan_lab.training.final_evaluation import evaluate as score
 
-    console.print_scores(score(run, weights, overrides or []), run)
+    score(run, weights, overrides or [])
+    console.print_scores(OpenedRun(run))
     report.write_or_warn([run])
 
 

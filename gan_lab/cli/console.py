@@ -21,38 +21,41 @@ from gan_lab.data.image_files import survey
 from gan_lab.distributed import detect
 from gan_lab.images import interleave, save_grid
 from gan_lab.report.compare import Comparison
-from gan_lab.report.summary import number, score
+from gan_lab.report.summary import format_number
 from gan_lab.runs.folder import RunFolder, mark
+from gan_lab.runs.run import Run
 from gan_lab.sensitivity.detection import Judgement
 from gan_lab.sensitivity.sensitivity_page import heads, smallest
 from gan_lab.training import profiling
 
 
-def print_scores(summary: dict[str, Any], folder: Path) -> None:
-    """Print the scores of a run's live, last and best weights and of real images, and the path of the last grid."""
-    scores = {weights: summary.get("scores", {}).get(weights, {}) for weights in ("live", "last", "best")}
-    title = f"{folder}: {summary.get('images', 0):,} images"
+def print_scores(run: Run) -> None:
+    """Print the scores of a run's raw, last and best weights and of real images, and the path of the last grid."""
+    scores = {weights: run.scores_of(weights) for weights in ("live", "last", "best")}
+    title = f"{run.path}: {run.summary.get('images', 0):,} images"
     rows = Table("score", *scores, "real images", title=title, title_justify="left")
     notes: list[str] = []
-    ways: dict[str, list[str]] = {}
+    names_by_protocol: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for entries in scores.values() for name in entries):
-        entries = [scores[weights].get(name, {}) for weights in scores]
-        protocol = next(entry for entry in reversed(entries) if entry).get("protocol", {})
-        star = " *" if name == summary.get("headline") else ""
-        rows.add_row(name + star, *map(score, entries), number(protocol.get("floor")))
-        ways.setdefault(_describe_images(protocol), []).append(name)
-        notes += [f"{name}: {entries[-1]['note']}"] if "note" in entries[-1] else []
+        entries = [scores[weights].get(name) for weights in scores]
+        protocol = next(entry for entry in reversed(entries) if entry).protocol
+        star = " *" if name == run.summary.get("headline") else ""
+        texts = [str(entry) if entry else "" for entry in entries]
+        rows.add_row(name + star, *texts, format_number(protocol.get("floor")))
+        names_by_protocol.setdefault(_describe_images(protocol), []).append(name)
+        best = scores["best"].get(name)
+        if best and best.note:
+            notes.append(f"{name}: {best.note}")
     console = _as_wide_as(rows)
     console.print(rows if rows.row_count else f"{title}, nothing could be scored", soft_wrap=True)
-    images = summary.get("best_iteration", 0) * summary.get("images", 0) // max(1, summary.get("iteration", 1))
-    if summary.get("headline"):
-        chosen = f", on the images of {summary['validation_split']}" if "validation_split" in summary else ""
-        console.print(f"* chooses best.ckpt, here after {images:,} images{chosen}", style="dim")
-    for note in [*notes, *(f"{way}: {', '.join(names)}" for way, names in ways.items())]:
+    if run.summary.get("headline"):
+        split = run.summary.get("validation_split")
+        chosen = f", on the images of {split}" if split else ""
+        console.print(f"* selects best.ckpt, here after {run.best_images or 0:,} images{chosen}", style="dim")
+    for note in [*notes, *(f"{protocol}: {', '.join(names)}" for protocol, names in names_by_protocol.items())]:
         console.print(note, style="dim", soft_wrap=True)
-    grids = sorted((folder / "samples").glob("*.png"))
-    if grids:
-        console.print(f"last grid: {grids[-1]}", soft_wrap=True)
+    if run.grids:
+        console.print(f"last grid: {run.grids[-1][1]}", soft_wrap=True)
 
 
 def _as_wide_as(rows: Table) -> Console:
@@ -172,7 +175,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     console.print(values)
 
     iterations = config.iterations
-    world = detect.processes(config.run.devices or "1") * max(1, config.run.num_nodes)
+    world = detect.count_local_processes(config.run.devices or "1") * max(1, config.run.num_nodes)
     watch = profiling.Stopwatch()
     with tempfile.TemporaryDirectory() as folder, device.within_memory():
         built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)

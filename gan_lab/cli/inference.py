@@ -45,7 +45,7 @@ def sample(
         raise UserError(f"--truncation is for samples and films, not for {given[0]}: leave one of them out")
     generator = load_generator(run, exact=video is None)
     n = n or (64 if video is None else 16)
-    across = 10 if generator.classes else 8
+    across = generator.columns
     if folder is not None:
         save_each(generator(n, label, seed, truncation=truncation), folder, seed, generator.names_of(n, label))
         typer.echo(folder)

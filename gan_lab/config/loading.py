@@ -9,7 +9,7 @@ import difflib
 import os
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -87,6 +87,7 @@ RENAMED_KEYS = {
     "log.bar": "log.progress_bar",
     "log.every": "log.log_every_images",
     "log.images_every": "log.grid_every_images",
+    "model.lr": "model.lr_d and model.lr_g",
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -183,6 +184,13 @@ def parse(layers: Sequence[Any]) -> Config:
     if not any(OmegaConf.select(part, "data.size") is not None for part in parts):
         config = with_values(config, {"data.size": usual_size(config.data.name)})
     config = replace(config, model=_merge(family_class(config.family).Config, model, "model."))
+    check_ranges(config)
+    return config
+
+
+def model_config(family: Any, values: Mapping[str, Any]) -> Any:
+    """The ``Config`` of a family class from keyword arguments. Raises UserError for an unknown key or a bad value."""
+    config = _merge(family.Config, [OmegaConf.create(dict(values))], "")
     check_ranges(config)
     return config
 

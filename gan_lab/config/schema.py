@@ -24,7 +24,7 @@ def number(default: Any, **bounds: float) -> Any:
     return field(default=default, metadata=bounds)
 
 
-USER_FOLDERS = ("folder", "pairs", "horse2zebra")  # data sets whose data.root is the user's own folder
+USER_FOLDERS = ("folder", "pairs", "horse2zebra", "huggingface")  # data sets whose data.root is the user's own folder
 
 
 @dataclass(frozen=True)

@@ -30,3 +30,4 @@ class ArrayDataset:
     test_sources: PixelArray | None = None
     class_names: Sequence[str] = ()  # in the order of the labels, where they have any
     validation: np.ndarray | None = None  # rows of test_images that choose; None: ``halves`` decides
+    license: str = ""  # of the images, where it is known

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,12 +17,48 @@ from torch.utils.data import DataLoader
 from gan_lab import seeding
 from gan_lab.config.schema import USER_FOLDERS, DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.facts import DataFacts
 from gan_lab.data.reference import Reference
 from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler, table
 from gan_lab.data.split import PixelArray, Subset, halves
 from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_gray, to_unit
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
+
+
+class Position(Protocol):
+    """Where a training stands, which decides the images that are read next and how they are augmented.
+
+    Every family is one: ``data.follow(family)`` connects the two before the training starts.
+    """
+
+    @property
+    def iteration(self) -> int:
+        """Completed iterations."""
+
+    @property
+    def branch(self) -> int:
+        """Number of rollbacks so far: each branch of a run reads in another order."""
+
+    @property
+    def minibatches(self) -> int:
+        """Minibatches of different images that one iteration reads."""
+
+    @property
+    def parts(self) -> int:
+        """Micro-batches that each batch is divided into."""
+
+    @property
+    def shares(self) -> list[tuple[int, int]]:
+        """For each micro-batch of this rank: its index among all shares of the global batch, and their number."""
+
+    @property
+    def dtype(self) -> torch.dtype | str:
+        """Floating-point type of the images."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the networks."""
 
 
 class GANDataModule(LightningDataModule):
@@ -48,7 +84,29 @@ class GANDataModule(LightningDataModule):
         self.held_out = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
         self.validation, self.test = self._divide(self.held_out, decoded.validation)
         self.labelled = self._choose_labelled() if cfg.labels_per_class else None
-        self.iterations = 0  # where the training ends; set by the experiment
+        self.iterations = 0  # where the training ends; set by the builder
+        self._position: Position | None = None
+        splits = {"train": self.all_train, "learned": self.train, "validation": self.validation, "test": self.test}
+        self.facts = DataFacts(
+            spec=self.spec,
+            counts={name: len(split) for name, split in splits.items()},
+            class_names=tuple(self.class_names),
+            source=self.decoded.source,
+            about=self.decoded.about,
+            fingerprint=self.decoded.fingerprint,
+            license=self.decoded.license,
+        )
+
+    def follow(self, position: Position) -> None:
+        """Read the training batches from this position on; it is looked up at each batch."""
+        self._position = position
+
+    @property
+    def position(self) -> Position:
+        """The position of the training. Raises RuntimeError before ``follow``."""
+        if self._position is None:
+            raise RuntimeError("No training to serve: call data.follow(family) before reading training batches.")
+        return self._position
 
     def _subset(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> Subset:
         return Subset(images, labels if self.spec.classes else None, None if self.cfg.gray_input else sources)
@@ -87,7 +145,7 @@ class GANDataModule(LightningDataModule):
     @property
     def cache(self) -> Path:
         """Under which folder what is made of the data is kept: not under a folder of the user's own images."""
-        own = self.cfg.name in USER_FOLDERS and self.decoded.source == "full"
+        own = self.cfg.name in USER_FOLDERS and self.facts.source == "full"
         return Path("data" if own else self.cfg.root)
 
     def _spec(self) -> ImageSpec:
@@ -129,19 +187,20 @@ class GANDataModule(LightningDataModule):
         return np.concatenate(rows)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        assert self.trainer is not None
-        family: Any = self.trainer.lightning_module
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        n, span = len(self.train), (family.iteration, self.iterations, rank, world, family.parts)
-        seed = self._branch_seed(family)
+        position = self.position
+        rank, shares = position.shares[0]
+        world = shares // position.parts
+        n, span = len(self.train), (position.iteration, self.iterations, rank, world, position.parts)
+        seed = self._branch_seed()
         order: EndlessBatchSampler
         if self.labelled is not None:
             order = SemiSupervisedBatchSampler(n, self.labelled, self.cfg.batch_size, seed, *span)
         elif self.train.sources is not None and self.spec.pairs != "all":
             order = UnpairedBatchSampler(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
         else:
-            order = EndlessBatchSampler(n, self.cfg.batch_size * family.minibatches, seed, *span)
-        workers, device, gpu = self.cfg.workers, family.device, family.device.type == "cuda"
+            order = EndlessBatchSampler(n, self.cfg.batch_size * position.minibatches, seed, *span)
+        workers, device = self.cfg.workers, position.device
+        gpu = device.type == "cuda"
         split = self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
         return DataLoader(
             split, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0,
@@ -154,17 +213,16 @@ class GANDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """To [-1, 1], shifted and mirrored by chance, whole batches at a time, on the device."""
-        assert self.trainer is not None
-        family: Any = self.trainer.lightning_module
-        batch = self.in_range(batch).map(lambda images: images.to(family.dtype))
+        position = self.position
+        batch = self.in_range(batch).map(lambda images: images.to(position.dtype))
         if not (self.cfg.jitter or self.cfg.flip):
             return batch
-        seed, n = self._branch_seed(family), len(batch.images) // family.parts
+        seed, n = self._branch_seed(), len(batch.images) // position.parts
         images, sources, alike = batch.images, batch.sources, self.spec.pairs == "all"
 
         def draw(purpose: str, *columns: int) -> list[Tensor]:
             """Numbers for the images, and for the sources: the same where these are their counterparts."""
-            streams = [Stream(seed, purpose, family.iteration, *share) for share in family.shares]
+            streams = [Stream(seed, purpose, position.iteration, *share) for share in position.shares]
             drawn = torch.cat([stream.uniform(n, 2, *columns, like=images) for stream in streams])
             return [drawn[:, 0], drawn[:, 0 if alike else 1]]
 
@@ -178,9 +236,9 @@ class GANDataModule(LightningDataModule):
             sources = None if sources is None else mirror(sources, which[1])
         return batch._replace(images=images, sources=sources)
 
-    def _branch_seed(self, family: Any) -> int:
+    def _branch_seed(self) -> int:
         """The seed of what the training reads: another in each branch of a run."""
-        return seeding.branch_seed(self.seed, family.branch)
+        return seeding.branch_seed(self.seed, self.position.branch)
 
     def in_range(self, batch: Batch) -> Batch:
         """A batch of the data with images in [-1, 1], and gray ones as its inputs where these are asked for."""

@@ -1,7 +1,7 @@
-"""CIFAR-10: 60,000 colour images of ten classes, Krizhevsky 2009: 50,000 for training, the 10,000 test images held out.
+"""CIFAR-10 (Krizhevsky 2009): 60,000 color images of ten classes, 50,000 for training and 10,000 for test.
 
-Found in ``data.root`` as cifar-10-batches-bin or its archive, or downloaded; there is no sample. The binary version
-holds no pickles.
+Read from ``data.root``, where it is cifar-10-batches-bin or its archive, or downloaded; there is no sample. torchvision
+reads the Python version only, which consists of pickles; the binary version has none.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
 
 SOURCES = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
-SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"  # of the archive
+# Of the archive.
+SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 FOLDER = "cifar-10-batches-bin"
 PARTS = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-SIDE = 32
-SIZE = 32  # usual, in pixels
+FILE_SIZE_PX = 32
+# The default of data.size.
+SIZE = 32
 LAYOUT = f"{FOLDER} with data_batch_1.bin and so on, or {Path(SOURCES[0]).name}"
 SAMPLE, DOWNLOADS = "", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The whole set. Raises UserError if it cannot be had."""
+    """Decode the whole set. Raises UserError if it is not there and cannot be downloaded."""
     root = Path(cfg.root)
     problem = "it has no sample" if cfg.source == "sample" else find_full(root)
     if problem:
         raise UserError(
             f"data.name=cifar10: {problem}. Put {Path(SOURCES[0]).name} from {SOURCES[0]}, or what is in it, into {root}"
         )
-    folder = _home(root)
+    folder = _find_folder(root)
     assert folder is not None
     files = [folder / name for names in PARTS.values() for name in names]
     arrays, fingerprint = decoded_once(
@@ -48,20 +50,20 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     return ArrayDataset(spec, *train, *test, "full", about, fingerprint, class_names=CLASSES)
 
 
-def _home(root: Path) -> Path | None:
-    """The folder with all six files, in the root or in its own folder there."""
+def _find_folder(root: Path) -> Path | None:
+    """Find the folder with all six files: the root, or its own folder there."""
     names = [name for part in PARTS.values() for name in part]
     return next((home for home in (root / FOLDER, root) if all((home / name).is_file() for name in names)), None)
 
 
 def is_present(root: Path) -> bool:
-    """True if the set, or its archive, lies in a folder."""
-    return _home(root) is not None or (root / Path(SOURCES[0]).name).is_file()
+    """True if the set, or its archive, is in a folder."""
+    return _find_folder(root) is not None or (root / Path(SOURCES[0]).name).is_file()
 
 
 def find_full(root: Path) -> str:
-    """Make sure that the set is in ``root``, unpacking or downloading it if need be; otherwise say why not."""
-    return download.provide(root, _home, lambda: _archive(root), root, "cifar10", FOLDER)
+    """Make sure that the set is in ``root``: unpack or download it if needed; return '' or the reason why it is not."""
+    return download.provide(root, _find_folder, lambda: _archive(root), root, "cifar10", FOLDER)
 
 
 def _archive(root: Path) -> tuple[Path, str]:
@@ -71,14 +73,14 @@ def _archive(root: Path) -> tuple[Path, str]:
 
 
 def _arrays(folder: Path, size: int) -> Arrays:
-    """Each record is a label and 3 x 32 x 32 pixels, channel by channel. Raises UserError for a file that is cut off."""
+    """Read the records, each a label and 3 x 32 x 32 pixels. Raises UserError for a truncated file."""
     arrays: Arrays = {}
     for part, names in PARTS.items():
         content = np.concatenate([np.fromfile(folder / name, np.uint8) for name in names])
-        record = 1 + 3 * SIDE * SIDE
+        record = 1 + 3 * FILE_SIZE_PX * FILE_SIZE_PX
         if not len(content) or len(content) % record:
             raise UserError(f"{folder} is damaged: {len(content):,} bytes of {part} are no records of {record}")
         rows = content.reshape(-1, record)
-        images = np.ascontiguousarray(rows[:, 1:]).reshape(-1, 3, SIDE, SIDE)
+        images = np.ascontiguousarray(rows[:, 1:]).reshape(-1, 3, FILE_SIZE_PX, FILE_SIZE_PX)
         arrays |= {f"{part}_images": resize(images, size), f"{part}_labels": rows[:, 0].astype(np.int64)}
     return arrays

@@ -1,4 +1,7 @@
-"""Archives from hosts that fail: several sources, partial files continued, pages of HTML recognised."""
+"""Downloads from unreliable hosts: several sources, resumed partial files, HTML pages detected.
+
+pooch has hashes and retries, but neither resumes a partial file nor detects an HTML page that a host sends in its place.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,28 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from gan_lab.data.cache import file_hash
 from gan_lab.utils.network import is_reachable
 
-SECONDS = 10.0  # without a byte, after which a host is given up
-ATTEMPTS = 5  # at one source; each continues where the last one broke off
-BLOCK = 1 << 20
+# Without a byte for this long, a host is given up.
+STALL_TIMEOUT_S = 10.0
+# Each attempt resumes where the last one broke off.
+MAX_ATTEMPTS_PER_SOURCE = 5
+CHUNK_BYTES = 1 << 20
 
 
 def fetch(sources: Sequence[str], to: Path, archive: bool = True, sha256: str = "") -> str:
-    """Download the first source that gives the whole file; '' once it is there, else in a few words why not.
+    """Download a file from the first source that sends all of it.
 
-    What was received stays beside the file as ``.part``, one for each source, and the next call goes on from it. An
-    ``archive`` must be a zip or tar file; anything must not be a page of HTML, and must be the publisher's where its
-    ``sha256`` is known.
+    A partial file stays next to it as ``.part``, one for each source, and the next call resumes it.
+
+    Args:
+        sources: URLs in order of preference.
+        to: The path of the file.
+        archive: Refuse anything but a zip or tar file. An HTML page is always refused.
+        sha256: The hash of the publisher's file, if it is known.
+
+    Returns:
+        '' once the file is there, else the reason of each host.
     """
-    if to.is_file() and not _wrong(to, archive):
+    if to.is_file() and not _find_content_problem(to, archive):
         check_published(to, sha256)
         return ""
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -43,21 +55,22 @@ def fetch(sources: Sequence[str], to: Path, archive: bool = True, sha256: str = 
     for source in sources:
         host = urlsplit(source).hostname or source
         partial = to.with_name(f"{to.name}.{hashlib.sha256(source.encode()).hexdigest()[:8]}.part")
-        problem = _receive(source, partial) if is_reachable(source) else "cannot be reached"
+        problem = _download(source, partial) if is_reachable(source) else "cannot be reached"
         if not problem:
-            problem = _wrong(partial, archive) or _another(partial, sha256)
+            problem = _find_content_problem(partial, archive) or _find_hash_problem(partial, sha256)
             if not problem:
                 partial.replace(to)
                 return ""
-            partial.unlink()  # nothing to go on from
+            # It cannot be resumed.
+            partial.unlink()
         reasons[host] = problem
     return "; ".join(f"{host}: {problem}" for host, problem in reasons.items())
 
 
-def _receive(source: str, partial: Path) -> str:
-    """'' once all of it is in ``partial``, else why not."""
+def _download(source: str, partial: Path) -> str:
+    """Download a source into ``partial``; return '' once it is complete, else the reason."""
     problem = ""
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS_PER_SOURCE):
         before = partial.stat().st_size if partial.is_file() else 0
         try:
             if _resume(source, partial):
@@ -67,8 +80,10 @@ def _receive(source: str, partial: Path) -> str:
             if error.code != 416 or not before:
                 return f"answers {error.code}"
             if error.headers.get("Content-Range", "").endswith(f"/{before}"):
-                return ""  # nothing was left to send
-            partial.unlink()  # it is not a part of what the source has now
+                # The partial file was complete already.
+                return ""
+            # The source has another file now.
+            partial.unlink()
             continue
         except (OSError, HTTPException) as error:
             problem = f"broke off ({str(error) or type(error).__name__})"
@@ -78,33 +93,34 @@ def _receive(source: str, partial: Path) -> str:
 
 
 def _resume(source: str, partial: Path) -> bool:
-    """Receive what is missing; whether the file is complete then, as far as the host says how long it is."""
+    """Download the missing bytes; return whether the file has the length that the host reports, if it reports one."""
     have = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(source, headers={"User-Agent": "Mozilla/5.0 (gan-lab)"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-        if answer.status != 206:  # the whole file again: this host does not continue
+    with urllib.request.urlopen(request, timeout=STALL_TIMEOUT_S) as answer:
+        if answer.status != 206:
+            # The host does not resume and sends the whole file again.
             have = 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         with partial.open("ab" if have else "wb") as file:
-            _copy(answer, file.write, partial.name.split(".")[0], have, total)
+            _copy_with_progress(answer, file.write, partial.name.split(".")[0], have, total)
     return total is None or partial.stat().st_size >= total
 
 
-def _copy(answer: HTTPResponse, write: object, name: str, have: int, total: int | None) -> None:
+def _copy_with_progress(answer: HTTPResponse, write: object, name: str, have: int, total: int | None) -> None:
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-    small = total is not None and total < 16 * BLOCK
+    small = total is not None and total < 16 * CHUNK_BYTES
     with Progress(*columns, console=Console(stderr=True, markup=False), transient=True, disable=small) as progress:
         line = progress.add_task(f"downloading {name}", total=total, completed=have)
-        while block := answer.read1(BLOCK):
+        while block := answer.read1(CHUNK_BYTES):
             write(block)  # type: ignore[operator]
             progress.advance(line, len(block))
 
 
-def _wrong(path: Path, archive: bool) -> str:
-    """'' if the file is what it should be; hosts answer with a page of HTML when they are asked too often."""
+def _find_content_problem(path: Path, archive: bool) -> str:
+    """Return '' if the content has the right kind; hosts send an HTML page when they get too many requests."""
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
@@ -114,8 +130,8 @@ def _wrong(path: Path, archive: bool) -> str:
     return "" if start else "sent nothing"
 
 
-def _another(path: Path, sha256: str) -> str:
-    """'' if the file has this hash, or none is known."""
+def _find_hash_problem(path: Path, sha256: str) -> str:
+    """Return '' if the file has this hash, or none is known."""
     found = sha256 and file_hash([path])
     return (
         "" if found == sha256 else f"sent another file than its publisher's (SHA-256 {found[:12]}, not {sha256[:12]})"
@@ -123,8 +139,8 @@ def _another(path: Path, sha256: str) -> str:
 
 
 def check_published(path: Path, sha256: str) -> None:
-    """Warn if a file that was found is not the publisher's, whose hash is known: it may be damaged, or another set."""
-    if _another(path, sha256):
+    """Warn if a file that the user provided differs from the publisher's: it may be damaged, or another data set."""
+    if _find_hash_problem(path, sha256):
         warnings.warn(
             f"{path} is not its publisher's file (SHA-256 {sha256[:12]}…): damaged, or another set", stacklevel=2
         )
@@ -132,15 +148,25 @@ def check_published(path: Path, sha256: str) -> None:
 
 def provide(root: Path, find: Callable[[Path], object], fetched: Callable[[], tuple[Path, str]], into: Path, name: str,
             what: str) -> str:  # fmt: skip
-    """Make sure that ``find`` finds a data set in ``root``; '' or why not.
+    """Make sure that a data set is in ``root``: find it, or unpack its archive.
 
-    If it does not, ``fetched`` says where its archive is, or why there is none, and it is unpacked ``into`` a folder.
-    ``name`` is that of the data set, ``what`` an archive without it lacks.
+    Args:
+        root: The folder of the data.
+        find: Returns something true if the data set is in a folder.
+        fetched: Downloads the archive; returns its path, or the reason why there is none.
+        into: The folder to unpack the archive into.
+        name: The name of the data set.
+        what: The part that an incomplete archive lacks.
+
+    Returns:
+        '' or the reason why the data set is not there.
     """
-    if find(root):  # looked at first: nothing is written into a folder that is the user's own, or is read-only
+    # Before the lock: nothing is written into a folder that is complete, which may be read-only.
+    if find(root):
         return ""
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{name}.lock"):  # of processes that start together one downloads
+    # If several processes start together, one downloads.
+    with FileLock(root / f".{name}.lock"):
         if find(root):
             return ""
         archive, problem = fetched()
@@ -148,17 +174,19 @@ def provide(root: Path, find: Callable[[Path], object], fetched: Callable[[], tu
 
 
 def unpack(archive: Path, folder: Path) -> str:
-    """Unpack a zip or tar file; what it holds at its top appears in the folder when it is complete; '' or why not."""
+    """Unpack a zip or tar file; its top-level entries appear in the folder once complete; return '' or the reason."""
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     try:
         if tarfile.is_tarfile(archive):
             with tarfile.open(archive, "r:*", encoding="utf-8") as tape:
-                tape.extractall(unfinished, filter="data")  # which refuses a path that climbs out
+                # This filter refuses a path outside of the folder.
+                tape.extractall(unfinished, filter="data")
         else:
             with zipfile.ZipFile(archive) as packed:
                 packed.extractall(unfinished)
-        for path_inside in sorted(unfinished.iterdir(), key=Path.is_dir):  # folders last: they are what is looked for
+        # Folders come last: other processes look for them.
+        for path_inside in sorted(unfinished.iterdir(), key=Path.is_dir):
             if not (folder / path_inside.name).exists():
                 path_inside.rename(folder / path_inside.name)
         return ""

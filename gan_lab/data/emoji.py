@@ -36,4 +36,5 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         spec, Rows(images, train), labels[train], Rows(images, held), labels[held], "full", about,
         combine_fingerprints(fingerprint, train, held),
         class_names=(*openmoji.GROUPS, openmoji.OTHER), validation=np.arange(len(validation)),
+        license=openmoji.LICENCE,
     )  # fmt: skip

@@ -42,6 +42,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         Rows(pixels, train, target), None, Rows(pixels, held, target), None, "full", about,
         combine_fingerprints(fingerprint, train, held, cfg.direction), Rows(pixels, train, source),
         Rows(pixels, held, source), validation=np.arange(len(validation)),
+        license=openmoji.LICENCE,
     )  # fmt: skip
 
 

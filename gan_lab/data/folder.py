@@ -20,6 +20,7 @@ from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
 SIZE = 64  # usual, in pixels
+METADATA = ("metadata.csv", "metadata.jsonl")  # of Hugging Face's image folders, which data.name=huggingface reads
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
@@ -33,6 +34,8 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     more = images_under(held) if held else []
     inside = [path.relative_to(place) for place, some in ((first, paths), (held, more)) if place for path in some]
     items = [(path,) for path in (*paths, *more)]
+    if cfg.labels:
+        _warn_of_metadata([root, first, *([held] if held else [])])
     opened = decoding.open_items(cfg, items, "folder", as_files=True)
     names, labels = classes(first, [inside[place] for place in opened.places]) if cfg.labels else ([], None)
     train, test = opened.parts(len(paths), labels)
@@ -49,6 +52,13 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         Rows(opened.pixels, test), None if labels is None else labels[test],
         "full", about, decoding.combine_fingerprints(opened.fingerprint, train, test, labels), class_names=names,
     )  # fmt: skip
+
+
+def _warn_of_metadata(folders: Sequence[Path]) -> None:
+    """Warn that labels in a file of metadata are not read, in one line."""
+    files = [folder / name for folder in folders for name in METADATA if (folder / name).is_file()]
+    if files:
+        warnings.warn(f"{files[0]} is not read. Set data.name=huggingface to use its labels.", stacklevel=3)
 
 
 def images_under(root: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""Any set in MNIST's file format, as what it is: Fashion-MNIST, KMNIST, or one of your own.
+"""Any data set in MNIST's file format: Fashion-MNIST, KMNIST, or your own.
 
-Four files under ``data.root``: train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k, packed (.gz) or
-not. What is in t10k is held out.
+Four files under ``data.root``: train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k, gzipped or not.
+t10k is the test set.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from gan_lab.utils.errors import UserError
 
 PARTS = {"train": ("train-images-idx3", "train-labels-idx1"), "test": ("t10k-images-idx3", "t10k-labels-idx1")}
 NAMES = [name for pair in PARTS.values() for name in pair]
-SIZE = 28  # usual, in pixels
-PUBLISHED = {  # sets, by the SHA-256 of their packed images for training
+# The default of data.size.
+SIZE = 28
+# Names of data sets by the SHA-256 of their gzipped training images.
+PUBLISHED = {
     "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609": "MNIST",
     "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84": "Fashion-MNIST",
     "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4": "KMNIST",
@@ -28,7 +30,7 @@ PUBLISHED = {  # sets, by the SHA-256 of their packed images for training
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set in the folder. Raises UserError if its four files are not there, or hold something else."""
+    """Decode the set in the folder. Raises UserError if one of its four files is missing or has another content."""
     if cfg.source == "sample":
         raise UserError("data.source=sample: data.name=idx has no sample, data.root names a folder of four files")
     files = find(Path(cfg.root))
@@ -54,7 +56,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 
 def find(root: Path) -> dict[str, Path]:
-    """The files of the four parts anywhere under a folder, those that are unpacked before the others."""
+    """Find the four files anywhere under a folder; an unpacked file takes precedence over a gzipped one."""
     found: dict[str, Path] = {}
     for path in sorted(root.rglob("*ubyte*"), key=lambda path: path.suffix == ".gz") if root.is_dir() else ():
         for name in NAMES:
@@ -64,7 +66,7 @@ def find(root: Path) -> dict[str, Path]:
 
 
 def published(files: dict[str, Path]) -> str:
-    """Name the published set that the files are, if they are packed ones of one; else ''."""
+    """Return the name of the published set that the gzipped files belong to, or ''."""
     images = files.get(NAMES[0])
     packed = images and next(
         (path for path in (images, Path(f"{images}.gz")) if path.suffix == ".gz" and path.is_file()), None
@@ -85,10 +87,15 @@ def _arrays(files: dict[str, Path], size: int) -> Arrays:
 
 
 def read(path: Path) -> np.ndarray:
-    """The array of bytes in a file. Raises UserError for a file of another kind, and one that is too short or long.
+    """Read an array of unsigned bytes, of any number of dimensions, from a file that may be gzipped.
 
-    Source: the head of LeCun's page of MNIST: two zero bytes, 8 for unsigned bytes, the dimensions, then big-endian
-    sizes.
+    torchvision's reader does not read gzipped files, and fails with an assertion for damaged ones.
+
+    Source: LeCun's page of MNIST: two zero bytes, 8 for unsigned bytes, the number of dimensions, then their sizes as
+    big-endian 32-bit integers.
+
+    Raises:
+        UserError: The file has another format, or is too short or too long.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

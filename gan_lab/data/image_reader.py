@@ -94,7 +94,7 @@ def open_image(path: Path, least: int = 0, whites: Whites | None = None) -> Imag
                 image.draft(None, (least, least))
             with contextlib.suppress(KeyError, TypeError, SyntaxError, ZeroDivisionError):  # EXIF that is not EXIF
                 ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image, whites)
+            return to_rgb(image, whites)
     except Exception as error:  # a damaged file can make Pillow raise anything
         reason = str(error).replace(str(path), "").replace(" ''", "").strip() or type(error).__name__
         raise UnreadableError(f"{path}: {reason.splitlines()[0]}") from None
@@ -120,8 +120,8 @@ class Look(NamedTuple):
 def look(path: Path) -> Look:
     """At one image; zeros of what cannot be read, which ``opened`` names."""
     with contextlib.suppress(Exception), Image.open(path) as image:
-        gray = float(image.mode in GRAY or _is_deep(image))
-        if not _is_deep(image):
+        gray = float(image.mode in GRAY or is_deep(image))
+        if not is_deep(image):
             return Look(*image.size, gray=gray)
         largest = float(_levels(image).max(initial=0))
         return Look(*image.size, *((0.0, largest) if image.mode == "F" else (largest, 0.0)), gray)
@@ -133,7 +133,8 @@ def white_level(peak: float) -> float:
     return 1.0 if peak <= 1 else next((2.0**bits - 1 for bits in range(8, 17) if peak < 2**bits), peak)
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
+    """True if an image has more than 8 bits per channel."""
     return image.mode.startswith(("I", "F"))  # 16-bit or 32-bit gray, which Pillow would clip
 
 
@@ -141,8 +142,9 @@ def _levels(image: Image.Image) -> np.ndarray:
     return np.nan_to_num(np.asarray(image, dtype=np.float64))
 
 
-def _rgb(image: Image.Image, whites: Whites | None) -> Image.Image:
-    if _is_deep(image):
+def to_rgb(image: Image.Image, whites: Whites | None = None) -> Image.Image:
+    """Convert an image of any mode to RGB, transparency over white; deep levels are scaled as in ``open_image``."""
+    if is_deep(image):
         levels = _levels(image)
         top = (whites.real if image.mode == "F" else whites.whole) if whites else white_level(levels.max(initial=0))
         image = Image.fromarray((levels * (255 / (top or 1))).clip(0, 255).round().astype(np.uint8))

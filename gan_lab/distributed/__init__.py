@@ -1,1 +1,1 @@
-"""Several processes: the launcher, the strategy, SLURM, and the private names of the libraries."""
+"""Multi-process training: launcher detection, the DDP strategy, SLURM, and private names of the libraries."""

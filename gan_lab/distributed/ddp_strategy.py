@@ -1,4 +1,4 @@
-"""Lightning's strategy, launcher and environment for the processes of a training."""
+"""Lightning's strategy, launcher and cluster environment for multi-process training."""
 
 from __future__ import annotations
 
@@ -17,147 +17,153 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch import Tensor, distributed
+from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from gan_lab.config.schema import RunConfig
 from gan_lab.distributed import detect
 from gan_lab.distributed.detect import Launch
 from gan_lab.distributed.lightning_internals import (
-    ChildLauncher,
-    OpenDDPStrategy,
+    LauncherDDPStrategy,
+    SubprocessLauncher,
     UncheckedSLURMEnvironment,
     set_num_threads,
 )
 
-STALE = (
-    "torchrun restarts on several machines may read what was left by the start before: "
-    "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun, on each machine"
+CHILD_POLL_INTERVAL_S = 0.5
+STALE_STORE_WARNING = (
+    "torchrun restarts on several machines may read stale keys of the previous start: "
+    "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun on each machine"
 )
 
 
-def options(launched: Launch, run: RunConfig) -> dict[str, Any]:
-    """Lightning's arguments that are about processes; ``environment`` is one of its plugins."""
-    gpu = torch.cuda.is_available()
-    several = launched.world > 1
-    named = launched.by == "plain" or "," in str(run.devices)  # which GPUs, and not only how many
+def trainer_options(launched: Launch, run: RunConfig) -> dict[str, Any]:
+    """Return the arguments of Lightning's Trainer that concern processes, except its cluster environment."""
+    has_gpu = torch.cuda.is_available()
+    is_parallel = launched.world_size > 1
+    # A list of devices says which GPUs, not only how many.
+    use_config = launched.launcher == "plain" or "," in str(run.devices)
     return {
-        "accelerator": "gpu" if gpu else "cpu",
-        "devices": (run.devices or "1") if named else launched.local,
-        "num_nodes": launched.nodes,
-        "strategy": Strategy(launched, run.timeout_s) if several else "auto",
-        "sync_batchnorm": several and gpu,  # on a CPU it raises
+        "accelerator": "gpu" if has_gpu else "cpu",
+        "devices": (run.devices or "1") if use_config else launched.local_world_size,
+        "num_nodes": launched.num_nodes,
+        "strategy": ManualDDPStrategy(launched, run.timeout_s) if is_parallel else "auto",
+        # SyncBatchNorm raises on a CPU.
+        "sync_batchnorm": is_parallel and has_gpu,
     }
 
 
-def environment(launched: Launch) -> ClusterEnvironment:
-    """Create the cluster environment, which Lightning asks for addresses and ranks."""
-    if launched.by == "torchrun":
+def create_environment(launched: Launch) -> ClusterEnvironment:
+    """Create the cluster environment, from which Lightning reads addresses and ranks."""
+    if launched.launcher == "torchrun":
         return TorchElasticEnvironment()
-    return Slurm(auto_requeue=False) if launched.by == "srun" else LightningEnvironment()
+    return RelaxedSLURMEnvironment(auto_requeue=False) if launched.launcher == "srun" else LightningEnvironment()
 
 
-class Slurm(UncheckedSLURMEnvironment):
-    """SLURM without Lightning's requeue, which saves within a step, and with any option that says the number of tasks."""
+class RelaxedSLURMEnvironment(UncheckedSLURMEnvironment):
+    """SLURM with any option that sets the number of tasks, and without Lightning's requeue, which saves within a step."""
 
     def validate_settings(self, num_devices: int, num_nodes: int) -> None:
-        """``detect_launcher`` has."""
+        """Accept all settings: ``detect_launcher`` has checked them."""
 
 
-class Strategy(OpenDDPStrategy):
-    """Lightning's DDP without torch's wrapper: after each backward the gradients that it has left are averaged, in one
-    message.
+class ManualDDPStrategy(LauncherDDPStrategy):
+    """Lightning's DDP without torch's wrapper: ``Family.minimize`` averages the gradients itself.
 
-    A step has several backwards, each for a part of the networks; the wrapper would search for that part each time, and
-    send the buffers of all networks. It is the same on CPUs, where it is proved, and on GPUs.
+    An iteration has several backward passes, each through some of the networks. The wrapper would search for the used
+    parameters each time, and send the buffers of all networks. CPUs and GPUs use the same code.
     """
 
-    def __init__(self, launched: Launch, timeout: float) -> None:
-        super().__init__(timeout=timedelta(seconds=timeout))
+    def __init__(self, launched: Launch, timeout_s: float) -> None:
+        super().__init__(timeout=timedelta(seconds=timeout_s))
         self.launched = launched
 
     def configure_ddp(self) -> None:
-        """All begin with the weights and buffers of the first."""
+        """Broadcast the weights and buffers of rank 0."""
         assert self.model is not None
         for tensor in self.model.state_dict().values():
             distributed.broadcast(tensor, src=0)
 
-    def post_backward(self, closure_loss: Tensor) -> None:
-        """Average what a backward has left in the gradients of the weights that require them."""
-        assert self.model is not None
-        average([w.grad for w in self.model.parameters() if w.requires_grad and w.grad is not None])
-
-    def create_launcher(self) -> Launcher:
-        """The other processes of this machine are started by ``Launcher``."""
+    def create_launcher(self) -> WatchingLauncher:
+        """Create the launcher of the other processes of this machine."""
         assert self.cluster_environment is not None
-        return Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+        return WatchingLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def setup_distributed(self) -> None:
-        """Join the others; after a restart by torchrun, under keys that the start before has not used.
+        """Join the process group; after a restart by torchrun, under keys that the previous start has not used.
 
-        torchrun's own store outlives its restarts, and torch 2.15 reads from it what the lost processes left.
+        torchrun's own store outlives its restarts, and torch 2.15 reads stale keys of the lost processes from it.
         """
-        shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and self.launched.by == "torchrun"
-        if shared and self.launched.nodes > 1 and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
-            warnings.warn(STALE, stacklevel=2)  # the machines do not count alike
-        elif shared and not distributed.is_initialized() and self.timeout:
-            host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            store: Any = TCPStore(host, port, is_master=False, timeout=self.timeout)
-            store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
-            on_gpu = self.root_device.type != "cpu"
-            distributed.init_process_group(
-                self.backend, store=store, rank=self.launched.rank, timeout=self.timeout,
-                world_size=self.launched.world, device_id=self.root_device if on_gpu else None,
-            )  # fmt: skip
-            if on_gpu:  # as Lightning does where it joins them
-                atexit.register(distributed.destroy_process_group)
+        uses_agent_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        if uses_agent_store and self.launched.launcher == "torchrun":
+            if self.launched.num_nodes == 1:
+                self._join_under_new_keys()
+            elif os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+                # The machines may count different numbers of restarts, so they cannot agree on the keys.
+                warnings.warn(STALE_STORE_WARNING, stacklevel=2)
         super().setup_distributed()
 
+    def _join_under_new_keys(self) -> None:
+        if distributed.is_initialized() or self.timeout is None:
+            return
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store: Any = TCPStore(host, port, is_master=False, timeout=self.timeout)
+        store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
+        has_gpu = self.root_device.type != "cpu"
+        distributed.init_process_group(
+            self.backend,
+            store=store,
+            rank=self.launched.rank,
+            timeout=self.timeout,
+            world_size=self.launched.world_size,
+            device_id=self.root_device if has_gpu else None,
+        )
+        if has_gpu:
+            # Lightning does so where it creates the process group itself.
+            atexit.register(distributed.destroy_process_group)
 
-@torch.no_grad()
-def average(gradients: list[Tensor]) -> None:
-    """Replace gradients by their means over all processes, which must have the same ones."""
-    together = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    distributed.all_reduce(together)
-    together /= distributed.get_world_size()
-    parts = together.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
 
+class WatchingLauncher(SubprocessLauncher):
+    """Lightning's subprocess launcher that names the first failed process.
 
-class Launcher(ChildLauncher):
-    """Starts the other processes of this machine, and does not wait for one that has ended."""
+    Lightning's own observer sends SIGKILL to all processes up to 5 s after a failure. That would cut off the roll call
+    of the remaining ranks, and the exit code 143 of a preempted training.
+    """
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Call the function in all of them."""
-        over = threading.Event()
+        """Start the other processes, and call the function in this one."""
+        finished = threading.Event()
         if not self.cluster_environment.creates_processes_externally:
             self.start_children()
-            first = self.cluster_environment.node_rank() * self.num_processes + 1
-            threading.Thread(target=watch, args=(self.procs, first, over), daemon=True).start()
+            first_rank = self.cluster_environment.node_rank() * self.num_processes + 1
+            threading.Thread(target=watch_children, args=(self.procs, first_rank, finished), daemon=True).start()
         set_num_threads(self.num_processes)
         try:
             return function(*args, **kwargs)
         finally:
-            over.set()
+            finished.set()
 
 
-def watch(children: list[subprocess.Popen[bytes]], first: int, over: threading.Event) -> None:
-    """End all processes of this machine when one that was started has ended in failure, and this one waits for it.
+def watch_children(children: list[subprocess.Popen[bytes]], first_rank: int, finished: threading.Event) -> None:
+    """End all processes of this machine if a child has failed and this process still waits for it.
 
-    It waits for as long as one needs to find out, and to say it, by itself.
+    Args:
+        children: The processes that this one started.
+        first_rank: The rank of the first child.
+        finished: Set when the training of this process is over.
     """
-    while not over.wait(0.5):
-        failed = [(first + i, child.returncode) for i, child in enumerate(children) if child.poll()]
-        if failed and not over.wait(2 * detect.ROLL_CALL):
+    while not finished.wait(CHILD_POLL_INTERVAL_S):
+        failed = [(first_rank + i, child.returncode) for i, child in enumerate(children) if child.poll()]
+        # This process needs some time to notice the loss, call the roll and report it by itself.
+        if failed and not finished.wait(2 * detect.ROLL_CALL_TIMEOUT_S):
             rank, code = failed[0]
-            print(f"error: {_ended(rank, code)}; all others end with it", file=sys.stderr, flush=True)
+            print(f"error: {_describe_exit(rank, code)}. Ending all other ranks", file=sys.stderr, flush=True)
             for child in children:
                 child.kill()
             os._exit(2)
 
 
-def _ended(rank: int, code: int) -> str:
+def _describe_exit(rank: int, code: int) -> str:
     if code < 0:
-        return f"process {rank} was ended by signal {-code} ({signal.Signals(-code).name})"
-    return f"process {rank} has ended with exit code {code}"
+        return f"rank {rank} was killed by signal {-code} ({signal.Signals(-code).name})"
+    return f"rank {rank} exited with code {code}"

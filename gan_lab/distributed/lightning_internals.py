@@ -1,7 +1,6 @@
-"""Every private name of Lightning and torch that the lab uses, and what it needs each for.
+"""Every private name of Lightning and torch that the lab uses, each behind a public one that says what for.
 
-None of them has a public counterpart. A release that drops one fails ``tests/unit/test_lightning_internals.py`` by its
-name.
+None of them has a public counterpart. If a release drops one, ``tests/unit/test_lightning_internals.py`` names it.
 """
 
 from __future__ import annotations
@@ -17,69 +16,94 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.distributed.distributed_c10d import _get_default_store
+from torch.utils.data import DataLoader, default_collate
+
+from gan_lab.batches import collate_images
 
 
 def set_rank(rank: int) -> None:
-    """Tell Lightning this process's rank, which it would only know later."""
+    """Set the rank of this process, which Lightning would only find out later."""
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
 
 
 def set_num_threads(processes: int) -> None:
-    """Share the cores among so many processes, as Lightning does."""
+    """Share the CPU cores among the processes of this machine, as Lightning does."""
     _set_num_threads_if_needed(num_processes=processes)
 
 
 def default_store() -> Any:
-    """The key-value store by which the processes found each other."""
+    """Return the key-value store by which the ranks found each other."""
     return _get_default_store()
 
 
 def leave_signals_alone(trainer: Trainer) -> None:
-    """Keep Lightning's handler of SIGTERM away: it talks to the other processes in the middle of an iteration."""
+    """Disable Lightning's handler of SIGTERM, which communicates with the other ranks within an iteration."""
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # at each batch
+    # Lightning calls it at each batch.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def count_iteration(trainer: Trainer) -> None:
+    """Let ``trainer.global_step`` grow by one: Lightning counts the steps of its own optimizer wrappers, and a GAN's
+    iteration has several or skips some. ``max_steps`` and ``every_n_train_steps`` then mean iterations.
+    """
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    progress.increment_ready()
+    progress.increment_completed()
+
+
+def convert_pil_images(trainer: Trainer) -> None:
+    """Let the loaders that were passed to ``fit`` yield tensors where their data sets yield PIL images."""
+    given = trainer.fit_loop._data_source.instance
+    loaders = given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]
+    for loader in loaders:
+        nested = loader.flattened if isinstance(loader, CombinedLoader) else [loader]
+        for each in nested:
+            if isinstance(each, DataLoader) and each.collate_fn is default_collate:
+                each.collate_fn = collate_images
 
 
 def flags_before_toggling(module: LightningModule) -> Any:
-    """The flags that ``toggled_optimizer`` puts back when it ends: for which weights gradients were taken before."""
+    """Return the ``requires_grad`` flags that ``toggled_optimizer`` restores when it ends."""
     return module._param_requires_grad_state
 
 
 def set_flags_before_toggling(module: LightningModule, flags: Any) -> None:
-    """Let ``toggled_optimizer`` put back these."""
+    """Set the ``requires_grad`` flags that ``toggled_optimizer`` restores when it ends."""
     module._param_requires_grad_state = flags
 
 
 def subtract_all(tensors: list[Tensor], others: list[Tensor]) -> tuple[Tensor, ...]:
-    """a - b for each pair of two lists, in one launch."""
+    """Return ``a - b`` for each pair of two lists, in one kernel launch."""
     return torch._foreach_sub(tensors, others)
 
 
 def norm_all(tensors: list[Tensor], order: float) -> tuple[Tensor, ...]:
-    """The norm of each tensor of a list, in one launch."""
+    """Return the norm of each tensor of a list, in one kernel launch."""
     return torch._foreach_norm(tensors, order)
 
 
 class UncheckedSLURMEnvironment(SLURMEnvironment):
-    """SLURM's variables without Lightning's checks of them, which refuse options that say the number of tasks."""
+    """SLURM's variables without Lightning's checks, which refuse options that set the number of tasks."""
 
     @staticmethod
     def _validate_srun_variables() -> None:
-        """``detect_launcher`` has."""
+        """Accept all variables: ``detect_launcher`` has checked them."""
 
 
-class ChildLauncher(_SubprocessScriptLauncher):
+class SubprocessLauncher(_SubprocessScriptLauncher):
     """Lightning's launcher of the other processes of this machine, its parts by public names."""
 
     def start_children(self) -> None:
-        """Start the other processes; they are in ``procs``."""
+        """Start the other processes of this machine, and list them in ``procs``."""
         self._call_children_scripts()
 
 
-class OpenDDPStrategy(DDPStrategy):
-    """Lightning's DDP, its parts by public names."""
+class LauncherDDPStrategy(DDPStrategy):
+    """Lightning's DDP whose launcher a subclass chooses."""
 
     def create_launcher(self) -> Any:
         """Create the launcher of this machine's processes."""
@@ -90,22 +114,22 @@ class OpenDDPStrategy(DDPStrategy):
 
     @property
     def timeout(self) -> timedelta | None:
-        """For how long a process waits for the others."""
+        """The time that a rank waits for the others."""
         return self._timeout
 
     @property
     def backend(self) -> str:
-        """gloo or nccl."""
+        """The backend of the process group: gloo or nccl."""
         return self._get_process_group_backend()
 
 
 class OpenProgressBar(RichProgressBar):
-    """Lightning's bar of rich, its parts by public names."""
+    """Lightning's progress bar of rich, its parts by public names."""
 
     def move_to(self, completed: int) -> None:
-        """Draw the bar of the training at this place."""
+        """Draw the training bar at this number of completed steps."""
         self._update(self.train_progress_bar_id, completed)
 
     def show_metrics(self, trainer: Trainer, module: Any) -> None:
-        """Draw what ``get_metrics`` returns."""
+        """Draw the metrics that ``get_metrics`` returns."""
         self._update_metrics(trainer, module)

@@ -1,4 +1,4 @@
-"""A batch script for SLURM: one process for each GPU, and a job that goes on where it was interrupted. Needs no torch."""
+"""A batch script for SLURM: one process for each GPU, and a job that resumes where it was interrupted. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from pathlib import Path
 from gan_lab.config.loading import LoadedConfig, load
 from gan_lab.utils.errors import UserError
 
-NOTICE = 120  # seconds before the time limit at which all processes are told: enough for an evaluation and a checkpoint
-SHORTEST = 600  # seconds; a shorter stay would be little more than start and notice
-TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):([0-5]\d):([0-5]\d)")
+# Between the signal and the time limit: enough for an evaluation and a checkpoint.
+SHUTDOWN_NOTICE_S = 120
+# A shorter job would spend most of its time on start and shutdown.
+MIN_JOB_TIME_S = 600
+TIME_PATTERN = re.compile(r"(?:(\d+)-)?(\d{1,2}):([0-5]\d):([0-5]\d)")
 
 SCRIPT = """\
 #!/usr/bin/env bash
-# Written by `gan-lab slurm`. Hand it in with: sbatch [--partition=...] [--account=...] THIS_FILE
-# The same file continues: RUN_ID=job-<number of the first job> sbatch THIS_FILE
+# Written by `gan-lab slurm`. Submit it: sbatch [--partition=...] [--account=...] THIS_FILE
+# The same file resumes the run: RUN_ID=job-<number of the first job> sbatch THIS_FILE
 #SBATCH --job-name={name}
 #SBATCH --nodes={nodes}
 #SBATCH --ntasks-per-node={gpus}
@@ -27,89 +29,96 @@ SCRIPT = """\
 #SBATCH --time={time}
 #SBATCH --output={log}
 #SBATCH --open-mode=append
-# Pre-empted, or stopped by the loss of a machine, the job goes back into the queue.
+# If the job is preempted or loses a machine, it goes back into the queue.
 #SBATCH --requeue
-# Before the time is up: to the processes of srun, not to this shell. They agree on an iteration, write a checkpoint and
-# end with 143, as they do when they are pre-empted.
+# Before the time limit SLURM signals the processes of srun, not this shell. They agree on an iteration, write a
+# checkpoint and exit with 143, as they do when the job is preempted.
 #SBATCH --signal=TERM@{notice}
 
 set -uo pipefail
 cd {folder} || exit 1
 
-# A job keeps its number in the queue, so that it finds its run again.
+# A requeued job keeps its number, so it finds its run again.
 export RUN_ID="${{RUN_ID:-job-$SLURM_JOB_ID}}"
 echo "run $RUN_ID, start $((${{SLURM_RESTART_COUNT:-0}} + 1)), on $SLURM_JOB_NODELIST"
 
-# The first process that ends takes no other with it: the one that writes may not be done. Where one was lost, the others
-# end by themselves.
+# The first process that exits must not end the others: rank 0 may still be writing. If a rank is lost, the others exit
+# by themselves.
 code=0
-# shellcheck disable=SC2016 # words are meant as they stand
+# shellcheck disable=SC2016 # the arguments are literal
 srun --kill-on-bad-exit=0 {command} || code=$?
 
 if [[ $code -eq 143 ]]; then
-  echo "interrupted, with a checkpoint: back into the queue"
-  scontrol requeue "$SLURM_JOB_ID" || echo "the job is in the queue already, or may not return to it"
+  echo "interrupted, with a checkpoint: requeueing"
+  scontrol requeue "$SLURM_JOB_ID" || echo "could not requeue the job: it is in the queue already, or may not return to it"
 fi
 exit "$code"
 """
 
 
-def write(experiment: str, words: Sequence[str], nodes: int, gpus: int, time: str) -> Path:
-    """Write ``<run.root>/slurm/<EXP>-<nodes>x<gpus>.sh`` and return its path; the log of the job goes beside it.
+def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time: str) -> Path:
+    """Write ``<run.root>/slurm/<EXP>-<nodes>x<gpus>.sh`` and return its path; the log of the job goes to the same folder.
 
-    Raises UserError for an unknown experiment, a word that it would refuse, and numbers that do not go together.
+    Raises:
+        UserError: The experiment is unknown, it would refuse an override, or the batch size does not fit the GPUs.
     """
     for name, value in (("nodes", nodes), ("gpus", gpus)):
         if value < 1:
-            raise UserError(f"--{name}={value}: it must be at least 1")
+            raise UserError(f"--{name} must be at least 1: {value}")
     check_time(time)
-    for word in words:
+    for override in overrides:
         for key, option in (("run.devices", "--gpus"), ("run.num_nodes", "--nodes")):
-            if word.partition("=")[0] == key:
-                raise UserError(f"{word}: {option} says it to SLURM and to the training alike")
-    overrides = [*words, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
+            if override.partition("=")[0] == key:
+                raise UserError(f"{override} is not allowed here. Use {option}, which sets SLURM and the training")
+    overrides = [*overrides, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
     loaded = load(experiment, overrides)
     batch = loaded.config.data.batch_size
     if batch % (nodes * gpus):
-        raise UserError(f"data.batch_size={batch} is the global batch: it must be divisible by the {nodes * gpus} "
-                         f"processes of --nodes={nodes} --gpus={gpus}")  # fmt: skip
-    if experiment != loaded.experiment:  # the path of a YAML file, which must be found from elsewhere too
+        raise UserError(
+            f"data.batch_size={batch} is the global batch size. It must be divisible by the {nodes * gpus} ranks of "
+            f"--nodes={nodes} --gpus={gpus}"
+        )
+    if experiment != loaded.experiment:
+        # The path of a YAML file, which the job must find from any folder.
         experiment = str(Path(experiment).resolve())
     folder = Path(loaded.config.run.root).resolve() / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_safe(loaded.experiment)}-{nodes}x{gpus}.sh"
-    path.write_text(script(loaded, experiment, overrides, nodes, gpus, time, folder), encoding="utf-8")
+    path = folder / f"{_sanitize(loaded.experiment)}-{nodes}x{gpus}.sh"
+    path.write_text(render_script(loaded, experiment, overrides, nodes, gpus, time, folder), encoding="utf-8")
     path.chmod(0o755)
     return path
 
 
-def script(
-    loaded: LoadedConfig, experiment: str, words: Sequence[str], nodes: int, gpus: int, time: str, folder: Path
+def render_script(
+    loaded: LoadedConfig, experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time: str, folder: Path
 ) -> str:
-    """The text of the batch script; every word reaches the training unchanged."""
-    command = [sys.executable, "-m", "gan_lab", "train", experiment, *words]
+    """Render the batch script; every override reaches the training unchanged."""
+    command = [sys.executable, "-m", "gan_lab", "train", experiment, *overrides]
     return SCRIPT.format(
-        name=_safe(loaded.experiment),
+        name=_sanitize(loaded.experiment),
         nodes=nodes,
         gpus=gpus,
         time=time,
-        notice=NOTICE,
-        log=shlex.quote(str(folder).replace("%", "%%") + "/%x-%j.log"),  # % begins one of SLURM's own patterns
+        notice=SHUTDOWN_NOTICE_S,
+        # A single % begins one of SLURM's own patterns.
+        log=shlex.quote(str(folder).replace("%", "%%") + "/%x-%j.log"),
         folder=shlex.quote(os.getcwd()),
         command=shlex.join(command),
     )
 
 
 def check_time(time: str) -> None:
-    """Raise UserError if this is no time limit of SLURM's, or one in which nothing would be trained."""
-    match = TIME.fullmatch(time)
+    """Raise UserError if this is not a time limit of SLURM, or too short to train."""
+    match = TIME_PATTERN.fullmatch(time)
     if not match:
-        raise UserError(f"--time={time} is no time limit: write HH:MM:SS or D-HH:MM:SS, such as 04:00:00")
+        raise UserError(f"--time is not a time limit: {time}. Write HH:MM:SS or D-HH:MM:SS, such as 04:00:00")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    if ((days * 24 + hours) * 60 + minutes) * 60 + seconds < SHORTEST:
-        raise UserError(f"--time={time} is too short: {SHORTEST // 60} minutes at least, of which the last {NOTICE} "
-                         "seconds are for the checkpoint")  # fmt: skip
+    if ((days * 24 + hours) * 60 + minutes) * 60 + seconds < MIN_JOB_TIME_S:
+        raise UserError(
+            f"--time is too short: {time}. Ask for at least {MIN_JOB_TIME_S // 60} minutes; the last "
+            f"{SHUTDOWN_NOTICE_S} seconds are for the checkpoint"
+        )
 
 
-def _safe(name: str) -> str:
+def _sanitize(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)

@@ -42,16 +42,16 @@ class ACGANConfig(ModelConfig):
 
 
 class ACGAN(Family):
-    """See the head of this file."""
+    """Auxiliary classifier GAN (Odena et al. 2017, arXiv 1610.09585)."""
 
     Config = ACGANConfig
     conditional = True
 
-    def __init__(self, spec: ImageSpec, cfg: ACGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: ACGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
-                "acgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
+                "acgan is conditional on labels, but the data has 0 classes: choose labeled data or family=gan, or pass "
+                "num_classes"
             )
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, classes=spec.classes, **sizes)
@@ -63,7 +63,7 @@ class ACGAN(Family):
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, c = batch.images, batch.labels
         assert c is not None
         G, D = self.generator, self.augmented(self.discriminator)

@@ -41,16 +41,16 @@ class CGANConfig(ModelConfig):
 
 
 class CGAN(Family):
-    """See the head of this file."""
+    """Conditional GAN (Mirza & Osindero 2014, arXiv 1411.1784)."""
 
     Config = CGANConfig
     conditional = True
 
-    def __init__(self, spec: ImageSpec, cfg: CGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: CGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
-                "cgan is conditional on labels, but the data has 0 classes: choose labelled data or family=gan"
+                "cgan is conditional on labels, but the data has 0 classes: choose labeled data or family=gan, or pass "
+                "num_classes"
             )
         sizes: dict[str, Any] = {"shape": spec.shape, "classes": spec.classes, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
@@ -62,7 +62,7 @@ class CGAN(Family):
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, y = batch.images, batch.labels
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()

@@ -51,13 +51,15 @@ class CUTConfig(ModelConfig):
 
 
 class CUT(Family):
-    """See the head of this file."""
+    """Contrastive unpaired translation (Park et al. 2020, arXiv 2007.15651).
+
+    Batches are (source, target) whose images need not correspond, or those of two loaders.
+    """
 
     Config = CUTConfig
     image_to_image = True
 
-    def __init__(self, spec: ImageSpec, cfg: CUTConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: CUTConfig) -> None:
         if spec.source_channels == 0:
             raise UserError("cut translates one set into another, but the data has one: choose data.name=horse2zebra")
         if cfg.identity_weight and spec.source_channels != spec.channels:
@@ -79,7 +81,7 @@ class CUT(Family):
             Adam(generator, self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, y = batch.sources, batch.images
         assert x is not None
         G, D, cfg = self.generator, self.discriminator, self.cfg

@@ -53,15 +53,17 @@ class CycleGANConfig(ModelConfig):
 
 
 class CycleGAN(Family):
-    """See the head of this file."""
+    """Unpaired image-to-image translation (Zhu et al. 2017, arXiv 1703.10593).
+
+    Batches are (source, target) whose images need not correspond, or those of two loaders.
+    """
 
     Config = CycleGANConfig
     ema_networks = ("generator", "generator_back")
     output_names = ("generated", "back", "cycled", "back_cycled")
     image_to_image = True
 
-    def __init__(self, spec: ImageSpec, cfg: CycleGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: CycleGANConfig) -> None:
         if spec.source_channels == 0:
             raise UserError("cyclegan translates between two sets, but the data has one: choose data.name=horse2zebra")
         if cfg.identity_weight and spec.source_channels != spec.channels:
@@ -85,7 +87,7 @@ class CycleGAN(Family):
             Adam(generators, self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, y = batch.sources, batch.images
         assert x is not None
         G, F, D_Y, D_X = self.generator, self.generator_back, self.discriminator, self.discriminator_back

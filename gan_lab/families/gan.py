@@ -58,12 +58,11 @@ class GANConfig(ModelConfig):
 
 
 class GAN(Family):
-    """See the head of this file."""
+    """Generative adversarial network (Goodfellow et al. 2014, arXiv 1406.2661), DCGAN and least-squares GAN."""
 
     Config = GANConfig
 
-    def __init__(self, spec: ImageSpec, cfg: GANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: GANConfig) -> None:
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
         self.discriminator = networks.discriminator(cfg.network, dropout=cfg.dropout, slope=cfg.slope, **sizes)
@@ -80,7 +79,7 @@ class GAN(Family):
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x = batch.images
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()

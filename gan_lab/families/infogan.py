@@ -45,15 +45,14 @@ class InfoGANConfig(ModelConfig):
 
 
 class InfoGAN(Family):
-    """See the head of this file."""
+    """InfoGAN (Chen et al. 2016, arXiv 1606.03657)."""
 
     Config = InfoGANConfig
     ema_networks = ("generator", "discriminator")
     output_names = ("generated", "code_logits")
     generator: CodedGenerator
 
-    def __init__(self, spec: ImageSpec, cfg: InfoGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: InfoGANConfig) -> None:
         self.generator = CodedGenerator(
             z_dim=cfg.z_dim, categories=cfg.categories, continuous=cfg.continuous, shape=spec.shape, width=cfg.width,
             norm=cfg.norm,
@@ -68,7 +67,7 @@ class InfoGAN(Family):
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x = batch.images
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()

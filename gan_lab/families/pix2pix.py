@@ -44,18 +44,19 @@ class Pix2PixConfig(ModelConfig):
     dropout: float = number(0.5, minimum=0, below=1)
     l1_weight: float = number(100.0, minimum=0)  # equation 4: lambda
     gan_weight: float = number(1.0, minimum=0)  # of equation 1 in G's step; 0: L1 alone, as in section 4.2
-    lr: float = number(2e-4, above=0)
+    lr_d: float = number(2e-4, above=0)
+    lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
 
 
 class Pix2Pix(Family):
-    """See the head of this file."""
+    """Paired image-to-image translation (Isola et al. 2017, arXiv 1611.07004). Batches are (source, target)."""
 
     Config = Pix2PixConfig
     image_to_image = True
+    paired = True
 
-    def __init__(self, spec: ImageSpec, cfg: Pix2PixConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: Pix2PixConfig) -> None:
         if spec.source_channels == 0 or spec.pairs != "all":
             has = "no inputs" if spec.source_channels == 0 else "no pairs to train on"
             raise UserError(
@@ -78,11 +79,11 @@ class Pix2Pix(Family):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [
-            Adam(self.discriminator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
-            Adam(self.generator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
+            Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, y = batch.sources, batch.images
         G, D = self.generator, self.discriminator
         opt_d, opt_g = self.optimizer_list()

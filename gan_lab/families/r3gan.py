@@ -37,7 +37,8 @@ class R3GANConfig(ModelConfig):
     z_dim: int = number(64, minimum=1)
     width: int = number(64, minimum=1)  # channels of the largest maps
     blocks: int = number(2, minimum=1)  # at each size
-    lr: float = number(2e-4, above=0)
+    lr_d: float = number(2e-4, above=0)
+    lr_g: float = number(2e-4, above=0)
     gamma: float = number(1.0, minimum=0)  # weight of R1 + R2, halved
     betas: tuple[float, float] = number((0.0, 0.99), minimum=0, below=1)
     decay: Literal["linear", "cosine"] = "cosine"
@@ -46,13 +47,12 @@ class R3GANConfig(ModelConfig):
 
 
 class R3GAN(Family):
-    """See the head of this file."""
+    """R3GAN: relativistic loss with R1 and R2 (Huang et al. 2024, arXiv 2501.05441)."""
 
     Config = R3GANConfig
     minibatches = 2
 
-    def __init__(self, spec: ImageSpec, cfg: R3GANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: R3GANConfig) -> None:
         self.conditional = spec.classes > 0
         self.generator = ConvNetGenerator(
             z_dim=cfg.z_dim, shape=spec.shape, classes=spec.classes, width=cfg.width, blocks=cfg.blocks
@@ -63,11 +63,11 @@ class R3GAN(Family):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [
-            Adam(self.discriminator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
-            Adam(self.generator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
+            Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         (x, y), (x_g, y_g) = self.split_minibatches(batch)
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()

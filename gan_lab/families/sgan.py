@@ -48,7 +48,10 @@ class SGANConfig(ModelConfig):
 
 
 class SGAN(Family):
-    """See the head of this file."""
+    """Semi-supervised GAN (Odena 2016, arXiv 1606.01583, with feature matching of Salimans et al. 2016).
+
+    Batches are (image, label); label -1 is an image without a label.
+    """
 
     Config = SGANConfig
     ema_networks = ("generator", "discriminator", "baseline")
@@ -56,10 +59,11 @@ class SGAN(Family):
     semi_supervised = True
     discriminator: Classifier
 
-    def __init__(self, spec: ImageSpec, cfg: SGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: SGANConfig) -> None:
         if spec.classes == 0:
-            raise UserError("sgan learns classes from labels, but the data has 0: choose labelled data or family=gan")
+            raise UserError(
+                "sgan learns classes from labels, but the data has 0: choose labeled data or family=gan, or pass num_classes"
+            )
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm)
         self.discriminator = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
         self.baseline = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
@@ -72,7 +76,7 @@ class SGAN(Family):
             Adam(self.baseline.parameters(), cfg.lr_d, cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g, opt_baseline = self.optimizer_list()
         x_l, y_l, x_u = split_labelled(batch)

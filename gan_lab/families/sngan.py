@@ -51,12 +51,11 @@ class SNGANConfig(ModelConfig):
 
 
 class SNGAN(Family):
-    """See the head of this file."""
+    """Spectrally normalized GAN, with a projection discriminator if there are classes (Miyato et al. 2018, arXiv 1802.05957)."""
 
     Config = SNGANConfig
 
-    def __init__(self, spec: ImageSpec, cfg: SNGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: SNGANConfig) -> None:
         self.conditional = spec.classes > 0
         self.generator = ResNetGenerator(
             z_dim=cfg.z_dim,
@@ -81,7 +80,7 @@ class SNGAN(Family):
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x, y = batch.images, batch.labels
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()

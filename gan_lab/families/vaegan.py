@@ -48,15 +48,14 @@ class VAEGANConfig(ModelConfig):
 
 
 class VAEGAN(Family):
-    """See the head of this file."""
+    """VAE/GAN (Larsen et al. 2016, arXiv 1512.09300)."""
 
     Config = VAEGANConfig
     ema_networks = ("generator", "encoder")
     output_names = ("generated", "reconstructed")
     discriminator: DCGANDiscriminator
 
-    def __init__(self, spec: ImageSpec, cfg: VAEGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: VAEGANConfig) -> None:
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.encoder = Encoder(z_dim=cfg.z_dim, **sizes)
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, **sizes)
@@ -67,7 +66,7 @@ class VAEGAN(Family):
         moved = [self.encoder, self.generator, self.discriminator] if self.cfg.adversarial else [self]
         return [Adam(network.parameters(), self.cfg.lr, self.cfg.betas, fused=True) for network in moved]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x = batch.images
         if self.cfg.adversarial:
             self.adversarial_step(x)

@@ -33,29 +33,29 @@ class WGANConfig(ModelConfig):
     z_dim: int = number(100, minimum=1)
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
     norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
-    lr: float = number(5e-5, above=0)  # Algorithm 1: alpha
+    lr_d: float = number(5e-5, above=0)  # Algorithm 1: alpha
+    lr_g: float = number(5e-5, above=0)
     clip: float = number(0.01, above=0)  # Algorithm 1: c
     n_critic: int = number(5, minimum=1)
 
 
 class WGAN(Family):
-    """See the head of this file."""
+    """Wasserstein GAN with weight clipping (Arjovsky et al. 2017, arXiv 1701.07875)."""
 
     Config = WGANConfig
 
-    def __init__(self, spec: ImageSpec, cfg: WGANConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: WGANConfig) -> None:
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
         self.discriminator = networks.discriminator(cfg.network, **sizes)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [
-            RMSprop(self.discriminator.parameters(), self.cfg.lr),
-            RMSprop(self.generator.parameters(), self.cfg.lr),
+            RMSprop(self.discriminator.parameters(), self.cfg.lr_d),
+            RMSprop(self.generator.parameters(), self.cfg.lr_g),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x = batch.images
         G, f = self.generator, self.augmented(self.discriminator)
         opt_f, opt_g = self.optimizer_list()

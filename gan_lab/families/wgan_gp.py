@@ -14,7 +14,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from gan_lab import losses, networks, penalties
 from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.losses import AdversarialLoss
 from gan_lab.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gan_lab.seeding import Stream
 
@@ -37,19 +38,23 @@ class WGANGPConfig(ModelConfig):
     width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
     norm: Literal["batch", "none"] = "batch"  # of the generator
     critic_norm: Literal["layer", "none"] = "layer"
-    lr: float = number(1e-4, above=0)  # Algorithm 1: alpha
+    lr_d: float = number(1e-4, above=0)  # Algorithm 1: alpha
+    lr_g: float = number(1e-4, above=0)
     betas: tuple[float, float] = number((0.0, 0.9), minimum=0, below=1)
     n_critic: int = number(5, minimum=1)
     gp_weight: float = number(10.0, minimum=0)  # Algorithm 1: lambda
 
 
 class WGANGP(Family):
-    """See the head of this file."""
+    """Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, arXiv 1704.00028).
+
+    A variation subclasses it and replaces ``loss`` or ``penalty`` (docs/extending.md).
+    """
 
     Config = WGANGPConfig
+    loss: ClassVar[AdversarialLoss] = losses.LOSSES["wasserstein"]
 
-    def __init__(self, spec: ImageSpec, cfg: WGANGPConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: WGANGPConfig) -> None:
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width}
         if cfg.network == "resnet":
             self.generator = ResNetGenerator(z_dim=cfg.z_dim, norm=cfg.norm, growth=1, **sizes)
@@ -60,11 +65,11 @@ class WGANGP(Family):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [
-            Adam(self.discriminator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
-            Adam(self.generator.parameters(), self.cfg.lr, self.cfg.betas, fused=True),
+            Adam(self.discriminator.parameters(), self.cfg.lr_d, self.cfg.betas, fused=True),
+            Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         x = batch.images
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
@@ -74,19 +79,26 @@ class WGANGP(Family):
             with torch.no_grad():
                 x_tilde = G(z)
             real_logits, fake_logits = D(x), D(x_tilde)
-            loss_d = losses.wasserstein_d(real_logits, fake_logits)
-            epsilon = self.stream("interpolation").uniform(len(x), like=x)
-            penalty = penalties.gradient_penalty(D.forward, x, x_tilde, epsilon)  # eager: it is differentiated twice
+            loss_d = self.loss.d(real_logits, fake_logits)
+            penalty = self.penalty(D, x, x_tilde)
             self.minimize(loss_d + self.cfg.gp_weight * penalty, opt_d)
-        self.log_scalars(loss_d=loss_d, wasserstein=-loss_d, penalty=penalty)
-        self.log_discriminator(real_logits, fake_logits, losses.LOSSES["wasserstein"].threshold)
+        self.log_scalars(loss_d=loss_d, penalty=penalty)
+        if self.loss is losses.LOSSES["wasserstein"]:
+            self.log_scalars(wasserstein=-loss_d)
+        self.log_discriminator(real_logits, fake_logits, self.loss.threshold)
 
         if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 11-12: the generator
             with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
-                loss_g = losses.wasserstein_g(D(G(z)))
+                loss_g = self.loss.g(D(G(z)))
                 self.minimize(loss_g, opt_g)
             self.log_scalars(loss_g=loss_g)
+
+    def penalty(self, D: Any, real: Tensor, fake: Tensor) -> Tensor:
+        """The gradient penalty of the critic, a scalar: on lines between real and generated images [B, C, H, W]."""
+        epsilon = self.stream("interpolation").uniform(len(real), like=real)
+        # D.forward is the eager network: torch cannot differentiate a compiled one twice
+        return penalties.gradient_penalty(D.forward, real, fake, epsilon)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))

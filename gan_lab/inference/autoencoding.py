@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from gan_lab.images import Batch, save_grid
+from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
-from gan_lab.training.final_evaluation import Restored
 from gan_lab.utils.errors import UserError
 
 
@@ -38,10 +38,9 @@ def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence
 
 
 def _load_held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any, Batch]:
-    run = Restored.of(folder, overrides)
-    run.load("best")
-    family: Any = run.family
+    restored = Run(folder).restore(overrides)
+    family: Any = restored.family
     if "reconstructed" not in family.output_names:
         raise UserError(f"{folder} has no encoder, as the runs of family vaegan have")
-    (batch,) = run.data.reference(n, size=n)
+    (batch,) = restored.data.reference(n, size=n)
     return family, batch.on(family.device, family.dtype)

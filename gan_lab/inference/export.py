@@ -15,9 +15,9 @@ from gan_lab import __version__
 from gan_lab.inference import model_card, onnx_export
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
-from gan_lab.report.published import PublishedRun
-from gan_lab.runs.ema_networks import load_averaged
+from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.exports import CARD, CONFIG, FORMAT, is_export
+from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
@@ -27,7 +27,7 @@ PAGE, PICTURE = "report.html", "samples.png"  # which may lie beside it
 
 
 def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best") -> Path:
-    """Write the averaged networks of a run into a folder: weights, ``config.json`` and a model card; return the folder.
+    """Write the EMA networks of a run into a folder: weights, ``config.json`` and a model card; return the folder.
 
     The config has each network as a list of operations too, checked against it, which runs without the lab. With
     ``also="torch"`` a program of ``torch.export`` lies beside each, with ``also="onnx"`` an ONNX file. Raises UserError
@@ -40,21 +40,21 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
     known = is_export(out)
     if others := [path.name for path in out.glob("*") if not known or not _is_ours(path)]:
         raise UserError(f"{out} holds something else than an export, {others[0]}: name another folder by --out")
-    averaged = load_averaged(run, weights)
+    loaded = load_ema_networks(run, weights)
     unfinished = out.with_name(f".{out.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    described = {name: _write(name, network, unfinished, also) for name, network in averaged.networks.items()}
-    told = PublishedRun(run) if run.is_dir() else None
+    described = {name: _write(name, network, unfinished, also) for name, network in loaded.networks.items()}
+    published = Run(run).published() if run.is_dir() else None
     written = {
         "format": FORMAT,
         "lab": __version__,
-        "experiment": told.experiment if told else run.parent.name,
-        "command": shlex.join(["gan-lab", *told.words]) if told else "",
-        "iteration": averaged.iteration,
-        "classes": averaged.class_names,
-        "data": told.data if told else "unknown",
-        "scores": told.scores(weights) if told else {},
+        "experiment": published.experiment if published else run.parent.name,
+        "command": shlex.join(["gan-lab", *published.command]) if published else "",
+        "iteration": loaded.iteration,
+        "classes": loaded.class_names,
+        "data": published.data_description if published else "unknown",
+        "scores": published.summary.get("scores", {}).get(weights, {}) if published else {},
         "networks": described,
     }
     write_text(unfinished / CONFIG, json.dumps(written))

@@ -24,7 +24,7 @@ from gan_lab import networks, seeding
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.split import Subset
 from gan_lab.images import to_unit
-from gan_lab.training.final_evaluation import Restored
+from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
@@ -39,8 +39,9 @@ def probe(
     The features are those of the encoder if the family has one, else of the discriminator. Raises UserError if the
     data has no labels, if the network reads them itself, or if there are too few.
     """
-    run = Restored.of(folder, overrides)
-    config, data, family, iteration = run.config, run.data, run.family, run.load(weights)
+    restored = Run(folder).restore(overrides, weights=None)
+    data, family = restored.data, restored.family
+    iteration = restored.load(weights)
     family.float()  # the images are float32 at any run.precision
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)
@@ -52,7 +53,7 @@ def probe(
         raise UserError(f"the {name} of {folder} reads the labels itself, which a probe would find in its features")
     rows = chosen(data.train, data.spec.classes, labels, seed)
     with torch.random.fork_rng():
-        seeding.seed_torch(config.run.seed, "untrained")
+        seeding.seed_torch(restored.config.run.seed, "untrained")
         untrained = networks.from_recipe(network.recipe).to(family.device).eval()
     kinds = {name: network, f"untrained {name}": untrained, "pixels": None}
     state = {

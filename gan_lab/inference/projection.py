@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.optim import Adam
@@ -19,12 +18,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from gan_lab.data import image_files, image_reader
 from gan_lab.images import save_grid, to_unit
-from gan_lab.inference.sampling import TrainedGenerator, load_generator
-from gan_lab.metrics.extractors.base import colour
+from gan_lab.inference.sampling import TrainedGenerator
+from gan_lab.metrics.extractors.base import expand_gray
 from gan_lab.metrics.extractors.lite0 import load_network
-from gan_lab.runs.checkpoints import find_checkpoint
-from gan_lab.runs.ema_networks import load_averaged, read_config_beside
-from gan_lab.training.final_evaluation import Restored
+from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
+from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 from gan_lab.utils.track import track
@@ -138,7 +136,7 @@ def _squared(images: Tensor, image: Tensor) -> Tensor:
 def _features(images: Tensor) -> Tensor:
     """The middle of EfficientNet-Lite0 [B, D, H', W'], each place of length 1, of images in [-1, 1] at their own size."""
     network = load_network().to(images.device, images.dtype)
-    return normalize(network.middle((127.5 * colour(images) + 0.5) / 128), dim=1)
+    return normalize(network.middle((127.5 * expand_gray(images) + 0.5) / 128), dim=1)
 
 
 def project_files(
@@ -149,9 +147,9 @@ def project_files(
     Writes a picture, of which each row is an image, the way to its projection and what is left of the difference, and
     the latents beside it, as JSON. Raises UserError where there is no image.
     """
-    generator = load_generator(run)
-    encoder = load_averaged(run).networks.get("encoder")
-    named = _held_out(run, n, overrides) if source is None else _read(generator, run, source)
+    loaded = load_ema_networks(run)
+    generator, encoder = TrainedGenerator(loaded), loaded.networks.get("encoder")
+    named = _load_held_out(run, n, overrides) if source is None else _read_files(loaded, source)
     found: list[tuple[str, Projection]] = []
     rows = []
     for name, image in track(named, "projecting"):
@@ -168,14 +166,14 @@ def project_files(
     return found
 
 
-def _held_out(run: Path, n: int, overrides: Sequence[str]) -> list[tuple[str, Tensor]]:
-    (batch,) = Restored.of(run, overrides).data.reference(n, size=n)
+def _load_held_out(run: Path, n: int, overrides: Sequence[str]) -> list[tuple[str, Tensor]]:
+    (batch,) = Run(run).restore(overrides, weights=None).data.reference(n, size=n)
     return [(f"held out {i}", image) for i, image in enumerate(to_unit(batch.images))]
 
 
-def _read(generator: TrainedGenerator, run: Path, source: Path) -> list[tuple[str, Tensor]]:
-    channels, height, width = generator.network.recipe["arguments"]["shape"]
-    fit: Any = OmegaConf.select(read_config_beside(find_checkpoint(run)), "data.fit") or "crop"
+def _read_files(loaded: EMANetworks, source: Path) -> list[tuple[str, Tensor]]:
+    channels, height, width = loaded.networks["generator"].recipe["arguments"]["shape"]
+    fit: Any = loaded.values.get("data.fit") or "crop"
     frame = image_reader.Frame(height, width, fit, channels == 1)
     return [
         (path.name, to_unit(torch.from_numpy(image_reader.framed(path, frame)))) for path in image_files.given(source)

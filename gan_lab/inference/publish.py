@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -11,10 +10,10 @@ from pathlib import Path
 from gan_lab import report
 from gan_lab.inference import model_card
 from gan_lab.inference.export import PAGE, PICTURE, export
-from gan_lab.report.published import PublishedRun
 from gan_lab.runs.exports import CARD, CONFIG
+from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError, first_line, import_extra
-from gan_lab.utils.files import write_text
+from gan_lab.utils.files import read_json, write_text
 
 HUB = "hf:"
 logger = logging.getLogger("gan_lab")
@@ -44,9 +43,9 @@ def write(run: Path, folder: Path, also: str, weights: str, page: bool) -> None:
         shutil.copyfile(grids[-1], folder / PICTURE)
         beside.append(PICTURE)
     if page:
-        report.write([run], folder / PAGE, PublishedRun)
+        report.write([Run(run).published()], folder / PAGE)
         beside.append(PAGE)
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = read_json(folder / CONFIG)
     write_text(folder / CARD, model_card.text(config, also, beside))
 
 

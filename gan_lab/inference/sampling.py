@@ -8,39 +8,38 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan_lab import networks
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
-from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
-from gan_lab.runs.ema_networks import class_names_in, import_family, read_config_beside
+from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
 
 class TrainedGenerator:
-    """Averaged generator of a run in evaluation mode.
+    """The EMA generator of a run in evaluation mode.
 
     ``exact`` is to compute in float64, so that an image does not depend on the other images of its batch; the much faster
     float32 lets an image differ in its last bits.
     """
 
-    def __init__(self, checkpoint: Path, device: str | torch.device = "cpu", exact: bool = False) -> None:
-        content, config = read_checkpoint(checkpoint), read_config_beside(checkpoint)
-        import_family(config)
-        with explain_mismatch(checkpoint):
-            recipe = content["recipes"].get("generator")
-            if recipe is None:
-                raise UserError(f"{checkpoint} has no generator: it has {', '.join(content['recipes'])}")
-            if "z_dim" not in recipe["arguments"]:
-                raise UserError(f"the generator of {checkpoint} makes images of images, not of latents: use translate")
-            self.z_dim: int = recipe["arguments"]["z_dim"]
-            self.classes: int = recipe["arguments"].get("classes", 0)
-            self.class_names = class_names_in(config, self.classes)
-            self.network = networks.from_recipe(recipe)
-            self.network.load_state_dict(content["ema"]["generator"])
+    def __init__(self, loaded: EMANetworks, device: str | torch.device = "cpu", exact: bool = False) -> None:
+        self.network = loaded.networks["generator"]
+        arguments = self.network.recipe["arguments"]
+        if "z_dim" not in arguments:
+            raise UserError(
+                f"the generator of {loaded.checkpoint} makes images of images, not of latents: use translate"
+            )
+        self.z_dim: int = arguments["z_dim"]
+        self.classes: int = arguments.get("classes", 0)
+        self.class_names = loaded.class_names
         self.device = torch.device(device)
         self.dtype = torch.float64 if exact else torch.float32
         self.network.to(self.device, self.dtype).requires_grad_(False).eval()
+
+    @property
+    def columns(self) -> int:
+        """Images in a row of a grid of samples."""
+        return 10 if self.classes else 8
 
     def __call__(
         self,
@@ -182,7 +181,7 @@ def load_generator(
     ``exact``: in float64, as `gan-lab sample` does. Raises UserError if there is no such run or its checkpoint cannot be
     used.
     """
-    return TrainedGenerator(find_checkpoint(Path(run), weights), device, exact)
+    return TrainedGenerator(load_ema_networks(Path(run), weights), device, exact)
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

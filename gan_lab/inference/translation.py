@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.utils import save_image
 
-from gan_lab import networks
 from gan_lab.data import image_files, image_reader
 from gan_lab.device import here
 from gan_lab.images import to_gray, to_uint8, to_unit
-from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
+from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.terminal import no_memory
 from gan_lab.utils.track import track
@@ -29,28 +28,22 @@ NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
 
 
 class TrainedTranslator:
-    """One direction of a run, with its averaged weights, in evaluation mode.
+    """One direction of a run folder, a checkpoint file or an export, with its EMA weights, in evaluation mode.
 
     "AtoB" is the direction in which the run was trained, for either value of ``data.direction``.
     """
 
-    def __init__(self, checkpoint: Path, direction: str = "AtoB") -> None:
-        content = read_checkpoint(checkpoint)
+    def __init__(self, path: Path, direction: str = "AtoB") -> None:
+        loaded = load_ema_networks(path)
         if direction not in NETWORKS:
             raise UserError(f"direction={direction}: there are {', '.join(NETWORKS)}")
-        with explain_mismatch(checkpoint):
-            recipes = content["recipes"]
-            self.channels = recipes["generator"]["arguments"].get("source_channels")
-            if self.channels is None:
-                raise UserError(f"{checkpoint} is not an image-to-image run: its generator makes images of latents")
-            if NETWORKS[direction] not in recipes:
-                raise UserError(f"{checkpoint} translates AtoB only")
-            if direction == "BtoA":
-                self.channels = recipes["generator_back"]["arguments"]["source_channels"]
-            self.network = networks.from_recipe(recipes[NETWORKS[direction]])
-            self.network.load_state_dict(content["ema"][NETWORKS[direction]])
+        if "source_channels" not in loaded.networks["generator"].recipe["arguments"]:
+            raise UserError(f"{loaded.checkpoint} is not an image-to-image run: its generator makes images of latents")
+        if NETWORKS[direction] not in loaded.networks:
+            raise UserError(f"{loaded.checkpoint} translates AtoB only")
         self.device = here()
-        self.network.requires_grad_(False).eval().to(self.device)
+        self.network = loaded.networks[NETWORKS[direction]].to(self.device)
+        self.channels: int = self.network.recipe["arguments"]["source_channels"]
 
     def __call__(self, images: Tensor) -> Tensor:
         """Translate images [B, 1 or 3, H, W] in [-1, 1] of any size at that size; the result is on the CPU.
@@ -133,7 +126,7 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
     film stay in order. Raises UserError if there is no
     image, or if one would be overwritten.
     """
-    translator = TrainedTranslator(find_checkpoint(folder), direction)
+    translator = TrainedTranslator(folder, direction)
     if out.resolve() == source.resolve():
         raise UserError(f"the images of {source} would be overwritten: choose another folder than {out}")
     paths = image_files.given(source, apart_from=out)

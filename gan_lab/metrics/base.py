@@ -1,6 +1,6 @@
-"""The contract of a metric: statistics of each batch first, scores of all of them at the end.
+"""The contract of a metric: statistics of each batch first, scores of all batches at the end.
 
-A metric is one file of this folder with ``METRIC``, a class, in it; or such a module of anyone's own, in
+A metric is one file of this folder with ``METRIC``, a class, in it; or a user's own module, listed in
 ``metrics.include``.
 """
 
@@ -15,26 +15,40 @@ from torch import Tensor
 
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.images import Batch, ImageSpec
-from gan_lab.metrics.formulas import Statistics
 
 if TYPE_CHECKING:
     from gan_lab.data.base import GANDataModule
     from gan_lab.data.reference import Reference
 
+# What a metric keeps of a batch, or of all batches, by name.
+Statistics = dict[str, Tensor]
+
 
 @dataclass
 class Setting:
-    """Facts that metrics may ask for before they are made: about the family, the data and the configuration."""
+    """Facts about family, data and configuration that decide which metrics apply.
+
+    Attributes:
+        spec: Description of the images.
+        cfg: The keys under ``metrics:``.
+        output_names: Keys of ``Family.outputs()``.
+        conditional: Whether fake i has the label of real i.
+        split: The split that the reals are from: train, validation or test.
+        reals: Number of reals.
+        fakes: Number of fakes.
+        final: Whether this is the end of a training, where scores may take longer.
+        notes: Why scores are skipped, for the user.
+    """
 
     spec: ImageSpec
     cfg: MetricsConfig
-    output_names: tuple[str, ...] = ("generated",)  # what Family.outputs() holds
-    conditional: bool = False  # whether a fake shows the label of its real
-    split: str = "test"  # the reals: of train, validation or test
-    reals: int = 0  # how many of them
-    fakes: int = 0  # how many
-    final: bool = False  # at the end of a training, where scores may take longer
-    notes: list[str] = field(default_factory=list)  # why scores are left out, for the user
+    output_names: tuple[str, ...] = ("generated",)
+    conditional: bool = False
+    split: str = "test"
+    reals: int = 0
+    fakes: int = 0
+    final: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def least(self) -> int:
@@ -43,34 +57,47 @@ class Setting:
 
 
 class Metric(ABC):
-    """Some scores that are made in one go.
+    """One or more scores that are computed from the same statistics.
 
-    The names of ``higher_is_better`` and ``compute`` are torchmetrics'.
+    ``higher_is_better`` and ``compute`` have the names of torchmetrics.
+
+    Attributes:
+        priority: The first score of the metric with the lowest priority is the default of
+            ``metrics.headline``.
+        higher_is_better: Direction of each score, the default headline first; None: a score without
+            a direction.
+        sum_states: Statistics that are summed over the batches; the rows of all others are kept.
+        limited_states: Statistics of which at most ``metrics.max_features_kept`` rows are kept.
+        needs_reals: Whether each fake is compared with the real that it was generated for. Then
+            there is one fake for each real.
+        own_best: Baselines that are reported at their own best iteration, with their direction.
+        floor_names: For scores whose real-vs-real reference is a score too: its name.
+        baseline_names: Names of the scores of ``baselines``.
+        reals_key: What the statistics of the reals depend on besides the reals; empty: there are
+            none.
     """
 
-    priority: ClassVar[int] = 100  # the first score of the metric with the lowest is the default of metrics.headline
-    # of each score, the default headline first; None: more of it is neither better nor worse
+    priority: ClassVar[int] = 100
     higher_is_better: Mapping[str, bool | None]
-    sum_states: frozenset[str] = frozenset()  # statistics to be added over the batches; of others the rows are kept
-    limited_states: frozenset[str] = frozenset()  # rows of which no more than metrics.max_features_kept are kept
-    needs_reals: bool = False  # whether it looks at the real that a fake was made for; then it has one fake for each
-    own_best: Mapping[
-        str, bool
-    ] = {}  # yardsticks that are reported at their own best iteration: whether higher is better
-    floor_names: Mapping[str, str] = {}  # of scores whose value of reals is a score of its own: its name
-    baseline_names: tuple[str, ...] = ()  # of ``baselines``
-    reals_key: str = ""  # what the statistics of the reals depend on besides the reals; empty: it needs none
+    sum_states: frozenset[str] = frozenset()
+    limited_states: frozenset[str] = frozenset()
+    needs_reals: bool = False
+    own_best: Mapping[str, bool] = {}
+    floor_names: Mapping[str, str] = {}
+    baseline_names: tuple[str, ...] = ()
+    reals_key: str = ""
 
     @classmethod
     def applies(cls, setting: Setting) -> bool:
-        """True if there is something to measure in this setting."""
+        """Return True if there is something to measure in this setting."""
         return True
 
     @classmethod
     def create(cls, setting: Setting) -> list[Metric]:
-        """The metric for a setting that it applies to; some are made several times, for several extractors.
+        """Create the metric for a setting that it applies to; some once for each extractor.
 
-        Raises ValueError for a configuration that cannot be met.
+        Raises:
+            UserError: The configuration cannot be met.
         """
         return [cls()]
 
@@ -81,23 +108,33 @@ class Metric(ABC):
 
     @abstractmethod
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
-        """Statistics of what a family made of a batch of reals: rows [B, ...], or ``sum_states``; on the CPU.
+        """Compute the statistics of a family's outputs for a batch of reals, on the CPU.
 
-        Images are pixels, uint8 [B, C, H, W] (points: float), here and in the batch; logits are [B, classes].
+        Args:
+            outputs: Images as uint8 [B, C, H, W] (points: float), logits as [B, classes].
+            batch: The reals, as uint8 too.
+
+        Returns:
+            Rows [B, ...], or ``sum_states``.
         """
 
     def update_real(self, batch: Batch) -> Statistics:
-        """The same of the reals themselves."""
+        """Compute the statistics of a batch of reals."""
         raise NotImplementedError
 
     @abstractmethod
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
-        """The scores of all fakes against all reals; ``<name>_sd`` is the spread of a score, if it has one."""
+        """Compute the scores of all fakes against all reals; ``<name>_sd`` is the spread of a score."""
 
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
-        """Scores of no learning on these reals, by ``baseline_names``: what a score must beat to mean anything."""
+        """Compute the scores of trivial solutions on these reals, by ``baseline_names``."""
         return {}
 
     @abstractmethod
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        """Describe what a value of this score over n images, the fewer of reals and fakes, depends on besides them."""
+        """Describe everything that a score over n images depends on besides these images.
+
+        Args:
+            score: Name of the score.
+            n: The smaller number of reals and fakes.
+        """

@@ -1,4 +1,4 @@
-"""Classification accuracy score: what a classifier that was trained on fakes alone makes of reals."""
+"""Classification accuracy score: accuracy on reals of a classifier trained only on fakes."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from torch.optim import Adam
 from gan_lab import seeding
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.images import Batch, to_uint8, to_unit
-from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
 from gan_lab.networks.classifier import Classifier
 
-SIDE = 32  # pixels, to which larger images are brought: it is a small classifier
-FEWEST = 5  # images of each class, on average
-STEPS, BATCH, RATE = 240, 50, 1e-3  # of the classifier, images in each, Adam's learning rate
+# Larger images are resized to this side in pixels, as the classifier is small.
+MAX_SIDE = 32
+MIN_IMAGES_PER_CLASS = 5
+# training of the classifier, with Adam
+STEPS = 240
+BATCH_SIZE = 50
+LEARNING_RATE = 1e-3
 
 
 class ClassificationAccuracyScore(Metric):
-    """The share of reals whose class is read right by a small convolutional network trained on labelled fakes.
+    """Share of reals that a small convolutional network, trained on labeled fakes, classifies correctly.
 
-    It falls both when samples do not show what they were asked for and when they do not show all of it, but it is below
-    1 of real images too: ``cas_of_reals`` is that of as many training images of the same classes. Left out where there
-    are fewer than five images for each class.
+    It falls when samples do not match their label and when they lack diversity. It is below 1 for
+    real images too: ``cas_of_reals`` is the value of as many training images of the same classes.
+    With fewer than five images per class there is no score.
 
     Source: Ravuri & Vinyals 2019 (arXiv 1905.10887), section 3.
     """
 
     priority = 60
     limited_states = frozenset(("images", "labels"))
-    reals_key = f"images of {SIDE}"
+    reals_key = f"images of {MAX_SIDE}"
 
     @classmethod
     def applies(cls, setting: Setting) -> bool:
@@ -54,30 +57,31 @@ class ClassificationAccuracyScore(Metric):
     def update_real(self, batch: Batch) -> Statistics:
         assert batch.labels is not None
         images = batch.images
-        if max(images.shape[-2:]) > SIDE:
-            images = to_uint8(interpolate(to_unit(images), (SIDE, SIDE), mode="bilinear", antialias=True))
+        if max(images.shape[-2:]) > MAX_SIDE:
+            images = to_uint8(interpolate(to_unit(images), (MAX_SIDE, MAX_SIDE), mode="bilinear", antialias=True))
         return {"images": images.cpu(), "labels": batch.labels.cpu()}
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
-        if min(len(part["images"]) for part in (real, fake)) < FEWEST * self.classes:
+        if min(len(part["images"]) for part in (real, fake)) < MIN_IMAGES_PER_CLASS * self.classes:
             return {}
         with torch.random.fork_rng(devices=[]):
             seeding.seed_torch(0, "classification accuracy score")
             network = Classifier(shape=fake["images"].shape[1:], classes=self.classes, width=16, hidden=64)
-        optimizer = Adam(network.parameters(), RATE)
+        optimizer = Adam(network.parameters(), LEARNING_RATE)
         n = len(fake["images"])
-        order = EndlessBatchSampler(n, BATCH, 0, 0, STEPS, purpose="classification accuracy score")
-        with torch.enable_grad():  # an evaluation has it switched off
+        order = EndlessBatchSampler(n, BATCH_SIZE, 0, 0, STEPS, purpose="classification accuracy score")
+        # an evaluation disables gradients
+        with torch.enable_grad():
             for rows in order:
                 optimizer.zero_grad()
                 cross_entropy(network(to_unit(fake["images"][rows])), fake["labels"][rows]).backward()
                 optimizer.step()
         with torch.no_grad():
-            read = torch.cat([network(to_unit(images)).argmax(dim=1) for images in real["images"].split(500)])
-        return {"cas": float((read == real["labels"]).double().mean())}
+            predicted = torch.cat([network(to_unit(images)).argmax(dim=1) for images in real["images"].split(500)])
+        return {"cas": float((predicted == real["labels"]).double().mean())}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        description = f"convolutional, {STEPS} steps of {BATCH} fakes, images of at most {SIDE} pixels"
+        description = f"convolutional, {STEPS} steps of {BATCH_SIZE} fakes, images of at most {MAX_SIDE} pixels"
         return {"extractor": "classifier", "classifier": description, "rows": min(n, self.cap)}
 
 

@@ -1,4 +1,4 @@
-"""The accuracy of a classifier that a family trains beside its generator."""
+"""Accuracy of a classifier that a family trains together with its generator."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
 
 
 class ClassifierAccuracy(Metric):
-    """The share of real images whose class a family's own classifier reads right; its baseline's, which is a yardstick,
-    beside it, at the baseline's own best.
+    """Share of real images that a family's own classifier classifies correctly.
+
+    The supervised baseline is reported at its own best iteration.
     """
 
     priority = 10

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
 
 
 class CodeAccuracy(Metric):
-    """The share of held-out images whose class a categorical code says that knows no labels.
+    """Share of held-out images whose class is predicted by a categorical code learned without labels.
 
-    Each category stands for one class, by the matching of categories and classes that is right most often on these
+    Each category is assigned to one class, by the assignment with the highest accuracy on these
     images.
 
     Source: Chen et al. 2016 (arXiv 1606.03657), section 7.2.
@@ -39,7 +38,8 @@ class CodeAccuracy(Metric):
         return {"category": outputs["code_logits"].argmax(dim=1).cpu(), "label": batch.labels.cpu()}
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
-        from scipy.optimize import linear_sum_assignment  # of no other family
+        # imported here because only InfoGAN needs scipy
+        from scipy.optimize import linear_sum_assignment
 
         counts = torch.zeros(int(fake["category"].max()) + 1, int(fake["label"].max()) + 1, dtype=torch.int64)
         counts.index_put_(

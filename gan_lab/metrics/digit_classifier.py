@@ -1,4 +1,4 @@
-"""The lab's digit classifier: it says which digit an image shows, and its features carry a Fréchet distance for digits."""
+"""The lab's digit classifier: predicts the digit, and its features are those of a Fréchet distance."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-SIZE = 28  # pixels, each side
+# side of its input in pixels
+SIZE = 28
 FEATURES = 64
-WEIGHTS = Path(__file__).with_name("digits.safetensors")  # made by train_digits.py; digits.json says how
+# written by scripts/train_digit_classifier.py; digits.json has the protocol
+WEIGHTS = Path(__file__).with_name("digits.safetensors")
 
 
 def _convolution(into: int, out: int, stride: int = 1, padding: int = 1) -> nn.Sequential:
@@ -41,7 +43,7 @@ class DigitClassifier(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(FEATURES, 10))
 
     def features(self, images: Tensor) -> Tensor:
-        """Input of the last layer, [B, 64]; colour is averaged to gray and other sizes are resized to 28 x 28."""
+        """Compute the input of the last layer, [B, 64], from images averaged to gray and resized to 28 x 28."""
         images = images.mean(dim=1, keepdim=True)
         if images.shape[-2:] != (SIZE, SIZE):
             images = interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""Scores of a family against reals: the same in training and after, with one process and with several."""
+"""Scores of a family against reals: the same during and after training, on one process and on several."""
 
 from __future__ import annotations
 
@@ -12,38 +12,126 @@ import torch_fidelity
 import torchmetrics
 from torch import Tensor, distributed
 
-from gan_lab.config.schema import MetricsConfig
+from gan_lab import device
+from gan_lab.config import extensions
+from gan_lab.config.schema import Config, MetricsConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.cache import decoded_once
 from gan_lab.data.reference import Reference
-from gan_lab.device import exact_arithmetic
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec, to_uint8
-from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics import extractors
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.selection import select_metrics
 from gan_lab.seeding import Stream
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.track import track
 
 Protocol = dict[str, Any]
-IN_TRAINING = 1_000  # images of each kind, unless metrics.num_fakes and metrics.num_reals say otherwise
-ON_GPU, ON_CPU, FAKES_PER_REAL = 50_000, 10_000, 4  # fakes at the end: more would not be of use, or take too long
+
+# reals and fakes of an evaluation during training, unless metrics.num_fakes and num_reals are set
+IMAGES_DURING_TRAINING = 1_000
+# fakes at the end of a training: more take long on a CPU, or hardly change a score
+MAX_FAKES_ON_GPU = 50_000
+MAX_FAKES_ON_CPU = 10_000
+MAX_FAKES_PER_REAL = 4
+
+
+def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tuple[Evaluator, str | None, list[str]]:
+    """Build the evaluator of a training.
+
+    Returns:
+        The evaluator, the score that selects best.ckpt (None if there is no score), and notes on
+        scores that are skipped.
+
+    Raises:
+        UserError: The file of Inception weights is missing or wrong, or ``metrics.headline`` is not
+            a score, or one without a direction.
+    """
+    if config.metrics.inception_weights not in ("auto", "off"):
+        # finds a wrong file now rather than at the end of the training
+        extractors.load("inception", config.metrics)
+    setting = metric_setting(config, family, data)
+    evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed)
+    scores = evaluator.higher_is_better
+    headline = config.metrics.headline or next(iter(scores), None)
+    if headline and headline not in scores:
+        raise UserError(
+            extensions.explain_unknown_name("score", headline, list(scores))
+            + "".join(f"; {note}" for note in setting.notes)
+            + f" (metrics.headline={headline})"
+        )
+    if headline and scores[headline] is None:
+        raise UserError(
+            f"metrics.headline={headline}: this score has no direction, so it cannot select a checkpoint. "
+            "Choose another one."
+        )
+    return evaluator, headline, setting.notes
+
+
+def metric_setting(config: Config, family: Family | type[Family], data: GANDataModule, final: bool = False) -> Setting:
+    """Collect the facts about a family, its data and its config that metrics depend on."""
+    split: str = config.metrics.split
+    if split == "test" and not final:
+        split = "validation"
+    gpu = device.here().type == "cuda"
+    reals, fakes = count_images(config.metrics, data.spec, count_reals(data, split), final, gpu)
+    return Setting(
+        data.spec,
+        config.metrics,
+        tuple(family.output_names),
+        family.conditional,
+        split,
+        reals,
+        fakes,
+        final,
+    )
+
+
+def count_reals(data: GANDataModule, split: str) -> int:
+    """Count the reals of a split; of two unpaired sets, the images of the smaller one."""
+    reals = data.subset(split)
+    if reals.sources is not None and data.spec.pairs == "none":
+        return min(len(reals), len(reals.sources))
+    return len(reals)
 
 
 def count_images(cfg: MetricsConfig, spec: ImageSpec, available: int, final: bool, gpu: bool) -> tuple[int, int]:
-    """Count the reals, of those ``available``, and the fakes that an evaluation is of; a translation has one for each."""
-    reals = min(available, cfg.num_reals or (available if final else IN_TRAINING))
-    useful = (ON_GPU if gpu else min(ON_CPU, FAKES_PER_REAL * reals)) if final else IN_TRAINING
-    fakes = cfg.num_fakes or useful
+    """Choose the numbers of reals and fakes of an evaluation.
+
+    Args:
+        cfg: The keys under ``metrics:``.
+        spec: Description of the images. A translation has at most one fake for each real.
+        available: Number of reals in the split.
+        final: Whether this is the end of a training.
+        gpu: Whether there is a GPU.
+    """
+    reals = min(available, cfg.num_reals or (available if final else IMAGES_DURING_TRAINING))
+    if cfg.num_fakes:
+        fakes = cfg.num_fakes
+    elif not final:
+        fakes = IMAGES_DURING_TRAINING
+    elif gpu:
+        fakes = MAX_FAKES_ON_GPU
+    else:
+        fakes = min(MAX_FAKES_ON_CPU, MAX_FAKES_PER_REAL * reals)
     return reals, min(fakes, reals) if spec.source_channels else fakes
 
 
 class Evaluator:
     """Generates fakes for the reals of a split and scores them by every metric.
 
-    Fake i is asked for what real i is; where there are more fakes than reals, these come again. Fake i is the same
-    whatever the number of processes: each batch has a stream of its own, batches are dealt to the ranks in turn, and
-    what is kept of them is put back in order. With ``shared`` false this process does all of them; ``bar``: on a
-    terminal it shows how far it is.
+    Fake i has the label or the source of real i; with more fakes than reals these repeat. Fake i is
+    the same for any number of processes: each batch has its own random stream, the batches are
+    distributed over the ranks, and the results are put back in order.
+
+    Args:
+        data: The data.
+        metrics: The metrics.
+        setting: Facts about family, data and config; numbers of reals and fakes.
+        seed: Seed of the fakes.
+        shared: Whether the processes share the work; False: this process does all of it.
+        bar: Whether to show a progress bar on a terminal.
     """
 
     def __init__(
@@ -55,86 +143,110 @@ class Evaluator:
         shared: bool = True,
         bar: bool = False,
     ) -> None:
-        self.data, self.metrics, self.setting, self.seed, self.shared = data, metrics, setting, seed, shared
-        self.cfg, self.bar = setting.cfg, bar
-        self.reals = data.reference(setting.reals, split=setting.split)
-        self.first = data.reference(setting.least, split=setting.split)  # whose fakes are compared one by one
-        self.more = data.reference(sys.maxsize, split=setting.split).wrapped(setting.least, setting.fakes)
-        self._known: list[Statistics] | None = None
+        self.data = data
+        self.metrics = metrics
+        self.setting = setting
+        self.seed = seed
+        self.shared = shared
+        self.cfg = setting.cfg
+        self.bar = bar
+        every = data.reference(sys.maxsize, split=setting.split)
+        available = len(every.rows)
+        self.reals = every.wrapped(0, min(setting.reals, available))
+        # fakes that are compared with their real, and the others
+        self.first = every.wrapped(0, min(setting.least, available))
+        self.more = every.wrapped(setting.least, setting.fakes)
+        self._real_statistics: list[Statistics] | None = None
 
     @property
     def higher_is_better(self) -> dict[str, bool | None]:
-        """All scores, each with its direction."""
+        """Direction of every score."""
         return {name: higher for metric in self.metrics for name, higher in metric.higher_is_better.items()}
 
     @property
     def own_best(self) -> dict[str, bool]:
-        """The scores that are reported at their own best iteration: whether higher is better."""
+        """Direction of the scores that are reported at their own best iteration."""
         return {name: higher for metric in self.metrics for name, higher in metric.own_best.items()}
 
     @torch.no_grad()
     def __call__(self, family: Family) -> dict[str, float]:
-        """All scores of the family's generator as it is now, in evaluation mode and float32."""
+        """Compute all scores of the family's generator, in evaluation mode and float32."""
         if not self.metrics:
             return {}
-        with exact_arithmetic(family.device):
-            known = self._statistics_of_reals(family.device)
+        with device.exact_arithmetic(family.device):
+            reals = self._statistics_of_reals(family.device)
             fakes = self._over_batches(family)
         values: dict[str, float] = {}
-        for metric, real, fake in zip(self.metrics, known, fakes, strict=True):
+        for metric, real, fake in zip(self.metrics, reals, fakes, strict=True):
             values |= metric.compute(real, fake)
         return values
 
-    def _statistics_of_reals(self, device: torch.device) -> list[Statistics]:
-        if self._known is None:
-            self._known = [
-                real_statistics(self.data, self.reals, metric, device, self.cfg.max_features_kept, self.bar)
+    def _statistics_of_reals(self, where: torch.device) -> list[Statistics]:
+        if self._real_statistics is None:
+            self._real_statistics = [
+                real_statistics(self.data, self.reals, metric, where, self.cfg.max_features_kept, self.bar)
                 for metric in self.metrics
             ]
-        return self._known
+        return self._real_statistics
 
     @torch.no_grad()
-    def floors(self, device: torch.device) -> dict[str, float]:
-        """The scores that real images have in the place of the fakes: as many, of another split, and where a generator
-        can be asked for a label of the same labels. Measured once, then kept in the cache of the data.
+    def floors(self, where: torch.device) -> dict[str, float]:
+        """Compute the real-vs-real reference of each score, once per data set; then it is cached.
+
+        As many reals of another split replace the fakes, with the same labels for a conditional
+        generator.
         """
         values: dict[str, float] = {}
-        with exact_arithmetic(device):
-            for metric, known in zip(self.metrics, self._statistics_of_reals(device), strict=True):
+        with device.exact_arithmetic(where):
+            for metric, real in zip(self.metrics, self._statistics_of_reals(where), strict=True):
                 if metric.reals_key and not metric.needs_reals and self.data.spec.source_channels == 0:
-                    values |= floor(self.data, self.setting, metric, known, device)
+                    values |= floor(self.data, self.setting, metric, real, where)
         return values
 
     def baselines(self) -> dict[str, float]:
-        """Scores of no learning on the same reals, at the end of a training."""
-        measured = [metric.baselines(self.data, self.first) for metric in self.metrics if self.setting.final]
-        return {name: value for values in measured for name, value in values.items()}
+        """Compute the scores of trivial solutions on the same reals, at the end of a training."""
+        values: dict[str, float] = {}
+        if self.setting.final:
+            for metric in self.metrics:
+                values |= metric.baselines(self.data, self.first)
+        return values
 
     def _over_batches(self, family: Family) -> list[Statistics]:
         parallel = self.shared and distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         points = self.data.spec.content == "points"
-        reads = any(metric.needs_reals for metric in self.metrics) or tuple(family.output_names) != ("generated",)
-        states = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
-        for i in track(range(rank, len(self.first) + len(self.more), world), "scoring fakes", shown=self.bar):
-            one_by_one, stream = i < len(self.first), Stream(self.seed, "evaluate", i)
+        # reals are read from disk only if a metric or the family looks at them
+        needs_reals = any(metric.needs_reals for metric in self.metrics)
+        needs_reals |= tuple(family.output_names) != ("generated",)
+        tallies = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
+        batches = range(rank, len(self.first) + len(self.more), world)
+        for i in track(batches, "scoring fakes", shown=self.bar):
+            one_by_one = i < len(self.first)
             part, k = (self.first, i) if one_by_one else (self.more, i - len(self.first))
-            batch = (part[k] if reads and one_by_one else part.conditions(k)).on(family.device, family.dtype)
+            batch = part[k] if needs_reals and one_by_one else part.conditions(k)
+            batch = batch.on(family.device, family.dtype)
+            stream = Stream(self.seed, "evaluate", i)
             outputs = family.outputs(batch, stream) if one_by_one else {"generated": family.generate(batch, stream)}
-            seen = {name: _pixels(output, points) for name, output in outputs.items()}
+            outputs = {name: _pixels(output, points) for name, output in outputs.items()}
             batch = _to_pixels(batch, points)
-            for tally in states:
+            index = k * part.size + (0 if one_by_one else len(self.first.rows))
+            for tally in tallies:
                 if one_by_one or not tally.metric.needs_reals:
-                    place = k * part.size + (0 if one_by_one else len(self.first.rows))
-                    tally.add(place, tally.metric.update_fake(seen, batch))
+                    tally.add(index, tally.metric.update_fake(outputs, batch))
         if parallel:
             shares: list[Any] = [None] * world
-            distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in states])
-            states = [Tally.merge(tally, [share[m] for share in shares]) for m, tally in enumerate(states)]
-        return [tally.statistics() for tally in states]
+            distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in tallies])
+            tallies = [Tally.merge(tally, [share[m] for share in shares]) for m, tally in enumerate(tallies)]
+        return [tally.statistics() for tally in tallies]
 
     def protocol(self, score: str, weights: str, chosen_on: str) -> Protocol:
-        """All that a value of this score depends on besides the generator's weights, which were chosen on a split."""
+        """Describe everything that a value of this score depends on besides the generator's weights.
+
+        Args:
+            score: Name of the score.
+            weights: Which weights are scored.
+            chosen_on: The split that selected them.
+        """
         metric = next(metric for metric in self.metrics if score in (*metric.names, *metric.baseline_names))
         decoded, spec = self.data.decoded, self.data.spec
         inputs = {"inputs": f"{spec.source_channels} channels, pairs: {spec.pairs}"} if spec.source_channels else {}
@@ -150,36 +262,48 @@ class Evaluator:
             **inputs,
             "weights": weights,
             "seed": self.seed,
-            "versions": {
-                "torch": torch.__version__,
-                "torchmetrics": torchmetrics.__version__,
-                "torch-fidelity": torch_fidelity.__version__,
-                "numpy": numpy.__version__,
-            },
+            "versions": library_versions(),
         }
 
 
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a score depends on."""
+    return {
+        "torch": torch.__version__,
+        "torchmetrics": torchmetrics.__version__,
+        "torch-fidelity": torch_fidelity.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
 class Tally:
-    """State of one metric over all batches: running sums, and per-image rows in batch order."""
+    """The state of one metric over all batches: running sums, and rows per image in batch order.
+
+    Args:
+        metric: The metric.
+        cap: Rows to keep of its ``limited_states``.
+    """
 
     def __init__(self, metric: Metric, cap: int) -> None:
-        self.metric, self.cap = metric, cap
+        self.metric = metric
+        self.cap = cap
         self.sums: Statistics = {}
         self.rows: dict[int, Statistics] = {}
 
-    def add(self, place: int, observed: Statistics) -> None:
-        """The statistics of the batch that begins at this place."""
+    def add(self, index: int, observed: Statistics) -> None:
+        """Add the statistics of a batch whose first image has this index."""
         for name in observed.keys() & self.metric.sum_states:
             self.sums[name] = self.sums[name].add_(observed[name]) if name in self.sums else observed[name]
-        self.rows[place] = {
-            name: rows[: max(0, self.cap - place)].clone() if name in self.metric.limited_states else rows
+        self.rows[index] = {
+            # a slice alone would keep the whole batch in memory
+            name: rows[: max(0, self.cap - index)].clone() if name in self.metric.limited_states else rows
             for name, rows in observed.items()
             if name not in self.metric.sum_states
         }
 
     @classmethod
     def merge(cls, like: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]) -> Tally:
-        """The tallies of several processes as one."""
+        """Merge the tallies of several processes."""
         tally = cls(like.metric, like.cap)
         for sums, rows in shares:
             for name, value in sums.items():
@@ -188,61 +312,70 @@ class Tally:
         return tally
 
     def statistics(self) -> Statistics:
-        """Sums and rows, in the order of the batches."""
-        ordered = [self.rows[place] for place in sorted(self.rows)]
+        """Return sums, and rows in the order of the batches."""
+        ordered = [self.rows[index] for index in sorted(self.rows)]
         names = ordered[0] if ordered else ()
         return self.sums | {name: torch.cat([rows[name] for rows in ordered]) for name in names}
 
 
 @torch.no_grad()
 def real_statistics(
-    data: GANDataModule, reals: Reference, metric: Metric, device: torch.device, cap: int, bar: bool = False
+    data: GANDataModule, reals: Reference, metric: Metric, where: torch.device, cap: int, bar: bool = False
 ) -> Statistics:
-    """Statistics of the reals for a metric: made once, then kept in the cache of the data.
+    """Compute the statistics of the reals for a metric, once; then they are cached with the data.
 
-    Of several processes one makes it while the others wait for the file.
+    With several processes one computes them and the others wait for the file.
     """
     if not metric.reals_key:
         return {}
     points = data.spec.content == "points"
 
-    def make() -> dict[str, numpy.ndarray]:
+    def compute() -> dict[str, numpy.ndarray]:
         tally = Tally(metric, cap)
         for i, batch in enumerate(track(reals, "scoring reals", shown=bar)):
-            tally.add(i * reals.size, metric.update_real(_to_pixels(batch.on(device, torch.float32), points)))
+            tally.add(i * reals.size, metric.update_real(_to_pixels(batch.on(where, torch.float32), points)))
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
     key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{reals.name}/{len(reals.rows)}/{cap}/2"
-    arrays, _ = decoded_once(data.cache, "reals", key, make)
+    arrays, _ = decoded_once(data.cache, "reals", key, compute)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def floor(
-    data: GANDataModule, setting: Setting, metric: Metric, known: Statistics, device: torch.device
+    data: GANDataModule, setting: Setting, metric: Metric, known: Statistics, where: torch.device
 ) -> dict[str, float]:
-    """The scores of a metric on reals in the place of the fakes, without those that have no such value.
+    """Compute the scores of a metric with reals in place of the fakes: the real-vs-real reference.
 
-    They are of the training set, or of what is held out where the fakes are compared with the training set; of a set
-    that has too few of them there are fewer.
+    They are from the training set, or from the test set if the fakes are compared with the training
+    set. If it has too few images, fewer are used.
+
+    Args:
+        data: The data.
+        setting: The setting of the evaluation.
+        metric: The metric.
+        known: Its statistics of the reals.
+        where: The device.
     """
-    split, asked = "test" if setting.split == "train" else "train", setting.conditional
+    split = "test" if setting.split == "train" else "train"
+    conditional = setting.conditional
     cap = setting.cfg.max_features_kept
 
-    def make() -> dict[str, numpy.ndarray]:
-        reals = data.reference(sys.maxsize if asked else setting.fakes, split=split)
-        if asked:
-            asked_for = data.reference(sys.maxsize, split=setting.split).wrapped(0, setting.fakes)
-            reals = reals.with_labels(asked_for.labels)
+    def compute() -> dict[str, numpy.ndarray]:
+        reals = data.reference(sys.maxsize if conditional else setting.fakes, split=split)
+        if conditional:
+            conditions = data.reference(sys.maxsize, split=setting.split).wrapped(0, setting.fakes)
+            reals = reals.with_labels(conditions.labels)
         tally, points = Tally(metric, cap), data.spec.content == "points"
         for i, batch in enumerate(reals):
-            pixels = _to_pixels(batch.on(device, torch.float32), points)
+            pixels = _to_pixels(batch.on(where, torch.float32), points)
             tally.add(i * reals.size, metric.update_fake({"generated": pixels.images}, pixels))
         values = metric.compute(known, tally.statistics())
         return {name: numpy.array(value) for name, value in values.items()}
 
-    key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{setting.split}/{asked}"
+    key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{setting.split}/{conditional}"
     described = {name: metric.protocol(name, setting.least) for name in metric.names}
-    arrays, _ = decoded_once(data.cache, "floor", f"{key}/{setting.reals}/{setting.fakes}/{cap}/{described}/1", make)
+    key = f"{key}/{setting.reals}/{setting.fakes}/{cap}/{described}/1"
+    arrays, _ = decoded_once(data.cache, "floor", key, compute)
     return {name: float(array) for name, array in arrays.items()}
 
 

@@ -1,4 +1,4 @@
-"""Did the augmentation leak into the samples? A small detector that was trained to tell augmented from plain real images."""
+"""Augmentation leaks: a small classifier, trained on plain and augmented reals, applied to samples."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ from gan_lab.metrics.nearest_neighbors import FAKES, draw_samples
 from gan_lab.networks.classifier import Classifier
 from gan_lab.seeding import Stream
 
-STEPS, BATCH, RATE = 300, 64, 1e-3  # of the detector, images in each, Adam's learning rate
+# training of the detector, with Adam
+STEPS = 300
+BATCH_SIZE = 64
+LEARNING_RATE = 1e-3
 NAMES = ("leaks", "leaks_of_reals", "leaks_of_augmented")
 
 
 def find_leaks(family: Family, data: GANDataModule, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """The shares of samples, of held-out images, and of held-out images augmented that the detector calls augmented.
+    """Compute the shares of samples, held-out images and augmented held-out images that look augmented.
 
-    It learns from all training images. Samples like held-out images are right; samples like augmented ones are what an
-    augmentation leaks.
+    The detector is trained on all training images. Without a leak, samples have the share of
+    held-out images.
     """
     assert family.augmentation is not None
     policy = family.augmentation.cfg.policy
     train = _pixels(data, "train", sys.maxsize)
     detector = train_detector(train, policy)
     plain = _pixels(data, "test", FAKES)
-    shown = (draw_samples(family, data, seed, "leaks"), plain, augmented(plain, policy, Stream(0, "leaks/held out")))
-    values = {name: share_augmented(detector, pixels) for name, pixels in zip(NAMES, shown, strict=True)}
-    description = f"convolutional, {STEPS} steps of {BATCH} training images, half of them by {policy}"
+    images = (draw_samples(family, data, seed, "leaks"), plain, augmented(plain, policy, Stream(0, "leaks/held out")))
+    values = {name: share_augmented(detector, pixels) for name, pixels in zip(NAMES, images, strict=True)}
+    description = f"convolutional, {STEPS} steps of {BATCH_SIZE} training images, half of them by {policy}"
     return values, {"extractor": "classifier", "classifier": description, "reals": len(plain), "fakes": FAKES}
 
 
@@ -47,7 +50,7 @@ def _pixels(data: GANDataModule, split: str, n: int) -> Tensor:
 
 @torch.no_grad()
 def augmented(pixels: Tensor, policy: str, stream: Stream) -> Tensor:
-    """Pixels uint8 [N, C, H, W], augmented: by ADA with a probability of its own for each image, from 0.1 to 1."""
+    """Augment pixels uint8 [N, C, H, W]; by ADA with a random probability in [0.1, 1] for each image."""
     images = to_unit(pixels)
     uniform = stream.uniform(len(images), UNIFORM + 1, like=images)
     if policy == "diffaugment":
@@ -57,24 +60,27 @@ def augmented(pixels: Tensor, policy: str, stream: Stream) -> Tensor:
 
 
 def train_detector(pixels: Tensor, policy: str) -> Classifier:
-    """A network of two classes, plain and augmented; the draws and the order are its own."""
+    """Train a classifier of plain and augmented images, independently of the global random state."""
     with torch.random.fork_rng(devices=[]):
         seeding.seed_torch(0, "leaks")
         network = Classifier(shape=pixels.shape[1:], classes=2, width=16, hidden=64)
-    optimizer, half = Adam(network.parameters(), RATE), BATCH // 2
-    answers = torch.arange(2).repeat_interleave(half)
-    with torch.enable_grad():  # an evaluation has it switched off
-        for step, rows in enumerate(EndlessBatchSampler(len(pixels), BATCH, 0, 0, STEPS, purpose="leaks")):
+    optimizer = Adam(network.parameters(), LEARNING_RATE)
+    half = BATCH_SIZE // 2
+    targets = torch.arange(2).repeat_interleave(half)
+    order = EndlessBatchSampler(len(pixels), BATCH_SIZE, 0, 0, STEPS, purpose="leaks")
+    # an evaluation disables gradients
+    with torch.enable_grad():
+        for step, rows in enumerate(order):
             images = pixels[rows]
             changed = augmented(images[half:], policy, Stream(0, "leaks", step))
             optimizer.zero_grad()
-            cross_entropy(network(to_unit(torch.cat([images[:half], changed]))), answers).backward()
+            cross_entropy(network(to_unit(torch.cat([images[:half], changed]))), targets).backward()
             optimizer.step()
     return network
 
 
 @torch.no_grad()
 def share_augmented(detector: Classifier, pixels: Tensor) -> float:
-    """The share of images that the detector calls augmented."""
-    called = torch.cat([detector(to_unit(block)).argmax(dim=1) for block in pixels.split(500)])
-    return float(called.double().mean())
+    """Compute the share of images that the detector classifies as augmented."""
+    predicted = torch.cat([detector(to_unit(block)).argmax(dim=1) for block in pixels.split(500)])
+    return float(predicted.double().mean())

@@ -1,4 +1,4 @@
-"""Perceptual distance of translated images to their known counterparts, where the weights for it are on this machine."""
+"""LPIPS of translated images to ground truth, if AlexNet's weights are on this machine."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.extractors.base import colour, weights_hash
-from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.extractors.base import expand_gray, weights_hash
 from gan_lab.metrics.translation_scores import Translation
 
-SMALLEST = 64  # pixels, each side: less is nothing after AlexNet's strides
+# side in pixels: AlexNet's strides leave nothing of smaller images
+MIN_SIDE = 64
 
 
-def at_hand(height: int, width: int) -> bool:
-    """True if torchvision's AlexNet lies in torch's hub folder, and images are large enough; nothing is downloaded."""
+def is_available(height: int, width: int) -> bool:
+    """Return True if AlexNet is in torch's hub folder and images are large enough; nothing is downloaded."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
-    return min(height, width) >= SMALLEST and file.is_file()
+    return min(height, width) >= MIN_SIDE and file.is_file()
 
 
 class LPIPS(Metric):
-    """LPIPS with AlexNet by torchmetrics: weighted squared distances of unit-length features, mean over the images.
+    """LPIPS with AlexNet from torchmetrics: weighted squared distances of unit-length features, averaged over the images.
 
     Source: Zhang et al. 2018 (arXiv 1801.03924), equation 1.
     """
@@ -36,7 +36,7 @@ class LPIPS(Metric):
 
     @classmethod
     def applies(cls, setting: Setting) -> bool:
-        return setting.final and Translation.applies(setting) and at_hand(setting.spec.height, setting.spec.width)
+        return setting.final and Translation.applies(setting) and is_available(setting.spec.height, setting.spec.width)
 
     @classmethod
     def create(cls, setting: Setting) -> list[Metric]:
@@ -55,7 +55,7 @@ class LPIPS(Metric):
         for way in self.ways:
             generated = outputs["back" if way else "generated"]
             truth = batch.sources if way else batch.images
-            lpips[way] = self.network(to_unit(colour(generated)), to_unit(colour(truth))).flatten().cpu()
+            lpips[way] = self.network(to_unit(expand_gray(generated)), to_unit(expand_gray(truth))).flatten().cpu()
         return lpips
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:

@@ -9,18 +9,20 @@ from torch import Tensor
 
 from gan_lab.data.toy import MODES, SPREAD, centres
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.base import Metric, Setting, Statistics
 
-DEVIATIONS = 3  # of a mode, within which a point lies on it
-SHARE = 0.25  # of the points that a mode should have, with which it is covered
+# standard deviations of a mode, within which a point counts as high quality
+MAX_DEVIATIONS = 3
+# A mode is covered if it has this share of the points of a uniform distribution over the modes.
+MIN_SHARE = 0.25
 
 
 class ModeCoverage(Metric):
-    """The toy ring: how many modes got at least a quarter of their share, and how many points lie on a mode.
+    """The toy ring: covered modes, and the share of high-quality points.
 
-    A point lies on a mode within three standard deviations of its centre, as in Srivastava et al. 2017 (arXiv
-    1705.07761), section 4.1. There one such point is enough to cover a mode; the quarter is the lab's own rule.
+    A point has high quality within three standard deviations of a mode's center, as in Srivastava
+    et al. 2017 (arXiv 1705.07761), section 4.1. There one such point covers a mode; requiring a
+    quarter of the mode's share is the lab's own rule.
     """
 
     priority = 40
@@ -35,19 +37,19 @@ class ModeCoverage(Metric):
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         distance = torch.cdist(outputs["generated"].flatten(1).float().cpu(), torch.from_numpy(centres()))
         nearest = distance.min(dim=1)
-        return {"mode": nearest.indices, "near": nearest.values < DEVIATIONS * SPREAD}
+        return {"mode": nearest.indices, "near": nearest.values < MAX_DEVIATIONS * SPREAD}
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         hits = torch.bincount(fake["mode"][fake["near"]], minlength=MODES)
-        enough = SHARE * len(fake["mode"]) / MODES
+        enough = MIN_SHARE * len(fake["mode"]) / MODES
         return {
             "modes_covered": float((hits >= enough).sum()),
             "high_quality": float(fake["near"].double().mean()),
         }
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        near = f"within {DEVIATIONS} standard deviations of its centre"
-        covered = {"covered": f"{SHARE} of a mode's share of the points"} if score == "modes_covered" else {}
+        near = f"within {MAX_DEVIATIONS} standard deviations of its centre"
+        covered = {"covered": f"{MIN_SHARE} of a mode's share of the points"} if score == "modes_covered" else {}
         return {"extractor": "points", "on_a_mode": near} | covered
 
 

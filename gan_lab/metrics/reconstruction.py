@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from gan_lab.images import Batch, to_unit
-from gan_lab.metrics.base import Metric, Setting
+from gan_lab.metrics.base import Metric, Setting, Statistics
 from gan_lab.metrics.digit_classifier import load_digit_classifier
 from gan_lab.metrics.extractors.base import weights_hash
-from gan_lab.metrics.formulas import Statistics, psnr, squared_error
+from gan_lab.metrics.psnr import psnr, squared_error
 
 
 class Reconstruction(Metric):
-    """Reconstructed images against the originals; of digits also whether they still show the same one."""
+    """PSNR of reconstructed images, and for digits the share whose class is preserved."""
 
     priority = 80
     needs_reals = True

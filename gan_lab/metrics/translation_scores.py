@@ -1,4 +1,4 @@
-"""Translated images against the truth: PSNR, SSIM, the gain over doing nothing."""
+"""Translated images against ground truth: PSNR, SSIM, the gain over the unchanged input."""
 
 from __future__ import annotations
 
@@ -10,26 +10,37 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from gan_lab.images import Batch, to_uint8
-from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.formulas import Nearest, Statistics, psnr, squared_error
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.neighbor_search import NeighborSearch
+from gan_lab.metrics.psnr import psnr, squared_error
 
 if TYPE_CHECKING:
     from gan_lab.data.base import GANDataModule
     from gan_lab.data.reference import Reference
 
-SIGMA, HALF = 1.5, 5  # pixels, of the window of the structural similarity (Wang et al. 2004): 11 x 11
-BLOCK = 200  # inputs that are looked for among those of the training at once
+# The Gaussian window of the structural similarity has 11 x 11 pixels (Wang et al. 2004).
+WINDOW_SIGMA = 1.5
+WINDOW_RADIUS = 5
+# inputs that are compared with all training inputs at a time
+INPUTS_PER_SEARCH = 200
 
 
 class Translation(Metric):
-    """Translated images against their known counterparts, and there and back against where they came from.
+    """Translated images against ground truth, and cycled images against their inputs.
 
-    With ``inside`` source and truth differ inside a region alone (the animal): then that region, the rest of the image,
-    and the gain over doing nothing are measured too. ``gain`` names are in dB. With ``pairs`` to learn from there are two
-    baselines: the input as it is, and the answer to the training input that is nearest.
+    PSNR and gains are in dB.
+
+    Args:
+        output_names: Keys of ``Family.outputs()``.
+        inside: Whether input and ground truth differ only inside a region (the animal). Then that
+            region, the rest of the image, and the gain over the unchanged input are scores too.
+        gray: Whether gray inputs are translated to color.
+        pairs: Whether there are training pairs. Then the output of the nearest training input is a
+            baseline, next to the unchanged input.
     """
 
-    priority = 65  # after the distances: neither the hidden truth nor the mean error chooses a checkpoint
+    # after the distances: neither the hidden ground truth nor the mean error selects a checkpoint
+    priority = 65
     needs_reals = True
 
     @classmethod
@@ -39,9 +50,9 @@ class Translation(Metric):
     @classmethod
     def create(cls, setting: Setting) -> list[Metric]:
         spec = setting.spec
-        colours = spec.channels == 3 and spec.source_channels == 1
+        gray = spec.channels == 3 and spec.source_channels == 1
         inside = spec.content == "horses"
-        return [cls(setting.output_names, inside=inside, gray=colours, pairs=spec.pairs == "all")]
+        return [cls(setting.output_names, inside=inside, gray=gray, pairs=spec.pairs == "all")]
 
     def __init__(self, output_names: tuple[str, ...], inside: bool, gray: bool, pairs: bool = False) -> None:
         self.inside, self.gray, self.ways = inside, gray, [""]
@@ -58,11 +69,11 @@ class Translation(Metric):
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         if score.endswith("ssim"):
-            return {"extractor": "pixels", "window": f"Gaussian, sigma {SIGMA}"}
+            return {"extractor": "pixels", "window": f"Gaussian, sigma {WINDOW_SIGMA}"}
         return {"extractor": "pixels"}
 
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
-        """PSNR of the inputs as they are, and, of pairs, of the training image whose input is nearest to each input."""
+        """Compute the PSNR of the unchanged inputs and, for pairs, of the output of the nearest training input."""
         truth, source = (
             torch.cat([_pixels(getattr(batch, kind)) for batch in reals]) for kind in ("images", "sources")
         )
@@ -70,7 +81,9 @@ class Translation(Metric):
         for way in self.ways:
             values[f"{way}psnr_of_input"] = psnr(squared_error(source, truth))
             if f"{way}psnr_of_nearest" in self.baseline_names:
-                values[f"{way}psnr_of_nearest"] = psnr(squared_error(_nearest_answers(data, source, bool(way)), truth))
+                values[f"{way}psnr_of_nearest"] = psnr(
+                    squared_error(_find_nearest_outputs(data, source, bool(way)), truth)
+                )
             truth, source = source, truth
         return values
 
@@ -103,7 +116,8 @@ class Translation(Metric):
                 values[f"{way}psnr_inside"] = psnr(fake[f"{way}inside"])
                 values[f"{way}gain_inside"] = values[f"{way}psnr_inside"] - psnr(fake[f"{way}nothing"])
                 values[f"{way}psnr_outside"] = psnr(fake[f"{way}outside"])
-        if self.gray:  # the input tinted by the mean colour of these very images is the baseline
+        if self.gray:
+            # baseline: the input tinted by the mean color of the same images
             mean, square = fake["tint"].mean(dim=0).unbind(dim=1)
             baseline = torch.tensor([[float((square - mean.square()).mean()), 1.0]])
             values["gain_over_mean_colour"] = values["psnr"] - psnr(baseline)
@@ -114,29 +128,30 @@ def _pixels(images: Tensor) -> Tensor:
     return to_uint8(images).cpu()
 
 
-def _nearest_answers(data: GANDataModule, sources: Tensor, back: bool) -> Tensor:
-    """For each input [B, C, H, W] the image of the training pair whose input is nearest, by its pixels.
+def _find_nearest_outputs(data: GANDataModule, sources: Tensor, back: bool) -> Tensor:
+    """Find the output of the training pair whose input is nearest to each input [B, C, H, W], by its pixels.
 
-    ``back``: what are images else are the inputs.
+    With ``back`` the images of the pairs are the inputs and the sources the outputs.
     """
     kinds = ("sources", "images") if back else ("images", "sources")
-    train, answers = data.reference(sys.maxsize, split="learned"), []
-    for block in sources.split(BLOCK):
-        found = Nearest(block.flatten(1).double())
+    train = data.reference(sys.maxsize, split="learned")
+    outputs = []
+    for block in sources.split(INPUTS_PER_SEARCH):
+        search = NeighborSearch(block.flatten(1).double())
         for batch in train:
-            found.add(_pixels(getattr(batch, kinds[1])).flatten(1).double())
-        pairs = data.in_range(data.train.__getitems__(train.rows[found.numbers[:, 0].numpy()].tolist()))
-        answers.append(_pixels(getattr(pairs, kinds[0])))
-    return torch.cat(answers)
+            search.add(_pixels(getattr(batch, kinds[1])).flatten(1).double())
+        pairs = data.in_range(data.train.__getitems__(train.rows[search.indices[:, 0].numpy()].tolist()))
+        outputs.append(_pixels(getattr(pairs, kinds[0])))
+    return torch.cat(outputs)
 
 
 def _ssim(images: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of each image [B], over the places where the whole of a Gaussian window lies in the image.
+    """Compute the structural similarity of each image [B], over all positions of the window inside the image.
 
     Source: Wang et al. 2004 (IEEE Transactions on Image Processing 13 (4)), section III.B.
     """
-    half = min(HALF, (min(images.shape[-2:]) - 1) // 2)
-    window = {"gaussian_weights": True, "sigma": SIGMA * half / HALF, "win_size": 2 * half + 1}
+    radius = min(WINDOW_RADIUS, (min(images.shape[-2:]) - 1) // 2)
+    window = {"gaussian_weights": True, "sigma": WINDOW_SIGMA * radius / WINDOW_RADIUS, "win_size": 2 * radius + 1}
     pairs = zip(images.cpu().numpy(), truth.cpu().numpy(), strict=True)
     every = [
         structural_similarity(*pair, channel_axis=0, data_range=255, use_sample_covariance=False, **window)

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import shlex
 
-from gan_lab.runs.run import Run, family_of
+from gan_lab.runs.run import Run, find_family_class
 
 
 def command_lines(run: Run) -> list[tuple[str, str]]:
     """List the purpose and the text of each command."""
-    folder, words = _value([run.place]), run.words[2:]
-    resume = "Go on training: the same command continues it"
-    if run.ended:
-        words = [*(word for word in words if not word.startswith("run.images=")), f"run.images={2 * run.wanted}"]
-        resume = "Train on, to twice as many images"
-    arguments = f" ARGS={_value(words)}" if words else ""
-    family = family_of(str(run.values.get("family")))
+    folder, overrides = _quote([run.shown_path]), run.command[2:]
+    resume = "Resume the training with the same command"
+    if run.status != "unfinished":
+        overrides = [pair for pair in overrides if not pair.startswith("run.images=")]
+        overrides.append(f"run.images={2 * run.budget_images}")
+        resume = "Train to twice as many images"
+    arguments = f" ARGS={_quote(overrides)}" if overrides else ""
+    family = find_family_class(str(run.values.get("family")))
     if getattr(family, "image_to_image", False):
         use = ("Translate images", f"make translate RUN={folder} IN=photos OUT=translated")
     else:
         use = ("Draw samples", f"make sample RUN={folder} N=64 SEED=0")
     return [
-        (resume, f"make train EXP={_value([run.experiment])}{arguments}"),
+        (resume, f"make train EXP={_quote([run.experiment])}{arguments}"),
         use,
-        ("Score the best generator", f"make evaluate RUN={folder}"),
-        ("Score the last one", f"make evaluate RUN={folder} ARGS='--weights last'"),
+        ("Score the best checkpoint", f"make evaluate RUN={folder}"),
+        ("Score the last checkpoint", f"make evaluate RUN={folder} ARGS='--weights last'"),
         ("Draw this page again", f"make report RUN={folder}"),
     ]
 
 
-def _value(words: list[str]) -> str:
-    """Words as the value of a variable of make: two shells read it, that of the user and that of the recipe."""
-    inner = shlex.join(words).replace("$", "$$")
+def _quote(arguments: list[str]) -> str:
+    """Quote arguments as the value of a variable of make: the shells of the user and of the recipe both read it."""
+    inner = shlex.join(arguments).replace("$", "$$")
     return f'"{inner}"' if "'" in inner and not set(inner) & set('"$`\\!') else shlex.quote(inner)

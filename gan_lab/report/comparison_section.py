@@ -10,18 +10,19 @@ from typing import Any
 
 from gan_lab.report import compare, curves, live, pictures
 from gan_lab.runs.folder import is_resumable
-from gan_lab.runs.run import Run, shown
+from gan_lab.runs.run import Run, format_value
+from gan_lab.utils.errors import UserError
 
-MODELS = 4  # generators side by side, at most
+MAX_MODELS = 4  # generators side by side
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
-    """The values of the template."""
+    """Collect the values of the template."""
     names = labels(runs)
     try:
-        compared: compare.Comparison | None = compare.compare([run.folder for run in runs])
+        compared: compare.Comparison | None = compare.compare(runs)
         refused = ""
-    except ValueError as error:
+    except UserError as error:
         compared, refused = None, str(error)
     grids = [run.grids[-1][1] if run.grids else None for run in runs]
     present = [path for path in grids if path]
@@ -29,13 +30,13 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     within = sum(path.stat().st_size for path in present) <= pictures.BUDGET
     shots = []
     for run, name, path in zip(runs, names, grids, strict=True):
-        with suppress(ValueError):  # a torn one is left out
+        with suppress(UserError):  # a torn one is left out
             if path is None:
                 continue
             data, _ = pictures.picture(path, pictures.BUDGET if within else share)
             shots.append({"name": name, "images": run.grids[-1][0], "uri": pictures.uri(data)})
-    charts = curves.of_runs(runs, names)
-    models = steered(runs, names)
+    charts = curves.build_comparison_charts(runs, names)
+    models = describe_models(runs, names)
     return {
         "title": f"{len(runs)} runs compared",
         "runs": list(zip(names, runs, strict=True)),
@@ -52,18 +53,19 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def steered(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The generators of latents that the page has room for, the first seed of each experiment, under the names of their
-    runs; none if there is only one.
+def describe_models(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Describe the latent-to-image generators that the page has room for, of the first seed of each experiment.
+
+    Each has the name of its run. Empty if there is only one.
     """
     models: list[dict[str, Any]] = []
     seen: set[str] = set()
     if len({run.experiment for run in runs}) < 2:
         return []
     for run, name in zip(runs, names, strict=True):
-        if len(models) < MODELS and run.experiment not in seen:
-            left = live.LARGEST - sum(model["weights"] for model in models)
-            model, _ = live.of_run(run, left, beside_others=True)
+        if len(models) < MAX_MODELS and run.experiment not in seen:
+            left = live.MAX_WEIGHTS - sum(model["weights"] for model in models)
+            model, _ = live.describe_run(run, left, latents_only=True)
             if model:
                 seen.add(run.experiment)
                 models.append({**model, "name": name})
@@ -71,27 +73,27 @@ def steered(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """The keys in which the configs differ, each with its value in every run; empty where a run has no such key."""
+    """List the keys in which the configs differ, with the value in each run; empty where a run has no such key."""
     keys = dict.fromkeys(key for run in runs for key in run.values)
     rows = []
     for key in keys:
-        values = [shown(run.values[key]) if key in run.values else "" for run in runs]
+        values = [format_value(run.values[key]) if key in run.values else "" for run in runs]
         if len(set(values)) > 1 and (not is_resumable(key) or key == "run.images"):
             rows.append((key, values))
     return rows
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """A short name for each run, unlike all others: its experiment, and what sets it apart from others of that experiment."""
+    """Name each run uniquely: its experiment, and the values in which it differs from others of that experiment."""
     compared = []
     for run in runs:
         same = [other for other in runs if other.experiment == run.experiment]
-        words = []
+        parts = []
         for key, values in differences(same):
             value, (usual, count) = values[same.index(run)], Counter(values).most_common(1)[0]
-            if value != usual or 2 * count <= len(same) or key == "run.seed":  # what most have need not be said
-                words.append(f"{key.rpartition('.')[2]}={value}")
-        compared.append(" ".join([Path(run.experiment).stem, *words]))
+            if value != usual or 2 * count <= len(same) or key == "run.seed":  # not the value that most have
+                parts.append(f"{key.rpartition('.')[2]}={value}")
+        compared.append(" ".join([Path(run.experiment).stem, *parts]))
     compared = [label if len(label) <= 70 else run.name for label, run in zip(compared, runs, strict=True)]
     counts = Counter(compared)
     return [label if counts[label] == 1 else f"{label} ({number})" for number, label in enumerate(compared, 1)]

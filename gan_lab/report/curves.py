@@ -9,7 +9,7 @@ from typing import Any
 
 from gan_lab.runs.run import Points, Run
 
-MOST = 1500  # points of a series: a screen has fewer columns
+MAX_POINTS = 1500  # of a series: a screen has fewer columns
 # The first pattern that fits a column says its group; what is drawn in one chart is of one kind of number.
 GROUPS = (
     ("Losses", re.compile(r"loss|wasserstein|class_[dg]$")),
@@ -21,8 +21,8 @@ TOGETHER = (("losses", re.compile(r"loss|wasserstein|class_[dg]$")), ("mean outp
 Chart = dict[str, Any]
 
 
-def of_run(run: Run) -> list[tuple[str, list[Chart]]]:
-    """The charts of every numeric column of a run: scores, losses, discriminator, gradients, and the rest."""
+def build_charts(run: Run) -> list[tuple[str, list[Chart]]]:
+    """Build the charts of every numeric column of a run: scores, losses, discriminator, gradients, and the rest."""
     groups: dict[str, dict[str, Chart]] = {
         "Scores": {},
         "Losses": {},
@@ -30,53 +30,58 @@ def of_run(run: Run) -> list[tuple[str, list[Chart]]]:
         "Gradients": {},
         "Others": {},
     }
-    for name, points in run.curves.items():
-        group, title = _place(name, run)
+    for name, points in run.history.items():
+        group, title = _find_chart(name, run)
         chart = groups[group].setdefault(title, {"title": title, "series": []})
         chart["series"].append(series(name, points))
-        if group == "Scores" and name in run.floors:
-            chart["series"].append(_floor(run.floors[name], points))
+        if group == "Scores" and name in run.real_vs_real:
+            chart["series"].append(_real_vs_real_line(run.real_vs_real[name], points))
     return [(group, list(charts.values())) for group, charts in groups.items() if charts]
 
 
-def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
-    """One chart for each score, with the curves of all runs that have it."""
-    scores = dict.fromkeys(score for run in runs for score in run.score_names)
+def build_comparison_charts(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
+    """Build one chart for each score, with the curves of all runs that have it."""
     charts = []
-    for score in scores:
-        each = [series(name, run.curves[score]) | {"place": place} for place, (run, name)
-                in enumerate(zip(runs, names, strict=True)) if run.curves.get(score)]  # fmt: skip
-        if each:  # a run has the same place, and so the same colour, in all charts
-            (first, *_) = (run for run in runs if run.curves.get(score))
-            floors = {run.floors.get(score) for run in runs if run.curves.get(score)}
-            if len(floors) == 1 and (floor := floors.pop()) is not None:
-                longest = max((run.curves[score] for run in runs if run.curves.get(score)), key=lambda one: one[-1][0])
-                each.append(_floor(floor, longest) | {"place": len(runs)})
-            charts.append({"title": title_of(score, first), "series": each})
+    for score in dict.fromkeys(score for run in runs for score in run.score_names):
+        scored = [run for run in runs if score in run.history]
+        if not scored:
+            continue
+        # A run has the same position, and so the same color, in all charts.
+        lines = [
+            series(name, run.history[score]) | {"place": position}
+            for position, (run, name) in enumerate(zip(runs, names, strict=True))
+            if score in run.history
+        ]
+        references = {run.real_vs_real.get(score) for run in scored}
+        reference = references.pop() if len(references) == 1 else None
+        if reference is not None:
+            longest = max((run.history[score] for run in scored), key=lambda points: points[-1][0])
+            lines.append(_real_vs_real_line(reference, longest) | {"place": len(runs)})
+        charts.append({"title": format_title(score, scored[0]), "series": lines})
     return charts
 
 
-def _floor(value: float, points: Points) -> Chart:
-    """The line of what real images have."""
+def _real_vs_real_line(value: float, points: Points) -> Chart:
+    """Draw the score of real images as a horizontal line."""
     return series("real images", [(images, value) for images in dict.fromkeys((points[0][0], points[-1][0]))])
 
 
-def title_of(score: str, run: Run) -> str:
-    """A score with the direction that is better, if one is."""
-    direction = run.direction(score)
+def format_title(score: str, run: Run) -> str:
+    """Format a score with its better direction, if it has one."""
+    direction = run.describe_direction(score)
     return f"{score} ({direction})" if direction else score
 
 
-def _place(name: str, run: Run) -> tuple[str, str]:
+def _find_chart(name: str, run: Run) -> tuple[str, str]:
     if name in run.score_names:
-        return "Scores", title_of(name, run)
+        return "Scores", format_title(name, run)
     group = next((group for group, pattern in GROUPS if pattern.match(name)), "Others")
     return group, next((title for title, pattern in TOGETHER if pattern.match(name)), name)
 
 
-def series(name: str, points: Points) -> dict[str, Any]:
-    """A curve with at most ``MOST`` points, five digits each; what is not finite is null, a gap in the line."""
-    step = -(-len(points) // MOST)
+def series(name: str, points: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """A curve with at most ``MAX_POINTS`` points, five digits each; what is not finite is null, a gap in the line."""
+    step = -(-len(points) // MAX_POINTS)
     kept = points if step <= 1 else [*points[:-1:step], points[-1]]
     return {
         "name": name,

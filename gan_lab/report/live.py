@@ -17,43 +17,45 @@ from torch import Tensor
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report import pictures
-from gan_lab.runs.ema_networks import Averaged, load_averaged
+from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
-LARGEST = 4_000_000  # weights of all networks of a page, two or four bytes each
+MAX_WEIGHTS = 4_000_000  # of all networks of a page, two or four bytes each
 HALF_A_LEVEL = 1 / 255  # of gray, in images in [-1, 1]
-LATENTS = 100_000  # numbers, of as many seeds as they are enough for
-SEEDS = 1000  # at most
+MAX_LATENT_NUMBERS = 100_000  # of all seeds together
+MAX_SEEDS = 1000
 DIRECTIONS = 8
-PLAYED = ("generator", "generator_back", "encoder")
+PLAYED_NETWORKS = ("generator", "generator_back", "encoder")
 
 
-def of_run(run: Run, allowed: int = LARGEST, beside_others: bool = False) -> tuple[dict[str, Any] | None, str]:
-    """Everything that the script needs to run the generator of a run, or None, and why not.
+def describe_run(
+    run: Run, max_weights: int = MAX_WEIGHTS, latents_only: bool = False
+) -> tuple[dict[str, Any] | None, str]:
+    """Describe the networks of a run for the script of the page; None, and the reason, if it cannot run them.
 
-    Points in the plane are left out without a word, and so is a run that has no checkpoint. ``beside_others``: the
-    generator alone, and none that makes images of images.
+    Points in the plane and runs without a checkpoint are left out without a reason. ``latents_only``: the generator
+    alone, and only if it makes images of latents.
     """
-    if not (run.folder / "checkpoints").is_dir():
+    if not (run.path / "checkpoints").is_dir():
         return None, ""
     try:
-        averaged = load_averaged(run.folder)
-        names = PLAYED[:1] if beside_others else PLAYED
-        played = {name: averaged.networks[name] for name in names if name in averaged.networks}
+        loaded = load_ema_networks(run.path)
+        names = PLAYED_NETWORKS[:1] if latents_only else PLAYED_NETWORKS
+        played = {name: loaded.networks[name] for name in names if name in loaded.networks}
         size = sum(weight.numel() for network in played.values() for weight in network.parameters())
         from_latents = "z_dim" in played["generator"].recipe["arguments"]
-        if shape_of(played["generator"])[1:] == (1, 1) or (beside_others and not from_latents):
+        if shape_of(played["generator"])[1:] == (1, 1) or (latents_only and not from_latents):
             return None, ""
-        if size > allowed:
-            return None, f"they have {size:,} weights, and a page takes {allowed:,}"
+        if size > max_weights:
+            return None, f"they have {size:,} weights, and a page takes {max_weights:,}"
         traced = {name: graph.trace(network, *graph.example(network)) for name, network in played.items()}
         described = {name: describe(network, *traced[name]) for name, network in played.items()}
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
     model = {"name": run.name, "networks": described, "weights": size}
-    return model | (_latents(averaged, *traced["generator"]) if from_latents else {}), ""
+    return model | (_describe_latents(loaded, *traced["generator"]) if from_latents else {}), ""
 
 
 def shape_of(network: Network) -> tuple[int, int, int]:
@@ -101,18 +103,18 @@ def _is_close_in_half(network: Network, traced: graph.Graph, tensors: dict[str, 
         return exact.dim() == 4 and bool((graph.run(traced, halved, fresh) - exact).abs().max() <= HALF_A_LEVEL)
 
 
-def _latents(averaged: Averaged, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _describe_latents(loaded: EMANetworks, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The latents of the seeds, as ``gan-lab sample --seed`` draws the first of each; the directions, the classes."""
-    network = averaged.networks["generator"]
+    network = loaded.networks["generator"]
     arguments = network.recipe["arguments"]
-    seeds = min(SEEDS, LATENTS // arguments["z_dim"])
+    seeds = min(MAX_SEEDS, MAX_LATENT_NUMBERS // arguments["z_dim"])
     z = [network.sample_latents(Stream(seed, "sample"), 1, like=torch.empty(0)) for seed in range(seeds)]
     return {
         "z": _text(torch.cat(z).numpy(), np.float32),
         "seeds": seeds,
         "straight": network.codes > 0,  # the prior is no ball
         "directions": [[round(x, 4) for x in row] for row in directions(traced, tensors, arguments["z_dim"]).tolist()],
-        "classes": averaged.class_names if arguments.get("classes") else [],
+        "classes": loaded.class_names if arguments.get("classes") else [],
     }
 
 

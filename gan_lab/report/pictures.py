@@ -12,8 +12,8 @@ from PIL import Image
 from gan_lab.utils.errors import UserError
 
 BUDGET = 5_000_000  # bytes of all pictures of a page, which are a third more in the page
-MOST = 60  # grids of a slider
-LARGE = 24  # and if so many are beyond the budget
+MAX_GRIDS = 60  # of a slider
+MAX_LARGE_GRIDS = 24  # of a slider whose grids are larger than the budget
 RUNGS = ((1400, 85), (1400, 60), (700, 60), (350, 50))  # longest side and quality of a picture that is made smaller
 
 
@@ -66,16 +66,16 @@ def within(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
 
     Pictures that cannot be read are left out, and counted.
     """
-    kept = even(range(len(paths)), MOST)
+    kept = even(range(len(paths)), MAX_GRIDS)
     fits = sum(paths[i].stat().st_size for i in kept) <= budget
     if not fits:
-        kept = even(kept, LARGE)
+        kept = even(kept, MAX_LARGE_GRIDS)
     share = budget if fits else budget // max(1, len(kept))
     encoded, rung = {}, -1
     for i in reversed(kept):  # the last one has the most to show: what it needs the others need at most
         try:
             encoded[i], rung = picture(paths[i], share, rung)
-        except ValueError:
+        except UserError:
             continue
     notes = [f"{len(kept)} of {len(paths)} grids, evenly spaced"] if len(kept) < len(paths) else []
     notes += ["large ones compressed as WebP"] if any(data[:4] == b"RIFF" for data in encoded.values()) else []

@@ -30,40 +30,58 @@ logger = logging.getLogger("gan_lab")
 ASSETS = Path(__file__).parent / "assets"
 
 
-def write(folders: Sequence[Path], out: Path | None = None, read: type[Run] = Run) -> Path:
-    """Write the page of a run or of several; the path of the page.
+def write(folders: Sequence[Path | Run], out: Path | None = None) -> Path:
+    """Write the page of a run or of several, each a folder or a ``Run``; return the path of the page.
 
-    By default it is ``report.html`` in the folder of the run, ``comparison.html`` beside the folders of the
-    experiments. ``read``: what reads a folder. Raises UserError for a folder that is not a run.
+    By default it is ``report.html`` in the folder of the run, or ``comparison.html`` next to the folders of the
+    experiments. A damaged file of results is left out with a warning. Raises UserError for a folder that is not a run.
     """
-    runs = [read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    opened = [folder if isinstance(folder, Run) else Run(folder) for folder in folders]
+    runs = list({run.path.resolve(): run for run in opened}.values())
     if not runs:
         raise UserError("a report is of a run folder, runs/<experiment>/<run id>, or of several")
+    for run in runs:
+        _leave_out_damaged_results(run)
     if len(runs) == 1:
-        out = out or runs[0].folder / "report.html"
-        text = render("run.html", **of_run(runs[0]))
+        out = out or runs[0].path / "report.html"
+        text = render("run.html", **collect_values(runs[0]))
     else:
-        out = out or runs[0].folder.resolve().parent.parent / "comparison.html"
+        out = out or runs[0].path.resolve().parent.parent / "comparison.html"
         text = render("comparison.html", **comparison(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text, errors="replace")
     return out
 
 
+def _leave_out_damaged_results(run: Run) -> None:
+    """Replace a damaged ``summary.json`` or ``scores.json`` by an empty one, with a warning that names the file."""
+    for part in ("summary", "recorded_directions"):
+        try:
+            getattr(run, part)
+        except UserError as error:
+            warnings.warn(f"the page is drawn without it: {error}", stacklevel=3)
+            setattr(run, part, {})
+
+
 def write_or_warn(folders: Sequence[Path]) -> None:
-    """Write a page and log where; one that cannot be drawn is a warning, for the training is what counts."""
+    """Write a page and log its path; warn if it cannot be drawn, so that the training does not fail."""
     try:
         logger.info(f"report: {write(folders)}")
     except Exception as error:
         warnings.warn(f"no report was drawn: {error}", stacklevel=2)
 
 
+def render_template(template: str, **values: Any) -> str:
+    """Render a file of ``assets``, every value escaped."""
+    return _templates().get_template(template).render(**values)
+
+
 def render(template: str, **values: Any) -> str:
-    """The text of a page."""
+    """Render a whole page, with its style and its script."""
     style, script = (ASSETS / "page.css").read_text("utf-8"), _script()
     allowed = "default-src 'none'; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
     allowed += f"style-src {_hash(style)}; script-src {_hash(script)}"
-    return _templates().get_template(template).render(style=style, script=script, allowed=allowed, **values)
+    return render_template(template, style=style, script=script, allowed=allowed, **values)
 
 
 @cache
@@ -91,19 +109,19 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def of_run(run: Run) -> dict[str, Any]:
+def collect_values(run: Run) -> dict[str, Any]:
     """Collect the values of the template of one run."""
     grids = run.grids
-    extras = {name: run.folder / f"{name}.png" for name in ("reals", "neighbours")}
+    extras = {name: run.path / f"{name}.png" for name in ("reals", "neighbours")}
     pages = {}
     for name, path in extras.items():
-        with suppress(ValueError):  # a page that is not there, or torn
+        with suppress(UserError):  # a picture that is missing or torn
             pages[name], _ = pictures.picture(path, pictures.BUDGET // 5)
     left = pictures.BUDGET - sum(map(len, pages.values()))
     frames, note = pictures.within([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
-    charts = curves.of_run(run)
-    model, why_not = live.of_run(run)
+    charts = curves.build_charts(run)
+    model, why_not = live.describe_run(run)
     thinned = any(one["step"] > 1 for _, group in charts for chart in group for one in chart["series"])
     return {
         "title": run.name,
@@ -126,14 +144,12 @@ def of_run(run: Run) -> dict[str, Any]:
 
 
 def _cost(run: Run) -> list[tuple[str, str]]:
-    memory = run.state.get("peak_memory_mb")
-    hours = run.hours
+    missing = "not recorded"
+    memory, hours = run.summary.get("peak_memory_mb"), run.hours
+    duration = f"{hours:.2f} hours" if hours >= 1 else f"{hours * 60:.1f} min"
     return [
-        ("training images seen", f"{run.images:,} of {run.wanted:,}"),
-        ("speed", "not recorded" if run.speed is None else f"{run.speed:,.4g} images/s (median)"),
-        (
-            "training time",
-            "not recorded" if not hours else f"{hours:.2f} hours" if hours >= 1 else f"{hours * 60:.1f} min",
-        ),
-        ("peak memory", "not recorded" if memory is None else f"{memory:,} MB"),
+        ("training images seen", f"{run.images:,} of {run.budget_images:,}"),
+        ("speed", missing if run.speed is None else f"{run.speed:,.4g} images/s (median)"),
+        ("training time", duration if hours else missing),
+        ("peak memory", missing if memory is None else f"{memory:,} MB"),
     ]

@@ -1,4 +1,4 @@
-"""The verdict of a run in plain words, and the table of its scores."""
+"""The verdict on a run as text, and the table of its scores."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from gan_lab.runs.run import Alert, Run
-from gan_lab.utils.numbers import mean_and_spread, rounded
+from gan_lab.runs.alert import Alert
+from gan_lab.runs.results import Score
+from gan_lab.runs.run import Run
+from gan_lab.utils.numbers import rounded
 
-MAX_ALERTS = 12  # so many are shown
+MAX_ALERTS = 12  # shown on a page
 
 
 @dataclass
 class Row:
-    """A score of the best and of the last weights, averaged and live, and of reals, and how the best was measured."""
+    """A score as text: of the best and last checkpoints, of the raw weights and of real images, and its protocol."""
 
     name: str
     best: str
@@ -26,9 +28,9 @@ class Row:
 
 @dataclass
 class Verdict:
-    """The summary on top of the page."""
+    """The summary at the top of the page."""
 
-    figure: str  # the headline's value, or a dash
+    figure: str  # the value of the headline score
     caption: str
     sentences: list[str]
     rows: list[Row] = field(default_factory=list)
@@ -38,95 +40,92 @@ class Verdict:
 
 
 def verdict(run: Run) -> Verdict:
-    """Say how good the run is, how far it came, and what went wrong."""
-    sentences = [] if run.ended else [_progress(run)]
-    summary = _of_scores(run) or _of_curve(run)
+    """Summarize how good the run is, how far it is, and what went wrong."""
+    summary = _summarize_scores(run) or _summarize_curve(run)
     if summary is None:
         summary = Verdict("none", "no score", ["Nothing has been scored in this run."])
-    summary.sentences[:0] = sentences
-    summary.rows = rows(run)
-    notes = {name: entry["note"] for name, entry in run.scores("best").items() if "note" in entry}
-    summary.sentences += [f"{name}: {note}." for name, note in notes.items()]
-    summary.watched, summary.alerts = run.alerts is not None, (run.alerts or [])[:MAX_ALERTS]
-    summary.more = len(run.alerts or []) - len(summary.alerts)
+    if run.status == "unfinished":
+        what = "It was not summed up" if run.images >= run.budget_images else "It has not ended"
+        summary.sentences.insert(0, f"{what}: {run.images:,} of {run.budget_images:,} images are recorded.")
+    summary.rows = build_rows(run)
+    summary.sentences += [f"{name}: {score.note}." for name, score in run.scores.items() if score.note]
+    summary.watched = run.watched
+    summary.alerts = run.alerts[:MAX_ALERTS]
+    summary.more = len(run.alerts) - len(summary.alerts)
     return summary
 
 
-def number(value: Any) -> str:
-    """Four digits; empty for None."""
+def format_number(value: Any) -> str:
+    """Format a number with four digits; empty for None."""
     return rounded(value, 4) if isinstance(value, int | float) else ""
 
 
-def rows(run: Run) -> list[Row]:
-    """The table of scores, the headline first."""
-    best, last, live = run.scores("best"), run.scores("last"), run.scores("live")
-    every = live | last | best
-    names = sorted(dict.fromkeys([*best, *last, *live]), key=lambda name: name != run.headline)
-    return [Row(name, score(best.get(name, {})), score(last.get(name, {})), score(live.get(name, {})),
-                number(every[name].get("protocol", {}).get("floor")), _protocol(every[name]))
-            for name in names]  # fmt: skip
-
-
-def score(entry: dict[str, Any]) -> str:
-    """The value of a score with its spread, if it has one; empty where it has no value."""
-    value = entry.get("value")
-    return mean_and_spread(value, entry.get("spread"), 4) if isinstance(value, int | float) else ""
-
-
-def _protocol(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    details = entry.get("protocol", {})
-    found = [
-        ("extractor", " ".join(str(details.get(key, "")) for key in ("extractor", "weights_sha256")).strip()),
-        (
-            "fakes / reals",
-            f"{details['fakes']:,} / {details['reals']:,}" if {"fakes", "reals"} <= details.keys() else "",
-        ),
-        ("data", " ".join(str(details.get(key, "")) for key in ("data", "split")).strip()),
-        ("chosen on", str(details.get("chosen_on", ""))),
-        ("weights", str(details.get("weights", ""))),
-    ]
-    return found
-
-
-def _progress(run: Run) -> str:
-    what = "It was not summed up" if run.images >= run.wanted else "It has not ended"
-    return f"{what}: {run.images:,} of {run.wanted:,} images are recorded."
-
-
-def _of_scores(run: Run) -> Verdict | None:
-    name = run.headline
-    best, last = (run.scores(weights).get(name or "", {}).get("value") for weights in ("best", "last"))
-    if name is None or best is None:
-        return None
-    at = run.state.get("best_iteration", -1) * int(run.values.get("data.batch_size", 0))
-    total = run.state.get("images", 0)
-    if 0 < at < total:
-        sentences = [f"The best generator is that of {at:,} of {total:,} images"]
-        sentences[0] += (
-            f"; the last one has {number(last)}{_worse(run, name, best, last)}." if last is not None else "."
+def build_rows(run: Run) -> list[Row]:
+    """Build the table of scores, the headline first."""
+    best, last, live = run.scores, run.scores_of("last"), run.scores_of("live")
+    rows = []
+    for name in sorted(dict.fromkeys([*best, *last, *live]), key=lambda name: name != run.headline):
+        measured = next(scores[name] for scores in (best, last, live) if name in scores)
+        rows.append(
+            Row(
+                name=name,
+                best=str(best.get(name, "")),
+                last=str(last.get(name, "")),
+                live=str(live.get(name, "")),
+                reals=format_number(measured.protocol.get("floor")),
+                protocol=_describe_protocol(measured),
+            )
         )
-    else:
-        sentences = [f"The best generator is the last one, after {total:,} images."]
-    return Verdict(number(best), _caption(run, name), sentences)
+    return rows
 
 
-def _of_curve(run: Run) -> Verdict | None:
+def _describe_protocol(score: Score) -> list[tuple[str, str]]:
+    protocol = score.protocol
+    counts = ""
+    if {"fakes", "reals"} <= protocol.keys():
+        counts = f"{protocol['fakes']:,} / {protocol['reals']:,}"
+    return [
+        ("extractor", f"{protocol.get('extractor', '')} {protocol.get('weights_sha256', '')}".strip()),
+        ("fakes / reals", counts),
+        ("data", f"{protocol.get('data', '')} {protocol.get('split', '')}".strip()),
+        ("chosen on", str(protocol.get("chosen_on", ""))),
+        ("weights", str(protocol.get("weights", ""))),
+    ]
+
+
+def _summarize_scores(run: Run) -> Verdict | None:
     name = run.headline
-    points = [(images, value) for images, value in run.curves.get(name or "", []) if math.isfinite(value)]
+    if name is None or name not in run.scores:
+        return None
+    best, last = run.scores[name].value, run.scores_of("last").get(name)
+    best_images, total = run.best_images, run.summary.get("images", 0)
+    sentence = f"The best generator is the last one, after {total:,} images."
+    if best_images is not None and 0 < best_images < total:
+        sentence = f"Best checkpoint: {best_images:,} of {total:,} images."
+        if last is not None:
+            change = _describe_change(run, name, best, last.value)
+            sentence += f" Last checkpoint: {format_number(last.value)}{change}."
+    return Verdict(format_number(best), _caption(run, name), [sentence])
+
+
+def _summarize_curve(run: Run) -> Verdict | None:
+    name = run.headline
+    points = [(images, value) for images, value in run.history.get(name or "", []) if math.isfinite(value)]
     if name is None or not points:
         return None
     images, best = (max if run.higher_is_better.get(name) else min)(points, key=lambda point: point[1])
-    details = f"So far the best was after {int(images):,} images"
-    details += "." if images == points[-1][0] else f"; the latest is {number(points[-1][1])}."
-    return Verdict(
-        number(best), _caption(run, name), [details, "Measured while it trained; it is not scored in full yet."]
-    )
+    details = f"Best so far: after {images:,} images."
+    if images != points[-1][0]:
+        details += f" Latest: {format_number(points[-1][1])}."
+    explanation = "Measured during the training; the final evaluation is still missing."
+    return Verdict(format_number(best), _caption(run, name), [details, explanation])
 
 
 def _caption(run: Run, name: str) -> str:
-    return ", ".join(filter(None, (name, run.direction(name))))
+    return ", ".join(filter(None, (name, run.describe_direction(name))))
 
 
-def _worse(run: Run, name: str, best: float, last: float) -> str:
-    change = (best - last if run.higher_is_better.get(name) else last - best) / abs(best) if best else math.nan
+def _describe_change(run: Run, name: str, best: float, last: float) -> str:
+    loss = best - last if run.higher_is_better.get(name) else last - best
+    change = loss / abs(best) if best else math.nan
     return f", {change:.0%} worse" if math.isfinite(change) and change >= 0.005 else ""

@@ -1,35 +1,47 @@
-"""The averaged networks of a run, of a checkpoint file or of an export, without its family."""
+"""The EMA networks of a run folder, of a checkpoint file or of an export, without their family."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from gan_lab import networks
 from gan_lab.config.loading import family_class
 from gan_lab.networks.layers import Network
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.exports import CONFIG
+from gan_lab.runs.run import Run
+from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Averaged:
-    """Networks by their names, float32 on the CPU in evaluation mode, and the names of the classes of the generator."""
+class EMANetworks:
+    """Networks by their names, float32 on the CPU in evaluation mode, with the config that they were trained with.
 
+    ``class_names`` are those of the generator; ``values`` is the flat config, empty if it is unknown.
+    """
+
+    checkpoint: Path
     networks: dict[str, Network]
     class_names: list[str]
     iteration: int
+    values: dict[str, Any]
 
 
-def load_averaged(run: Path, weights: str = "best") -> Averaged:
-    """Load them. Raises ValueError if there are none, or they do not fit this lab."""
-    checkpoint = find_checkpoint(run, weights)
-    content, config = read_checkpoint(checkpoint), read_config_beside(checkpoint)
-    import_family(config)
+def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
+    """Load the EMA networks of a run folder (``weights``: best or last), a checkpoint file or an export.
+
+    Raises:
+        UserError: There is no such checkpoint, it has no generator, or it does not fit this lab.
+    """
+    checkpoint = find_checkpoint(path, weights)
+    content, values = read_checkpoint(checkpoint), _read_values(checkpoint)
+    if "." in str(values.get("family")):
+        family_class(values["family"])  # a family outside the lab: its networks may be there too
+    if "generator" not in content["recipes"]:
+        names = ", ".join(content["recipes"]) or "none"
+        raise UserError(f"{checkpoint} has no generator. Its networks: {names}")
     loaded = {}
     with explain_mismatch(checkpoint):
         for name, recipe in content["recipes"].items():
@@ -37,29 +49,17 @@ def load_averaged(run: Path, weights: str = "best") -> Averaged:
             network.load_state_dict(content["ema"][name])
             loaded[name] = network.float().requires_grad_(False).eval()
         classes = content["recipes"]["generator"]["arguments"].get("classes", 0)
-    return Averaged(loaded, class_names_in(config, classes), content["iteration"])
+        # In an export nothing but the class names is read: a foreign folder may not name code to import.
+        known = content["export"].get("classes") if checkpoint.name == CONFIG else values.get("data.class_names")
+        class_names = [str(name) for name in known or []]
+    if len(class_names) != classes:
+        class_names = [str(i) for i in range(classes)]
+    return EMANetworks(checkpoint, loaded, class_names, content["iteration"], values)
 
 
-def read_config_beside(checkpoint: Path) -> Any:
-    """Read the config of the run that a checkpoint belongs to; empty if there is no config file.
-
-    Of an export it has the names of the classes alone: nothing in a foreign folder names code to be imported.
-    """
-    if checkpoint.name == CONFIG:
-        classes = json.loads(checkpoint.read_text(encoding="utf-8")).get("classes", [])
-        return OmegaConf.create({"data": {"class_names": [str(name) for name in classes]}})
-    path = checkpoint.parent.parent / "config.yaml"
-    return OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-
-
-def import_family(config: Any) -> None:
-    """Import the module of a run's family if it is outside the lab, because its networks may be there too."""
-    family = OmegaConf.select(config, "family")
-    if family and "." in family:
-        family_class(family)
-
-
-def class_names_in(config: Any, classes: int) -> list[str]:
-    """Class names of a run; the numbers if its config has no names."""
-    names = OmegaConf.select(config, "data.class_names")
-    return [str(name) for name in names] if names and len(names) == classes else [str(i) for i in range(classes)]
+def _read_values(checkpoint: Path) -> dict[str, Any]:
+    """Read the flat config of the run that a checkpoint is in; empty for an export or a lone file."""
+    folder = checkpoint.parent.parent
+    if checkpoint.name == CONFIG or not (folder / "config.yaml").is_file():
+        return {}
+    return Run(folder).values

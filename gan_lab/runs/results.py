@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_lab.utils.files import write_text
+from gan_lab.utils.errors import UserError
+from gan_lab.utils.files import read_json, write_text
+from gan_lab.utils.numbers import mean_and_spread
 
-# whose scores there are
+# The weights that are scored, by their keys in summary.json.
 WEIGHTS = {
     "best": "averaged weights of the best iteration",
     "last": "averaged weights of the last iteration",
@@ -16,11 +19,53 @@ WEIGHTS = {
 }
 
 
+@dataclass(frozen=True)
+class Score:
+    """A score of some weights. ``str(score)`` is its value with its spread, such as '1.76 ± 0.12'.
+
+    ``higher_is_better`` is None for a score of which neither direction is better, such as a
+    baseline; ``protocol`` says how the value was measured.
+    """
+
+    value: float
+    spread: float | None = None
+    higher_is_better: bool | None = None
+    protocol: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def reference(self) -> float | None:
+        """The real-vs-real reference: the value that real images get in place of generated ones."""
+        return self.protocol.get("floor")
+
+    def __str__(self) -> str:
+        return mean_and_spread(self.value, self.spread, 4)
+
+
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Read ``summary.json`` of a run folder; empty if the run has not ended yet."""
+    """Read ``summary.json`` of a run folder; empty if the run has not ended yet.
+
+    Raises:
+        UserError: The file is damaged. The message names it.
+    """
     path = folder / "summary.json"
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return summary
+    if not path.is_file():
+        return {}
+    summary = read_json(path)
+    try:
+        counts = [summary.get(key, 0) for key in ("iteration", "images", "best_iteration")]
+        entries = [entry for scores in summary.get("scores", {}).values() for entry in scores.values()]
+        complete = all(isinstance(count, int) for count in counts) and all(
+            isinstance(entry["value"], int | float) and isinstance(entry.get("protocol", {}), dict) for entry in entries
+        )
+    except (AttributeError, KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise UserError(
+            f"{path} is damaged: it has an entry that is no score or no count. "
+            "Delete it, then score the run again with 'gan-lab evaluate'"
+        )
+    return dict(summary)
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -1,30 +1,43 @@
-"""Read a run folder as far as it is there: of a run that trains, that broke off, or that an older lab left."""
+"""Run: the one reader of a run folder, whether it is finished, unfinished or left by an older lab."""
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from gan_lab.config import loading
+from gan_lab.config import groups, loading
 from gan_lab.config.schema import Config, leaves
-from gan_lab.runs.folder import to_dict
-from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import read_rows
+from gan_lab.runs.alert import Alert
+from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
+from gan_lab.runs.results import WEIGHTS, Score, read_summary
+from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.files import read_json, read_rows
 
-Points = list[tuple[float, float]]  # images seen, value (may be NaN)
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from gan_lab.data.base import GANDataModule
+    from gan_lab.families.base import Family
+    from gan_lab.inference.sampling import TrainedGenerator
+
+Points = list[tuple[int, float]]  # images seen, value (may be NaN or Inf)
+
+# The only keys besides those under metrics. that an existing run takes anew: where its data is now.
+DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of the config; ``default`` is None where this lab no longer knows the key."""
+    """A key of the config as text; ``default`` is None if this version of the lab has no such key."""
 
     key: str
     value: str
@@ -36,213 +49,450 @@ class Setting:
         return self.value != self.default
 
 
-@dataclass(frozen=True)
-class Alert:
-    """An alert of a run."""
+@dataclass
+class RestoredRun:
+    """The trained model of a run: its family in evaluation mode on this device, with its data.
 
-    images: int
-    kind: str
-    sentence: str
+    ``config`` is that of the run with the overrides of ``Run.restore``.
+    """
+
+    run: Run
+    config: Config
+    data: GANDataModule
+    family: Family
+
+    def load(self, weights: str) -> int:
+        """Load some of ``WEIGHTS``, or another checkpoint by its name; return its iteration.
+
+        ``live`` are the raw weights; of every other checkpoint the EMA weights are loaded.
+        """
+        name = "last" if weights == "live" else weights
+        checkpoint = read_checkpoint(self.run.path / "checkpoints" / f"{name}.ckpt")
+        with explain_mismatch(self.run.path):
+            self.family.load_state_dict(checkpoint["state_dict"])
+            if weights != "live":
+                for network, state in checkpoint["ema"].items():
+                    getattr(self.family, network).load_state_dict(state)
+        return int(checkpoint["iteration"])
 
 
 class Run:
-    """A run folder, read when it is asked. Raises UserError if the folder is not a run, or its config cannot be read."""
+    """A run folder. Each part is read when it is first asked for, then kept.
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / "config.yaml"
-        if not path.is_file():
-            raise UserError(f"{folder} is not a run folder: it has no config.yaml")
-        try:
-            tree = OmegaConf.to_container(OmegaConf.load(path))
-            assert isinstance(tree, dict)
-        except Exception as error:  # the YAML reader has many
-            first = (str(error).splitlines() or ["it holds no keys"])[0]
-            raise UserError(f"{path} is damaged: {first}") from None
-        self.folder = folder
-        self.values: dict[str, Any] = dict(leaves(tree))
-        self.place = str(folder)  # as it is told
+    ``values`` has the recorded config as a flat mapping, such as ``run.values["data.batch_size"]``;
+    ``shown_path`` is the path as reports print it.
+
+    Raises:
+        UserError: The folder is no run, or its config.yaml cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.shown_path = str(path)
+        self.values: dict[str, Any] = _read_values(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({self.shown_path!r})"
+
+    def _repr_html_(self) -> str:
+        from gan_lab.report.notebook import render_run
+
+        return render_run(self)
+
+    # -------------------------------------------------------------------------------------------
+    # name and config
+
+    @property
+    def id(self) -> str:
+        """The last part of the path."""
+        return self.path.resolve().name
+
+    @property
+    def experiment(self) -> str:
+        """The name of the experiment."""
+        recorded = self.summary.get("experiment") or (self.command[1:2] or [self.path.resolve().parent.name])[0]
+        return str(recorded)
+
+    @property
+    def name(self) -> str:
+        """Experiment and id."""
+        return f"{Path(self.experiment).stem} / {self.id}"
 
     @cached_property
-    def state(self) -> dict[str, Any]:
-        """``summary.json``; empty if there is none, or none that can be read."""
+    def config(self) -> Config:
+        """The config with its types.
+
+        Raises:
+            UserError: This version of the lab does not accept it. ``values`` has it as recorded.
+        """
+        path = self.path / "config.yaml"
         try:
-            loaded = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return loaded if isinstance(loaded, dict) else {}
+            return loading.parse([self.values])
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except OmegaConfBaseException as error:
+            raise UserError(f"{path} is damaged: {first_line(error)}") from None
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Every key of the config with its value and its default."""
+        family = str(self.values.get("family"))
+        family_class = find_family_class(family)
+        config = Config() if family_class is None else Config(family=family, model=family_class.Config())
+        defaults = {key: format_value(value) for key, value in leaves(config)}
+        return [Setting(key, format_value(value), defaults.get(key)) for key, value in self.values.items()]
 
     @cached_property
-    def words(self) -> list[str]:
-        """The last command line: ``train``, the experiment, and its overrides."""
-        path = self.folder / "command.txt"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    def command(self) -> list[str]:
+        """The arguments of the last command line: ``train``, the experiment, and its overrides."""
+        lines = _read_lines(self.path / "command.txt")
         command = lines[-1].partition("gan-lab ")[2] if lines else ""
         try:
             return shlex.split(command)
         except ValueError:  # an older lab quoted nothing
             return command.split()
 
-    @property
-    def experiment(self) -> str:
-        """Its name."""
-        return str(self.state.get("experiment") or (self.words[1:2] or [self.folder.resolve().parent.name])[0])
+    @cached_property
+    def environment(self) -> list[str]:
+        """The lines of ``environment.txt``: versions and the machine."""
+        return _read_lines(self.path / "environment.txt")
 
     @property
-    def name(self) -> str:
-        """Experiment and id."""
-        return f"{Path(self.experiment).stem} / {self.folder.resolve().name}"
+    def data_description(self) -> str:
+        """The description of the data that ``summary.json`` has, or their name."""
+        return str(self.summary.get("data") or self.values.get("data.name") or "not recorded")
+
+    def check_data(self, fingerprint: str) -> None:
+        """Raise UserError if the run began with other data: it may have trained on today's test set."""
+        lines = _read_lines(self.path / "data.txt")
+        before = lines[0] if lines else fingerprint
+        if before != fingerprint:
+            raise UserError(
+                f"the data of {self.path} have changed since it began: fingerprint {before}, now {fingerprint}. "
+                "Restore them, or train a new run with run.id=... or run.overwrite=true"
+            )
+
+    # -------------------------------------------------------------------------------------------
+    # results
 
     @cached_property
-    def curves(self) -> dict[str, Points]:
-        """Every numeric column of ``metrics.csv`` over images seen."""
-        return _columns(self.folder / "metrics.csv")
+    def summary(self) -> dict[str, Any]:
+        """``summary.json``; empty if the run has not ended yet. Raises UserError if it is damaged."""
+        return read_summary(self.path)
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """The scores of the reported weights, the EMA weights of the best checkpoint, by their names."""
+        return self.scores_of("best")
+
+    def scores_of(self, weights: str) -> dict[str, Score]:
+        """Return the scores of the ``best``, ``last`` or ``live`` weights; empty if there are none."""
+        return {
+            name: Score(
+                value=entry["value"],
+                spread=entry.get("spread"),
+                higher_is_better=entry.get("higher_is_better", self.recorded_directions.get(name)),
+                protocol=entry.get("protocol", {}),
+                note=entry.get("note", ""),
+            )
+            for name, entry in self.summary.get("scores", {}).get(weights, {}).items()
+        }
 
     @cached_property
-    def timing(self) -> dict[str, Points]:
-        """Every numeric column of ``timing.csv`` over images seen."""
-        return _columns(self.folder / "timing.csv")
-
-    @property
-    def images(self) -> int:
-        """Training images seen, as far as they are recorded."""
-        recorded = [points[-1][0] for points in self.curves.values() if points]
-        return int(max([self.state.get("images", 0), *recorded]))
-
-    @property
-    def wanted(self) -> int:
-        """The budget in images."""
-        return int(_number(self.values.get("run.images")) or 0)
-
-    @property
-    def ended(self) -> bool:
-        """True if it has spent its budget and has a summary."""
-        return bool(self.state) and self.state.get("images", 0) >= self.wanted
-
-    def scores(self, weights: str) -> dict[str, dict[str, Any]]:
-        """The scores of the ``best``, ``last`` or ``live`` weights: value and protocol."""
-        kept: dict[str, dict[str, Any]] = dict(self.state.get("scores", {}).get(weights, {}))
-        return kept
-
-    @property
-    def floors(self) -> dict[str, float]:
-        """Scores of real images in the place of the fakes, of those that were measured during the training."""
-        known: dict[str, float] = dict(self.state.get("validation_floors", {}))
-        return known
-
-    @property
-    def data(self) -> str:
-        """The data in words, or their name."""
-        return str(self.state.get("data") or self.values.get("data.name") or "not recorded")
-
-    @cached_property
-    def score_names(self) -> list[str]:
-        """Everything that is a score of this run."""
-        measured = (name for name in self.higher_is_better if name in self.curves)
-        return list(dict.fromkeys([*self.scores("last"), *self.scores("best"), *measured]))
+    def recorded_directions(self) -> dict[str, bool | None]:
+        """``scores.json``, which a training writes when it starts: True where higher is better."""
+        path = self.path / "scores.json"
+        return dict(read_json(path)) if path.is_file() else {}
 
     @cached_property
     def higher_is_better(self) -> dict[str, bool | None]:
-        """The direction of each score: what the training wrote at its start, and what was scored since."""
-        path = self.folder / "scores.json"
-        try:
-            known: dict[str, bool | None] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError:  # torn
-            known = {}
+        """The direction of each score, during the training and after it; None if neither is better."""
+        directions = dict(self.recorded_directions)
         for weights in ("live", "last", "best"):
-            entries = self.state.get("scores", {}).get(weights, {})
-            known |= {name: entry.get("higher_is_better", known.get(name)) for name, entry in entries.items()}
-        return known
+            directions |= {name: score.higher_is_better for name, score in self.scores_of(weights).items()}
+        return directions
 
-    def direction(self, score: str) -> str:
-        """The better direction of a score in words; empty if neither is better."""
-        return {True: "higher is better", False: "lower is better"}.get(self.higher_is_better.get(score), "")  # type: ignore[arg-type]
+    @cached_property
+    def score_names(self) -> list[str]:
+        """The name of every score of this run."""
+        measured = [name for name in self.higher_is_better if name in self.history]
+        return list(dict.fromkeys([*self.scores_of("last"), *self.scores, *measured]))
 
     @property
     def headline(self) -> str | None:
-        """The score that chooses the best generator."""
-        chosen = self.state.get("headline") or self.values.get("metrics.headline")
-        return str(chosen) if chosen else next((name for name in self.score_names if self.curves.get(name)), None)
+        """The name of the score that selects the best checkpoint."""
+        recorded = self.summary.get("headline") or self.values.get("metrics.headline")
+        return str(recorded) if recorded else next((name for name in self.score_names if name in self.history), None)
+
+    def describe_direction(self, score: str) -> str:
+        """Return 'higher is better' or 'lower is better'; empty if neither is."""
+        higher = self.higher_is_better.get(score)
+        return "" if higher is None else f"{'higher' if higher else 'lower'} is better"
+
+    @property
+    def real_vs_real(self) -> dict[str, float]:
+        """The scores that real images have, of those that were measured during the training."""
+        return dict(self.summary.get("validation_floors", {}))
 
     @cached_property
-    def alerts(self) -> list[Alert] | None:
-        """The alerts of the run; None if it was trained without health checks."""
-        path = self.folder / "health.csv"
-        if not path.is_file() and "health" not in self.state:
-            return None
-        rows: Any = read_rows(path) if path.is_file() else self.state.get("health", [])
-        return [Alert(int(_number(row.get("images")) or 0), row.get("kind") or "", row.get("sentence") or "")
-                for row in rows]  # fmt: skip
+    def alerts(self) -> list[Alert]:
+        """The alerts of the run; empty too if ``watched`` is False."""
+        path = self.path / "health.csv"
+        rows: Sequence[Mapping[str, Any]] = read_rows(path) if path.is_file() else self.summary.get("health", [])
+        return [
+            Alert(
+                kind=row.get("kind") or "",
+                iteration=_to_count(row.get("iteration")),
+                images=_to_count(row.get("images")),
+                sentence=row.get("sentence") or "",
+            )
+            for row in rows
+        ]
+
+    @property
+    def watched(self) -> bool:
+        """True if the run was trained with health checks."""
+        return (self.path / "health.csv").is_file() or "health" in self.summary
+
+    @cached_property
+    def history(self) -> dict[str, Points]:
+        """Every numeric column of ``metrics.csv``, as pairs of images seen and value."""
+        return _read_columns(self.path / "metrics.csv")
+
+    @cached_property
+    def timing(self) -> dict[str, Points]:
+        """Every numeric column of ``timing.csv``, as pairs of images seen and value."""
+        return _read_columns(self.path / "timing.csv")
 
     @cached_property
     def grids(self) -> list[tuple[int, Path]]:
-        """Images seen and file of each grid, in order."""
-        paths = (self.folder / "samples").glob("*.png")
+        """The images seen and the file of each sample grid, in order."""
+        paths = (self.path / "samples").glob("*.png")
         return sorted((int(path.stem), path) for path in paths if path.stem.isdecimal())
 
     @property
-    def settings(self) -> list[Setting]:
-        """The config, each key beside its default."""
-        known = _defaults(str(self.values.get("family")))
-        return [Setting(key, shown(value), shown(known[key]) if key in known else None)
-                for key, value in self.values.items()]  # fmt: skip
+    def checkpoints(self) -> dict[str, Path]:
+        """The checkpoints by their names, such as ``best`` and ``last``."""
+        paths = sorted((self.path / "checkpoints").glob("*.ckpt"))
+        return {path.stem: path for path in paths if not path.name.startswith(".")}
+
+    # -------------------------------------------------------------------------------------------
+    # progress and cost
 
     @property
-    def lines(self) -> list[str]:
-        """``environment.txt``."""
-        path = self.folder / "environment.txt"
-        return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    def status(self) -> str:
+        """'finished'; 'unscored' if the budget is spent but scores are missing; else 'unfinished'."""
+        if not self.summary or self.summary.get("images", 0) < self.budget_images:
+            return "unfinished"
+        return "finished" if WEIGHTS.keys() <= self.summary.get("scores", {}).keys() else "unscored"
+
+    @property
+    def images(self) -> int:
+        """Training images seen, according to the last record."""
+        recorded = [points[-1][0] for points in self.history.values()]
+        return max([self.summary.get("images", 0), *recorded])
+
+    @property
+    def budget_images(self) -> int:
+        """The budget in training images."""
+        return _to_count(self.values.get("run.images"))
+
+    @property
+    def best_images(self) -> int | None:
+        """Images seen at the best checkpoint; None if it is not recorded."""
+        iteration, best = self.summary.get("iteration", 0), self.summary.get("best_iteration", -1)
+        return best * self.summary.get("images", 0) // iteration if iteration and best >= 0 else None
 
     @property
     def hours(self) -> float:
-        """Hours spent training, pauses between two starts left out; 0 if nothing is recorded."""
-        speeds = [(images, speed) for images, speed in self.timing.get("images_per_s", []) if speed > 0]
-        before = [0.0, *(images for images, _ in speeds)]
-        return sum((images - since) / speed for since, (images, speed) in zip(before, speeds, strict=False)) / 3600
+        """Hours spent training, without the pauses between two starts; 0 if nothing is recorded."""
+        seconds, before = 0.0, 0
+        for images, speed in self.timing.get("images_per_s", []):
+            if speed > 0:
+                seconds += (images - before) / speed
+                before = images
+        return seconds / 3600
 
     @property
     def speed(self) -> float | None:
-        """Images per second, the median over the rows."""
+        """Images per second, the median over the rows of ``timing.csv``."""
         values = sorted(speed for _, speed in self.timing.get("images_per_s", []) if math.isfinite(speed))
         return values[len(values) // 2] if values else None
 
+    # -------------------------------------------------------------------------------------------
+    # verbs: they import what they use when they are called, since report/, training/ and inference/
+    # are built on this class
 
-def shown(value: Any) -> str:
-    """A value of a config, as YAML has it; tuples as lists."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+    def restore(
+        self,
+        overrides: Sequence[str] = (),
+        data: Any = None,
+        weights: str | None = "best",
+    ) -> RestoredRun:
+        """Build the family of this run again, load its weights, and return it with its data.
+
+        Args:
+            overrides: Where the data are now (``DATA_KEYS``), and how to measure (``metrics.``).
+            data: The data module of the run, if it is loaded already; or the data set from Python on which the run
+                was trained (``gan_lab.train(data=...)``).
+            weights: Some of ``WEIGHTS``; None loads no checkpoint and leaves the family untrained.
+
+        Raises:
+            UserError: The overrides are about something else, the data have changed since the run
+                began, or there is no checkpoint that fits.
+        """
+        from gan_lab import data as datasets
+        from gan_lab import device
+        from gan_lab.training.builder import build_family
+
+        config = self._override(overrides)
+        if data is None or not hasattr(data, "decoded"):
+            data = datasets.load(config.data, config.run.seed, data)
+        self.check_data(data.decoded.fingerprint)
+        family = build_family(config, data).eval().requires_grad_(False).to(device.here())
+        restored = RestoredRun(self, config, data, family)
+        if weights is not None:
+            restored.load(weights)
+        return restored
+
+    def _override(self, overrides: Sequence[str]) -> Config:
+        if not overrides:
+            return self.config
+        chosen, pairs = groups.split_overrides(overrides, loading.config_folder())
+        others = [f"{group}={member}" for group, member in chosen.items() if group != "metrics"]
+        for pair in [*pairs, *others]:
+            key = pair.partition("=")[0]
+            if key not in DATA_KEYS and not key.startswith("metrics."):
+                raise UserError(f"{pair}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be given")
+        members = [loading.read_yaml(loading.find_member(*item)) for item in chosen.items()]
+        layers = [self.values, *members, OmegaConf.from_dotlist(pairs)]
+        return loading.expand_homes(loading.parse(layers))
+
+    def generator(self, device: str = "cpu") -> TrainedGenerator:
+        """Load the generator with its EMA weights onto a device, as ``gan_lab.load_generator`` does."""
+        from gan_lab.inference.sampling import load_generator
+
+        return load_generator(self.path, device=device)
+
+    def sample(self, n: int = 16, label: int | str | None = None, seed: int = 0) -> Tensor:
+        """Generate images [n, C, H, W], float32 in [-1, 1]: those of ``gan-lab sample``.
+
+        Raises:
+            UserError: There is no checkpoint, no such label, or the run translates images.
+        """
+        from gan_lab.inference.sampling import load_generator
+
+        return load_generator(self.path, exact=True)(n, label, seed)
+
+    def sample_grid(self, n: int = 64, seed: int = 0) -> Image.Image:
+        """Draw n samples as one picture, 10 in a row if the run has classes, else 8."""
+        from gan_lab.images import draw_grid
+        from gan_lab.inference.sampling import load_generator
+
+        generator = load_generator(self.path, exact=True)
+        return draw_grid(generator(n, seed=seed), min(n, generator.columns))
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the HTML page of this run, ``report.html`` in its folder by default; return its path."""
+        from gan_lab import report
+
+        return report.write([self], None if out is None else Path(out))
+
+    def published(self) -> Run:
+        """Return a view of this run for others, in which an absolute path is its last part alone.
+
+        Paths name people and machines. ``path`` stays, since pictures and checkpoints are read there.
+        """
+        environment = [line.partition(" ")[2] for line in self.environment]
+        texts = [*self.values.values(), *self.command, self.summary.get("experiment"), *environment]
+        paths = {text for text in texts if isinstance(text, str) and Path(text).is_absolute() and Path(text).name}
+        longest_first = sorted(paths, key=len, reverse=True)
+        view = Run(self.path)
+        view.shown_path = str(Path(*self.path.resolve().parts[-3:]))
+        view.values = _strip_paths(self.values, longest_first)
+        view.command = _strip_paths(self.command, longest_first)
+        view.environment = _strip_paths(self.environment, longest_first)
+        view.summary = _strip_paths(self.summary, longest_first)
+        return view
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder, ``<run.root>/<experiment>/<run id>``. Raises UserError if it is none."""
+    return Run(path)
+
+
+def format_value(value: Any) -> str:
+    """Format a value of a config as YAML does; tuples as lists."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(shown(item) for item in value) + "]"
+        return "[" + ", ".join(format_value(item) for item in value) + "]"
     return str(value)
 
 
-def family_of(name: str) -> Any:
-    """The class of a family, or None."""
+def find_family_class(name: str) -> Any:
+    """Return the class of a family, or None if there is no such family any more."""
     try:
         return loading.family_class(name)
-    except ValueError:  # a run of a family that is no longer there
+    except UserError:
         return None
 
 
-def _defaults(family: str) -> Mapping[str, Any]:
-    family_class = family_of(family)
-    defaults = Config() if family_class is None else Config(family=family, model=family_class.Config())
-    return dict(leaves(to_dict(defaults)))
+def _read_values(folder: Path) -> dict[str, Any]:
+    """Read ``config.yaml`` of a run folder as a flat mapping."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        problem = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
+        raise UserError(f"{folder} is not a run folder: {problem}. Name a folder such as runs/<experiment>/<run id>")
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # the YAML reader has many
+        raise UserError(f"{path} is damaged: {first_line(error)}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} is damaged: it holds no keys")
+    return dict(leaves(tree))
 
 
-def _columns(path: Path) -> dict[str, Points]:
-    """The numeric columns of a CSV file but iteration and images; a last line that was cut off is left out."""
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+
+
+def _read_columns(path: Path) -> dict[str, Points]:
+    """Read the numeric columns of a CSV file; a last line that was cut off is left out."""
     columns: dict[str, Points] = {}
     for row in read_rows(path):
-        images = _number(row.get("images"))
+        images = _to_number(row.get("images"))
+        if images is None or not math.isfinite(images):
+            continue
         for name, text in row.items():
-            value = _number(text)
-            if images is not None and value is not None and name not in ("iteration", "images", None):
-                columns.setdefault(name, []).append((images, value))
+            value = _to_number(text)
+            if value is not None and name not in ("iteration", "images"):
+                columns.setdefault(name, []).append((int(images), value))
     return columns
 
 
-def _number(text: Any) -> float | None:
+def _to_number(text: Any) -> float | None:
     try:
         return float(text)
     except (TypeError, ValueError):
         return None
+
+
+def _to_count(text: Any) -> int:
+    """Convert to a whole number; 0 for what is none."""
+    number = _to_number(text)
+    return int(number) if number is not None and math.isfinite(number) else 0
+
+
+def _strip_paths(tree: Any, paths: Sequence[str]) -> Any:
+    """Replace each path by its last part in every text of nested lists and mappings."""
+    if isinstance(tree, dict):
+        return {key: _strip_paths(value, paths) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_strip_paths(item, paths) for item in tree]
+    if isinstance(tree, str):
+        for path in paths:
+            tree = tree.replace(path, Path(path).name)
+    return tree

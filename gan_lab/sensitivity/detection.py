@@ -14,9 +14,11 @@ from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.reference import Reference
 from gan_lab.images import to_uint8
-from gan_lab.metrics import extractors, formulas
+from gan_lab.metrics import extractors
 from gan_lab.metrics.extractors.base import Extractor
-from gan_lab.metrics.feature_distance import ENOUGH, MANIFOLD
+from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
+from gan_lab.metrics.kernel import gaussian_kernel, polynomial_kernel, squared_mmd
+from gan_lab.metrics.manifold import precision_recall_density_coverage
 from gan_lab.sensitivity.distortions import DISTURBANCES, Disturbance, disturbed, order
 from gan_lab.utils.errors import UserError
 
@@ -136,7 +138,7 @@ def _answers(
     extractor: Extractor, pixels: Tensor, labels: np.ndarray | None, n: int, given: list[Disturbance]
 ) -> list[Answer]:
     clean = _features(extractor, pixels)
-    measures = Measures(clean, frechet=n >= ENOUGH * extractor.features, sigma=extractor.sigma)
+    measures = Measures(clean, frechet=n >= MIN_IMAGES_PER_FEATURE * extractor.features, sigma=extractor.sigma)
     orders = [order(repeat, len(pixels)) for repeat in range(NULL)]
     null = _table([measures(clean, rows[:n], rows[n : 2 * n]) for rows in orders])
     answers: list[Answer] = []
@@ -181,27 +183,28 @@ class Measures:
 
     def __init__(self, clean: Tensor, frechet: bool, sigma: float | None = None) -> None:
         self.clean, self.frechet, self.sigma = clean, frechet, sigma
-        self.among_clean = formulas.kernel(clean, clean, sigma)
+        self.among_clean = self._kernel(clean, clean)
         self.prepare(clean)
 
     def prepare(self, fakes: Tensor) -> None:
         """Remember the kernel between all fakes, and to the reals: the repeats only choose rows of it."""
-        self.among_fakes = formulas.kernel(fakes, fakes, self.sigma)
-        self.between = formulas.kernel(self.clean, fakes, self.sigma)
+        self.among_fakes = self._kernel(fakes, fakes)
+        self.between = self._kernel(self.clean, fakes)
 
     def __call__(self, spoiled: Tensor, reals: np.ndarray, fakes: np.ndarray) -> dict[str, float]:
         """The values of some rows of ``prepare``'s fakes against some of the reals."""
         real, fake = self.clean[reals], spoiled[fakes]
         values = {"kd": self._distance(torch.from_numpy(reals), torch.from_numpy(fakes))}
         if self.frechet:
-            values["fd"] = formulas.frechet_distance(formulas.moments(real), formulas.moments(fake))
-        shares = formulas.manifold(real, fake)
-        return values | {name: shares[name] for name in MANIFOLD}
+            values["fd"] = frechet_distance(moments(real), moments(fake))
+        return values | precision_recall_density_coverage(real, fake)
+
+    def _kernel(self, x: Tensor, y: Tensor) -> Tensor:
+        return polynomial_kernel(x, y) if self.sigma is None else gaussian_kernel(x, y, self.sigma)
 
     def _distance(self, reals: Tensor, fakes: Tensor) -> float:
-        """Squared maximum mean discrepancy, unbiased (Bińkowski et al. 2018, arXiv 1801.01401, section 4)."""
-        n = len(reals)
-        within = [part - part.diagonal().diag() for part in
-                  (self.among_clean[reals][:, reals], self.among_fakes[fakes][:, fakes])]  # fmt: skip
-        own = sum(float(part.sum()) for part in within) / (n * (n - 1))
-        return own - 2 * float(self.between[reals][:, fakes].mean())
+        return squared_mmd(
+            self.among_clean[reals][:, reals],
+            self.among_fakes[fakes][:, fakes],
+            self.between[reals][:, fakes],
+        )

@@ -22,7 +22,7 @@ from gan_lab.studies import Study, measures
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import write_text
+from gan_lab.utils.files import read_json, write_text
 
 DIGITS = 6  # of a recorded number; what is not finite is null
 logger = logging.getLogger("gan_lab")
@@ -102,7 +102,7 @@ def _read(unit: Path, fingerprint: str) -> dict[str, Any] | None:
     """A measurement that was made of the same design; None if there is none."""
     if not unit.is_file():
         return None
-    measured: dict[str, Any] = json.loads(unit.read_text(encoding="utf-8"))
+    measured: dict[str, Any] = read_json(unit)
     return measured if measured["fingerprint"] == fingerprint else None
 
 

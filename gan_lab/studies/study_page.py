@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -16,7 +15,7 @@ from gan_lab.report.statistics import against
 from gan_lab.studies import BUDGETS, Study, measures, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import FAILS, HOLDS, OPEN, Judged
-from gan_lab.utils.files import write_text
+from gan_lab.utils.files import read_json, write_text
 from gan_lab.utils.numbers import rounded
 
 WIDTH, HEIGHT = 5.0, 3.2  # inches: a phone shows it nearly as large, with panels below each other
@@ -50,10 +49,10 @@ def read(folder: Path, study: Study) -> dict[str, Recorded]:
     for budget in BUDGETS:
         path = folder / study.name / f"{budget}.json"
         if path.is_file():
-            recorded = json.loads(path.read_text(encoding="utf-8"))
+            recorded = read_json(path)
             cost, runs = (path.with_suffix(f".{kind}.json") for kind in ("cost", "runs"))
-            seconds = json.loads(cost.read_text(encoding="utf-8"))["seconds"] if cost.is_file() else None
-            trained = json.loads(runs.read_text(encoding="utf-8")) if runs.is_file() else []
+            seconds = read_json(cost)["seconds"] if cost.is_file() else None
+            trained = read_json(runs) if runs.is_file() else []
             if recorded["fingerprint"] == study.fingerprint(budget):
                 ordered = {arm: recorded["results"][arm] for arm in study.arms}  # as written, not as JSON sorts them
                 found[budget] = Recorded(budget, ordered, seconds, trained)

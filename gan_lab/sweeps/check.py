@@ -7,91 +7,114 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lab.config import extensions, loading
-from gan_lab.sweeps.sweep_file import Sweep, to_words
+from gan_lab.sweeps.sweep_file import Sweep, format_overrides
 from gan_lab.utils.errors import UserError
 
 
-def check_values(sweep: Sweep, words: Sequence[str] = ()) -> None:
+def check_values(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
     """Load the experiment with every value and both ends of each range. Raises UserError naming the first bad one."""
     for parameter in sweep.parameters:
-        for value in parameter.ends():
-            (word,) = to_words({parameter.key: value})
+        for value in parameter.boundary_values():
             if value is None:
-                raise UserError(f"sweep {sweep.name}: {parameter.key}: None arrives at the trial as the text 'None'")
+                raise UserError(
+                    f"sweep {sweep.name}: the value of {parameter.key} is null. W&B passes it as the text 'None': "
+                    "leave the parameter out"
+                )
+            (override,) = format_overrides({parameter.key: value})
             try:
-                loading.load(sweep.experiment, [*sweep.fixed, *words, word])
-            except ValueError as error:
-                raise UserError(f"sweep {sweep.name}: {word}: {error}") from None
+                loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides, override])
+            except UserError as error:
+                raise UserError(f"sweep {sweep.name}: {override}: {error}") from None
 
 
-def check(sweep: Sweep, words: Sequence[str] = (), limit: int | None = None) -> None:
-    """Print the values that a sweep tries, how it ends trials early, and its expected time on this machine.
+def check_metric(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
+    """Raise UserError if the experiment does not compute the sweep's metric: no trial could be compared."""
+    from gan_lab.distributed import detect
+    from gan_lab.runs.folder import RunFolder
+    from gan_lab.training.builder import build, load_data
 
-    Raises UserError if a value is not legal or the experiment has no such metric.
+    quiet = ["log.wandb=off", "log.progress_bar=false"]
+    loaded = loading.load(sweep.experiment, [*_first_trial(sweep, overrides), *quiet])
+    with tempfile.TemporaryDirectory() as folder:
+        built = build(*load_data(loaded.config), RunFolder(Path(folder)), launched=detect.SINGLE_PROCESS)
+    _check_metric_name(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
+
+
+def check(sweep: Sweep, overrides: Sequence[str] = (), limit: int | None = None) -> None:
+    """Print the values that a sweep tries, when it ends trials early, and its expected time on this machine.
+
+    Raises:
+        UserError: A value is not legal, or the experiment has no such metric.
     """
     from rich.console import Console
     from rich.table import Table
 
-    check_values(sweep, words)
+    check_values(sweep, overrides)
     console = Console(markup=False)
-    rows = Table("parameter", "values", "legal", title=f"{sweep.name}: {sweep.about}", title_justify="left")
+    table = Table("parameter", "values", "legal", title=f"{sweep.name}: {sweep.question}", title_justify="left")
     for parameter in sweep.parameters:
-        rows.add_row(parameter.key, str(parameter), ", ".join(str(value) for value in parameter.ends()))
-    console.print(rows)
-    loaded = loading.load(sweep.experiment, [*sweep.fixed, *words])
-    run, batch = loaded.config.run, loaded.config.data.batch_size
-    seconds = _measure_trial(sweep, [*sweep.fixed, *words])
+        legal = ", ".join(str(value) for value in parameter.boundary_values())
+        table.add_row(parameter.key, str(parameter), legal)
+    console.print(table)
+    run = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config.run
     evaluations = -(-run.images // run.evaluate_every_images)
-    goal = "the greater the better" if sweep.maximize else "the smaller the better"
-    lines = [f"metric: {sweep.metric}, {goal}, logged at each of {evaluations} evaluations of a trial"]
-    if sweep.halving is None:
-        lines.append("no trial is ended early")
-    else:
-        rungs = [sweep.halving.first * sweep.halving.eta**k for k in range(20)]
-        rungs = [rung for rung in rungs if rung < evaluations]
-        images = [f"{-(-rung * run.evaluate_every_images // batch) * batch:,}" for rung in rungs]
-        lines.append(
-            f"the first halving falls after {images[0]} images (evaluation {rungs[0]} of {evaluations}); all: "
-            f"{', '.join(images)}; about 1 of {sweep.halving.eta} continues at each"
-            if rungs else f"no trial reaches a halving: the first would follow evaluation {sweep.halving.first}"
-        )  # fmt: skip
-    trials = limit or sweep.run_cap or (len(sweep.points()) if sweep.method == "grid" else 0)
-    total = "without run_cap or --trials the sweep never ends"
-    if trials:
-        hours = trials * seconds / 3600
-        total = f"{trials} trials one after the other, none ended early: about {hours:.1f} hours"
-    lines.append(f"one trial, measured on this machine: about {seconds / 60:.1f} minutes; {total}")
+    goal = "higher is better" if sweep.maximize else "lower is better"
+    lines = [
+        f"Metric: {sweep.metric} ({goal}), logged at each of {evaluations} evaluations of a trial",
+        _describe_halving(sweep, overrides, evaluations),
+        _describe_duration(sweep, overrides, limit),
+    ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def check_metric(sweep: Sweep, words: Sequence[str] = ()) -> None:
-    """Raise UserError if the experiment does not compute the sweep's metric: no trial could be compared."""
-    from gan_lab.distributed import detect
-    from gan_lab.runs.folder import RunFolder
-    from gan_lab.training.builder import build
+def _describe_halving(sweep: Sweep, overrides: Sequence[str], evaluations: int) -> str:
+    if sweep.halving is None:
+        return "No trial ends early"
+    rungs = [sweep.halving.first]
+    while rungs[-1] * sweep.halving.eta < evaluations:
+        rungs.append(rungs[-1] * sweep.halving.eta)
+    if rungs[0] >= evaluations:
+        return f"No trial reaches a halving: the first comes after evaluation {rungs[0]} of {evaluations}"
+    config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
+    batch_size = config.data.batch_size
+    # An evaluation comes at the end of the batch that reaches its number of images.
+    images = [-(-rung * config.run.evaluate_every_images // batch_size) * batch_size for rung in rungs]
+    return (
+        f"First halving: after {images[0]:,} images (evaluation {rungs[0]} of {evaluations}). "
+        f"All: {', '.join(f'{count:,}' for count in images)}. About 1 of {sweep.halving.eta} trials survives each"
+    )
 
-    first = to_words({p.key: p.ends()[0] for p in sweep.parameters})
-    loaded = loading.load(sweep.experiment, [*sweep.fixed, *words, *first, "log.wandb=off", "log.progress_bar=false"])
+
+def _describe_duration(sweep: Sweep, overrides: Sequence[str], limit: int | None) -> str:
+    seconds = _measure_trial(sweep, overrides)
+    trials = limit or sweep.run_cap or (len(sweep.grid_points()) if sweep.method == "grid" else 0)
+    total = "Without run_cap or --trials the sweep never ends"
+    if trials:
+        total = f"{trials} consecutive trials, none ended early: about {trials * seconds / 3600:.1f} hours"
+    return f"One trial, measured on this machine: about {seconds / 60:.1f} minutes. {total}"
+
+
+def _measure_trial(sweep: Sweep, overrides: Sequence[str]) -> float:
+    """Measure the duration of a trial, in seconds. Raises UserError if the experiment does not compute the metric."""
+    from gan_lab.training import profiling
+
+    loaded = loading.load(sweep.experiment, _first_trial(sweep, overrides))
     with tempfile.TemporaryDirectory() as folder:
-        built = build(loaded.config, RunFolder(Path(folder)), launched=detect.SINGLE_PROCESS)
-    _check_known(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
+        built, iteration_s, evaluation_s = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
+    _check_metric_name(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
+    config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
+    evaluations = -(-config.run.images // config.run.evaluate_every_images)
+    return config.iterations * iteration_s + evaluations * evaluation_s
 
 
-def _check_known(sweep: Sweep, names: Sequence[str]) -> None:
+def _first_trial(sweep: Sweep, overrides: Sequence[str]) -> list[str]:
+    """Overrides of a trial whose parameters all have their first boundary value."""
+    values = {parameter.key: parameter.boundary_values()[0] for parameter in sweep.parameters}
+    return [*sweep.fixed_overrides, *overrides, *format_overrides(values)]
+
+
+def _check_metric_name(sweep: Sweep, names: Sequence[str]) -> None:
     if sweep.metric not in names:
         problem = extensions.explain_unknown_name("score", sweep.metric, names)
         raise UserError(f"sweep {sweep.name}: {problem} (of {sweep.experiment})")
-
-
-def _measure_trial(sweep: Sweep, words: Sequence[str]) -> float:
-    """Measure the seconds of a trial. Raises UserError if the experiment does not compute the metric."""
-    from gan_lab.training import profiling
-
-    first = to_words({p.key: p.ends()[0] for p in sweep.parameters})
-    loaded = loading.load(sweep.experiment, [*words, *first])
-    with tempfile.TemporaryDirectory() as folder:
-        experiment, iteration, evaluating = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
-    _check_known(sweep, [name for metric in experiment.evaluation.evaluator.metrics for name in metric.names])
-    config = loading.load(sweep.experiment, list(words)).config
-    return config.iterations * iteration + -(-config.run.images // config.run.evaluate_every_images) * evaluating

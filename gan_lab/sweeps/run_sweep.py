@@ -15,18 +15,20 @@ from gan_lab.utils.errors import UserError
 
 logger = logging.getLogger("gan_lab")
 
+WANDB_TIMEOUT_S = 3.0
 
-def folder_of(sweep: Sweep, words: Sequence[str]) -> Path:
-    """Folder of a sweep, ``<run.root>/sweeps/<name>``: its database, its runs, the output of its trials, its report."""
-    roots = [word.partition("=")[2] for word in words if word.startswith("run.root=")]
+
+def output_folder(sweep: Sweep, overrides: Sequence[str]) -> Path:
+    """Return the folder of a sweep, ``<run.root>/sweeps/<name>``: its database, runs, logs and report."""
+    roots = [text.partition("=")[2] for text in overrides if text.startswith("run.root=")]
     return Path(roots[-1] if roots else "runs") / "sweeps" / sweep.name
 
 
-def open_trials(sweep: Sweep, words: Sequence[str], storage: str | None) -> Trials:
+def open_trials(sweep: Sweep, overrides: Sequence[str], storage: str | None) -> Trials:
     """Open the trials of a sweep for reading. Raises UserError if there are none yet."""
-    folder = folder_of(sweep, words)
+    folder = output_folder(sweep, overrides)
     if not storage and not (folder / "trials.db").is_file():
-        raise UserError(f"{folder} holds no trials: make sweep SWEEP={sweep.name} begins them")
+        raise UserError(f"no trials in {folder}. Start the sweep: make sweep SWEEP={sweep.name}")
     return Trials(sweep, storage or _default_storage(folder), limit=1)
 
 
@@ -35,48 +37,65 @@ def _default_storage(folder: Path) -> str:
 
 
 def run(
-    sweep: Sweep, words: Sequence[str], workers: int, limit: int | None, backend: str, storage: str | None,
+    sweep: Sweep,
+    overrides: Sequence[str],
+    workers: int,
+    limit: int | None,
+    backend: str,
+    storage: str | None,
     retry_failed: bool = False,
-) -> int:  # fmt: skip
-    """Run the unfinished trials, and with ``retry_failed`` the failed ones; return the exit code.
+) -> int:
+    """Run the unfinished trials, and with ``retry_failed`` the failed ones.
 
-    Raises UserError for what the user can fix.
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: The options do not fit together, the sweep has changed, or all trials fail.
     """
-    folder = folder_of(sweep, words)
-    if retry_failed and backend == "wandb":
-        raise UserError("--retry-failed is for --backend local: W&B keeps the trials of its sweeps itself")
-    if backend == "wandb" and storage:
-        raise UserError("--storage is for --backend local: W&B keeps the trials of its sweeps itself")
-    if backend == "wandb" or (backend == "auto" and not storage and not retry_failed and _wandb_answers()):
-        return wandb_agents.run(sweep, folder, words, workers, limit)
+    folder = output_folder(sweep, overrides)
+    for option, is_given in (("--retry-failed", retry_failed), ("--storage", bool(storage))):
+        if backend == "wandb" and is_given:
+            raise UserError(f"{option} needs --backend local, because W&B stores the trials of its own sweeps")
+    if backend == "wandb" or (backend == "auto" and not storage and not retry_failed and _can_use_wandb()):
+        return wandb_agents.run(sweep, folder, overrides, workers, limit)
 
     trials = Trials(sweep, storage or _default_storage(folder), limit)
-    keys = {word: word.partition("=")[0] for word in words}
-    defining_words = sorted(word for word, key in keys.items() if not is_resumable(key) or key == "run.images")
-    recorded = {key: sweep.content.get(key) for key in ("method", "metric", "parameters", "early_terminate", "command")}
-    trials.ensure_same({**recorded, "words": defining_words})
+    trials.ensure_same(_definition(sweep, overrides))
     logger.info(
         f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}"
     )
     if retry_failed:
-        logger.info(f"{trials.retry_failed()} failed trials are retried")
-    code = Worker(sweep, trials, folder, words).run(workers)
+        logger.info(f"Retrying {trials.retry_failed()} failed trials")
+    code = Worker(sweep, trials, folder, overrides).run(workers)
     if code == 0:
-        sweep_report.report(trials, folder, words)
-        if not any(row.state == "complete" for row in sweep_report.collect_results(trials).rows):
-            logger.info(f"no trial is complete: {folder / 'logs'} says why")
+        sweep_report.report(trials, folder, overrides)
+        if sweep_report.collect_results(trials).best is None:
+            logger.info(f"No trial is complete. See {folder / 'logs'}")
             code = 2
     trials.close()
     return code
 
 
-def _wandb_answers() -> bool:
+def _definition(sweep: Sweep, overrides: Sequence[str]) -> dict[str, object]:
+    """Return everything that makes two trials comparable, so it must not change while a sweep runs."""
+    keys = ("method", "metric", "parameters", "early_terminate", "command")
+    defining = []
+    for text in overrides:
+        key = text.partition("=")[0]
+        if not is_resumable(key) or key == "run.images":
+            defining.append(text)
+    return {**{key: sweep.content.get(key) for key in keys}, "overrides": sorted(defining)}
+
+
+def _can_use_wandb() -> bool:
+    """True if W&B is configured and its server responds."""
     from gan_lab.training.callbacks import wandb_logger
     from gan_lab.utils.network import is_reachable
 
     if not wandb_logger.is_wanted():
         return False
-    if is_reachable(wandb_logger.host(), 3.0):
+    if is_reachable(wandb_logger.host(), WANDB_TIMEOUT_S):
         return True
-    logger.info(f"{wandb_logger.host()} does not answer: the sweep runs here")
+    logger.info(f"{wandb_logger.host()} does not respond. Running the sweep locally")
     return False

@@ -1,68 +1,64 @@
-"""Parameters of a sweep file: every distribution that W&B knows, sampled by an Optuna trial.
+"""Parameters of a sweep file: the distributions of W&B, computed by SciPy and sampled by Optuna.
 
-Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). One that Optuna lacks is
-sampled as its quantile, between 0 and 1, and mapped to the value: each is exactly W&B's, and TPE learns over quantiles.
+Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). Optuna samples a distribution
+that it lacks as a quantile between 0 and 1, which SciPy maps to the value: each distribution is exactly the one of W&B,
+and TPE learns over the quantiles.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from scipy import stats
 
 from gan_lab.utils.errors import UserError
 
-if TYPE_CHECKING:
-    from optuna.trial import Trial
-
-EDGE = 1e-9  # quantiles lie between this and 1 - this, so that a normal distribution has ends that can be checked
+# A normal distribution has no ends: its quantiles are sampled, and checked, between this value and 1 minus it.
+QUANTILE_MARGIN = 1e-9
 Spec = dict[str, Any]
-
-
-def _uniform(u: float, spec: Spec) -> float:
-    return float(spec["min"] + (spec["max"] - spec["min"]) * u)
-
-
-def _log_values(u: float, spec: Spec) -> float:
-    return math.exp(_uniform(u, {"min": math.log(spec["min"]), "max": math.log(spec["max"])}))
-
-
-def _normal(u: float, spec: Spec) -> float:
-    return NormalDist(spec.get("mu", 0), spec.get("sigma", 1)).inv_cdf(u)
-
-
-def _beta(u: float, spec: Spec) -> float:
-    from scipy.special import betaincinv
-
-    return float(betaincinv(spec.get("a", 1), spec.get("b", 1), u))
-
-
 RANGE = ("min", "max")
-# name: the value at a quantile, the required keys, the optional keys
-CONTINUOUS: dict[str, tuple[Callable[[float, Spec], float], tuple[str, ...], tuple[str, ...]]] = {
-    "uniform": (_uniform, RANGE, ()),
-    "log_uniform": (lambda u, spec: math.exp(_uniform(u, spec)), RANGE, ()),
-    "log_uniform_values": (_log_values, RANGE, ()),
-    "inv_log_uniform": (lambda u, spec: math.exp(-_uniform(u, spec)), RANGE, ()),
-    "inv_log_uniform_values": (_log_values, RANGE, ()),  # log(1/x) is uniform where log(x) is
-    "normal": (_normal, (), ("mu", "sigma")),
-    "log_normal": (lambda u, spec: math.exp(_normal(u, spec)), (), ("mu", "sigma")),
-    "beta": (_beta, (), ("a", "b")),
+
+# Name: the SciPy distribution, the required keys, the optional keys.
+CONTINUOUS: dict[str, tuple[Callable[[Spec], Any], tuple[str, ...], tuple[str, ...]]] = {
+    "uniform": (lambda s: stats.uniform(s["min"], s["max"] - s["min"]), RANGE, ()),
+    "log_uniform": (lambda s: stats.loguniform(math.exp(s["min"]), math.exp(s["max"])), RANGE, ()),
+    "log_uniform_values": (lambda s: stats.loguniform(s["min"], s["max"]), RANGE, ()),
+    "inv_log_uniform": (lambda s: stats.loguniform(math.exp(-s["max"]), math.exp(-s["min"])), RANGE, ()),
+    # log(1/x) is uniform where log(x) is.
+    "inv_log_uniform_values": (lambda s: stats.loguniform(s["min"], s["max"]), RANGE, ()),
+    "normal": (lambda s: stats.norm(s.get("mu", 0), s.get("sigma", 1)), (), ("mu", "sigma")),
+    "log_normal": (
+        lambda s: stats.lognorm(s.get("sigma", 1), scale=math.exp(s.get("mu", 0))),
+        (),
+        ("mu", "sigma"),
+    ),
+    "beta": (lambda s: stats.beta(s.get("a", 1), s.get("b", 1)), (), ("a", "b")),
 }
 CONTINUOUS |= {
-    f"q_{name}": (value_at, required, (*optional, "q"))
-    for name, (value_at, required, optional) in list(CONTINUOUS.items())
+    f"q_{name}": (build, required, (*optional, "q"))
+    for name, (build, required, optional) in list(CONTINUOUS.items())
     if not name.startswith("inv_")
 }
-POSITIVE = ("sigma", "a", "b", "q")
+LOG_UNIFORM = ("log_uniform", "log_uniform_values", "inv_log_uniform", "inv_log_uniform_values")
+# Name: the required keys, the optional keys.
 DISCRETE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "constant": (("value",), ()),
     "categorical": (("values",), ("probabilities",)),
     "categorical_w_probabilities": (("values", "probabilities"), ()),
     "int_uniform": (RANGE, ()),
 }
+POSITIVE_KEYS = ("sigma", "a", "b", "q")
 
 
 @dataclass(frozen=True)
@@ -73,25 +69,44 @@ class Parameter:
     distribution: str
     spec: Spec = field(default_factory=dict)
 
-    def at(self, quantile: float) -> Any:
-        """Value at a quantile: this share of the draws lies below it."""
+    def to_optuna(self, grid: bool) -> BaseDistribution:
+        """Build the distribution that Optuna samples; ``decode`` maps a sample to the value."""
+        is_unweighted_list = self.distribution in ("constant", "categorical") and "probabilities" not in self.spec
+        if grid or is_unweighted_list:
+            # As text, because Optuna does not accept lists such as betas.
+            return CategoricalDistribution([str(value) for value in self.points()])
+        if self.distribution == "int_uniform":
+            return IntDistribution(self.spec["min"], self.spec["max"])
+        if self.distribution == "uniform" or self.distribution in LOG_UNIFORM:
+            low, high = self.boundary_values()
+            return FloatDistribution(low, high, log=self.distribution in LOG_UNIFORM)
+        return FloatDistribution(QUANTILE_MARGIN, 1 - QUANTILE_MARGIN)
+
+    def decode(self, sample: Any) -> Any:
+        """Map a sample of the distribution of ``to_optuna`` to the value."""
+        if isinstance(sample, str):
+            return {str(value): value for value in self.points()}[sample]
+        if self.distribution in ("int_uniform", "uniform", *LOG_UNIFORM):
+            return sample
+        return self.value_at(sample)
+
+    def value_at(self, quantile: float) -> Any:
+        """Value at a quantile: this share of the samples lies below it."""
         if self.distribution not in CONTINUOUS:
             values = self.points()
             shares = self.spec.get("probabilities") or [1 / len(values)] * len(values)
-            cumulative = 0.0
-            for value, share in zip(values, shares, strict=True):
-                cumulative += share
-                if quantile < cumulative:
-                    return value
-            return values[-1]
-        value = CONTINUOUS[self.distribution][0](quantile, self.spec)
+            index = bisect.bisect(list(itertools.accumulate(shares)), quantile)
+            return values[min(index, len(values) - 1)]
+        build, _, _ = CONTINUOUS[self.distribution]
+        value = float(build(self.spec).ppf(quantile))
         if self.distribution.startswith("q_"):
             q = self.spec.get("q", 1)
             value = round(value / q) * q
-        return float(f"{value:.12g}")  # 0.3, not 0.30000000000000004
+        # 0.3 instead of 0.30000000000000004.
+        return float(f"{value:.12g}")
 
     def points(self) -> list[Any]:
-        """All values, in order. Raises UserError for a continuous distribution."""
+        """List all values, in order. Raises UserError for a continuous distribution."""
         spec = self.spec
         if self.distribution == "constant":
             return [spec["value"]]
@@ -100,37 +115,22 @@ class Parameter:
         if self.distribution == "int_uniform":
             return list(range(spec["min"], spec["max"] + 1))
         if self.distribution == "q_uniform":
-            first, q = self.at(0.0), spec.get("q", 1)
-            return [float(f"{first + i * q:.12g}") for i in range(round((self.at(1.0) - first) / q) + 1)]
+            first, last = self.boundary_values()
+            q = spec.get("q", 1)
+            return [float(f"{first + i * q:.12g}") for i in range(round((last - first) / q) + 1)]
         raise UserError(
-            f"parameters.{self.key}: a grid cannot have the distribution {self.distribution}: give it values"
+            f"parameters.{self.key}: a grid cannot have the distribution {self.distribution}. List its values: "
+            "'values: [...]'"
         )
 
-    def ends(self) -> list[Any]:
-        """Values that must be legal: all values of a list, the two ends of a range."""
+    def boundary_values(self) -> list[Any]:
+        """List the values that must be legal: all values of a list, the two ends of a range."""
         if self.distribution == "int_uniform":
             return [self.spec["min"], self.spec["max"]]
         if self.distribution in CONTINUOUS:
-            edge = 0.0 if "min" in self.spec else EDGE
-            return list(dict.fromkeys((self.at(edge), self.at(1 - edge))))
+            margin = 0.0 if "min" in self.spec else QUANTILE_MARGIN
+            return [self.value_at(margin), self.value_at(1 - margin)]
         return self.points()
-
-    def suggest(self, trial: Trial, grid: bool) -> Any:
-        """Sample the value for a trial."""
-        name, spec = self.key, self.spec
-        if self.distribution == "constant":
-            return spec["value"]
-        if grid or (self.distribution.startswith("categorical") and "probabilities" not in spec):
-            values = {str(value): value for value in self.points()}  # Optuna accepts no lists
-            return values[trial.suggest_categorical(name, list(values))]
-        if self.distribution == "int_uniform":
-            return trial.suggest_int(name, spec["min"], spec["max"])
-        if self.distribution == "uniform":
-            return trial.suggest_float(name, spec["min"], spec["max"])
-        if self.distribution in ("log_uniform", "log_uniform_values", "inv_log_uniform", "inv_log_uniform_values"):
-            low, high = sorted((self.at(0.0), self.at(1.0)))
-            return trial.suggest_float(name, low, high, log=True)
-        return self.at(trial.suggest_float(name, EDGE, 1 - EDGE))
 
     def __str__(self) -> str:
         if self.distribution == "constant":
@@ -139,32 +139,36 @@ class Parameter:
 
 
 def parse(key: str, spec: Any) -> Parameter:
-    """Parse a parameter of a sweep file; a distribution that is not named is inferred as W&B does.
+    """Parse a parameter of a sweep file. A missing distribution is inferred as W&B does.
 
-    Raises UserError that names the parameter if W&B would refuse it or the lab cannot map it.
+    Raises:
+        UserError: W&B would refuse the parameter, or the lab cannot run it. The message names it.
     """
     where = f"parameters.{key}"
     if not isinstance(spec, dict):
-        raise UserError(f"{where} is {spec!r}: it must be a mapping such as 'value: 1' or 'values: [1, 2]'")
+        raise UserError(f"{where} is not a mapping: {spec!r}. Write 'value: 1' or 'values: [1, 2]'")
     if "parameters" in spec:
-        raise UserError(f"{where} is nested: write its keys with dots, such as {key}.lr")
+        raise UserError(f"{where} is nested. Write its keys with dots, such as {key}.lr")
     spec = dict(spec)
-    name = spec.pop("distribution", None) or _infer(where, spec)
+    name = spec.pop("distribution", None) or _infer_distribution(where, spec)
     if name in DISCRETE:
         required, optional = DISCRETE[name]
     elif name in CONTINUOUS:
         _, required, optional = CONTINUOUS[name]
     else:
-        raise UserError(f"{where}: no distribution {name!r}. There are: {', '.join(sorted([*DISCRETE, *CONTINUOUS]))}")
+        known = ", ".join(sorted([*DISCRETE, *CONTINUOUS]))
+        raise UserError(f"{where}: unknown distribution: {name!r}. Choose one of {known}")
     for missing in (k for k in required if k not in spec):
         raise UserError(f"{where}: the distribution {name} needs {missing}")
     for superfluous in (k for k in spec if k not in (*required, *optional)):
         raise UserError(f"{where}: the distribution {name} has no {superfluous}")
     _check_numbers(where, name, spec)
+    if "values" in spec:
+        _check_values(where, spec)
     return Parameter(key, name, spec)
 
 
-def _infer(where: str, spec: Spec) -> str:
+def _infer_distribution(where: str, spec: Spec) -> str:
     if "value" in spec:
         return "constant"
     if "values" in spec:
@@ -175,23 +179,26 @@ def _infer(where: str, spec: Spec) -> str:
 
 
 def _check_numbers(where: str, name: str, spec: Spec) -> None:
+    kind: Any = int if name == "int_uniform" else int | float
     for key in (k for k in spec if k not in ("value", "values", "probabilities")):
-        number, kind = spec[key], int if name == "int_uniform" else int | float
+        number = spec[key]
         if not isinstance(number, kind) or isinstance(number, bool):
-            text = "; YAML reads 1e-3 as text: write 1.0e-3" if isinstance(number, str) else ""
-            raise UserError(f"{where}: {key}={number!r} is not {'an integer' if kind is int else 'a number'}{text}")
-        if key in POSITIVE and number <= 0:
-            raise UserError(f"{where}: {key}={number} must be greater than 0")
-    if "min" in spec and spec["min"] > spec["max"]:
-        raise UserError(f"{where}: min={spec['min']} is greater than max={spec['max']}")
+            hint = ". YAML reads 1e-3 as text: write 1.0e-3" if isinstance(number, str) else ""
+            raise UserError(f"{where}: {key} is not {'an integer' if kind is int else 'a number'}: {number!r}{hint}")
+        if key in POSITIVE_KEYS and number <= 0:
+            raise UserError(f"{where}: {key} must be greater than 0: {number}")
+    if "min" in spec and spec["min"] >= spec["max"]:
+        raise UserError(f"{where}: min={spec['min']} is not less than max={spec['max']}. Write 'value:' for a constant")
     if name.endswith("log_uniform_values") and spec["min"] <= 0:
-        raise UserError(f"{where}: min={spec['min']} must be greater than 0 for {name}")
-    if "values" in spec:
-        values = spec["values"]
-        if not isinstance(values, list) or not values or len({str(value) for value in values}) < len(values):
-            raise UserError(f"{where}: values={values!r} must be a list, not empty, of different values")
-        shares = spec.get("probabilities", [1])
-        if not isinstance(shares, list) or ("probabilities" in spec and len(shares) != len(values)) or not math.isclose(
-            sum(shares), 1, abs_tol=1e-6
-        ):  # fmt: skip
-            raise UserError(f"{where}: probabilities={shares!r} must be one for each value, and sum to 1")
+        raise UserError(f"{where}: min must be greater than 0 for {name}: {spec['min']}")
+
+
+def _check_values(where: str, spec: Spec) -> None:
+    values = spec["values"]
+    if not isinstance(values, list) or not values or len({str(value) for value in values}) < len(values):
+        raise UserError(f"{where}: values must be a non-empty list of different values: {values!r}")
+    if "probabilities" not in spec:
+        return
+    shares = spec["probabilities"]
+    if not isinstance(shares, list) or len(shares) != len(values) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise UserError(f"{where}: probabilities must be one for each value, and sum to 1: {shares!r}")

@@ -12,28 +12,26 @@ from optuna.exceptions import StorageInternalError
 
 from gan_lab.utils.errors import UserError, first_line, import_extra
 
+ADDRESSES = "Use sqlite:///<file> or postgresql://user@host/database"
+
 
 def resolve_storage(url: str) -> str:
-    """Add the driver to the address of a database. Raises UserError for one that is not SQLite or PostgreSQL."""
+    """Add the driver to the address of a database. Raises UserError unless it is SQLite or PostgreSQL."""
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
-        raise UserError(
-            f"--storage {url} is not an address: use sqlite:///<file> or postgresql://user@host/database"
-        ) from None
+        raise UserError(f"--storage is not an address: {url}. {ADDRESSES}") from None
     if parsed.drivername == "sqlite" and parsed.database:
         return url
     if parsed.drivername not in ("postgresql", "postgresql+psycopg", "postgres"):
-        raise UserError(
-            f"--storage {parsed.drivername}://…: it must be sqlite:///<file> or postgresql://user@host/database"
-        )
+        raise UserError(f"--storage has an unsupported database: {parsed.drivername}://…. {ADDRESSES}")
     import_extra("psycopg", "postgres", f"--storage {parsed.drivername}://…")
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 @contextmanager
 def explain_storage_errors(url: str) -> Iterator[None]:
-    """Turn database errors into a one-line ValueError, and silence Optuna's warnings about experimental features."""
+    """Turn database errors into a UserError without the password; silence Optuna's warnings about heartbeats."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -41,5 +39,5 @@ def explain_storage_errors(url: str) -> Iterator[None]:
             yield
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         cause = error.__cause__ or error
-        hidden = sqlalchemy.make_url(url).render_as_string()
-        raise UserError(f"the storage {hidden} does not answer: {first_line(cause)}") from None
+        address = sqlalchemy.make_url(url).render_as_string()
+        raise UserError(f"the storage does not respond: {address} ({first_line(cause)}). Check its server") from None

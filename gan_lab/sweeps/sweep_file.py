@@ -23,7 +23,7 @@ METHODS = ("grid", "random", "bayes")
 
 @dataclass(frozen=True)
 class Halving:
-    """Successive halving: after ``first`` evaluations, and each ``eta`` times later, the best 1 of ``eta`` goes on."""
+    """Successive halving: ``first`` evaluations in, and at each ``eta``-fold of it, the best 1 of ``eta`` trials stay."""
 
     first: int
     eta: int
@@ -34,7 +34,7 @@ class Sweep:
     """A sweep file, ``sweeps/<name>.yaml``. ``content`` is the parsed file, which W&B receives."""
 
     name: str
-    about: str
+    question: str
     method: str
     metric: str
     maximize: bool
@@ -50,39 +50,47 @@ class Sweep:
         return self.command[self.command.index("train") + 1]
 
     @property
-    def fixed(self) -> list[str]:
-        """Overrides that all trials have."""
-        return [word for word in self.command[self.command.index("train") + 2 :] if word != ARGUMENTS]
+    def fixed_overrides(self) -> list[str]:
+        """Overrides that the file gives to all trials."""
+        return [part for part in self.command[self.command.index("train") + 2 :] if part != ARGUMENTS]
 
-    def points(self) -> list[dict[str, Any]]:
-        """All combinations of a grid; the last parameter changes fastest."""
+    def grid_points(self) -> list[dict[str, Any]]:
+        """List all combinations of a grid; the last parameter changes fastest."""
         combinations = itertools.product(*(parameter.points() for parameter in self.parameters))
         return [dict(zip((p.key for p in self.parameters), point, strict=True)) for point in combinations]
 
-    def with_words(self, words: Sequence[str]) -> list[str]:
-        """The command with the user's overrides before those of the trial."""
-        at = self.command.index(ARGUMENTS)
-        return [*self.command[:at], *words, *self.command[at:]]
+    def insert_overrides(self, overrides: Sequence[str]) -> list[str]:
+        """Return the command with the user's overrides before those of the trial."""
+        position = self.command.index(ARGUMENTS)
+        return [*self.command[:position], *overrides, *self.command[position:]]
 
-    def command_line(self, values: dict[str, Any], words: Sequence[str] = (), after: Sequence[str] = ()) -> list[str]:
-        """Build the command line of a trial as W&B's agent does, with this interpreter."""
-        entries = {
+    def trial_command(
+        self, values: dict[str, Any], overrides: Sequence[str] = (), placement: Sequence[str] = ()
+    ) -> list[str]:
+        """Build the command line of a trial as W&B's agent does, with this interpreter.
+
+        Args:
+            values: The values of the trial.
+            overrides: Overrides of all trials, which the values of the trial take precedence over.
+            placement: Overrides that come last: where the run is written.
+        """
+        macros = {
             "${env}": ["/usr/bin/env"],
             "${interpreter}": [sys.executable],
             "${program}": [str(self.content.get("program", ""))],
-            ARGUMENTS: to_words(values),
+            ARGUMENTS: format_overrides(values),
         }
-        parts = [entries.get(part, [part]) for part in self.with_words(words)]
-        return [*itertools.chain.from_iterable(parts), *after]
+        parts = [macros.get(part, [part]) for part in self.insert_overrides(overrides)]
+        return [*itertools.chain.from_iterable(parts), *placement]
 
 
-def to_words(values: dict[str, Any]) -> list[str]:
-    """Format values as ``key=value`` words, as W&B's agent does."""
+def format_overrides(values: dict[str, Any]) -> list[str]:
+    """Format values as ``key=value`` overrides, as W&B's agent does."""
     return [f"{key}={value}" for key, value in values.items()]
 
 
 def sweep_folder() -> Path:
-    """Folder of the sweep files."""
+    """Return the folder of the sweep files."""
     return shipped("sweeps", inside="sweep_files")
 
 
@@ -94,61 +102,71 @@ def list_sweeps() -> dict[str, str]:
 def load(name: str) -> Sweep:
     """Load a sweep by its name in ``sweeps/`` or by the path of a YAML file.
 
-    Raises a one-line ValueError for an unknown name and for a sweep that the lab cannot run as W&B would.
+    Raises:
+        UserError: The name is unknown, or the lab cannot run the sweep as W&B would.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else sweep_folder() / f"{name}.yaml"
     if not path.is_file():
         raise UserError(loading.explain_missing_file("sweep", name, list(list_sweeps())))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # as wandb does; configs are read differently
+        # As wandb does; the config files are read differently.
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a sweep is a mapping such as 'method: grid', this is {content!r}")
+        raise UserError(f"{path}: not a mapping: {content!r}. A sweep has keys such as 'method: grid'")
     try:
         return _parse_sweep(path, content)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
 def _parse_sweep(path: Path, content: dict[str, Any]) -> Sweep:
     if content.get("method") not in METHODS:
-        raise UserError(f"method={content.get('method')} is not one of {', '.join(METHODS)}")
+        raise UserError(f"unknown method: {content.get('method')}. Choose one of {', '.join(METHODS)}")
     metric = content.get("metric")
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-        raise UserError("metric must have a name, such as 'metric: {name: fd_digits, goal: minimize}'")
-    if metric.keys() - {"name", "goal"}:
-        raise UserError(f"metric.{min(metric.keys() - {'name', 'goal'})} cannot be mapped: metric has name and goal")
+        raise UserError("metric needs a name, such as 'metric: {name: fd_digits, goal: minimize}'")
+    for key in metric.keys() - {"name", "goal"}:
+        raise UserError(f"unknown key: metric.{key}. metric has name and goal")
     if metric.get("goal", "minimize") not in ("minimize", "maximize"):
-        raise UserError(f"metric.goal={metric['goal']} must be minimize or maximize")
+        raise UserError(f"metric.goal must be minimize or maximize: {metric['goal']}")
     if not isinstance(content.get("parameters"), dict) or not content["parameters"]:
         raise UserError("parameters are missing")
-    cap = content.get("run_cap")
-    if cap is not None and (not isinstance(cap, int) or cap < 1):
-        raise UserError(f"run_cap={cap} must be a whole number, at least 1")
+    run_cap = content.get("run_cap")
+    if run_cap is not None and (not isinstance(run_cap, int) or run_cap < 1):
+        raise UserError(f"run_cap must be an integer of at least 1: {run_cap}")
     sweep = Sweep(
-        name=path.stem, about=loading.first_comment(path), method=content["method"], metric=metric["name"],
-        maximize=metric.get("goal") == "maximize", command=_parse_command(content.get("command")), run_cap=cap,
+        name=path.stem,
+        question=loading.first_comment(path),
+        method=content["method"],
+        metric=metric["name"],
+        maximize=metric.get("goal") == "maximize",
         parameters=tuple(parse(str(key), value) for key, value in content["parameters"].items()),
-        halving=_parse_halving(content.get("early_terminate")), content=content,
-    )  # fmt: skip
+        command=_parse_command(content.get("command")),
+        run_cap=run_cap,
+        halving=_parse_halving(content.get("early_terminate")),
+        content=content,
+    )
     if sweep.method == "grid":
-        sweep.points()
+        # Raises UserError for a continuous distribution.
+        sweep.grid_points()
     return sweep
 
 
 def _parse_command(content: Any) -> tuple[str, ...]:
     if not isinstance(content, list):
-        raise UserError(f"command must be a list: it starts python directly and ends with '{ARGUMENTS}'")
+        raise UserError(f"command must be a list that ends with '{ARGUMENTS}': {content!r}")
     command = tuple(str(part) for part in content)
-    known = ("${env}", "${interpreter}", "${program}", ARGUMENTS)
+    macros = ("${env}", "${interpreter}", "${program}", ARGUMENTS)
     for part in command:
-        if "$" in part and part not in known:
-            raise UserError(f"command: {part!r} cannot be mapped: there are {', '.join(known)}")
+        if "$" in part and part not in macros:
+            raise UserError(f"unknown macro in command: {part!r}. Choose one of {', '.join(macros)}")
     if command.count(ARGUMENTS) != 1 or "train" not in command:
-        raise UserError(f"command must hold 'train', the experiment, and '{ARGUMENTS}' once")
-    if not re.fullmatch(r"[\w./-]+", command[command.index("train") + 1 : command.index("train") + 2][0]):
-        raise UserError("command: the word after 'train' must be the experiment")
+        raise UserError(f"command must contain 'train', the experiment, and '{ARGUMENTS}' once")
+    experiment = command[command.index("train") + 1 : command.index("train") + 2]
+    if not experiment or not re.fullmatch(r"[\w./-]+", experiment[0]):
+        raise UserError("command must name the experiment after 'train'")
     return command
 
 
@@ -157,16 +175,16 @@ def _parse_halving(content: Any) -> Halving | None:
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("type") != "hyperband":
-        raise UserError(f"early_terminate={content!r} cannot be mapped: its type must be hyperband")
+        raise UserError(f"early_terminate.type must be hyperband: {content!r}")
     for key in content.keys() - {"type", "min_iter", "max_iter", "s", "eta"}:
-        raise UserError(f"early_terminate.{key} cannot be mapped: hyperband has min_iter, max_iter, s and eta")
-    eta = content.get("eta", 3)
+        raise UserError(f"unknown key: early_terminate.{key}. hyperband has min_iter, max_iter, s and eta")
     if ("min_iter" in content) == ("max_iter" in content) or ("max_iter" in content and "s" not in content):
         raise UserError("early_terminate needs either min_iter, or max_iter and s")
     for key in content.keys() - {"type"}:
-        if not isinstance(content[key], int) or content[key] < (2 if key == "eta" else 1):
-            raise UserError(
-                f"early_terminate.{key}={content[key]} must be a whole number, at least {2 if key == 'eta' else 1}"
-            )
-    first = content["min_iter"] if "min_iter" in content else max(1, int(content["max_iter"] / eta ** content["s"]))
-    return Halving(first, eta)
+        minimum = 2 if key == "eta" else 1
+        if not isinstance(content[key], int) or content[key] < minimum:
+            raise UserError(f"early_terminate.{key} must be an integer of at least {minimum}: {content[key]}")
+    eta = content.get("eta", 3)
+    if "min_iter" in content:
+        return Halving(content["min_iter"], eta)
+    return Halving(max(1, int(content["max_iter"] / eta ** content["s"])), eta)

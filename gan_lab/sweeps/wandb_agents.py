@@ -13,59 +13,65 @@ from typing import Any
 
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.utils import process
-from gan_lab.utils.errors import UserError
+from gan_lab.utils.errors import UserError, first_line
 
 logger = logging.getLogger("gan_lab")
 
 PROJECT = "gan-lab"
 AGENT = [sys.executable, "-m", "wandb", "agent", "--forward-signals"]
-PATIENCE = 150.0  # seconds for the agents' trials to write their last checkpoint
+POLL_INTERVAL_S = 0.1
+# For the trials of the agents to write their last checkpoint.
+SHUTDOWN_TIMEOUT_S = 150.0
 
 
-def run(sweep: Sweep, folder: Path, words: Sequence[str], workers: int, limit: int | None) -> int:
-    """Create the sweep, or continue it, and run agents until they end; return the exit code."""
-    name = _create(sweep, folder, words, limit)
-    # the agent looks for "python" on the path
-    environment = os.environ | {"PATH": f"{interpreter()}{os.pathsep}{os.environ.get('PATH', '')}"}
-    command = [*AGENT, "--project", PROJECT, name]
+def run(sweep: Sweep, folder: Path, overrides: Sequence[str], workers: int, limit: int | None) -> int:
+    """Create the sweep, or resume it, and run agents until they end; return the exit code."""
+    sweep_id = _find_or_create(sweep, folder, overrides, limit)
+    # The agent looks for "python" on the path.
+    environment = os.environ | {"PATH": f"{interpreter_folder()}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [*AGENT, "--project", PROJECT, sweep_id]
     with process.Signals().watched() as signals:
         agents = [process.start(command, environment=environment) for _ in range(workers)]
-        signals_sent, deadline = 0, 0.0
+        forwarded, deadline = 0, float("inf")
         while any(agent.poll() is None for agent in agents):
-            if signals.number and signals.times > signals_sent:
-                signals_sent, deadline = signals.times, deadline or time.monotonic() + PATIENCE
+            if signals.number and signals.times > forwarded:
+                forwarded = signals.times
+                deadline = min(deadline, time.monotonic() + SHUTDOWN_TIMEOUT_S)
                 for agent in agents:
                     agent.send_signal(signals.number)
-            if deadline and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 for agent in agents:
                     process.kill_group(agent)
-            time.sleep(0.1)
+            time.sleep(POLL_INTERVAL_S)
     if signals.number:
-        logger.info(f"stopped by signal {signals.number}; the same command continues the sweep")
+        logger.info(f"Stopped by signal {signals.number}. The same command resumes the sweep")
         return 128 + signals.number
     return max(abs(agent.returncode) for agent in agents)
 
 
-def interpreter() -> str:
-    """Folder of this Python interpreter."""
+def interpreter_folder() -> str:
+    """Return the folder of this Python interpreter."""
     return str(Path(sys.executable).parent)
 
 
-def _create(sweep: Sweep, folder: Path, words: Sequence[str], limit: int | None) -> str:
-    definition: dict[str, Any] = sweep.content | {"command": sweep.with_words(words)}
-    definition |= {"run_cap": limit} if limit else {}
+def _find_or_create(sweep: Sweep, folder: Path, overrides: Sequence[str], limit: int | None) -> str:
+    """Return the id of the W&B sweep; a sweep that has changed since it began gets a new one."""
+    definition: dict[str, Any] = sweep.content | {"command": sweep.insert_overrides(overrides)}
+    if limit:
+        definition["run_cap"] = limit
     state_file = folder / "wandb.json"
     if state_file.is_file():
         state = json.loads(state_file.read_text(encoding="utf-8"))
-        if state["given"] == json.loads(json.dumps(definition)):
-            logger.info(f"continues the W&B sweep {state['id']}")
+        if state["definition"] == json.loads(json.dumps(definition)):
+            logger.info(f"Resuming the W&B sweep {state['id']}")
             return str(state["id"])
     import wandb
 
     try:
-        name = wandb.sweep(definition, project=PROJECT)
-    except Exception as error:  # wandb's own types, and those of its transport
-        raise UserError(f"W&B did not create the sweep ({str(error).strip()}): --backend local runs it here") from None
+        sweep_id = wandb.sweep(definition, project=PROJECT)
+    except Exception as error:
+        # wandb raises its own types and those of its transport.
+        raise UserError(f"W&B did not create the sweep: {first_line(error)}. Run it here: --backend local") from None
     folder.mkdir(parents=True, exist_ok=True)
-    state_file.write_text(json.dumps({"id": name, "given": definition}), encoding="utf-8")
-    return name
+    state_file.write_text(json.dumps({"id": sweep_id, "definition": definition}), encoding="utf-8")
+    return sweep_id

@@ -1,4 +1,4 @@
-"""Local sweep worker: claims trials, runs each as its own process, reads its scores, and ends it early or not."""
+"""Local sweep worker: runs each trial as its own process, stores its scores, and ends it early or not."""
 
 from __future__ import annotations
 
@@ -6,205 +6,215 @@ import logging
 import math
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
-from gan_lab.sweeps.sweep_file import Sweep, to_words
-from gan_lab.sweeps.trials import Claimed, Trials
+from gan_lab.sweeps.sweep_file import Sweep, format_overrides
+from gan_lab.sweeps.trials import ClaimedTrial, Trials
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_rows
 
 logger = logging.getLogger("gan_lab")
 
-TICK = 0.1  # seconds between two checks of the trials
-PATIENCE = 120.0  # seconds that a trial has to write its last checkpoint
-TOO_MANY = 3  # trials that fail before any is complete: then the sweep itself is wrong
+POLL_INTERVAL_S = 0.1
+# Between two looks for a trial while other workers run the last ones.
+CLAIM_INTERVAL_S = 1.0
+# For a trial to write its last checkpoint.
+SHUTDOWN_TIMEOUT_S = 120.0
+# If this many trials fail before any is complete, the sweep itself is wrong.
+MAX_FAILURES_BEFORE_SUCCESS = 3
 
-
-@dataclass
-class Running:
-    """A claimed trial and its process, which is None while another process still holds its run folder."""
-
-    claimed: Claimed
-    process: subprocess.Popen[bytes] | None = None
-    scores: list[float] = field(default_factory=list)
-    ending: Literal["", "pruned", "stopped", "lost"] = ""
-    deadline: float = math.inf
+Ending = Literal["pruned", "stopped", "lost"]
 
 
 class Worker:
-    """Runs up to ``slots`` trials at a time until the sweep is done. ``folder`` is the sweep's."""
+    """Runs trials until the sweep is done, up to ``slots`` at a time, each slot in its own thread.
 
-    def __init__(self, sweep: Sweep, trials: Trials, folder: Path, words: Sequence[str]) -> None:
-        self.sweep, self.trials, self.folder, self.words = sweep, trials, folder, list(words)
-        self.running: list[Running] = []
-        self.complete = self.failed = 0
-        self._last_heartbeat = -math.inf
+    Args:
+        sweep: The sweep.
+        trials: Its trials, which other workers may share.
+        folder: The folder of the sweep, which gets the runs and the output of the trials.
+        overrides: Overrides of all trials.
+    """
+
+    def __init__(self, sweep: Sweep, trials: Trials, folder: Path, overrides: Sequence[str]) -> None:
+        self.sweep = sweep
+        self.trials = trials
+        self.folder = folder
+        self.overrides = list(overrides)
+        self._signals = process.Signals()
+        self._aborted = threading.Event()
+        self._has_announced_wait = False
+        self._has_completed = False
+        self._failures: list[str] = []
 
     def run(self, slots: int = 1) -> int:
-        """Run trials; return 0 if all are done, or 128 + the signal that stopped it.
+        """Run trials; return 0 if all are done, or 128 + the signal that stopped the worker.
 
-        Raises UserError if the first trials all fail, or if the storage does not answer.
+        Raises:
+            UserError: The first trials all fail, or the storage does not respond.
         """
-        with process.Signals().watched() as signals:
-            try:
-                self._loop(slots, signals)
-            finally:
-                self._end_all(signals)
-        if signals.number:
-            logger.info(f"stopped by signal {signals.number}; the same command continues the sweep")
-        return 128 + signals.number if signals.number else 0
+        with self._signals.watched():
+            # Leaving the pool waits for all slots.
+            with ThreadPoolExecutor(slots) as pool:
+                futures = [pool.submit(self._run_slot) for _ in range(slots)]
+            for future in futures:
+                future.result()
+        if self._signals.number:
+            logger.info(f"Stopped by signal {self._signals.number}. The same command resumes the sweep")
+            return 128 + self._signals.number
+        return 0
 
-    def _loop(self, slots: int, signals: process.Signals) -> None:
-        waiting_until, has_waited = 0.0, False
-        while not signals.number:
-            self._poll()
-            if len(self.running) < slots and time.monotonic() >= waiting_until:
+    def _run_slot(self) -> None:
+        """Run one trial after the other."""
+        try:
+            while not self._is_stopping():
                 claimed = self.trials.claim()
                 if claimed:
-                    self.running.append(Running(claimed))
-                    continue
-                if not self.running and not self.trials.count_running():
+                    self._run_trial(claimed)
+                elif self.trials.count_running():
+                    if not self._has_announced_wait:
+                        self._has_announced_wait = True
+                        logger.info("Waiting for the last trials. If their worker dies, this one finishes them")
+                    self._aborted.wait(CLAIM_INTERVAL_S)
+                else:
                     return
-                if not self.running and not has_waited:
-                    logger.info("the last trials are running at other workers; if one dies, its trial is finished here")
-                    has_waited = True
-                waiting_until = time.monotonic() + 1.0
-            time.sleep(TICK)
+        except BaseException:
+            self._aborted.set()
+            raise
 
-    def _end_all(self, signals: process.Signals) -> None:
-        for attempt in self.running:
-            self._ask_to_end(attempt, "stopped")
-        while self.running:
-            if signals.times > 1:
-                for attempt in self.running:
-                    attempt.deadline = 0.0
-            try:
-                self._poll()
-            except ValueError:  # without storage there are no heartbeats either, so others take over
-                self._end_without_storage()
-                raise
-            time.sleep(TICK)
+    def _is_stopping(self) -> bool:
+        return bool(self._signals.number) or self._aborted.is_set()
 
-    def _end_without_storage(self) -> None:
-        for attempt in self.running:
-            if attempt.process:
-                while attempt.process.poll() is None and time.monotonic() < attempt.deadline:
-                    time.sleep(TICK)
-                process.kill_group(attempt.process)
-        self.running.clear()
-
-    def _poll(self) -> None:
-        heartbeat_due = time.monotonic() - self._last_heartbeat >= self.trials.heartbeat
-        for attempt in list(self.running):
-            if heartbeat_due and not self.trials.send_heartbeat(attempt.claimed):
-                self._ask_to_end(attempt, "lost")
-            if attempt.process is None:
-                self._start(attempt)
-                continue
-            code = attempt.process.poll()
-            self._read_scores(attempt)
-            if code is None:
-                if time.monotonic() > attempt.deadline:
-                    process.kill_group(attempt.process)
-                continue
-            process.kill_group(attempt.process)
-            self.running.remove(attempt)
-            self._conclude(attempt, code)
-        if heartbeat_due:
-            self._last_heartbeat = time.monotonic()
-
-    def _ask_to_end(self, attempt: Running, why: Literal["pruned", "stopped", "lost"]) -> None:
-        attempt.ending, attempt.deadline = attempt.ending or why, min(attempt.deadline, time.monotonic() + PATIENCE)
-        if attempt.process and attempt.process.poll() is None:
-            attempt.process.terminate()
-
-    def _start(self, attempt: Running) -> None:
-        if attempt.ending:
-            self.running.remove(attempt)
-            if attempt.ending == "stopped":
-                self.trials.requeue(attempt.claimed)
+    def _run_trial(self, claimed: ClaimedTrial) -> None:
+        if not self._wait_for_run_folder(claimed):
             return
-        folder, trial_number = self.run_folder(attempt.claimed.trial_number), attempt.claimed.trial_number
-        lock = folder.with_name(f".{folder.name}.lock")
-        if lock.exists():
-            try:
-                FileLock(lock).acquire(timeout=0).lock.release()
-            except Timeout:
-                return
-        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        placement = [f"run.root={self.folder / 'runs'}", f"run.id={folder.name}", "log.progress_bar=false"]
-        words = [word for word in self.words if not word.startswith(("run.root=", "run.id="))]
-        command = self.sweep.command_line(attempt.claimed.values, words, placement)
-        attempt.process = process.start(command, self.folder / "logs" / f"{folder.name}.txt", self._environment())
-        logger.info(f"trial {trial_number}: {' '.join(to_words(attempt.claimed.values))}")
+        child = self._start_training(claimed)
+        scores: list[float] = []
+        ending: Ending | None = None
+        deadline = math.inf
+        try:
+            while child.poll() is None:
+                has_trial = self.trials.send_heartbeat(claimed)
+                should_prune = self._report_scores(claimed, scores)
+                if ending is None and (self._is_stopping() or should_prune or not has_trial):
+                    ending = "stopped" if self._is_stopping() else "pruned" if has_trial else "lost"
+                    deadline = time.monotonic() + SHUTDOWN_TIMEOUT_S
+                    child.terminate()
+                if time.monotonic() > deadline or self._signals.times > 1:
+                    process.kill_group(child)
+                time.sleep(POLL_INTERVAL_S)
+            self._report_scores(claimed, scores)
+        except BaseException:
+            # Without the storage there are no heartbeats either, so another worker takes the trial over.
+            _end_training(child)
+            raise
+        finally:
+            # Its data loaders may outlive it.
+            process.kill_group(child)
+        self._finish_trial(claimed, ending, child.poll() or 0, scores)
 
-    def _environment(self) -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if name != "RUN_ID"}
+    def _wait_for_run_folder(self, claimed: ClaimedTrial) -> bool:
+        """Wait until the training of a dead worker has released the run folder; False if the trial cannot start."""
+        folder = self.run_folder(claimed.number)
+        lock = folder.with_name(f".{folder.name}.lock")
+        while lock.exists():
+            try:
+                with FileLock(lock, timeout=0):
+                    break
+            except Timeout:
+                if not self.trials.send_heartbeat(claimed):
+                    return False
+                if self._is_stopping():
+                    self.trials.requeue(claimed)
+                    return False
+                time.sleep(POLL_INTERVAL_S)
+        return True
+
+    def _start_training(self, claimed: ClaimedTrial) -> subprocess.Popen[bytes]:
+        log = self._log_file(claimed.number)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        run_id = self.run_folder(claimed.number).name
+        placement = [f"run.root={self.folder / 'runs'}", f"run.id={run_id}", "log.progress_bar=false"]
+        overrides = [text for text in self.overrides if not text.startswith(("run.root=", "run.id="))]
+        command = self.sweep.trial_command(claimed.values, overrides, placement)
+        environment = {name: value for name, value in os.environ.items() if name != "RUN_ID"}
+        child = process.start(command, log, environment)
+        logger.info(f"Started trial {claimed.number}: {' '.join(format_overrides(claimed.values))}")
+        return child
 
     def run_folder(self, trial_number: int) -> Path:
-        """Run folder of a trial."""
+        """Return the run folder of a trial."""
         return self.folder / "runs" / Path(self.sweep.experiment).stem / f"trial-{trial_number:04d}"
 
-    def _read_scores(self, attempt: Running) -> None:
-        scores = read_scores(self.run_folder(attempt.claimed.trial_number) / "metrics.csv", self.sweep.metric)
-        for evaluation, value in enumerate(scores[len(attempt.scores) :], len(attempt.scores) + 1):
-            attempt.scores.append(value)
-            if evaluation > attempt.claimed.reported:
-                logger.info(
-                    f"trial {attempt.claimed.trial_number}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}"
-                )
-            if self.trials.report(attempt.claimed, evaluation, value) and not attempt.ending:
-                self._ask_to_end(attempt, "pruned")
+    def _log_file(self, trial_number: int) -> Path:
+        return self.folder / "logs" / f"trial-{trial_number:04d}.txt"
 
-    def _conclude(self, attempt: Running, code: int) -> None:
-        claimed, metric = attempt.claimed, self.sweep.metric
-        finite = [score for score in attempt.scores if math.isfinite(score)]
+    def _report_scores(self, claimed: ClaimedTrial, scores: list[float]) -> bool:
+        """Append the new scores of the trial to ``scores`` and report them; return whether it should end now."""
+        should_prune = False
+        found = read_scores(self.run_folder(claimed.number) / "metrics.csv", self.sweep.metric)
+        for evaluation, value in enumerate(found[len(scores) :], len(scores) + 1):
+            scores.append(value)
+            if evaluation > claimed.reported:
+                logger.info(f"Trial {claimed.number}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}")
+            should_prune |= self.trials.report(claimed, evaluation, value)
+        return should_prune
+
+    def _finish_trial(self, claimed: ClaimedTrial, ending: Ending | None, code: int, scores: Sequence[float]) -> None:
+        number, metric = claimed.number, self.sweep.metric
+        finite = [score for score in scores if math.isfinite(score)]
         best = (max(finite) if self.sweep.maximize else min(finite)) if finite else None
-        if attempt.ending == "lost":
+        if ending == "lost":
             return
         if code == 0 and best is not None:
-            self.complete += 1
-            self.trials.conclude(claimed, TrialState.COMPLETE, best)
-            logger.info(f"trial {claimed.trial_number} is complete: best {metric} {best:.4g}")
-        elif attempt.ending == "pruned":
-            self.trials.conclude(claimed, TrialState.PRUNED, best)
-            logger.info(f"trial {claimed.trial_number} was ended early after {len(attempt.scores)} evaluations")
-        elif attempt.ending == "stopped":
+            self._has_completed = True
+            self.trials.finish(claimed, TrialState.COMPLETE, best)
+            logger.info(f"Trial {number} is complete: best {metric} {best:.4g}")
+        elif ending == "pruned":
+            self.trials.finish(claimed, TrialState.PRUNED, best)
+            logger.info(f"Trial {number} was ended early after {len(scores)} evaluations")
+        elif ending == "stopped":
             self.trials.requeue(claimed)
         elif code < 0 or code > 128:
-            number = -code if code < 0 else code - 128
-            retried = self.trials.retry(claimed, f"killed by signal {number}")
-            logger.info(
-                f"trial {claimed.trial_number} was killed by signal {number}"
-                + (": it is retried once" if retried else "")
-            )
+            cause = f"killed by signal {-code if code < 0 else code - 128}"
+            is_retried = self.trials.finish_killed(claimed, cause)
+            logger.info(f"Trial {number} was {cause}{'. Retrying it once' if is_retried else ''}")
         else:
-            self._fail(claimed, code, attempt)
+            self._finish_failed(claimed, code, scores)
 
-    def _fail(self, claimed: Claimed, code: int, attempt: Running) -> None:
-        log = self.folder / "logs" / f"trial-{claimed.trial_number:04d}.txt"
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else f"exit code {code}"
+    def _finish_failed(self, claimed: ClaimedTrial, code: int, scores: Sequence[float]) -> None:
+        log = self._log_file(claimed.number)
         if code == 0:
-            problem = (
-                f"no finite value of {self.sweep.metric}" if attempt.scores else f"it never logged {self.sweep.metric}"
-            )
-            reason = f"{problem}: metric.name must be a score of {self.sweep.experiment}"
-        self.failed += 1
-        self.trials.conclude(claimed, TrialState.FAIL, reason=reason)
-        logger.info(f"trial {claimed.trial_number} failed: {reason}")
-        if self.failed >= TOO_MANY and not self.complete:
-            raise UserError(f"the first {self.failed} trials failed, the last with: {reason} (see {log})")
+            problem = "no finite value of" if scores else "never logged"
+            reason = f"{problem} {self.sweep.metric}. metric.name must be a score of {self.sweep.experiment}"
+        else:
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+            reason = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
+        self._failures.append(reason)
+        self.trials.finish(claimed, TrialState.FAIL, reason=reason)
+        logger.info(f"Trial {claimed.number} failed: {reason}")
+        if len(self._failures) >= MAX_FAILURES_BEFORE_SUCCESS and not self._has_completed:
+            raise UserError(f"the first {len(self._failures)} trials failed: {reason}. See {log}")
+
+
+def _end_training(child: subprocess.Popen[bytes]) -> None:
+    """Ask a training to end, and wait until it has written its checkpoint."""
+    if child.poll() is None:
+        child.terminate()
+    deadline = time.monotonic() + SHUTDOWN_TIMEOUT_S
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(POLL_INTERVAL_S)
 
 
 def read_scores(path: Path, metric: str) -> list[float]:
-    """Read the metric at each evaluation so far, in order; a last line that is incomplete is left for later."""
+    """Read the metric at each evaluation so far, in order, without an incomplete last line."""
     return [float(row[metric]) for row in read_rows(path) if row.get(metric)]

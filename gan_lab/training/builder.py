@@ -1,11 +1,11 @@
-"""Build an experiment: config to family, data, callbacks and trainer. The only file that knows everybody."""
+"""The composition root: data facts and config in; family, metrics, callbacks and trainer out, in this order."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +19,15 @@ from torch import nn
 
 from gan_lab import data as datasets
 from gan_lab import device, seeding
-from gan_lab.config import extensions, loading
+from gan_lab.config import loading
 from gan_lab.config.schema import Config, with_values
 from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import ddp_strategy, detect
 from gan_lab.distributed.lightning_internals import leave_signals_alone
 from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
-from gan_lab.metrics.base import Setting
-from gan_lab.metrics.evaluator import Evaluator, count_images
-from gan_lab.metrics.selection import select_metrics
+from gan_lab.metrics.evaluator import build_evaluator
 from gan_lab.runs.folder import RunFolder, to_dict
-from gan_lab.training.callbacks.adaptive_augmentation import AdaptiveAugmentation
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.training.callbacks.csv_logger import CSVLogger
 from gan_lab.training.callbacks.diversity import Diversity
@@ -39,6 +35,8 @@ from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.finite_check import FiniteCheck
 from gan_lab.training.callbacks.health import Health
+from gan_lab.training.callbacks.notebook_display import NotebookDisplay, in_notebook
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.progress_bar import ProgressBar, ProgressLines
 from gan_lab.training.callbacks.rank_consistency import RankConsistency
 from gan_lab.training.callbacks.sample_grids import SampleGrids
@@ -49,10 +47,22 @@ from gan_lab.training.gradient_accumulation import accumulate
 from gan_lab.training.warm_start import freeze_discriminators
 from gan_lab.utils.errors import UserError, first_line
 
-for part in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(part).setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # workers=0 gathers whole batches: faster
-warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's hints out of the output: the lab decides about workers, devices and checkpoints itself."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # workers=0 is faster here
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def rank() -> int:
@@ -101,11 +111,12 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
     torch.set_default_dtype(dtype)  # of what is drawn: float32 weights differ in their last bits between processors
     try:
-        family: Family = family_class(data.spec, config.model, config.run.seed)
+        family: Family = family_class(spec=data.spec, config=config.model, seed=config.run.seed)
     finally:
         torch.set_default_dtype(torch.float32)
     freeze_discriminators(family, config)
-    family.augment_by(config.augment, config.data.batch_size)
+    family.augment_by(config.augment)
+    family.in_lab_loop = True
     family.to(dtype, memory_format=torch.channels_last)  # before weights are restored, or Lightning rounds to float32
     if config.run.compile:
         for network in family.children():
@@ -113,23 +124,41 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     return family
 
 
+def load_data(config: Config, dataset: Any = None, test: Any = None) -> tuple[Config, GANDataModule]:
+    """Read the data of a config and complete the config with what only the data know: their source and class names.
+
+    ``dataset`` and ``test`` are data sets from Python (``gan_lab.train(data=...)``) in place of the configured one.
+    """
+    data = datasets.load(config.data, config.run.seed, dataset, test)
+    facts = {"data.source": data.facts.source, "data.class_names": [*data.facts.class_names]}
+    return with_values(config, facts), data
+
+
 def build(
     config: Config,
+    data: GANDataModule,
     run: RunFolder,
     extra: Sequence[Callback] = (),
     trackers: list[Tracker] | None = None,
     launched: detect.Launch | None = None,
 ) -> Experiment:
-    """Build data, family, callbacks and trainer of a config.
+    """Build family, callbacks and trainer on data that were read by ``load_data``.
 
-    ``extra``: further callbacks; ``trackers``: those that are open already; ``launched``: if it is not what the
-    launcher says. Raises UserError for values that do not go together.
+    Args:
+        config: The complete config; nothing changes it from here on.
+        data: The data module.
+        run: The folder of the run.
+        extra: Further callbacks, after the lab's own.
+        trackers: Experiment trackers that are open already.
+        launched: How the processes were started, if it is not what the launcher says.
+
+    Raises:
+        UserError: Values do not go together.
     """
     launched = launched or detect.detect_launcher(config.run)
-    data = datasets.load(config.data, config.run.seed)
     data.iterations = config.iterations
-    config = with_values(config, {"data.source": data.decoded.source, "data.class_names": data.class_names})
     family = build_family(config, data)
+    data.follow(family)
     accumulate(family, config.run.micro_batches)
     evaluator, headline, notes = build_evaluator(config, family, data)
     trackers = build_trackers(config, run) if trackers is None else trackers
@@ -154,15 +183,24 @@ def build(
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
     rank_consistency = RankConsistency(data=data.decoded.fingerprint, budget=config.iterations)
     callbacks: list[Callback] = [  # in this order at the end of each iteration
-        rank_consistency, progress, AdaptiveAugmentation(), ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
+        rank_consistency, progress, ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
         *extra,
     ]  # fmt: skip
     if config.log.progress_bar:
-        callbacks.append((ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation))
+        callbacks.append(build_progress_display(run, progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)
     detect.check_batch_size(config, launched)
     notes += explain_batch_norm(config, family, launched)
     return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes)
+
+
+def build_progress_display(
+    run: RunFolder, progress: Progress, csv_logger: CSVLogger, evaluation: Evaluation
+) -> Callback:
+    """A cell in a notebook, a bar on a terminal, and lines in a log file."""
+    if in_notebook():
+        return NotebookDisplay(run.path, progress, csv_logger, evaluation)
+    return (ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation)
 
 
 def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
@@ -177,41 +215,10 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
     return trackers
 
 
-def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tuple[Evaluator, str | None, list[str]]:
-    """Build what scores a family during its training; the score that chooses best.ckpt; and notes of what is left out.
-
-    Raises UserError for inception weights that are not there, and for a ``metrics.headline`` that cannot choose.
-    """
-    if config.metrics.inception_weights not in ("auto", "off"):
-        extractors.load("inception", config.metrics)  # a wrong file is found now, not at the end
-    setting = metric_setting(config, family, data)
-    evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed)
-    scores = evaluator.higher_is_better
-    headline = config.metrics.headline or next(iter(scores), None)
-    if headline and headline not in scores:
-        raise UserError(
-            extensions.explain_unknown_name("score", headline, list(scores))
-            + "".join(f"; {note}" for note in setting.notes)
-            + f" (metrics.headline={headline})"
-        )
-    if headline and scores[headline] is None:
-        raise UserError(f"metrics.headline={headline}: more of it is neither better nor worse, so it cannot choose")
-    return evaluator, headline, setting.notes
-
-
-def metric_setting(config: Config, family: Family, data: GANDataModule, final: bool = False) -> Setting:
-    """Collect what metrics ask of a family, its data and its config."""
-    split = "validation" if config.metrics.split == "test" and not final else config.metrics.split
-    gpu = device.here().type == "cuda"
-    reals, fakes = count_images(config.metrics, data.spec, data.available(split), final, gpu)
-    names = tuple(family.output_names)
-    return Setting(data.spec, config.metrics, names, family.conditional, split, reals, fakes, final)
-
-
 def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) -> list[str]:
     """A note where batch norm is not over the whole batch, so that it is not the experiment of one process and one part."""
     normed = any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in family.modules())
-    processes, parts = 1 if torch.cuda.is_available() else launched.world, config.run.micro_batches
+    processes, parts = 1 if torch.cuda.is_available() else launched.world_size, config.run.micro_batches
     if processes * parts == 1 or not normed:
         return []
     share, of = config.data.batch_size // (processes * parts), [f"run.micro_batches={parts}"] if parts > 1 else []
@@ -235,20 +242,21 @@ class NoProfiler(PassThroughProfiler):
 def build_trainer(config: Config, callbacks: list[Callback], launched: detect.Launch) -> Trainer:
     """Lightning's trainer, with everything that it would do on its own and the lab does otherwise switched off."""
     try:
-        trainer = Trainer(
-            **ddp_strategy.options(launched, config.run),
-            precision="32-true" if config.run.precision == "tf32" else config.run.precision,
-            max_epochs=1,  # the order of the data runs on over all passes
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), ddp_strategy.environment(launched)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            profiler=NoProfiler(),
-        )
+        with quiet_lightning():
+            trainer = Trainer(
+                **ddp_strategy.trainer_options(launched, config.run),
+                precision="32-true" if config.run.precision == "tf32" else config.run.precision,
+                max_epochs=1,  # the order of the data runs on over all passes
+                callbacks=callbacks,
+                plugins=[AtomicCheckpointIO(), ddp_strategy.create_environment(launched)],
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                profiler=NoProfiler(),
+            )
     except Exception as error:  # Lightning's own type for a device that is not there
         raise UserError(f"run.devices={config.run.devices}: {first_line(error)}") from None
     leave_signals_alone(trainer)

@@ -6,82 +6,30 @@ import logging
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
-from gan_lab import data as datasets
 from gan_lab import device
-from gan_lab.config import groups
-from gan_lab.config.loading import config_folder, expand_homes, find_member, parse, read_yaml
-from gan_lab.config.schema import Config, MetricsConfig
+from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
 from gan_lab.images import save_grid
 from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.evaluator import Evaluator
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.evaluator import Evaluator, metric_setting
+from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.leaks import find_leaks
 from gan_lab.metrics.nearest_neighbors import find_neighbours
 from gan_lab.metrics.selection import select_metrics
-from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
-from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
-from gan_lab.training.builder import build_family, metric_setting
+from gan_lab.runs.run import RestoredRun, Run
 from gan_lab.utils.errors import UserError
 
-DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")  # which may be given anew for a run that is there
-MANY = 20_000  # training images, of which it is told that they are looked through
-FLOOR_SHARE = 0.1  # of a Fréchet distance, above which its floor is told
+MIN_LOGGED_IMAGES = 20_000  # training images from which on the search for copies is logged, since it takes long
+MAX_REAL_VS_REAL_SHARE = 0.1  # of a Fréchet distance, above which a note reports the real-vs-real score
 logger = logging.getLogger("gan_lab")
-
-
-@dataclass
-class Restored:
-    """A run that has been made again: its config, its data, and its family, in evaluation mode on this device."""
-
-    folder: Path
-    trained_with: Config  # before the overrides
-    config: Config
-    data: GANDataModule
-    family: Family
-
-    @classmethod
-    def of(cls, folder: Path, overrides: Sequence[str] = ()) -> Restored:
-        """The run of a folder, before a checkpoint is loaded.
-
-        ``overrides`` say where the data are now, and how to measure. Raises UserError if they are other data.
-        """
-        run = RunFolder(folder)
-        trained_with = run.config()
-        config = _override(trained_with, overrides)
-        data = datasets.load(config.data, config.run.seed)
-        run.check_data(data.decoded.fingerprint)
-        family = build_family(config, data)
-        return cls(folder, trained_with, config, data, family.eval().requires_grad_(False).to(device.here()))
-
-    def load(self, weights: str) -> int:
-        """Load some of ``WEIGHTS``, or those of another checkpoint by its name; returns its iteration."""
-        path = self.folder / "checkpoints" / f"{'last' if weights == 'live' else weights}.ckpt"
-        checkpoint = read_checkpoint(path)
-        with explain_mismatch(self.folder):
-            self.family.load_state_dict(checkpoint["state_dict"])
-            for name, state in checkpoint["ema"].items() if weights != "live" else ():
-                getattr(self.family, name).load_state_dict(state)
-        return int(checkpoint["iteration"])
-
-
-def _override(config: Config, overrides: Sequence[str]) -> Config:
-    chosen, words = groups.split_overrides(overrides, config_folder())
-    for word in [*words, *(f"{group}={name}" for group, name in chosen.items() if group != "metrics")]:
-        key = word.partition("=")[0]
-        if key not in DATA_KEYS and not key.startswith("metrics."):
-            raise UserError(f"{word}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be given")
-    layers = [read_yaml(find_member(*item)) for item in chosen.items()]
-    return expand_homes(parse([to_dict(config), *layers, OmegaConf.from_dotlist(words)]))
 
 
 def evaluate_all(folder: Path) -> None:
@@ -89,7 +37,8 @@ def evaluate_all(folder: Path) -> None:
 
     On a CPU the scores of the others than the best are those of its training alone: Inception and the rest take long.
     """
-    full, run = device.here().type == "cuda", Restored.of(folder)
+    full = device.here().type == "cuda"
+    run = Run(folder).restore(weights=None)
     score_run(run, "best")
     summary = read_summary(folder)
     if summary.get("best_iteration") == summary["iteration"]:
@@ -111,32 +60,33 @@ def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
     measured_anew = any(word.startswith("metrics") for word in overrides)
-    return score_run(Restored.of(folder, overrides), weights, kept=measured_anew)
+    return score_run(Run(folder).restore(overrides, weights=None), weights, kept=measured_anew)
 
 
-def score_run(run: Restored, weights: str, full: bool = True, kept: bool = False) -> dict[str, Any]:
+def score_run(restored: RestoredRun, weights: str, full: bool = True, kept: bool = False) -> dict[str, Any]:
     """Score some weights of a run; returns what summary.json then holds.
 
     Each value has its protocol beside it, and the floor: what real images have. For the best weights it is also looked
     how near samples are to training images, and ``neighbours.png`` shows the nearest. Not ``full``: the scores of the
     training, no more. ``kept``: other scores stay as they are.
     """
-    folder, config, data, family = run.folder, run.config, run.data, run.family
-    iteration = run.load(weights)
+    folder, config = restored.run.path, restored.config
+    data, family = restored.data, restored.family
+    iteration = restored.load(weights)
     setting = replace(metric_setting(config, family, data, final=True), final=full)
     metrics = select_metrics(setting)
     for note in setting.notes if full else ():
         logger.info(note)
     state_cost(metrics, setting, family.device)
     evaluator = Evaluator(data, metrics, setting, config.run.seed, shared=False, bar=config.log.progress_bar)
-    chosen_on = choosing_split(run.trained_with.metrics, setting.split, data) if weights == "best" else "none"
+    chosen_on = choosing_split(restored.run.config.metrics, setting.split, data) if weights == "best" else "none"
     described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
     scores = score(evaluator, family, described, chosen_on)
     if weights == "best":
         scores |= neighbour_scores(folder, evaluator, family, described, chosen_on)
         scores |= leak_scores(evaluator, family, described, chosen_on)
-        scores |= own_best_scores(run, evaluator, chosen_on)  # last, since it loads other weights
-    summary: dict[str, Any] = {"experiment": RunFolder(folder).experiment, "iteration": iteration}
+        scores |= own_best_scores(restored, evaluator, chosen_on)  # last, since it loads other weights
+    summary: dict[str, Any] = {"experiment": folder.resolve().parent.name, "iteration": iteration}
     summary |= {"images": iteration * config.data.batch_size} | read_summary(folder)
     every = summary.setdefault("scores", {})
     every[weights] = (every.get(weights, {}) if kept else {}) | scores
@@ -153,7 +103,7 @@ def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule)
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
     """The entries of ``summary.json`` for all scores of a family: value, spread, direction, protocol with floor, note."""
     values, floors = evaluator(family), evaluator.floors(family.device)
-    frechet = {metric.extractor.distance for metric in evaluator.metrics if isinstance(metric, FeatureDistance)}
+    frechet = {metric.extractor.distance for metric in evaluator.metrics if isinstance(metric, FeatureScores)}
     entries: dict[str, Any] = {}
     for name, higher in evaluator.higher_is_better.items():
         if name not in values:
@@ -164,7 +114,7 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
         if name in floors:
             classes = "as asked for" if evaluator.setting.conditional else "at random"
             entries[name]["protocol"] |= {"floor": floors[name], "floor_classes": classes}
-            if name in frechet and floors[name] > FLOOR_SHARE * values[name]:
+            if name in frechet and floors[name] > MAX_REAL_VS_REAL_SHARE * values[name]:
                 entries[name]["note"] = (
                     f"of real images it is {floors[name]:.3g}, more than a tenth of it: the number of images counts here"
                 )
@@ -178,15 +128,17 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
     return entries
 
 
-def own_best_scores(run: Restored, evaluator: Evaluator, chosen_on: str) -> dict[str, Any]:
+def own_best_scores(restored: RestoredRun, evaluator: Evaluator, chosen_on: str) -> dict[str, Any]:
     """The yardsticks, each at its own best iteration: else only one of two that are compared would be at its best."""
     entries: dict[str, Any] = {}
     for name in evaluator.own_best:
-        if (run.folder / "checkpoints" / f"best-{name}.ckpt").is_file():
-            iteration = run.load(f"best-{name}")
+        if f"best-{name}" in restored.run.checkpoints:
+            iteration = restored.load(f"best-{name}")
             metrics = [metric for metric in evaluator.metrics if name in metric.names]
-            alone = Evaluator(run.data, metrics, evaluator.setting, evaluator.seed, shared=False, bar=evaluator.bar)
-            entries[name] = score(alone, run.family, f"best: its own best iteration, {iteration}", chosen_on)[name]
+            alone = Evaluator(
+                restored.data, metrics, evaluator.setting, evaluator.seed, shared=False, bar=evaluator.bar
+            )
+            entries[name] = score(alone, restored.family, f"best: its own best iteration, {iteration}", chosen_on)[name]
     return entries
 
 
@@ -194,10 +146,10 @@ def neighbour_scores(
     folder: Path, evaluator: Evaluator, family: Family, described: str, chosen_on: str
 ) -> dict[str, Any]:
     """Find how near samples are to training images, for images of latents; draws ``neighbours.png``."""
-    compared, data = [metric for metric in evaluator.metrics if isinstance(metric, FeatureDistance)], evaluator.data
+    compared, data = [metric for metric in evaluator.metrics if isinstance(metric, FeatureScores)], evaluator.data
     if not compared or data.spec.source_channels or data.spec.content == "points" or len(data.train) < 2:
         return {}
-    if len(data.train) > MANY:
+    if len(data.train) > MIN_LOGGED_IMAGES:
         logger.info(f"looking for copies among all {len(data.train):,} training images")
     values, protocol, pairs = find_neighbours(family, data, compared[0].extractor, evaluator.seed)
     save_grid(pairs, 8, folder / "neighbours.png")
@@ -218,7 +170,7 @@ def leak_scores(evaluator: Evaluator, family: Family, described: str, chosen_on:
 def state_cost(metrics: Sequence[Metric], setting: Setting, where: torch.device) -> None:
     """Say how long Inception will take on a CPU, measured on a few images."""
     for metric in metrics:
-        if where.type == "cpu" and isinstance(metric, FeatureDistance) and metric.extractor.name == "inception":
+        if where.type == "cpu" and isinstance(metric, FeatureScores) and metric.extractor.name == "inception":
             few, start = torch.zeros(4, *setting.spec.shape, dtype=torch.uint8), time.monotonic()
             metric.extractor(few)
             minutes = (time.monotonic() - start) / len(few) * (2 * setting.fakes + setting.reals) / 60

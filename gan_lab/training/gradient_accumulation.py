@@ -1,7 +1,7 @@
 """Gradient accumulation: a batch goes through the networks in parts, and the weights move as if it had gone at once.
 
 A step has several updates, each at weights that the one before has moved, so the parts cannot go through whole steps one
-after the other. They take turns: each part goes through the family's own ``training_step`` up to its ``minimize``, the
+after the other. They take turns: each part goes through the family's own ``step`` up to its ``minimize``, the
 last one moves the weights there, and all go on. To the family a part is what a process is: it draws its rows of the
 global batch's random numbers, and the buffers of networks (batch norm, spectral norm) and torch's own random numbers
 are its own until the step ends, when the first part's are kept.
@@ -21,18 +21,18 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch
 from gan_lab.networks.image_pool import ImagePool
 
-Step = Callable[[Batch, int], None]
+Step = Callable[[Batch], None]
 
 
 def accumulate(family: Family, parts: int) -> None:
     """Let the family's step take each batch in so many parts."""
     if parts > 1:
         family.parts = parts
-        family.training_step = partial(_in_turns, family, family.training_step)  # type: ignore[method-assign]
+        family.step = partial(_in_turns, family, family.step)  # type: ignore[method-assign]
 
 
-def _in_turns(family: Family, step: Step, batch: Batch, batch_idx: int) -> None:
-    turns = [greenlet(lambda _, part=part: step(part, batch_idx)) for part in batch.chunk(family.parts)]
+def _in_turns(family: Family, step: Step, batch: Batch) -> None:
+    turns = [greenlet(lambda _, part=part: step(part)) for part in batch.chunk(family.parts)]
     states, brought = [_State.seeded(family, part) for part in range(family.parts)], [None] * family.parts
     family.end_turn = _end_turn
     while not all(turn.dead for turn in turns):

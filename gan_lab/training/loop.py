@@ -9,27 +9,30 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from gan_lab import device, report
 from gan_lab.config.loading import LoadedConfig
-from gan_lab.config.schema import with_values
+from gan_lab.config.schema import Config, with_values
+from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import detect
 from gan_lab.distributed.lightning_internals import set_rank
+from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import write_summary
+from gan_lab.runs.run import Run
 from gan_lab.training import warm_start
-from gan_lab.training.builder import Experiment, build, rank
+from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning, rank
 from gan_lab.training.callbacks.checkpoint import PREEMPTED, branch_off
 from gan_lab.training.callbacks.finite_check import DivergedError
-from gan_lab.training.callbacks.health import Alert
 from gan_lab.training.final_evaluation import evaluate_all
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
-ROLLBACKS = 3  # of one run
+MAX_ROLLBACKS = 3  # per run
 logger = logging.getLogger("gan_lab")
 
 
@@ -39,36 +42,59 @@ def announce(text: str) -> None:
     logger.info(text)
 
 
-def train(loaded: LoadedConfig, overrides: Sequence[str]) -> int:
-    """Train, or go on training, and score. Returns the exit code: 0, or 128 + the signal that ended the training.
+def train(loaded: LoadedConfig, overrides: Sequence[str], dataset: Any = None, test: Any = None) -> int:
+    """Train, or resume, and score. Returns the exit code: 0, or 128 + the signal that ended the training.
 
-    Raises UserError or OSError for what the user can mend; a training that diverged is such a thing.
+    Args:
+        loaded: The experiment.
+        overrides: The command line that it was loaded with, for ``command.txt``.
+        dataset: A data set from Python, in place of the configured one.
+        test: Held-out images of it, in place of 10 %.
+
+    Raises:
+        UserError: The user can fix it: values that do not fit, or a training that diverged.
+        OSError: A file cannot be read or written.
     """
     run, launched = RunFolder.of(loaded), detect.detect_launcher(loaded.config.run)
     set_rank(launched.rank)
-    overwrite = loaded.config.run.overwrite and not launched.again
-    config = with_values(loaded.config, {"run.overwrite": overwrite})
-    finished = None if overwrite else run.finished(config)
+    config = for_this_start(loaded.config, run, launched)
+    finished = None if config.run.overwrite else run.finished(config)
     if finished:
         if rank() == 0 and not (run.path / "report.html").is_file():  # killed before it was drawn
             report.write_or_warn([run.path])
-        announce(f"{run.path} is already finished ({finished['images']:,} images). Train longer: run.images=...; second run: "
-                 "run.id=...; start over: run.overwrite=true")  # fmt: skip
+        announce(
+            f"{run.path} is already finished ({finished.images:,} images). Train longer: run.images=...; second run: "
+            "run.id=...; start over: run.overwrite=true"
+        )
         return 0
-    if run.has_config and config.data.source == "auto" and not overwrite:
-        config = with_values(config, {"data.source": run.config().data.source})
-    built = build(config, run, launched=launched)  # before anything is written or deleted
-    announce(built.data.decoded.about)
+    with quiet_lightning():
+        return train_run(*load_data(config, dataset, test), run, launched, ["train", loaded.experiment, *overrides])
+
+
+def for_this_start(config: Config, run: RunFolder, launched: detect.Launch) -> Config:
+    """The config of this start: a restart by the launcher overwrites nothing, a resumed run keeps its source of data."""
+    overwrite = config.run.overwrite and not launched.is_restart
+    resumes = run.has_config and not overwrite
+    source = Run(run.path).config.data.source if resumes and config.data.source == "auto" else config.data.source
+    return with_values(config, {"run.overwrite": overwrite, "data.source": source})
+
+
+def train_run(
+    config: Config, data: GANDataModule, run: RunFolder, launched: detect.Launch, command: Sequence[str]
+) -> int:
+    """Train a run whose config is complete and whose data are read; the exit code, as ``train`` returns it."""
+    built = build(config, data, run, launched=launched)  # before anything is written or deleted
+    announce(data.facts.about)
     for note in built.notes:
         announce(note)
+    overwrite = config.run.overwrite
     first = overwrite or latest_checkpoint(run.path) is None
     taken = warm_start.begin(built.family, config) if first else None
     if taken:
         announce(str(taken))
     with run.locked() if rank() == 0 else nullcontext():
         if rank() == 0:
-            about = built.data.decoded
-            run.prepare(built.config, ["train", loaded.experiment, *overrides], about.fingerprint, about.about)
+            run.prepare(config, command, data.facts.fingerprint, data.facts.about)
             if taken:
                 write_text(run.path / "start_from.txt", f"{taken}\n")
         code = fit_and_conclude(built, None if overwrite else resume(built))
@@ -87,7 +113,7 @@ def resume(built: Experiment) -> Path | None:
             built.family.iteration = checkpoint["iteration"]
             for tracker in built.trackers:
                 tracker.id = checkpoint["callbacks"]["CSVLogger"]["wandb_id"]
-        announce(f"continues {built.run.path} after iteration {checkpoint['iteration']:,}")
+        announce(f"Resuming {built.run.path} from iteration {checkpoint['iteration']:,}")
     return path
 
 
@@ -123,11 +149,11 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
             built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
             return built, None
         except DivergedError as diverged:
-            if built.config.health.on_nan == "stop" or built.family.branch >= ROLLBACKS:
+            if built.config.health.on_nan == "stop" or built.family.branch >= MAX_ROLLBACKS:
                 return built, diverged
             built, path = roll_back(built, diverged)
         except Exception as error:
-            if detect.is_broken(error):
+            if detect.is_connection_error(error):
                 raise detect.explain_lost_ranks(
                     detect.detect_launcher(built.config.run), error, built.config.run.timeout_s
                 ) from None
@@ -144,11 +170,13 @@ def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, P
     assert path is not None  # on_nan=rollback writes one before the first iteration
     if rank() == 0:
         iteration = read_checkpoint(path)["iteration"]
-        sentence = f"back to iteration {iteration:,}, and on with other random numbers ({branch} of {ROLLBACKS} times)"
+        sentence = (
+            f"Rolled back to iteration {iteration:,} with a new random seed (rollback {branch} of {MAX_ROLLBACKS})"
+        )
         built.health.report(Alert("rollback", diverged.iteration, diverged.images, sentence), is_global_zero=True)
         branch_off(path, branch, [asdict(alert) for alert in built.health.alerts[-2:]])
     detect.barrier_if_distributed()
-    return build(built.config, built.run, trackers=built.trackers), path
+    return build(built.config, built.data, built.run, trackers=built.trackers), path
 
 
 def explain_divergence(built: Experiment, diverged: DivergedError) -> str:
@@ -156,7 +184,7 @@ def explain_divergence(built: Experiment, diverged: DivergedError) -> str:
     path, branch = latest_checkpoint(built.run.path), built.family.branch
     last = f"the last good checkpoint is {path}" if path else "there was no checkpoint yet"
     tried = f" after {branch} rollbacks" if branch else ""
-    again = "" if branch else ", or health.on_nan=rollback, which goes on from there with other random numbers"
+    again = "" if branch else ", or health.on_nan=rollback, which resumes from there with another random seed"
     return f"{diverged}{tried}; {last}. Try lower learning rates, a gradient penalty or run.precision=32-true{again}"
 
 
@@ -169,7 +197,7 @@ def conclude(built: Experiment, seconds: float) -> None:
         "iteration": iteration,
         "images": built.images,
         "headline": built.evaluation.headline,
-        "data": built.data.decoded.about,
+        "data": built.data.facts.about,
         "validation": built.evaluation.scores,
         "validation_split": evaluator.setting.split,
         "validation_floors": evaluator.floors(built.family.device),

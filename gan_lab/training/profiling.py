@@ -17,7 +17,7 @@ from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import with_values
 from gan_lab.distributed import detect
 from gan_lab.runs.folder import RunFolder
-from gan_lab.training.builder import Experiment, build
+from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning
 
 MEASURED = 10  # iterations, after the first one, which warms up
 ENOUGH = 60.0  # seconds of iterations, after which fewer have to do
@@ -59,10 +59,14 @@ def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Exper
     short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
     config = with_values(loaded.config, short | {"log.progress_bar": False, "log.wandb": "off"})
     built = build(
-        config, RunFolder(folder / loaded.experiment / "measured"), extra=[watch], launched=detect.SINGLE_PROCESS
+        *load_data(config),
+        RunFolder(folder / loaded.experiment / "measured"),
+        extra=[watch],
+        launched=detect.SINGLE_PROCESS,
     )
     evaluating = evaluation_time(built)
-    built.trainer.fit(built.family, datamodule=built.data)
+    with quiet_lightning():
+        built.trainer.fit(built.family, datamodule=built.data)
     if built.checkpoint.signal:
         raise KeyboardInterrupt
     return built, watch.iteration, evaluating

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from gan_lab.utils.errors import UserError, first_line
 
 PACKAGE = Path(__file__).parent.parent
 MARKER = ".gan-lab"  # a file in every folder of runs, so that a run is never read as training data
@@ -42,3 +46,13 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     except FileNotFoundError:
         return []
     return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises UserError, which names the file, if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # a JSONDecodeError or a UnicodeDecodeError
+        raise UserError(
+            f"{path} is damaged: {first_line(error)}. Delete it, then repeat the command that wrote it"
+        ) from None

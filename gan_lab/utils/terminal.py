@@ -92,11 +92,6 @@ def in_one_line(error: Exception) -> str | None:
             "data.batch_size, data.size or model.width, or fewer images at a time; `gan-lab dry-run` reports the memory "
             "of an iteration"
         )
-    if isinstance(error, ValueError) and "more than 1 value per channel" in sentence:
-        return (
-            f"batch norm needs two images or more in each process ({sentence}): try a larger data.batch_size, or "
-            "model.norm=none"
-        )
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         return f"{sentence}: this shell allows too few open files, `ulimit -n 1024` allows more"
     if isinstance(error, UserError) or (isinstance(error, OSError) and not user_code(error)):

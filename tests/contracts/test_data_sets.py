@@ -15,7 +15,7 @@ from gan_lab.config import loading
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import Batch
 
-WITHOUT_SAMPLE = ("folder", "idx", "cifar10")  # which have tests of their own
+WITHOUT_SAMPLE = ("folder", "idx", "cifar10", "huggingface")  # which have tests of their own
 SAMPLED = [name for name in data_sets.names() if name not in WITHOUT_SAMPLE]
 
 

@@ -27,8 +27,8 @@ class Shifted(DCGANGenerator):
         return 3 + super().sample_latents(stream, n, like)
 
 class Mine(GAN):
-    def __init__(self, spec, cfg, seed):
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec, cfg):
+        super().build_networks(spec, cfg)
         self.generator = Shifted(z_dim=cfg.z_dim, shape=spec.shape, width=4)
 
 FAMILY = Mine

@@ -23,6 +23,8 @@ from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, image_by_image, small
+from tests.helpers.faults import GOLDEN as GOLDEN_CHANGED
+from tests.helpers.faults import MOVED
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SINGLE = ("diversity", "nearest_other", "class_entropy")  # of the digit classifier's features and classes, in float32
@@ -62,7 +64,7 @@ def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[builder.
     )
     watch, folder = Diversity(), root / family
     (folder / "checkpoints").mkdir(parents=True)
-    built = builder.build(loaded.config, RunFolder(folder), extra=[watch])
+    built = builder.build(*builder.load_data(loaded.config), RunFolder(folder), extra=[watch])
     built.trainer.fit(built.family, datamodule=built.data)
     return built, watch
 
@@ -89,7 +91,7 @@ def test_each_network_moves_in_its_iterations_across_the_border_of_a_pass(
     assert len(built.data.train) == 370
     names = set(weights(built.family))
     expected = [names if (i + 1) % n_critic == 0 else names - set(built.family.ema_networks) for i in range(13)]
-    assert watch.moved == expected
+    assert watch.moved == expected, MOVED
 
 
 @every_family
@@ -133,7 +135,7 @@ def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, da
         assert mine.keys() == theirs.keys()
         for name, value in mine.items():
             bounds = {"rel": 1e-4, "abs": 1e-6} if name in SINGLE else {"rel": 1e-9, "abs": 1e-12}
-            assert value == pytest.approx(theirs[name], **bounds), name
+            assert value == pytest.approx(theirs[name], **bounds), f"{name}: {GOLDEN_CHANGED.replace('NAME', family)}"
 
 
 @every_family

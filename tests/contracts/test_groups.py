@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from gan_lab.cli import console
 from gan_lab.config import groups, loading
 from gan_lab.runs.folder import RunFolder, run_id
-from gan_lab.training.builder import build
+from gan_lab.training.builder import build, load_data
 from tests.helpers.families import every_family, experiment_of, keys_of, model_words
 
 MEMBERS = groups.group_members(loading.config_folder())
@@ -117,9 +117,9 @@ def test_every_family_trains_on_every_set_that_suits_it(
     suits = (data != "ring" or "network" in keys) and (data != "faces32" or family not in ("cgan", "acgan", "sgan"))
     if not suits:
         with pytest.raises(ValueError, match=r"label|1 x 1|classes"):
-            build(loaded.config, RunFolder(tmp_path))
+            build(*load_data(loaded.config), RunFolder(tmp_path))
         return
-    built = build(loaded.config, RunFolder(tmp_path))
+    built = build(*load_data(loaded.config), RunFolder(tmp_path))
     built.evaluation.evaluator.metrics = []
     before = [weight.clone() for weight in built.family.generator.parameters()]
     built.trainer.fit(built.family, datamodule=built.data)

@@ -112,7 +112,7 @@ def weights(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("kind", find_metrics(), ids=lambda kind: kind.__name__)
 def test_a_metric_has_a_setting_that_it_applies_to(kind: type[Metric], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lpips, "at_hand", lambda *_: True)
+    monkeypatch.setattr(lpips, "is_available", lambda *_: True)
     assert any(kind.applies(setting) for setting in SETTINGS)
 
 

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from gan_lab.config import loading
 from gan_lab.metrics import translation_scores
 from gan_lab.metrics.base import Metric
-from gan_lab.metrics.evaluator import _to_pixels
+from gan_lab.metrics.evaluator import _to_pixels, metric_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder
@@ -142,8 +142,8 @@ def rehearse(every: dict[str, tuple[str, list[str]]], root: Path, out: Path) -> 
 def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
     loaded = loading.load(name, words)
     (folder / "checkpoints").mkdir(parents=True)
-    built = builder.build(loaded.config, RunFolder(folder))
-    setting = replace(builder.metric_setting(loaded.config, built.family, built.data, final=True), reals=100)
+    built = builder.build(*builder.load_data(loaded.config), RunFolder(folder))
+    setting = replace(metric_setting(loaded.config, built.family, built.data, final=True), reals=100)
     metrics = select_metrics(setting)
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)  # on the CPU, up to a checkpoint
@@ -170,7 +170,6 @@ def _on(gpu: Waits, built: builder.Experiment, metrics: list[Metric], checkpoint
     gpu.seen.clear()
     for batch in data.train_dataloader():
         moved = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device))
-        family.on_train_batch_start(moved, 0)
         family.training_step(moved, 0)
         for name in ("Progress", "EMA"):
             callbacks[name].on_train_batch_end(trainer, family)
@@ -180,8 +179,8 @@ def _on(gpu: Waits, built: builder.Experiment, metrics: list[Metric], checkpoint
     waits, any_order = {"step": sum(gpu.seen.values())}, sorted(gpu.any_order)
     family.eval()
     reals = _to_pixels(evaluator.reals[0].on(device), False)
-    evaluator._known = [metric.update_real(reals) if metric.reals_key else {} for metric in metrics]
-    assert all(tensor.device.type == "cpu" for known in evaluator._known for tensor in known.values())
+    evaluator._real_statistics = [metric.update_real(reals) if metric.reals_key else {} for metric in metrics]
+    assert all(tensor.device.type == "cpu" for known in evaluator._real_statistics for tensor in known.values())
     evaluator.metrics, callbacks["Diversity"]._real = metrics, None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample_grids, "save_grid", lambda images, *_: images.cpu())

@@ -82,7 +82,7 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
     checkpoint.SECONDS_BETWEEN = float(environment.get("CHECKPOINT_EVERY", 0.3))
     progress_bar.SECONDS = float(environment.get("LINES_EVERY", progress_bar.SECONDS))
-    detect.ROLL_CALL = 1.0
+    detect.ROLL_CALL_TIMEOUT_S = 1.0
 
 
 def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:
@@ -94,7 +94,7 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
 
     if "SCORED" not in environment:
         lab.evaluate_all = lambda *_: None  # at the end of a training; those while it trains are made
-        live.of_run = lambda *_: (None, "")  # which takes seconds too
+        live.describe_run = lambda *_: (None, "")  # which takes seconds too
     if kill:
         if kill.number != signal.SIGKILL:
             signal.signal(kill.number, signal.SIG_DFL)  # a suite under nohup ignores SIGHUP, and so would this
@@ -122,7 +122,7 @@ def _one_after_the_other(
         loaded = loading.load(name, words)
         folder = RunFolder.of(loaded).path / environment["RANK"]
         (folder / "checkpoints").mkdir(parents=True)
-        built = builder.build(loaded.config, RunFolder(folder))
+        built = builder.build(*builder.load_data(loaded.config), RunFolder(folder))
         built.evaluation.evaluator.metrics = []
         built.trainer.callbacks = [each for each in built.trainer.callbacks if not isinstance(each, Diversity)]
         built.trainer.fit(built.family, datamodule=built.data)

@@ -82,7 +82,7 @@ def _work(path: Path, folder: Path, url: str, slots: int, words: Sequence[str], 
     if trained:
         process.start = forked  # type: ignore[assignment]
     sweep = file.load(str(path))
-    trials = Trials(sweep, url, heartbeat=1, grace=2)
+    trials = Trials(sweep, url, heartbeat_interval=1, grace_period=2)
     try:
         code = engine.Worker(sweep, trials, folder, words).run(slots)
     except ValueError as error:

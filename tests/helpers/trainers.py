@@ -1,4 +1,4 @@
-"""A data module that is asked as by a training, without one."""
+"""The position of a training, without one: what a data module follows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ def attach(
 ) -> None:
     """Let the data be those of rank ``rank`` of a training that goes on after ``iteration``."""
     shares = [(part * world + rank, parts * world) for part in range(parts)]
-    family = SimpleNamespace(iteration=iteration, branch=0, minibatches=1, parts=parts, shares=shares, dtype=dtype,
-                             device=torch.device("cpu"))  # fmt: skip
-    data.trainer = SimpleNamespace(lightning_module=family, global_rank=rank, world_size=world)  # type: ignore[assignment]
+    position = SimpleNamespace(
+        iteration=iteration,
+        branch=0,
+        minibatches=1,
+        parts=parts,
+        shares=shares,
+        dtype=dtype,
+        device=torch.device("cpu"),
+    )
+    data.follow(position)  # type: ignore[arg-type]

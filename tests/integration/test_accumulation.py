@@ -13,6 +13,7 @@ from gan_lab.config import loading
 from gan_lab.runs.folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import augmented, every_family, experiment_of, image_by_image, small
+from tests.helpers.faults import MICRO_BATCHES, assert_close
 from tests.helpers.processes import one_after_the_other
 
 WORDS = ["run.precision=64-true", "run.images=96", "log.log_every_images=32"]
@@ -21,7 +22,7 @@ WORDS = ["run.precision=64-true", "run.images=96", "log.log_every_images=32"]
 def trained(name: str, folder: Path, words: list[str]) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The weights and buffers after a training without scores, and the last row of its log."""
     (folder / "checkpoints").mkdir(parents=True)
-    built = builder.build(loading.load(name, words).config, RunFolder(folder))
+    built = builder.build(*builder.load_data(loading.load(name, words).config), RunFolder(folder))
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.family.iteration == built.config.iterations
@@ -37,9 +38,8 @@ def test_parts_of_a_batch_are_the_whole_batch(family: str, tmp_path: Path, data_
     (whole, log), (parts, log_of_parts) = (
         trained(name, tmp_path / f"{k}", [*words, f"run.micro_batches={k}"]) for k in (1, 2)
     )
-    for key, value in whole.items():
-        assert torch.allclose(parts[key], value, rtol=0, atol=1e-9), key
-    assert log_of_parts == pytest.approx(log, rel=1e-6, abs=1e-9)
+    assert_close(parts, whole, MICRO_BATCHES)
+    assert log_of_parts == pytest.approx(log, rel=1e-6, abs=1e-9), MICRO_BATCHES
 
 
 @pytest.mark.parametrize("name", ["cgan", "pix2pix", "sngan"])
@@ -50,12 +50,10 @@ def test_two_parts_are_two_processes_with_batch_norm_and_dropout(name: str, tmp_
     parts, _ = trained(name, tmp_path / "parts", [*words, "run.micro_batches=2"])
     iterations, world, _, weights = pair[0][name]
     assert (iterations, world) == (4, 2)
-    for key, value in weights.items():
-        assert torch.allclose(parts[key], value, rtol=0, atol=1e-9), key
+    assert_close({key: parts[key] for key in weights}, weights, MICRO_BATCHES)
     four = one_after_the_other([(name, [*words, "run.devices=2", "run.micro_batches=2"])], tmp_path / "log of four")
     quarters, _ = trained(name, tmp_path / "quarters", [*words, "run.micro_batches=4"])
-    for key, value in four[0][name][-1].items():
-        assert torch.allclose(quarters[key], value, rtol=0, atol=1e-9), key
+    assert_close({key: quarters[key] for key in four[0][name][-1]}, four[0][name][-1], MICRO_BATCHES)
 
 
 def test_four_parts_keep_a_third_for_the_backward_at_most(tmp_path: Path, data_root: Path) -> None:
@@ -100,4 +98,4 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, data_root: Pa
     with pytest.raises(
         ValueError, match=r"data\.batch_size=16 .* divisible by the 3 parts \(run\.micro_batches\) of the 1 pro"
     ):
-        builder.build(loading.load("gan", words).config, RunFolder(tmp_path))
+        builder.build(*builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path))

@@ -13,10 +13,12 @@ from omegaconf import OmegaConf
 from gan_lab import benchmark
 from gan_lab import data as datasets
 from gan_lab.config import loading
+from gan_lab.metrics.evaluator import metric_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import WEIGHTS
-from gan_lab.training.builder import build_family, metric_setting
+from gan_lab.runs.run import Run
+from gan_lab.training.builder import build_family
 from tests.helpers.logs import logged
 
 TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))
@@ -106,22 +108,23 @@ def test_every_row_is_trained_with_every_seed_and_later_words_win(tmp_path: Path
         ["gan", "model.dropout=0.3", *common, "run.seed=1"],
     ]
     assert [row for row, _ in rows] == ["gan", "gan model.dropout=0.3"]
-    folders = [folder for _, mine in rows for folder in mine]
-    assert len(set(folders)) == 4
-    assert all((folder / "summary.json").is_file() for folder in folders)
-    assert [RunFolder(folder).config().model.dropout for folder in folders] == [0, 0, 0.3, 0.3]
-    assert {RunFolder(folder).config().run.images for folder in folders} == {64}
+    runs = [run for _, mine in rows for run in mine]
+    assert len({run.path for run in runs}) == 4
+    assert all((run.path / "summary.json").is_file() for run in runs)
+    assert [run.config.model.dropout for run in runs] == [0, 0, 0.3, 0.3]
+    assert {run.config.run.images for run in runs} == {64}
 
 
 def test_what_is_trained_already_is_not_trained_again(tmp_path: Path, trained: list[list[str]]) -> None:
     words = [f"run.root={tmp_path}"]
-    first = benchmark.train(two_rows(), words)
+    first = [run.path for _, runs in benchmark.train(two_rows(), words) for run in runs]
     assert len(trained) == 2
-    assert benchmark.train(two_rows(), words) == first
+    again = benchmark.train(two_rows(), words)
+    assert [run.path for _, runs in again for run in runs] == first
     assert len(trained) == 2
     for name in ("summary.json", "report.html"):  # as if it had been interrupted before it was written
         del trained[2:]
-        (first[1][1][0] / name).unlink()
+        (first[1] / name).unlink()
         with logged() as said:
             benchmark.train(two_rows(), words)
         assert trained[2:] == [trained[1]]
@@ -161,7 +164,7 @@ def test_a_training_that_fails_ends_the_table_and_names_itself(tmp_path: Path, m
 
 def summaries(
     root: Path, rows: dict[str, list[dict[str, float]]], reals: int = 1000, **more: Any
-) -> list[tuple[str, list[Path]]]:
+) -> list[tuple[str, list[Run]]]:
     """Rows of finished runs with these scores, one dictionary for each seed."""
     protocol = {"extractor": "digits", "reals": reals, "fakes": reals, "data": "mnist-sample", "fingerprint": "f",
                 "split": "held out", "weights": "ema best, iteration 7", **more}  # fmt: skip
@@ -180,7 +183,7 @@ def summaries(
             }
             state = {"scores": {"best": best}}
             (folder / "summary.json").write_text(json.dumps(state))
-        made.append((row, folders))
+        made.append((row, [Run(folder) for folder in folders]))
     return made
 
 

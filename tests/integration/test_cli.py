@@ -51,7 +51,7 @@ def answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
         (["cgan", "data.labels=false"], "conditional on labels, but the data has 0 classes"),
         (
             ["gan", "data.batch_size=15", "run.devices=2"],
-            "data.batch_size=15 is the global batch: it must be divisible",
+            "data.batch_size=15 is the global batch size. It must be divisible",
         ),
         (["gan", "metrics.headline=label_accuracy"], "metrics.headline=label_accuracy"),
         (["gan", "data.name=mnits"], "no data set 'mnits'. Did you mean 'mnist'?"),

@@ -78,20 +78,20 @@ def test_a_training_has_the_processes_that_were_started(
             {"devices": "3"},
             "run.devices=3, but torchrun started 2 processes .* or start with --nproc-per-node=3",
         ),
-        (TORCHRUN, {"num_nodes": 1}, "run.num_nodes=1, but torchrun started processes on 2 machines: .* --nnodes=1"),
+        (TORCHRUN, {"num_nodes": 1}, "run.num_nodes=1, but torchrun started processes on 2 machines.* --nnodes=1"),
         (SRUN, {"devices": "4"}, "run.devices=4, but srun started 2 processes .* or start with --ntasks-per-node=4"),
-        (SRUN, {"num_nodes": 3}, "run.num_nodes=3, but srun started processes on 2 machines: .* --nodes=3"),
+        (SRUN, {"num_nodes": 3}, "run.num_nodes=3, but srun started processes on 2 machines.* --nodes=3"),
         (
             {key: SRUN[key] for key in SRUN if key != "SLURM_STEP_ID"},
             {},
-            "the job has 4 tasks, but srun has not started this",
+            "the job has 4 tasks, but srun did not start this",
         ),
         (
             SRUN | {"SLURM_STEP_ID": "4294967291"},
             {},
-            "the job has 4 tasks, but srun has not started this process: srun gan",
+            "the job has 4 tasks, but srun did not start this process. Use srun gan",
         ),
-        (SRUN | {"SLURM_NTASKS": "3"}, {}, "srun started 3 processes on 2 machines: as many on each are needed"),
+        (SRUN | {"SLURM_NTASKS": "3"}, {}, "srun started 3 processes on 2 machines. Start the same number on each"),
     ],
 )
 def test_a_mismatch_names_both_numbers(
@@ -104,7 +104,7 @@ def test_a_mismatch_names_both_numbers(
 
 def test_a_dry_run_needs_one_process_whoever_started_it(told: Any) -> None:
     told(**SRUN)
-    options = ddp_strategy.options(detect.SINGLE_PROCESS, RunConfig())
+    options = ddp_strategy.trainer_options(detect.SINGLE_PROCESS, RunConfig())
     assert (options["devices"], options["num_nodes"], options["strategy"]) == ("1", 1, "auto")
 
 
@@ -113,17 +113,17 @@ def test_batch_norm_is_synchronised_where_several_gpus_train(
     gpus: bool, world: int, synchronised: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
-    assert ddp_strategy.options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
+    assert ddp_strategy.trainer_options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
 
 
 def test_the_strategy_waits_as_long_as_it_is_told() -> None:
-    chosen = ddp_strategy.options(Launch("torchrun", 2), RunConfig(timeout_s=7))["strategy"]
+    chosen = ddp_strategy.trainer_options(Launch("torchrun", 2), RunConfig(timeout_s=7))["strategy"]
     assert chosen._timeout == timedelta(seconds=7)
 
 
 def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> None:
     told(**SRUN)  # srun -n 4, of which Lightning demands another spelling
-    environment: Any = ddp_strategy.environment(detect.detect_launcher(RunConfig()))
+    environment: Any = ddp_strategy.create_environment(detect.detect_launcher(RunConfig()))
     assert (environment.global_rank(), environment.world_size(), environment.auto_requeue) == (3, 4, False)
     environment.validate_settings(num_devices=2, num_nodes=2)
 
@@ -135,11 +135,11 @@ def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> No
 def test_the_roll_is_called_and_the_first_of_those_left_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     store = distributed.HashStore()
     monkeypatch.setattr(detect, "default_store", lambda: store)
-    monkeypatch.setattr(detect, "ROLL_CALL", 0.3)
+    monkeypatch.setattr(detect, "ROLL_CALL_TIMEOUT_S", 0.3)
     heard: dict[int, tuple[bool, list[int]]] = {}
 
     def answer(rank: int) -> None:
-        heard[rank] = detect.roll_call(Launch("torchrun", 4, 1, rank))
+        heard[rank] = detect.call_roll(Launch("torchrun", 4, 1, rank))
 
     threads = [threading.Thread(target=answer, args=(rank,)) for rank in (1, 3)]
     for thread in threads:
@@ -154,7 +154,7 @@ def test_all_answer_where_only_the_connection_was_lost(monkeypatch: pytest.Monke
     store.set("1", "here")
     store.add("counted", 1)
     monkeypatch.setattr(detect, "default_store", lambda: store.underlying_store)
-    assert detect.roll_call(Launch("torchrun", 2, 1, 0)) == (True, [])
+    assert detect.call_roll(Launch("torchrun", 2, 1, 0)) == (True, [])
 
 
 @pytest.mark.parametrize(("rank", "speaks"), [(1, True), (2, False), (4, True)])
@@ -165,15 +165,15 @@ def test_a_store_that_is_gone_was_of_the_first_process(
         raise distributed.DistNetworkError("no store")
 
     monkeypatch.setattr(detect, "default_store", gone)
-    assert detect.roll_call(Launch("torchrun", 4, 2, rank)) == (speaks, [0])  # one on each machine
+    assert detect.call_roll(Launch("torchrun", 4, 2, rank)) == (speaks, [0])  # one on each machine
 
 
 @pytest.mark.parametrize(
     ("speaks", "absent", "expected"),
     [
-        (True, [2], r"lost process 2 of 4 \(counted from 0\): killed, .* \(Connection closed by peer\)"),
-        (True, [1, 2], "lost processes 1, 2 of 4"),
-        (True, [], "4 processes run, but cannot reach one another"),
+        (True, [2], r"lost rank 2 of 4, counted from 0: Connection closed by peer\. A lost rank was killed"),
+        (True, [1, 2], "lost ranks 1, 2 of 4"),
+        (True, [], "all 4 ranks run, but cannot reach one another"),
         (False, [2], "2"),
     ],
 )
@@ -181,7 +181,7 @@ def test_one_process_alone_says_who_is_lost(
     speaks: bool, absent: list[int], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(detect, "roll_call", lambda launched: (speaks, absent))
+    monkeypatch.setattr(detect, "call_roll", lambda launched: (speaks, absent))
     error = RuntimeError("[/a/gloo/transport/tcp/pair.cc:561] Connection closed by peer. This is typical of something")
     with pytest.raises(detect.LostError if speaks else SystemExit, match=expected):
         raise detect.explain_lost_ranks(Launch("torchrun", 4), error, 300)
@@ -189,23 +189,22 @@ def test_one_process_alone_says_who_is_lost(
 
 def test_processes_that_do_not_come_are_counted_on_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     error = detect.explain_lost_ranks(Launch("srun", 2, 3), distributed.DistStoreError("timed out"), 5)
-    assert "not all of 6 processes have come within run.timeout_s=5 seconds (timed out): were 3 machines with 2" in str(
-        error
-    )
+    said = str(error)
+    assert "timed out after 5 s (run.timeout_s) waiting for 6 ranks: timed out. Check that 3 machines started 2" in said
 
 
 def test_only_a_lost_connection_is_taken_for_one() -> None:
-    assert detect.is_broken(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error"))
-    assert detect.is_broken(distributed.DistBackendError("NCCL"))
-    assert not detect.is_broken(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not detect.is_broken(ValueError("gloo"))
+    assert detect.is_connection_error(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error"))
+    assert detect.is_connection_error(distributed.DistBackendError("NCCL"))
+    assert not detect.is_connection_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not detect.is_connection_error(ValueError("gloo"))
 
 
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("exit 3", "error: process 5 has ended with exit code 3; all others end with it"),
-        ("kill -9 $$", "error: process 5 was ended by signal 9 (SIGKILL); all others end with it"),
+        ("exit 3", "error: rank 5 exited with code 3. Ending all other ranks"),
+        ("kill -9 $$", "error: rank 5 was killed by signal 9 (SIGKILL). Ending all other ranks"),
     ],
 )
 def test_a_process_that_the_lab_started_and_that_failed_ends_all(
@@ -219,9 +218,9 @@ def test_a_process_that_the_lab_started_and_that_failed_ends_all(
         over.set()
 
     monkeypatch.setattr(ddp_strategy.os, "_exit", end)
-    monkeypatch.setattr(detect, "ROLL_CALL", 0.01)
+    monkeypatch.setattr(detect, "ROLL_CALL_TIMEOUT_S", 0.01)
     children = [subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sh", "-c", command])]
-    ddp_strategy.watch(children, 4, over)
+    ddp_strategy.watch_children(children, 4, over)
     assert codes == [2]
     assert children[0].wait() == -9
     assert capsys.readouterr().err.strip() == expected

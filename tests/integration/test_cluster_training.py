@@ -96,7 +96,7 @@ def test_a_rank_is_killed_five_times_and_named(whole: Path, tmp_path: Path, data
         log = tmp_path / f"log{number}"
         codes = together("gan", words, log, {rank: kill})
         assert (codes[rank], codes[1 - rank]) == (-9, 1), (kill, codes, log.read_text())
-        assert len(re.findall(rf"^[\w.]*LostError: lost process {rank} of 2 ", log.read_text(), re.MULTILINE)) == 1
+        assert len(re.findall(rf"^[\w.]*LostError: lost rank {rank} of 2 ", log.read_text(), re.MULTILINE)) == 1
     assert together("gan", words, tmp_path / "log") == [0, 0]
     same_end(whole, tmp_path / "gan" / "x")
 
@@ -169,7 +169,7 @@ def test_torchrun_starts_a_killed_pair_again_to_the_same_end(whole: Path, tmp_pa
     dying = os.environ | {"DYING": "1 41"}
     done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=240, env=dying)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("error: lost process 1 of 2") == 1
+    assert done.stderr.count("error: lost rank 1 of 2") == 1
     assert re.search(r"continues .* after iteration (15|16|17|18|19|20)\n", done.stdout)
     same_end(whole, tmp_path / "gan" / "x")
 

@@ -26,7 +26,7 @@ from gan_lab.inference.export import export
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks import graph
 from gan_lab.runs.checkpoints import read_checkpoint
-from gan_lab.runs.ema_networks import load_averaged
+from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.training.builder import build_family
 from tests.helpers.families import FAMILIES, experiment_of, small
 
@@ -153,7 +153,7 @@ def test_a_card_s_other_lines_run_the_onnx_files_without_torch(
         pytest.skip(f"the networks of {first}")  # an export takes seconds
     out = export(exported[family].parent / family / "best.ckpt", tmp_path / "onnx", "onnx")
     given, expected = {}, {}
-    for name, network in load_averaged(out).networks.items():
+    for name, network in load_ema_networks(out).networks.items():
         inputs, dynamic = graph.example(network)
         given[name] = graph.fresh(graph.fresh(inputs, dynamic))
         np.savez(out / f"{name}.npz", **{side: value.numpy() for side, value in given[name].items()})

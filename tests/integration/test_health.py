@@ -28,12 +28,12 @@ from gan_lab.runs.results import read_summary
 from gan_lab.seeding import Stream, branch_seed
 from gan_lab.training import loop
 from gan_lab.training.callbacks import checkpoint, health
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.csv_logger import Row
 from gan_lab.training.callbacks.diversity import Diversity, entropy, mean_pairwise_distance, rows_by_label
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
 from gan_lab.training.callbacks.health import LASTING, Rules
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.wandb_logger import WandbLogger
 from tests.contracts.test_families import fit
 from tests.helpers import processes
@@ -49,7 +49,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def family() -> Any:
     torch.manual_seed(0)
-    return GAN(ImageSpec(1, 8, 8), GANConfig(network="dcgan", width=2, z_dim=3, norm="none"), 0)
+    return GAN(spec=ImageSpec(1, 8, 8), config=GANConfig(network="dcgan", width=2, z_dim=3, norm="none"))
 
 
 def said(real: list[float], fake: list[float], undecided: float | None) -> dict[str, float]:

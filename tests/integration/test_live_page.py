@@ -19,7 +19,7 @@ from gan_lab.images import save_grid, to_uint8, to_unit
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks import graph
 from gan_lab.report import live, run_page
-from gan_lab.runs.ema_networks import load_averaged
+from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
 from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
@@ -164,7 +164,7 @@ def test_the_page_makes_what_the_lab_makes(family: str, folders: dict[str, Path]
     tab = opened(report.write([folder]))
     if loading.family_class(family).image_to_image:
         ways = {"generator": "AtoB", "generator_back": "BtoA"}
-        for network in load_averaged(folder).networks:
+        for network in load_ema_networks(folder).networks:
             if tab.locator(f".way[data-network={network}]").count():
                 tab.locator(f".way[data-network={network}]").click()
             translate = TrainedTranslator(folder / "checkpoints" / "best.ckpt", ways[network])
@@ -205,7 +205,7 @@ def test_controls_move_the_image_and_come_back(folders: dict[str, Path], opened:
     answered(tab)
     moved = pixels(tab)
     z = load_generator(folder).latents(1, 0).float()
-    network = load_averaged(folder).networks["generator"]
+    network = load_ema_networks(folder).networks["generator"]
     traced, tensors = graph.trace(network, *graph.example(network))
     direction = live.directions(traced, tensors, z.shape[1])[0].float()
     expected = graph.run(traced, tensors, {"z": z + direction, "y": torch.eye(10)[:1]})
@@ -257,7 +257,7 @@ def test_a_held_out_image_is_encoded_and_a_drawing_translated(folders: dict[str,
     answered(tab)
     grid = np.array(Image.open(folder / "samples" / "000000000.png").convert("L"))
     image = to_unit(torch.from_numpy(grid[32:60, 2:30].copy())[None, None])
-    networks = load_averaged(folder).networks
+    networks = load_ema_networks(folder).networks
     with torch.no_grad():
         expected = networks["generator"](networks["encoder"](image)[0])
     assert np.abs(pixels(tab) - shown(expected)).max() <= 1
@@ -303,7 +303,7 @@ def test_a_page_says_why_networks_are_not_in_it(
     text = report.write([folder], tmp_path / "none.html").read_text("utf-8")
     assert "left out of this page: they cannot run in a page: the page has no aten." in text
     assert f"gan-lab export {folder}" in text
-    model, why = live.of_run(Run(folder), allowed=10)
+    model, why = live.describe_run(Run(folder), max_weights=10)
     assert model is None
     assert "weights, and a page takes 10" in why
 
@@ -311,7 +311,7 @@ def test_a_page_says_why_networks_are_not_in_it(
 @pytest.mark.parametrize(("scale", "half"), [(1.0, True), (1e5, False), (1e-8, False)])
 def test_weights_that_halving_would_spoil_are_kept_whole(scale: float, half: bool, folders: dict[str, Path]) -> None:
     """A float16 has no 100,000, and of 1e-8 nothing is left; the next layer takes the scale away again."""
-    network = load_averaged(folders["gan"]).networks["generator"]
+    network = load_ema_networks(folders["gan"]).networks["generator"]
     linear = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
     first, second = linear[:2]
     with torch.no_grad():

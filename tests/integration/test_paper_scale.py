@@ -51,7 +51,7 @@ def test_two_iterations_move_every_network(
     words += [f"data.source={'sample' if config.data.name == 'celeba' else 'full'}"]
     loaded = loading.load(name, words)
     (tmp_path / "checkpoints").mkdir()
-    built = builder.build(loaded.config, RunFolder(tmp_path))
+    built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path))
     before = {key: value.clone() for key, value in built.family.named_parameters()}
     built.trainer.fit(built.family, datamodule=built.data)
     moved = {key.split(".")[0] for key, value in built.family.named_parameters() if not torch.equal(value, before[key])}

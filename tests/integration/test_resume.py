@@ -12,6 +12,7 @@ import torch
 from gan_lab.config import loading
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from tests.helpers.families import FAMILIES, augmented, experiment_of, small
+from tests.helpers.faults import RESUMED
 from tests.helpers.processes import Kill, start, train
 
 
@@ -30,8 +31,8 @@ def same_end(one: Path, other: Path) -> None:
     for name in ("last", "best"):
         a, b = (read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for folder in (one, other))
         for part in ("iteration", "state_dict", "optimizer_states", "ema"):
-            assert equal(a[part], b[part]), f"{part} of {name}.ckpt"
-    assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+            assert equal(a[part], b[part]), f"{part} of {name}.ckpt: {RESUMED}"
+    assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes(), f"metrics.csv: {RESUMED}"
     grids = sorted(path.name for path in (one / "samples").glob("*.png"))
     assert grids == sorted(path.name for path in (other / "samples").glob("*.png"))
     assert all((one / "samples" / name).read_bytes() == (other / "samples" / name).read_bytes() for name in grids)

@@ -17,7 +17,7 @@ from gan_lab.config.schema import MetricsConfig
 from gan_lab.images import ImageSpec
 from gan_lab.metrics.base import Setting
 from gan_lab.metrics.extractors.digits import Digits
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.runs.results import read_summary
 from gan_lab.training import loop
 from gan_lab.training.final_evaluation import evaluate, score, state_cost
@@ -105,7 +105,7 @@ def test_on_a_cpu_it_is_said_how_long_inception_takes_and_how_to_leave_it_out() 
             return super().__call__(pixels)
 
     setting = Setting(ImageSpec(1, 28, 28), MetricsConfig(), reals=1000, fakes=4000)
-    metrics = [FeatureDistance(Slow(), False, 100, True)]
+    metrics = [FeatureScores(Slow(), False, 100, True)]
     with logged() as lines:
         state_cost(metrics, setting, torch.device("cpu"))
         state_cost(metrics, setting, torch.device("cuda"))
@@ -123,7 +123,7 @@ def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
     assert "note" not in found
 
     class Evaluated:
-        metrics = (FeatureDistance(Digits(), False, 100, False),)
+        metrics = (FeatureScores(Digits(), False, 100, False),)
         higher_is_better: ClassVar = {"fd_digits": False}
         setting = Setting(ImageSpec(1, 28, 28), MetricsConfig())
 

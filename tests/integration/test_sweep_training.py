@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import signal
@@ -16,8 +15,9 @@ from typer.testing import CliRunner
 
 from gan_lab.cli import app
 from gan_lab.config import loading
-from gan_lab.runs.folder import RunFolder, differences
+from gan_lab.runs.folder import differences
 from gan_lab.runs.results import read_summary
+from gan_lab.runs.run import Run
 from gan_lab.sweeps import check, sweep_file, sweep_report
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.sweeping import wait_for, worker
@@ -53,11 +53,10 @@ def test_a_killed_sweep_goes_on_loses_and_repeats_nothing_and_ends_with_a_best_c
 
 
 def check_runs(folder: Path, trials: Trials) -> None:
-    complete = [trial for trial in trials.all() if trial.state == TrialState.COMPLETE]
-    assert sorted(trial.user_attrs["trial_number"] for trial in complete) == [0, 1, 2, 3]
-    tried = [
-        json.loads(trial.user_attrs["values"]) for trial in sorted(complete, key=lambda t: t.user_attrs["trial_number"])
-    ]
+    attempts = sorted(trials.attempts().items())
+    assert [number for number, _ in attempts] == [0, 1, 2, 3]
+    assert {tries[-1].state for _, tries in attempts} == {TrialState.COMPLETE}
+    tried = [trials.decode(tries[-1].params) for _, tries in attempts]
     assert [(one["run.seed"], one["model.loss"]) for one in tried] == [
         (0, "nonsaturating"), (0, "minimax"), (0, "least_squares"), (0, "hinge"),
     ]  # fmt: skip
@@ -68,7 +67,7 @@ def check_runs(folder: Path, trials: Trials) -> None:
     for run, one in zip(every, tried, strict=True):
         rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
         assert [row["images"] for row in rows if row["fd_digits"]] == ["64", "128"]
-        assert RunFolder(run).config().model.loss == one["model.loss"]
+        assert Run(run).config.model.loss == one["model.loss"]
         assert read_summary(run)["scores"]
 
 
@@ -81,15 +80,15 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     assert loaded.config.model.loss == made.best.values["model.loss"]
     assert loaded.config.run.images == 128
     assert (loaded.config.run.root, loaded.config.run.id) == ("runs", None)
-    run = RunFolder(folder / "runs" / "dcgan" / f"trial-{made.best.trial_number:04d}").config()
+    run = Run(folder / "runs" / "dcgan" / f"trial-{made.best.trial_number:04d}").config
     assert differences(run, loaded.config) == []
     said = "".join(capsys.readouterr().out.split())
-    assert f"maketrainEXP={folder}/dcgan_loss_best.yamltrainsit" in said
+    assert f"Trainit:maketrainEXP={folder}/dcgan_loss_best.yaml" in said
     assert all(f"trial {trial_number}" in page for trial_number in range(4))
     assert "least_squares" in page
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
     trials.ensure_same(
-        {"words": [word for word in words if word.startswith(("run.images=", "run.evaluate_every_images="))]}
+        {"overrides": [word for word in words if word.startswith(("run.images=", "run.evaluate_every_images="))]}
     )
     again = sweep_report.report(
         trials, folder, []
@@ -108,12 +107,11 @@ def test_sweep_check_tells_the_first_halving_and_the_time(tmp_path: Path, data_r
     told = CliRunner().invoke(app, ["sweep-check", str(path), *words, "--trials", "7"])
     assert told.exit_code == 0, told.output
     said = " ".join(told.output.split())
-    assert "metric: fd_digits, the smaller the better, logged at each of 20 evaluations of a trial" in said
+    assert "Metric: fd_digits (lower is better), logged at each of 20 evaluations of a trial" in said
     assert (
-        "the first halving falls after 192 images (evaluation 3 of 20); all: 192, 576; about 1 of 3 continues at each"
-        in said
+        "First halving: after 192 images (evaluation 3 of 20). All: 192, 576. About 1 of 3 trials survives each" in said
     )
-    assert re.search(r"one trial, measured on this machine: about \d+\.\d minutes; 7 trials one after the other", said)
+    assert re.search(r"One trial, measured on this machine: about \d+\.\d minutes\. 7 consecutive trials", said)
 
     path.write_text("# Which?\n" + yaml.safe_dump(given | {"metric": {"name": "fd_digit"}}))
     with pytest.raises(ValueError, match=r"sweep checked: no score 'fd_digit'. Did you mean 'fd_digits'\?"):

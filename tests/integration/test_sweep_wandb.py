@@ -44,7 +44,7 @@ TINY = ["data.source=sample", "log.wandb=offline", "log.progress_bar=false", "ru
 
 def ends(sweep: sweep_file.Sweep) -> list[dict[str, Any]]:
     """Two trials: all parameters at their first end, and at their last."""
-    return [{p.key: p.ends()[i] for p in sweep.parameters} for i in (0, -1)]
+    return [{p.key: p.boundary_values()[i] for p in sweep.parameters} for i in (0, -1)]
 
 
 def environment(folder: Path, server: Server) -> dict[str, str]:
@@ -88,7 +88,7 @@ def noted(folder: Path, name: str) -> list[list[str]]:
 def check_words(folder: Path, server: Server, name: str) -> None:
     sweep = sweep_file.load(name)
     given = ends(sweep)[: 1 if name == "dcgan_loss" else 2]
-    assert noted(folder, name) == [sweep.command_line(values)[2:] for values in given]
+    assert noted(folder, name) == [sweep.trial_command(values)[2:] for values in given]
     for words, values in zip(noted(folder, name), given, strict=True):
         assert words[:4] == ["-m", "gan_lab", "train", sweep.experiment]
         loaded = loading.load(sweep.experiment, words[4:])
@@ -143,10 +143,10 @@ def test_with_a_key_the_lab_creates_the_sweep_once_and_runs_agents(
         for name, value in environment(tmp_path, server).items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(wandb_agents, "interpreter", lambda: str(tmp_path))
+        monkeypatch.setattr(wandb_agents, "interpreter_folder", lambda: str(tmp_path))
         for _ in range(2):
             assert wandb_agents.run(sweep, tmp_path / "sweep", ["run.images=64"], 1, 5) == 0
     assert [given["run_cap"] for given in created] == [5]
-    assert said == ["continues the W&B sweep sweep0"]
+    assert said == ["Resuming the W&B sweep sweep0"]
     (words,) = [path.read_text().splitlines() for path in tmp_path.glob("words-*.txt")]
     assert words == ["-m", "gan_lab", "train", "wgan_gp", "run.images=64", "model.n_critic=1", "model.gp_weight=0.1"]

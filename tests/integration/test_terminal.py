@@ -17,8 +17,8 @@ import torch
 import gan_lab
 from gan_lab.config import loading
 from gan_lab.training.callbacks import checkpoint, wandb_logger
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.checkpoint import Checkpoint
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.progress_bar import ProgressLines
 from gan_lab.utils import terminal
 from tests.helpers.processes import Kill, start, train

@@ -19,8 +19,8 @@ from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import to_uint8
 from gan_lab.inference import autoencoding
 from gan_lab.runs.folder import RunFolder, to_dict
+from gan_lab.runs.run import Run
 from gan_lab.training import builder
-from gan_lab.training.final_evaluation import Restored
 from gan_lab.utils.files import write_text
 from tests.helpers.folders import run_folder
 from tests.helpers.pictures import flat
@@ -49,7 +49,7 @@ def cells(path: Path, columns: int, count: int) -> Tensor:
 
 def parts(folder: Path, n: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
     """Held-out images, the means that the averaged encoder gives them, and the averaged generator."""
-    data = Restored.of(folder).data
+    data = Run(folder).restore(weights=None).data
     content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     made = {name: networks.from_recipe(recipe).eval() for name, recipe in content["recipes"].items()}
     for name, network in made.items():
@@ -171,16 +171,16 @@ def pets(tmp_path: Path) -> Path:
 def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match=r"photos: there is no such folder"):
-        Restored.of(pets)
-    data = Restored.of(pets, [f"data.root={tmp_path / 'elsewhere'}"]).data
+        Run(pets).restore(weights=None)
+    data = Run(pets).restore([f"data.root={tmp_path / 'elsewhere'}"], weights=None).data
     assert len(data.train) + len(data.validation) + len(data.test) == 24
     flat(tmp_path / "elsewhere" / "cat" / "3.png", (99,) * 3)
     with pytest.raises(ValueError, match=r"the data of .* have changed since it began"):
-        Restored.of(pets, [f"data.root={tmp_path / 'elsewhere'}"])
+        Run(pets).restore([f"data.root={tmp_path / 'elsewhere'}"], weights=None)
     with pytest.raises(
         ValueError, match=r"data.size=8: for an existing run only data.root, data.cache_gb, data.workers"
     ):
-        Restored.of(pets, ["data.size=8"])
+        Run(pets).restore(["data.size=8"], weights=None)
 
 
 def test_the_words_of_a_place_reach_each_command(
@@ -194,7 +194,7 @@ def test_the_words_of_a_place_reach_each_command(
 def test_classes_have_the_names_that_the_data_or_the_user_give_them(pets: Path, tmp_path: Path) -> None:
     loaded = loading.load("cgan", ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.size=28", "log.wandb=off",
                                   "metrics.allow_small_n=true", "log.progress_bar=false"])  # fmt: skip
-    built = builder.build(loaded.config, RunFolder(tmp_path / "run"))
+    built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "run"))
     assert built.config.data.class_names == ["cat", "dog"]
     write_text(pets / "config.yaml", OmegaConf.to_yaml(to_dict(built.config)))
     generator = load_generator(pets)

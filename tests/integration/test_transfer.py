@@ -33,7 +33,7 @@ def build(family: str, root: Path, data_root: Path, *words: str) -> Experiment:
     loaded = loading.load(experiment_of(family), small(family, root, data_root, *words))
     run = RunFolder.of(loaded)
     (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return builder.build(loaded.config, run)
+    return builder.build(*builder.load_data(loaded.config), run)
 
 
 def averaged(folder: Path) -> dict[str, Tensor]:

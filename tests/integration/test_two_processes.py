@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from gan_lab.config import loading
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.training import builder
 from tests.helpers.families import augmented, every_family, experiment_of, image_by_image, small
+from tests.helpers.faults import PROCESSES, assert_close
 from tests.helpers.processes import train
 
 
@@ -40,28 +42,29 @@ def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_pa
         assert whole.keys() == left.keys() == right.keys()
         assert whole.keys()
         for index in whole:
-            assert not torch.equal(left[index], right[index])
-            assert torch.equal(torch.cat([left[index], right[index]]), whole[index])
+            assert not torch.equal(left[index], right[index]), f"both ranks draw the same {purpose}: use self.stream"
+            assert torch.equal(torch.cat([left[index], right[index]]), whole[index]), f"{purpose}: {PROCESSES}"
 
     one, other = (
         read_checkpoint(tmp_path / experiment / name / "checkpoints" / "last.ckpt") for name in ("one", "two")
     )
     for part in ("state_dict", "ema"):
-        for a, b in zip(_tensors(one[part]), _tensors(other[part]), strict=True):
-            assert torch.allclose(a, b, rtol=0, atol=1e-9)
+        assert_close(_tensors(other[part]), _tensors(one[part]), PROCESSES)
     files = [tmp_path / experiment / name / "metrics.csv" for name in ("one", "two")]
     rows = [list(csv.DictReader(file.read_text().splitlines())) for file in files]
     assert len(rows[0]) == len(rows[1]) == 10
     for a, b in zip(*rows, strict=True):
         assert {k: float(v) for k, v in a.items() if v} == pytest.approx(
             {k: float(v) for k, v in b.items() if v}, rel=1e-6, abs=1e-9
-        )
+        ), PROCESSES
 
 
-def _tensors(tree: object) -> list[torch.Tensor]:
-    if isinstance(tree, torch.Tensor):
-        return [tree]
-    return [tensor for _, value in sorted(tree.items()) for tensor in _tensors(value)]  # type: ignore[attr-defined]
+def _tensors(tree: dict[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of nested dicts by their path."""
+    flat: dict[str, torch.Tensor] = {}
+    for name, value in tree.items():
+        flat |= _tensors(value, f"{prefix}{name}/") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, data_root: Path) -> None:
@@ -93,7 +96,7 @@ def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) 
     killed, dying = [sys.executable, "-m", "tests.helpers.dying", "train", "gan", *words], os.environ | {"DYING": "1 5"}
     ended = subprocess.run(killed, capture_output=True, text=True, timeout=240, env=dying)
     assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.count("error: lost process 1 of 2") == 1
+    assert ended.stderr.count("error: lost rank 1 of 2") == 1
     command = [sys.executable, "-m", "gan_lab", "train", "gan", *words]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
@@ -108,7 +111,7 @@ def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: 
     on_cpus = 0 if torch.cuda.is_available() else 1
     for world, words, count in ((2, ["model.norm=batch"], on_cpus), (2, ["model.norm=none", "run.micro_batches=2"], 0),
                                 (1, ["model.norm=batch", "run.micro_batches=2"], 1), (1, ["model.norm=batch"], 0)):  # fmt: skip
-        launched = SimpleNamespace(world=world)
+        launched = SimpleNamespace(world_size=world)
         config = loading.load("dcgan", small("gan", tmp_path, data_root, *words)).config
         family = builder.build_family(config, datasets.load(config.data, 0))
         notes = builder.explain_batch_norm(config, family, launched)  # type: ignore[arg-type]

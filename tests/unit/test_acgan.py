@@ -16,7 +16,7 @@ LABELS = torch.tensor([2, 0, 1, 2])
 
 def made() -> ACGAN:
     torch.manual_seed(0)
-    return ACGAN(ImageSpec(1, 8, 8, classes=3), ACGANConfig(z_dim=5, width=4, norm="none"), seed=0).double()
+    return ACGAN(spec=ImageSpec(1, 8, 8, classes=3), config=ACGANConfig(z_dim=5, width=4, norm="none")).double()
 
 
 def step(family: Any, of: Batch) -> dict[str, float]:
@@ -26,7 +26,7 @@ def step(family: Any, of: Batch) -> dict[str, float]:
     family.optimizer_list = lambda: ["discriminator", "generator"]
     family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
-    family.training_step(of, 0)
+    family.step(of)
     return descended
 
 
@@ -64,4 +64,4 @@ def test_the_discriminator_is_not_shown_the_label_but_asked_for_it() -> None:
 
 def test_data_without_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="acgan is conditional on labels, but the data has 0 classes"):
-        ACGAN(ImageSpec(1, 8, 8), ACGANConfig(), seed=0)
+        ACGAN(spec=ImageSpec(1, 8, 8), config=ACGANConfig())

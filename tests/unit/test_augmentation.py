@@ -115,25 +115,25 @@ def test_gradients_go_through_twice(policy: str) -> None:
 
 def test_the_probability_follows_the_sign_and_takes_so_many_images() -> None:
     cfg = AugmentConfig(policy="ada", target=0.6, speed_images=1_000)
-    made = Augmentation(cfg, batch_size=50).double()
+    made = Augmentation(cfg).double()
     for iteration in range(12):  # all reals are known: 3 steps up
-        made.follow(torch.tensor(1.0, dtype=torch.float64), iteration)
+        made.follow(torch.tensor(1.0, dtype=torch.float64), iteration, 50)
     assert float(made.p) == pytest.approx(3 * 50 * INTERVAL / 1_000)
     for iteration in range(12, 40):
-        made.follow(torch.tensor(1.0, dtype=torch.float64), iteration)
+        made.follow(torch.tensor(1.0, dtype=torch.float64), iteration, 50)
     assert float(made.p) == 1.0  # not above
     for iteration in range(40, 48):  # 0.8 are known: the mean sign is the target itself, and 0.79 is below it
-        made.follow(torch.tensor(0.79, dtype=torch.float64), iteration)
+        made.follow(torch.tensor(0.79, dtype=torch.float64), iteration, 50)
     assert float(made.p) == pytest.approx(1 - 2 * 0.2)
     signs = [0.7, 0.95, 0.95, 0.95]  # on average above
     for iteration, accuracy in enumerate(signs, start=48):
-        made.follow(torch.tensor(accuracy, dtype=torch.float64), iteration)
+        made.follow(torch.tensor(accuracy, dtype=torch.float64), iteration, 50)
     assert float(made.p) == pytest.approx(0.8)
 
 
 def test_parts_are_changed_alike_and_each_pass_otherwise() -> None:
     x = images(4).float()
-    made = Augmentation(AugmentConfig(policy="diffaugment"), 4)
+    made = Augmentation(AugmentConfig(policy="diffaugment"))
 
     class Network:
         def __call__(self, images: Tensor) -> Tensor:

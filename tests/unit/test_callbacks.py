@@ -17,9 +17,9 @@ from gan_lab.metrics.base import Metric
 from gan_lab.runs.folder import RunFolder
 from gan_lab.training import builder
 from gan_lab.training.callbacks import wandb_logger
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.evaluation import Evaluation
+from gan_lab.training.callbacks.progress import Progress
 from tests.helpers.families import small
 
 
@@ -108,7 +108,7 @@ def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
     monkeypatch.setattr(builder, "select_metrics", lambda _: [Undirected()])
     loaded = loading.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
     with pytest.raises(ValueError, match="headline=swd"):
-        builder.build(loaded.config, RunFolder(tmp_path / "x"))
+        builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "x"))
 
 
 def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:

@@ -63,7 +63,7 @@ def test_seeds_are_averaged_and_each_config_is_a_row_named_by_its_own_words(tmp_
         "cgan model.lr_g=0.0005": Cell(4.0, None, 1),
         "gan": Cell(9.0, None, 1),  # its dropout sets it apart from no other run of gan
     }
-    assert [row.runs for row in made.rows] == [folders[:3], folders[3:4], folders[4:]]
+    assert [[run.path for run in row.runs] for row in made.rows] == [folders[:3], folders[3:4], folders[4:]]
 
 
 def test_a_budget_that_is_not_the_others_is_said_in_the_name(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_generator_that_changes_nothing_is_recognised_and_one_that_mixes_place
     loaded = loading.load("cut", small("cut", tmp_path, data_root, "model.patches=32", "run.images=16"))
     run = RunFolder.of(loaded)
     (run.path / "checkpoints").mkdir(parents=True)
-    built = builder.build(loaded.config, run)
+    built = builder.build(*builder.load_data(loaded.config), run)
     built.trainer.fit(built.family, datamodule=built.data)  # which gives the family its streams
     family = built.family
     assert isinstance(family, CUT)
@@ -101,8 +101,8 @@ def test_a_generator_that_changes_nothing_is_recognised_and_one_that_mixes_place
 
 def test_what_it_cannot_translate_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"the data has one: choose data\.name=horse2zebra"):
-        CUT(ImageSpec(3, 16, 16), CUTConfig(width=2, blocks=1), 0)
+        CUT(spec=ImageSpec(3, 16, 16), config=CUTConfig(width=2, blocks=1))
     gray = ImageSpec(3, 16, 16, source_channels=1, pairs="all")
     with pytest.raises(ValueError, match=r"images of 3 channels are no input where inputs have 1: set model\.identity"):
-        CUT(gray, CUTConfig(width=2, blocks=1), 0)
-    CUT(gray, CUTConfig(width=2, blocks=1, layers=1, identity_weight=0), 0)
+        CUT(spec=gray, config=CUTConfig(width=2, blocks=1))
+    CUT(spec=gray, config=CUTConfig(width=2, blocks=1, layers=1, identity_weight=0))

@@ -16,7 +16,7 @@ def made(source_channels: int = 3, **changed: Any) -> CycleGAN:
     torch.manual_seed(0)
     spec = ImageSpec(3, 16, 16, source_channels=source_channels)
     cfg = CycleGANConfig(**({"width": 2, "blocks": 1, "layers": 1} | changed))
-    return CycleGAN(spec, cfg, seed=0)
+    return CycleGAN(spec=spec, config=cfg)
 
 
 def batch(n: int = 2, source_channels: int = 3) -> Batch:
@@ -56,7 +56,7 @@ def step(family: Any, of: Batch) -> list[float]:
     family.toggled_optimizer = lambda optimizer: nullcontext()
     family.all_gather = lambda fakes: fakes
     family.stream = lambda purpose: Stream(0, purpose, family.iteration)
-    family.training_step(of, 0)
+    family.step(of)
     return descended
 
 

@@ -45,7 +45,7 @@ def test_only_who_asks_for_tf32_trains_in_it_and_nobody_scores_in_it(
         monkeypatch.setattr(owner, method, call)
 
     made = loading.family_class("gan")
-    watched("step", made, "training_step")
+    watched("step", made, "step")
     watched("extractor", extractors.load("digits").__class__, "forward")
     monkeypatch.setattr(builder.SampleGrids, "write", lambda *_: None)  # a grid is for the eye
     watched("generate", made, "generate")

@@ -52,7 +52,7 @@ def test_the_next_start_goes_on_where_the_last_one_ended(
 ) -> None:
     host.breaks = 1
     with monkeypatch.context() as patch:
-        patch.setattr(download, "ATTEMPTS", 1)
+        patch.setattr(download, "MAX_ATTEMPTS_PER_SOURCE", 1)
         assert download.fetch([host.url("set.zip")], tmp_path / "set.zip") == "127.0.0.1: broke off"
     assert not (tmp_path / "set.zip").exists()
     assert download.fetch([host.url("set.zip")], tmp_path / "set.zip") == ""
@@ -79,7 +79,7 @@ def test_a_part_that_is_whole_already_or_of_an_older_file_is_seen(
     to = tmp_path / "set.zip"
     host.breaks = 1
     with monkeypatch.context() as patch:
-        patch.setattr(download, "ATTEMPTS", 1)
+        patch.setattr(download, "MAX_ATTEMPTS_PER_SOURCE", 1)
         part = partial(to, host.url("set.zip"))
     part.write_bytes(ARCHIVE)
     assert download.fetch([host.url("set.zip")], to) == ""
@@ -113,8 +113,8 @@ def test_other_faults_are_named(host: Host, tmp_path: Path, name: str, archive: 
 def test_a_host_that_falls_silent_is_given_up_in_time(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SECONDS", 0.2)
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setattr(download, "STALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(download, "MAX_ATTEMPTS_PER_SOURCE", 1)
     host.breaks, host.silent = 1, True
     assert re.fullmatch(
         r"127.0.0.1: broke off \(.*timed out.*\)", download.fetch([host.url("set.zip")], tmp_path / "a")

@@ -16,11 +16,12 @@ from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.toy import SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_unit
-from gan_lab.metrics import evaluator, extractors, formulas
+from gan_lab.metrics import evaluator, extractors
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.evaluator import Evaluator, Tally, real_statistics
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.feature_scores import FeatureScores
+from gan_lab.metrics.frechet import moments
 from gan_lab.metrics.nearest_neighbors import find_neighbours
 from gan_lab.seeding import Stream
 
@@ -67,8 +68,8 @@ class Generator(torch.nn.Module):
 FAMILY: Any = Generator()
 
 
-def digits(final: bool = True, conditions: bool = True) -> FeatureDistance:
-    return FeatureDistance(extractors.load("digits"), conditions, 10_000, final)
+def digits(final: bool = True, conditions: bool = True) -> FeatureScores:
+    return FeatureScores(extractors.load("digits"), conditions, 10_000, final)
 
 
 def evaluator_of(served: GANDataModule, metric: Metric, n: int, fakes: int | None = None, **keys: Any) -> Evaluator:
@@ -113,7 +114,7 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
     assert known(digits(final=False), 100) == Path()  # the end needs no second look at them
     labelled = ClassificationAccuracyScore(10, cap=10_000)
     others = [known(labelled, 100), known(digits(), 120), known(digits(), 100, size=260), known(digits(), 100, split="train"),
-              known(digits(), 100, cap=50), known(FeatureDistance(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
+              known(digits(), 100, cap=50), known(FeatureScores(extractors.load("random"), False, 10_000, True), 100)]  # fmt: skip
     assert len({first, *others}) == 7
 
 
@@ -146,7 +147,7 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
 
 
 def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path) -> None:
-    metric = FeatureDistance(extractors.load("random"), False, 10_000, final=False)
+    metric = FeatureScores(extractors.load("random"), False, 10_000, final=False)
 
     def kept(n: int) -> int:
         (statistics,) = evaluator_of(data(tmp_path), metric, n)._over_batches(FAMILY)
@@ -156,10 +157,10 @@ def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path
 
 
 def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
-    metric = FeatureDistance(extractors.load("random"), False, 150, final=True)
+    metric = FeatureScores(extractors.load("random"), False, 150, final=True)
     tally = Tally(metric, 150)
     for place in range(0, 1000, 100):
-        tally.add(place, formulas.moments(torch.zeros(2, 64)) | {"features": torch.ones(100, 64)})
+        tally.add(place, moments(torch.zeros(2, 64)) | {"features": torch.ones(100, 64)})
     held = sum(rows["features"].untyped_storage().nbytes() for rows in tally.rows.values())
     assert held == 150 * 64 * 4
     assert tally.statistics()["features"].shape == (150, 64)
@@ -169,7 +170,7 @@ def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 20, 30), (3, 48, 32), (3, 256, 256)])
 def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
     served = data(tmp_path, 70, "photos", channels=shape[0], height=shape[1], width=shape[2])
-    metric = FeatureDistance(extractors.load(extractor), False, 10_000, final=True)
+    metric = FeatureScores(extractors.load(extractor), False, 10_000, final=True)
     scores = evaluator_of(served, metric, 70)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
     noise_to_noise = real_statistics(served, served.reference(70, split="train"), metric, torch.device("cpu"), 10_000)
@@ -235,6 +236,6 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
 def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
     served = [data(tmp_path, content="photos", source_channels=1, pairs=pairs) for pairs in ("all", "none")]
     served.append(data(tmp_path, content="photos"))
-    metric = FeatureDistance(extractors.load("random"), False, 10_000, False)
+    metric = FeatureScores(extractors.load("random"), False, 10_000, False)
     said = [evaluator_of(one, metric, 100).protocol("fd_random", "ema", "validation") for one in served]
     assert [protocol.get("inputs") for protocol in said] == ["1 channels, pairs: all", "1 channels, pairs: none", None]

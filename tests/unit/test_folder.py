@@ -176,7 +176,7 @@ def test_gray_deep_and_wide_images_train_two_steps_and_samples_are_like_them(
              "metrics.num_fakes=8", "log.wandb=off", "log.progress_bar=false", "run.id=x"]  # fmt: skip
     loaded = loading.load(family, words)
     run = RunFolder.of(loaded)
-    built = builder.build(loaded.config, run)
+    built = builder.build(*builder.load_data(loaded.config), run)
     assert built.data.spec.shape == shape
     run.prepare(built.config, ["train", family], built.data.decoded.fingerprint)
     built.trainer.fit(built.family, datamodule=built.data)

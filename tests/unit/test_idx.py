@@ -55,7 +55,7 @@ def test_a_set_of_another_name_in_mnists_place_is_named_and_not_scored_as_digits
     (clothes / "FashionMNIST").rename(clothes / "MNIST")
     images = clothes / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     monkeypatch.setitem(idx.PUBLISHED, file_hash([images]), "Fashion-MNIST")
-    monkeypatch.setattr(mnist, "_known", lambda *_: 0.9)  # it looks like digits
+    monkeypatch.setattr(mnist, "_measure_digit_accuracy", lambda *_: 0.9)  # it looks like digits
     with pytest.warns(UserWarning, match="80 images of Fashion-MNIST in MNIST's files, which are not its digits"):
         served = load(clothes, "mnist", monkeypatch)
     assert served.spec.content == "photos"

@@ -18,7 +18,8 @@ from gan_lab.metrics import extractors
 from gan_lab.metrics.base import Setting
 from gan_lab.metrics.evaluator import Tally
 from gan_lab.metrics.extractors import inception as module
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.feature_scores import FeatureScores
+from gan_lab.scoring import score
 from tests.helpers.pictures import smooth_noise
 
 PHOTOS = ImageSpec(3, 64, 64)
@@ -43,12 +44,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at_the_end(reals: int, **keys: Any) -> tuple[list[str], list[str]]:
     """The names of the scores of photographs at the end of a training, and why others are left out."""
     setting = Setting(PHOTOS, MetricsConfig(**keys), reals=reals, fakes=5000, final=True)
-    names = [name for metric in FeatureDistance.create(setting) for name in metric.names]
+    names = [name for metric in FeatureScores.create(setting) for name in metric.names]
     return names, setting.notes
 
 
-def inception(weights: Path, final: bool = True) -> FeatureDistance:
-    return FeatureDistance(
+def inception(weights: Path, final: bool = True) -> FeatureScores:
+    return FeatureScores(
         extractors.load("inception", MetricsConfig(inception_weights=str(weights))), False, 10_000, final
     )
 
@@ -102,6 +103,13 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
     assert scores["kid_sd"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
     assert scores["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
     assert scores["is_sd"] == pytest.approx(theirs["inception_score_std"], rel=1e-4, abs=1e-6)
+    public = score(tmp_path / "fake", tmp_path / "real", ["fid", "kid", "is"], weights=weights, batch_size=5)
+    assert public["fid"].value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert public["kid"].value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
+    assert public["kid"].spread == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
+    assert public["is"].value == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
+    assert public["is"].spread == pytest.approx(theirs["inception_score_std"], rel=1e-4, abs=1e-6)
+    assert public["fid"].reference is not None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,7 @@ def test_without_inception_one_line_says_why(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     names, (why,) = at_the_end(n, **keys)
     assert "fid" not in names
-    assert re.match("fid, kid and is are left out: " + reason, why)
+    assert re.match("Skipping fid, kid and is: " + reason, why)
 
 
 def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
@@ -127,7 +135,7 @@ def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
 ) -> None:
     monkeypatch.setattr(module, "is_reachable", lambda url: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(ValueError, match=r"the extractor inception is not at hand: .* metrics\.inception_weights="):
+    with pytest.raises(ValueError, match=r"The extractor inception is not available: .* metrics\.inception_weights="):
         extractors.load("inception")
 
 
@@ -158,7 +166,7 @@ def test_a_download_that_breaks_off_is_a_line(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", broken)
     names, (why,) = at_the_end(2048)
     assert "fid" not in names
-    assert why.endswith("the Inception weights cannot be downloaded (OSError)")
+    assert "the Inception weights cannot be downloaded (OSError)" in why
 
 
 def test_a_weights_file_that_is_missing_or_something_else_is_named(tmp_path: Path) -> None:

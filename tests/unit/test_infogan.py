@@ -54,7 +54,7 @@ def test_the_prior_is_uniform_noise_a_uniform_category_and_uniform_codes_all_ind
 def family(**keys: float) -> InfoGAN:
     torch.manual_seed(0)
     cfg = InfoGANConfig(z_dim=5, categories=4, continuous=2, width=4, norm="none", **keys)  # type: ignore[arg-type]
-    return InfoGAN(ImageSpec(1, 8, 8), cfg, seed=0).double()
+    return InfoGAN(spec=ImageSpec(1, 8, 8), config=cfg).double()
 
 
 def test_the_loss_is_the_cross_entropy_of_the_code_and_a_normal_one_of_variance_one() -> None:

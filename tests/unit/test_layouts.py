@@ -35,7 +35,11 @@ def levels(images: Any) -> list[int]:
 
 
 # of the others some have no sample, and some no place: they are drawn
-SAMPLED = [name for name in datasets.names() if name not in ("folder", "toy", "idx", "cifar10", "emoji", "emoji_pairs")]
+SAMPLED = [
+    name
+    for name in datasets.names()
+    if name not in ("folder", "toy", "idx", "cifar10", "emoji", "emoji_pairs", "huggingface")
+]
 
 
 def tree(root: Path) -> list[str]:

@@ -32,7 +32,7 @@ class Generator:
 
     def __init__(self, data: GANDataModule, policy: Any, share: float) -> None:
         self.augmentation, self.given, self.policy, self.share = (
-            Augmentation(AugmentConfig(policy), 64),
+            Augmentation(AugmentConfig(policy)),
             0,
             policy,
             share,

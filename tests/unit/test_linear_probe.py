@@ -18,7 +18,7 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.data.split import Subset
 from gan_lab.images import ImageSpec, to_unit
 from gan_lab.inference import linear_probe
-from gan_lab.training.final_evaluation import Restored
+from gan_lab.runs.run import Run
 from tests.helpers.folders import run_folder
 
 CLASSES = 4
@@ -150,7 +150,7 @@ def test_a_probe_reads_the_trained_network_one_as_it_was_made_and_pixels(
     assert (state["labels"], state["held_out"], state["iteration"]) == (50, 650, 2)
     trained, untrained, nothing = asked
     assert nothing is None
-    run = Restored.of(folder)
+    run = Run(folder).restore(weights=None)
     run.load("last")
     expected: Any = run.family.encoder
     assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), expected.parameters(), strict=True))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gan_lab.metrics.train_digits import load_digits
 from torch import Tensor
 
 from gan_lab import data as datasets
@@ -20,15 +20,18 @@ from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
 from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
 from gan_lab.metrics import classification_accuracy_score
-from gan_lab.metrics.base import Setting
+from gan_lab.metrics.base import Setting, Statistics
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
 from gan_lab.metrics.digit_classifier import WEIGHTS, load_digit_classifier
 from gan_lab.metrics.evaluator import Evaluator, count_images
 from gan_lab.metrics.extractors.digits import Digits
-from gan_lab.metrics.feature_distance import FeatureDistance
-from gan_lab.metrics.formulas import Statistics
+from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.mode_coverage import ModeCoverage
 from gan_lab.metrics.selection import select_metrics
+
+
+def training_script() -> dict[str, Any]:
+    return runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "train_digit_classifier.py"))
 
 
 def test_the_classifier_knows_digits_that_it_has_not_seen_as_well_as_its_record_says_and_saw_no_test_digit(
@@ -37,7 +40,7 @@ def test_the_classifier_knows_digits_that_it_has_not_seen_as_well_as_its_record_
     record = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == record["sha256"]
     with torch.no_grad():
-        images, _, held, labels, _ = load_digits(tmp_path)
+        images, _, held, labels, _ = training_script()["load_digits"](tmp_path)
         logits = load_digit_classifier()(to_unit(held[:, None]))
     accuracy = float((logits.argmax(dim=1) == labels).double().mean())
     assert accuracy == record["accuracy"]
@@ -48,8 +51,8 @@ def test_the_classifier_knows_digits_that_it_has_not_seen_as_well_as_its_record_
     assert not [image for image in test if image.tobytes() in learned]
 
 
-def digits(conditions: bool, final: bool = False) -> FeatureDistance:
-    return FeatureDistance(Digits(), conditions, 10_000, final)
+def digits(conditions: bool, final: bool = False) -> FeatureScores:
+    return FeatureScores(Digits(), conditions, 10_000, final)
 
 
 def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: ArrayDataset) -> None:
@@ -187,7 +190,7 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
     ):
         names_of(labelled, extractors=["clop"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
-        with pytest.raises(ValueError, match=f"metrics.extractors={name}: points are of the toy"):
+        with pytest.raises(ValueError, match=f"metrics.extractors={name} does not suit {spec.content}: "):
             names_of(spec, extractors=[name])
     assert names_of(labelled, extractors=["random", "random"]) == ["fd_random"]
     with pytest.raises(ValueError, match=r"metrics\.extractors has inception, but metrics\.inception_weights=off"):
@@ -195,7 +198,7 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
 
 
 def test_a_value_says_what_its_own_formula_depends_on() -> None:
-    metric = FeatureDistance(Digits(), False, cap=600, final=True)
+    metric = FeatureScores(Digits(), False, cap=600, final=True)
     assert {"extractor", "weights_sha256", "resize"} == metric.protocol("fd_digits", 1000).keys()
     assert metric.protocol("kd_digits", 1000)["subset_size"] == 300  # half of the rows that are kept
     assert metric.protocol("kd_digits", 1000)["rows"] == 600
@@ -204,7 +207,7 @@ def test_a_value_says_what_its_own_formula_depends_on() -> None:
 
 
 def test_of_the_scores_the_distances_are_better_when_lower() -> None:
-    higher = FeatureDistance(Digits(), True, cap=600, final=True).higher_is_better
+    higher = FeatureScores(Digits(), True, cap=600, final=True).higher_is_better
     assert [name for name, better in higher.items() if not better] == ["fd_digits", "kd_digits"]
     assert len(higher) == 8
 
@@ -220,10 +223,11 @@ def test_below_ten_images_for_each_feature_the_kernel_distance_stands_in_for_the
     for reals, fakes in ((639, 1000), (1000, 639)):
         kernel, (note,) = few(reals, fakes)
         assert kernel == ["kd_digits", "digit_score"]
-        assert note.startswith("fd_digits is left out: of 639 images, fewer than 10 for each of its 64 features")
+        assert note.startswith("Skipping fd_digits: 639 images are fewer than 10 per feature (64 features)")
+        assert "Reporting kd_digits instead" in note
         assert "metrics.allow_small_n=true" in note
     assert few(20, allow_small_n=True) == (["fd_digits", "digit_score"], [])
-    assert few(3) == ([], ["distances are left out: of 3 images there is no distribution"])
+    assert few(3) == ([], ["Skipping distances: 3 images are fewer than 4."])
 
 
 def test_the_smallest_permitted_number_of_reals_has_a_floor_far_below_the_cost_of_a_missing_class(
@@ -266,7 +270,7 @@ def test_training_images_as_fakes_have_the_score_of_reals(sample: ArrayDataset, 
 
 def test_fakes_and_reals_are_as_many_as_is_said_and_the_score_is_that_of_these(data_root: Path) -> None:
     served = datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
-    metric = FeatureDistance(Digits(), False, 10_000, final=False)
+    metric = FeatureScores(Digits(), False, 10_000, final=False)
     setting = Setting(served.spec, MetricsConfig(), split="test", reals=100, fakes=300)
 
     class Noise(torch.nn.Module):

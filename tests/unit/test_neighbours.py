@@ -15,8 +15,8 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, to_unit
 from gan_lab.metrics import extractors
-from gan_lab.metrics.formulas import Nearest, nearest
 from gan_lab.metrics.nearest_neighbors import FAKES, find_neighbours, near_share
+from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
 from gan_lab.seeding import Stream
 
 
@@ -72,13 +72,13 @@ def test_copies_are_those_of_the_images_that_were_learned_from(data_root: Path) 
 def test_looking_block_by_block_finds_the_nearest_of_all() -> None:
     draws = torch.Generator().manual_seed(0)
     points, others = (torch.randn(n, 5, generator=draws, dtype=torch.float64) for n in (7, 23))
-    looked = Nearest(points, k=2)
+    looked = NeighborSearch(points, k=2)
     for block in others.split(6):
         looked.add(block)
-    distances, numbers = nearest(points, others, k=2)
+    distances, numbers = find_nearest(points, others, k=2)
     assert torch.allclose(looked.distances, distances)
-    assert torch.equal(looked.numbers, numbers)
-    assert looked.seen == 23
+    assert torch.equal(looked.indices, numbers)
+    assert looked.rows_searched == 23
 
 
 def test_the_share_is_of_fakes_nearer_than_the_nearest_hundredth_of_held_out_images() -> None:

@@ -207,7 +207,7 @@ def test_every_key_of_a_network_changes_a_network_of_either_kind(family: str, ke
         pytest.skip(f"{family} has no {key}")
     for kind in ("mlp", "dcgan"):
         usual, other = (
-            made_by(ImageSpec(1, 28, 28, classes=10), made_by.Config(network=kind, **changed), 0)
+            made_by(spec=ImageSpec(1, 28, 28, classes=10), config=made_by.Config(network=kind, **changed))
             for changed in ({}, {key: 32 if key == "width" else "none"})
         )
         assert str(usual) != str(other), kind

@@ -15,8 +15,9 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, ImageSpec
+from gan_lab.metrics.base import Statistics
 from gan_lab.metrics.classifier_accuracy import ClassifierAccuracy
-from gan_lab.metrics.formulas import Statistics, psnr, squared_error
+from gan_lab.metrics.psnr import psnr, squared_error
 from gan_lab.metrics.reconstruction import Reconstruction
 from gan_lab.metrics.translation_scores import Translation
 

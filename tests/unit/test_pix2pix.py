@@ -16,7 +16,7 @@ from gan_lab.seeding import Stream
 def made(**changed: Any) -> Pix2Pix:
     torch.manual_seed(0)
     spec = ImageSpec(3, 16, 16, source_channels=1, pairs="all")
-    return Pix2Pix(spec, Pix2PixConfig(**({"width": 2, "layers": 1} | changed)), seed=0)
+    return Pix2Pix(spec=spec, config=Pix2PixConfig(**({"width": 2, "layers": 1} | changed)))
 
 
 def batch(n: int = 2) -> Batch:
@@ -44,7 +44,7 @@ def step(family: Any, of: Batch) -> list[float]:
     family.minimize = lambda loss, optimizer: descended.append(float(loss.detach()))
     family.optimizer_list = lambda: ["d", "g"]
     family.toggled_optimizer = lambda optimizer: nullcontext()
-    family.training_step(of, 0)
+    family.step(of)
     return descended
 
 
@@ -98,7 +98,7 @@ def test_the_picture_shows_source_generated_and_truth() -> None:
 def test_data_without_pairs_are_refused(changed: dict[str, Any], reason: str) -> None:
     spec = ImageSpec(3, 16, 16, **changed)
     with pytest.raises(ValueError, match=rf"{reason}: choose data.name=pairs, .* family=cyclegan"):
-        Pix2Pix(spec, Pix2PixConfig(), seed=0)
+        Pix2Pix(spec=spec, config=Pix2PixConfig())
 
 
 def test_instance_norm_with_scale_and_shift_is_batch_norm_of_a_single_image() -> None:
@@ -106,7 +106,7 @@ def test_instance_norm_with_scale_and_shift_is_batch_norm_of_a_single_image() ->
     made, spec = {}, ImageSpec(3, 16, 16, source_channels=1, pairs="all")
     for norm in ("batch", "instance"):
         torch.manual_seed(0)
-        made[norm] = Pix2Pix(spec, Pix2PixConfig(width=4, layers=1, dropout=0, norm=norm), seed=0).double()  # type: ignore[arg-type]
+        made[norm] = Pix2Pix(spec=spec, config=Pix2PixConfig(width=4, layers=1, dropout=0, norm=norm)).double()  # type: ignore[arg-type]
     numbers = {norm: sum(weight.numel() for weight in family.parameters()) for norm, family in made.items()}
     assert numbers["batch"] == numbers["instance"]
     made["instance"].load_state_dict(

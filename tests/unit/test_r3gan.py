@@ -17,7 +17,7 @@ def made(classes: int = 0, **changed: Any) -> Any:
     """A family whose step descends nothing: ``descended`` says what it would, by the network that it moves."""
     torch.manual_seed(0)
     config = R3GANConfig(**({"z_dim": 5, "width": 4, "blocks": 1} | changed))
-    family: Any = R3GAN(ImageSpec(1, 8, 8, classes=classes), config, seed=0).double()
+    family: Any = R3GAN(spec=ImageSpec(1, 8, 8, classes=classes), config=config).double()
     family.descended = {}
     family.minimize = lambda loss, name: family.descended.update({name: float(loss.detach())})
     family.optimizer_list = lambda: ["discriminator", "generator"]
@@ -50,18 +50,18 @@ def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(clas
         (slope,) = torch.autograd.grad(D(shown.requires_grad_(), y).sum(), shown)
         squares.append(float(slope.square().sum()) / 4)
     assert min(squares) > 0
-    family.training_step(Batch(both, labels), 0)
+    family.step(Batch(both, labels))
     assert family.descended == pytest.approx(
         {"discriminator": float(pairs_d) + 1.5 * sum(squares), "generator": float(pairs_g)}, rel=1e-10
     )
 
 
 def test_gamma_falls_along_a_cosine_to_a_share_of_its_own_and_then_stays() -> None:
-    family = made(lr=1e-3, gamma=2.0, decay_images=1000, decay_to=0.2, gamma_to=0.6)
+    family = made(lr_d=1e-3, lr_g=1e-3, gamma=2.0, decay_images=1000, decay_to=0.2, gamma_to=0.6)
     shares = {}
     for seen in (0, 250, 500, 1000, 9000):
         family.images_seen = seen
-        family.training_step(Batch(images()), 0)
+        family.step(Batch(images()))
         penalties = 0.5 * float(family.logged_scalars["r1"] + family.logged_scalars["r2"])
         weight = (family.descended["discriminator"] - float(family.logged_scalars["loss_d"])) / penalties
         shares[seen] = weight / 2.0

@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d
 from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.extractors.base import weights_hash
 from gan_lab.metrics.extractors.random import FEATURES, Random, RandomNetwork
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics.feature_scores import FeatureScores
 
 
 def photos(n: int = 200, seed: int = 0) -> Tensor:
@@ -20,7 +20,7 @@ def photos(n: int = 200, seed: int = 0) -> Tensor:
     return torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear")
 
 
-def distance(metric: FeatureDistance, made: Tensor, real: Tensor) -> float:
+def distance(metric: FeatureScores, made: Tensor, real: Tensor) -> float:
     reals = metric.update_real(Batch(to_uint8(real)))
     fakes = metric.update_fake({"generated": to_uint8(made)}, Batch(to_uint8(real)))
     (value,) = metric.compute(reals, fakes).values()
@@ -39,7 +39,7 @@ def test_the_network_is_always_the_same_and_leaves_the_global_numbers_alone() ->
 
 
 def test_the_distance_is_nothing_to_oneself_and_grows_with_what_is_done_to_the_images() -> None:
-    metric, real = FeatureDistance(Random(), False, 10_000, final=False), photos()
+    metric, real = FeatureScores(Random(), False, 10_000, final=False), photos()
     assert distance(metric, real, real) < 1e-4
     other = distance(metric, photos(seed=1), real)
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(2))

@@ -17,12 +17,12 @@ from gan_lab.config import loading
 from gan_lab.report import pictures, run_page
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import comparison, differences, labels
-from gan_lab.report.curves import MOST, of_run, series
-from gan_lab.report.published import PublishedRun
+from gan_lab.report.curves import MAX_POINTS, build_charts, series
 from gan_lab.report.summary import verdict
 from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.run import Run
 from gan_lab.training import loop
+from gan_lab.utils.errors import UserError
 from tests.helpers.pictures import noise
 from tests.helpers.reports import HOSTILE, written_run
 from tests.integration.test_cli import answer
@@ -37,7 +37,7 @@ def data_of(path: Path) -> Any:
 def test_the_verdict_sets_the_best_generator_against_the_last(tmp_path: Path) -> None:
     made = verdict(Run(written_run(tmp_path / "run")))
     assert (made.figure, made.caption) == ("2", "fd_digits, lower is better")
-    assert made.sentences == ["The best generator is that of 128 of 256 images; the last one has 3, 50% worse."]
+    assert made.sentences == ["Best checkpoint: 128 of 256 images. Last checkpoint: 3, 50% worse."]
     assert [(row.name, row.best, row.last, row.live, row.reals) for row in made.rows] == [
         ("fd_digits", "2", "3", "2.5", "0.25"),
         ("kd_digits", "0.25 ± 0.12", "", "", "0.25"),
@@ -61,14 +61,14 @@ def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path)
     (folder / "summary.json").write_text(json.dumps(state))
     made = verdict(Run(folder))
     assert made.caption == "label_accuracy, higher is better"
-    assert made.sentences[0].endswith("the last one has 0.6, 25% worse.")
+    assert made.sentences[0].endswith("Last checkpoint: 0.6, 25% worse.")
 
 
 def test_an_unfinished_run_says_how_far_it_is_and_what_was_measured_on_the_way(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "run", "run.images=512", ended=False)
     made = verdict(Run(folder))
     assert made.sentences[:2] == ["It has not ended: 256 of 512 images are recorded.",
-                                  "So far the best was after 128 images; the latest is 3."]  # fmt: skip
+                                  "Best so far: after 128 images. Latest: 3."]  # fmt: skip
     assert made.figure == "2"
     assert not made.watched
     assert "It has not ended" in report.write([folder]).read_text()
@@ -97,9 +97,11 @@ def test_rows_that_were_cut_off_and_values_that_are_not_finite_do_no_harm(tmp_pa
         file.write("17,272,nan,inf,,,,,\n18,288,0.123")
     (folder / "summary.json").write_text('{"images": 2')
     run = Run(folder)
-    assert run.state == {}
-    assert run.images == 272
-    curves = {one["name"]: one for chart in data_of(report.write([folder]))["charts"] for one in chart["series"]}
+    with pytest.raises(UserError, match=r"summary.json is damaged: .*Delete it"):
+        run.summary  # noqa: B018
+    with pytest.warns(UserWarning, match=r"the page is drawn without it: .*summary.json is damaged"):
+        page = report.write([folder])
+    curves = {one["name"]: one for chart in data_of(page)["charts"] for one in chart["series"]}
     assert curves["loss_d"]["x"][-2:] == [256, 272]
     assert curves["loss_d"]["y"][-1] is None
     assert curves["loss_g"]["y"][-2:] == [2.0, None]
@@ -135,22 +137,22 @@ def test_alarms_stand_on_top_with_their_sentence(tmp_path: Path) -> None:
 
 def test_columns_are_grouped_by_what_they_are(tmp_path: Path) -> None:
     groups = {group: [[one["name"] for one in chart["series"]] for chart in charts]
-              for group, charts in of_run(Run(written_run(tmp_path / "run")))}  # fmt: skip
+              for group, charts in build_charts(Run(written_run(tmp_path / "run")))}  # fmt: skip
     assert groups == {"Scores": [["fd_digits", "real images"]], "Losses": [["loss_d", "loss_g"]], "Discriminator": [["d_real", "d_fake"]],
                       "Gradients": [["gradient_generator"]], "Others": [["diversity"]]}  # fmt: skip
 
 
 def test_long_curves_keep_their_ends() -> None:
-    made = series("loss", [(float(i), float(i)) for i in range(10 * MOST + 7)])
-    assert len(made["x"]) <= MOST + 1
-    assert (made["x"][0], made["x"][-1]) == (0, 10 * MOST + 6)
+    made = series("loss", [(float(i), float(i)) for i in range(10 * MAX_POINTS + 7)])
+    assert len(made["x"]) <= MAX_POINTS + 1
+    assert (made["x"][0], made["x"][-1]) == (0, 10 * MAX_POINTS + 6)
     assert {b - a for a, b in zip(made["x"][:-2], made["x"][1:-1], strict=True)} == {made["step"]}
 
 
 def test_the_cost_leaves_pauses_out(tmp_path: Path) -> None:
     run = Run(written_run(tmp_path / "run"))
     assert run.hours * 3600 == pytest.approx(16 / 16 + 240 / 40)
-    shown = dict(run_page.of_run(run)["cost"])
+    shown = dict(run_page.collect_values(run)["cost"])
     assert shown["peak memory"] == "1,234 MB"
     assert shown["training images seen"] == "256 of 256"
 
@@ -158,11 +160,11 @@ def test_the_cost_leaves_pauses_out(tmp_path: Path) -> None:
 def test_commands_name_the_run_and_train_on(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "my run", "run.images=256", "model.z_dim=7")
     found = dict(command_lines(Run(folder)))
-    assert found["Train on, to twice as many images"] == "make train EXP=cgan ARGS='model.z_dim=7 run.images=512'"
-    assert arguments(found["Score the best generator"]) == ["evaluate", str(folder)]
+    assert found["Train to twice as many images"] == "make train EXP=cgan ARGS='model.z_dim=7 run.images=512'"
+    assert arguments(found["Score the best checkpoint"]) == ["evaluate", str(folder)]
     (folder / "summary.json").unlink()
     found = dict(command_lines(Run(folder)))
-    assert found["Go on training: the same command continues it"].endswith("ARGS='run.images=256 model.z_dim=7'")
+    assert found["Resume the training with the same command"].endswith("ARGS='run.images=256 model.z_dim=7'")
     assert "Translate images" not in found
     assert "Translate images" in dict(command_lines(Run(written_run(tmp_path / "b", experiment="cyclegan"))))
 
@@ -174,7 +176,7 @@ def test_the_command_goes_on_with_the_words_of_the_training_through_make_and_the
     words = [f"data.root={tmp_path / photos}", "model.betas=[0.5, 0.9]"]
     run = RunFolder(tmp_path / photos)
     run.prepare(loading.load("cgan", words[:1]).config, ["train", "cgan", *words])
-    command = dict(command_lines(Run(run.path)))["Go on training: the same command continues it"]
+    command = dict(command_lines(Run(run.path)))["Resume the training with the same command"]
     assert arguments(command) == ["train", "cgan", *words]
 
 
@@ -183,10 +185,10 @@ def test_a_run_for_others_names_no_folder_above_its_files_whatever_is_left_of_it
     folder = written_run(tmp_path / "runs" / "mine" / "r", f"data.root={photos}", ended=False)
     (folder / "command.txt").write_text(f"gan-lab train {tmp_path}/mine.yaml 'data.root={photos}'\n")
     (folder / "environment.txt").write_text(f"executable {tmp_path}/bin/python\n")
-    run = PublishedRun(folder)
-    assert run.words == ["train", "mine.yaml", "data.root=my photos"]
-    assert (run.place, run.experiment, run.lines) == ("runs/mine/r", "mine.yaml", ["executable python"])
-    assert str(tmp_path) not in run_page.write([folder], tmp_path / "page.html", PublishedRun).read_text()
+    run = Run(folder).published()
+    assert run.command == ["train", "mine.yaml", "data.root=my photos"]
+    assert (run.shown_path, run.experiment, run.environment) == ("runs/mine/r", "mine.yaml", ["executable python"])
+    assert str(tmp_path) not in run_page.write([run], tmp_path / "page.html").read_text()
 
 
 def arguments(command: str) -> list[str]:
@@ -238,8 +240,8 @@ def test_a_page_stays_small_whatever_the_grids(tmp_path: Path, monkeypatch: pyte
         noise(120, 120, seed=i).save(folder / "samples" / f"{100 * i:09d}.png")
     (folder / "samples" / "000000400.png").write_bytes(b"torn")
     monkeypatch.setattr(pictures, "BUDGET", 100_000)
-    monkeypatch.setattr(pictures, "MOST", 9)
-    made = run_page.of_run(Run(folder))
+    monkeypatch.setattr(pictures, "MAX_GRIDS", 9)
+    made = run_page.collect_values(Run(folder))
     assert sum(len(frame) for frame in made["frames"]) < 4 / 3 * 100_000 + 1000
     assert made["seen"][0] == 0
     assert made["seen"][-1] == 800
@@ -285,7 +287,7 @@ def test_what_is_no_run_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert answer(capsys, monkeypatch, "report", str(tmp_path)) == (
-        2, f"error: {tmp_path} is not a run folder: it has no config.yaml",
+        2, f"error: {tmp_path} is not a run folder: it has no config.yaml. Name a folder such as runs/<experiment>/<run id>",
     )  # fmt: skip
     (tmp_path / "config.yaml").write_text("model: {")
     code, error = answer(capsys, monkeypatch, "report", str(tmp_path))
@@ -298,7 +300,7 @@ def test_what_is_no_run_is_refused_in_one_line(
 def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = SimpleNamespace(
         run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3, device="cpu"), config=loading.load("gan").config,
-        data=SimpleNamespace(decoded=SimpleNamespace(about="digits")),
+        data=SimpleNamespace(facts=SimpleNamespace(about="digits")),
         evaluation=SimpleNamespace(headline=None, scores={}, best_at=3, evaluator=SimpleNamespace(
             setting=SimpleNamespace(split="validation"), floors=lambda device: {})), health=SimpleNamespace(alerts=[]),
         images=192, trackers=[],

@@ -13,9 +13,9 @@ from tests.helpers.families import FAMILIES, keys_of
 
 # Words beside those of ring.yaml, whose learning rates are the keys of another family; a new family needs none.
 WORDS = {
-    "wgan": ["model.lr=5e-4", "model.clip=0.03", "data.batch_size=64", "ema.half_life_images=5000",
+    "wgan": ["model.lr_d=5e-4", "model.lr_g=5e-4", "model.clip=0.03", "data.batch_size=64", "ema.half_life_images=5000",
              "run.images=200000"],
-    "wgan_gp": ["model.lr=1e-3", "model.gp_weight=0.1", "ema.half_life_images=10000", "model.betas=[0,0.9]",
+    "wgan_gp": ["model.lr_d=1e-3", "model.lr_g=1e-3", "model.gp_weight=0.1", "ema.half_life_images=10000", "model.betas=[0,0.9]",
                 "model.critic_norm=none"],
 }  # fmt: skip
 RING = ["data.name=toy", "model.network=mlp", "model.norm=none", "model.z_dim=2", "model.width=32", "data.batch_size=128",
@@ -29,6 +29,6 @@ TWO_SPEEDS = ["model.lr_d=1e-3", "model.lr_g=2e-4", "model.betas=[0.5,0.9]"]
 def test_each_family_covers_seven_of_eight_modes(family: str, tmp_path: Path) -> None:
     words = [f"run.root={tmp_path}", "log.wandb=off", "log.progress_bar=false", *RING, *WORDS.get(family, TWO_SPEEDS)]
     (tmp_path / "checkpoints").mkdir()
-    built = builder.build(loading.load(family, words).config, RunFolder(tmp_path))
+    built = builder.build(*builder.load_data(loading.load(family, words).config), RunFolder(tmp_path))
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.evaluation.scores["modes_covered"] >= 7, built.evaluation.scores

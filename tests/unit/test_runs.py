@@ -12,6 +12,7 @@ from gan_lab.config.loading import load
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.folder import RunFolder, differences, run_id
 from gan_lab.runs.results import read_summary
+from gan_lab.runs.run import Run
 from gan_lab.utils import files
 from gan_lab.utils.files import write_text
 
@@ -86,7 +87,7 @@ def test_a_config_is_read_back_as_it_was_with_its_tuples(tmp_path: Path) -> None
         "gan", ["model.betas=[0.1,0.2]", "run.id=0012", "log.wandb=off", "metrics.inception_weights=off"]
     ).config
     RunFolder(tmp_path / "run").prepare(config, ["train", "gan"])
-    again = RunFolder(tmp_path / "run").config()
+    again = Run(tmp_path / "run").config
     assert again == config
     assert again.model.betas == (0.1, 0.2)
 
@@ -103,7 +104,7 @@ def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: 
     (folder / "checkpoints" / "last.ckpt").touch()
     RunFolder(folder).prepare(load("gan", ["model.z_dim=3", "run.overwrite=true"]).config, [])
     assert list((folder / "checkpoints").iterdir()) == []
-    assert RunFolder(folder).config().model.z_dim == 3
+    assert Run(folder).config.model.z_dim == 3
 
 
 def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> 
         RunFolder(tmp_path).prepare(load("gan", ["run.overwrite=true"]).config, [])
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     with pytest.raises(ValueError, match=r"is not a run folder: it has no config.yaml"):
-        RunFolder(tmp_path).config()
+        Run(tmp_path)
     assert read_summary(tmp_path) == {}
 
 
@@ -207,6 +208,6 @@ def test_a_run_whose_data_have_changed_is_not_gone_on_with(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"the data of .*run have changed .*fingerprint abc, now xyz"):
         RunFolder(tmp_path / "run").prepare(config, [], "xyz")
     with pytest.raises(ValueError, match="have changed"):
-        RunFolder(tmp_path / "run").check_data("xyz")
+        Run(tmp_path / "run").check_data("xyz")
     RunFolder(tmp_path / "run").prepare(load("gan", ["run.overwrite=true"]).config, [], "xyz")
-    RunFolder(tmp_path / "run").check_data("xyz")
+    Run(tmp_path / "run").check_data("xyz")

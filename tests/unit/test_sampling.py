@@ -126,7 +126,7 @@ def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Pat
     with pytest.raises(ValueError, match=r"there is no checkpoint .*nowhere: train the run first, or name its folder"):
         load_generator(tmp_path / "nowhere")
     torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"other.ckpt has no generator: it has translator"):
+    with pytest.raises(ValueError, match=r"other.ckpt has no generator. Its networks: translator"):
         load_generator(tmp_path / "other.ckpt")
 
 
@@ -230,7 +230,7 @@ def test_a_generator_with_a_prior_of_its_own_is_sampled_from_it_by_its_family_an
 
     from gan_lab.families.gan import GAN, GANConfig
 
-    family = GAN(ImageSpec(1, 28, 28), GANConfig(network="dcgan", z_dim=8, width=4, norm="none"), seed=0).double()
+    family = GAN(spec=ImageSpec(1, 28, 28), config=GANConfig(network="dcgan", z_dim=8, width=4, norm="none")).double()
     family.generator = G
     like = Batch(torch.zeros(5, 1, 28, 28, dtype=torch.float64))
     torch.testing.assert_close(family.generate(like, Stream(3, "sample")).float(), drawn, rtol=0, atol=1e-6)
@@ -244,7 +244,7 @@ def test_every_generator_of_latents_has_its_latents_from_its_own_prior(monkeypat
         made = loading.family_class(name)
         if made.image_to_image:
             continue
-        family = made(ImageSpec(1, 28, 28, classes=10), made.Config(), seed=0).eval()
+        family = made(spec=ImageSpec(1, 28, 28, classes=10), config=made.Config()).eval()
         batch = Batch(torch.zeros(2, 1, 28, 28), torch.tensor([3, 3]))
         one, other = (family.generate(batch, Stream(seed, "any")) for seed in (0, 1))
         assert not torch.equal(one, other), name

@@ -32,7 +32,9 @@ def test_what_is_left_falls_from_one_to_its_end_and_stays_there(kind: Any, seen:
 
 
 def test_every_optimizer_falls_from_its_own_rate_and_goes_on_from_a_checkpoint() -> None:
-    family: Any = GAN(ImageSpec(1, 8, 8), GANConfig(width=4, network="dcgan", lr_d=0.1, lr_g=0.3, decay_images=100), 0)
+    family: Any = GAN(
+        spec=ImageSpec(1, 8, 8), config=GANConfig(width=4, network="dcgan", lr_d=0.1, lr_g=0.3, decay_images=100)
+    )
     optimizers = family.configure_optimizers()
     family.optimizer_list = lambda: optimizers
     rates = lambda: [optimizer.param_groups[0]["lr"] for optimizer in optimizers]  # noqa: E731

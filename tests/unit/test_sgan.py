@@ -20,7 +20,7 @@ LABELS = torch.tensor([2, -1, 0, -1, 1, -1])  # by turns, as data.labels_per_cla
 
 def made(**changed: Any) -> SGAN:
     torch.manual_seed(0)
-    return SGAN(SPEC, SGANConfig(**({"width": 3, "z_dim": 5, "norm": "none"} | changed)), seed=0).double()
+    return SGAN(spec=SPEC, config=SGANConfig(**({"width": 3, "z_dim": 5, "norm": "none"} | changed))).double()
 
 
 def images(n: int = 6, seed: int = 1) -> Tensor:
@@ -36,7 +36,7 @@ def step(family: Any, of: Batch) -> dict[str, float]:
     family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
     family.all_gather = lambda tensor, sync_grads: tensor
-    family.training_step(of, 0)
+    family.step(of)
     return descended
 
 
@@ -130,7 +130,7 @@ def test_noise_is_drawn_anew_for_each_use_and_has_the_spread_that_was_asked_for(
 
 def test_data_without_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="sgan learns classes from labels, but the data has 0"):
-        SGAN(ImageSpec(1, 8, 8), SGANConfig(), seed=0)
+        SGAN(spec=ImageSpec(1, 8, 8), config=SGANConfig())
 
 
 def test_the_two_classifiers_are_of_one_architecture_and_begin_apart() -> None:

@@ -107,19 +107,25 @@ def test_the_script_is_clean(here: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"nodes": 0}, "--nodes=0: it must be at least 1"),
-        ({"gpus": -1}, "--gpus=-1: it must be at least 1"),
-        ({"time": "4h"}, "--time=4h is no time limit: write HH:MM:SS or D-HH:MM:SS"),
-        ({"time": "00:09:59"}, "--time=00:09:59 is too short: 10 minutes at least, of which the last 120 seconds"),
+        ({"nodes": 0}, "--nodes must be at least 1: 0"),
+        ({"gpus": -1}, "--gpus must be at least 1: -1"),
+        ({"time": "4h"}, "--time is not a time limit: 4h. Write HH:MM:SS or D-HH:MM:SS"),
+        ({"time": "00:09:59"}, "--time is too short: 00:09:59. Ask for at least 10 minutes; the last 120 seconds"),
         ({"experiment": "cgn"}, "no experiment 'cgn'. Did you mean 'cgan'?"),
-        ({"words": ["model.zdim=3"]}, "Did you mean 'model.z_dim'?"),
-        ({"words": ["run.devices=4"]}, "run.devices=4: --gpus says it to SLURM and to the training alike"),
-        ({"words": ["run.num_nodes=4"]}, "run.num_nodes=4: --nodes says it"),
-        ({"words": ["data.batch_size=60"]}, "data.batch_size=60 is the global batch: it must be divisible by the 8"),
+        ({"overrides": ["model.zdim=3"]}, "Did you mean 'model.z_dim'?"),
+        (
+            {"overrides": ["run.devices=4"]},
+            "run.devices=4 is not allowed here. Use --gpus, which sets SLURM and the training",
+        ),
+        ({"overrides": ["run.num_nodes=4"]}, "run.num_nodes=4 is not allowed here. Use --nodes"),
+        (
+            {"overrides": ["data.batch_size=60"]},
+            "data.batch_size=60 is the global batch size. It must be divisible by the 8",
+        ),
     ],
 )
 def test_what_the_cluster_would_refuse_hours_later_is_refused_now(here: Path, changed: dict, message: str) -> None:
-    asked = {"experiment": "cgan", "words": [], "nodes": 2, "gpus": 4, "time": "04:00:00"} | changed
+    asked = {"experiment": "cgan", "overrides": [], "nodes": 2, "gpus": 4, "time": "04:00:00"} | changed
     with pytest.raises(ValueError, match=re.escape(message)):
         slurm.write(**asked)
     assert not (here / "runs").exists()
@@ -133,6 +139,6 @@ def test_the_command_line(here: Path, capsys: pytest.CaptureFixture[str], monkey
         assert (ended.value.code or 0) == code
     said = capsys.readouterr()
     assert said.out == f"sbatch {here}/runs/slurm/cgan-2x1.sh\n"
-    assert said.err == "error: --nodes=0: it must be at least 1\n"
+    assert said.err == "error: --nodes must be at least 1: 0\n"
     text = Path(said.out.removeprefix("sbatch ").rstrip()).read_text()
     assert "train cgan data.labels=true run.devices=1 run.num_nodes=2 ||" in text

@@ -14,7 +14,7 @@ from gan_lab.seeding import Stream
 def made(classes: int, **changed: Any) -> SNGAN:
     torch.manual_seed(0)
     config = SNGANConfig(**({"z_dim": 5, "width": 4, "norm": "none"} | changed))
-    return SNGAN(ImageSpec(1, 8, 8, classes=classes), config, seed=0).double()
+    return SNGAN(spec=ImageSpec(1, 8, 8, classes=classes), config=config).double()
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -37,7 +37,7 @@ def test_the_losses_are_equations_16_and_17_with_and_without_labels(classes: int
     family.optimizer_list = lambda: ["discriminator", "generator"]
     family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
-    family.training_step(Batch(x, y), 0)
+    family.step(Batch(x, y))
     assert descended == pytest.approx({"discriminator": float(hinge), "generator": float(climb)}, rel=1e-10)
 
 

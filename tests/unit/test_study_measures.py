@@ -53,7 +53,7 @@ def test_what_hides_in_a_translation_is_told_by_noise_on_it(monkeypatch: pytest.
         )
         data = SimpleNamespace(reference=lambda n: [batch], available=lambda split: 40)
         run = SimpleNamespace(family=family, data=data, load=lambda weights: 0)
-        monkeypatch.setattr(cycle.Restored, "of", lambda folder, run=run: run)
+        monkeypatch.setattr(cycle, "Run", lambda folder, run=run: SimpleNamespace(restore=lambda: run))
         found.append(cycle.measure(Arm("any", [], 0, lambda words: tmp_path)))
     assert batch.sources is not None
     error = 0.01**2 * float(batch.sources.square().mean())
@@ -68,7 +68,7 @@ def test_the_program_of_the_texts_takes_its_steps(tmp_path: Path, data_root: Pat
     words = ["family=gan_lab.studies.programs.keras", "model.eps=0.8", "data.name=mnist", "data.source=sample",
              "data.batch_size=16", "run.images=48", "run.evaluate_every_images=48", "log.wandb=off", "log.progress_bar=false",
              f"data.root={data_root}", f"run.root={tmp_path}"]  # fmt: skip
-    built = builder.build(loading.load("gan", words).config, RunFolder(tmp_path / "gan" / "k"))
+    built = builder.build(*builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path / "gan" / "k"))
     built.evaluation.evaluator.metrics = []
     family: Any = built.family
     G, D = deepcopy(family.generator), deepcopy(family.discriminator)
@@ -76,8 +76,8 @@ def test_the_program_of_the_texts_takes_its_steps(tmp_path: Path, data_root: Pat
     assert networks.from_recipe(G.recipe).layers[2].eps == 0.8  # type: ignore[index, union-attr]
     opt_d, opt_g = (Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (D, G))
     seen: list[Tensor] = []
-    step = family.training_step
-    family.training_step = lambda batch, batch_idx: (seen.append(batch.images.clone()), step(batch, batch_idx))[1]
+    step = family.step
+    family.step = lambda batch: (seen.append(batch.images.clone()), step(batch))[1]
     built.trainer.fit(family, datamodule=built.data)
     assert len(seen) == 3
     for iteration, x in enumerate(seen):

@@ -33,7 +33,8 @@ QUANTISED = [one for one in SAME if not one[0].startswith("inv_")]
 
 def drawn(parameter: search_space.Parameter, n: int) -> list[Any]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    return [parameter.suggest(study.ask(), grid=False) for _ in range(n)]
+    asked = {parameter.key: parameter.to_optuna(grid=False)}
+    return [parameter.decode(study.ask(asked).params[parameter.key]) for _ in range(n)]
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +46,7 @@ def quiet() -> None:
 def test_a_distribution_is_the_textbooks(name: str, keys: dict[str, float], same: Any) -> None:
     parameter = search_space.parse("x", {"distribution": name, **keys})
     quantiles = [0.01, 0.2, 0.5, 0.9, 0.999]
-    values = [parameter.at(u) for u in quantiles]
-    shares = [1 - u for u in quantiles] if name == "inv_log_uniform" else quantiles  # it falls with the quantile
-    assert same.cdf(values) == pytest.approx(shares, abs=1e-9)
+    assert same.cdf([parameter.value_at(u) for u in quantiles]) == pytest.approx(quantiles, abs=1e-9)
     assert stats.kstest(drawn(parameter, 200), same.cdf).pvalue > 1e-3
 
 
@@ -57,7 +56,7 @@ def test_a_quantised_distribution_rounds_the_other_to_multiples_of_q(
 ) -> None:
     parameter, q = search_space.parse("x", {"distribution": f"q_{name}", "q": 0.05, **keys}), 0.05
     for u in (0.01, 0.2, 0.5, 0.9, 0.999):
-        assert abs(parameter.at(u) - same.ppf(u)) <= q / 2 + 1e-9
+        assert abs(parameter.value_at(u) - same.ppf(u)) <= q / 2 + 1e-9
     values = drawn(parameter, 50)
     assert [value / q for value in values] == pytest.approx([round(value / q) for value in values], abs=1e-6)
     assert len({str(value) for value in values} & {"0.30000000000000004"}) == 0
@@ -77,7 +76,7 @@ def test_whole_numbers_and_lists_are_drawn_with_their_shares() -> None:
 
 
 def test_a_bool_is_written_as_wandbs_agent_writes_it() -> None:
-    assert file.to_words({"a": True, "b": [0.5, 1], "c": 1e-5, "d": None}) == [
+    assert file.format_overrides({"a": True, "b": [0.5, 1], "c": 1e-5, "d": None}) == [
         "a=True",
         "b=[0.5, 1]",
         "c=1e-05",
@@ -100,14 +99,14 @@ def test_a_bool_is_written_as_wandbs_agent_writes_it() -> None:
     ],
 )
 def test_the_ends_that_must_be_legal(given: dict[str, Any], ends: list[Any]) -> None:
-    assert search_space.parse("x", given).ends() == ends
+    assert search_space.parse("x", given).boundary_values() == ends
 
 
 def test_a_grid_has_each_combination_once_and_the_last_parameter_changes_first(tmp_path: Path) -> None:
     parameters = {"run.seed": {"min": 0, "max": 1}, "c": {"value": 7},
                   "x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.5}}  # fmt: skip
     sweep = file.load(str(sweep_file(tmp_path, method="grid", parameters=parameters)))
-    assert [tuple(point.values()) for point in sweep.points()] == [
+    assert [tuple(point.values()) for point in sweep.grid_points()] == [
         (0, 7, 0.0), (0, 7, 0.5), (0, 7, 1.0), (1, 7, 0.0), (1, 7, 0.5), (1, 7, 1.0),
     ]  # fmt: skip
 
@@ -115,21 +114,21 @@ def test_a_grid_has_each_combination_once_and_the_last_parameter_changes_first(t
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"distribution": "zipf", "a": 1}, "no distribution 'zipf'. There are: beta, categorical"),
-        ({"parameters": {"lr": {"value": 1}}}, r"parameters.x is nested: write its keys with dots, such as x.lr"),
-        (3, "parameters.x is 3: it must be a mapping"),
+        ({"distribution": "zipf", "a": 1}, "unknown distribution: 'zipf'. Choose one of beta, categorical"),
+        ({"parameters": {"lr": {"value": 1}}}, r"parameters.x is nested. Write its keys with dots, such as x.lr"),
+        (3, "parameters.x is not a mapping: 3"),
         ({"mu": 1}, "parameters.x needs value, values, min and max, or a distribution"),
         ({"distribution": "uniform", "min": 0}, "the distribution uniform needs max"),
         ({"values": [1], "q": 2}, "the distribution categorical has no q"),
-        ({"min": "1e-4", "max": 1.0}, "min='1e-4' is not a number; YAML reads 1e-3 as text: write 1.0e-3"),
-        ({"distribution": "int_uniform", "min": 0.5, "max": 2}, "min=0.5 is not an integer"),
-        ({"distribution": "q_normal", "q": 0}, "q=0 must be greater than 0"),
-        ({"min": 2, "max": 1}, "min=2 is greater than max=1"),
+        ({"min": "1e-4", "max": 1.0}, "min is not a number: '1e-4'. YAML reads 1e-3 as text: write 1.0e-3"),
+        ({"distribution": "int_uniform", "min": 0.5, "max": 2}, "min is not an integer: 0.5"),
+        ({"distribution": "q_normal", "q": 0}, "q must be greater than 0: 0"),
+        ({"min": 2, "max": 1}, "min=2 is not less than max=1"),
         (
             {"distribution": "log_uniform_values", "min": 0, "max": 1},
-            "min=0 must be greater than 0 for log_uniform_values",
+            "min must be greater than 0 for log_uniform_values: 0",
         ),
-        ({"values": [1, 1]}, "must be a list, not empty, of different values"),
+        ({"values": [1, 1]}, "must be a non-empty list of different values"),
         ({"values": [1, 2], "probabilities": [0.5, 0.6]}, "must be one for each value, and sum to 1"),
     ],
 )
@@ -141,25 +140,25 @@ def test_a_parameter_that_cannot_be_mapped_is_named(given: Any, message: str) ->
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"method": "evolution"}, "method=evolution is not one of grid, random, bayes"),
-        ({"metric": {"goal": "minimize"}}, "metric must have a name"),
-        ({"metric": {"name": "a", "target": 1}}, "metric.target cannot be mapped"),
-        ({"metric": {"name": "a", "goal": "up"}}, "metric.goal=up must be minimize or maximize"),
+        ({"method": "evolution"}, "unknown method: evolution. Choose one of grid, random, bayes"),
+        ({"metric": {"goal": "minimize"}}, "metric needs a name"),
+        ({"metric": {"name": "a", "target": 1}}, "unknown key: metric.target"),
+        ({"metric": {"name": "a", "goal": "up"}}, "metric.goal must be minimize or maximize: up"),
         ({"parameters": {}}, "parameters are missing"),
-        ({"run_cap": 0}, "run_cap=0 must be a whole number"),
+        ({"run_cap": 0}, "run_cap must be an integer of at least 1: 0"),
         ({"command": "python"}, "command must be a list"),
-        ({"command": ["${args}"]}, r"command: '\$\{args\}' cannot be mapped: there are \$\{env\}"),
-        ({"command": ["a", "train"]}, "command must hold 'train', the experiment, and"),
-        ({"command": ["train", "${args_no_hyphens}"]}, "the word after 'train' must be the experiment"),
-        ({"early_terminate": {"type": "envelope"}}, "early_terminate=.* cannot be mapped: its type must be hyperband"),
+        ({"command": ["${args}"]}, r"unknown macro in command: '\$\{args\}'. Choose one of \$\{env\}"),
+        ({"command": ["a", "train"]}, "command must contain 'train', the experiment, and"),
+        ({"command": ["train", "${args_no_hyphens}"]}, "command must name the experiment after 'train'"),
+        ({"early_terminate": {"type": "envelope"}}, "early_terminate.type must be hyperband: .*envelope"),
         (
             {"early_terminate": {"type": "hyperband", "min_iter": 1, "strict": True}},
-            "early_terminate.strict cannot be mapped",
+            "unknown key: early_terminate.strict",
         ),
         ({"early_terminate": {"type": "hyperband", "max_iter": 9}}, "needs either min_iter, or max_iter and s"),
         (
             {"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 1}},
-            "eta=1 must be a whole number, at least 2",
+            "early_terminate.eta must be an integer of at least 2: 1",
         ),
         (
             {"method": "grid", "parameters": {"x": {"min": 0.0, "max": 1.0}}},
@@ -176,7 +175,7 @@ def test_a_file_that_cannot_be_mapped_says_what_and_where(tmp_path: Path, given:
 def test_a_misspelt_sweep_and_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no sweep 'cgan_rl'\. Did you mean 'cgan_lr'"):
         file.load("cgan_rl")
-    for text, message in (("- a\n", "a sweep is a mapping"), ("a: [\n", "bad.yaml: while parsing")):
+    for text, message in (("- a\n", "bad.yaml: not a mapping"), ("a: [\n", "bad.yaml: while parsing")):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(ValueError, match=message):
             file.load(str(tmp_path / "bad.yaml"))
@@ -223,9 +222,9 @@ def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
     ("parameters", "message"),
     [
         ({"model.lr_d": {"min": 0.0, "max": 1.0}}, "sweep stand_in: model.lr_d=0.0: model.lr_d=0.0 is out of range"),
-        ({"model.lr": {"value": 1}}, "sweep stand_in: model.lr=1: Key 'model.lr' not in 'GANConfig'"),
+        ({"model.lr": {"value": 1}}, "sweep stand_in: model.lr=1: model.lr is now called model.lr_d and model.lr_g"),
         ({"model.loss": {"values": ["hinge", "hing"]}}, "sweep stand_in: model.loss=hing: "),
-        ({"run.id": {"value": None}}, "run.id: None arrives at the trial as the text 'None'"),
+        ({"run.id": {"value": None}}, "the value of run.id is null. W&B passes it as the text 'None'"),
     ],
 )
 def test_a_value_that_the_experiment_refuses_is_named(tmp_path: Path, parameters: Any, message: str) -> None:
@@ -235,22 +234,22 @@ def test_a_value_that_the_experiment_refuses_is_named(tmp_path: Path, parameters
 
 def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = file.load(str(sweep_file(tmp_path)))
-    assert run_sweep.folder_of(sweep, []) == Path("runs/sweeps/stand_in")
+    assert run_sweep.output_folder(sweep, []) == Path("runs/sweeps/stand_in")
     words = [f"run.root={tmp_path}"]
-    assert run_sweep.folder_of(sweep, words) == tmp_path / "sweeps" / "stand_in"
-    with pytest.raises(ValueError, match="stand_in holds no trials: make sweep SWEEP=stand_in begins them"):
+    assert run_sweep.output_folder(sweep, words) == tmp_path / "sweeps" / "stand_in"
+    with pytest.raises(ValueError, match=r"no trials in .*stand_in\. Start the sweep: make sweep SWEEP=stand_in"):
         run_sweep.open_trials(sweep, words, None)
-    with pytest.raises(ValueError, match="--storage is for --backend local"):
+    with pytest.raises(ValueError, match="--storage needs --backend local"):
         run_sweep.run(sweep, words, 1, None, "wandb", "postgresql://a/b")
     # a key alone is not enough: where the host is away, the sweep runs here
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with logged() as said:
-        assert not run_sweep._wandb_answers()
-    assert said == ["http://127.0.0.1:9 does not answer: the sweep runs here"]
+        assert not run_sweep._can_use_wandb()
+    assert said == ["http://127.0.0.1:9 does not respond. Running the sweep locally"]
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert not run_sweep._wandb_answers()
+    assert not run_sweep._can_use_wandb()
 
 
 def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_path: Path) -> None:
@@ -264,8 +263,8 @@ def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_p
     page = sweep_report.render(made, None, tmp_path, [])
     assert bad not in page
     assert "alert(1)" in page
-    drawing = sweep_report.history(made)
-    assert [place[1] for place in drawing["places"]] == [15.0, 180.0, 97.5]
+    drawing = sweep_report.draw_history(made)
+    assert [point[1] for point in drawing["points"]] == [15.0, 180.0, 97.5]
     assert drawing["line"] == "M50.0 15.0L340.0 15.0L340.0 180.0L630.0 180.0L630.0 180.0"
 
 

@@ -16,9 +16,9 @@ from torch_fidelity.metric_kid import kernel_mmd
 
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.images import Batch
-from gan_lab.metrics import extractors, formulas
-from gan_lab.metrics.extractors.dinov2 import network_of
-from gan_lab.metrics.feature_distance import FeatureDistance
+from gan_lab.metrics import extractors, kernel
+from gan_lab.metrics.extractors.dinov2 import build_network
+from gan_lab.metrics.feature_scores import FeatureScores
 from tests.helpers.pictures import smooth_noise
 from tests.helpers.weights import LAYERS, dinov2_weights, write_weights
 
@@ -58,7 +58,7 @@ def two_sets(folder: Path) -> list[Tensor]:
 def scores(name: str, sets: list[Tensor], weights: Path) -> tuple[dict[str, float], list[Tensor]]:
     """The lab's scores of the second set against the first, and the features of both."""
     extractor = extractors.load(name, MetricsConfig(**{f"{name}_weights": str(weights)}))
-    metric = FeatureDistance(extractor, False, 10_000, final=True)
+    metric = FeatureScores(extractor, False, 10_000, final=True)
     real = metric.update_real(Batch(sets[0]))
     fake = metric.update_fake({"generated": sets[1]}, Batch(sets[1]))
     return metric.compute(real, fake), [real["features"], fake["features"]]
@@ -68,12 +68,12 @@ def scores(name: str, sets: list[Tensor], weights: Path) -> tuple[dict[str, floa
 def test_torchvisions_network_with_the_factors_in_its_weights_is_a_dinov2(grid: int) -> None:
     weights = dinov2_weights(grid)
     images = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(network_of(weights)(images), forward(weights, images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(build_network(weights)(images), forward(weights, images), rtol=1e-4, atol=1e-4)
 
 
 def test_registers_are_refused() -> None:
     with pytest.raises(ValueError, match="registers"):
-        network_of(dinov2_weights() | {"register_tokens": torch.zeros(1, 4, 128)})
+        build_network(dinov2_weights() | {"register_tokens": torch.zeros(1, 4, 128)})
 
 
 def test_fd_dinov2_and_its_kernel_distance_equal_torch_fidelity_s(
@@ -115,9 +115,9 @@ def test_cmmd_is_unbiased_and_streams_over_rows(monkeypatch: pytest.MonkeyPatch)
     """Of equal distributions it is around 0, on both sides; parts of the rows give what the whole gives."""
     generator = np.random.default_rng(0)
     draws = [torch.from_numpy(generator.normal(size=(2, 30, 8))) for _ in range(200)]
-    values = torch.tensor([formulas.gaussian_distance(x, y, 1.0) for x, y in draws])
+    values = torch.tensor([kernel.gaussian_kernel_distance(x, y, 1.0) for x, y in draws])
     assert abs(values.mean()) < 3 * values.std() / 200**0.5
     assert 0.2 < (values < 0).float().mean() < 0.8
-    whole = formulas.gaussian_distance(*draws[0], 10.0)
-    monkeypatch.setattr(formulas, "ROWS", 7)
-    assert formulas.gaussian_distance(*draws[0], 10.0) == pytest.approx(whole, rel=1e-9)
+    whole = kernel.gaussian_kernel_distance(*draws[0], 10.0)
+    monkeypatch.setattr(kernel, "BLOCK_ROWS", 7)
+    assert kernel.gaussian_kernel_distance(*draws[0], 10.0) == pytest.approx(whole, rel=1e-9)

@@ -25,7 +25,9 @@ SPEC = ImageSpec(1, 16, 16)
 def made(**changed: Any) -> GAN:
     """A family in float64 outside of a training, at iteration 3."""
     torch.manual_seed(0)
-    family: Any = GAN(SPEC, GANConfig(**({"network": "dcgan", "width": 2, "z_dim": 3, "norm": "none"} | changed)), 0)
+    family: Any = GAN(
+        spec=SPEC, config=GANConfig(**({"network": "dcgan", "width": 2, "z_dim": 3, "norm": "none"} | changed))
+    )
     family.double()
     with torch.no_grad():
         for parameter in family.parameters():  # large enough that every term counts
@@ -40,7 +42,7 @@ def step(family: Any, x: Tensor, then: Callable[[Tensor, Any], None]) -> None:
     family.minimize = then
     family.optimizer_list = family.configure_optimizers
     family.toggled_optimizer = lambda optimizer: nullcontext()
-    family.training_step(Batch(x), 0)
+    family.step(Batch(x))
 
 
 def images(n: int = 6) -> Tensor:

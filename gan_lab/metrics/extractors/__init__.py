@@ -1,30 +1,70 @@
-"""Feature extractors: one file each, found by its name, with ``EXTRACTOR`` in it."""
+"""Feature extractors: one file each, discovered by its name, with ``EXTRACTOR`` in it."""
 
 from __future__ import annotations
 
 import pkgutil
+from pathlib import Path
+from typing import Any
 
-from gan_lab.config.extensions import find_extension
+from torch import nn
+
+from gan_lab.config.extensions import explain_unknown_name, find_extension
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.images import ImageSpec
-from gan_lab.metrics.extractors.base import Extractor
+from gan_lab.metrics.extractors.base import Extractor, ModuleExtractor
+from gan_lab.utils.errors import UserError
 
 
 def names() -> list[str]:
-    """Every extractor there is."""
+    """List the names of all extractors."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
 
 
 def load(name: str, cfg: MetricsConfig | None = None) -> Extractor:
-    """The extractor of a name, on the CPU, with the weights that ``cfg`` names.
+    """Load an extractor on the CPU, with the weights that ``cfg`` names.
 
-    Raises ValueError for an unknown one, and for weights that are not at hand or are those of something else.
+    Raises:
+        UserError: The extractor is unknown, or its weights are missing or are those of another
+            network.
     """
-    found = find_extension("metrics.extractors", "extractor", name, names(), "EXTRACTOR").EXTRACTOR
-    loaded: Extractor = found(getattr(cfg or MetricsConfig(), found.weights_key)) if found.weights_key else found()
-    return loaded
+    found = _find_class(name)
+    if found.weights_key:
+        return found(getattr(cfg or MetricsConfig(), found.weights_key))  # type: ignore[call-arg]
+    return found()
+
+
+def resolve_extractor(extractor: str | nn.Module | Extractor, weights: str | Path | None = None) -> Extractor:
+    """Make an extractor of images from a name or a module.
+
+    Args:
+        extractor: A name; an extractor, which is returned; or a module from images to features.
+        weights: File with the weights of a named extractor; None: its default.
+
+    Raises:
+        UserError: As ``load``; or for weights of an extractor that ships with its own.
+    """
+    if isinstance(extractor, Extractor):
+        return extractor
+    if isinstance(extractor, nn.Module):
+        return ModuleExtractor(extractor)
+    # points are no images: their features are the coordinates of the toy data
+    for_images = [name for name in names() if name != "points"]
+    if extractor not in for_images and "." not in extractor:
+        raise UserError(explain_unknown_name("extractor", extractor, for_images))
+    if weights is None:
+        return load(extractor)
+    key = _find_class(extractor).weights_key
+    if key is None:
+        raise UserError(f"weights={weights}: the extractor {extractor} ships with its weights. Leave weights out.")
+    values: dict[str, Any] = {key: str(weights)}
+    return load(extractor, MetricsConfig(**values))
+
+
+def _find_class(name: str) -> type[Extractor]:
+    found: type[Extractor] = find_extension("metrics.extractors", "extractor", name, names(), "EXTRACTOR").EXTRACTOR
+    return found
 
 
 def default(spec: ImageSpec) -> str:
-    """The one that needs nothing from outside, for images of this content."""
+    """Return the default extractor for images of this content, which needs no download."""
     return {"digits": "digits", "points": "points"}.get(spec.content, "lite0_mid")

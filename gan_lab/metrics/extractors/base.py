@@ -1,7 +1,8 @@
-"""The contract of a feature extractor: pixels in, features and perhaps logits out."""
+"""The contract of a feature extractor: pixels in, features and optionally logits out."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,30 +16,47 @@ from gan_lab.utils.errors import UserError
 
 
 class Extractor(ABC):
-    """A frozen network whose features two sets of images are compared by.
+    """A frozen network by whose features two sets of images are compared.
 
-    It is no ``nn.Module``: held by a callback or a family it could end up in a checkpoint.
+    It is no ``nn.Module``: as an attribute of a callback, a family or a metric, a module's weights
+    would end up in checkpoints.
+
+    Attributes:
+        name: Suffix of score names: fd_<name>, kd_<name>, precision_<name> ...
+        score: Name of the inception score of its logits; None: it has no logits.
+        splits: Splits of the inception score.
+        features: Number of features D. A Fréchet distance needs many more images than that.
+        resize: Description of how images are resized, for the protocol.
+        weights_key: Key under ``metrics:`` that names its weights, the argument of its constructor;
+            None: it ships with them.
+        sigma: Width of a Gaussian kernel on features of unit length; None: polynomial kernel.
+        cpu_batch_size: Images at a time on a CPU, whose caches fit few feature maps; None: all.
     """
 
-    name: ClassVar[str]  # in the names of scores: fd_<name>, kd_<name>, precision_<name> ...
-    score: ClassVar[str | None] = None  # what the inception-score formula on its logits is called
-    splits: ClassVar[int] = 1  # the score is the mean over so many parts of the images
-    features: int  # D: a Fréchet distance of fewer images is meaningless
-    resize: str  # what it does to images of another size, for the protocol
-    weights_key: ClassVar[str | None] = None  # of ``metrics.``, which names its weights: what it is made from, then
-    sigma: ClassVar[float | None] = None  # of a Gaussian kernel on features of unit length; None: (x·y/D + 1)³
-    at_once: ClassVar[int | None] = None  # images at a time on a CPU, whose caches hold the maps of few
+    name: ClassVar[str]
+    score: ClassVar[str | None] = None
+    splits: ClassVar[int] = 1
+    features: int
+    resize: str
+    weights_key: ClassVar[str | None] = None
+    sigma: ClassVar[float | None] = None
+    cpu_batch_size: ClassVar[int | None] = None
     network: nn.Module
 
     @abstractmethod
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features [B, D] and logits [B, classes], if it has any, of pixels uint8 [B, C, H, W] (points: float)."""
+        """Extract features [B, D] and, if there are any, logits [B, classes].
+
+        Args:
+            pixels: uint8 [B, C, H, W]; points: float [B, 2, 1, 1].
+        """
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``forward`` on the device of the pixels, in full float32; 1-channel images are repeated to three."""
+        """Call ``forward`` on the device of the pixels, in full float32."""
         self.network.to(pixels.device)
-        size = self.at_once if self.at_once and pixels.device.type == "cpu" else len(pixels)
+        on_cpu = pixels.device.type == "cpu"
+        size = self.cpu_batch_size if self.cpu_batch_size and on_cpu else len(pixels)
         with exact_arithmetic(pixels.device):
             features, logits = zip(*map(self.forward, pixels.split(size)), strict=True)
         return torch.cat(features), None if logits[0] is None else torch.cat(logits)
@@ -54,17 +72,68 @@ class Extractor(ABC):
         return f"kd_{self.name}"
 
     def protocol(self) -> dict[str, Any]:
-        """Protocol entries of a value: the extractor, the hash of its weights, the resize."""
-        return {"extractor": self.name, "weights_sha256": weights_hash(self.network), "resize": self.resize}
+        """Return the protocol entries of a value: extractor, hash of its weights, resize."""
+        return {
+            "extractor": self.name,
+            "weights_sha256": weights_hash(self.network),
+            "resize": self.resize,
+        }
 
 
-def colour(pixels: Tensor) -> Tensor:
-    """Images of one channel repeated to three; others as they are."""
+class ModuleExtractor(Extractor):
+    """A user's own module from images to features [B, D].
+
+    It works on a copy in evaluation mode, so that neither training the module nor its dropout or
+    batch norm changes the features. The images are passed to it unchanged.
+
+    Args:
+        module: The module.
+    """
+
+    name = "custom"
+    # as for inception: a module of an inception score returns logits
+    splits = 10
+    resize = "none"
+
+    def __init__(self, module: nn.Module) -> None:
+        self.network = copy.deepcopy(module).eval().requires_grad_(False)
+        # known from the first batch
+        self.features = 0
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, None]:
+        """Extract features [B, D].
+
+        Raises:
+            UserError: The module returns no tensor with a row for each image.
+        """
+        features = self.network(pixels)
+        if not isinstance(features, Tensor) or len(features) != len(pixels) or features.ndim < 2:
+            shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise UserError(
+                f"The module {type(self.network).__name__} returned {shape} for {len(pixels)} images. "
+                "Return features [N, D]."
+            )
+        features = features.flatten(1)
+        self.features = features.shape[1]
+        return features, None
+
+
+def expand_gray(pixels: Tensor) -> Tensor:
+    """Repeat images of one channel to three; others are returned unchanged."""
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
-def named_file(key: str, path: str, source: str) -> Path:
-    """The file of weights that ``metrics.<key>`` names. Raises UserError if there is none; ``source`` has it."""
+def require_weights_file(key: str, path: str, source: str) -> Path:
+    """Return the path of the weights that ``metrics.<key>`` names.
+
+    Args:
+        key: The key.
+        path: Its value.
+        source: Where to get the file, for the error.
+
+    Raises:
+        UserError: The path is empty, or there is no such file.
+    """
     if not path:
         raise UserError(f"metrics.{key} names no file: {source}")
     if not Path(path).is_file():
@@ -73,7 +142,7 @@ def named_file(key: str, path: str, source: str) -> Path:
 
 
 def weights_hash(network: nn.Module) -> str:
-    """16 hexadecimal digits of SHA-256 over all weights and buffers of a network."""
+    """Return 16 hexadecimal digits of the SHA-256 of all parameters and buffers of a network."""
     digest = hashlib.sha256()
     for tensor in network.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""The picture side of a CLIP, for CMMD: torch-fidelity's network, and OpenAI's weights by file."""
+"""The image encoder of CLIP, for CMMD: torch-fidelity's network with OpenAI's weights."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import warnings
 from torch import Tensor
 from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
 
-from gan_lab.metrics.extractors.base import Extractor, colour, named_file
+from gan_lab.metrics.extractors.base import Extractor, expand_gray, require_weights_file
 from gan_lab.utils.errors import UserError, first_line
 
 SOURCE = "OpenAI's ViT-L-14-336px.pt is the one of CMMD"
 
 
 class CLIP(Extractor):
-    """The embedding of an image, 768 numbers of a ViT-L/14; the architecture is read from the file.
+    """The image embedding, 768 features for a ViT-L/14.
 
-    Raises UserError for a file that is not there or is something else. CMMD's authors resize bicubically, and to 336.
+    The authors of CMMD resize bicubically, to 336.
 
-    Source: Radford et al. 2021 (arXiv 2103.00020); Jayasumana et al. 2024 (arXiv 2401.09603) for the metric.
+    Args:
+        weights: OpenAI's file; the architecture is inferred from it.
+
+    Source: Radford et al. 2021 (arXiv 2103.00020); Jayasumana et al. 2024 (arXiv 2401.09603) for the
+    metric.
+
+    Raises:
+        UserError: The file is missing or contains something else.
     """
 
     name = "clip"
@@ -27,18 +34,21 @@ class CLIP(Extractor):
     network: FeatureExtractorCLIP
 
     def __init__(self, weights: str) -> None:
-        path = named_file(self.weights_key, weights, SOURCE)
-        try:  # a TorchScript archive, of which the weights alone are taken: nothing in it is run
-            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the format is an old one
+        path = require_weights_file(self.weights_key, weights, SOURCE)
+        # Only the weights of the TorchScript archive are used: no code in it runs.
+        try:
+            # torch deprecates the format
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):
                 self.network = FeatureExtractorCLIP("clip-vit-l-14-336px", ["clip"], str(path))
-        except Exception as error:  # reading a foreign file can raise anything
+        except Exception as error:
+            # reading an arbitrary file can raise anything
             raise UserError(f"metrics.clip_weights={weights} holds no CLIP of OpenAI's: {first_line(error)}") from None
         visual = self.network.model.visual
         self.features = visual.output_dim
         self.resize = f"bilinear as in TensorFlow 1, to {self.network.resolution}"
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, None]:
-        return self.network(colour(pixels))[0], None
+        return self.network(expand_gray(pixels))[0], None
 
     @property
     def kernel(self) -> str:

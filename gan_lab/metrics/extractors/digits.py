@@ -1,4 +1,4 @@
-"""Digits: the lab's own classifier, which ships with it."""
+"""The lab's own digit classifier, which ships with it."""
 
 from __future__ import annotations
 

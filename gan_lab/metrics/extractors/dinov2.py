@@ -1,4 +1,4 @@
-"""DINOv2, a vision transformer that learned from pictures without labels: torchvision's layers, the authors' weights."""
+"""DINOv2, a self-supervised vision transformer: torchvision's layers with the authors' weights."""
 
 from __future__ import annotations
 
@@ -11,37 +11,45 @@ from torch.nn.functional import interpolate
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 from torchvision.models import VisionTransformer
 
-from gan_lab.metrics.extractors.base import Extractor, colour, named_file
+from gan_lab.metrics.extractors.base import Extractor, expand_gray, require_weights_file
 from gan_lab.utils.errors import UserError, first_line
 
-SOURCE = "dinov2_vitl14_pretrain.pth of its authors is the one of FD-DINOv2"
-SIDE = 224  # pixels
-HEAD = 64  # numbers of each head of the attention
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of pixels 0..255
+SOURCE = "the authors' dinov2_vitl14_pretrain.pth is the one of FD-DINOv2"
+# Images are resized to this side in pixels.
+SIDE = 224
+# features of each attention head
+HEAD_FEATURES = 64
+# ImageNet's, for pixels in [0, 255]
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
 # the authors' names inside a block, and torchvision's
 NAMES = {"norm1": "ln_1", "attn.qkv": "self_attention.in_proj", "attn.proj": "self_attention.out_proj", "norm2": "ln_2",
          "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.3"}  # fmt: skip
-SCALES = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}  # what the outputs of these are multiplied by
+# factors of the outputs of these layers (layer scale)
+SCALES = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}
 
 
-def network_of(weights: dict[str, Tensor]) -> VisionTransformer:
-    """torchvision's network with the authors' weights: the factors after a layer become part of it.
+def build_network(weights: dict[str, Tensor]) -> VisionTransformer:
+    """Build torchvision's network with the authors' weights, merging the layer scales into the layers.
 
-    Raises UserError for registers, KeyError or RuntimeError for weights of another network.
+    Raises:
+        UserError: The network has registers.
+        KeyError: The weights are those of another network.
+        RuntimeError: The weights are those of another network.
     """
     if "register_tokens" in weights:
         raise UserError("it has registers")
     width, side = weights["cls_token"].shape[-1], weights["patch_embed.proj.weight"].shape[-1]
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     network = VisionTransformer(
-        SIDE, side, layers, width // HEAD, width, 4 * width, norm_layer=partial(nn.LayerNorm, eps=1e-6)
+        SIDE, side, layers, width // HEAD_FEATURES, width, 4 * width, norm_layer=partial(nn.LayerNorm, eps=1e-6)
     )
     network.heads = nn.Identity()
     known = {
         "class_token": weights["cls_token"],
         "conv_proj.weight": weights["patch_embed.proj.weight"],
         "conv_proj.bias": weights["patch_embed.proj.bias"],
-        "encoder.pos_embedding": _positions(weights["pos_embed"], SIDE // side),
+        "encoder.pos_embedding": _resize_positions(weights["pos_embed"], SIDE // side),
         "encoder.ln.weight": weights["norm.weight"],
         "encoder.ln.bias": weights["norm.bias"],
     }
@@ -57,23 +65,30 @@ def network_of(weights: dict[str, Tensor]) -> VisionTransformer:
     return network.eval().requires_grad_(False)
 
 
-def _positions(learned: Tensor, places: int) -> Tensor:
-    """The positions [1, 1 + places², D] of a smaller image: bicubic, with the authors' 0.1 in the factor."""
+def _resize_positions(learned: Tensor, side: int) -> Tensor:
+    """Resize position embeddings to [1, 1 + side², D], bicubically, with the authors' 0.1 in the factor."""
     grid = math.isqrt(learned.shape[1] - 1)
-    if grid == places:
+    if grid == side:
         return learned
     maps = learned[:, 1:].reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-    factor = (places + 0.1) / grid
+    factor = (side + 0.1) / grid
     maps = interpolate(maps, scale_factor=(factor, factor), mode="bicubic")
     return torch.cat([learned[:, :1], maps.flatten(2).mT], dim=1)
 
 
 class DINOv2(Extractor):
-    """The class token after the last norm, 1,024 numbers of a ViT-L/14; the size is read from the file.
+    """The class token after the last norm, 1,024 features for a ViT-L/14.
 
-    Raises UserError for a file that is not there or is something else. The authors of FD-DINOv2 resize bicubically.
+    The authors of FD-DINOv2 resize bicubically.
 
-    Source: Oquab et al. 2023 (arXiv 2304.07193); Stein et al. 2023 (arXiv 2306.04675) for the metric.
+    Args:
+        weights: The authors' file; the architecture is inferred from it.
+
+    Source: Oquab et al. 2023 (arXiv 2304.07193); Stein et al. 2023 (arXiv 2306.04675) for the
+    metric.
+
+    Raises:
+        UserError: The file is missing or contains something else.
     """
 
     name = "dinov2"
@@ -82,17 +97,20 @@ class DINOv2(Extractor):
     network: VisionTransformer
 
     def __init__(self, weights: str) -> None:
-        path = named_file(self.weights_key, weights, SOURCE)
+        path = require_weights_file(self.weights_key, weights, SOURCE)
         try:
-            self.network = network_of(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:  # reading a foreign file can raise anything
+            self.network = build_network(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            # reading an arbitrary file can raise anything
             reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
             wanted = "DINOv2 without registers, small, base or large"
             raise UserError(f"metrics.dinov2_weights={weights} holds no {wanted}: {reason}") from None
         self.features = self.network.hidden_dim
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, None]:
-        x = interpolate_bilinear_2d_like_tensorflow1x(colour(pixels).float(), size=(SIDE, SIDE), align_corners=False)
+        x = interpolate_bilinear_2d_like_tensorflow1x(
+            expand_gray(pixels).float(), size=(SIDE, SIDE), align_corners=False
+        )
         mean, std = (x.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
         return self.network((x - mean) / std), None
 

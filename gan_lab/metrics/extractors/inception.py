@@ -1,4 +1,4 @@
-"""The Inception network of FID and KID: torch-fidelity's port of the original, which its numbers are defined by."""
+"""The Inception network of FID and KID, in torch-fidelity's port, which defines their values."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-from gan_lab.metrics.extractors.base import Extractor, colour, named_file
+from gan_lab.metrics.extractors.base import Extractor, expand_gray, require_weights_file
 from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.network import is_reachable
 
 LAYERS = ["2048", "logits_unbiased"]
+REMEDY = (
+    f"Download {URL_INCEPTION_V3} and pass the file: metrics.inception_weights=FILE for a run, weights= in Python, "
+    "--weights FILE for gan-lab score."
+)
 
 
 class Inception(Extractor):
     """2,048 pooled features and the logits without bias, for FID, KID and IS.
 
-    ``weights`` is a file of torch-fidelity's, or "auto": the one that it keeps in torch's hub folder, downloaded if
-    it is not there. Raises UserError if the weights are not at hand or are something else.
+    Args:
+        weights: torch-fidelity's file of weights, or "auto": the file in torch's hub folder, which
+            is downloaded if it is missing.
 
-    Source: Szegedy et al. 2015 (arXiv 1512.00567); Heusel et al. 2017 (arXiv 1706.08500), Bińkowski et al. 2018 (arXiv
-    1801.01401) and Salimans et al. 2016 (arXiv 1606.03498) for the metrics.
+    Source: Szegedy et al. 2015 (arXiv 1512.00567); Heusel et al. 2017 (arXiv 1706.08500), Bińkowski
+    et al. 2018 (arXiv 1801.01401) and Salimans et al. 2016 (arXiv 1606.03498) for the metrics.
+
+    Raises:
+        UserError: The weights are missing and cannot be downloaded, or are those of another network.
     """
 
     name = "inception"
@@ -39,27 +47,28 @@ class Inception(Extractor):
             raise UserError("metrics.extractors has inception, but metrics.inception_weights=off")
         path = None if weights == "auto" else weights
         if path is None:
-            why_not = missing()
-            if why_not:
-                raise UserError(
-                    f"the extractor inception is not at hand: {why_not}; name them by metrics.inception_weights="
-                )
+            reason = explain_missing_weights()
+            if reason:
+                raise UserError(f"The extractor inception is not available: {reason}. {REMEDY}")
         else:
-            named_file(self.weights_key, path, "torch-fidelity has one")
-            try:  # torch-fidelity's own reader runs the code in a file
+            require_weights_file(self.weights_key, path, "torch-fidelity has one")
+            # torch-fidelity's own reader runs code in a file
+            try:
                 torch.load(path, weights_only=True)
-            except Exception as error:  # reading a foreign file can raise anything
+            except Exception as error:
+                # reading an arbitrary file can raise anything
                 raise UserError(_not_weights(path, error)) from None
         try:
             self.network = FeatureExtractorInceptionV3("inception-v3-compat", LAYERS, path)
-        except Exception as error:  # a proxy that refuses, a download that breaks off, weights of another network
+        except Exception as error:
+            # a proxy that refuses, an interrupted download, weights of another network
             if path is None:
                 reason = f"the Inception weights cannot be downloaded ({type(error).__name__})"
-                raise UserError(f"the extractor inception is not at hand: {reason}") from None
+                raise UserError(f"The extractor inception is not available: {reason}. {REMEDY}") from None
             raise UserError(_not_weights(path, error)) from None
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = self.network(colour(pixels))
+        features, logits = self.network(expand_gray(pixels))
         return features, logits
 
     @property
@@ -71,8 +80,12 @@ class Inception(Extractor):
         return "kid"
 
 
-def missing() -> str:
-    """Why torch-fidelity's weights cannot be had; empty if they are on this machine or their host answers."""
+def explain_missing_weights() -> str:
+    """Explain why torch-fidelity's weights are not available.
+
+    Returns:
+        The reason; empty if the weights are on this machine or their host answers.
+    """
     name = os.path.basename(urllib.parse.urlparse(URL_INCEPTION_V3).path)
     if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file() or is_reachable(URL_INCEPTION_V3):
         return ""

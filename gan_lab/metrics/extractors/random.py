@@ -1,4 +1,4 @@
-"""An extractor for images that no shipped network knows: convolutions with fixed random weights, honest in its name."""
+"""Convolutions with fixed random weights, a baseline for trained extractors."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gan_lab.images import to_unit
-from gan_lab.metrics.extractors.base import Extractor, colour
+from gan_lab.metrics.extractors.base import Extractor, expand_gray
 
-SIZE = 64  # pixels, each side, to which images are resized
+# Images are resized to this side in pixels.
+SIZE = 64
 FEATURES = 64
-LAYERS = ((3, 8), (8, 8), (8, 16))  # channels in and out
+# input and output channels
+LAYERS = ((3, 8), (8, 8), (8, 16))
 
 
 class RandomNetwork(nn.Module):
-    """Images [B, C, H, W] in [-1, 1] to features [B, 64]: mean and spread over the image of the maps of each layer."""
+    """Images [B, C, H, W] in [-1, 1] to features [B, 64]: mean and standard deviation of each feature map."""
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):  # the training's own draws go on as if this had not been
+        # leaves the global random state unchanged
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.layers = nn.ModuleList(nn.Conv2d(into, out, 3, stride=2, padding=1) for into, out in LAYERS)
             for layer in self.layers:
@@ -27,7 +30,7 @@ class RandomNetwork(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        x = colour(images)
+        x = expand_gray(images)
         if x.shape[-2:] != (SIZE, SIZE):
             x = interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True)
         features = []
@@ -38,7 +41,7 @@ class RandomNetwork(nn.Module):
 
 
 class Random(Extractor):
-    """Random features order runs on the same data, and say nothing beyond."""
+    """Random features can rank runs on the same data; their values have no other meaning."""
 
     name = "random"
     features = FEATURES

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
 from gan_lab.studies.measures import Arm, Values, scores
-from gan_lab.training.final_evaluation import Restored
 
 
 def colourfulness(images: Tensor) -> Tensor:
@@ -25,12 +25,11 @@ def colourfulness(images: Tensor) -> Tensor:
 def measure(arm: Arm) -> Values:
     """``colourfulness``: the mean over that of the true images; and what ``scores`` says."""
     folder = arm.train(arm.words)
-    run = Restored.of(folder)
-    run.load("best")
+    restored = Run(folder).restore()
+    family, data = restored.family, restored.data
     made, real = [], []
-    for batch in run.data.reference(run.data.available("test")):
-        made.append(
-            colourfulness(run.family.generate(batch.on(run.family.device, run.family.dtype), Stream(0, "colour"))).cpu()
-        )
+    for batch in data.reference(data.available("test")):
+        fakes = family.generate(batch.on(family.device, family.dtype), Stream(0, "colour"))
+        made.append(colourfulness(fakes).cpu())
         real.append(colourfulness(batch.on(torch.device("cpu"), torch.float32).images))
     return scores.of_run(folder) | {"colourfulness": float(torch.cat(made).mean() / torch.cat(real).mean())}

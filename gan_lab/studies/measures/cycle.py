@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
 from gan_lab.studies.measures import Arm, Values, scores
-from gan_lab.training.final_evaluation import Restored
 
 NOISE = 2 / 127.5  # standard deviation on the translation, two levels of 255
 
@@ -15,14 +15,14 @@ NOISE = 2 / 127.5  # standard deviation on the translation, two levels of 255
 def measure(arm: Arm) -> Values:
     """``cycle_error``, the mean square of F(G(x)) - x; ``hidden``, that with noise on G(x) over it; and the scores."""
     folder = arm.train(arm.words)
-    run = Restored.of(folder)
-    run.load("best")
-    G, F = run.family.generator, run.family.generator_back
+    restored = Run(folder).restore()
+    family = restored.family
+    G, F = family.generator, family.generator_back
     assert isinstance(G, torch.nn.Module)
     assert isinstance(F, torch.nn.Module)
     errors, disturbed = [], []
-    for number, batch in enumerate(run.data.reference(run.data.available("test"))):
-        x = batch.on(run.family.device, run.family.dtype).sources
+    for number, batch in enumerate(restored.data.reference(restored.data.available("test"))):
+        x = batch.on(family.device, family.dtype).sources
         assert x is not None
         y = G(x)
         noise = NOISE * Stream(arm.seed, "hidden", number).normal(len(y), *y.shape[1:], like=y)

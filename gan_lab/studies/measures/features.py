@@ -16,13 +16,10 @@ KINDS = {"trained": "discriminator", "untrained": "untrained discriminator", "pi
 
 def measure(arm: Arm) -> Values:
     """The held-out accuracy with 100 labels of each kind of features, and with so many as LABELS."""
-    own, words = arm.own("most")
+    _, words = arm.own("most")
+    most = arm.number("most", default=LABELS[-1])
     folder = arm.train(words)
-    found = [
-        probe(folder, labels, seed=arm.seed)["accuracy"]
-        for labels in LABELS
-        if labels <= int(own.get("most", LABELS[-1]))
-    ]
+    found = [probe(folder, labels, seed=arm.seed)["accuracy"] for labels in LABELS if labels <= most]
     curves = {kind: [accuracy[name] for accuracy in found] for kind, name in KINDS.items()}
     at_100 = {kind: curve[LABELS.index(100)] for kind, curve in curves.items()}
     return at_100 | {

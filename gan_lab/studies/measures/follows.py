@@ -11,16 +11,20 @@ from scipy.stats import spearmanr
 
 from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
+from gan_lab.utils.errors import UserError
 
 
 def measure(arm: Arm) -> Values:
     """Spearman's ``correlation`` over the evaluations, each with the mean of the column since the one before."""
-    asked, words = arm.own("column", "score")
-    curves = Run(arm.train(words)).curves
+    _, words = arm.own("column", "score")
+    history = Run(arm.train(words)).history
+    for key in ("column", "score"):
+        if arm.text(key) not in history:
+            raise UserError(f"arm {arm.name}: {key}={arm.text(key)}. metrics.csv has {', '.join(history)}")
     images, scores, column = [], [], []
     before = 0.0
-    for seen, score in curves[asked["score"]]:
-        since = [value for at, value in curves[asked["column"]] if before < at <= seen]
+    for seen, score in history[arm.text("score")]:
+        since = [value for at, value in history[arm.text("column")] if before < at <= seen]
         if since:
             images.append(seen)
             scores.append(score)

@@ -41,8 +41,7 @@ def measure(arm: Arm) -> Values:
     The words of an arm: ``spread=`` of the Gaussian, ``steps=``. Distances are over half of each density; the Jensen-
     Shannon divergence is that of the densities, by 100,000 points.
     """
-    told = dict(word.split("=") for word in arm.words)
-    spread, steps = float(told["spread"]), int(told["steps"])
+    spread, steps = arm.number("spread"), int(arm.number("steps"))
     torch.manual_seed(arm.seed)
     D = networks.discriminator("mlp", shape=SHAPE, width=16, norm="none", dropout=0.0)
     optimizer = torch.optim.Adam(D.parameters(), 1e-3, (0.5, 0.999))

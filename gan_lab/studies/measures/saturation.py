@@ -24,9 +24,8 @@ def measure(arm: Arm) -> Values:
     The words of an arm: ``loss=`` of the lab's, ``gp=`` the weight of a gradient penalty, ``images=`` that the game was
     played for before, and overrides of the experiment ``dcgan``.
     """
-    told = dict(word.split("=", 1) for word in arm.words)
-    loss_d, loss_g, _ = losses.LOSSES[told["loss"]]
-    gp = float(told.get("gp", 0))
+    loss_d, loss_g, _ = losses.LOSSES[arm.text("loss")]
+    gp = arm.number("gp", default=0.0)
     config = loading.load("dcgan", ["data.source=sample", f"run.seed={arm.seed}"]).config
     digits = data.load(config.data, arm.seed)
     seed_torch(arm.seed, "weights")
@@ -34,7 +33,7 @@ def measure(arm: Arm) -> Values:
     D = networks.discriminator("dcgan", shape=digits.spec.shape, width=WIDTH, norm="layer" if gp else "batch")
     opt_d = torch.optim.Adam(D.parameters(), 1e-3, (0.5, 0.999))
     opt_g = torch.optim.Adam(G.parameters(), 1e-3, (0.5, 0.999))
-    before = int(told["images"]) // BATCH
+    before = int(arm.number("images")) // BATCH
     gradient = []
     for step in range(before + LOOKS[-1] + 1):
         z, y = (G.sample_latents(Stream(arm.seed, purpose, step), BATCH, like=torch.zeros(1)) for purpose in ("d", "g"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from gan_lab.runs.results import read_summary
+from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Values
 
 
@@ -15,9 +15,8 @@ def measure(arm: Arm) -> Values:
 
 
 def of_run(folder: Path) -> Values:
-    """Every score that has a number; ``log_<score>`` of those above 0, and ``<score>_gain`` over its yardstick."""
-    scores = read_summary(folder)["scores"]["best"]
-    values = {name: score["value"] for name, score in scores.items() if isinstance(score["value"], int | float)}
+    """Collect every score; ``log_<score>`` of those above 0, and ``<score>_gain`` over its yardstick."""
+    values = {name: score.value for name, score in Run(folder).scores.items()}
     logarithms = {f"log_{name}": math.log(value) for name, value in values.items() if value > 0}
     yardsticks = {name: values[f"baseline_{name}"] for name in values if f"baseline_{name}" in values}
     return values | logarithms | {f"{name}_gain": values[name] - yardstick for name, yardstick in yardsticks.items()}

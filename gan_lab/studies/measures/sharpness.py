@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from gan_lab.inference.sampling import load_generator
+from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Values
-from gan_lab.training.final_evaluation import Restored
 
 SAMPLES = 500
 
@@ -21,6 +21,6 @@ def measure(arm: Arm) -> Values:
     """``sharpness`` of samples: 1 where they are as sharp as held-out images."""
     folder = arm.train(arm.words)
     generator = load_generator(folder, exact=True)
-    held_out = Restored.of(folder, []).data.reference(SAMPLES)
+    held_out = Run(folder).restore(weights=None).data.reference(SAMPLES)
     real = sum(energy(batch.images) * len(batch.images) for batch in held_out) / len(held_out.rows)
     return {"sharpness": energy(generator(n=SAMPLES, seed=arm.seed)) / real}

@@ -46,8 +46,7 @@ def eigenvalue(order: str, gamma: float) -> float:
 
 def measure(arm: Arm) -> Values:
     """The ``growth`` of the logarithm of the distance per step, its ``error`` against the eigenvalue's, and the way."""
-    told = dict(word.split("=") for word in arm.words)
-    order, gamma = told["order"], float(told["r1"])
+    order, gamma = arm.text("order"), arm.number("r1")
     angle = 2 * math.pi * float(Stream(arm.seed, "dirac", 0).uniform(1, like=torch.zeros(0)))
     psi = torch.tensor([START * math.cos(angle)], dtype=torch.float64)
     theta = torch.tensor([START * math.sin(angle)], dtype=torch.float64)

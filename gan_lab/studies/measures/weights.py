@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gan_lab.runs.checkpoints import find_checkpoint, read_checkpoint
-from gan_lab.runs.results import read_summary
+from gan_lab.runs.run import Run
 from gan_lab.studies.measures import Arm, Results, Values
 
 NEAR = 0.95  # of the largest
@@ -20,7 +20,7 @@ def measure(arm: Arm) -> Values:
     kernels = [value for name, value in state.items() if name.startswith("discriminator.") and value.dim() > 1]
     relative = torch.cat([(kernel / kernel.abs().max()).flatten() for kernel in kernels])
     counts = torch.histc(relative, BINS, -1, 1) / len(relative)
-    score = read_summary(folder)["scores"]["best"]["fd_digits"]["value"]
+    score = Run(folder).scores["fd_digits"].value
     return {
         "at_bound": float((relative.abs() > NEAR).double().mean()),
         "fd_digits": score,

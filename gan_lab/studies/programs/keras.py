@@ -34,8 +34,8 @@ class KerasProgram(Family):
 
     Config = KerasProgramConfig
 
-    def __init__(self, spec: ImageSpec, cfg: KerasProgramConfig, seed: int) -> None:
-        super().__init__(spec, cfg, seed)
+    def build_networks(self, spec: ImageSpec, cfg: KerasProgramConfig) -> None:
+        """Make both networks."""
         self.generator = MLPGenerator(z_dim=100, shape=spec.shape, eps=cfg.eps)
         self.discriminator = MLPDiscriminator(shape=spec.shape)
 
@@ -43,7 +43,7 @@ class KerasProgram(Family):
         """Adam for each network."""
         return [Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (self.discriminator, self.generator)]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def step(self, batch: Batch) -> None:
         """One pass of the program's loop."""
         x = batch.images[: len(batch.images) // 2]
         G, D = self.generator, self.discriminator

@@ -15,13 +15,13 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer
 from torch import distributed
 
-from gan_lab.distributed.detect import is_broken
+from gan_lab.distributed.detect import is_connection_error
 from gan_lab.families.base import Family
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.finite_check import FiniteCheck
+from gan_lab.training.callbacks.progress import Progress
 
 SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses
 # what clusters send, and a terminal that hangs up; the end is the same
@@ -101,7 +101,9 @@ class Checkpoint(FamilyCallback):
             signal.signal(*self._handlers.popitem())
 
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
-        if not is_broken(exception):  # else torchrun is about to end this process, which has something to say first
+        if not is_connection_error(
+            exception
+        ):  # else torchrun is about to end this process, which has something to say first
             self.teardown(trainer, family, "fit")  # which Lightning calls at a good end only
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, distributed
 
 from gan_lab.families.base import Family
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.evaluation import Evaluation
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.files import read_rows, write_text
 

@@ -14,8 +14,8 @@ from gan_lab.images import Batch, to_uint8
 from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.seeding import Stream
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.progress import Progress
 
 ROWS = 5  # between two looks at the diversity, which costs a batch of images
 

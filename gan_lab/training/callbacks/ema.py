@@ -17,7 +17,7 @@ from gan_lab.config.schema import EmaConfig
 from gan_lab.distributed.lightning_internals import subtract_all
 from gan_lab.families.base import Family
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
+from gan_lab.training.callbacks.progress import Progress
 
 
 class EMA(FamilyCallback):

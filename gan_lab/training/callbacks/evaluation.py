@@ -9,8 +9,8 @@ from lightning.pytorch import Trainer
 from gan_lab.families.base import Family
 from gan_lab.metrics.evaluator import Evaluator
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.progress import Progress
 
 
 class Evaluation(FamilyCallback):

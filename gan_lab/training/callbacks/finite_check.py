@@ -12,8 +12,8 @@ from torch import Tensor
 from gan_lab.distributed.lightning_internals import norm_all
 from gan_lab.families.base import Family
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.progress import Progress
 
 NAMED = 3  # values, of what can be a dozen
 

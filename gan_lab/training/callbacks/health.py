@@ -17,10 +17,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from gan_lab.families.base import Family
+from gan_lab.runs.alert import Alert
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.csv_logger import CSVLogger, Row, csv_lines
 from gan_lab.training.callbacks.finite_check import DivergedError
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.files import write_text
 
@@ -157,16 +158,6 @@ class Rules:
     def from_state(cls, state: dict[str, Any]) -> Rules:
         conditions = {name: AlertState(**values) for name, values in state["conditions"].items()}
         return cls(conditions, state["gradients"], state["largest"], state["margins"])
-
-
-@dataclass(frozen=True)
-class Alert:
-    """A finding: a line of ``health.csv`` and an entry of ``summary.json``."""
-
-    kind: str
-    iteration: int
-    images: int
-    sentence: str
 
 
 class Health(FamilyCallback):

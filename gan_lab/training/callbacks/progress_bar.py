@@ -12,9 +12,9 @@ from rich.text import Text
 from gan_lab.distributed.lightning_internals import OpenProgressBar
 from gan_lab.families.base import Family
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.csv_logger import CSVLogger, Row
 from gan_lab.training.callbacks.evaluation import Evaluation
+from gan_lab.training.callbacks.progress import Progress
 
 SECONDS = 30.0  # between two lines
 

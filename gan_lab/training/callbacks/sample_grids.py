@@ -14,8 +14,8 @@ from gan_lab.families.base import Family
 from gan_lab.images import interleave, save_grid
 from gan_lab.seeding import Stream
 from gan_lab.training.callbacks.base import FamilyCallback
-from gan_lab.training.callbacks.budget import Progress
 from gan_lab.training.callbacks.ema import EMA
+from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.tracker import Tracker
 
 

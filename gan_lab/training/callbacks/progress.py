@@ -1,4 +1,4 @@
-"""The one unit of progress: an iteration is one call of training_step, images seen are iterations x global batch."""
+"""Progress in the unit of the lab: images seen, which are iterations x global batch size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan_lab.training.callbacks.base import FamilyCallback
 
 
 class Progress(FamilyCallback):
-    """Counts the iterations; first of the callbacks, so that the others see the new count."""
+    """Ends the training when its budget is spent; first of the callbacks, so that the others see the new count."""
 
     def __init__(self, batch_size: int, iterations: int) -> None:
         self.batch_size, self.iterations = batch_size, iterations
@@ -32,17 +32,12 @@ class Progress(FamilyCallback):
         return self.images // every > (self.images - self.batch_size) // every
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
-        family.iteration += 1
         self.iteration = family.iteration
-        family.images_seen = self.images
         if self.spent:
             trainer.should_stop = True
 
     def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
-        checkpoint["iteration"], checkpoint["branch"] = self.iteration, family.branch
-        checkpoint.pop("loops")  # Lightning's own counters: the order of the data knows where to go on
+        checkpoint.pop("loops")  # Lightning's own counters: the batch sampler knows where to resume
 
     def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
-        family.iteration = self.iteration = checkpoint["iteration"]
-        family.branch = checkpoint.get("branch", 0)  # older checkpoints know of none
-        family.images_seen = self.images
+        self.iteration = checkpoint["iteration"]

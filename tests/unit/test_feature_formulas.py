@@ -6,19 +6,28 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from gan_lab.metrics import formulas
-from gan_lab.metrics.formulas import Nearest, kernel_distance, manifold, moments, nearest, radii
+from gan_lab.metrics import frechet
+from gan_lab.metrics import inception_score as inception
+from gan_lab.metrics import manifold as manifolds
+from gan_lab.metrics.frechet import moments
+from gan_lab.metrics.kernel import kernel_distance
+from gan_lab.metrics.manifold import compute_radii
+from gan_lab.metrics.manifold import precision_recall_density_coverage as manifold
 from gan_lab.metrics.nearest_neighbors import nearest_ratio
+from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    return formulas.frechet_distance(moments(real), moments(fake))
+    return frechet.frechet_distance(moments(real), moments(fake))
 
 
 def inception_score(logits: Tensor, splits: int) -> float:
-    return formulas.inception_score(logits, splits)[0]
+    return inception.inception_score(logits, splits)[0]
 
 
 def drawn(n: int, size: int, seed: int) -> Tensor:
@@ -62,12 +71,12 @@ def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
     x, y = drawn(500, 8, 0), drawn(300, 8, 1) * 2 + 1
     parts = [moments(part) for part in x.split(130)]
     together = {name: sum(part[name] for part in parts) for name in parts[0]}
-    assert formulas.frechet_distance(together, moments(y)) == pytest.approx(frechet_distance(x, y), rel=1e-10)
+    assert frechet.frechet_distance(together, moments(y)) == pytest.approx(frechet_distance(x, y), rel=1e-10)
 
 
 @pytest.mark.parametrize(("real", "fake"), [(1, 5), (5, 1)])
 def test_one_image_has_no_frechet_distance(real: int, fake: int) -> None:
-    with pytest.raises(ValueError, match=f"needs two images or more of each kind, not {real} and {fake}"):
+    with pytest.raises(ValueError, match=f"Too few images for a Fréchet distance: {real} real and {fake} fake"):
         frechet_distance(torch.zeros(real, 2), torch.zeros(fake, 2))
 
 
@@ -100,9 +109,23 @@ def test_the_kernel_distance_is_the_mean_of_the_unbiased_estimate() -> None:
 
     off = ~torch.eye(40, dtype=torch.bool)
     expected = kernel(x, x)[off].mean() + kernel(y, y)[off].mean() - 2 * kernel(x, y).mean()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formulas, "subset_size", lambda n: n)
-        assert kernel_distance(x, y)[0] == pytest.approx(float(expected), rel=1e-9)
+    assert kernel_distance(x, y, subset_size=40)[0] == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_formulas_give_torch_fidelitys_values_to_the_last_bit() -> None:
+    """The formulas are written out in the lab; torch-fidelity, which defines the published values, is the reference."""
+    real, fake = drawn(70, 6, 0).float(), drawn(90, 6, 1).float() * 1.5 + 0.2
+    theirs = fid_statistics_to_metric(*(numpy_statistics(part) for part in (real, fake)), verbose=False)
+    assert frechet_distance(real, fake) == pytest.approx(theirs[KEY_METRIC_FID], rel=1e-12)
+    scores = isc_features_to_metric(fake, 4)
+    assert inception.inception_score(fake, 4) == (scores[KEY_METRIC_ISC_MEAN], scores[KEY_METRIC_ISC_STD])
+    distance = kid_features_to_metric(fake, real, kid_subsets=100, kid_subset_size=35, verbose=False)
+    assert kernel_distance(real, fake) == (distance[KEY_METRIC_KID_MEAN], distance[KEY_METRIC_KID_STD])
+
+
+def numpy_statistics(features: Tensor) -> dict[str, np.ndarray]:
+    x = features.double().numpy()
+    return {"mu": x.mean(axis=0), "sigma": np.cov(x, rowvar=False)}
 
 
 def test_precision_recall_density_and_coverage_of_constructed_sets() -> None:
@@ -125,7 +148,7 @@ def test_precision_recall_density_and_coverage_of_constructed_sets() -> None:
 
 def test_precision_and_recall_are_those_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = drawn(300, 4, 0), drawn(250, 4, 1) * 0.7 + 0.3
-    monkeypatch.setattr(formulas, "ROWS", 77)
+    monkeypatch.setattr(manifolds, "BLOCK_ROWS", 77)
     theirs = prc_features_to_metric(fake, real, verbose=False)
     ours = manifold(real, fake)
     assert ours["precision"] == pytest.approx(theirs["precision"], abs=1e-6)
@@ -134,16 +157,18 @@ def test_precision_and_recall_are_those_of_the_reference(monkeypatch: pytest.Mon
 
 
 def test_too_few_images_have_no_neighbours() -> None:
-    with pytest.raises(ValueError, match="5 images are too few to have 5 neighbours each"):
-        radii(drawn(5, 2, 0), (3, 5))
+    with pytest.raises(ValueError, match="Too few images for 5 neighbors each: 5"):
+        compute_radii(drawn(5, 2, 0), (3, 5))
 
 
 def ratio_of(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
     """As it is of all training images, five hundred of which stand for all."""
-    of_fakes, of_train = Nearest(fake), Nearest(train[:500], k=2)
+    of_fakes, of_train = NeighborSearch(fake), NeighborSearch(train[:500], k=2)
     for looked in (of_fakes, of_train):
         looked.add(train)
-    return nearest_ratio(of_fakes, of_train, *(nearest(points, held_out, 1)[0][:, 0] for points in (fake, train[:500])))
+    return nearest_ratio(
+        of_fakes, of_train, *(find_nearest(points, held_out, 1)[0][:, 0] for points in (fake, train[:500]))
+    )
 
 
 def test_copies_are_known_by_the_ratio_of_distances_and_fresh_images_have_one() -> None:

@@ -1,0 +1,70 @@
+"""Train with the lab's loop from Python: what ``gan-lab train`` does, with any data set and a ``Run`` in return."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from gan_lab.config import loading
+from gan_lab.data.from_python import usual_size
+from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run import Run
+from gan_lab.training import loop
+from gan_lab.training.callbacks.notebook_display import in_notebook
+from gan_lab.utils import terminal
+from gan_lab.utils.errors import UserError
+
+
+def train(experiment: str, data: Any = None, overrides: Sequence[str] = (), *, test: Any = None) -> Run:
+    """Train an experiment, or resume it, and score it.
+
+    Args:
+        experiment: A name of configs/experiment, such as ``"sngan"``, or the path of a YAML file.
+        data: Any map-style data set, in place of the experiment's own: torchvision, ``torch.utils.data``, Hugging Face
+            ``datasets``, a list of PIL images, NumPy arrays or tensors of images, or ``(images, labels)``. It is divided
+            into training, validation and test images as a folder of images would be.
+        overrides: ``key=value`` pairs and config groups, as on the command line: ``["run.images=20000", "augment=ada"]``.
+        test: A data set of held-out images, in place of 10 % of ``data``.
+
+    Returns:
+        The run: scores, history, samples and files. Called again with the same arguments, the training resumes, or the
+        finished run is returned at once.
+
+    Raises:
+        UserError: A value does not fit, or the training diverged.
+        KeyboardInterrupt: The training was interrupted. Its checkpoint is written: call ``train`` again to resume.
+    """
+    if isinstance(overrides, str):
+        raise UserError(f"overrides={overrides!r}: pass a list, such as overrides=['run.images=20000']")
+    overrides = list(overrides)
+    if data is not None:
+        overrides = _with_data(data, experiment, overrides)
+    elif test is not None:
+        raise UserError("test= is for a data set that was passed as data=")
+    loaded = loading.load(experiment, overrides)
+    if in_notebook() and loaded.config.run.devices not in (None, "1"):
+        raise UserError(
+            f"run.devices={loaded.config.run.devices}: a notebook trains in one process. Use a script or `gan-lab train`"
+        )
+    if not logging.getLogger("gan_lab").handlers:
+        terminal.log_to_stdout()
+    code = loop.train(loaded, overrides, dataset=data, test=test)
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    if code:
+        sys.exit(code)
+    return Run(RunFolder.of(loaded).path)
+
+
+def _with_data(data: Any, experiment: str, overrides: list[str]) -> list[str]:
+    """The overrides of a run on a data set from Python: its name, and its size where none is given."""
+    given = {override.partition("=")[0] for override in overrides}
+    if "data.name" in given or "data" in given:
+        raise UserError("data.name and data= both say what to train on: leave one of them out")
+    result = ["data.name=python"]
+    if "data.size" not in given:
+        result.append(f"data.size={usual_size(data)}")
+    return [*result, *overrides]

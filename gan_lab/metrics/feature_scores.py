@@ -1,0 +1,181 @@
+"""All scores of generated images by the features of one extractor, from a single pass over the images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from gan_lab.images import Batch
+from gan_lab.metrics import extractors
+from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.extractors.base import Extractor
+from gan_lab.metrics.extractors.inception import explain_missing_weights
+from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
+from gan_lab.metrics.inception_score import inception_score
+from gan_lab.metrics.kernel import MIN_IMAGES, describe_kernel, gaussian_kernel_distance, kernel_distance
+from gan_lab.metrics.manifold import MIN_IMAGES as MIN_MANIFOLD_IMAGES
+from gan_lab.metrics.manifold import SHARES, describe_share, precision_recall_density_coverage
+from gan_lab.utils.errors import UserError
+
+
+class FeatureScores(Metric):
+    """Fréchet distance, kernel distance, inception score, precision, recall, density and coverage.
+
+    The Fréchet distance is made of sums over the batches. It is biased upward for few images, so
+    with fewer than ten images per feature the unbiased kernel distance replaces it. The kernel
+    distance and the scores of ``final`` need rows of features, of which ``cap`` are kept.
+
+    Args:
+        extractor: The feature extractor.
+        conditions: Whether the extractor's classes are the labels that the generator is
+            conditioned on; then its accuracy on the fakes is a score.
+        cap: Rows of features to keep, the first ones.
+        final: Whether to add the kernel distance, precision, recall, density and coverage. The
+            latter four are left out for fewer than six images.
+        frechet: Whether to compute the Fréchet distance; without it the kernel distance.
+    """
+
+    priority = 50
+    sum_states = frozenset(("count", "sum", "outer"))
+    limited_states = frozenset(("features",))
+
+    @classmethod
+    def create(cls, setting: Setting) -> list[Metric]:
+        spec, cfg = setting.spec, setting.cfg
+        points = spec.content == "points"
+        if setting.least < MIN_IMAGES and not points:
+            setting.notes.append(f"Skipping distances: {setting.least} images are fewer than {MIN_IMAGES}.")
+            return []
+        default_names = [] if points else [extractors.default(spec)]
+        created: list[Metric] = []
+        for name in dict.fromkeys(cfg.extractors) or default_names:
+            if (name == "points") != points:
+                raise UserError(
+                    f"metrics.extractors={name} does not suit {spec.content}: the extractor points is for the toy "
+                    "data, all others are for images"
+                )
+            extractor = extractors.load(name, cfg)
+            conditions = name == "digits" and spec.content == "digits" and setting.conditional
+            enough = setting.least >= MIN_IMAGES_PER_FEATURE * extractor.features
+            frechet = cfg.allow_small_n or enough or (setting.final and name == "inception")
+            if not frechet:
+                setting.notes.append(
+                    f"Skipping {extractor.distance}: {explain_bias(setting.least, extractor.features)} Reporting "
+                    f"{extractor.kernel} instead. metrics.allow_small_n=true computes {extractor.distance} anyway."
+                )
+            created.append(cls(extractor, conditions, cfg.max_features_kept, setting.final, frechet))
+        if setting.final and not points and "inception" not in cfg.extractors:
+            created += cls._create_inception(setting)
+        return created
+
+    @classmethod
+    def _create_inception(cls, setting: Setting) -> list[Metric]:
+        """FID, KID, IS and the others if Inception's weights are available; else a note says why not.
+
+        The number of images does not matter: papers report FID with any bias, and the real-vs-real
+        reference is stored with it.
+
+        Raises:
+            UserError: ``metrics.inception_weights`` names a file that does not exist or does not
+                contain the weights.
+        """
+        cfg = setting.cfg
+        reason = ""
+        if cfg.inception_weights == "off":
+            reason = "metrics.inception_weights=off"
+        elif cfg.inception_weights == "auto":
+            reason = explain_missing_weights()
+        if not reason:
+            try:
+                extractor = extractors.load("inception", cfg)
+                return [cls(extractor, False, cfg.max_features_kept, final=True)]
+            except UserError as error:
+                if cfg.inception_weights != "auto":
+                    raise
+                reason = str(error)
+        setting.notes.append(f"Skipping fid, kid and is: {reason}")
+        return []
+
+    def __init__(self, extractor: Extractor, conditions: bool, cap: int, final: bool, frechet: bool = True) -> None:
+        self.extractor = extractor
+        self.conditions = conditions
+        self.cap = cap
+        self.final = final
+        self.frechet = frechet
+        self.kernel = final or not frechet
+        self.share_names = [f"{share}_{extractor.name}" for share in SHARES]
+        # the first score is the default headline
+        higher: dict[str, bool | None] = {extractor.distance if frechet else extractor.kernel: False}
+        if extractor.score:
+            higher[extractor.score] = True
+        if conditions:
+            higher["label_accuracy"] = True
+        if self.kernel:
+            higher[extractor.kernel] = False
+        if final:
+            higher |= dict.fromkeys(self.share_names, True)
+        self.higher_is_better = higher
+        self.extractor_protocol = extractor.protocol()
+        self.reals_key = str(self.extractor_protocol)
+
+    def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
+        features, logits = self.extractor(outputs["generated"])
+        observed = moments(features.cpu())
+        if self.kernel:
+            observed["features"] = features.cpu()
+        if self.extractor.score and logits is not None:
+            observed["logits"] = logits.cpu()
+        if self.conditions:
+            assert logits is not None
+            assert batch.labels is not None
+            observed["correct"] = logits.argmax(dim=1).eq(batch.labels).cpu()
+        return observed
+
+    def update_real(self, batch: Batch) -> Statistics:
+        features = self.extractor(batch.images)[0].cpu()
+        return moments(features) | {"features": features}
+
+    def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
+        extractor = self.extractor
+        values: dict[str, float] = {}
+        if self.frechet:
+            values[extractor.distance] = frechet_distance(real, fake)
+        if extractor.score and len(fake["logits"]) >= extractor.splits:
+            mean, spread = inception_score(fake["logits"], extractor.splits)
+            values[extractor.score] = mean
+            if extractor.splits > 1:
+                values[f"{extractor.score}_sd"] = spread
+        if "correct" in fake:
+            values["label_accuracy"] = float(fake["correct"].double().mean())
+        if self.kernel and extractor.sigma:
+            values[extractor.kernel] = gaussian_kernel_distance(real["features"], fake["features"], extractor.sigma)
+        elif self.kernel:
+            mean, spread = kernel_distance(real["features"], fake["features"])
+            values |= {extractor.kernel: mean, f"{extractor.kernel}_sd": spread}
+        if self.final and min(len(real["features"]), len(fake["features"])) >= MIN_MANIFOLD_IMAGES:
+            shares = precision_recall_density_coverage(real["features"], fake["features"])
+            values |= {name: shares[share] for name, share in zip(self.share_names, SHARES, strict=True)}
+        return values
+
+    def protocol(self, score: str, n: int) -> dict[str, Any]:
+        rows = min(n, self.cap)
+        if score == self.extractor.score:
+            return self.extractor_protocol | {"splits": self.extractor.splits}
+        if score == self.extractor.kernel:
+            return self.extractor_protocol | describe_kernel(rows, self.extractor.sigma)
+        if score in self.share_names:
+            share = SHARES[self.share_names.index(score)]
+            return self.extractor_protocol | describe_share(share, rows)
+        return self.extractor_protocol
+
+
+def explain_bias(images: int, features: int) -> str:
+    """Explain why a Fréchet distance of so few images is of little use."""
+    return (
+        f"{images:,} images are fewer than {MIN_IMAGES_PER_FEATURE} per feature ({features:,} features), so the "
+        "estimate would be mostly bias."
+    )
+
+
+METRIC = FeatureScores

@@ -1,0 +1,231 @@
+"""Sets of images to score, from folders, files, arrays, data loaders and data sets."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from gan_lab.data import image_files, image_reader
+from gan_lab.metrics.image_set_metric import to_pixels
+from gan_lab.utils.errors import UserError
+
+ARRAY_SUFFIXES = (".npz", ".npy")
+# names that other programs give to the images in an .npz file
+ARRAY_NAMES = ("images", "arr_0")
+SOURCES = "a folder, a .zip, .npz or .npy file, an array, a tensor, a data set, or batches of images"
+
+
+class ImageSet:
+    """Images from anywhere as batches of uint8 [B, C, H, W], all of the same size.
+
+    All batches but the last have ``batch_size`` images, so that the features do not depend on how the
+    source delivers its images.
+
+    Accepted sources:
+
+    - a folder of image files at any depth, or a .zip file of them, in the order of their paths
+    - an .npz file: its array ``images`` or ``arr_0``, or else its first one; or an .npy file
+    - a numpy array or tensor [N, C, H, W], [N, H, W, C] or, if gray, [N, H, W]
+    - a torch data set of images, or of tuples that begin with the image
+    - an iterable of batches, such as a DataLoader; tuples begin with the images
+
+    Image files are read as RGB, with EXIF orientation applied and transparency over white. Arrays are
+    uint8 in [0, 255] or, with ``normalize``, floats in [0, 1].
+
+    Args:
+        source: The images.
+        name: Name of the set in errors, such as "fakes".
+        batch_size: Images in each batch.
+        normalize: Whether floats in [0, 1] are accepted.
+    """
+
+    def __init__(self, source: Any, name: str, batch_size: int, normalize: bool) -> None:
+        self.source = source
+        self.name = name
+        self.batch_size = batch_size
+        self.normalize = normalize
+        # [C, H, W], known from the first image
+        self.shape: list[int] = []
+        self.count = 0
+        self.description = _describe(source)
+        # label of the first image, for the error about another size
+        self._first = ""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the batches.
+
+        Raises:
+            UserError: The source cannot be read, or its images differ in size.
+        """
+        self.count = 0
+        self.shape = []
+        waiting: list[Tensor] = []
+        for images, label in self._read():
+            self._check_shape(images, label)
+            # another memory layout would change the last bits of the features
+            images = images.contiguous()
+            self.count += len(images)
+            waiting.append(images)
+            while sum(map(len, waiting)) >= self.batch_size:
+                joined = torch.cat(waiting)
+                yield joined[: self.batch_size]
+                rest = joined[self.batch_size :]
+                waiting = [rest] if len(rest) else []
+        if waiting:
+            yield torch.cat(waiting)
+
+    def _check_shape(self, images: Tensor, label: str) -> None:
+        shape = list(images.shape[1:])
+        if not self.shape:
+            self.shape = shape
+            self._first = label or "image 0"
+        elif self.shape != shape:
+            raise UserError(
+                f"The {self.name} differ in size: {label or f'image {self.count}'} is {shape}, {self._first} is "
+                f"{self.shape} (channels, height, width). Resize them to one size."
+            )
+
+    def _read(self) -> Iterator[tuple[Tensor, str]]:
+        """Yield some images uint8 [B, C, H, W] at a time, and a label of the first for errors."""
+        source = self.source
+        if isinstance(source, str | Path):
+            yield from self._read_path(Path(source).expanduser())
+        elif isinstance(source, np.ndarray | Tensor):
+            yield from self._split(source)
+        elif isinstance(source, Dataset) and not isinstance(source, IterableDataset):
+            yield from self._read_data_set(source)
+        elif isinstance(source, Iterable):
+            for item in source:
+                yield self._to_batch(_first_of(item)), ""
+        else:
+            raise UserError(f"The {self.name} are of the type {type(source).__name__}. Pass {SOURCES}.")
+
+    def _read_path(self, path: Path) -> Iterator[tuple[Tensor, str]]:
+        if path.is_dir():
+            paths = image_files.find(path)
+            if not paths:
+                raise UserError(
+                    f"The {self.name} folder has no images: {path} contains {image_files.seen(path)}. Pass a folder "
+                    "of image files."
+                )
+            for file in paths:
+                yield self._read_image(file, str(file)), str(file)
+        elif not path.is_file():
+            raise UserError(f"The {self.name} do not exist: {path}. Pass {SOURCES}.")
+        elif path.suffix.lower() == ".zip":
+            yield from self._read_zip(path)
+        elif path.suffix.lower() in ARRAY_SUFFIXES:
+            yield from self._split(self._load_array(path))
+        else:
+            raise UserError(f"The {self.name} cannot be read: {path}. Pass {SOURCES}.")
+
+    def _read_image(self, path: Path, label: str) -> Tensor:
+        """Read an image file as uint8 [1, 3, H, W]; ``label`` names it in errors."""
+        try:
+            return torch.from_numpy(image_reader.read(path))[None]
+        except image_reader.UnreadableError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            raise UserError(
+                f"The {self.name} contain an unreadable image: {label} ({reason}). Remove or replace it."
+            ) from None
+
+    def _read_zip(self, path: Path) -> Iterator[tuple[Tensor, str]]:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = sorted(filter(_is_image_member, archive.namelist()), key=Path)
+                if not members:
+                    raise UserError(f"The {self.name} file has no images: {path}. Pass a .zip file of image files.")
+                for member in members:
+                    label = f"{path}: {member}"
+                    # extracted one at a time, so that a large archive needs no room on the disk
+                    with tempfile.TemporaryDirectory() as folder:
+                        image = self._read_image(Path(archive.extract(member, folder)), label)
+                    yield image, label
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+            # damaged, compressed by an unknown method, or encrypted
+            raise UserError(f"The {self.name} cannot be read: {path} ({error}). Pass a valid .zip file.") from None
+
+    def _load_array(self, path: Path) -> np.ndarray:
+        try:
+            loaded = np.load(path, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                names = loaded.files
+                if not names:
+                    raise UserError(f"The {self.name} file has no arrays: {path}. Pass an .npz file of images.")
+                name = next((name for name in ARRAY_NAMES if name in names), names[0])
+                array: np.ndarray = loaded[name]
+                return array
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"The {self.name} cannot be read: {path} ({error}). Pass a valid {path.suffix} file."
+            ) from None
+
+    def _split(self, images: np.ndarray | Tensor) -> Iterator[tuple[Tensor, str]]:
+        for i in range(0, len(images), self.batch_size):
+            yield self._to_batch(images[i : i + self.batch_size]), ""
+
+    def _read_data_set(self, data_set: Any) -> Iterator[tuple[Tensor, str]]:
+        if not hasattr(data_set, "__len__"):
+            raise UserError(f"The {self.name} have no length: {type(data_set).__name__}. Pass a DataLoader of it.")
+        fetch_rows = getattr(data_set, "__getitems__", None)
+        for i in range(0, len(data_set), self.batch_size):
+            rows = list(range(i, min(i + self.batch_size, len(data_set))))
+            items = fetch_rows(rows) if fetch_rows else [data_set[row] for row in rows]
+            if isinstance(items, list):
+                for item in items:
+                    yield self._to_batch(_first_of(item)), ""
+            else:
+                # a data set that returns whole batches, as the lab's own do
+                yield self._to_batch(_first_of(items)), ""
+
+    def _to_batch(self, images: Any) -> Tensor:
+        """Convert a batch, or a single image, to uint8 [B, C, H, W]."""
+        if isinstance(images, Image.Image):
+            images = np.array(images.convert("RGB"))[None]
+        elif isinstance(images, np.ndarray | Tensor) and images.ndim == 3:
+            images = images[:, None] if isinstance(self.source, np.ndarray | Tensor | str | Path) else images[None]
+        if not isinstance(images, np.ndarray | Tensor):
+            raise UserError(f"The {self.name} contain {type(images).__name__} objects. Pass {SOURCES}.")
+        # a copy, as torch warns about arrays that are mapped from a file
+        batch = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
+        if batch.ndim == 4 and batch.shape[1] not in (1, 3) and batch.shape[3] in (1, 3):
+            batch = batch.permute(0, 3, 1, 2)
+        try:
+            return to_pixels(batch.detach(), self.normalize)
+        except UserError as error:
+            raise UserError(f"The {self.name} cannot be used. {error}") from None
+
+
+def _first_of(item: Any) -> Any:
+    """The images of a batch that also has labels."""
+    return item[0] if isinstance(item, tuple | list) and len(item) else item
+
+
+def _is_image_member(name: str) -> bool:
+    """Return True if a member of a zip file is an image, and neither hidden nor a macOS resource."""
+    path = Path(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in image_files.SUFFIXES and not hidden
+
+
+def _describe(source: Any) -> str:
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, np.ndarray | Tensor):
+        kind = "array" if isinstance(source, np.ndarray) else "tensor"
+        return f"{kind} {list(source.shape)}"
+    return f"{type(source).__module__}.{type(source).__qualname__}"
