@@ -54,7 +54,7 @@ class GANConfig(ModelConfig):
     slope: float = number(0.2, minimum=0, maximum=1)  # of its LeakyReLU below zero; 0: ReLU
     pretrain_images: int = number(0, minimum=0)  # images that it learns from before the generator moves
     r1_weight: float = number(0.0, minimum=0)  # gamma of R1 on the reals, halved; 0: none
-    r1_every: int = number(1, minimum=1)  # the penalty is taken at every so many iterations, as often as that
+    r1_every: int = number(1, minimum=1)  # lazy R1: iterations between two penalties, each multiplied by this number
 
 
 class GAN(Family):
