@@ -41,7 +41,9 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
 
         @torch.no_grad()
         def alone() -> None:
-            parts = [(part, i) for part in (evaluator.first, evaluator.more) for i in range(len(part))]
+            parts = [
+                (part, i) for part in (evaluator.first, evaluator.more) for i in range(len(part))
+            ]
             for number, (part, i) in enumerate(parts):
                 asked = part.conditions(i).on(family.device, family.dtype)
                 metric.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", number))))
@@ -57,7 +59,9 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
 def main() -> None:
     experiments, words, rounds = asked(__doc__, ["dcgan", "cgan", "sngan"], ROUNDS)
     for name in experiments:
-        print(f"{name}: evaluation / generating and extracting = {told(ratios(name, words, rounds))}")
+        print(
+            f"{name}: evaluation / generating and extracting = {told(ratios(name, words, rounds))}"
+        )
 
 
 if __name__ == "__main__":

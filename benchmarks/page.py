@@ -33,18 +33,32 @@ TIMED = """([network, inputs]) => {
 
 
 def main(names: list[str]) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    browser = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if browser is None:
         sys.exit("no Chromium is installed")
-    engine = (run_page.ASSETS / "engine.js").read_text("utf-8").replace("const engine =", "globalThis.engine =")
+    engine = (
+        (run_page.ASSETS / "engine.js")
+        .read_text("utf-8")
+        .replace("const engine =", "globalThis.engine =")
+    )
     with sync_playwright() as driver:
         tab = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
         tab.add_script_tag(content=engine)
         for name in names or NAMES:
             config = loading.load(name, ["data.source=sample"]).config
-            family = builder.build_family(config, datasets.load(config.data, 0)).eval().requires_grad_(False)
+            family = (
+                builder.build_family(config, datasets.load(config.data, 0))
+                .eval()
+                .requires_grad_(False)
+            )
             inputs, dynamic = graph.example(family.generator)  # type: ignore[arg-type]
-            described = live.describe(family.generator, *graph.trace(family.generator, inputs, dynamic))  # type: ignore[arg-type]
+            described = live.describe(
+                family.generator, *graph.trace(family.generator, inputs, dynamic)
+            )  # type: ignore[arg-type]
             one = {
                 side: {"shape": [1, *value.shape[1:]], "data": value[0].flatten().tolist()}
                 for side, value in inputs.items()

@@ -26,7 +26,9 @@ ROUNDS = 5
 WORLD = 2
 
 
-def process(name: str, words: list[str], environment: dict[str, str], folder: str, ends: Any) -> None:
+def process(
+    name: str, words: list[str], environment: dict[str, str], folder: str, ends: Any
+) -> None:
     """One process of a training; puts when its first and its last measured iteration ended."""
     os.environ.update(environment)
     import torch
@@ -35,7 +37,9 @@ def process(name: str, words: list[str], environment: dict[str, str], folder: st
     from gan_lab.training import builder
 
     torch.set_num_threads(1)
-    loaded = loading.load(name, ["log.wandb=off", "log.progress_bar=false", "log.log_every_images=1_000", *words])
+    loaded = loading.load(
+        name, ["log.wandb=off", "log.progress_bar=false", "log.log_every_images=1_000", *words]
+    )
     images = loaded.config.data.batch_size * (WARM_UP + MEASURED + 1)
     never = {"run.evaluate_every_images": 10**9, "log.grid_every_images": 10**9}
     made = with_values(loaded.config, {"run.images": images, **never})
@@ -45,7 +49,9 @@ def process(name: str, words: list[str], environment: dict[str, str], folder: st
     built = builder.build(*builder.load_data(made), RunFolder(place), extra=[clock])
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)
-    ends.put((clock.ends[WARM_UP - 1], clock.ends[WARM_UP + MEASURED - 1], loaded.config.data.batch_size))
+    ends.put(
+        (clock.ends[WARM_UP - 1], clock.ends[WARM_UP + MEASURED - 1], loaded.config.data.batch_size)
+    )
 
 
 def speed(name: str, words: list[str], world: int) -> float:
@@ -63,7 +69,9 @@ def speed(name: str, words: list[str], world: int) -> float:
         every = []
         for rank in range(world):
             mine = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
-            every.append(context.Process(target=process, args=(name, words, shared | mine, folder, ends)))
+            every.append(
+                context.Process(target=process, args=(name, words, shared | mine, folder, ends))
+            )
             every[-1].start()
         for one in every:
             one.join()
@@ -82,7 +90,8 @@ def main() -> None:
             one, several = speed(name, words, 1), speed(name, words, WORLD)
             ratios.append(several / one)
             print(
-                f"{name} {number}: 1 process {one:,.0f} images/s  {WORLD} processes {several:,.0f} images/s", flush=True
+                f"{name} {number}: 1 process {one:,.0f} images/s  {WORLD} processes {several:,.0f} images/s",
+                flush=True,
             )
         print(f"{name}: {WORLD} processes / 1 process = {told(ratios)} on {os.cpu_count()} cores")
 

@@ -48,13 +48,17 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]
+        )
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index, 0].numpy())), int(self.labels[index])
+        return self.transform(Image.fromarray(self.images[index, 0].numpy())), int(
+            self.labels[index]
+        )
 
 
 def timed(step: Callable[[], None]) -> float:
@@ -81,7 +85,10 @@ def loop(built: builder.Experiment, batches: Batches) -> float:
     recipe = family.generator.recipe["arguments"]
     from gan_lab import networks
 
-    G, D = (networks.from_recipe(network.recipe).to(device) for network in (family.generator, family.discriminator))
+    G, D = (
+        networks.from_recipe(network.recipe).to(device)
+        for network in (family.generator, family.discriminator)
+    )
     optimizer_g = torch.optim.Adam(G.parameters(), lr=2e-4, betas=(0.5, 0.999))
     optimizer_d = torch.optim.Adam(D.parameters(), lr=2e-4, betas=(0.5, 0.999))
 
@@ -106,7 +113,11 @@ def plain(built: builder.Experiment) -> float:
     everything = built.data.train.__getitems__(range(len(built.data.train)))
     device = here()
     images = to_unit(everything.images).to(device)
-    labels = torch.zeros(len(images), device=device) if everything.labels is None else everything.labels.to(device)
+    labels = (
+        torch.zeros(len(images), device=device)
+        if everything.labels is None
+        else everything.labels.to(device)
+    )
     size = built.config.data.batch_size
 
     def batches() -> Batches:
@@ -122,7 +133,12 @@ def tutorial(built: builder.Experiment) -> float:
     everything = built.data.train.__getitems__(range(len(built.data.train)))
     pictures = Pictures(everything.images, everything.labels)
     loader = DataLoader(
-        pictures, built.config.data.batch_size, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+        pictures,
+        built.config.data.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=2,
+        persistent_workers=True,
     )
 
     def batches() -> Batches:
@@ -174,10 +190,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             built = build(name, ["log.wandb=off", *words], Path(folder) / name, Clock())
         batch = built.config.data.batch_size
-        loops = {"plain": plain} if built.data.spec.content == "points" else {"plain": plain, "tutorial": tutorial}
+        loops = (
+            {"plain": plain}
+            if built.data.spec.content == "points"
+            else {"plain": plain, "tutorial": tutorial}
+        )
         ratios: dict[str, list[float]] = {other: [] for other in loops}
         for number in range(rounds + 1):
-            seconds = {"lab": lab(name, words)} | {other: other_loop(built) for other, other_loop in loops.items()}
+            seconds = {"lab": lab(name, words)} | {
+                other: other_loop(built) for other, other_loop in loops.items()
+            }
             if number == 0:
                 continue  # the first round warms the machine up
             speeds.append(batch * MEASURED / seconds["lab"])
@@ -185,12 +207,16 @@ def main() -> None:
                 values.append(seconds[other] / seconds["lab"])
             print(
                 f"{name} {number}: "
-                + "  ".join(f"{who} {batch * MEASURED / s:,.0f} images/s" for who, s in seconds.items())
+                + "  ".join(
+                    f"{who} {batch * MEASURED / s:,.0f} images/s" for who, s in seconds.items()
+                )
             )
             sys.stdout.flush()
         for other, values in ratios.items():
             print(f"{name}: lab / {other} = {told(values)}")
-        print(f"{name}: {statistics.median(speeds):,.0f} images/s on {torch.get_num_threads()} threads")
+        print(
+            f"{name}: {statistics.median(speeds):,.0f} images/s on {torch.get_num_threads()} threads"
+        )
 
 
 if __name__ == "__main__":

@@ -109,11 +109,17 @@ def add_demo(app: Any, name: str, source: list[str]) -> None:
     """Add a button for each run of the demo whose page was built, and the frame in which a click loads it."""
     if name != "demo":
         return
-    runs = {run: title for run, title in DEMO_RUNS.items() if (EXTRA / "demo" / f"{run}.html").is_file()}
+    runs = {
+        run: title for run, title in DEMO_RUNS.items() if (EXTRA / "demo" / f"{run}.html").is_file()
+    }
     if not runs:
-        source[0] = source[0].replace(DEMO, "*This build of the site has no demo runs; `make demo` trains them.*")
+        source[0] = source[0].replace(
+            DEMO, "*This build of the site has no demo runs; `make demo` trains them.*"
+        )
         return
-    buttons = "\n".join(f'<button type="button" data-run="{run}">{title}</button>' for run, title in runs.items())
+    buttons = "\n".join(
+        f'<button type="button" data-run="{run}">{title}</button>' for run, title in runs.items()
+    )
     frame = '<iframe id="demo-frame" hidden style="width: 100%; height: 80vh; border: 1px solid"></iframe>'
     source[0] = source[0].replace(DEMO, f"<p>{buttons}</p>\n{frame}\n{DEMO_SCRIPT}")
 

@@ -18,7 +18,9 @@ from gan_lab.utils import terminal
 from gan_lab.utils.errors import UserError
 
 
-def train(experiment: str, data: Any = None, overrides: Sequence[str] = (), *, test: Any = None) -> Run:
+def train(
+    experiment: str, data: Any = None, overrides: Sequence[str] = (), *, test: Any = None
+) -> Run:
     """Train an experiment, or resume it, and score it.
 
     Args:
@@ -38,7 +40,9 @@ def train(experiment: str, data: Any = None, overrides: Sequence[str] = (), *, t
         KeyboardInterrupt: The training was interrupted. Its checkpoint is written: call ``train`` again to resume.
     """
     if isinstance(overrides, str):
-        raise UserError(f"overrides={overrides!r}: pass a list, such as overrides=['run.images=20000']")
+        raise UserError(
+            f"overrides={overrides!r}: pass a list, such as overrides=['run.images=20000']"
+        )
     overrides = list(overrides)
     if data is not None:
         overrides = _with_data(data, experiment, overrides)

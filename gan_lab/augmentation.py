@@ -27,7 +27,11 @@ from gan_lab.seeding import Stream
 
 INTERVAL = 4  # iterations between two steps of ADA's probability
 SHIFT, CUTOUT = 1 / 8, 1 / 2  # DiffAugment: of the side, at most; and the side of the square
-SHIFT_PIXELS, SHIFT_SD, SCALE_SD = 1 / 8, 1 / 8, 0.2  # ADA: of the side, at most; of the side; in octaves
+SHIFT_PIXELS, SHIFT_SD, SCALE_SD = (
+    1 / 8,
+    1 / 8,
+    0.2,
+)  # ADA: of the side, at most; of the side; in octaves
 BRIGHTNESS_SD, CONTRAST_SD, SATURATION_SD = 0.2, 0.5, 1.0  # of a range of 2; in octaves; in octaves
 UNIFORM, NORMAL = 17, 8  # numbers that an image draws
 
@@ -82,8 +86,15 @@ class Augmented:
     Image i of each of ``alike`` equal parts of a batch is changed in the same way.
     """
 
-    def __init__(self, network: Any, augmentation: Augmentation, stream: Callable[[str], Stream], alike: int) -> None:
-        self.network, self.augmentation, self.stream, self.alike = network, augmentation, stream, alike
+    def __init__(
+        self, network: Any, augmentation: Augmentation, stream: Callable[[str], Stream], alike: int
+    ) -> None:
+        self.network, self.augmentation, self.stream, self.alike = (
+            network,
+            augmentation,
+            stream,
+            alike,
+        )
         self.passes = 0
 
     def _changed(self, images: Tensor) -> Tensor:
@@ -164,7 +175,11 @@ def ada(images: Tensor, uniform: Tensor, normal: Tensor, p: Tensor) -> Tensor:
     mirror_rows, mirror_columns = (turns == 1) | (turns == 2), (turns == 2) | (turns == 3)
     mirror_columns = mirror_columns ^ (maybe(1, (2 * u[11]).floor(), 0) == 1)
     scale, stretch = (maybe(which, 2 ** (SCALE_SD * g[which]), 1) for which in (2, 3))
-    x = torch.where(_each(turns % 2 == 1), images.transpose(2, 3), images) if height == width else images
+    x = (
+        torch.where(_each(turns % 2 == 1), images.transpose(2, 3), images)
+        if height == width
+        else images
+    )
     maps = []
     for side, mirrored, factor, by in (
         (height, mirror_rows, scale / stretch, 0),
@@ -198,5 +213,7 @@ def _colours(flip: Tensor, angle: Tensor, saturation: Tensor) -> Tensor:
     one = torch.eye(3, dtype=angle.dtype, device=angle.device)
     gray, across = torch.full_like(one, 1 / 3), (one.roll(1, 0) - one.roll(-1, 0)) / math.sqrt(3)
     rest = one - gray
-    cos, sin, strength, luma = (v.view(-1, 1, 1) for v in (angle.cos(), angle.sin(), saturation, 1 - 2 * flip))
+    cos, sin, strength, luma = (
+        v.view(-1, 1, 1) for v in (angle.cos(), angle.sin(), saturation, 1 - 2 * flip)
+    )
     return luma * gray + strength * (cos * rest + sin * across)

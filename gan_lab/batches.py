@@ -65,7 +65,9 @@ class BatchReader:
         if isinstance(batch, Tensor):
             return batch, None
         if isinstance(batch, Mapping):
-            return _value(batch, IMAGE_KEYS, "images"), next((batch[key] for key in LABEL_KEYS if key in batch), None)
+            return _value(batch, IMAGE_KEYS, "images"), next(
+                (batch[key] for key in LABEL_KEYS if key in batch), None
+            )
         if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) in (1, 2):
             return batch[0], batch[1] if len(batch) == 2 else None
         raise UserError(
@@ -75,7 +77,10 @@ class BatchReader:
 
     def _two_images(self, batch: Any) -> tuple[Any, Any]:
         if isinstance(batch, Mapping):
-            two = _value(batch, SOURCE_KEYS, "source images"), _value(batch, TARGET_KEYS, "target images")
+            two = (
+                _value(batch, SOURCE_KEYS, "source images"),
+                _value(batch, TARGET_KEYS, "target images"),
+            )
         elif isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) == 2:
             two = batch[0], batch[1]
         else:
@@ -85,17 +90,24 @@ class BatchReader:
             )
         # a loader of (image, label) pairs: translation has no use for the label
         return tuple(
-            part[0] if isinstance(part, Sequence) and not isinstance(part, str) and len(part) else part for part in two
+            part[0]
+            if isinstance(part, Sequence) and not isinstance(part, str) and len(part)
+            else part
+            for part in two
         )
 
     def _images(self, images: Any, shape: tuple[int, int, int], what: str) -> Tensor:
         if not isinstance(images, Tensor):
-            raise UserError(f"{what} are of type {_describe(images)}: add transforms.ToTensor() to the data set")
+            raise UserError(
+                f"{what} are of type {_describe(images)}: add transforms.ToTensor() to the data set"
+            )
         if images.dim() == 3 and shape[0] == 1:
             images = images.unsqueeze(1)  # [B, H, W], as MNIST's own tensors are
         if images.shape[1:] != shape:
             hint = (
-                "permute them to channels first" if images.shape[-1:] == shape[:1] else "resize them in the transform"
+                "permute them to channels first"
+                if images.shape[-1:] == shape[:1]
+                else "resize them in the transform"
             )
             raise UserError(
                 f"{what} have the shape {tuple(images.shape[1:])}, but the model was made for {shape}: {hint}, or pass "
@@ -104,7 +116,9 @@ class BatchReader:
         if images.dtype == torch.uint8:
             return images
         if not images.is_floating_point():
-            raise UserError(f"{what} are {images.dtype}: convert them to uint8 with 0 for black and 255 for white")
+            raise UserError(
+                f"{what} are {images.dtype}: convert them to uint8 with 0 for black and 255 for white"
+            )
         return self._in_symmetric_range(images, what)
 
     def _in_symmetric_range(self, images: Tensor, what: str) -> Tensor:
@@ -114,7 +128,9 @@ class BatchReader:
         if self.pixel_range and images.is_cuda and not sampled:
             return self._scaled(images, self.pixel_range)
         low, high = (float(bound) for bound in images.aminmax())
-        known = self.pixel_range or next((each for each in RANGES if _lies_in(low, high, each)), None)
+        known = self.pixel_range or next(
+            (each for each in RANGES if _lies_in(low, high, each)), None
+        )
         if known is None or not _lies_in(low, high, known):
             expected = (
                 f"floats in [{known[0]:g}, {known[1]:g}], as the first batch was"
@@ -147,8 +163,14 @@ class BatchReader:
             or labels.dtype == torch.bool
             or labels.dim() != 1
         ):
-            described = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else _describe(labels)
-            raise UserError(f"labels are {described}: they must be integers [B], one class number per image")
+            described = (
+                f"{labels.dtype} {tuple(labels.shape)}"
+                if isinstance(labels, Tensor)
+                else _describe(labels)
+            )
+            raise UserError(
+                f"labels are {described}: they must be integers [B], one class number per image"
+            )
         if len(labels) != n:
             raise UserError(f"a batch has {n} images but {len(labels)} labels")
         lowest, highest = (int(bound) for bound in labels.aminmax())
@@ -185,12 +207,16 @@ def _value(batch: Mapping[Any, Any], keys: Sequence[str], what: str) -> Any:
     for key in keys:
         if key in batch:
             return batch[key]
-    raise UserError(f"a batch has the keys {', '.join(map(str, batch))}, none of them for {what}: use {keys[0]!r}")
+    raise UserError(
+        f"a batch has the keys {', '.join(map(str, batch))}, none of them for {what}: use {keys[0]!r}"
+    )
 
 
 def _describe(value: Any) -> str:
     """The type of a value, with that of its items."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         items = ", ".join(type(item).__name__ for item in value[:4])
-        return f"{type(value).__name__} of {len(value)} ({items}{', ...' if len(value) > 4 else ''})"
+        return (
+            f"{type(value).__name__} of {len(value)} ({items}{', ...' if len(value) > 4 else ''})"
+        )
     return type(value).__name__

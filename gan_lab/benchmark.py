@@ -36,9 +36,15 @@ def load(name: str) -> Table:
     """Load the table of a name. Raises UserError for an unknown name, or a file that does not match ``Table``."""
     folder = loading.config_folder() / "tables"
     if not (folder / f"{name}.yaml").is_file():
-        raise UserError(extensions.explain_unknown_name("table", name, [path.stem for path in groups.files_in(folder)]))
+        raise UserError(
+            extensions.explain_unknown_name(
+                "table", name, [path.stem for path in groups.files_in(folder)]
+            )
+        )
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml"))
+        merged = OmegaConf.merge(
+            OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml")
+        )
     except Exception as error:  # the YAML reader and the schema have no common error type
         raise UserError(f"{folder / name}.yaml: {first_line(error)}") from None
     loaded: Any = OmegaConf.to_object(merged)
@@ -57,11 +63,18 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Run]]]:
     commands: list[tuple[str, list[list[str]]]] = []
     for row in table.rows:
         experiment, *own = row.split()
-        row_commands = [[experiment, *own, *table.words, *words, f"run.seed={seed}"] for seed in range(table.seeds)]
+        row_commands = [
+            [experiment, *own, *table.words, *words, f"run.seed={seed}"]
+            for seed in range(table.seeds)
+        ]
         commands.append((row, row_commands))
-    loaded = {tuple(c): loading.load(c[0], c[1:]) for _, row_commands in commands for c in row_commands}
+    loaded = {
+        tuple(c): loading.load(c[0], c[1:]) for _, row_commands in commands for c in row_commands
+    }
     if len({RunFolder.of(run).path for run in loaded.values()}) < len(loaded):
-        raise UserError("rows and seeds of a table each need a folder of their own: leave out run.id and RUN_ID")
+        raise UserError(
+            "rows and seeds of a table each need a folder of their own: leave out run.id and RUN_ID"
+        )
     for number, command in enumerate(loaded, 1):
         train_once(list(command), f"{number} of {len(loaded)}: ")
     return [
@@ -91,7 +104,10 @@ def _measure_cost(runs: list[Run]) -> list[str]:
     """Measure the steps of the generator, and the seconds of the training, mean over the seeds."""
     config = runs[0].config
     seconds = [3600 * run.hours for run in runs]
-    return [f"{config.iterations // getattr(config.model, 'n_critic', 1):,}", f"{sum(seconds) / len(seconds):.0f}"]
+    return [
+        f"{config.iterations // getattr(config.model, 'n_critic', 1):,}",
+        f"{sum(seconds) / len(seconds):.0f}",
+    ]
 
 
 def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
@@ -112,7 +128,9 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
             positions[score] = matches[0]
     lines = []
     for row in comparison.rows:
-        cells = [row.cells[positions[score]] if score in positions else None for score in table.scores]
+        cells = [
+            row.cells[positions[score]] if score in positions else None for score in table.scores
+        ]
         first = cells[0]
         complete = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
         lines.append(
@@ -120,7 +138,9 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
              [f"`{row.name}`", *(cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells), *_measure_cost(row.runs)])
         )  # fmt: skip
     first_column = positions.get(table.scores[0])
-    sign = -1 if first_column is not None and comparison.columns[first_column].higher_is_better else 1
+    sign = (
+        -1 if first_column is not None and comparison.columns[first_column].higher_is_better else 1
+    )
     lines.sort(key=lambda line: math.inf if math.isnan(line[0]) else sign * line[0])
     head = ["EXP", *table.scores, "generator steps", "seconds"]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]

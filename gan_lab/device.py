@@ -69,9 +69,13 @@ def within_memory() -> Iterator[None]:
         yield
         return
     try:
-        with open("/proc/meminfo", encoding="ascii") as memory, open("/proc/self/status", encoding="ascii") as status:
+        with (
+            open("/proc/meminfo", encoding="ascii") as memory,
+            open("/proc/self/status", encoding="ascii") as status,
+        ):
             free, used = (
-                _kilobytes(file.read(), name) for file, name in ((memory, "MemAvailable"), (status, "VmData"))
+                _kilobytes(file.read(), name)
+                for file, name in ((memory, "MemAvailable"), (status, "VmData"))
             )
         import resource
     except (OSError, ValueError, ImportError):  # another system
@@ -101,4 +105,7 @@ def check_compiler() -> None:
         raise UserError(f"run.compile=true needs a C++ compiler, and {compiler} is not there: install one, name it by CXX=..., "
                          "or leave run.compile out")  # fmt: skip
     if not torch.cuda.is_available():
-        warnings.warn("run.compile=true is made for GPUs; on a CPU small networks train slower with it", stacklevel=2)
+        warnings.warn(
+            "run.compile=true is made for GPUs; on a CPU small networks train slower with it",
+            stacklevel=2,
+        )

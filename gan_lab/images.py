@@ -61,12 +61,16 @@ class Batch(NamedTuple):
     def on(self, device: torch.device, dtype: Any = None) -> Batch:
         """On a device, images and sources as this floating type, or as they are."""
         moved = self.map(lambda images: send_to_device(images, device, dtype))
-        return moved._replace(labels=None if self.labels is None else send_to_device(self.labels, device))
+        return moved._replace(
+            labels=None if self.labels is None else send_to_device(self.labels, device)
+        )
 
     def chunk(self, parts: int) -> list[Batch]:
         """As many batches of equal length, the first rows in the first."""
         nothing = [None] * parts
-        labels, sources = (nothing if rows is None else rows.chunk(parts) for rows in (self.labels, self.sources))
+        labels, sources = (
+            nothing if rows is None else rows.chunk(parts) for rows in (self.labels, self.sources)
+        )
         every = zip(self.images.chunk(parts), labels, sources, strict=True)
         return [Batch(*rows, self.by_turns) for rows in every]
 
@@ -124,8 +128,15 @@ def grid(images: Tensor, columns: int) -> Tensor:
 
 def scatter(points: Tensor, size: int = 256) -> Tensor:
     """Points [B, 2, 1, 1] in [-1, 1] as a picture [3, size, size] in [0, 1], dark on white, y upwards."""
-    x, y = ((points.detach().float().cpu().flatten(1).T + 1) / 2 * (size - 1)).round().long().clamp(0, size - 1)
-    counts = torch.zeros(size, size).index_put_((size - 1 - y, x), torch.ones(len(x)), accumulate=True)
+    x, y = (
+        ((points.detach().float().cpu().flatten(1).T + 1) / 2 * (size - 1))
+        .round()
+        .long()
+        .clamp(0, size - 1)
+    )
+    counts = torch.zeros(size, size).index_put_(
+        (size - 1 - y, x), torch.ones(len(x)), accumulate=True
+    )
     return (1 - counts.clamp(max=3) / 3).expand(3, size, size)
 
 
@@ -153,8 +164,12 @@ def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = 
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    endings = [f"-class{re.sub('[^A-Za-z0-9_.-]+', '_', name)}" for name in classes] or [""] * len(images)
-    for i, (pixels, ending) in enumerate(zip(to_uint8(images).permute(0, 2, 3, 1).numpy(), endings, strict=True)):
+    endings = [f"-class{re.sub('[^A-Za-z0-9_.-]+', '_', name)}" for name in classes] or [""] * len(
+        images
+    )
+    for i, (pixels, ending) in enumerate(
+        zip(to_uint8(images).permute(0, 2, 3, 1).numpy(), endings, strict=True)
+    ):
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         picture.save(folder / f"{i:05}-seed{seed}{ending}.png")
 
@@ -173,7 +188,14 @@ def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: in
     with atomic_path(path) as unfinished:
         if path.suffix.lower() == ".gif":
             first = next(pictures)
-            first.save(unfinished, "gif", save_all=True, append_images=pictures, duration=1000 // per_second, loop=0)
+            first.save(
+                unfinished,
+                "gif",
+                save_all=True,
+                append_images=pictures,
+                duration=1000 // per_second,
+                loop=0,
+            )
         else:
             _save_mp4(pictures, unfinished, per_second)
 
@@ -181,8 +203,12 @@ def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: in
 def _enlarged(picture: Image.Image, least: int = 256) -> Image.Image:
     """A picture as many times as large as makes its shorter side ``least`` at least, and both even: codecs halve them."""
     times = math.ceil(least / min(picture.size))
-    picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
-    return picture.crop((0, 0, picture.width + picture.width % 2, picture.height + picture.height % 2))
+    picture = picture.resize(
+        (picture.width * times, picture.height * times), Image.Resampling.NEAREST
+    )
+    return picture.crop(
+        (0, 0, picture.width + picture.width % 2, picture.height + picture.height % 2)
+    )
 
 
 def _save_mp4(pictures: Iterable[Image.Image], path: Path, per_second: int) -> None:
@@ -222,7 +248,9 @@ def jitter(images: Tensor, by: int, corners: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     larger = torch.nn.functional.interpolate(images, (height + by, width + by), mode="bilinear")
     at = (corners * (by + 1)).long().tolist()
-    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(larger, at, strict=True)])
+    return torch.stack(
+        [image[:, y : y + height, x : x + width] for image, (y, x) in zip(larger, at, strict=True)]
+    )
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

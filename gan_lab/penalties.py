@@ -14,7 +14,9 @@ from torch import Tensor
 Critic = Callable[[Tensor], Tensor]
 
 
-def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, alpha: Tensor | None = None) -> Tensor:
+def gradient_penalty(
+    critic: Critic, real: Tensor, fake: Tensor, alpha: Tensor | None = None
+) -> Tensor:
     """E[(‖∇ critic(x̂)‖₂ - 1)²] at x̂ = α·real + (1 - α)·fake, one α per image; a scalar.
 
     ``real`` and ``fake`` are [B, C, H, W]; ``alpha`` [B] in [0, 1], uniform from torch's generator if not given.
@@ -27,7 +29,9 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, alpha: Tensor |
     if alpha is None:
         alpha = torch.rand(len(real), device=real.device)
     with torch.autocast(real.device.type, enabled=False):
-        real, fake = (x.detach().to(torch.promote_types(x.dtype, torch.float32)) for x in (real, fake))
+        real, fake = (
+            x.detach().to(torch.promote_types(x.dtype, torch.float32)) for x in (real, fake)
+        )
         alpha = alpha.to(real.dtype).view(-1, *[1] * (real.dim() - 1))
         x_hat = (alpha * real + (1 - alpha) * fake).requires_grad_()
         (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)

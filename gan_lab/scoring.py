@@ -77,7 +77,10 @@ class Scores(Mapping[str, Score]):
         """Return the scores as JSON types, in the form of ``summary.json``."""
         entries: dict[str, Any] = {}
         for name, score in self.items():
-            entry: dict[str, Any] = {"value": score.value, "higher_is_better": score.higher_is_better}
+            entry: dict[str, Any] = {
+                "value": score.value,
+                "higher_is_better": score.higher_is_better,
+            }
             if score.spread is not None:
                 entry["spread"] = score.spread
             if score.note:
@@ -144,9 +147,13 @@ def score(
     chosen = _choose_extractor(extractor, weights, notes)
     if "is" in metrics and chosen.score is None:
         if metrics == ["is"]:
-            raise UserError(f"is needs class logits, which the extractor {chosen.name} lacks. Use inception or digits.")
+            raise UserError(
+                f"is needs class logits, which the extractor {chosen.name} lacks. Use inception or digits."
+            )
         metrics.remove("is")
-        notes.append(f"Skipping is: the extractor {chosen.name} has no class logits. Use inception or digits.")
+        notes.append(
+            f"Skipping is: the extractor {chosen.name} has no class logits. Use inception or digits."
+        )
     for note in notes:
         logger.warning(note)
 
@@ -181,9 +188,13 @@ def score(
             f"Too few images for {', '.join(metrics)}: {fake.count} fakes and {real.count} reals. Pass more images."
         )
     # metrics that need more images
-    missing = [metric for metric in metrics if not set(_score_names(chosen, metric)) & values.keys()]
+    missing = [
+        metric for metric in metrics if not set(_score_names(chosen, metric)) & values.keys()
+    ]
     if missing:
-        note = f"Skipping {', '.join(missing)}: {fake.count} fakes and {real.count} reals are too few."
+        note = (
+            f"Skipping {', '.join(missing)}: {fake.count} fakes and {real.count} reals are too few."
+        )
         notes.append(note)
         logger.warning(note)
 
@@ -196,7 +207,9 @@ def score(
             details["floor_images"] = _describe_reference(name == chosen.score, real)
         note = ""
         if name == chosen.distance:
-            note = _explain_frechet(name, value.value, found, min(real.count, fake.count), real.features.width)
+            note = _explain_frechet(
+                name, value.value, found, min(real.count, fake.count), real.features.width
+            )
         if note:
             logger.warning(note)
         scores[name] = Score(value.value, value.spread, value.higher_is_better, details, note)
@@ -213,7 +226,9 @@ def _check_metrics(metrics: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _choose_extractor(extractor: str | nn.Module | None, weights: str | Path | None, notes: list[str]) -> Extractor:
+def _choose_extractor(
+    extractor: str | nn.Module | None, weights: str | Path | None, notes: list[str]
+) -> Extractor:
     """Load the extractor, or the fallback of the default one, which adds a note."""
     if extractor is not None or weights is not None:
         return extractors.resolve_extractor(extractor or DEFAULT_EXTRACTOR, weights)
@@ -225,7 +240,9 @@ def _choose_extractor(extractor: str | nn.Module | None, weights: str | Path | N
             # the download failed
             reason = str(error)
     remedy = "" if REMEDY in reason else f". {REMEDY}"
-    notes.append(f"Using the extractor {FALLBACK_EXTRACTOR} (fd_{FALLBACK_EXTRACTOR}, not fid): {reason}{remedy}")
+    notes.append(
+        f"Using the extractor {FALLBACK_EXTRACTOR} (fd_{FALLBACK_EXTRACTOR}, not fid): {reason}{remedy}"
+    )
     return extractors.load(FALLBACK_EXTRACTOR)
 
 
@@ -290,7 +307,11 @@ class _SetFeatures:
 
 
 def _extract(
-    images: ImageSet, extractor: Extractor, metrics: Sequence[str], where: torch.device, progress: bool
+    images: ImageSet,
+    extractor: Extractor,
+    metrics: Sequence[str],
+    where: torch.device,
+    progress: bool,
 ) -> _SetFeatures:
     found = _SetFeatures()
     for batch in track(images, f"scoring {images.name}", shown=progress):
@@ -316,10 +337,14 @@ class _Value:
 def _score_names(extractor: Extractor, metric: str) -> list[str]:
     if metric == "prdc":
         return [f"{share}_{extractor.name}" for share in SHARES]
-    return [{"fid": extractor.distance, "kid": extractor.kernel, "is": extractor.score or ""}[metric]]
+    return [
+        {"fid": extractor.distance, "kid": extractor.kernel, "is": extractor.score or ""}[metric]
+    ]
 
 
-def _compute(extractor: Extractor, metrics: Sequence[str], real: _Features, fake: _Features) -> dict[str, _Value]:
+def _compute(
+    extractor: Extractor, metrics: Sequence[str], real: _Features, fake: _Features
+) -> dict[str, _Value]:
     """Compute the scores for which there are enough images."""
     n = min(real.count, fake.count)
     values: dict[str, _Value] = {}
@@ -329,7 +354,10 @@ def _compute(extractor: Extractor, metrics: Sequence[str], real: _Features, fake
     if "kid" in metrics and n >= MIN_KERNEL_IMAGES:
         protocol = describe_kernel(n, extractor.sigma)
         if extractor.sigma:
-            value, spread = gaussian_kernel_distance(real.features, fake.features, extractor.sigma), None
+            value, spread = (
+                gaussian_kernel_distance(real.features, fake.features, extractor.sigma),
+                None,
+            )
         else:
             value, spread = kernel_distance(real.features, fake.features)
         values[extractor.kernel] = _Value(value, False, spread, protocol)
@@ -354,7 +382,9 @@ def _describe_reference(is_inception_score: bool, real: _SetFeatures) -> str:
     return f"two halves of the reals, every second image: {even.count:,} against {odd.count:,}"
 
 
-def _explain_frechet(name: str, value: float, reference: _Value | None, images: int, features: int) -> str:
+def _explain_frechet(
+    name: str, value: float, reference: _Value | None, images: int, features: int
+) -> str:
     """Explain why a Fréchet distance may be mostly bias; empty if it is not."""
     if images < MIN_IMAGES_PER_FEATURE * features:
         return f"{name}: {explain_bias(images, features)} Prefer the kernel distance (kid)."

@@ -57,7 +57,11 @@ def read_own_comments(schema: type) -> dict[str, str]:
         while above in comment_lines:
             parts.insert(0, comments[above])
             above -= 1
-        parts += [comments[line] for line in range(first, after) if line in comments and line not in comment_lines]
+        parts += [
+            comments[line]
+            for line in range(first, after)
+            if line in comments and line not in comment_lines
+        ]
         found[name] = " ".join(parts)
     return found
 
@@ -76,7 +80,9 @@ def write_table(schema: type, prefix: str) -> list[str]:
         default = item.default if item.default is not MISSING else []
         shown = json.dumps(default) if not isinstance(default, str) else default
         meaning = comments[item.name].replace("|", "\\|")
-        rows.append(f"| `{prefix}{item.name}` | {shown} | {describe_values(schema, item)} | {meaning} |")
+        rows.append(
+            f"| `{prefix}{item.name}` | {shown} | {describe_values(schema, item)} | {meaning} |"
+        )
     return rows
 
 
@@ -84,16 +90,25 @@ def page() -> str:
     """Return the text of the page."""
     parts = [HEAD, "## Config groups\n"]
     for group, names in groups.group_members(loading.config_folder()).items():
-        parts += [f"- `{group}={name}`: {loading.first_comment(loading.find_member(group, name))}" for name in names]
+        parts += [
+            f"- `{group}={name}`: {loading.first_comment(loading.find_member(group, name))}"
+            for name in names
+        ]
     parts.append("\n## All experiments\n")
-    parts.append("`family`: a file of `gan_lab/families/`, or your own module: [Extending](extending.md).\n")
+    parts.append(
+        "`family`: a file of `gan_lab/families/`, or your own module: [Extending](extending.md).\n"
+    )
     for item in fields(Config):
         part = getattr(Config(), item.name)
         if item.name not in ("family", "model"):
             parts += [f"### {item.name}\n", *write_table(type(part), f"{item.name}."), ""]
     parts.append("## Families\n")
     for family in loading.families():
-        parts += [f"### {family}\n", *write_table(loading.family_class(family).Config, "model."), ""]
+        parts += [
+            f"### {family}\n",
+            *write_table(loading.family_class(family).Config, "model."),
+            "",
+        ]
     return "\n".join(parts).rstrip() + "\n"
 
 

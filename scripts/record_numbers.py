@@ -24,7 +24,11 @@ NOT_PROSE = re.compile(r"(`+).*?\1|\]\([^)]*\)")
 
 def list_pages() -> list[str]:
     """Return the checked pages, relative to the repository."""
-    found = {path.relative_to(REPOSITORY).as_posix() for pattern in PAGES for path in REPOSITORY.glob(pattern)}
+    found = {
+        path.relative_to(REPOSITORY).as_posix()
+        for pattern in PAGES
+        for path in REPOSITORY.glob(pattern)
+    }
     return sorted(found - set(EXCLUDED))
 
 
@@ -58,11 +62,19 @@ def read_tables(page: str) -> list[dict[str, Any]]:
 def main() -> None:
     """Write the record, with the sources that it already has."""
     recorded = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
-    sources = {(page, table["header"]): table["source"] for page, tables in recorded.items() for table in tables}
+    sources = {
+        (page, table["header"]): table["source"]
+        for page, tables in recorded.items()
+        for table in tables
+    }
     pages = {}
     for page in list_pages():
         tables = [
-            {"header": table["header"], "source": sources.get((page, table["header"]), ""), "rows": table["rows"]}
+            {
+                "header": table["header"],
+                "source": sources.get((page, table["header"]), ""),
+                "rows": table["rows"],
+            }
             for table in read_tables(page)
         ]
         if tables:
@@ -71,7 +83,9 @@ def main() -> None:
     for page, tables in pages.items():
         for table in tables:
             if not table["source"]:
-                print(f"{page}: no source for the table '{table['header']}'. Write it into {RECORD}.")
+                print(
+                    f"{page}: no source for the table '{table['header']}'. Write it into {RECORD}."
+                )
 
 
 if __name__ == "__main__":

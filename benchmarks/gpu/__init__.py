@@ -24,7 +24,11 @@ from gan_lab.runs.folder import RunFolder
 from gan_lab.training import builder
 from gan_lab.training.builder import Experiment
 
-FEW = ("metrics.num_fakes=100", "metrics.num_reals=100", "metrics.allow_small_n=true")  # where scores are not looked at
+FEW = (
+    "metrics.num_fakes=100",
+    "metrics.num_reals=100",
+    "metrics.allow_small_n=true",
+)  # where scores are not looked at
 
 
 @dataclass
@@ -81,7 +85,9 @@ def families() -> dict[str, str]:
             for family in loading.families()}  # fmt: skip
 
 
-def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock: Clock | None = None) -> Experiment:
+def built(
+    name: str, words: Sequence[str], folder: Path, iterations: int, clock: Clock | None = None
+) -> Experiment:
     """An experiment that trains so long, without grids and scores on its way."""
     quiet = [
         "data.source=sample",
@@ -93,18 +99,24 @@ def built(name: str, words: Sequence[str], folder: Path, iterations: int, clock:
     loaded = loading.load(name, [*quiet, *words])
     made = with_values(loaded.config, {"run.images": loaded.config.data.batch_size * iterations})
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return builder.build(*builder.load_data(made), RunFolder(folder), extra=[clock] if clock else [])
+    return builder.build(
+        *builder.load_data(made), RunFolder(folder), extra=[clock] if clock else []
+    )
 
 
 def trained(name: str, words: Sequence[str], folder: Path, iterations: int) -> Experiment:
     """``built``, and trained; without the evaluation at its end. What it has left off, it goes on with."""
     made = built(name, words, folder, iterations)
     made.evaluation.evaluator.metrics = []
-    made.trainer.fit(made.family, datamodule=made.data, ckpt_path=latest_checkpoint(folder), weights_only=True)
+    made.trainer.fit(
+        made.family, datamodule=made.data, ckpt_path=latest_checkpoint(folder), weights_only=True
+    )
     return made
 
 
 def distance(ones: Iterable[Tensor], others: Iterable[Tensor]) -> float:
     """‖one - other‖ / ‖other‖ of all tensors together."""
-    one, other = (torch.cat([tensor.double().flatten() for tensor in tensors]) for tensors in (ones, others))
+    one, other = (
+        torch.cat([tensor.double().flatten() for tensor in tensors]) for tensors in (ones, others)
+    )
     return float((one - other).norm() / other.norm())

@@ -36,7 +36,8 @@ CHECKS: dict[str, Callable[[Setting], Rows]] = {
 def machine() -> Rows:
     """What was measured on."""
     yield Row(
-        "versions", f"torch {torch.__version__}, lightning {lightning.__version__}, Python {sys.version.split()[0]}"
+        "versions",
+        f"torch {torch.__version__}, lightning {lightning.__version__}, Python {sys.version.split()[0]}",
     )
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
@@ -53,9 +54,16 @@ def machine() -> Rows:
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checks", nargs="*", default=list(CHECKS), help=f"which of {', '.join(CHECKS)}; all by default")
     parser.add_argument(
-        "--rehearse", action="store_true", help="some iterations of each on the CPU: does it run at all"
+        "checks",
+        nargs="*",
+        default=list(CHECKS),
+        help=f"which of {', '.join(CHECKS)}; all by default",
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="some iterations of each on the CPU: does it run at all",
     )
     asked = parser.parse_args()
     if unknown := set(asked.checks) - set(CHECKS):
@@ -66,7 +74,10 @@ def main() -> int:
     met = True
     print("| what | figure | bar | |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for name, check in {"machine": lambda _: machine(), **{name: CHECKS[name] for name in asked.checks}}.items():
+        for name, check in {
+            "machine": lambda _: machine(),
+            **{name: CHECKS[name] for name in asked.checks},
+        }.items():
             begun = time.perf_counter()
             try:
                 for row in check(Setting(Path(folder) / name, asked.rehearse)):
@@ -75,7 +86,12 @@ def main() -> int:
             except Exception as error:
                 traceback.print_exc()
                 print(
-                    Row(name, f"failed: {type(error).__name__}: {error}".splitlines()[0][:200], "runs", met=False),
+                    Row(
+                        name,
+                        f"failed: {type(error).__name__}: {error}".splitlines()[0][:200],
+                        "runs",
+                        met=False,
+                    ),
                     flush=True,
                 )
                 met = False

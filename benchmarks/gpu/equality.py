@@ -25,7 +25,10 @@ from gan_lab.utils.files import read_rows
 DEVICE = here()
 ITERATIONS, BATCH = 5, 16
 SINGLE = ("diversity", "class_entropy")  # of a network that always computes in float32
-STILL = {"dropout": 0, "noise": 0}  # what is drawn on the device itself, where a GPU draws other numbers
+STILL = {
+    "dropout": 0,
+    "noise": 0,
+}  # what is drawn on the device itself, where a GPU draws other numbers
 PRECISIONS = ("64-true", "32-true")
 PIXELS = (64, 3, 48, 48)
 RESUMED = ("dcgan", "sngan", "cyclegan")
@@ -36,7 +39,11 @@ def record(path: Path, precision: str, folder: Path) -> None:
     found: dict[str, Any] = {}
     for family, name in families().items():
         keys = {item for item in STILL if hasattr(loading.family_class(family).Config, item)}
-        words = ["log.log_every_images=1", f"run.precision={precision}", *(f"model.{key}={STILL[key]}" for key in keys)]
+        words = [
+            "log.log_every_images=1",
+            f"run.precision={precision}",
+            *(f"model.{key}={STILL[key]}" for key in keys),
+        ]
         words += [f"data.batch_size={min(BATCH, loading.load(name).config.data.batch_size)}"]
         try:
             found[family] = _recorded(name, [*words, *FEW], folder / name)
@@ -44,7 +51,9 @@ def record(path: Path, precision: str, folder: Path) -> None:
             found[family] = f"failed: {type(error).__name__}: {error}"
     found["extractors"] = {}
     for name in sorted(set(extractors.names()) - {"points", "inception", "dinov2", "clip"}):
-        pixels = torch.randint(0, 256, PIXELS, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        pixels = torch.randint(
+            0, 256, PIXELS, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        )
         features, _ = extractors.load(name)(pixels.to(DEVICE))
         found["extractors"][name] = features.cpu()
     torch.save(found, path)
@@ -56,7 +65,10 @@ def _recorded(name: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
         made.evaluation.evaluator.metrics = []  # weights that are a little apart have other scores
     before = _weights(made.family)
     made.trainer.fit(made.family, datamodule=made.data)  # the scores of its end included
-    rows = [{key: float(value) for key, value in row.items() if value} for row in read_rows(folder / "metrics.csv")]
+    rows = [
+        {key: float(value) for key, value in row.items() if value}
+        for row in read_rows(folder / "metrics.csv")
+    ]
     after = _weights(made.family)
     step = {key: after[key] - before[key] for key in before}
     return {"rows": rows, "step": step, "scores": made.evaluation.scores}
@@ -70,7 +82,10 @@ def devices(setting: Setting) -> Rows:
     """Five iterations of every family on a CPU and here, from the same weights and draws; and the extractors."""
     code = "import sys; from pathlib import Path; from benchmarks.gpu.equality import record; "
     code += "record(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))"
-    one_third = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 3))}
+    one_third = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 3)),
+    }
     on_cpu = {}
     setting.folder.mkdir(parents=True, exist_ok=True)
     for precision in PRECISIONS:
@@ -81,13 +96,17 @@ def devices(setting: Setting) -> Rows:
         files = [setting.folder / f"{precision}-{where}.pt" for where in ("cpu", "gpu")]
         record(files[1], precision, setting.folder / "gpu" / precision)
         if on_cpu[precision].wait():
-            raise RuntimeError(f"the process on the CPU ended with code {on_cpu[precision].returncode}")
+            raise RuntimeError(
+                f"the process on the CPU ended with code {on_cpu[precision].returncode}"
+            )
         cpu, gpu = (torch.load(file, weights_only=True) for file in files)
         for family in families():
             if isinstance(gpu[family], str) or isinstance(cpu[family], str):
                 yield Row(f"{precision} {family}", str(gpu[family]), "runs", met=False)
                 continue
-            yield _format_cell(f"{precision} {family}: GPU = CPU", precision == "64-true", gpu[family], cpu[family])
+            yield _format_cell(
+                f"{precision} {family}: GPU = CPU", precision == "64-true", gpu[family], cpu[family]
+            )
         for name, features in gpu["extractors"].items() if precision == "32-true" else ():
             apart = distance([features], [cpu["extractors"][name]])
             yield Row(f"extractor {name}: GPU = CPU", f"{apart:.1e}", "1e-4", apart <= 1e-4)
@@ -100,7 +119,11 @@ def _format_cell(what: str, double: bool, gpu: dict[str, Any], cpu: dict[str, An
     """
     step, scores = distance(gpu["step"].values(), cpu["step"].values()), gpu["scores"]
     apart = [
-        {key: _apart(value, there[key]) for key, value in here.items() if key not in SINGLE and key not in scores}
+        {
+            key: _apart(value, there[key])
+            for key, value in here.items()
+            if key not in SINGLE and key not in scores
+        }
         for here, there in zip(gpu["rows"], cpu["rows"], strict=True)
     ]
     if not double:
@@ -133,7 +156,9 @@ def resume(setting: Setting) -> Rows:
         parts = trained(name, [], folder / "parts", 2 * n).family.state_dict()
         told = [_said(whole, other) for other in (again, parts)]
         figure = f"once more: {told[0]}; stopped and continued: {told[1]}"
-        yield Row(f"{name}, {2 * n} iterations", figure, "bit-equal", told == ["bit-equal", "bit-equal"])
+        yield Row(
+            f"{name}, {2 * n} iterations", figure, "bit-equal", told == ["bit-equal", "bit-equal"]
+        )
 
 
 def bf16(setting: Setting) -> Rows:
@@ -141,11 +166,17 @@ def bf16(setting: Setting) -> Rows:
     for family, name in families().items():
         n, batch = setting.few(100), loading.load(name).config.data.batch_size
         means: dict[str, dict[str, float]] = {}
-        for kind, words in {"float32": [], "seed": ["run.seed=1"], "bf16": ["run.precision=bf16-mixed"]}.items():
+        for kind, words in {
+            "float32": [],
+            "seed": ["run.seed=1"],
+            "bf16": ["run.precision=bf16-mixed"],
+        }.items():
             folder = setting.folder / "bf16" / kind / name
             trained(name, [*words, f"log.log_every_images={n * batch}"], folder, n)
             (row,) = read_rows(folder / "metrics.csv")
-            means[kind] = {key: float(value) for key, value in row.items() if key.startswith("loss")}
+            means[kind] = {
+                key: float(value) for key, value in row.items() if key.startswith("loss")
+            }
         apart, seeds = (
             {key: _apart(means[kind][key], value) for key, value in means["float32"].items()}
             for kind in ("bf16", "seed")
@@ -165,7 +196,9 @@ def sampling(setting: Setting) -> Rows:
     assert path is not None
     there, here = (load_generator(path, device=where)(64) for where in (str(DEVICE), "cpu"))
     apart = float((there - here).abs().max())
-    yield Row("load_generator(device=...): 64 images, GPU = CPU", f"{apart:.1e}", "1e-5", apart <= 1e-5)
+    yield Row(
+        "load_generator(device=...): 64 images, GPU = CPU", f"{apart:.1e}", "1e-5", apart <= 1e-5
+    )
 
 
 def _said(one: dict[str, Tensor], other: dict[str, Tensor]) -> str:

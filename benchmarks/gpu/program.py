@@ -20,16 +20,27 @@ def training(setting: Setting) -> Rows:
     words = ["run.images=640", *FEW] if setting.rehearsal else []
     root = setting.folder / "runs"
     begun = time.perf_counter()
-    ended = _lab("train", "cgan", f"run.root={root}", "run.id=all", "data.source=sample", "log.wandb=off", *words)
+    ended = _lab(
+        "train",
+        "cgan",
+        f"run.root={root}",
+        "run.id=all",
+        "data.source=sample",
+        "log.wandb=off",
+        *words,
+    )
     seconds = time.perf_counter() - begun
     if ended.returncode:
-        yield Row("gan-lab train cgan", f"exit code {ended.returncode}: {ended.stderr[-300:]}", "0", met=False)
+        yield Row(
+            "gan-lab train cgan",
+            f"exit code {ended.returncode}: {ended.stderr[-300:]}",
+            "0",
+            met=False,
+        )
         return
     summary = json.loads((root / "cgan" / "all" / "summary.json").read_text(encoding="utf-8"))
     accuracy = summary["scores"]["best"]["label_accuracy"]["value"]
-    said = (
-        f"{seconds:.0f} s from the command to its page, label accuracy {accuracy:.3f}, {summary['peak_memory_mb']} MB"
-    )
+    said = f"{seconds:.0f} s from the command to its page, label accuracy {accuracy:.3f}, {summary['peak_memory_mb']} MB"
     yield Row("gan-lab train cgan", said, "0.95", accuracy >= 0.95 or setting.rehearsal)
 
 
@@ -37,11 +48,18 @@ def memory(setting: Setting) -> Rows:
     """A batch that has no room is one line, and names the keys."""
     if setting.rehearsal:
         return
-    large = ["data.size=256", "data.batch_size=4000", "run.images=4000", f"run.root={setting.folder / 'runs'}"]
+    large = [
+        "data.size=256",
+        "data.batch_size=4000",
+        "run.images=4000",
+        f"run.root={setting.folder / 'runs'}",
+    ]
     ended = _lab("train", "dcgan", "data.source=sample", "log.wandb=off", *large)
     last = ended.stderr.strip().splitlines()[-1:] or ["nothing"]
     met = ended.returncode == 2 and "data.batch_size" in last[0] and "Traceback" not in ended.stderr
-    yield Row("a batch without room", f"exit code {ended.returncode}: {last[0][:200]}", "2, one line", met)
+    yield Row(
+        "a batch without room", f"exit code {ended.returncode}: {last[0][:200]}", "2, one line", met
+    )
 
 
 def several(setting: Setting) -> Rows:
@@ -65,8 +83,12 @@ def several(setting: Setting) -> Rows:
                     *FEW, f"run.images={n}"]  # fmt: skip
             ended = _lab("train", name, *told, *words)
             if ended.returncode:
-                raise RuntimeError(f"{world} processes of {name}: {ended.stderr.strip().splitlines()[-1]}")
-            state = read_checkpoint(folder / name / "it" / "checkpoints" / "last.ckpt")["state_dict"].values()
+                raise RuntimeError(
+                    f"{world} processes of {name}: {ended.stderr.strip().splitlines()[-1]}"
+                )
+            state = read_checkpoint(folder / name / "it" / "checkpoints" / "last.ckpt")[
+                "state_dict"
+            ].values()
             weights.append([value for value in state if value.is_floating_point()])
             rows = read_rows(folder / name / "it" / "timing.csv")
             speeds.append(float(rows[len(rows) // 2]["images_per_s"]))
@@ -74,7 +96,9 @@ def several(setting: Setting) -> Rows:
         if bar is None:
             yield Row(f"{what}: images/s of two processes / of one", f"{speeds[1] / speeds[0]:.2f}")
         else:
-            yield Row(f"{what}: two processes = one", f"{apart:.1e} apart", f"{bar:.0e}", apart <= bar)
+            yield Row(
+                f"{what}: two processes = one", f"{apart:.1e} apart", f"{bar:.0e}", apart <= bar
+            )
 
 
 def _lab(*words: str) -> subprocess.CompletedProcess[str]:

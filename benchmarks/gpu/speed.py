@@ -30,7 +30,11 @@ CASES: dict[str, tuple[str, list[str], int]] = {  # experiment, words, measured 
     "dcgan 64 px, batch 64": ("dcgan", LARGE, 100),
     "dcgan 64 px, batch 256": ("dcgan", [*LARGE, "data.batch_size=256"], 100),
     "sngan": ("sngan", [], 100),
-    "cyclegan_256": ("cyclegan_256", ["model.pool_size=0"], 40),  # which image a pool gives back, a graph cannot decide
+    "cyclegan_256": (
+        "cyclegan_256",
+        ["model.pool_size=0"],
+        40,
+    ),  # which image a pool gives back, a graph cannot decide
     "cyclegan_256 tf32": ("cyclegan_256", ["model.pool_size=0", "run.precision=tf32"], 40),
 }
 BY_HAND = ("ring", "dcgan")  # experiments that benchmarks/throughput.py has a loop for
@@ -43,7 +47,9 @@ class Floor(Callback):
         self.iterations, self.alone, self.replay, self.why = iterations, 0.0, 0.0, ""
         self.batch: Any = None
 
-    def on_train_batch_start(self, trainer: Trainer, family: Family, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+    def on_train_batch_start(
+        self, trainer: Trainer, family: Family, batch: Batch, batch_idx: int
+    ) -> None:  # type: ignore[override]
         self.batch = batch
 
     def on_train_end(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
@@ -70,8 +76,16 @@ class Floor(Callback):
         held: dict[Any, Tensor] = {}
         draw = Stream._draw
 
-        def once(stream: Stream, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any) -> Tensor:
-            key = (stream.purpose, n, shape, like.device, here)  # what a graph replays draws no other numbers
+        def once(
+            stream: Stream, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any
+        ) -> Tensor:
+            key = (
+                stream.purpose,
+                n,
+                shape,
+                like.device,
+                here,
+            )  # what a graph replays draws no other numbers
             if key not in held:
                 held[key] = draw(stream, n, shape, like, there, here)
             return held[key]
@@ -110,7 +124,9 @@ def lab(
     clock, below = Clock(warm_up, n), Floor(n)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    made = built(name, words, folder, warm_up + n + 1, clock)  # at the end of the last one much is due
+    made = built(
+        name, words, folder, warm_up + n + 1, clock
+    )  # at the end of the last one much is due
     made.evaluation.evaluator.metrics = []
     if floor:
         made.trainer.callbacks.append(below)  # type: ignore[attr-defined]
@@ -123,13 +139,22 @@ def throughputs(setting: Setting) -> Rows:
     for case, (name, words, many) in CASES.items():
         if setting.rehearsal and case not in ("ring", "dcgan"):
             continue
-        n, warm_up, folder = setting.few(many), setting.few(30), setting.folder / "speed" / case.replace(" ", "-")
+        n, warm_up, folder = (
+            setting.few(many),
+            setting.few(30),
+            setting.folder / "speed" / case.replace(" ", "-"),
+        )
         seconds, host, floor = lab(name, words, folder / "lab", n, warm_up, floor=True)
         made = built(name, words, folder / "by-hand", 1)
         batch, memory = made.config.data.batch_size, device.peak_memory()
         figure = f"{batch / seconds:,.0f} images/s; {1e3 * seconds:.2f} ms an iteration, of the host {1e3 * host:.2f}"
         yield Row(f"{case}: the lab", f"{figure}; {memory:,.0f} MB")
-        yield Row(f"{case}: lab / its step alone", f"{floor.alone / seconds:.2f}", "0.9", floor.alone / seconds >= 0.9)
+        yield Row(
+            f"{case}: lab / its step alone",
+            f"{floor.alone / seconds:.2f}",
+            "0.9",
+            floor.alone / seconds >= 0.9,
+        )
         if name in BY_HAND:
             throughput.MEASURED, throughput.WARM_UP = n, warm_up
             ratio = throughput.plain(made) / n / seconds
@@ -164,7 +189,9 @@ def settings(setting: Setting) -> Rows:
                 setattr(torch.backends.cudnn, flag, value)
 
         with patch.object(device, "set_precision", set_precision):
-            return lab("dcgan", [*words, *more], setting.folder / name.replace(" ", "-"), n, warm_up)[0]
+            return lab(
+                "dcgan", [*words, *more], setting.folder / name.replace(" ", "-"), n, warm_up
+            )[0]
 
     seconds("warm-up", [], {})
     base = [seconds("before", [], {})]
@@ -203,14 +230,18 @@ def evaluation(setting: Setting) -> Rows:
                 asked = Batch(torch.zeros(size, 1, 28, 28, device=DEVICE))
                 network(to_uint8(family.generate(asked, Stream(0, "evaluate"))))[0].cpu()
 
-            times = 1 if setting.rehearsal else 10_000 // size if name == "digits" else 4_000 // size
+            times = (
+                1 if setting.rehearsal else 10_000 // size if name == "digits" else 4_000 // size
+            )
             batch()
             wait()
             begun = time.perf_counter()
             for _ in range(times):
                 batch()
             speed, memory = size * times / (time.perf_counter() - begun), device.peak_memory()
-            yield Row(f"{name} in batches of {size}", f"{speed:,.0f} images/s, {memory:,.0f} MB at most")
+            yield Row(
+                f"{name} in batches of {size}", f"{speed:,.0f} images/s, {memory:,.0f} MB at most"
+            )
     evaluator = built("dcgan", [], setting.folder / "evaluator", 1).evaluation.evaluator
     evaluator(family)
     begun = time.perf_counter()

@@ -23,16 +23,26 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if TYPE_CHECKING:
     from gan_lab.config.loading import LoadedConfig
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 app.add_typer(inference.app)
 app.add_typer(sweeps.app)
 app.add_typer(score.app)
 Words = Annotated[
     list[str] | None,
-    typer.Argument(help="key=value overrides and config groups, such as model.z_dim=64 data=faces64 budget=smoke"),
+    typer.Argument(
+        help="key=value overrides and config groups, such as model.z_dim=64 data=faces64 budget=smoke"
+    ),
 ]
 Name = Annotated[
-    str, typer.Argument(help="an experiment of configs/experiment, or the path of a YAML file; empty: list them")
+    str,
+    typer.Argument(
+        help="an experiment of configs/experiment, or the path of a YAML file; empty: list them"
+    ),
 ]
 
 
@@ -61,7 +71,9 @@ def train(experiment: Name = "", overrides: Words = None) -> None:
 
 @app.command()
 def evaluate(
-    run: Run, overrides: Places = None, weights: Annotated[str, typer.Option(help="best or last")] = "best"
+    run: Run,
+    overrides: Places = None,
+    weights: Annotated[str, typer.Option(help="best or last")] = "best",
 ) -> None:
     """Score a run on held-out reals.
 
@@ -79,8 +91,12 @@ def evaluate(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="a run folder, or several to compare")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="a run folder, or several to compare")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file; default: report.html in the run folder")
+    ] = None,
 ) -> None:
     """Draw a run, or several side by side, on an HTML page."""
     from gan_lab import report as reporting
@@ -100,7 +116,10 @@ def inspect_data(experiment: Name = "", overrides: Words = None) -> None:
 @app.command()
 def judge(
     data: Annotated[
-        str, typer.Argument(help="a data set, such as emoji, or a member of configs/data, such as faces64")
+        str,
+        typer.Argument(
+            help="a data set, such as emoji, or a member of configs/data, such as faces64"
+        ),
     ],
     overrides: Words = None,
     n: Annotated[int, typer.Option("--n", "-n", min=6, help="fakes, and as many reals")] = 50,
@@ -115,17 +134,24 @@ def judge(
     from gan_lab.sensitivity import detection, sensitivity_page
 
     members = groups.group_members(loading.config_folder())["data"]
-    word = f"data={data}" if data in members and data not in datasets.names() else f"data.name={data}"
+    word = (
+        f"data={data}" if data in members and data not in datasets.names() else f"data.name={data}"
+    )
     config = loading.load("gan", [word, *(overrides or [])]).config
     served = datasets.load(config.data, config.run.seed)
     judgement = detection.judge(served, n, config.metrics.extractors, config.metrics)
     console.print_judgement(judgement)
-    typer.echo(sensitivity_page.write(judgement, Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"))
+    typer.echo(
+        sensitivity_page.write(
+            judgement, Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"
+        )
+    )
 
 
 @app.command()
 def benchmark(
-    name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families", overrides: Words = None
+    name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families",
+    overrides: Words = None,
 ) -> None:
     """Train all rows of a table at equal budget.
 
@@ -155,10 +181,24 @@ def study(
     from gan_lab.cli import console
     from gan_lab.studies import engine, study_page
 
-    chosen = [studies.load(each) for each in (studies.names() if name == "all" else [name] if name else [])]
+    chosen = [
+        studies.load(each)
+        for each in (studies.names() if name == "all" else [name] if name else [])
+    ]
     for each in chosen:
         each.budget(budget)  # an unknown one is refused once, before others begin
-    same = [sys.executable, "-m", "gan_lab", "study", name, "--budget", budget, "--root", str(root), "--measure-only"]
+    same = [
+        sys.executable,
+        "-m",
+        "gan_lab",
+        "study",
+        name,
+        "--budget",
+        budget,
+        "--root",
+        str(root),
+        "--measure-only",
+    ]
     with engine.shared(same, workers if chosen else 1):
         for wait in (False, True):  # first what no other process measures
             for each in list(chosen):
@@ -182,7 +222,9 @@ def study(
 
 @app.command()
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="run folders, runs/<experiment>/<run id>", metavar="RUN")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="run folders, runs/<experiment>/<run id>", metavar="RUN")
+    ],
     weights: Annotated[str, typer.Option(help="best or last")] = "best",
 ) -> None:
     """Compare runs: mean and spread over seeds.
@@ -213,7 +255,9 @@ def slurm(
     overrides: Words = None,
     nodes: Annotated[int, typer.Option(help="machines")] = 1,
     gpus: Annotated[int, typer.Option(help="GPUs of each machine, one process for each")] = 1,
-    time: Annotated[str, typer.Option(help="limit of one stay on the cluster, HH:MM:SS or D-HH:MM:SS")] = "04:00:00",
+    time: Annotated[
+        str, typer.Option(help="limit of one stay on the cluster, HH:MM:SS or D-HH:MM:SS")
+    ] = "04:00:00",
 ) -> None:
     """Write a SLURM batch script that resumes by itself."""
     from gan_lab.distributed import slurm as batch
@@ -253,8 +297,12 @@ def _list() -> None:
 
 def main() -> None:
     """Run the console script. Exit code 2 and one line for a user error, 1 and a traceback for a bug, 130 for Ctrl-C."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {terminal.flat(message)}", file=sys.stderr)
-    if os.getpid() == 1:  # in a container: the kernel ignores a SIGTERM that process 1 has no handler for
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"warning: {terminal.flat(message)}", file=sys.stderr
+    )
+    if (
+        os.getpid() == 1
+    ):  # in a container: the kernel ignores a SIGTERM that process 1 has no handler for
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     terminal.make_lasting()
     try:

@@ -51,8 +51,13 @@ def print_scores(run: Run) -> None:
     if run.summary.get("headline"):
         split = run.summary.get("validation_split")
         chosen = f", on the images of {split}" if split else ""
-        console.print(f"* selects best.ckpt, here after {run.best_images or 0:,} images{chosen}", style="dim")
-    for note in [*notes, *(f"{protocol}: {', '.join(names)}" for protocol, names in names_by_protocol.items())]:
+        console.print(
+            f"* selects best.ckpt, here after {run.best_images or 0:,} images{chosen}", style="dim"
+        )
+    for note in [
+        *notes,
+        *(f"{protocol}: {', '.join(names)}" for protocol, names in names_by_protocol.items()),
+    ]:
         console.print(note, style="dim", soft_wrap=True)
     if run.grids:
         console.print(f"last grid: {run.grids[-1][1]}", soft_wrap=True)
@@ -61,7 +66,10 @@ def print_scores(run: Run) -> None:
 def _as_wide_as(rows: Table) -> Console:
     """A console on which no name and no number of a table is truncated: a terminal wraps lines that are too wide."""
     console = Console(markup=False)
-    console.width = max(console.width, console.measure(rows, options=console.options.update(max_width=10_000)).maximum)
+    console.width = max(
+        console.width,
+        console.measure(rows, options=console.options.update(max_width=10_000)).maximum,
+    )
     return console
 
 
@@ -75,13 +83,18 @@ def print_comparison(comparison: Comparison) -> None:
     rows = Table("EXP", "n", *(column.title for column in comparison.columns))
     for row in comparison.rows:
         rows.add_row(
-            row.name, str(len(row.runs)), *(cell.among(len(row.runs), "{} *") if cell else "" for cell in row.cells)
+            row.name,
+            str(len(row.runs)),
+            *(cell.among(len(row.runs), "{} *") if cell else "" for cell in row.cells),
         )
     console = _as_wide_as(rows)
     if comparison.rows:
         console.print(rows)
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
-        console.print("* told apart from every other row by Welch's test at 5 %, corrected by Holm", style="dim")
+        console.print(
+            "* told apart from every other row by Welch's test at 5 %, corrected by Holm",
+            style="dim",
+        )
     titles_by_note: dict[str, list[str]] = {}
     for column in comparison.columns:
         titles_by_note.setdefault(column.note, []).append(column.title)
@@ -90,7 +103,9 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(note, soft_wrap=True, highlight=False)
 
 
-def print_studies(studies: Sequence[tuple[str, str, dict[str, str], dict[str, str]]], budgets: Sequence[str]) -> None:
+def print_studies(
+    studies: Sequence[tuple[str, str, dict[str, str], dict[str, str]]], budgets: Sequence[str]
+) -> None:
     """Print name and claim of every study, and its verdicts so far: those kept in docs, and in their place own ones."""
     rows = Table("STUDY", "claim", *budgets)
     for name, claim, kept, own in studies:
@@ -100,7 +115,8 @@ def print_studies(studies: Sequence[tuple[str, str, dict[str, str], dict[str, st
     console.print(rows)
     if any(kept.keys() - own.keys() for _, _, kept, own in studies):
         console.print(
-            "* by the results that docs/studies tells of; the others are those of this folder of runs", style="dim"
+            "* by the results that docs/studies tells of; the others are those of this folder of runs",
+            style="dim",
         )
 
 
@@ -138,7 +154,11 @@ def print_data(loaded: LoadedConfig) -> None:
     if served.train.sources is not None:
         rows.add_row("inputs", *(f"{len(split.sources or ()):,}" for split in splits.values()))
     for label in range(min(spec.classes, 40)):
-        counts = [np.count_nonzero(split.labels == label) for split in splits.values() if split.labels is not None]
+        counts = [
+            np.count_nonzero(split.labels == label)
+            for split in splits.values()
+            if split.labels is not None
+        ]
         rows.add_row(f"class {label}", *(f"{count:,}" for count in counts))
     console.print(rows)
     console.print("validation chooses checkpoints and settings, test is what a trained run is scored on" if served.divided
@@ -146,12 +166,20 @@ def print_data(loaded: LoadedConfig) -> None:
     if spec.content != "points":
         twice = duplicates.count(served)
         rows = Table(
-            "duplicates", "images", "across the split", title=f"among {twice.looked_at:,} images", title_justify="left"
+            "duplicates",
+            "images",
+            "across the split",
+            title=f"among {twice.looked_at:,} images",
+            title_justify="left",
         )
         rows.add_row("exact", f"{twice.exact:,}", f"{twice.exact_across:,}")
         rows.add_row("near", f"{twice.near:,}", f"{twice.near_across:,}")
         console.print(rows)
-    if served.decoded.source == "full" and datasets.lies_in_root(config.data.name) and Path(config.data.root).is_dir():
+    if (
+        served.decoded.source == "full"
+        and datasets.lies_in_root(config.data.name)
+        and Path(config.data.root).is_dir()
+    ):
         on_disk = Table("on disk", "", title=config.data.root, title_justify="left")
         for kind, value in survey(Path(config.data.root)).items():
             on_disk.add_row(kind, str(value))
@@ -167,7 +195,11 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     """Print the config with the origin of each value, the networks, and the expected time and memory of the run."""
     console, config = Console(markup=False), loaded.config
     values = Table(
-        "key", "value", "from", title=f"{loaded.experiment}: {RunFolder.of(loaded).path}", title_justify="left"
+        "key",
+        "value",
+        "from",
+        title=f"{loaded.experiment}: {RunFolder.of(loaded).path}",
+        title_justify="left",
     )
     for key, value in leaves(config):
         origin = loaded.origin.get(key, "default")
@@ -181,7 +213,9 @@ def print_dry_run(loaded: LoadedConfig) -> None:
         built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():
-        networks.add_row(name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ()))))
+        networks.add_row(
+            name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ())))
+        )
     console.print(networks)
 
     evaluations = config.run.images // config.run.evaluate_every_images + 1

@@ -10,7 +10,9 @@ import typer
 from gan_lab.utils.errors import UserError
 
 app = typer.Typer()
-Places = Annotated[list[str] | None, typer.Argument(help="where the data is now, such as data.root=photos")]
+Places = Annotated[
+    list[str] | None, typer.Argument(help="where the data is now, such as data.root=photos")
+]
 Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
 Seed = Annotated[int, typer.Option(min=0)]
 Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run folder")]
@@ -20,15 +22,28 @@ Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run fo
 def sample(
     run: Run,
     n: Annotated[
-        int | None, typer.Option("--n", "-n", min=1, help="number of images; 64, or 16 that move in a film")
+        int | None,
+        typer.Option("--n", "-n", min=1, help="number of images; 64, or 16 that move in a film"),
     ] = None,
-    label: Annotated[str | None, typer.Option("--label", "--class", help="class name or number")] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", "--class", help="class name or number")
+    ] = None,
     seed: Seed = 0,
-    interpolate: Annotated[int, typer.Option(help="draw latent walks of this many steps instead, one in each row")] = 0,
-    code: Annotated[int | None, typer.Option(help="vary this code along each row (generators with codes)")] = None,
-    folder: Annotated[Path | None, typer.Option(help="write each sample as a PNG of its own into a new folder")] = None,
-    truncation: Annotated[float, typer.Option(help="share of the latents' length, for likelier images")] = 1.0,
-    video: Annotated[Path | None, typer.Option(help="write a film of latent walks, .gif or .mp4")] = None,
+    interpolate: Annotated[
+        int, typer.Option(help="draw latent walks of this many steps instead, one in each row")
+    ] = 0,
+    code: Annotated[
+        int | None, typer.Option(help="vary this code along each row (generators with codes)")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="write each sample as a PNG of its own into a new folder")
+    ] = None,
+    truncation: Annotated[
+        float, typer.Option(help="share of the latents' length, for likelier images")
+    ] = 1.0,
+    video: Annotated[
+        Path | None, typer.Option(help="write a film of latent walks, .gif or .mp4")
+    ] = None,
     out: Png = None,
 ) -> None:
     """Draw samples or latent walks into a PNG, a folder or a film."""
@@ -36,18 +51,29 @@ def sample(
     from gan_lab.images import save_each, save_film, save_grid
 
     given = [
-        option for option, value in (("--folder", folder), ("--video", video), ("--code", code)) if value is not None
+        option
+        for option, value in (("--folder", folder), ("--video", video), ("--code", code))
+        if value is not None
     ]
     given += ["--interpolate"] if interpolate else []
     if len(given) > 1:
-        raise UserError(f"{' and '.join(given)}: each says what to make of the samples, so give one of them")
+        raise UserError(
+            f"{' and '.join(given)}: each says what to make of the samples, so give one of them"
+        )
     if truncation != 1 and given in (["--code"], ["--interpolate"]):
-        raise UserError(f"--truncation is for samples and films, not for {given[0]}: leave one of them out")
+        raise UserError(
+            f"--truncation is for samples and films, not for {given[0]}: leave one of them out"
+        )
     generator = load_generator(run, exact=video is None)
     n = n or (64 if video is None else 16)
     across = generator.columns
     if folder is not None:
-        save_each(generator(n, label, seed, truncation=truncation), folder, seed, generator.names_of(n, label))
+        save_each(
+            generator(n, label, seed, truncation=truncation),
+            folder,
+            seed,
+            generator.names_of(n, label),
+        )
         typer.echo(folder)
         return
     if video is not None:
@@ -58,7 +84,10 @@ def sample(
     if code is not None:
         images, columns = generator.vary_code(code, max(1, n // 10), seed)
     elif interpolate:
-        images, columns = generator.walk(max(1, n // interpolate), interpolate, label, seed), interpolate
+        images, columns = (
+            generator.walk(max(1, n // interpolate), interpolate, label, seed),
+            interpolate,
+        )
     else:
         images, columns = generator(n, label, seed, truncation=truncation), min(n, across)
     kind = f"code{code}" if code is not None else f"walk{interpolate}" if interpolate else "sample"
@@ -87,7 +116,9 @@ def reconstruct(
 def interpolate(
     run: Run,
     overrides: Places = None,
-    steps: Annotated[int, typer.Option(min=2, help="images from one to the next, including both")] = 8,
+    steps: Annotated[
+        int, typer.Option(min=2, help="images from one to the next, including both")
+    ] = 8,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of pairs")] = 8,
     out: Png = None,
 ) -> None:
@@ -106,7 +137,9 @@ def interpolate(
 def translate(
     run: Run,
     source: Annotated[Path, typer.Argument(help="an image, or a folder of images", metavar="IN")],
-    out: Annotated[Path, typer.Argument(help="folder for the translated images, as PNG of the same size")],
+    out: Annotated[
+        Path, typer.Argument(help="folder for the translated images, as PNG of the same size")
+    ],
     direction: Annotated[
         str, typer.Option(help="AtoB is the direction in which the run was trained; or BtoA")
     ] = "AtoB",
@@ -115,17 +148,24 @@ def translate(
     from gan_lab.inference import translation
 
     count, skipped = translation.translate(run, source, out, direction)
-    typer.echo(f"{count} images translated into {out}" + (f", {skipped} skipped" if skipped else ""))
+    typer.echo(
+        f"{count} images translated into {out}" + (f", {skipped} skipped" if skipped else "")
+    )
 
 
 @app.command()
 def project(
     run: Run,
     source: Annotated[
-        Path | None, typer.Argument(help="an image, or a folder of images; without: held-out ones", metavar="IN")
+        Path | None,
+        typer.Argument(
+            help="an image, or a folder of images; without: held-out ones", metavar="IN"
+        ),
     ] = None,
     overrides: Places = None,
-    label: Annotated[str | None, typer.Option("--label", "--class", help="class; without: the best of all")] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", "--class", help="class; without: the best of all")
+    ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of held-out images")] = 8,
     out: Png = None,
 ) -> None:
@@ -137,19 +177,25 @@ def project(
 
     out = out or _default_png(run, "project")
     places = overrides or []
-    if source is not None and "=" in str(source) and not source.exists():  # no image, but where the data is
+    if (
+        source is not None and "=" in str(source) and not source.exists()
+    ):  # no image, but where the data is
         source, places = None, [str(source), *places]
     found = projection.project_files(run, source, out, label, n, places)
     for name, each in found:
         of = "" if each.label is None else f", class {each.label}"
         typer.echo(f"{name}: {each.errors[-1]:.1f} of 255 levels apart{of}")
-    typer.echo(f"median {projection.typical_error(found):.1f} (root mean square over the pixels); {out}")
+    typer.echo(
+        f"median {projection.typical_error(found):.1f} (root mean square over the pixels); {out}"
+    )
 
 
 @app.command()
 def export(
     run: Run,
-    out: Annotated[Path | None, typer.Option(help="folder; default: export in the run folder")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder; default: export in the run folder")
+    ] = None,
     format: Annotated[
         str, typer.Option(help="safetensors; or torch or onnx, for such a file beside them")
     ] = "safetensors",
@@ -167,12 +213,16 @@ def export(
 @app.command()
 def publish(
     run: Run,
-    to: Annotated[str, typer.Option(help="a folder; or hf:owner/name, a model of the Hugging Face hub")],
+    to: Annotated[
+        str, typer.Option(help="a folder; or hf:owner/name, a model of the Hugging Face hub")
+    ],
     format: Annotated[
         str, typer.Option(help="safetensors; or torch or onnx, for such a file beside them")
     ] = "safetensors",
     weights: Annotated[str, typer.Option(help="best or last")] = "best",
-    page: Annotated[bool, typer.Option(help="with the page of the run, which shows training images too")] = True,
+    page: Annotated[
+        bool, typer.Option(help="with the page of the run, which shows training images too")
+    ] = True,
 ) -> None:
     """Publish a run: its export, its page and a card.
 

@@ -18,7 +18,9 @@ Images = "folder of images, .zip file of images, or .npz file"
 def score(
     fakes: Annotated[Path, typer.Argument(help=f"generated images: {Images}")],
     reals: Annotated[Path, typer.Argument(help=f"real images: {Images}")],
-    metrics: Annotated[str, typer.Option(help="some of fid, kid, prdc and is, separated by commas")] = "fid,kid,prdc",
+    metrics: Annotated[
+        str, typer.Option(help="some of fid, kid, prdc and is, separated by commas")
+    ] = "fid,kid,prdc",
     extractor: Annotated[
         str | None,
         typer.Option(
@@ -26,13 +28,22 @@ def score(
             "available, else lite0"
         ),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="file with the weights of the extractor")] = None,
-    normalize: Annotated[bool, typer.Option("--normalize", help="accept float arrays in [0, 1]")] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="file with the weights of the extractor")
+    ] = None,
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="accept float arrays in [0, 1]")
+    ] = False,
     reference: Annotated[bool, typer.Option(help="compute the real-vs-real reference")] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 100,
-    out: Annotated[Path | None, typer.Option(help="write the scores and their protocols to a JSON file")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="write the scores and their protocols to a JSON file")
+    ] = None,
 ) -> None:
-    """Score generated against real images: FID, KID, precision, recall and more."""
+    """Score generated against real images.
+
+    FID, KID, precision, recall, density, coverage and the inception score, each with its protocol.
+    """
     from gan_lab.scoring import score as compute_scores
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -60,7 +71,9 @@ def _print_table(scores: Scores) -> None:
     from gan_lab.utils.numbers import mean_and_spread, rounded
 
     first = next(iter(scores.values())).protocol
-    title = f"{first['fakes']:,} fakes against {first['reals']:,} reals, extractor {first['extractor']}"
+    title = (
+        f"{first['fakes']:,} fakes against {first['reals']:,} reals, extractor {first['extractor']}"
+    )
     table = Table("score", "value", "real vs. real", "better", title=title, title_justify="left")
     for name, score in scores.items():
         table.add_row(

@@ -8,14 +8,23 @@ import typer
 
 app = typer.Typer()
 SweepName = Annotated[
-    str, typer.Argument(help="A sweep of sweeps/, or the path of a YAML file. Without it: list the sweeps.")
+    str,
+    typer.Argument(
+        help="A sweep of sweeps/, or the path of a YAML file. Without it: list the sweeps."
+    ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value overrides of all trials, such as run.images=20_000.")
+    list[str] | None,
+    typer.Argument(help="key=value overrides of all trials, such as run.images=20_000."),
 ]
-Trials = Annotated[int | None, typer.Option(min=1, help="Number of trials. Default: run_cap, or the whole grid.")]
+Trials = Annotated[
+    int | None, typer.Option(min=1, help="Number of trials. Default: run_cap, or the whole grid.")
+]
 Storage = Annotated[
-    str | None, typer.Option(help="postgresql://user@host/database, shared by workers anywhere. Default: SQLite.")
+    str | None,
+    typer.Option(
+        help="postgresql://user@host/database, shared by workers anywhere. Default: SQLite."
+    ),
 ]
 
 
@@ -23,14 +32,18 @@ Storage = Annotated[
 def sweep(
     name: SweepName = "",
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="Number of concurrent trials on this machine.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of concurrent trials on this machine.")
+    ] = 1,
     trials: Trials = None,
     backend: Annotated[
         Literal["auto", "local", "wandb"],
         typer.Option(help="auto: W&B if an API key is set and its server responds, else local."),
     ] = "auto",
     storage: Storage = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also retry the failed trials.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also retry the failed trials.")
+    ] = False,
 ) -> None:
     """Run a hyperparameter sweep and report it.
 
@@ -45,7 +58,9 @@ def sweep(
     loaded = sweep_file.load(name)
     check.check_values(loaded, overrides or [])
     check.check_metric(loaded, overrides or [])
-    raise typer.Exit(run_sweep.run(loaded, overrides or [], workers, trials, backend, storage, retry_failed))
+    raise typer.Exit(
+        run_sweep.run(loaded, overrides or [], workers, trials, backend, storage, retry_failed)
+    )
 
 
 @app.command()
@@ -61,7 +76,7 @@ def sweep_check(name: SweepName, overrides: Overrides = None, trials: Trials = N
 
 @app.command()
 def sweep_report(name: SweepName, overrides: Overrides = None, storage: Storage = None) -> None:
-    """Report a sweep: the best configuration and the importance of each parameter.
+    """Report a sweep: best values and parameter importances.
 
     Prints it, and writes a page and the best configuration as a YAML file.
     """

@@ -25,7 +25,9 @@ def files_in(folder: Path) -> list[Path]:
 def group_members(folder: Path) -> dict[str, list[str]]:
     """Every group with the names of its members."""
     groups = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in APART)
-    return {group.name: [path.stem for path in files_in(group)] for group in groups if files_in(group)}
+    return {
+        group.name: [path.stem for path in files_in(group)] for group in groups if files_in(group)
+    }
 
 
 def split_overrides(overrides: Sequence[str], folder: Path) -> tuple[dict[str, str], list[str]]:
@@ -45,6 +47,8 @@ def pop_defaults(values: DictConfig, where: Path) -> dict[str, str]:
     plain: Any = OmegaConf.to_container(values)
     values.pop("defaults", None)
     defaults = plain.get("defaults", [])
-    if not isinstance(defaults, list) or not all(isinstance(entry, dict) and len(entry) == 1 for entry in defaults):
+    if not isinstance(defaults, list) or not all(
+        isinstance(entry, dict) and len(entry) == 1 for entry in defaults
+    ):
         raise UserError(f"{where}: defaults is a list of groups, such as '- data: faces64'")
     return {str(group): str(member) for entry in defaults for group, member in entry.items()}

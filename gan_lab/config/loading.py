@@ -35,7 +35,9 @@ def config_folder() -> Path:
 
 def experiments() -> dict[str, str]:
     """Every experiment with the first comment of its file."""
-    return {path.stem: first_comment(path) for path in groups.files_in(config_folder() / "experiment")}
+    return {
+        path.stem: first_comment(path) for path in groups.files_in(config_folder() / "experiment")
+    }
 
 
 def find_experiment(name: str) -> Path:
@@ -66,7 +68,9 @@ def first_comment(path: Path) -> str:
 def families() -> list[str]:
     """Every family: the files of ``gan_lab/families`` but the base, found without importing them."""
     folder = PACKAGE / "families"
-    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if module.name != "base")
+    return sorted(
+        module.name for module in pkgutil.iter_modules([str(folder)]) if module.name != "base"
+    )
 
 
 def family_class(name: str) -> Any:
@@ -76,7 +80,11 @@ def family_class(name: str) -> Any:
 
 def explain_missing_file(kind: str, name: str, known: Sequence[str]) -> str:
     """One line: there is no such file, if a file was named, or else no such name."""
-    return f"there is no file {name}" if name.endswith((".yaml", ".yml")) else explain_unknown_name(kind, name, known)
+    return (
+        f"there is no file {name}"
+        if name.endswith((".yaml", ".yml"))
+        else explain_unknown_name(kind, name, known)
+    )
 
 
 # Keys of earlier commits and their names today: the error for an old key names the new one.
@@ -94,7 +102,13 @@ RENAMED_KEYS = {
 # load
 
 NUMBERS = ("a whole number", "a number")
-PATHS = ("data.root", "run.root", "metrics.inception_weights", "metrics.dinov2_weights", "metrics.clip_weights")
+PATHS = (
+    "data.root",
+    "run.root",
+    "metrics.inception_weights",
+    "metrics.dinov2_weights",
+    "metrics.clip_weights",
+)
 
 
 def expand_home(key: str, path: str) -> str:
@@ -136,7 +150,9 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
         try:
             OmegaConf.from_dotlist([word])
         except Exception:  # as below
-            raise UserError(f"{word}: a bracket or a quotation mark is opened and not closed") from None
+            raise UserError(
+                f"{word}: a bracket or a quotation mark is opened and not closed"
+            ) from None
     from_file, from_words = read_yaml(path), OmegaConf.from_dotlist(list(overrides))
     defaults = groups.pop_defaults(from_file, path)
     text = {
@@ -146,16 +162,22 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     }
     for key, _, value in (word.partition("=") for word in overrides):
         if key in text and value != "null":
-            OmegaConf.update(from_words, key, value)  # as it was typed: YAML would read run.id=0012 as 10
+            OmegaConf.update(
+                from_words, key, value
+            )  # as it was typed: YAML would read run.id=0012 as 10
     if os.environ.get("RUN_ID") and OmegaConf.select(from_words, "run.id") is None:
         OmegaConf.update(from_words, "run.id", os.environ["RUN_ID"], force_add=True)
 
     usual = [find_member(*item) for item in defaults.items() if item[0] not in chosen]
     from_groups = [find_member(*item) for item in chosen.items()]
     layers = [(_label(file), read_yaml(file)) for file in usual] + [(_label(path), from_file)]
-    layers += [(_label(file), read_yaml(file)) for file in from_groups] + [("command line", from_words)]
+    layers += [(_label(file), read_yaml(file)) for file in from_groups] + [
+        ("command line", from_words)
+    ]
     config = expand_homes(parse([values for _, values in layers]))
-    origin = {key: label for label, values in layers for key, _ in leaves(OmegaConf.to_container(values))}
+    origin = {
+        key: label for label, values in layers for key, _ in leaves(OmegaConf.to_container(values))
+    }
     return LoadedConfig(path.stem, config, origin, chosen)
 
 
@@ -166,13 +188,19 @@ def read_yaml(path: Path) -> DictConfig:
     except Exception as error:  # the YAML reader has many
         raise UserError(f"{path}: {_first_line(error)}") from None
     if not isinstance(values, DictConfig):
-        raise UserError(f"{path}: an experiment is a mapping such as 'family: gan', this is {values!r}")
+        raise UserError(
+            f"{path}: an experiment is a mapping such as 'family: gan', this is {values!r}"
+        )
     return values
 
 
 def _label(path: Path) -> str:
     """A file's name for the user: below ``configs/`` without what is above it."""
-    return str(path.relative_to(config_folder())) if path.is_relative_to(config_folder()) else str(path)
+    return (
+        str(path.relative_to(config_folder()))
+        if path.is_relative_to(config_folder())
+        else str(path)
+    )
 
 
 def parse(layers: Sequence[Any]) -> Config:
@@ -200,7 +228,9 @@ def _nest(layer: Any) -> DictConfig:
     nested = OmegaConf.create({})
     for key, value in leaves(OmegaConf.to_container(OmegaConf.create(layer))):
         if key == "model" and not isinstance(value, dict | None):
-            raise UserError(f"model is a group: set one of its keys, such as model.z_dim=64, not model={value}")
+            raise UserError(
+                f"model is a group: set one of its keys, such as model.z_dim=64, not model={value}"
+            )
         OmegaConf.update(nested, str(key), value)
     size = OmegaConf.select(nested, "data.size")
     if size is not None:  # 64x96 is two keys, and 64 alone is square
@@ -228,7 +258,11 @@ def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
 def _update(structured: Any, key: str, value: Any) -> None:
     if isinstance(value, bool) and not isinstance(OmegaConf.select(structured, key), bool):
         value = "on" if value else "off"  # YAML reads off as false
-    if isinstance(value, float) and value.is_integer() and isinstance(OmegaConf.select(structured, key), int | None):
+    if (
+        isinstance(value, float)
+        and value.is_integer()
+        and isinstance(OmegaConf.select(structured, key), int | None)
+    ):
         value = int(value)  # 1e5
     OmegaConf.update(structured, key, value, merge=True)
 
@@ -242,8 +276,14 @@ def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, 
             return f"{prefix}{key} is a group: set one of its keys: {inside}"
         if f"{prefix}{key}" in RENAMED_KEYS:
             return f"{prefix}{key} is now called {RENAMED_KEYS[prefix + key]}: use that key"
-        near = difflib.get_close_matches(key, [*known, *([] if prefix else groups.group_members(config_folder()))], n=1)
-        hint = f"Did you mean '{prefix}{near[0]}'?" if near else f"There are: {', '.join(prefix + k for k in known)}"
+        near = difflib.get_close_matches(
+            key, [*known, *([] if prefix else groups.group_members(config_folder()))], n=1
+        )
+        hint = (
+            f"Did you mean '{prefix}{near[0]}'?"
+            if near
+            else f"There are: {', '.join(prefix + k for k in known)}"
+        )
         return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
     takes = describe_type(schema, key)
     return f"{prefix}{key}={'' if value is None else value}: " + (

@@ -24,7 +24,12 @@ def number(default: Any, **bounds: float) -> Any:
     return field(default=default, metadata=bounds)
 
 
-USER_FOLDERS = ("folder", "pairs", "horse2zebra", "huggingface")  # data sets whose data.root is the user's own folder
+USER_FOLDERS = (
+    "folder",
+    "pairs",
+    "horse2zebra",
+    "huggingface",
+)  # data sets whose data.root is the user's own folder
 
 
 @dataclass(frozen=True)
@@ -274,4 +279,6 @@ def check_ranges(config: Any, prefix: str = "") -> None:
             words, holds = BOUNDS[name]
             every = value if isinstance(value, tuple) else (value,)
             if not all(holds(v, bound) and math.isfinite(v) for v in every):
-                raise UserError(f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}")
+                raise UserError(
+                    f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}"
+                )

@@ -19,7 +19,9 @@ def names() -> list[str]:
     """Every data set, found without importing it: the files with a function ``decode``."""
     folder = Path(__file__).parent
     files = [path for path in folder.glob("*.py") if not path.name.startswith(".")]
-    return sorted(path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8"))
+    return sorted(
+        path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8")
+    )
 
 
 def lies_in_root(name: str) -> bool:
@@ -75,7 +77,9 @@ def _check_attributes(cfg: DataConfig) -> None:
 def _check_shape(cfg: DataConfig, spec: ImageSpec) -> None:
     """Raise UserError if the images are not what somebody asked for: most sets have one shape and one kind of colour."""
     if cfg.channels not in (None, spec.channels):
-        raise UserError(f"data.channels={cfg.channels}: the images of data.name={cfg.name} have {spec.channels}")
+        raise UserError(
+            f"data.channels={cfg.channels}: the images of data.name={cfg.name} have {spec.channels}"
+        )
     if cfg.shape != (spec.height, spec.width) and spec.content != "points":
         height, width = cfg.shape
         raise UserError(
@@ -94,4 +98,6 @@ def _check_place(cfg: DataConfig, module: Any) -> None:
     seen = f"holds no {cfg.name} (seen: {seen_in(root)})" if root.is_dir() else "is no such folder"
     others = [f"data.source=full downloads {cfg.name} into it"] if module.DOWNLOADS else []
     others += [f"data.source=sample takes {module.SAMPLE} instead"] if module.SAMPLE else []
-    raise UserError(f"data.root={cfg.root} {seen}. There should be {module.LAYOUT}; {', '.join(others)}")
+    raise UserError(
+        f"data.root={cfg.root} {seen}. There should be {module.LAYOUT}; {', '.join(others)}"
+    )

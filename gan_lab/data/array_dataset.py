@@ -29,5 +29,7 @@ class ArrayDataset:
     train_sources: PixelArray | None = None
     test_sources: PixelArray | None = None
     class_names: Sequence[str] = ()  # in the order of the labels, where they have any
-    validation: np.ndarray | None = None  # rows of test_images that choose; None: ``halves`` decides
+    validation: np.ndarray | None = (
+        None  # rows of test_images that choose; None: ``halves`` decides
+    )
     license: str = ""  # of the images, where it is known

@@ -19,7 +19,12 @@ from gan_lab.config.schema import USER_FOLDERS, DataConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.facts import DataFacts
 from gan_lab.data.reference import Reference
-from gan_lab.data.samplers import EndlessBatchSampler, SemiSupervisedBatchSampler, UnpairedBatchSampler, table
+from gan_lab.data.samplers import (
+    EndlessBatchSampler,
+    SemiSupervisedBatchSampler,
+    UnpairedBatchSampler,
+    table,
+)
 from gan_lab.data.split import PixelArray, Subset, halves
 from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_gray, to_unit
 from gan_lab.seeding import Stream
@@ -75,18 +80,26 @@ class GANDataModule(LightningDataModule):
         self.decoded, self.cfg, self.seed = decoded, cfg, seed
         self.spec = self._spec()
         self.class_names = self._class_names()
-        self.all_train = self._subset(decoded.train_images, decoded.train_labels, decoded.train_sources)
+        self.all_train = self._subset(
+            decoded.train_images, decoded.train_labels, decoded.train_sources
+        )
         self.train = self._few(self.all_train)
         if self.train is not self.all_train:
             self.decoded = replace(
-                decoded, about=f"{decoded.about}; {len(self.train):,} of them learned from (data.images)"
+                decoded,
+                about=f"{decoded.about}; {len(self.train):,} of them learned from (data.images)",
             )
         self.held_out = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
         self.validation, self.test = self._divide(self.held_out, decoded.validation)
         self.labelled = self._choose_labelled() if cfg.labels_per_class else None
         self.iterations = 0  # where the training ends; set by the builder
         self._position: Position | None = None
-        splits = {"train": self.all_train, "learned": self.train, "validation": self.validation, "test": self.test}
+        splits = {
+            "train": self.all_train,
+            "learned": self.train,
+            "validation": self.validation,
+            "test": self.test,
+        }
         self.facts = DataFacts(
             spec=self.spec,
             counts={name: len(split) for name, split in splits.items()},
@@ -105,11 +118,17 @@ class GANDataModule(LightningDataModule):
     def position(self) -> Position:
         """The position of the training. Raises RuntimeError before ``follow``."""
         if self._position is None:
-            raise RuntimeError("No training to serve: call data.follow(family) before reading training batches.")
+            raise RuntimeError(
+                "No training to serve: call data.follow(family) before reading training batches."
+            )
         return self._position
 
-    def _subset(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> Subset:
-        return Subset(images, labels if self.spec.classes else None, None if self.cfg.gray_input else sources)
+    def _subset(
+        self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None
+    ) -> Subset:
+        return Subset(
+            images, labels if self.spec.classes else None, None if self.cfg.gray_input else sources
+        )
 
     def _few(self, train: Subset) -> Subset:
         """``data.images`` of the training images, chosen once and for all: 100 are among 300."""
@@ -123,7 +142,11 @@ class GANDataModule(LightningDataModule):
     def _divide(self, held_out: Subset, validation: np.ndarray | None) -> tuple[Subset, Subset]:
         n = len(held_out)
         labels = None if held_out.labels is None else held_out.labels[np.arange(n)]
-        parts = halves(n, labels) if validation is None else (validation, np.setdiff1d(np.arange(n), validation))
+        parts = (
+            halves(n, labels)
+            if validation is None
+            else (validation, np.setdiff1d(np.arange(n), validation))
+        )
         others = parts
         if held_out.sources is not None and self.spec.pairs == "none":
             others = halves(len(held_out.sources))
@@ -131,7 +154,12 @@ class GANDataModule(LightningDataModule):
 
     def subset(self, split: str) -> Subset:
         """The images of a split: train, validation, test, or those of train that are learned from (``data.images``)."""
-        return {"train": self.all_train, "learned": self.train, "validation": self.validation, "test": self.test}[split]
+        return {
+            "train": self.all_train,
+            "learned": self.train,
+            "validation": self.validation,
+            "test": self.test,
+        }[split]
 
     @property
     def divided(self) -> bool:
@@ -154,24 +182,32 @@ class GANDataModule(LightningDataModule):
             spec = replace(spec, classes=0)
         if cfg.gray_input:
             if spec.channels not in (1, 3):
-                raise UserError(f"data.gray_input=true: images of {spec.channels} channels have no gray version")
+                raise UserError(
+                    f"data.gray_input=true: images of {spec.channels} channels have no gray version"
+                )
             content: Any = "photos" if spec.content == "horses" else spec.content
             spec = replace(spec, source_channels=1, pairs="all", content=content)
         if not cfg.paired:
             if spec.pairs == "none":
                 raise UserError("data.paired=false: these data have no pairs to hide")
             if cfg.gray_input:
-                raise UserError("data.paired=false: an image and its gray version, data.gray_input, are always a pair")
+                raise UserError(
+                    "data.paired=false: an image and its gray version, data.gray_input, are always a pair"
+                )
             spec = replace(spec, pairs="held out")
         return spec
 
     def _class_names(self) -> list[str]:
         """``data.class_names``, or the data's own; none where there are no classes."""
         names = (
-            self.cfg.class_names or [*self.decoded.class_names] or [str(label) for label in range(self.spec.classes)]
+            self.cfg.class_names
+            or [*self.decoded.class_names]
+            or [str(label) for label in range(self.spec.classes)]
         )
         if self.spec.classes and len(names) != self.spec.classes:
-            raise UserError(f"data.class_names={','.join(names)}: the data have {self.spec.classes} classes")
+            raise UserError(
+                f"data.class_names={','.join(names)}: the data have {self.spec.classes} classes"
+            )
         return names if self.spec.classes else []
 
     def _choose_labelled(self) -> np.ndarray:
@@ -190,24 +226,33 @@ class GANDataModule(LightningDataModule):
         position = self.position
         rank, shares = position.shares[0]
         world = shares // position.parts
-        n, span = len(self.train), (position.iteration, self.iterations, rank, world, position.parts)
+        n, span = (
+            len(self.train),
+            (position.iteration, self.iterations, rank, world, position.parts),
+        )
         seed = self._branch_seed()
         order: EndlessBatchSampler
         if self.labelled is not None:
             order = SemiSupervisedBatchSampler(n, self.labelled, self.cfg.batch_size, seed, *span)
         elif self.train.sources is not None and self.spec.pairs != "all":
-            order = UnpairedBatchSampler(n, len(self.train.sources), self.cfg.batch_size, seed, *span)
+            order = UnpairedBatchSampler(
+                n, len(self.train.sources), self.cfg.batch_size, seed, *span
+            )
         else:
             order = EndlessBatchSampler(n, self.cfg.batch_size * position.minibatches, seed, *span)
         workers, device = self.cfg.workers, position.device
         gpu = device.type == "cuda"
-        split = self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
+        split = (
+            self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
+        )
         return DataLoader(
             split, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0,
             pin_memory=gpu and workers > 0,
         )  # fmt: skip
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int = 0) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int = 0
+    ) -> Batch:
         """All of the batch on the device, without Lightning's walk over types."""
         return batch.on(device)
 
@@ -222,7 +267,9 @@ class GANDataModule(LightningDataModule):
 
         def draw(purpose: str, *columns: int) -> list[Tensor]:
             """Numbers for the images, and for the sources: the same where these are their counterparts."""
-            streams = [Stream(seed, purpose, position.iteration, *share) for share in position.shares]
+            streams = [
+                Stream(seed, purpose, position.iteration, *share) for share in position.shares
+            ]
             drawn = torch.cat([stream.uniform(n, 2, *columns, like=images) for stream in streams])
             return [drawn[:, 0], drawn[:, 0 if alike else 1]]
 
@@ -258,7 +305,13 @@ class GANDataModule(LightningDataModule):
             others = seeding.permutation(0, "reference of sources", 0, len(reals.sources))[:n]
             n = min(len(rows), len(others))
             rows = table(rows[:n], others[:n])
-        name = "train" if reals is self.all_train else f"{split} {len(reals)}" if split == "learned" else split
+        name = (
+            "train"
+            if reals is self.all_train
+            else f"{split} {len(reals)}"
+            if split == "learned"
+            else split
+        )
         return Reference(reals, rows, size, self, name)
 
     def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
@@ -269,7 +322,9 @@ class GANDataModule(LightningDataModule):
         split = self.held_out if held_out else self.train
         rows = seeding.permutation(0, "grid", 0, len(split))
         if by_class:
-            batch = _concatenate([self._for_grid(held_out, 10, label) for label in range(min(self.spec.classes, 10))])
+            batch = _concatenate(
+                [self._for_grid(held_out, 10, label) for label in range(min(self.spec.classes, 10))]
+            )
         elif self.spec.content != "points" and split.sources is None:
             batch = self._for_grid(held_out, 64)
         else:

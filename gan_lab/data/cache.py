@@ -34,7 +34,9 @@ def cache_folder(root: Path) -> Path:
     return Path(os.path.expanduser(os.environ.get("GAN_LAB_CACHE") or root / "cache"))
 
 
-def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -> tuple[Arrays, str]:
+def decoded_once(
+    root: Path, name: str, key: str, build: Callable[[], Arrays]
+) -> tuple[Arrays, str]:
     """The arrays that ``build`` makes, memory-mapped, and their fingerprint (16 hexadecimal digits of SHA-256).
 
     ``key`` says all that the arrays depend on: the hash of the source and the transform. Processes that start together
@@ -54,16 +56,22 @@ def decoded_once(root: Path, name: str, key: str, build: Callable[[], Arrays]) -
                 for part, array in arrays.items():
                     if not part.startswith("_"):  # what is only said of them
                         digest.update(f"{part}{array.shape}{array.dtype}".encode())
-                        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy of it
+                        digest.update(
+                            np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+                        )  # no copy of it
                     np.save(unfinished / f"{part}.npy", array)
                 about = {"key": key, "fingerprint": digest.hexdigest()[:16], "parts": list(arrays)}
-                (unfinished / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+                (unfinished / "about.json").write_text(
+                    json.dumps(about, indent=1), encoding="utf-8"
+                )
                 shutil.rmtree(folder, ignore_errors=True)
                 unfinished.rename(folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    return {part: np.load(folder / f"{part}.npy", mmap_mode="c") for part in about["parts"]}, about["fingerprint"]
+    return {part: np.load(folder / f"{part}.npy", mmap_mode="c") for part in about["parts"]}, about[
+        "fingerprint"
+    ]
 
 
 def _check_room(cache: Path, needed: int) -> None:

@@ -33,14 +33,18 @@ SITE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 ON_DRIVE = {name: f"{DRIVE}{number}" for number, _, name in CelebA.file_list}
 MIRRORS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
-BUNDLES = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)  # images and attributes in one
+BUNDLES = (
+    "https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",
+)  # images and attributes in one
 SHA256 = {  # of the authors' files
     f"{IMAGES}.zip": "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
     f"{ATTRIBUTES}.txt": "f0e5da289d5ccf75ffe8811132694922b60f2af59256ed362afa03fefba324d0",
     f"{PARTITION}.txt": "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7",
 }
 SIZE = 64  # usual, in pixels
-LAYOUT = f"the folder celeba with {IMAGES}.zip or what is in it, {ATTRIBUTES}.txt and {PARTITION}.txt"
+LAYOUT = (
+    f"the folder celeba with {IMAGES}.zip or what is in it, {ATTRIBUTES}.txt and {PARTITION}.txt"
+)
 SAMPLE, DOWNLOADS = "100 faces", True
 
 
@@ -66,11 +70,13 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             f"{root / 'celeba'}, or take data.source=sample"
         )
     if cfg.attributes:
-        raise UserError(f"data.attributes={','.join(cfg.attributes)}, but the sample of faces has none: {problem}")
-    arrays, fingerprint = decoded_once(root, f"faces-{cfg.size}", f"lfw_subset/{cfg.size}/1", lambda: _sample(cfg.size))
-    about = (
-        f"the {FACES} real faces (LFW) embedded in scikit-image ({TRAIN} train, {FACES - TRAIN} held out): {problem}"
+        raise UserError(
+            f"data.attributes={','.join(cfg.attributes)}, but the sample of faces has none: {problem}"
+        )
+    arrays, fingerprint = decoded_once(
+        root, f"faces-{cfg.size}", f"lfw_subset/{cfg.size}/1", lambda: _sample(cfg.size)
     )
+    about = f"the {FACES} real faces (LFW) embedded in scikit-image ({TRAIN} train, {FACES - TRAIN} held out): {problem}"
     images = arrays["train_images"], None, arrays["test_images"], None
     return ArrayDataset(ImageSpec(1, cfg.size, cfg.size), *images, "sample", about, fingerprint)
 
@@ -91,8 +97,13 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
     paths = sorted(path for path in layout.images.iterdir() if path.suffix.lower() in SUFFIXES)
     labels = _labels(cfg, layout, paths) if cfg.attributes else None
     crop = partial(decoding.read_file, crop=CROP)
-    opened = decoding.open_items(cfg, [(path,) for path in paths], "celeba", crop, f"crop {CROP}", cache=Path(cfg.root))
-    paths, labels = [paths[place] for place in opened.places], None if labels is None else labels[opened.places]
+    opened = decoding.open_items(
+        cfg, [(path,) for path in paths], "celeba", crop, f"crop {CROP}", cache=Path(cfg.root)
+    )
+    paths, labels = (
+        [paths[place] for place in opened.places],
+        None if labels is None else labels[opened.places],
+    )
     train, test, validation = _split(layout, paths, labels)
     about = (
         f"{len(paths):,} faces of CelebA ({len(train):,} train, {len(test):,} held out): found in {layout.images}"
@@ -119,7 +130,9 @@ def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
     """The class of each image [N] int64: the sum of 2^i over the attributes i that it has."""
     words = f"data.attributes={','.join(cfg.attributes)}"
     if layout.attributes is None:
-        raise UserError(f"{words}: no {ATTRIBUTES}.txt or .csv beside {layout.images}; {SITE} has it")
+        raise UserError(
+            f"{words}: no {ATTRIBUTES}.txt or .csv beside {layout.images}; {SITE} has it"
+        )
     names, rows = _table(layout.attributes)
     for name in cfg.attributes:
         if name not in names:
@@ -128,7 +141,9 @@ def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
         raise UserError(f"{words}: each once, and at most {MOST} of them")
     missing = [path.name for path in paths if path.name not in rows]
     if missing:
-        raise UserError(f"{layout.attributes} says nothing about {missing[0]} and {len(missing) - 1:,} others")
+        raise UserError(
+            f"{layout.attributes} says nothing about {missing[0]} and {len(missing) - 1:,} others"
+        )
     columns = [names.index(name) for name in cfg.attributes]
     has = np.array([[int(rows[path.name][column]) > 0 for column in columns] for path in paths])
     return has @ (1 << np.arange(len(columns), dtype=np.int64))
@@ -141,7 +156,9 @@ def _split(
     if layout.partition is not None:
         _, rows = _table(layout.partition)
         part = np.array([int(rows.get(path.name, ["-1"])[0]) for path in paths])
-        train, held, validation = (np.flatnonzero(which) for which in (part == 0, part > 0, part[part > 0] == 1))
+        train, held, validation = (
+            np.flatnonzero(which) for which in (part == 0, part > 0, part[part > 0] == 1)
+        )
         if len(train) and 0 < len(validation) < len(held):
             return train, held, validation
         if len(train) and len(held):
@@ -179,7 +196,9 @@ def _layout(root: Path) -> Layout | None:
             attributes, partition = _find_beside(near, ATTRIBUTES), _find_beside(near, PARTITION)
             if name in (".", "images") and attributes is None:
                 continue
-            if folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
+            if folder.is_dir() and any(
+                path.suffix.lower() in SUFFIXES for path in folder.iterdir()
+            ):
                 return Layout(folder, attributes, partition)
     return None
 
@@ -196,7 +215,12 @@ def is_present(root: Path) -> bool:
 
 def _archives(root: Path) -> list[Path]:
     home = root / "celeba"
-    return [home / f"{IMAGES}.zip", home / "celeba.zip", home / "archive.zip", root / f"{IMAGES}.zip"]
+    return [
+        home / f"{IMAGES}.zip",
+        home / "celeba.zip",
+        home / "archive.zip",
+        root / f"{IMAGES}.zip",
+    ]
 
 
 def find_full(root: Path) -> str:
@@ -218,8 +242,17 @@ def _archive(root: Path, home: Path) -> tuple[Path, str]:
         problem = mirrored and f"{problem}; {mirrored}"
     if problem:
         further = download.fetch(BUNDLES, home / "celeba.zip")
-        problem = f"CelebA is not in {root} and the downloads failed ({problem}; {further})" if further else ""
+        problem = (
+            f"CelebA is not in {root} and the downloads failed ({problem}; {further})"
+            if further
+            else ""
+        )
         return home / "celeba.zip", problem
     for name in (ATTRIBUTES, PARTITION):  # without them there are no classes, and the split is ours
-        download.fetch((ON_DRIVE[f"{name}.txt"],), home / f"{name}.txt", archive=False, sha256=SHA256[f"{name}.txt"])
+        download.fetch(
+            (ON_DRIVE[f"{name}.txt"],),
+            home / f"{name}.txt",
+            archive=False,
+            sha256=SHA256[f"{name}.txt"],
+        )
     return images, ""

@@ -42,7 +42,10 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     assert folder is not None
     files = [folder / name for names in PARTS.values() for name in names]
     arrays, fingerprint = decoded_once(
-        root, f"cifar10-{cfg.size}", f"{file_hash(files)}/{cfg.size}/1", lambda: _arrays(folder, cfg.size)
+        root,
+        f"cifar10-{cfg.size}",
+        f"{file_hash(files)}/{cfg.size}/1",
+        lambda: _arrays(folder, cfg.size),
     )
     train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PARTS)
     about = f"{len(train[0]) + len(test[0]):,} images of CIFAR-10 ({len(train[0]):,} train, {len(test[0]):,} held out): found in {folder}"
@@ -53,7 +56,10 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 def _find_folder(root: Path) -> Path | None:
     """Find the folder with all six files: the root, or its own folder there."""
     names = [name for part in PARTS.values() for name in part]
-    return next((home for home in (root / FOLDER, root) if all((home / name).is_file() for name in names)), None)
+    return next(
+        (home for home in (root / FOLDER, root) if all((home / name).is_file() for name in names)),
+        None,
+    )
 
 
 def is_present(root: Path) -> bool:
@@ -79,8 +85,13 @@ def _arrays(folder: Path, size: int) -> Arrays:
         content = np.concatenate([np.fromfile(folder / name, np.uint8) for name in names])
         record = 1 + 3 * FILE_SIZE_PX * FILE_SIZE_PX
         if not len(content) or len(content) % record:
-            raise UserError(f"{folder} is damaged: {len(content):,} bytes of {part} are no records of {record}")
+            raise UserError(
+                f"{folder} is damaged: {len(content):,} bytes of {part} are no records of {record}"
+            )
         rows = content.reshape(-1, record)
         images = np.ascontiguousarray(rows[:, 1:]).reshape(-1, 3, FILE_SIZE_PX, FILE_SIZE_PX)
-        arrays |= {f"{part}_images": resize(images, size), f"{part}_labels": rows[:, 0].astype(np.int64)}
+        arrays |= {
+            f"{part}_images": resize(images, size),
+            f"{part}_labels": rows[:, 0].astype(np.int64),
+        }
     return arrays

@@ -16,7 +16,15 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import in_threads, join_names
-from gan_lab.data.image_reader import Frame, UnreadableError, Whites, framed, look, quiet, white_level
+from gan_lab.data.image_reader import (
+    Frame,
+    UnreadableError,
+    Whites,
+    framed,
+    look,
+    quiet,
+    white_level,
+)
 from gan_lab.data.split import PixelArray
 from gan_lab.utils.errors import UserError
 
@@ -32,7 +40,9 @@ DONE = {
 }  # to the frame's shape
 
 
-def read_file(item: Item, frame: Frame, whites: Whites | None = None, crop: int | None = None) -> np.ndarray:
+def read_file(
+    item: Item, frame: Frame, whites: Whites | None = None, crop: int | None = None
+) -> np.ndarray:
     """The reader of single files: ``reading.framed`` of the first."""
     return framed(item[0], frame, crop, whites)
 
@@ -72,7 +82,9 @@ class Opened:
     def note(self) -> str:
         """For the line that tells the user which data are used."""
         return self.about + (
-            " (more than data.cache_gb: decoded as they are read, see data.workers)" if self.lazy else ""
+            " (more than data.cache_gb: decoded as they are read, see data.workers)"
+            if self.lazy
+            else ""
         )
 
 
@@ -93,7 +105,10 @@ def open_items(
     lazy = len(items) * images * 3 * height * width > cfg.cache_gb * 1e9
     key = f"{transform}/{frame}/{auto}/{lazy}/3/{listing(items)}"
     arrays, fingerprint = decoded_once(
-        cache, f"{name}-{cfg.size}{'-names' * lazy}", key, lambda: _decode(items, read, frame, images, auto, lazy)
+        cache,
+        f"{name}-{cfg.size}{'-names' * lazy}",
+        key,
+        lambda: _decode(items, read, frame, images, auto, lazy),
     )
     _bearable(cfg, [str(words) for words in arrays["unreadable"]], len(items))
     places = np.asarray(arrays["places"])
@@ -101,12 +116,16 @@ def open_items(
     frame = replace(frame, gray=bool(gray))
     whites = Whites(whole, real) if whole or real else None
     reader = partial(read, frame=frame, whites=whites)
-    pixels: PixelArray = Files([items[place] for place in places], reader) if lazy else arrays["images"]
+    pixels: PixelArray = (
+        Files([items[place] for place in places], reader) if lazy else arrays["images"]
+    )
     fingerprint = combine_fingerprints(fingerprint, transform, frame) if lazy else fingerprint
     white = " and ".join(f"{level:g}" for level in (whole, real) if level)
     notes = [
         f"{cut:,.0f} {DONE[frame.fit]}" if cut and not transform else "",
-        f"{enlarged:,.0f} enlarged to {'x'.join(map(str, dict.fromkeys((height, width))))} pixels" if enlarged else "",
+        f"{enlarged:,.0f} enlarged to {'x'.join(map(str, dict.fromkeys((height, width))))} pixels"
+        if enlarged
+        else "",
         "gray, as most of the files are" if auto and gray else "",
         f"{deep:,.0f} of more than 8 bits: in all of them {white} is white" if deep else "",
     ]
@@ -114,7 +133,9 @@ def open_items(
     return Opened(pixels, places, fingerprint, lazy, frame, f" ({about})" if about else "")
 
 
-def _decode(items: Sequence[Item], read: Reader, frame: Frame, images: int, auto: bool, lazy: bool) -> Arrays:
+def _decode(
+    items: Sequence[Item], read: Reader, frame: Frame, images: int, auto: bool, lazy: bool
+) -> Arrays:
     """The arrays of the cache. They say nothing of places and times, so that data may move: their hash is the fingerprint."""
     looks = np.zeros((len(items), 5))  # width, height, largest levels, gray
 
@@ -145,7 +166,10 @@ def _decode(items: Sequence[Item], read: Reader, frame: Frame, images: int, auto
 
     bad = dict(in_threads(one, len(items), f"decoding {len(items):,} images"))
     places = np.array([row for row in range(len(items)) if row not in bad], dtype=np.int64)
-    arrays = {"places": places, "unreadable": np.array([bad[row] for row in sorted(bad)], dtype=np.str_)}
+    arrays = {
+        "places": places,
+        "unreadable": np.array([bad[row] for row in sorted(bad)], dtype=np.str_),
+    }
     if pixels is not None:
         arrays["images"] = pixels[places] if bad else pixels
     else:
@@ -177,7 +201,9 @@ def listing(items: Sequence[Item]) -> str:
         for path in item:
             about = path.stat()
             digest.update(
-                f"{path.absolute()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+                f"{path.absolute()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode(
+                    "utf-8", "surrogateescape"
+                )
             )
     return digest.hexdigest()
 
@@ -201,17 +227,25 @@ def split(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndar
         raise UserError(f"{n} image is too few: one is held out, and at least one is trained on")
     share = min(0.1, 2000 / n)
     rng = np.random.default_rng(0)
-    classes = [np.arange(n)] if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    classes = (
+        [np.arange(n)]
+        if labels is None
+        else [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    )
     orders = [rng.permutation(rows) for rows in classes]
     wanted = max(int(share * n), min(LEAST, n // 2))
     shares = [wanted * len(order) / n for order in orders]
     counts = [int(part) for part in shares]
     # by the largest remainder; a class never gives its last image
-    for i in sorted(range(len(orders)), key=lambda i: counts[i] - shares[i])[: wanted - sum(counts)]:
+    for i in sorted(range(len(orders)), key=lambda i: counts[i] - shares[i])[
+        : wanted - sum(counts)
+    ]:
         counts[i] += 1
     counts = [min(count, len(order) - 1) for order, count in zip(orders, counts, strict=True)]
     while sum(counts) < min(LEAST, n // 2):
         left = [len(order) - count for order, count in zip(orders, counts, strict=True)]
         counts[left.index(max(left))] += 1
-    test = np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)]))
+    test = np.sort(
+        np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)])
+    )
     return np.setdiff1d(np.arange(n), test), test

@@ -109,10 +109,14 @@ def _resume(source: str, partial: Path) -> bool:
     return total is None or partial.stat().st_size >= total
 
 
-def _copy_with_progress(answer: HTTPResponse, write: object, name: str, have: int, total: int | None) -> None:
+def _copy_with_progress(
+    answer: HTTPResponse, write: object, name: str, have: int, total: int | None
+) -> None:
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     small = total is not None and total < 16 * CHUNK_BYTES
-    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True, disable=small) as progress:
+    with Progress(
+        *columns, console=Console(stderr=True, markup=False), transient=True, disable=small
+    ) as progress:
         line = progress.add_task(f"downloading {name}", total=total, completed=have)
         while block := answer.read1(CHUNK_BYTES):
             write(block)  # type: ignore[operator]
@@ -134,7 +138,9 @@ def _find_hash_problem(path: Path, sha256: str) -> str:
     """Return '' if the file has this hash, or none is known."""
     found = sha256 and file_hash([path])
     return (
-        "" if found == sha256 else f"sent another file than its publisher's (SHA-256 {found[:12]}, not {sha256[:12]})"
+        ""
+        if found == sha256
+        else f"sent another file than its publisher's (SHA-256 {found[:12]}, not {sha256[:12]})"
     )
 
 
@@ -142,7 +148,8 @@ def check_published(path: Path, sha256: str) -> None:
     """Warn if a file that the user provided differs from the publisher's: it may be damaged, or another data set."""
     if _find_hash_problem(path, sha256):
         warnings.warn(
-            f"{path} is not its publisher's file (SHA-256 {sha256[:12]}…): damaged, or another set", stacklevel=2
+            f"{path} is not its publisher's file (SHA-256 {sha256[:12]}…): damaged, or another set",
+            stacklevel=2,
         )
 
 
@@ -170,7 +177,9 @@ def provide(root: Path, find: Callable[[Path], object], fetched: Callable[[], tu
         if find(root):
             return ""
         archive, problem = fetched()
-        return problem or unpack(archive, into) or ("" if find(root) else f"{archive} holds no {what}")
+        return (
+            problem or unpack(archive, into) or ("" if find(root) else f"{archive} holds no {what}")
+        )
 
 
 def unpack(archive: Path, folder: Path) -> str:

@@ -15,7 +15,10 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.images import to_gray
 
 BLOCK, MOST = 500, 50_000  # images that are read at once, and that are looked at
-SIDE, NEAR = 16, 4.0  # of the small gray copies in pixels, and their largest mean difference in levels of 255
+SIDE, NEAR = (
+    16,
+    4.0,
+)  # of the small gray copies in pixels, and their largest mean difference in levels of 255
 
 
 @dataclass
@@ -63,7 +66,9 @@ def count(data: GANDataModule) -> Duplicates:
 def _blocks(data: GANDataModule) -> Iterator[tuple[np.ndarray, bool]]:
     left = MOST
     for split, held_out in ((data.train, False), (data.held_out, True)):
-        for rows in np.split(np.arange(min(left, len(split))), np.arange(BLOCK, min(left, len(split)), BLOCK)):
+        for rows in np.split(
+            np.arange(min(left, len(split))), np.arange(BLOCK, min(left, len(split)), BLOCK)
+        ):
             if len(rows):
                 yield split.images[rows], held_out
         left -= min(left, len(split))

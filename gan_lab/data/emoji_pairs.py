@@ -25,11 +25,17 @@ COLOURED = 0.02  # of the pixels at least, or there is nothing to colour
 def decode(cfg: DataConfig) -> ArrayDataset:
     """The pairs of ``data.size``. Raises ValueError if the packages that hold them are not there."""
     every = openmoji.pictures()
-    pixels, fingerprint = openmoji.drawn(Path(cfg.root), "emoji_pairs", cfg.size, [openmoji.lines, openmoji.whole])
+    pixels, fingerprint = openmoji.drawn(
+        Path(cfg.root), "emoji_pairs", cfg.size, [openmoji.lines, openmoji.whole]
+    )
     flags = openmoji.GROUPS.index("Flags")
-    usual = [row for row, picture in enumerate(every) if not picture.toned and picture.group != flags]
+    usual = [
+        row for row, picture in enumerate(every) if not picture.toned and picture.group != flags
+    ]
     rows = np.array([row for row in usual if _differs(pixels[row])])
-    train, validation, test = (rows[part] for part in openmoji.split([every[row] for row in rows], pixels[rows]))
+    train, validation, test = (
+        rows[part] for part in openmoji.split([every[row] for row in rows], pixels[rows])
+    )
     held = np.concatenate([validation, test])
     a, b = (0, 3), (3, 6)
     source, target = (a, b) if cfg.direction == "AtoB" else (b, a)

@@ -20,29 +20,45 @@ from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
 SIZE = 64  # usual, in pixels
-METADATA = ("metadata.csv", "metadata.jsonl")  # of Hugging Face's image folders, which data.name=huggingface reads
+METADATA = (
+    "metadata.csv",
+    "metadata.jsonl",
+)  # of Hugging Face's image folders, which data.name=huggingface reads
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
     """The images of the folder, a tenth held out. Raises UserError, with what was seen, if there are none."""
     if cfg.source == "sample":
-        raise UserError("data.source=sample: data.name=folder has no sample, data.root names a folder of images")
+        raise UserError(
+            "data.source=sample: data.name=folder has no sample, data.root names a folder of images"
+        )
     root = layouts.place(cfg.root)
     parts = layouts.parts(root)
     first, held, unused = parts or (root, None, [])
     paths = images_under(first)
     more = images_under(held) if held else []
-    inside = [path.relative_to(place) for place, some in ((first, paths), (held, more)) if place for path in some]
+    inside = [
+        path.relative_to(place)
+        for place, some in ((first, paths), (held, more))
+        if place
+        for path in some
+    ]
     items = [(path,) for path in (*paths, *more)]
     if cfg.labels:
         _warn_of_metadata([root, first, *([held] if held else [])])
     opened = decoding.open_items(cfg, items, "folder", as_files=True)
-    names, labels = classes(first, [inside[place] for place in opened.places]) if cfg.labels else ([], None)
+    names, labels = (
+        classes(first, [inside[place] for place in opened.places]) if cfg.labels else ([], None)
+    )
     train, test = opened.parts(len(paths), labels)
     about = (
         f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
         + (f" (those of {held.name})" if held else "")
-        + (f", in {len(names)} classes ({join_names(names)}), which data.labels=false hides" if names else "")
+        + (
+            f", in {len(names)} classes ({join_names(names)}), which data.labels=false hides"
+            if names
+            else ""
+        )
         + (f"; not used: {', '.join(unused)}" if unused else "")
         + opened.note
     )
@@ -58,7 +74,9 @@ def _warn_of_metadata(folders: Sequence[Path]) -> None:
     """Warn that labels in a file of metadata are not read, in one line."""
     files = [folder / name for folder in folders for name in METADATA if (folder / name).is_file()]
     if files:
-        warnings.warn(f"{files[0]} is not read. Set data.name=huggingface to use its labels.", stacklevel=3)
+        warnings.warn(
+            f"{files[0]} is not read. Set data.name=huggingface to use its labels.", stacklevel=3
+        )
 
 
 def images_under(root: Path) -> list[Path]:

@@ -30,7 +30,12 @@ NAME = "python"  # data.name of such a run
 MIN_IMAGES = 4  # two to train on, one to validate and one to test
 MIN_IMAGES_WITH_BAR = 3_000  # from which reading shows a progress bar
 USUAL_SIZE, MAX_NATIVE_SIZE = 64, 128  # in pixels, see ``usual_size``
-IMAGE_KEYS = ("image", "img", "pixel_values", "images")  # of items that are mappings, in order of preference
+IMAGE_KEYS = (
+    "image",
+    "img",
+    "pixel_values",
+    "images",
+)  # of items that are mappings, in order of preference
 LABEL_KEYS = ("label", "labels")
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -92,7 +97,9 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
             that are not integers, and pixels that are NaN or in no clear range.
     """
     if cfg.source == "sample":
-        raise UserError("data.source=sample: a data set passed from Python has no sample. Remove data.source.")
+        raise UserError(
+            "data.source=sample: a data set passed from Python has no sample. Remove data.source."
+        )
     if isinstance(dataset, Mapping) and {str(key).upper() for key in dataset} == {"A", "B"}:
         return _decode_unpaired(dataset, cfg, test)
     splits = find_splits(dataset, test)
@@ -168,7 +175,9 @@ def usual_size(dataset: Any) -> int:
     if isinstance(dataset, Mapping) and {str(key).upper() for key in dataset} == {"A", "B"}:
         dataset = next(iter(dataset.values()))
     with _fixed_randomness():
-        first = _parse_item(find_splits(dataset)["train"].read(0), 0, DataConfig(labels=False)).image
+        first = _parse_item(
+            find_splits(dataset)["train"].read(0), 0, DataConfig(labels=False)
+        ).image
     width, height = PixelStore(1, DataConfig()).to_pil(first, 0).size
     return height if height == width <= MAX_NATIVE_SIZE else USUAL_SIZE
 
@@ -182,7 +191,10 @@ def find_splits(dataset: Any, test: Any = None) -> dict[str, Split]:
     if isinstance(dataset, Mapping):
         keys = {str(key).lower(): key for key in dataset}
         found = {
-            name: dataset[keys[alias]] for name, aliases in SPLIT_NAMES.items() for alias in aliases if alias in keys
+            name: dataset[keys[alias]]
+            for name, aliases in SPLIT_NAMES.items()
+            for alias in aliases
+            if alias in keys
         }
         if "train" not in found:
             has = join_names([str(key) for key in dataset])
@@ -192,12 +204,16 @@ def find_splits(dataset: Any, test: Any = None) -> dict[str, Split]:
             )
     if test is not None:
         if "test" in found:
-            raise UserError("data: the dict has a split test, and test= is given as well. Pass one of them.")
+            raise UserError(
+                "data: the dict has a split test, and test= is given as well. Pass one of them."
+            )
         found["test"] = test
     splits = {name: open_split(found[name], name) for name in SPLIT_NAMES if name in found}
     empty = [name for name, split in splits.items() if not split.count]
     if empty:
-        raise UserError(f"data: the split {empty[0]} has no items. Remove it, or pass one that has.")
+        raise UserError(
+            f"data: the split {empty[0]} has no items. Remove it, or pass one that has."
+        )
     return splits
 
 
@@ -205,11 +221,14 @@ def open_split(dataset: Any, name: str) -> Split:
     """Describe how to read one data set. Raises UserError for what cannot be read by index."""
     kind = type(dataset).__name__
     if isinstance(dataset, str | Path):
-        raise UserError(f"data: {str(dataset)!r} is a path. Set data.name=folder and data.root={dataset} instead.")
+        raise UserError(
+            f"data: {str(dataset)!r} is a path. Set data.name=folder and data.root={dataset} instead."
+        )
     if isinstance(dataset, DataLoader):
         raise UserError("data: a DataLoader returns batches. Pass its data set: loader.dataset.")
     can_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    if isinstance(dataset, IterableDataset | Mapping | bytes) or not can_index:
+    is_table = hasattr(dataset, "iloc")  # of pandas, whose index is a column
+    if isinstance(dataset, IterableDataset | Mapping | bytes) or is_table or not can_index:
         raise UserError(
             f"data: the {name} split has the type {kind}, which cannot be read by index. Pass a map-style data set with "
             "__len__ and __getitem__, a list or an array."
@@ -222,13 +241,19 @@ def open_split(dataset: Any, name: str) -> Split:
     images, seconds = dataset
     _check_array_of_images(images)
     if len(images) != len(seconds):
-        raise UserError(f"data: a tuple of {len(images):,} images and {len(seconds):,} labels. Pass equally many.")
-    return Split(len(images), lambda i: (images[i], seconds[i]), names, type(images).__name__, license_text)
+        raise UserError(
+            f"data: a tuple of {len(images):,} images and {len(seconds):,} labels. Pass equally many."
+        )
+    return Split(
+        len(images), lambda i: (images[i], seconds[i]), names, type(images).__name__, license_text
+    )
 
 
 def _check_array_of_images(dataset: Any) -> None:
     if _is_array(dataset) and dataset.ndim not in (3, 4):
-        raise UserError(f"data: an array of the shape {list(dataset.shape)}. Pass images [N, H, W] or [N, C, H, W].")
+        raise UserError(
+            f"data: an array of the shape {list(dataset.shape)}. Pass images [N, H, W] or [N, C, H, W]."
+        )
 
 
 def find_class_names(dataset: Any) -> list[str]:
@@ -238,12 +263,16 @@ def find_class_names(dataset: Any) -> list[str]:
     """
     features = getattr(dataset, "features", None)
     if isinstance(features, Mapping):
-        names = next((getattr(features[key], "names", None) for key in LABEL_KEYS if key in features), None)
+        names = next(
+            (getattr(features[key], "names", None) for key in LABEL_KEYS if key in features), None
+        )
         return [str(name) for name in names or ()]
     classes = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
     if isinstance(classes, Sequence) and not isinstance(classes, str):
         return [", ".join(name) if isinstance(name, tuple) else str(name) for name in classes]
-    inner = getattr(dataset, "dataset", None) or next(iter(getattr(dataset, "datasets", None) or ()), None)
+    inner = getattr(dataset, "dataset", None) or next(
+        iter(getattr(dataset, "datasets", None) or ()), None
+    )
     return [] if inner is None else find_class_names(inner)
 
 
@@ -266,7 +295,9 @@ def _read_all(splits: Mapping[str, Split], count: int) -> Iterator[Any]:
             for index in range(split.count):
                 yield split.read(index)
 
-    yield from track(items(), f"reading {count:,} images", count, shown=count >= MIN_IMAGES_WITH_BAR)
+    yield from track(
+        items(), f"reading {count:,} images", count, shown=count >= MIN_IMAGES_WITH_BAR
+    )
 
 
 def _parse_item(raw: Any, index: int, cfg: DataConfig) -> Item:
@@ -299,7 +330,9 @@ def _split_item(raw: Any, index: int) -> Item:
         if len(raw) == 1:
             return Item(raw[0])
         if len(raw) != 2:
-            raise UserError(f"data: item {index:,} has {len(raw)} parts. Return (image, label) or (source, target).")
+            raise UserError(
+                f"data: item {index:,} has {len(raw)} parts. Return (image, label) or (source, target)."
+            )
         image, second = raw
         return Item(second, None, image) if is_image(second) else Item(image, second)
     return Item(raw)
@@ -309,7 +342,11 @@ def _check_same_form(item: Item, first: Item, index: int) -> None:
     for part in ("label", "source"):
         has = getattr(item, part) is not None
         if has != (getattr(first, part) is not None):
-            does = f"has a {part}, but item 0 has none" if has else f"has no {part}, but item 0 has one"
+            does = (
+                f"has a {part}, but item 0 has none"
+                if has
+                else f"has no {part}, but item 0 has one"
+            )
             raise UserError(f"data: item {index:,} {does}. Return items of one form.")
 
 
@@ -317,9 +354,13 @@ def _to_int(label: Any, index: int) -> int:
     """Convert a label to an integer. Raises UserError for what is none, and for -1, which stands for an unknown one."""
     value = label.item() if _is_array(label) and int(np.prod(label.shape)) == 1 else label
     value = value.item() if isinstance(value, np.generic) else value
-    if not isinstance(value, int):
+    if not isinstance(value, int) or value > np.iinfo(np.int64).max:
         shown = f"an array of the shape {list(value.shape)}" if _is_array(value) else repr(value)
-        remedy = "Number texts with dataset.class_encode_column" if isinstance(value, str) else "Convert labels"
+        remedy = (
+            "Number texts with dataset.class_encode_column"
+            if isinstance(value, str)
+            else "Convert labels"
+        )
         raise UserError(
             f"data: the label of item {index:,} is {shown}, not an integer. {remedy}, or hide them with data.labels=false."
         )
@@ -346,7 +387,9 @@ def _number_classes(
         )
     known = splits["train"].class_names
     if known and values[-1] >= len(known):
-        raise UserError(f"data: label {values[-1]}, but the data set names {len(known)} classes. Correct one of them.")
+        raise UserError(
+            f"data: label {values[-1]}, but the data set names {len(known)} classes. Correct one of them."
+        )
     if len(values) < 2:
         return [], None
     return [known[value] if known else str(value) for value in values], numbers.astype(np.int64)
@@ -355,13 +398,20 @@ def _number_classes(
 def _decode_unpaired(dataset: Mapping[Any, Any], cfg: DataConfig, test: Any) -> ArrayDataset:
     """Decode two data sets whose images do not correspond, for CycleGAN and CUT."""
     if test is not None:
-        raise UserError("data: test= and a dict of A and B. Pass a dict with train and test as A, and as B.")
+        raise UserError(
+            "data: test= and a dict of A and B. Pass a dict with train and test as A, and as B."
+        )
     sides = {
-        str(key).upper(): decode_dataset(side, replace(cfg, labels=False)) for key, side in sorted(dataset.items())
+        str(key).upper(): decode_dataset(side, replace(cfg, labels=False))
+        for key, side in sorted(dataset.items())
     }
     if any(side.spec.source_channels for side in sides.values()):
-        raise UserError("data: A and B hold pairs of images. Pass images alone, or one data set of pairs.")
-    source, target = (sides["A"], sides["B"]) if cfg.direction == "AtoB" else (sides["B"], sides["A"])
+        raise UserError(
+            "data: A and B hold pairs of images. Pass images alone, or one data set of pairs."
+        )
+    source, target = (
+        (sides["A"], sides["B"]) if cfg.direction == "AtoB" else (sides["B"], sides["A"])
+    )
     return replace(
         target,
         spec=replace(target.spec, source_channels=source.spec.channels),

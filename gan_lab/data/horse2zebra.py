@@ -91,4 +91,8 @@ def find_full(root: Path) -> str:
 def _archive(root: Path) -> tuple[Path, str]:
     archive = root / "horse2zebra.zip"
     problem = download.fetch(SOURCES, archive, sha256=SHA256)
-    return archive, problem and f"no trainA and trainB in {root}, and the download of horse2zebra failed ({problem})"
+    return (
+        archive,
+        problem
+        and f"no trainA and trainB in {root}, and the download of horse2zebra failed ({problem})",
+    )

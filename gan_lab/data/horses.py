@@ -25,7 +25,10 @@ VERSION = 2  # of the drawing; part of the cache's key
 PERIOD = 44.0  # of the stripes on the flank, in pixels of the silhouette, which is 370 of them long: 8 pixels of 64
 BAY, DARK = (142, 84, 44), (62, 38, 26)  # the plain coat; its mane, tail and lower legs
 WHITE, BLACK = (238, 234, 226), (30, 27, 27)
-GROUNDS = {"grass": (0.72, 1.06, 0.44), "gravel": (1.06, 0.98, 0.86)}  # red, green and blue of the gray textures
+GROUNDS = {
+    "grass": (0.72, 1.06, 0.44),
+    "gravel": (1.06, 0.98, 0.86),
+}  # red, green and blue of the gray textures
 
 
 def sample(cfg: DataConfig, paired: bool, reason: str) -> ArrayDataset:
@@ -34,13 +37,22 @@ def sample(cfg: DataConfig, paired: bool, reason: str) -> ArrayDataset:
     Held-out picture i of A and of B are one animal; in training so only if ``paired``.
     """
     name = f"horses-{'paired' if paired else 'unpaired'}-{cfg.size}"
-    arrays, fingerprint = decoded_once(Path(cfg.root), name, f"{name}/{VERSION}", lambda: _arrays(cfg.size, paired))
+    arrays, fingerprint = decoded_once(
+        Path(cfg.root), name, f"{name}/{VERSION}", lambda: _arrays(cfg.size, paired)
+    )
     target, source = ("b", "a") if cfg.direction == "AtoB" else ("a", "b")
     about = (
         f"generated horses: {COUNT:,} {'in both coats' if paired else f'plain and {COUNT:,} other ones striped'}, "
         f"{HELD_OUT} held out in both: {reason}"
     )
-    spec = ImageSpec(3, cfg.size, cfg.size, content="horses", source_channels=3, pairs="all" if paired else "held out")
+    spec = ImageSpec(
+        3,
+        cfg.size,
+        cfg.size,
+        content="horses",
+        source_channels=3,
+        pairs="all" if paired else "held out",
+    )
     return ArrayDataset(
         spec, arrays[f"train_{target}"], None, arrays[f"test_{target}"], None, "sample", about,
         f"{fingerprint}-{cfg.direction}", arrays[f"train_{source}"], arrays[f"test_{source}"],
@@ -93,7 +105,9 @@ class Painter:
         self.height, self.length = shape.shape
         self.margin = self.length // 2  # more than any view shows around the animal
         self.coats = {striped: self._animal(shape, striped) for striped in (False, True)}
-        self.grounds = {name: _ground(getattr(data, name)(), tint) for name, tint in GROUNDS.items()}
+        self.grounds = {
+            name: _ground(getattr(data, name)(), tint) for name, tint in GROUNDS.items()
+        }
 
     def paint(self, view: View, striped: bool) -> np.ndarray:
         """One picture, uint8 [3, size, size]."""
@@ -115,18 +129,27 @@ class Painter:
         return np.stack([self.paint(view, striped) for view in seen])
 
     def _seen(self, picture: Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
-        return np.asarray(picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box), dtype=np.float32)
+        return np.asarray(
+            picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box), dtype=np.float32
+        )
 
     def _animal(self, shape: np.ndarray, striped: bool) -> Image.Image:
-        x, y = (axis / self.length for axis in np.meshgrid(np.arange(self.length), np.arange(self.height)))
+        x, y = (
+            axis / self.length
+            for axis in np.meshgrid(np.arange(self.length), np.arange(self.height))
+        )
         colours = _striped(x, y, self.length) if striped else _plain(x, y)
         pixels = np.dstack([colours, 255.0 * shape]).round().astype(np.uint8)
         canvas = np.pad(pixels, ((self.margin,) * 2, (self.margin,) * 2, (0, 0)))
-        return Image.fromarray(canvas).convert("RGBa")  # colours times opacity, as they are averaged
+        return Image.fromarray(canvas).convert(
+            "RGBa"
+        )  # colours times opacity, as they are averaged
 
 
 def _ground(texture: np.ndarray, tint: tuple[float, float, float]) -> Image.Image:
-    soft = 118 + 0.55 * (texture.astype(np.float32) - texture.mean())  # as it is, it would drown the stripes
+    soft = 118 + 0.55 * (
+        texture.astype(np.float32) - texture.mean()
+    )  # as it is, it would drown the stripes
     return Image.fromarray((soft[..., None] * np.array(tint)).clip(0, 255).round().astype(np.uint8))
 
 

@@ -34,7 +34,10 @@ from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError, first_line, import_extra
 
 SIZE = 64  # usual, in pixels
-SAVED = ("dataset_dict.json", "state.json")  # of DatasetDict.save_to_disk, and of Dataset.save_to_disk
+SAVED = (
+    "dataset_dict.json",
+    "state.json",
+)  # of DatasetDict.save_to_disk, and of Dataset.save_to_disk
 FILE_NAME = "file_name"  # the column of METADATA
 LAYOUT = (
     "a data set written by save_to_disk, Parquet files, or images with metadata.csv or metadata.jsonl; "
@@ -48,7 +51,9 @@ SPLIT_OF_FILE = re.compile(
 def decode(cfg: DataConfig) -> ArrayDataset:
     """Read the data set under ``data.root``. Raises UserError, with what was found, if there is none."""
     if cfg.source == "sample":
-        raise UserError("data.source=sample: data.name=huggingface has no sample. Set data.root to a folder.")
+        raise UserError(
+            "data.source=sample: data.name=huggingface has no sample. Set data.root to a folder."
+        )
     path = Path(cfg.root)
     if path.is_file() and path.suffix.lower() == ".parquet":
         return _decode_tables(cfg, path)
@@ -59,7 +64,9 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         return _decode_image_folder(cfg, root)
     if _find_parquet(root):
         return _decode_tables(cfg, root)
-    raise UserError(f"data.root={cfg.root}: no data set (found: {image_files.seen(root)}). There should be {LAYOUT}.")
+    raise UserError(
+        f"data.root={cfg.root}: no data set (found: {image_files.seen(root)}). There should be {LAYOUT}."
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -76,7 +83,10 @@ def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folders train, validation and test by the name of their split; none if there is no train."""
     folders = {child.name.lower(): child for child in sorted(root.iterdir()) if child.is_dir()}
     found = {
-        name: folders[alias] for name, aliases in SPLIT_NAMES.items() for alias in aliases[::-1] if alias in folders
+        name: folders[alias]
+        for name, aliases in SPLIT_NAMES.items()
+        for alias in aliases[::-1]
+        if alias in folders
     }
     return found if "train" in found else {}
 
@@ -86,27 +96,39 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
     for file in find_metadata(root):
         for path, row in _read_metadata(file).items():
             if path in rows:
-                raise UserError(f"{file}: {path.name} is listed twice. Keep one row for each image.")
+                raise UserError(
+                    f"{file}: {path.name} is listed twice. Keep one row for each image."
+                )
             rows[path] = row
     if not rows:
-        raise UserError(f"{find_metadata(root)[0]} lists no images. Add rows with the column {FILE_NAME}.")
+        raise UserError(
+            f"{find_metadata(root)[0]} lists no images. Add rows with the column {FILE_NAME}."
+        )
     missing = [str(path.relative_to(root)) for path in rows if not path.is_file()]
     if missing:
         raise UserError(
             f"data.root={cfg.root}: the metadata list {image_files.join_names(missing)}, which are not there. Add the "
             "images, or remove their rows."
         )
-    unlisted = len({path.resolve() for path in image_files.find(root)} - {path.resolve() for path in rows})
+    unlisted = len(
+        {path.resolve() for path in image_files.find(root)} - {path.resolve() for path in rows}
+    )
 
     splits = _split_folders(root)
-    of_split = {name: [path for path in rows if path.is_relative_to(folder)] for name, folder in splits.items()}
+    of_split = {
+        name: [path for path in rows if path.is_relative_to(folder)]
+        for name, folder in splits.items()
+    }
     outside = len(rows) - sum(len(paths) for paths in of_split.values())
     if not splits or outside or not of_split["train"]:
         of_split = {"train": list(rows)}
     paths = [path for listed in of_split.values() for path in sorted(listed)]
     column = None
     if cfg.labels:
-        columns = {name: [rows[path].get(name) for path in paths] for name in dict.fromkeys(_names_of(rows.values()))}
+        columns = {
+            name: [rows[path].get(name) for path in paths]
+            for name in dict.fromkeys(_names_of(rows.values()))
+        }
         columns.pop(FILE_NAME)
         column = choose_label_column(columns, str(find_metadata(root)[0]))
     opened = decoding.open_items(cfg, [(path,) for path in paths], "huggingface", as_files=True)
@@ -120,7 +142,11 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
             names, numbers, column = [], None, None
     split_names = [name for name, listed in of_split.items() for _ in listed]
     split_of_row = np.array(split_names)[opened.places]
-    train, held_out, validation = np.flatnonzero(split_of_row == "train"), np.flatnonzero(split_of_row != "train"), None
+    train, held_out, validation = (
+        np.flatnonzero(split_of_row == "train"),
+        np.flatnonzero(split_of_row != "train"),
+        None,
+    )
     if not len(held_out):
         train, held_out = decoding.split(len(split_of_row), numbers)
     elif {"validation", "test"} <= set(split_of_row):
@@ -140,7 +166,9 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
         test_labels=None if numbers is None else numbers[held_out],
         source="full",
         about=about,
-        fingerprint=decoding.combine_fingerprints(opened.fingerprint, train, held_out, validation, numbers),
+        fingerprint=decoding.combine_fingerprints(
+            opened.fingerprint, train, held_out, validation, numbers
+        ),
         class_names=names,
         validation=validation,
     )
@@ -164,12 +192,18 @@ def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not row.get(FILE_NAME):
             has = join_names([str(key) for key in row]) if isinstance(row, dict) else repr(row)
-            raise UserError(f"{file}: row {number:,} has no {FILE_NAME} (columns: {has}). Name the image of each row.")
+            raise UserError(
+                f"{file}: row {number:,} has no {FILE_NAME} (columns: {has}). Name the image of each row."
+            )
         if None in row:
-            raise UserError(f"{file}: row {number:,} has more values than columns. Quote texts that hold a comma.")
+            raise UserError(
+                f"{file}: row {number:,} has more values than columns. Quote texts that hold a comma."
+            )
         path = file.parent / str(row[FILE_NAME])
         if path in found:
-            raise UserError(f"{file}: {row[FILE_NAME]} is listed twice. Keep one row for each image.")
+            raise UserError(
+                f"{file}: {row[FILE_NAME]} is listed twice. Keep one row for each image."
+            )
         found[path] = row
     return found
 
@@ -223,9 +257,16 @@ def _open_tables(cfg: DataConfig, root: Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # a damaged file can make pyarrow raise anything
-        raise UserError(f"data.root={cfg.root} cannot be read: {first_line(error)}. Write or copy it again.") from None
+        raise UserError(
+            f"data.root={cfg.root} cannot be read: {first_line(error)}. Write or copy it again."
+        ) from None
     keys = {str(name).lower(): name for name in tables}
-    splits = {name: tables[keys[alias]] for name, aliases in SPLIT_NAMES.items() for alias in aliases if alias in keys}
+    splits = {
+        name: tables[keys[alias]]
+        for name, aliases in SPLIT_NAMES.items()
+        for alias in aliases
+        if alias in keys
+    }
     if "train" not in splits:
         raise UserError(
             f"data.root={cfg.root}: the splits are {join_names(list(map(str, tables)))}, and none is train. Rename the one "
@@ -247,7 +288,9 @@ def _read_parquet(root: Path) -> dict[str, Any]:
     named: dict[str, list[Path]] = {}
     for file in _find_parquet(root):
         inside = file.name if root.is_file() else file.relative_to(root).as_posix()
-        aliases = [] if root.is_file() else SPLIT_OF_FILE.findall(inside.lower().removesuffix(".parquet"))
+        aliases = (
+            [] if root.is_file() else SPLIT_OF_FILE.findall(inside.lower().removesuffix(".parquet"))
+        )
         named.setdefault(aliases[-1] if aliases else "", []).append(file)
     if named.keys() == {""}:
         named = {"train": named[""]}
@@ -279,7 +322,9 @@ def _prepare(cfg: DataConfig, table: Any) -> tuple[Any, str, list[Any] | None, A
     images = table.select_columns(keys)
     for name in keys:
         if isinstance(features[name], Image):
-            images = images.cast_column(name, Image(decode=False))  # a damaged image is named by PixelStore
+            images = images.cast_column(
+                name, Image(decode=False)
+            )  # a damaged image is named by PixelStore
         elif type(features[name]).__name__.startswith("Array"):
             images = images.with_format("numpy")
     if not cfg.labels or not key:
@@ -290,7 +335,9 @@ def _prepare(cfg: DataConfig, table: Any) -> tuple[Any, str, list[Any] | None, A
         column = classes[0]
     if column is None:
         texts = [name for name, feature in features.items() if name != key and _is_plain(feature)]
-        column = choose_label_column({name: list(table[name]) for name in texts}, f"data.root={cfg.root}")
+        column = choose_label_column(
+            {name: list(table[name]) for name in texts}, f"data.root={cfg.root}"
+        )
     if column is None:
         return images, key, None, table.info
     labels = list(table[column])
@@ -344,7 +391,9 @@ def _choose_image_column(cfg: DataConfig, features: Mapping[str, Any]) -> str:
     )
 
 
-def _number_together(splits: Mapping[str, tuple[Any, str, list[Any] | None, Any]]) -> dict[str, Any]:
+def _number_together(
+    splits: Mapping[str, tuple[Any, str, list[Any] | None, Any]],
+) -> dict[str, Any]:
     """Number the labels of all splits together, and wrap each split for ``from_python``."""
     labeled = {name: labels for name, (_, _, labels, _) in splits.items() if labels is not None}
     if labeled and len(labeled) < len(splits):
@@ -355,7 +404,9 @@ def _number_together(splits: Mapping[str, tuple[Any, str, list[Any] | None, Any]
     names: list[str] = []
     numbers: dict[str, np.ndarray] = {}
     if labeled:
-        names, every = encode_labels([label for labels in labeled.values() for label in labels], "label")
+        names, every = encode_labels(
+            [label for labels in labeled.values() for label in labels], "label"
+        )
         ends = np.cumsum([len(labels) for labels in labeled.values()])
         numbers = dict(zip(labeled, np.split(every, ends[:-1]), strict=True))
     wrapped: dict[str, Any] = {}
@@ -437,7 +488,10 @@ def choose_label_column(columns: Mapping[str, Sequence[Any]], where: str) -> str
 def _is_categorical(values: Sequence[Any]) -> bool:
     if not all(isinstance(value, str | int) and value != "" for value in values):
         return False
-    if any(isinstance(value, str) and re.fullmatch(r"[-+]?\d*\.\d+(e[-+]?\d+)?", value) for value in values):
+    if any(
+        isinstance(value, str) and re.fullmatch(r"[-+]?\d*\.\d+(e[-+]?\d+)?", value)
+        for value in values
+    ):
         return False
     return 2 <= len(set(values)) <= len(values) / 2
 
@@ -447,7 +501,9 @@ def encode_labels(values: Sequence[Any], column: str) -> tuple[list[str], np.nda
 
     Raises UserError for missing labels and for those that are neither whole numbers nor text.
     """
-    missing = [row for row, value in enumerate(values) if value is None or value == "" or value != value]
+    missing = [
+        row for row, value in enumerate(values) if value is None or value == "" or value != value
+    ]
     if missing:
         raise UserError(
             f"data: {len(missing):,} images have no label in the column {column}, such as row {missing[0]:,}. Add the labels, "

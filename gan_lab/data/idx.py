@@ -17,7 +17,10 @@ from gan_lab.data.cache import Arrays, decoded_once, file_hash
 from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
 
-PARTS = {"train": ("train-images-idx3", "train-labels-idx1"), "test": ("t10k-images-idx3", "t10k-labels-idx1")}
+PARTS = {
+    "train": ("train-images-idx3", "train-labels-idx1"),
+    "test": ("t10k-images-idx3", "t10k-labels-idx1"),
+}
 NAMES = [name for pair in PARTS.values() for name in pair]
 # The default of data.size.
 SIZE = 28
@@ -32,7 +35,9 @@ PUBLISHED = {
 def decode(cfg: DataConfig) -> ArrayDataset:
     """Decode the set in the folder. Raises UserError if one of its four files is missing or has another content."""
     if cfg.source == "sample":
-        raise UserError("data.source=sample: data.name=idx has no sample, data.root names a folder of four files")
+        raise UserError(
+            "data.source=sample: data.name=idx has no sample, data.root names a folder of four files"
+        )
     files = find(Path(cfg.root))
     missing = [name for name in NAMES if name not in files]
     if missing:
@@ -58,7 +63,11 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 def find(root: Path) -> dict[str, Path]:
     """Find the four files anywhere under a folder; an unpacked file takes precedence over a gzipped one."""
     found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*ubyte*"), key=lambda path: path.suffix == ".gz") if root.is_dir() else ():
+    for path in (
+        sorted(root.rglob("*ubyte*"), key=lambda path: path.suffix == ".gz")
+        if root.is_dir()
+        else ()
+    ):
         for name in NAMES:
             if path.name in (f"{name}-ubyte", f"{name}-ubyte.gz", f"{name}.ubyte"):
                 found.setdefault(name, path)
@@ -69,7 +78,12 @@ def published(files: dict[str, Path]) -> str:
     """Return the name of the published set that the gzipped files belong to, or ''."""
     images = files.get(NAMES[0])
     packed = images and next(
-        (path for path in (images, Path(f"{images}.gz")) if path.suffix == ".gz" and path.is_file()), None
+        (
+            path
+            for path in (images, Path(f"{images}.gz"))
+            if path.suffix == ".gz" and path.is_file()
+        ),
+        None,
     )
     return PUBLISHED.get(file_hash([packed]), "") if packed else ""
 
@@ -82,7 +96,10 @@ def _arrays(files: dict[str, Path], size: int) -> Arrays:
             raise UserError(
                 f"{files[images]} and {files[labels]} are no images and their labels: {pixels.shape} and {numbers.shape}"
             )
-        arrays |= {f"{part}_images": resize(pixels[:, None], size), f"{part}_labels": numbers.astype(np.int64)}
+        arrays |= {
+            f"{part}_images": resize(pixels[:, None], size),
+            f"{part}_labels": numbers.astype(np.int64),
+        }
     return arrays
 
 

@@ -68,7 +68,14 @@ NOT_READ = frozenset(  # pictures too
         ".hdr",
     ]
 )
-STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # of pictures, whatever their names
+STARTS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"GIF8",
+    b"RIFF",
+    b"II*\0",
+    b"MM\0*",
+)  # of pictures, whatever their names
 MANY = 500  # files that take long enough for a progress line
 
 
@@ -102,14 +109,19 @@ def given(source: Path, apart_from: Path | None = None) -> list[Path]:
 
 def seen(folder: Path) -> str:
     """Count the files under a folder by their extension, as '12 .txt, 1 without ending'."""
-    endings = Counter(path.suffix.lower() or "without ending" for path in _every(folder, None, Counter()))
+    endings = Counter(
+        path.suffix.lower() or "without ending" for path in _every(folder, None, Counter())
+    )
     most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))[:12]
     return ", ".join(f"{count:,} {ending}" for ending, count in most) or "no files at all"
 
 
 def _every(folder: Path, apart_from: Path | None, left_out: Counter[str]) -> Iterator[Path]:
     cache = cache_folder(folder)
-    apart = (apart_from, cache if next(cache.glob(".*.lock"), None) else None)  # a class may be called cache too
+    apart = (
+        apart_from,
+        cache if next(cache.glob(".*.lock"), None) else None,
+    )  # a class may be called cache too
     entered = {_identity(other) for other in apart if other and other.is_dir()}
     waiting = [folder]
 
@@ -120,8 +132,12 @@ def _every(folder: Path, apart_from: Path | None, left_out: Counter[str]) -> Ite
     while waiting:  # links last, so that a file is known by its own folder's name
         for place, folders, names in os.walk(waiting.pop(0), onerror=closed):
             here = Path(place)
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-            if _identity(here) in entered or (here != folder and _is_the_labs(here, folders, names)):
+            folders[:] = sorted(
+                name for name in folders if not name.startswith(".") and name != "__MACOSX"
+            )
+            if _identity(here) in entered or (
+                here != folder and _is_the_labs(here, folders, names)
+            ):
                 folders.clear()
                 continue
             entered.add(_identity(here))
@@ -151,7 +167,9 @@ def _identity(path: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def in_threads(work: Callable[[int], str | None], n: int, description: str) -> list[tuple[int, str]]:
+def in_threads(
+    work: Callable[[int], str | None], n: int, description: str
+) -> list[tuple[int, str]]:
     """Call ``work`` for 0..n-1, and return those for which it has something to say, with what it says."""
 
     def share(numbers: range) -> list[tuple[int, str]]:
@@ -192,7 +210,9 @@ def survey(root: Path) -> dict[str, str]:
         for name, sides in zip(("widths", "heights"), zip(*sizes, strict=True), strict=True):
             facts[name] = f"{min(sides)} to {max(sides)}, median {int(np.median(sides))}"
     if bad:
-        facts["unreadable"] = join_names([f"{paths[number].name} ({reason})" for number, reason in bad])
+        facts["unreadable"] = join_names(
+            [f"{paths[number].name} ({reason})" for number, reason in bad]
+        )
     return facts
 
 

@@ -42,7 +42,9 @@ class Frame:
         return 1 if self.gray else 3
 
 
-def framed(path: Path, frame: Frame, crop: int | None = None, whites: Whites | None = None) -> np.ndarray:
+def framed(
+    path: Path, frame: Frame, crop: int | None = None, whites: Whites | None = None
+) -> np.ndarray:
     """An image file as uint8 [C, H, W] of a frame, as ``put_into_frame``; ``whites`` as for ``open_image``.
 
     Raises UnreadableError. Pillow's warnings are the caller's to silence, by ``quiet``.
@@ -68,11 +70,18 @@ def put_into_frame(image: Image.Image, frame: Frame, crop: int | None = None) ->
         pixels = np.pad(pixels, sides, mode="edge")
     else:
         scale = min(width / frame.width, height / frame.height)
-        wide, high = (width, height) if frame.fit == "stretch" else (scale * frame.width, scale * frame.height)
+        wide, high = (
+            (width, height)
+            if frame.fit == "stretch"
+            else (scale * frame.width, scale * frame.height)
+        )
         wide, high = min(wide, crop or wide), min(high, crop or high)
         left, top = (width - wide) / 2, (height - high) / 2
         if crop:
-            left, top = round(left), round(top)  # whole pixels: a crop of the right size is not interpolated
+            left, top = (
+                round(left),
+                round(top),
+            )  # whole pixels: a crop of the right size is not interpolated
         box = (left, top, left + wide, top + high)
         pixels = np.array(image.resize((frame.width, frame.height), Image.Resampling.BILINEAR, box))
     return pixels[None] if frame.gray else pixels.transpose(2, 0, 1)
@@ -92,11 +101,15 @@ def open_image(path: Path, least: int = 0, whites: Whites | None = None) -> Imag
                 raise UserError(f"{image.width} x {image.height} is more than {limit:,} pixels")
             if least:
                 image.draft(None, (least, least))
-            with contextlib.suppress(KeyError, TypeError, SyntaxError, ZeroDivisionError):  # EXIF that is not EXIF
+            with contextlib.suppress(
+                KeyError, TypeError, SyntaxError, ZeroDivisionError
+            ):  # EXIF that is not EXIF
                 ImageOps.exif_transpose(image, in_place=True)
             return to_rgb(image, whites)
     except Exception as error:  # a damaged file can make Pillow raise anything
-        reason = str(error).replace(str(path), "").replace(" ''", "").strip() or type(error).__name__
+        reason = (
+            str(error).replace(str(path), "").replace(" ''", "").strip() or type(error).__name__
+        )
         raise UnreadableError(f"{path}: {reason.splitlines()[0]}") from None
 
 
@@ -130,7 +143,9 @@ def look(path: Path) -> Look:
 
 def white_level(peak: float) -> float:
     """Choose the white level for a largest level: 1, the largest number of 8 to 16 bits, or the peak itself."""
-    return 1.0 if peak <= 1 else next((2.0**bits - 1 for bits in range(8, 17) if peak < 2**bits), peak)
+    return (
+        1.0 if peak <= 1 else next((2.0**bits - 1 for bits in range(8, 17) if peak < 2**bits), peak)
+    )
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -146,7 +161,11 @@ def to_rgb(image: Image.Image, whites: Whites | None = None) -> Image.Image:
     """Convert an image of any mode to RGB, transparency over white; deep levels are scaled as in ``open_image``."""
     if is_deep(image):
         levels = _levels(image)
-        top = (whites.real if image.mode == "F" else whites.whole) if whites else white_level(levels.max(initial=0))
+        top = (
+            (whites.real if image.mode == "F" else whites.whole)
+            if whites
+            else white_level(levels.max(initial=0))
+        )
         image = Image.fromarray((levels * (255 / (top or 1))).clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         solid = image.convert("RGBA")

@@ -15,7 +15,14 @@ from gan_lab.data.download import unpack
 from gan_lab.utils.errors import UserError
 
 TRAIN = ("train", "training")
-HELD = ("test", "testing", "val", "valid", "validation", "dev")  # the first that is there is held out
+HELD = (
+    "test",
+    "testing",
+    "val",
+    "valid",
+    "validation",
+    "dev",
+)  # the first that is there is held out
 SIDES = ("{}A {}B", "{}/A {}/B", "A/{} B/{}")
 TWO_SIDES = "trainA and trainB, or train/A and train/B, or A/train and B/train (and test, or val, likewise), or A and B"
 
@@ -47,7 +54,9 @@ def place(root: str) -> Path:
                 raise UserError(problem)
             (folder / ".complete").touch()
     inside = _folders(folder)
-    alone = len(inside) == 1 and not any(child.is_file() for child in folder.iterdir() if child.name != ".complete")
+    alone = len(inside) == 1 and not any(
+        child.is_file() for child in folder.iterdir() if child.name != ".complete"
+    )
     return inside[0] if alone and inside[0].name.lower() not in TRAIN else folder
 
 
@@ -60,7 +69,9 @@ def find_folder(root: Path, name: str) -> Path | None:
     for part in name.split("/"):
         same = [child for child in _folders(here) if child.name.lower() == part.lower()]
         if len(same) > 1:
-            raise UserError(f"{here} holds both {same[0].name} and {same[1].name}: which of them is {part}?")
+            raise UserError(
+                f"{here} holds both {same[0].name} and {same[1].name}: which of them is {part}?"
+            )
         if not same:
             return None
         here = same[0]
@@ -82,7 +93,9 @@ def two_sides(root: Path) -> Sides | None:
     if not candidates and (plain := _find_both(root, ["A", "B"])):
         candidates["A and B"] = Sides(plain, None)
     if len(candidates) > 1:
-        raise UserError(f"{root} is laid out in two ways, {' as well as '.join(candidates)}: keep one of them")
+        raise UserError(
+            f"{root} is laid out in two ways, {' as well as '.join(candidates)}: keep one of them"
+        )
     return next(iter(candidates.values()), None)
 
 
@@ -98,15 +111,24 @@ def parts(root: Path) -> tuple[Path, Path | None, list[str]] | None:
 
 
 def _pair(root: Path, pattern: str, names: Sequence[str]) -> tuple[Path, Path] | None:
-    return next((pair for name in names if (pair := _find_both(root, pattern.format(name, name).split()))), None)
+    return next(
+        (pair for name in names if (pair := _find_both(root, pattern.format(name, name).split()))),
+        None,
+    )
 
 
 def _find_both(root: Path, sides: list[str]) -> tuple[Path, Path] | None:
     a, b = (find_folder(root, side) for side in sides)
     if (a is None) != (b is None):
-        raise UserError(f"{root} holds {sides[a is None]}, but not {sides[a is not None]}: there should be {TWO_SIDES}")
+        raise UserError(
+            f"{root} holds {sides[a is None]}, but not {sides[a is not None]}: there should be {TWO_SIDES}"
+        )
     return (a, b) if a and b else None
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith((".", "__MACOSX")))
+    return sorted(
+        child
+        for child in root.iterdir()
+        if child.is_dir() and not child.name.startswith((".", "__MACOSX"))
+    )

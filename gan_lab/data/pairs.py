@@ -63,11 +63,19 @@ def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> A
     )  # fmt: skip
 
 
-def read_pair(item: Item, frame: image_reader.Frame, whites: image_reader.Whites | None = None) -> np.ndarray:
+def read_pair(
+    item: Item, frame: image_reader.Frame, whites: image_reader.Whites | None = None
+) -> np.ndarray:
     """A and B as uint8 [2 C, H, W]: of two files of one shape, or the halves of one. Raises UnreadableError."""
     if len(item) == 2:
-        a, b = (image_reader.open_image(path, 2 * max(frame.height, frame.width), whites) for path in item)
-        if abs(a.width * b.height - b.width * a.height) > max(a.width * b.height, b.width * a.height) / 20:
+        a, b = (
+            image_reader.open_image(path, 2 * max(frame.height, frame.width), whites)
+            for path in item
+        )
+        if (
+            abs(a.width * b.height - b.width * a.height)
+            > max(a.width * b.height, b.width * a.height) / 20
+        ):
             raise image_reader.UnreadableError(
                 f"{item[0]}: {a.width} x {a.height}, and {item[1]}: {b.width} x {b.height}, are of different shape"
             )
@@ -75,7 +83,9 @@ def read_pair(item: Item, frame: image_reader.Frame, whites: image_reader.Whites
     image = image_reader.open_image(item[0], whites=whites)
     width, height = image.size
     if not NARROWEST * height <= width <= WIDEST * height:
-        raise image_reader.UnreadableError(f"{item[0]}: {width} x {height} are not two images side by side")
+        raise image_reader.UnreadableError(
+            f"{item[0]}: {width} x {height} are not two images side by side"
+        )
     half = width // 2
     halves = image.crop((0, 0, half, height)), image.crop((width - half, 0, width, height))
     return np.concatenate([image_reader.put_into_frame(one, frame) for one in halves])
@@ -86,10 +96,14 @@ def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:
     that do not correspond."""
     sides = layouts.two_sides(root)
     if sides:
-        return _match_names(root, *sides.train), _match_names(root, *sides.held) if sides.held else []
+        return _match_names(root, *sides.train), _match_names(
+            root, *sides.held
+        ) if sides.held else []
     parts = layouts.parts(root)
     if parts:
-        return _halves(image_files.find(parts[0])), _halves(image_files.find(parts[1])) if parts[1] else []
+        return _halves(image_files.find(parts[0])), _halves(image_files.find(parts[1])) if parts[
+            1
+        ] else []
     return _halves([path for path in image_files.find(root) if path.parent == root]), []
 
 
@@ -104,13 +118,20 @@ def _match_names(root: Path, a: Path, b: Path) -> list[Item]:
         for path in image_files.find(side):  # a Mac writes é as two characters, others as one
             name = unicodedata.normalize("NFC", str(path.relative_to(side).with_suffix("")))
             if name in named:
-                raise UserError(f"{side}: {named[name].name} and {path.name} have one name: which of them is meant?")
+                raise UserError(
+                    f"{side}: {named[name].name} and {path.name} have one name: which of them is meant?"
+                )
             named[name] = path
         sides.append(named)
-    lacking = [(a, sorted(sides[1].keys() - sides[0].keys())), (b, sorted(sides[0].keys() - sides[1].keys()))]
+    lacking = [
+        (a, sorted(sides[1].keys() - sides[0].keys())),
+        (b, sorted(sides[0].keys() - sides[1].keys())),
+    ]
     if any(names for _, names in lacking):
         lacking_names = "; ".join(
-            f"{side.relative_to(root)} lacks {image_files.join_names(names)}" for side, names in lacking if names
+            f"{side.relative_to(root)} lacks {image_files.join_names(names)}"
+            for side, names in lacking
+            if names
         )
         raise UserError(
             f"{root}: {a.relative_to(root)} and {b.relative_to(root)} should hold files of equal names: {lacking_names}"

@@ -15,7 +15,9 @@ from gan_lab.utils.errors import UserError
 
 CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 RANGE_TOLERANCE = 1e-3  # by which floats may leave [0, 1] or [-1, 1], as interpolated images do
-MIN_PEAK = 2 / 255  # largest value of float images, below which they were probably divided by 255 twice
+MIN_PEAK = (
+    2 / 255
+)  # largest value of float images, below which they were probably divided by 255 twice
 
 
 def is_image(value: Any) -> bool:
@@ -77,13 +79,19 @@ class PixelStore:
         """Return the pixels [N, C, H, W]. Raises UserError if the range of their values is not clear."""
         values = f"data: the images ({self.kind}) have values from {self.lowest:.4g} to {self.highest:.4g}"
         if self.kind.endswith("uint8") and self.highest == 1:
-            raise UserError(f"{values}, so they would be black. Multiply them by 255, or pass booleans.")
+            raise UserError(
+                f"{values}, so they would be black. Multiply them by 255, or pass booleans."
+            )
         if "float" in self.kind:
             if not self.signed and 0 < self.highest < MIN_PEAK:
-                raise UserError(f"{values}, so they would be black. Scale them to [0, 1], or pass uint8.")
+                raise UserError(
+                    f"{values}, so they would be black. Scale them to [0, 1], or pass uint8."
+                )
             # a set in [0, 1] of which something was subtracted spans 1 at most
             if self.signed and self.highest - self.lowest <= 1:
-                raise UserError(f"{values}: not clearly [-1, 1]. Scale them to [0, 1] or [-1, 1], or pass uint8.")
+                raise UserError(
+                    f"{values}: not clearly [-1, 1]. Scale them to [0, 1] or [-1, 1], or pass uint8."
+                )
         return self.pixels
 
     @property
@@ -121,7 +129,9 @@ class PixelStore:
                 deep = is_deep(picture)
                 picture = ImageOps.exif_transpose(picture)
             except Exception as error:  # a damaged file can make Pillow raise anything
-                raise UserError(f"data: image {index:,} cannot be read: {error}. Remove or replace it.") from None
+                raise UserError(
+                    f"data: image {index:,} cannot be read: {error}. Remove or replace it."
+                ) from None
         if deep:
             raise UserError(
                 f"data: image {index:,} has more than 8 bits per channel (mode {picture.mode}). Convert it to 8 bits, "
@@ -157,7 +167,9 @@ class PixelStore:
         if lowest < -RANGE_TOLERANCE and not self.signed:
             self.signed = True
             # images so far, all of whose values are positive, were taken for [0, 1]: u / 255 = x = v / 127.5 - 1
-            self.pixels[:index] = np.rint((self.pixels[:index].astype(np.float32) + 255) / 2).astype(np.uint8)
+            self.pixels[:index] = np.rint(
+                (self.pixels[:index].astype(np.float32) + 255) / 2
+            ).astype(np.uint8)
         pixels = pixels.astype(np.float64)
         scaled = (pixels + 1) * 127.5 if self.signed else pixels * 255
         return scaled.clip(0, 255).round().astype(np.uint8)
@@ -191,10 +203,17 @@ def _channels_last(image: np.ndarray, is_tensor: bool, index: int) -> np.ndarray
                 "or [N, C, H, W] images."
             )
         return image
-    first, last = image.ndim == 3 and shape[0] in CHANNELS, image.ndim == 3 and shape[-1] in CHANNELS
+    first, last = (
+        image.ndim == 3 and shape[0] in CHANNELS,
+        image.ndim == 3 and shape[-1] in CHANNELS,
+    )
     if first and last and not is_tensor:
-        raise UserError(f"{described}: channels first or last? Pass a tensor, whose channels are first.")
+        raise UserError(
+            f"{described}: channels first or last? Pass a tensor, whose channels are first."
+        )
     if not first and not last:
-        raise UserError(f"{described}. Pass images [H, W], [H, W, C] or [C, H, W] with 1, 3 or 4 channels.")
+        raise UserError(
+            f"{described}. Pass images [H, W], [H, W, C] or [C, H, W] with 1, 3 or 4 channels."
+        )
     pixels = image.transpose(1, 2, 0) if first else image
     return np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class Reference(Sequence[Batch]):
     """Reals to compare with, in batches [-1, 1] that are read when they are asked for."""
 
-    def __init__(self, split: Subset, rows: np.ndarray, size: int, data: GANDataModule, name: str) -> None:
+    def __init__(
+        self, split: Subset, rows: np.ndarray, size: int, data: GANDataModule, name: str
+    ) -> None:
         self.split, self.rows, self.size, self.data, self.name = split, rows, size, data, name
 
     def __len__(self) -> int:
@@ -41,7 +43,9 @@ class Reference(Sequence[Batch]):
     def with_labels(self, labels: np.ndarray) -> Reference:
         """As many of each label as stand in ``labels`` [N], as far as there are."""
         of_label = {label: self.rows[self.labels == label] for label in np.unique(labels)}
-        return self._with(np.concatenate([rows[: np.sum(labels == label)] for label, rows in of_label.items()]))
+        return self._with(
+            np.concatenate([rows[: np.sum(labels == label)] for label, rows in of_label.items()])
+        )
 
     def _with(self, rows: np.ndarray) -> Reference:
         return Reference(self.split, rows, self.size, self.data, self.name)

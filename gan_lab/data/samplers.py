@@ -23,7 +23,9 @@ class Row(NamedTuple):
     label_hidden: int = 0
 
 
-def table(images: np.ndarray, sources: np.ndarray | None = None, label_hidden: np.ndarray | None = None) -> np.ndarray:
+def table(
+    images: np.ndarray, sources: np.ndarray | None = None, label_hidden: np.ndarray | None = None
+) -> np.ndarray:
     """Rows as an array int64 [B, 3], with the columns of ``Row``; without sources each image has the source of its number."""
     hidden = np.zeros_like(images) if label_hidden is None else label_hidden
     return np.stack([images, images if sources is None else sources, hidden], axis=1)
@@ -68,7 +70,10 @@ class EndlessBatchSampler(Sampler[list[Any]]):
         while begin < end:
             number, offset = divmod(begin, self.n)
             if number != self._pass:
-                self._pass, self._order = number, seeding.permutation(self.seed, self.purpose, number, self.n)
+                self._pass, self._order = (
+                    number,
+                    seeding.permutation(self.seed, self.purpose, number, self.n),
+                )
             parts.append(self._order[offset : offset + end - begin])
             begin += len(parts[-1])
         return np.concatenate(parts)
@@ -79,7 +84,9 @@ class UnpairedBatchSampler(EndlessBatchSampler):
 
     def __init__(self, n: int, sources: int, batch_size: int, seed: int, *rest: int) -> None:
         super().__init__(n, batch_size, seed, *rest)
-        self.sources = EndlessBatchSampler(sources, batch_size, seed, *rest, purpose="order of sources")
+        self.sources = EndlessBatchSampler(
+            sources, batch_size, seed, *rest, purpose="order of sources"
+        )
 
     def rows(self, iteration: int) -> np.ndarray:
         """The rows of the global batch, [batch_size, 3]."""
@@ -89,10 +96,14 @@ class UnpairedBatchSampler(EndlessBatchSampler):
 class SemiSupervisedBatchSampler(EndlessBatchSampler):
     """By turns a row of the few that are labelled, and one of all with its label hidden."""
 
-    def __init__(self, n: int, labelled: np.ndarray, batch_size: int, seed: int, *rest: int) -> None:
+    def __init__(
+        self, n: int, labelled: np.ndarray, batch_size: int, seed: int, *rest: int
+    ) -> None:
         super().__init__(n, batch_size, seed, *rest)
         self.labelled = labelled
-        self.known = EndlessBatchSampler(len(labelled), batch_size // 2, seed, 0, 0, purpose="order of the labelled")
+        self.known = EndlessBatchSampler(
+            len(labelled), batch_size // 2, seed, 0, 0, purpose="order of the labelled"
+        )
         self.hidden = EndlessBatchSampler(n, batch_size // 2, seed, 0, 0)
 
     def rows(self, iteration: int) -> np.ndarray:

@@ -52,7 +52,9 @@ class Subset(Dataset[Batch]):
     A row is the number of an image, or a ``Row`` where its source has another number or its label is hidden.
     """
 
-    def __init__(self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None) -> None:
+    def __init__(
+        self, images: PixelArray, labels: np.ndarray | None, sources: PixelArray | None
+    ) -> None:
         self.images, self.labels, self.sources = images, labels, sources
 
     def __len__(self) -> int:
@@ -61,7 +63,11 @@ class Subset(Dataset[Batch]):
     def __getitems__(self, rows: Sequence[int] | Sequence[Row], images: bool = True) -> Batch:
         numbers = np.asarray(rows, dtype=np.int64)
         image, source, label_hidden = (table(numbers) if numbers.ndim == 1 else numbers).T
-        labels = None if self.labels is None else torch.from_numpy(np.where(label_hidden, -1, self.labels[image]))
+        labels = (
+            None
+            if self.labels is None
+            else torch.from_numpy(np.where(label_hidden, -1, self.labels[image]))
+        )
         sources = None if self.sources is None else _read(self.sources, source)
         read = _read(self.images, image) if images else torch.empty(0)
         return Batch(read, labels, sources, by_turns=bool(label_hidden.any()))

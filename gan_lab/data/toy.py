@@ -34,5 +34,12 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     spec = ImageSpec(2, 1, 1, classes=MODES, content="points")
     about = f"points of a ring of {MODES} Gaussians ({COUNT:,} train, 10,000 held out): drawn here"
     return ArrayDataset(
-        spec, points[:COUNT], labels[:COUNT], points[COUNT:], labels[COUNT:], "full", about, f"toy-{MODES}-1"
+        spec,
+        points[:COUNT],
+        labels[:COUNT],
+        points[COUNT:],
+        labels[COUNT:],
+        "full",
+        about,
+        f"toy-{MODES}-1",
     )

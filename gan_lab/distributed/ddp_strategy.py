@@ -1,4 +1,7 @@
-"""Lightning's strategy, launcher and cluster environment for multi-process training."""
+"""Lightning's strategy, launcher and cluster environment for multi-process training.
+
+Overrides private methods of Lightning: see ``lightning_internals.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,17 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from gan_lab.config.schema import RunConfig
 from gan_lab.distributed import detect
 from gan_lab.distributed.detect import Launch
-from gan_lab.distributed.lightning_internals import (
-    LauncherDDPStrategy,
-    SubprocessLauncher,
-    UncheckedSLURMEnvironment,
-    set_num_threads,
-)
 
 CHILD_POLL_INTERVAL_S = 0.5
 STALE_STORE_WARNING = (
@@ -57,17 +58,29 @@ def create_environment(launched: Launch) -> ClusterEnvironment:
     """Create the cluster environment, from which Lightning reads addresses and ranks."""
     if launched.launcher == "torchrun":
         return TorchElasticEnvironment()
-    return RelaxedSLURMEnvironment(auto_requeue=False) if launched.launcher == "srun" else LightningEnvironment()
+    # Lightning's requeue would save within an iteration.
+    return (
+        RelaxedSLURMEnvironment(auto_requeue=False)
+        if launched.launcher == "srun"
+        else LightningEnvironment()
+    )
 
 
-class RelaxedSLURMEnvironment(UncheckedSLURMEnvironment):
-    """SLURM with any option that sets the number of tasks, and without Lightning's requeue, which saves within a step."""
+class RelaxedSLURMEnvironment(SLURMEnvironment):
+    """SLURM's environment without Lightning's checks, which refuse some of the options that set the number of tasks.
+
+    ``detect_launcher`` has checked the numbers.
+    """
+
+    @staticmethod
+    def _validate_srun_variables() -> None:
+        """Accept all variables of srun."""
 
     def validate_settings(self, num_devices: int, num_nodes: int) -> None:
-        """Accept all settings: ``detect_launcher`` has checked them."""
+        """Accept all settings."""
 
 
-class ManualDDPStrategy(LauncherDDPStrategy):
+class ManualDDPStrategy(DDPStrategy):
     """Lightning's DDP without torch's wrapper: ``Family.minimize`` averages the gradients itself.
 
     An iteration has several backward passes, each through some of the networks. The wrapper would search for the used
@@ -84,10 +97,11 @@ class ManualDDPStrategy(LauncherDDPStrategy):
         for tensor in self.model.state_dict().values():
             distributed.broadcast(tensor, src=0)
 
-    def create_launcher(self) -> WatchingLauncher:
-        """Create the launcher of the other processes of this machine."""
+    def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
-        return WatchingLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
+        self._launcher = WatchingLauncher(
+            self.cluster_environment, self.num_processes, self.num_nodes
+        )
 
     def setup_distributed(self) -> None:
         """Join the process group; after a restart by torchrun, under keys that the previous start has not used.
@@ -104,17 +118,17 @@ class ManualDDPStrategy(LauncherDDPStrategy):
         super().setup_distributed()
 
     def _join_under_new_keys(self) -> None:
-        if distributed.is_initialized() or self.timeout is None:
+        if distributed.is_initialized() or self._timeout is None:
             return
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store: Any = TCPStore(host, port, is_master=False, timeout=self.timeout)
+        store: Any = TCPStore(host, port, is_master=False, timeout=self._timeout)
         store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
         has_gpu = self.root_device.type != "cpu"
         distributed.init_process_group(
-            self.backend,
+            self._get_process_group_backend(),
             store=store,
             rank=self.launched.rank,
-            timeout=self.timeout,
+            timeout=self._timeout,
             world_size=self.launched.world_size,
             device_id=self.root_device if has_gpu else None,
         )
@@ -123,28 +137,34 @@ class ManualDDPStrategy(LauncherDDPStrategy):
             atexit.register(distributed.destroy_process_group)
 
 
-class WatchingLauncher(SubprocessLauncher):
+class WatchingLauncher(_SubprocessScriptLauncher):
     """Lightning's subprocess launcher that names the first failed process.
 
     Lightning's own observer sends SIGKILL to all processes up to 5 s after a failure. That would cut off the roll call
     of the remaining ranks, and the exit code 143 of a preempted training.
     """
 
-    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+    def launch(
+        self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any
+    ) -> Any:
         """Start the other processes, and call the function in this one."""
         finished = threading.Event()
         if not self.cluster_environment.creates_processes_externally:
-            self.start_children()
+            self._call_children_scripts()
             first_rank = self.cluster_environment.node_rank() * self.num_processes + 1
-            threading.Thread(target=watch_children, args=(self.procs, first_rank, finished), daemon=True).start()
-        set_num_threads(self.num_processes)
+            threading.Thread(
+                target=watch_children, args=(self.procs, first_rank, finished), daemon=True
+            ).start()
+        _set_num_threads_if_needed(self.num_processes)
         try:
             return function(*args, **kwargs)
         finally:
             finished.set()
 
 
-def watch_children(children: list[subprocess.Popen[bytes]], first_rank: int, finished: threading.Event) -> None:
+def watch_children(
+    children: list[subprocess.Popen[bytes]], first_rank: int, finished: threading.Event
+) -> None:
     """End all processes of this machine if a child has failed and this process still waits for it.
 
     Args:
@@ -153,11 +173,17 @@ def watch_children(children: list[subprocess.Popen[bytes]], first_rank: int, fin
         finished: Set when the training of this process is over.
     """
     while not finished.wait(CHILD_POLL_INTERVAL_S):
-        failed = [(first_rank + i, child.returncode) for i, child in enumerate(children) if child.poll()]
+        failed = [
+            (first_rank + i, child.returncode) for i, child in enumerate(children) if child.poll()
+        ]
         # This process needs some time to notice the loss, call the roll and report it by itself.
         if failed and not finished.wait(2 * detect.ROLL_CALL_TIMEOUT_S):
             rank, code = failed[0]
-            print(f"error: {_describe_exit(rank, code)}. Ending all other ranks", file=sys.stderr, flush=True)
+            print(
+                f"error: {_describe_exit(rank, code)}. Ending all other ranks",
+                file=sys.stderr,
+                flush=True,
+            )
             for child in children:
                 child.kill()
             os._exit(2)

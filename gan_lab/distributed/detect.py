@@ -29,7 +29,10 @@ RESTART_COUNTERS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 # SLURM numbers its own steps from here on, such as the batch script.
 FIRST_RESERVED_SLURM_STEP = 4_294_967_290
 # The options of a launcher for the processes of each machine, and for the machines.
-LAUNCHER_OPTIONS = {"torchrun": ("--nproc-per-node", "--nnodes"), "srun": ("--ntasks-per-node", "--nodes")}
+LAUNCHER_OPTIONS = {
+    "torchrun": ("--nproc-per-node", "--nnodes"),
+    "srun": ("--ntasks-per-node", "--nodes"),
+}
 CONNECTION_ERRORS = (
     "gloo",
     "NCCL",
@@ -77,7 +80,11 @@ def detect_launcher(run: RunConfig) -> Launch:
     if "TORCHELASTIC_RUN_ID" in env:
         world_size, local = int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"])
         detected = Launch("torchrun", local, world_size // local, int(env["RANK"]), is_restart)
-    elif int(env.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in env and not _is_interactive_slurm():
+    elif (
+        int(env.get("SLURM_NTASKS", 1)) > 1
+        and "SLURM_PROCID" in env
+        and not _is_interactive_slurm()
+    ):
         if int(env.get("SLURM_STEP_ID", FIRST_RESERVED_SLURM_STEP)) >= FIRST_RESERVED_SLURM_STEP:
             raise UserError(
                 f"the job has {env['SLURM_NTASKS']} tasks, but srun did not start this process. Use "
@@ -85,7 +92,9 @@ def detect_launcher(run: RunConfig) -> Launch:
             )
         world_size = int(env["SLURM_NTASKS"])
         num_nodes = int(env.get("SLURM_NNODES", env.get("SLURM_JOB_NUM_NODES", 1)))
-        detected = Launch("srun", world_size // num_nodes, num_nodes, int(env["SLURM_PROCID"]), is_restart)
+        detected = Launch(
+            "srun", world_size // num_nodes, num_nodes, int(env["SLURM_PROCID"]), is_restart
+        )
     else:
         local, num_nodes = count_local_processes(run.devices or "1"), run.num_nodes or 1
         local_rank = int(env.get("LOCAL_RANK", 0))
@@ -103,7 +112,9 @@ def _check_launch(detected: Launch, world_size: int, run: RunConfig) -> None:
             f"{launcher} started {world_size} processes on {num_nodes} machines. Start the same number on each"
         )
     per_machine_option, machines_option = LAUNCHER_OPTIONS[launcher]
-    wanted = local if run.devices in (None, "auto", "-1") else count_local_processes(str(run.devices))
+    wanted = (
+        local if run.devices in (None, "auto", "-1") else count_local_processes(str(run.devices))
+    )
     if wanted != local:
         raise UserError(
             f"run.devices={run.devices}, but {launcher} started {local} processes on each machine. "
@@ -153,7 +164,9 @@ def is_connection_error(error: BaseException) -> bool:
 def explain_lost_ranks(launched: Launch, error: BaseException, timeout_s: float) -> BaseException:
     """Return the error to raise in place of a connection error: it names the lost ranks, on one rank only."""
     # Without the source location that torch puts in front, and without its advice.
-    reason = re.sub(r"^\[[^]]*\] ", "", first_line(error)).partition(". ")[0][:MAX_REASON_CHARACTERS]
+    reason = re.sub(r"^\[[^]]*\] ", "", first_line(error)).partition(". ")[0][
+        :MAX_REASON_CHARACTERS
+    ]
     if not distributed.is_initialized():
         return LostError(
             f"timed out after {timeout_s:g} s (run.timeout_s) waiting for {launched.world_size} ranks: {reason}. Check "
@@ -164,7 +177,9 @@ def explain_lost_ranks(launched: Launch, error: BaseException, timeout_s: float)
     if not is_speaker:
         return SystemExit(2)
     if not absent:
-        return LostError(f"all {launched.world_size} ranks run, but cannot reach one another: {reason}")
+        return LostError(
+            f"all {launched.world_size} ranks run, but cannot reach one another: {reason}"
+        )
     ranks = f"rank{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}"
     return LostError(
         f"lost {ranks} of {launched.world_size}, counted from 0: {reason}. A lost rank was killed, failed, was stopped, "
@@ -210,8 +225,14 @@ def check_batch_size(config: Config, launched: Launch) -> None:
     micro_batches = config.run.micro_batches
     shares = launched.world_size * micro_batches * (2 if config.data.labels_per_class else 1)
     if config.data.batch_size % shares:
-        halves = "two halves (with and without labels) of the " if config.data.labels_per_class else ""
-        parts = f"{micro_batches} micro-batches (run.micro_batches) of the " if micro_batches > 1 else ""
+        halves = (
+            "two halves (with and without labels) of the " if config.data.labels_per_class else ""
+        )
+        parts = (
+            f"{micro_batches} micro-batches (run.micro_batches) of the "
+            if micro_batches > 1
+            else ""
+        )
         raise UserError(
             f"data.batch_size={config.data.batch_size} is the global batch size. It must be divisible by the "
             f"{halves}{parts}{launched.world_size} ranks ({launched.local_world_size} on each of "

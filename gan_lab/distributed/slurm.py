@@ -69,7 +69,9 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
     for override in overrides:
         for key, option in (("run.devices", "--gpus"), ("run.num_nodes", "--nodes")):
             if override.partition("=")[0] == key:
-                raise UserError(f"{override} is not allowed here. Use {option}, which sets SLURM and the training")
+                raise UserError(
+                    f"{override} is not allowed here. Use {option}, which sets SLURM and the training"
+                )
     overrides = [*overrides, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
     loaded = load(experiment, overrides)
     batch = loaded.config.data.batch_size
@@ -84,13 +86,21 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
     folder = Path(loaded.config.run.root).resolve() / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_sanitize(loaded.experiment)}-{nodes}x{gpus}.sh"
-    path.write_text(render_script(loaded, experiment, overrides, nodes, gpus, time, folder), encoding="utf-8")
+    path.write_text(
+        render_script(loaded, experiment, overrides, nodes, gpus, time, folder), encoding="utf-8"
+    )
     path.chmod(0o755)
     return path
 
 
 def render_script(
-    loaded: LoadedConfig, experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time: str, folder: Path
+    loaded: LoadedConfig,
+    experiment: str,
+    overrides: Sequence[str],
+    nodes: int,
+    gpus: int,
+    time: str,
+    folder: Path,
 ) -> str:
     """Render the batch script; every override reaches the training unchanged."""
     command = [sys.executable, "-m", "gan_lab", "train", experiment, *overrides]
@@ -111,7 +121,9 @@ def check_time(time: str) -> None:
     """Raise UserError if this is not a time limit of SLURM, or too short to train."""
     match = TIME_PATTERN.fullmatch(time)
     if not match:
-        raise UserError(f"--time is not a time limit: {time}. Write HH:MM:SS or D-HH:MM:SS, such as 04:00:00")
+        raise UserError(
+            f"--time is not a time limit: {time}. Write HH:MM:SS or D-HH:MM:SS, such as 04:00:00"
+        )
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     if ((days * 24 + hours) * 60 + minutes) * 60 + seconds < MIN_JOB_TIME_S:
         raise UserError(

@@ -48,7 +48,9 @@ def examine(words: Sequence[str]) -> int:
         except Exception as error:  # by design: the other checks still run
             finding = Finding("FAIL", f"{type(error).__name__}: {first_line(error)}", REINSTALL)
         levels.append(finding.level)
-        logger.info(f"{finding.level:<5} {name:<13} {finding.text}{'; ' * bool(finding.remedy)}{finding.remedy}")
+        logger.info(
+            f"{finding.level:<5} {name:<13} {finding.text}{'; ' * bool(finding.remedy)}{finding.remedy}"
+        )
     failed, warned = levels.count("FAIL"), levels.count("warn")
     logger.info(f"{len(levels) - failed - warned} ok, {warned} warn, {failed} failed")
     return 2 if failed else 0

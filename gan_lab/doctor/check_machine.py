@@ -21,7 +21,11 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 def interpreter(config: Config) -> Finding:
     """Check the version of the interpreter."""
     level: Level = "ok" if sys.version_info >= (3, 11) else "FAIL"
-    return Finding(level, f"{platform.python_version()}, {sys.executable}", "" if level == "ok" else "3.11 or newer")
+    return Finding(
+        level,
+        f"{platform.python_version()}, {sys.executable}",
+        "" if level == "ok" else "3.11 or newer",
+    )
 
 
 def torch_and_torchvision(config: Config) -> Finding:
@@ -43,7 +47,9 @@ def devices(config: Config) -> Finding:
     if not usable:
         driver = DRIVER.exists() or shutil.which("nvidia-smi")
         if not driver and torch.backends.mps.is_available():
-            return Finding("ok", "Apple's GPU has no float64, which the lab needs: training uses the processor")
+            return Finding(
+                "ok", "Apple's GPU has no float64, which the lab needs: training uses the processor"
+            )
         if not driver:
             return Finding("ok", "no GPU, training uses the processor")
         reason = str(caught[0].message).splitlines()[0] if caught else "torch sees none"
@@ -55,9 +61,13 @@ def devices(config: Config) -> Finding:
     for number in range(torch.cuda.device_count()):
         ones = torch.ones(64, 64, device=f"cuda:{number}")
         if float((ones @ ones).sum()) != 64**3:
-            return Finding("FAIL", f"GPU {number} multiplies wrongly", "exclude it by CUDA_VISIBLE_DEVICES")
+            return Finding(
+                "FAIL", f"GPU {number} multiplies wrongly", "exclude it by CUDA_VISIBLE_DEVICES"
+            )
         free, total = torch.cuda.mem_get_info(number)
-        gpus.append(f"{torch.cuda.get_device_name(number)} ({free / GB:.0f} of {total / GB:.0f} GB free)")
+        gpus.append(
+            f"{torch.cuda.get_device_name(number)} ({free / GB:.0f} of {total / GB:.0f} GB free)"
+        )
     return Finding("ok", ", ".join(gpus))
 
 
@@ -65,14 +75,18 @@ def threads(config: Config) -> Finding:
     """Check that torch uses no more threads than this process has cores."""
     import torch
 
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = float(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if QUOTA.is_file():
         share, _, period = QUOTA.read_text(encoding="utf-8").partition(" ")
         cores = cores if share == "max" else min(cores, int(share) / int(period))
     used = torch.get_num_threads()
     text = f"{used} threads on {cores:g} cores"
     if used > cores + 0.99:
-        return Finding("warn", text, f"OMP_NUM_THREADS={max(1, int(cores))}, or they wait for each other")
+        return Finding(
+            "warn", text, f"OMP_NUM_THREADS={max(1, int(cores))}, or they wait for each other"
+        )
     return Finding("ok", text)
 
 

@@ -17,7 +17,9 @@ def reduce(backend: str, world: int, number: int, rank: int) -> None:
     """Run one process of the all-reduce. Raises UserError if the sum is wrong."""
     address = f"tcp://127.0.0.1:{number}"
     limit = timedelta(seconds=SECONDS)
-    distributed.init_process_group(backend, init_method=address, timeout=limit, world_size=world, rank=rank)
+    distributed.init_process_group(
+        backend, init_method=address, timeout=limit, world_size=world, rank=rank
+    )
     value = torch.tensor([float(rank + 1)], device=f"cuda:{rank}" if backend == "nccl" else "cpu")
     distributed.all_reduce(value)
     if value.item() != world * (world + 1) / 2:

@@ -73,9 +73,14 @@ class ACGAN(Family):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, c)
-            (real_source, real_class), (fake_source, fake_class) = split_heads(D(x)), split_heads(D(fake))
+            (real_source, real_class), (fake_source, fake_class) = (
+                split_heads(D(x)),
+                split_heads(D(fake)),
+            )
             loss_d = losses.nonsaturating_d(real_source, fake_source)  # -L_S, equation 2
-            class_d = cross_entropy(real_class, c) + cross_entropy(fake_class, c)  # -L_C, equation 3
+            class_d = cross_entropy(real_class, c) + cross_entropy(
+                fake_class, c
+            )  # -L_C, equation 3
             self.minimize(loss_d + class_d, opt_d)
 
         with self.toggled_optimizer(opt_g):  # G maximises L_C - L_S

@@ -29,7 +29,11 @@ from gan_lab.schedules import decay_factor
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
-PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # under others gradients would need a scaler, which GANs share badly
+PRECISIONS = (
+    "32-true",
+    "64-true",
+    "bf16-mixed",
+)  # under others gradients would need a scaler, which GANs share badly
 
 
 class Family(LightningModule, ABC):
@@ -45,7 +49,9 @@ class Family(LightningModule, ABC):
     """
 
     Config: ClassVar[type]  # the dataclass of the keys under ``model:``
-    ema_networks: ClassVar[tuple[str, ...]] = ("generator",)  # the networks that make images: the EMA follows them
+    ema_networks: ClassVar[tuple[str, ...]] = (
+        "generator",
+    )  # the networks that make images: the EMA follows them
     output_names: ClassVar[tuple[str, ...]] = ("generated",)  # the names of outputs()
     conditional: bool = False  # whether generate() shows the label that it is given
     image_to_image: ClassVar[bool] = False  # whether it needs data with sources
@@ -104,15 +110,22 @@ class Family(LightningModule, ABC):
         self.iteration = 0  # completed iterations
         self.images_seen = 0  # images of completed iterations, over all processes
         self.branch = 0  # how often the run was rolled back to a checkpoint, to resume with another random seed
-        self.parts, self.part = 1, 0  # the micro-batches of a batch, and the one that is being processed
+        self.parts, self.part = (
+            1,
+            0,
+        )  # the micro-batches of a batch, and the one that is being processed
         # with micro-batches: waits until all have come this far, and returns the value that each has brought
         self.end_turn: Callable[[Any], list[Any]] | None = None
-        self.in_lab_loop = False  # whether the lab's own callbacks log, and torch's generator is the lab's alone
+        self.in_lab_loop = (
+            False  # whether the lab's own callbacks log, and torch's generator is the lab's alone
+        )
         self.logged_scalars: dict[str, Tensor] = {}  # what the last step recorded
         self.augmentation: Augmentation | None = None  # of what the discriminator sees
         self._moved_by: dict[int, dict[str, list[Tensor]]] = {}  # by optimizer, made once
         self.build_networks(self.spec, self.cfg)
-        labels = "required" if self.conditional else "optional" if self.semi_supervised else "ignored"
+        labels = (
+            "required" if self.conditional else "optional" if self.semi_supervised else "ignored"
+        )
         self.batch_reader = BatchReader(self.spec, labels, self.image_to_image, pixel_range)
         if augment != "off":
             self.augment_by(AugmentConfig(policy=augment))  # type: ignore[arg-type]
@@ -122,20 +135,33 @@ class Family(LightningModule, ABC):
         super().__init_subclass__(**kwargs)
         if not hasattr(cls, "Config"):
             return
-        common = [item for item in inspect.signature(Family.__init__).parameters.values() if item.name != "self"]
+        common = [
+            item
+            for item in inspect.signature(Family.__init__).parameters.values()
+            if item.name != "self"
+        ]
         common = [item for item in common if item.name not in ("spec", "config", "model")]
         keys = [
-            inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=item.type)
+            inspect.Parameter(
+                item.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=item.default,
+                annotation=item.type,
+            )
             for item in fields(cls.Config)
             if item.default is not MISSING
         ]
         cls.__signature__ = inspect.Signature([*common, *keys])  # type: ignore[attr-defined]
 
     @classmethod
-    def _describe_images(cls, shape: Sequence[int] | None, num_classes: int, source_channels: int | None) -> ImageSpec:
+    def _describe_images(
+        cls, shape: Sequence[int] | None, num_classes: int, source_channels: int | None
+    ) -> ImageSpec:
         """The spec of ``image_shape`` and its companions."""
         if shape is None or len(shape) != 3 or min(shape) < 1:
-            raise UserError(f"image_shape={shape}: pass (channels, height, width), such as image_shape=(3, 64, 64)")
+            raise UserError(
+                f"image_shape={shape}: pass (channels, height, width), such as image_shape=(3, 64, 64)"
+            )
         if num_classes < 0:
             raise UserError(f"num_classes={num_classes}: pass the number of classes, or 0 for none")
         channels, height, width = shape
@@ -146,7 +172,9 @@ class Family(LightningModule, ABC):
                 )
             return ImageSpec(channels, height, width, num_classes)
         sources = channels if source_channels is None else source_channels
-        return ImageSpec(channels, height, width, 0, "photos", sources, "all" if cls.paired else "none")
+        return ImageSpec(
+            channels, height, width, 0, "photos", sources, "all" if cls.paired else "none"
+        )
 
     @abstractmethod
     def build_networks(self, spec: ImageSpec, cfg: Any) -> None:
@@ -188,20 +216,27 @@ class Family(LightningModule, ABC):
         if extra:  # the last batch of a data set
             kept = len(batch.images) - extra
             batch = batch._replace(
-                images=batch.images[:kept], labels=None if batch.labels is None else batch.labels[:kept]
+                images=batch.images[:kept],
+                labels=None if batch.labels is None else batch.labels[:kept],
             )
-        return batch if self.in_lab_loop else batch.map(lambda images: to_unit(images).to(self.dtype))
+        return (
+            batch if self.in_lab_loop else batch.map(lambda images: to_unit(images).to(self.dtype))
+        )
 
     def _log_to_trainer(self, batch_size: int) -> None:
         """Log the scalars of the step to the Trainer, and through it to its logger; losses are in the progress bar."""
         several = self.trainer.world_size > 1
-        losses = {name: value for name, value in self.logged_scalars.items() if name.startswith("loss")}
+        losses = {
+            name: value for name, value in self.logged_scalars.items() if name.startswith("loss")
+        }
         others = {name: value for name, value in self.logged_scalars.items() if name not in losses}
         self.log_dict(losses, prog_bar=True, sync_dist=several, batch_size=batch_size)
         self.log_dict(others, sync_dist=several, batch_size=batch_size)
         self.logged_scalars = {}
 
-    def forward(self, x: int | Tensor = 1, labels: Tensor | Sequence[int] | None = None, seed: int = 0) -> Tensor:
+    def forward(
+        self, x: int | Tensor = 1, labels: Tensor | Sequence[int] | None = None, seed: int = 0
+    ) -> Tensor:
         """Generate or translate images with the networks in eval mode, without gradients.
 
         Args:
@@ -213,13 +248,23 @@ class Family(LightningModule, ABC):
             Images [N, C, H, W] in [-1, 1].
         """
         if self.image_to_image and not isinstance(x, Tensor):
-            raise UserError(f"{type(self).__name__} translates images: pass source images [N, C, H, W], not {x!r}")
+            raise UserError(
+                f"{type(self).__name__} translates images: pass source images [N, C, H, W], not {x!r}"
+            )
         n = len(x) if isinstance(x, Tensor) else x
         given = None
         if self.conditional:
-            numbers = torch.arange(n) % self.spec.classes if labels is None else torch.as_tensor(labels)
-            if numbers.shape != (n,) or int(numbers.min()) < 0 or int(numbers.max()) >= self.spec.classes:
-                raise UserError(f"labels={labels}: pass {n} class numbers from 0 to {self.spec.classes - 1}")
+            numbers = (
+                torch.arange(n) % self.spec.classes if labels is None else torch.as_tensor(labels)
+            )
+            if (
+                numbers.shape != (n,)
+                or int(numbers.min()) < 0
+                or int(numbers.max()) >= self.spec.classes
+            ):
+                raise UserError(
+                    f"labels={labels}: pass {n} class numbers from 0 to {self.spec.classes - 1}"
+                )
             given = numbers.long().to(self.device)
         dtype = next(self.generator.parameters()).dtype
         training = {name: module.training for name, module in self.named_modules()}
@@ -227,7 +272,9 @@ class Family(LightningModule, ABC):
         try:
             with torch.no_grad():
                 if isinstance(x, Tensor):
-                    return self.generator(x.to(self.device, dtype), *([] if given is None else [given]))
+                    return self.generator(
+                        x.to(self.device, dtype), *([] if given is None else [given])
+                    )
                 blank = torch.zeros(n, *self.spec.shape, device=self.device, dtype=dtype)
                 return self.generate(Batch(blank, given), Stream(seed, "sample"))
         finally:
@@ -263,20 +310,30 @@ class Family(LightningModule, ABC):
         """Augment what the discriminator sees. Raises UserError for a family that has none, or does not see images alone."""
         if cfg.policy == "off":
             return
-        if self.spec.content == "points" or self.spec.source_channels or not hasattr(self, "discriminator"):
+        if (
+            self.spec.content == "points"
+            or self.spec.source_channels
+            or not hasattr(self, "discriminator")
+        ):
             raise UserError(
                 f"augment.policy={cfg.policy} is for what makes images of latents, with a discriminator: "
                 f"{type(self).__name__} on these data is not, so leave it off"
             )
         self.augmentation = Augmentation(cfg)
-        self.hparams["augment"] = cfg.policy  # its state is in the checkpoints: load_from_checkpoint needs the module
+        self.hparams["augment"] = (
+            cfg.policy
+        )  # its state is in the checkpoints: load_from_checkpoint needs the module
 
     def augmented(self, network: nn.Module, alike: int = 1) -> Any:
         """The network on augmented images, for one step; where ``augment.policy`` is off, the network itself.
 
         Image i of each of ``alike`` equal parts of a batch is augmented in the same way.
         """
-        return Augmented(network, self.augmentation, self.stream, alike) if self.augmentation else network
+        return (
+            Augmented(network, self.augmentation, self.stream, alike)
+            if self.augmentation
+            else network
+        )
 
     @property
     def shares(self) -> list[tuple[int, int]]:
@@ -296,7 +353,9 @@ class Family(LightningModule, ABC):
         use.
         """
         bare = self.optimizers(use_pl_optimizer=False)
-        return bare if isinstance(bare, list) else [bare]  # Lightning gives a single one without a list
+        return (
+            bare if isinstance(bare, list) else [bare]
+        )  # Lightning gives a single one without a list
 
     def minimize(self, loss: Tensor, optimizer: Optimizer) -> None:
         """One step of the optimizer down the gradient of the loss, which is that of all processes and parts."""
@@ -307,7 +366,9 @@ class Family(LightningModule, ABC):
         loss.backward()
         if self.part == self.parts - 1:
             if self.trainer.world_size > 1:
-                average_gradients([weight.grad for weight in _weights(optimizer) if weight.grad is not None])
+                average_gradients(
+                    [weight.grad for weight in _weights(optimizer) if weight.grad is not None]
+                )
             self._record_gradients(optimizer)
             optimizer.step()
         torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
@@ -317,7 +378,9 @@ class Family(LightningModule, ABC):
     def mean_of_parts(self, value: Tensor) -> Tensor:
         """The mean over the parts of a batch, in which each part has the gradient of its own: ``minimize`` takes theirs."""
         return (
-            torch.stack(self.end_turn(value.detach())).mean(dim=0) + value - value.detach() if self.end_turn else value
+            torch.stack(self.end_turn(value.detach())).mean(dim=0) + value - value.detach()
+            if self.end_turn
+            else value
         )
 
     def mean_of_shares(self, value: Tensor) -> Tensor:
@@ -332,8 +395,12 @@ class Family(LightningModule, ABC):
         """Set the learning rate of each optimizer to what ``model.decay`` leaves of it after ``images_seen``."""
         if isinstance(self.cfg, ModelConfig) and self.cfg.decay_images:
             left = decay_factor(self.cfg, self.images_seen, self.cfg.decay_to)
-            for group in (group for optimizer in self.optimizer_list() for group in optimizer.param_groups):
-                group["lr"] = group.setdefault("initial_lr", group["lr"]) * left  # which the checkpoints keep
+            for group in (
+                group for optimizer in self.optimizer_list() for group in optimizer.param_groups
+            ):
+                group["lr"] = (
+                    group.setdefault("initial_lr", group["lr"]) * left
+                )  # which the checkpoints keep
 
     def log_scalars(self, **values: Tensor) -> None:
         """Scalars of this iteration for the log, means over the batch; nothing is synchronised here."""
@@ -342,7 +409,11 @@ class Family(LightningModule, ABC):
             self.logged_scalars[name] = self.logged_scalars[name] + mean if self.part else mean
 
     def log_discriminator(
-        self, real_logits: Tensor, fake_logits: Tensor, threshold: float | None = 0.0, suffix: str = ""
+        self,
+        real_logits: Tensor,
+        fake_logits: Tensor,
+        threshold: float | None = 0.0,
+        suffix: str = "",
     ) -> None:
         """Record the discriminator's mean logits, d_real and d_fake, and accuracy_real and accuracy_fake.
 
@@ -354,8 +425,16 @@ class Family(LightningModule, ABC):
         d_real, d_fake = real.mean(), fake.mean()
         middle: Tensor | float = (d_real + d_fake) / 2 if threshold is None else threshold
         middle = self.mean_of_shares(middle) if isinstance(middle, Tensor) else middle
-        accuracy_real, accuracy_fake = (real > middle).double().mean(), (fake < middle).double().mean()
-        values = {"d_real": d_real, "d_fake": d_fake, "accuracy_real": accuracy_real, "accuracy_fake": accuracy_fake}
+        accuracy_real, accuracy_fake = (
+            (real > middle).double().mean(),
+            (fake < middle).double().mean(),
+        )
+        values = {
+            "d_real": d_real,
+            "d_fake": d_fake,
+            "accuracy_real": accuracy_real,
+            "accuracy_fake": accuracy_fake,
+        }
         self.log_scalars(**{name + suffix: value for name, value in values.items()})
 
     @torch.no_grad()
@@ -365,8 +444,12 @@ class Family(LightningModule, ABC):
             own_weights = {id(weight) for weight in _weights(optimizer)}
             moved: dict[str, list[Tensor]] = {}
             for name, network in self.named_children():
-                moved[name] = [weight for weight in network.parameters() if id(weight) in own_weights]
-            self._moved_by[id(optimizer)] = {name: weights for name, weights in moved.items() if weights}
+                moved[name] = [
+                    weight for weight in network.parameters() if id(weight) in own_weights
+                ]
+            self._moved_by[id(optimizer)] = {
+                name: weights for name, weights in moved.items() if weights
+            }
         for name, weights in self._moved_by[id(optimizer)].items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
             if gradients:
@@ -384,7 +467,9 @@ class Family(LightningModule, ABC):
     def seed_networks(self) -> None:
         """Make draws inside networks (dropout) a function of (seed, iteration, share of the batch) as well."""
         share, _ = self.shares[self.part]
-        seeding.seed_torch(seeding.branch_seed(self.seed, self.branch), "networks", self.iteration, share)
+        seeding.seed_torch(
+            seeding.branch_seed(self.seed, self.branch), "networks", self.iteration, share
+        )
 
     # -----------------------------------------------------------------------------------------------------------------
     # Lightning's hooks
@@ -406,7 +491,11 @@ class Family(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the counters."""
-        checkpoint |= {"iteration": self.iteration, "images_seen": self.images_seen, "branch": self.branch}
+        checkpoint |= {
+            "iteration": self.iteration,
+            "images_seen": self.images_seen,
+            "branch": self.branch,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the counters."""

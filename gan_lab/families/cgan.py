@@ -33,7 +33,9 @@ class CGANConfig(ModelConfig):
 
     network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
+    width: int = number(
+        64, minimum=1
+    )  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
     norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
@@ -52,7 +54,12 @@ class CGAN(Family):
                 "cgan is conditional on labels, but the data has 0 classes: choose labeled data or family=gan, or pass "
                 "num_classes"
             )
-        sizes: dict[str, Any] = {"shape": spec.shape, "classes": spec.classes, "width": cfg.width, "norm": cfg.norm}
+        sizes: dict[str, Any] = {
+            "shape": spec.shape,
+            "classes": spec.classes,
+            "width": cfg.width,
+            "norm": cfg.norm,
+        }
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
         self.discriminator = networks.discriminator(cfg.network, **sizes)
 

@@ -38,13 +38,17 @@ class CUTConfig(ModelConfig):
 
     width: int = number(64, minimum=1)  # channels of the outermost layers of both networks
     blocks: int = number(9, minimum=1)  # residual blocks
-    layers: int = number(3, minimum=1, maximum=8)  # strided layers of the discriminator; 3: patches of 70 x 70
+    layers: int = number(
+        3, minimum=1, maximum=8
+    )  # strided layers of the discriminator; 3: patches of 70 x 70
     norm: Literal["instance", "layer", "none"] = "instance"
     patches: int = number(256, minimum=2)  # patches per layer, which are contrasted with each other
     head_width: int = number(256, minimum=1)  # length of the vectors that are compared
     temperature: float = number(0.07, above=0)  # equation 2: tau
     nce_weight: float = number(1.0, minimum=0)  # equation 5: lambda_X, of the sources
-    identity_weight: float = number(1.0, minimum=0)  # equation 5: lambda_Y, of images that are translated already
+    identity_weight: float = number(
+        1.0, minimum=0
+    )  # equation 5: lambda_Y, of images that are translated already
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -61,7 +65,9 @@ class CUT(Family):
 
     def build_networks(self, spec: ImageSpec, cfg: CUTConfig) -> None:
         if spec.source_channels == 0:
-            raise UserError("cut translates one set into another, but the data has one: choose data.name=horse2zebra")
+            raise UserError(
+                "cut translates one set into another, but the data has one: choose data.name=horse2zebra"
+            )
         if cfg.identity_weight and spec.source_channels != spec.channels:
             raise UserError(
                 f"images of {spec.channels} channels are no input where inputs have {spec.source_channels}: set "
@@ -112,9 +118,13 @@ class CUT(Family):
         stream = replace(self.stream(purpose), rank=0, world=1)
         places = []
         for i, maps in enumerate(there):
-            drawn = replace(stream, purpose=f"{purpose}/{i}").uniform(1, maps[0, 0].numel(), like=source)
+            drawn = replace(stream, purpose=f"{purpose}/{i}").uniform(
+                1, maps[0, 0].numel(), like=source
+            )
             places.append(drawn[0].argsort()[: self.cfg.patches])
-        return losses.patch_nce(self.heads(here, places), self.heads(there, places), self.cfg.temperature)
+        return losses.patch_nce(
+            self.heads(here, places), self.heads(there, places), self.cfg.temperature
+        )
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(batch.sources)

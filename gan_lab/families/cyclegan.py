@@ -42,11 +42,15 @@ class CycleGANConfig(ModelConfig):
 
     width: int = number(64, minimum=1)  # channels of the outermost layers of all four networks
     blocks: int = number(9, minimum=0)  # residual blocks; the paper has 6 for 128 pixels, 9 for 256
-    layers: int = number(3, minimum=1, maximum=8)  # strided layers of the discriminators; 3: patches of 70 x 70
+    layers: int = number(
+        3, minimum=1, maximum=8
+    )  # strided layers of the discriminators; 3: patches of 70 x 70
     norm: Literal["instance", "layer", "none"] = "instance"
     cycle_weight: float = number(10.0, minimum=0)  # equation 3: lambda
     identity_weight: float = number(0.5, minimum=0)  # section 5.2, in units of the cycle weight
-    pool_size: int = number(50, minimum=0)  # generated images that each discriminator is shown again; 0: none
+    pool_size: int = number(
+        50, minimum=0
+    )  # generated images that each discriminator is shown again; 0: none
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -65,7 +69,9 @@ class CycleGAN(Family):
 
     def build_networks(self, spec: ImageSpec, cfg: CycleGANConfig) -> None:
         if spec.source_channels == 0:
-            raise UserError("cyclegan translates between two sets, but the data has one: choose data.name=horse2zebra")
+            raise UserError(
+                "cyclegan translates between two sets, but the data has one: choose data.name=horse2zebra"
+            )
         if cfg.identity_weight and spec.source_channels != spec.channels:
             raise UserError(
                 f"the identity loss compares inputs of {spec.source_channels} channels with images of {spec.channels}: "
@@ -73,8 +79,12 @@ class CycleGAN(Family):
             )
         ours, theirs = spec.shape, (spec.source_channels, *spec.shape[1:])
         sizes: dict[str, Any] = {"width": cfg.width, "norm": cfg.norm}
-        self.generator = ResNetTranslator(shape=ours, source_channels=theirs[0], blocks=cfg.blocks, **sizes)
-        self.generator_back = ResNetTranslator(shape=theirs, source_channels=ours[0], blocks=cfg.blocks, **sizes)
+        self.generator = ResNetTranslator(
+            shape=ours, source_channels=theirs[0], blocks=cfg.blocks, **sizes
+        )
+        self.generator_back = ResNetTranslator(
+            shape=theirs, source_channels=ours[0], blocks=cfg.blocks, **sizes
+        )
         self.discriminator = PatchDiscriminator(shape=ours, layers=cfg.layers, **sizes)
         self.discriminator_back = PatchDiscriminator(shape=theirs, layers=cfg.layers, **sizes)
         self.pool, self.pool_back = ImagePool(cfg.pool_size, ours), ImagePool(cfg.pool_size, theirs)
@@ -90,7 +100,12 @@ class CycleGAN(Family):
     def step(self, batch: Batch) -> None:
         x, y = batch.sources, batch.images
         assert x is not None
-        G, F, D_Y, D_X = self.generator, self.generator_back, self.discriminator, self.discriminator_back
+        G, F, D_Y, D_X = (
+            self.generator,
+            self.generator_back,
+            self.discriminator,
+            self.discriminator_back,
+        )
         opt_d, opt_g = self.optimizer_list()
 
         with self.toggled_optimizer(opt_g):  # equation 3 over G and F
@@ -104,7 +119,9 @@ class CycleGAN(Family):
                 self.log_scalars(loss_identity=loss_identity)
             self.minimize(total, opt_g)
 
-        with self.toggled_optimizer(opt_d):  # equation 3 over D_X and D_Y, halved; fakes of a history (section 4)
+        with self.toggled_optimizer(
+            opt_d
+        ):  # equation 3 over D_X and D_Y, halved; fakes of a history (section 4)
             old_y = self.from_pool(self.pool, fake_y, "pool")
             old_x = self.from_pool(self.pool_back, fake_x, "pool back")
             logits_Y = D_Y(y), D_Y(old_y)
@@ -122,7 +139,9 @@ class CycleGAN(Family):
         gathered = self.all_gather(fakes.detach())  # [B, ...], of several processes [world, B, ...]
         assert isinstance(gathered, Tensor)
         n, every = len(fakes), gathered.flatten(0, -4)
-        draws = replace(self.stream(purpose), rank=self.part, world=self.parts).uniform(len(every), 2, like=pool.images)
+        draws = replace(self.stream(purpose), rank=self.part, world=self.parts).uniform(
+            len(every), 2, like=pool.images
+        )
         return pool(every, draws)[self.global_rank * n :][:n]
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:

@@ -39,7 +39,9 @@ class GANConfig(ModelConfig):
 
     network: networks.Architecture = "mlp"
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
+    width: int = number(
+        64, minimum=1
+    )  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
     norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
     loss: Literal["nonsaturating", "minimax", "least_squares", "hinge"] = "nonsaturating"
     lr_d: float = number(2e-4, above=0)
@@ -47,14 +49,23 @@ class GANConfig(ModelConfig):
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
     # tricks for the discriminator, each off by default
     label_smoothing: float = number(0.0, minimum=0, below=1)  # the reals' target is 1 minus this
-    instance_noise: float = number(0.0, minimum=0)  # standard deviation of the noise on its inputs at the start
-    instance_noise_images: int = number(100_000, minimum=1)  # images over which the noise falls to zero
-    weight_decay: float = number(0.0, minimum=0)  # of its weights, per step and unit of learning rate
+    instance_noise: float = number(
+        0.0, minimum=0
+    )  # standard deviation of the noise on its inputs at the start
+    instance_noise_images: int = number(
+        100_000, minimum=1
+    )  # images over which the noise falls to zero
+    weight_decay: float = number(
+        0.0, minimum=0
+    )  # of its weights, per step and unit of learning rate
     dropout: float = number(0.0, minimum=0, below=1)
     slope: float = number(0.2, minimum=0, maximum=1)  # of its LeakyReLU below zero; 0: ReLU
-    pretrain_images: int = number(0, minimum=0)  # images that it learns from before the generator moves
+    pretrain_images: int = number(
+        0, minimum=0
+    )  # images that it learns from before the generator moves
     r1_weight: float = number(0.0, minimum=0)  # gamma of R1 on the reals, halved; 0: none
-    r1_every: int = number(1, minimum=1)  # lazy R1: iterations between two penalties, each multiplied by this number
+    # lazy R1: iterations between two penalties, each multiplied by this number
+    r1_every: int = number(1, minimum=1)
 
 
 class GAN(Family):
@@ -65,17 +76,27 @@ class GAN(Family):
     def build_networks(self, spec: ImageSpec, cfg: GANConfig) -> None:
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, **sizes)
-        self.discriminator = networks.discriminator(cfg.network, dropout=cfg.dropout, slope=cfg.slope, **sizes)
+        self.discriminator = networks.discriminator(
+            cfg.network, dropout=cfg.dropout, slope=cfg.slope, **sizes
+        )
         self.loss_d, self.loss_g, self.threshold = losses.LOSSES[cfg.loss]
         if cfg.label_smoothing:
             if cfg.loss == "hinge":
-                raise UserError(f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to smooth")
+                raise UserError(
+                    f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to smooth"
+                )
             self.loss_d = partial(self.loss_d, smoothing=cfg.label_smoothing)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         D = self.discriminator
         return [
-            AdamW(D.parameters(), self.cfg.lr_d, self.cfg.betas, weight_decay=self.cfg.weight_decay, fused=True),
+            AdamW(
+                D.parameters(),
+                self.cfg.lr_d,
+                self.cfg.betas,
+                weight_decay=self.cfg.weight_decay,
+                fused=True,
+            ),
             Adam(self.generator.parameters(), self.cfg.lr_g, self.cfg.betas, fused=True),
         ]
 
@@ -88,10 +109,15 @@ class GAN(Family):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
-            real, fake = self.add_instance_noise(x, "noise real"), self.add_instance_noise(fake, "noise fake")
+            real, fake = (
+                self.add_instance_noise(x, "noise real"),
+                self.add_instance_noise(fake, "noise fake"),
+            )
             real_logits, fake_logits = D(real), D(fake)
             total = loss_d = self.loss_d(real_logits, fake_logits)
-            if gamma := penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration):
+            if gamma := penalties.lazy_weight(
+                self.cfg.r1_weight, self.cfg.r1_every, self.iteration
+            ):
                 r1 = penalties.zero_centred(D.forward, real)  # eager: it is differentiated twice
                 total = loss_d + 0.5 * gamma * r1
                 self.log_scalars(r1=r1)
@@ -100,7 +126,9 @@ class GAN(Family):
         self.log_discriminator(real_logits, fake_logits, self.threshold)
 
         if self.images_seen >= self.cfg.pretrain_images:
-            with self.toggled_optimizer(opt_g):  # Algorithm 1: descend the generator's gradient, with new noise
+            with self.toggled_optimizer(
+                opt_g
+            ):  # Algorithm 1: descend the generator's gradient, with new noise
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = self.loss_g(D(self.add_instance_noise(G(z), "noise g")))
                 self.minimize(loss_g, opt_g)
@@ -115,7 +143,9 @@ class GAN(Family):
         return images + self.cfg.instance_noise * left * noise
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
+        return self.generator(
+            self.generator.sample_latents(stream, len(batch.images), like=batch.images)
+        )
 
 
 FAMILY = GAN

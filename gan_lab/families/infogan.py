@@ -58,7 +58,10 @@ class InfoGAN(Family):
             norm=cfg.norm,
         )  # fmt: skip
         self.discriminator = DCGANDiscriminator(
-            shape=spec.shape, width=cfg.width, norm=cfg.norm, outputs=1 + cfg.categories + cfg.continuous
+            shape=spec.shape,
+            width=cfg.width,
+            norm=cfg.norm,
+            outputs=1 + cfg.categories + cfg.continuous,
         )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -72,11 +75,16 @@ class InfoGAN(Family):
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(opt_d):  # equation 6, max over D and over the Q that shares its layers
+        with self.toggled_optimizer(
+            opt_d
+        ):  # equation 6, max over D and over the Q that shares its layers
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
-            (real_logits, _), (fake_logits, q) = self.split_outputs(D(x)), self.split_outputs(D(fake))
+            (real_logits, _), (fake_logits, q) = (
+                self.split_outputs(D(x)),
+                self.split_outputs(D(fake)),
+            )
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
             self.minimize(loss_d + self.cfg.info_weight * self.loss_info(z, q), opt_d)
 
@@ -98,14 +106,22 @@ class InfoGAN(Family):
         """-E[log Q(c|x)] without its constant: equation 5's bound on -I(c; x) but for the entropy of the codes, a constant."""
         category, codes = self.generator.split_codes(z)
         means = q[:, self.cfg.categories :]
-        return cross_entropy(q[:, : self.cfg.categories], category) + 0.5 * (codes - means).square().sum(dim=1).mean()
+        return (
+            cross_entropy(q[:, : self.cfg.categories], category)
+            + 0.5 * (codes - means).square().sum(dim=1).mean()
+        )
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
+        return self.generator(
+            self.generator.sample_latents(stream, len(batch.images), like=batch.images)
+        )
 
     def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
         _, q = self.split_outputs(self.discriminator(batch.images))
-        return {"generated": self.generate(batch, stream), "code_logits": q[:, : self.cfg.categories]}
+        return {
+            "generated": self.generate(batch, stream),
+            "code_logits": q[:, : self.cfg.categories],
+        }
 
     def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
         """Rows of one noise each, along which the category changes."""

@@ -38,12 +38,16 @@ class Pix2PixConfig(ModelConfig):
 
     width: int = number(64, minimum=1)  # channels of the outermost layers of both networks
     depth: int = number(0, minimum=0)  # halvings of the U-Net; 0: as many as the size allows
-    layers: int = number(3, minimum=1, maximum=8)  # strided layers of the discriminator; 3: patches of 70 x 70
+    layers: int = number(
+        3, minimum=1, maximum=8
+    )  # strided layers of the discriminator; 3: patches of 70 x 70
     norm: Literal["batch", "instance", "none"] = "batch"
     affine: bool = True  # instance norm learns a scale and a shift, as batch norm does
     dropout: float = number(0.5, minimum=0, below=1)
     l1_weight: float = number(100.0, minimum=0)  # equation 4: lambda
-    gan_weight: float = number(1.0, minimum=0)  # of equation 1 in G's step; 0: L1 alone, as in section 4.2
+    gan_weight: float = number(
+        1.0, minimum=0
+    )  # of equation 1 in G's step; 0: L1 alone, as in section 4.2
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -89,7 +93,9 @@ class Pix2Pix(Family):
         opt_d, opt_g = self.optimizer_list()
         fake = G(x)  # G(x, z): z is the dropout
 
-        with self.toggled_optimizer(opt_d):  # equation 1, max over D; halved "to slow down D" (section 3.3)
+        with self.toggled_optimizer(
+            opt_d
+        ):  # equation 1, max over D; halved "to slow down D" (section 3.3)
             real_logits, fake_logits = D(y, x), D(fake.detach(), x)
             loss_d = 0.5 * losses.nonsaturating_d(real_logits, fake_logits)
             self.minimize(loss_d, opt_d)

@@ -43,7 +43,9 @@ class R3GANConfig(ModelConfig):
     betas: tuple[float, float] = number((0.0, 0.99), minimum=0, below=1)
     decay: Literal["linear", "cosine"] = "cosine"
     decay_to: float = number(0.25, minimum=0, maximum=1)
-    gamma_to: float = number(0.1, minimum=0, maximum=1)  # the share of gamma that is left when the rates have fallen
+    gamma_to: float = number(
+        0.1, minimum=0, maximum=1
+    )  # the share of gamma that is left when the rates have fallen
 
 
 class R3GAN(Family):
@@ -55,7 +57,11 @@ class R3GAN(Family):
     def build_networks(self, spec: ImageSpec, cfg: R3GANConfig) -> None:
         self.conditional = spec.classes > 0
         self.generator = ConvNetGenerator(
-            z_dim=cfg.z_dim, shape=spec.shape, classes=spec.classes, width=cfg.width, blocks=cfg.blocks
+            z_dim=cfg.z_dim,
+            shape=spec.shape,
+            classes=spec.classes,
+            width=cfg.width,
+            blocks=cfg.blocks,
         )
         self.discriminator = ConvNetDiscriminator(
             shape=spec.shape, classes=spec.classes, width=cfg.width, blocks=cfg.blocks
@@ -79,12 +85,16 @@ class R3GAN(Family):
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
             loss_d = losses.relativistic_d(real_logits, fake_logits)
-            r1 = penalties.zero_centred(lambda x: D.forward(x, y), x)  # eager: it is differentiated twice
+            r1 = penalties.zero_centred(
+                lambda x: D.forward(x, y), x
+            )  # eager: it is differentiated twice
             r2 = penalties.zero_centred(lambda x: D.forward(x, y), fake)
             self.minimize(loss_d + 0.5 * gamma * (r1 + r2), opt_d)
         self.log_discriminator(real_logits, fake_logits, losses.LOSSES["relativistic"].threshold)
 
-        with self.toggled_optimizer(opt_g):  # equation 2 for the generator, with new noise and other reals
+        with self.toggled_optimizer(
+            opt_g
+        ):  # equation 2 for the generator, with new noise and other reals
             z = G.sample_latents(self.stream("latent g"), len(x_g), like=x)
             with torch.no_grad():
                 real_logits = D(x_g, y_g)

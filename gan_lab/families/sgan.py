@@ -64,7 +64,9 @@ class SGAN(Family):
             raise UserError(
                 "sgan learns classes from labels, but the data has 0: choose labeled data or family=gan, or pass num_classes"
             )
-        self.generator = DCGANGenerator(z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm)
+        self.generator = DCGANGenerator(
+            z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm
+        )
         self.discriminator = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
         self.baseline = Classifier(shape=spec.shape, classes=spec.classes, width=cfg.width)
 
@@ -85,7 +87,9 @@ class SGAN(Family):
             z = G.sample_latents(self.stream("latent d"), len(x_u), like=x_u)
             with torch.no_grad():
                 fake = G(z)
-            loss_class = cross_entropy(self.discriminator(self.add_instance_noise(x_l, "labelled")), y_l)
+            loss_class = cross_entropy(
+                self.discriminator(self.add_instance_noise(x_l, "labelled")), y_l
+            )
             real_logits = real_logit(D(self.add_instance_noise(x_u, "real d")))
             fake_logits = real_logit(D(self.add_instance_noise(fake, "fake d")))
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
@@ -99,11 +103,17 @@ class SGAN(Family):
             loss_g = mse_loss(self.global_mean(fake_features), self.global_mean(real_features))
             self.minimize(loss_g, opt_g)
 
-        with self.toggled_optimizer(opt_baseline):  # the yardstick: the labelled images and nothing else
-            loss_baseline = cross_entropy(self.baseline(self.add_instance_noise(x_l, "baseline")), y_l)
+        with self.toggled_optimizer(
+            opt_baseline
+        ):  # the yardstick: the labelled images and nothing else
+            loss_baseline = cross_entropy(
+                self.baseline(self.add_instance_noise(x_l, "baseline")), y_l
+            )
             self.minimize(loss_baseline, opt_baseline)
 
-        self.log_scalars(loss_class=loss_class, loss_d=loss_d, loss_g=loss_g, loss_baseline=loss_baseline)
+        self.log_scalars(
+            loss_class=loss_class, loss_d=loss_d, loss_g=loss_g, loss_baseline=loss_baseline
+        )
         self.log_discriminator(real_logits, fake_logits)
 
     def add_instance_noise(self, images: Tensor, purpose: str) -> Tensor:
@@ -122,7 +132,9 @@ class SGAN(Family):
         return self.mean_of_parts(every.view(-1, features.shape[1]).mean(dim=0))
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
+        return self.generator(
+            self.generator.sample_latents(stream, len(batch.images), like=batch.images)
+        )
 
     def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
         return {

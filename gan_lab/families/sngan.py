@@ -38,16 +38,22 @@ class SNGANConfig(ModelConfig):
     z_dim: int = number(128, minimum=1)
     width: int = number(64, minimum=1)  # channels of the outermost blocks
     width_d: int = number(0, minimum=0)  # of the discriminator's; 0: the same
-    growth: int = number(2, minimum=1)  # by which the channels multiply as the size halves; 1: they stay
-    halvings: int = number(0, minimum=0)  # of the size in the discriminator; 0: down to 4 to 7 pixels
+    growth: int = number(
+        2, minimum=1
+    )  # by which the channels multiply as the size halves; 1: they stay
+    halvings: int = number(
+        0, minimum=0
+    )  # of the size in the discriminator; 0: down to 4 to 7 pixels
     last_blocks: int = number(1, minimum=0)  # of the discriminator after them
     norm: Literal["batch", "none"] = "batch"  # of the generator
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.0, 0.9), minimum=0, below=1)
     n_critic: int = number(5, minimum=1)
-    r1_weight: float = number(0.0, minimum=0)  # not the paper's: gamma of R1 on the reals, halved; 0: none
-    r1_every: int = number(1, minimum=1)  # lazy R1: iterations between two penalties, each multiplied by this number
+    # not the paper's: gamma of R1 on the reals, halved; 0: none
+    r1_weight: float = number(0.0, minimum=0)
+    # lazy R1: iterations between two penalties, each multiplied by this number
+    r1_every: int = number(1, minimum=1)
 
 
 class SNGAN(Family):
@@ -85,14 +91,20 @@ class SNGAN(Family):
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(opt_d):  # Algorithm 1: each forward pass of D also does one power iteration
+        with self.toggled_optimizer(
+            opt_d
+        ):  # Algorithm 1: each forward pass of D also does one power iteration
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
             total = loss_d = losses.hinge_d(real_logits, fake_logits)  # equation 16
-            if gamma := penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration):
-                r1 = penalties.zero_centred(lambda x: D.forward(x, y), x)  # eager: it is differentiated twice
+            if gamma := penalties.lazy_weight(
+                self.cfg.r1_weight, self.cfg.r1_every, self.iteration
+            ):
+                r1 = penalties.zero_centred(
+                    lambda x: D.forward(x, y), x
+                )  # eager: it is differentiated twice
                 total = loss_d + 0.5 * gamma * r1
                 self.log_scalars(r1=r1)
             self.minimize(total, opt_d)

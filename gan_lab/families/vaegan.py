@@ -42,7 +42,8 @@ class VAEGANConfig(ModelConfig):
     width: int = number(32, minimum=1)  # channels of the outermost layers of each network
     norm: Literal["batch", "none"] = "batch"
     variance: float = number(1.0, above=0)  # of the normal distribution in L_llike
-    gamma: float = number(2e-3, minimum=0)  # Algorithm 1: weight of L_llike relative to L_GAN in the decoder
+    # Algorithm 1: weight of L_llike relative to L_GAN in the decoder
+    gamma: float = number(2e-3, minimum=0)
     lr: float = number(1e-3, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
 
@@ -63,8 +64,12 @@ class VAEGAN(Family):
             self.discriminator = DCGANDiscriminator(**sizes)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        moved = [self.encoder, self.generator, self.discriminator] if self.cfg.adversarial else [self]
-        return [Adam(network.parameters(), self.cfg.lr, self.cfg.betas, fused=True) for network in moved]
+        moved = (
+            [self.encoder, self.generator, self.discriminator] if self.cfg.adversarial else [self]
+        )
+        return [
+            Adam(network.parameters(), self.cfg.lr, self.cfg.betas, fused=True) for network in moved
+        ]
 
     def step(self, batch: Batch) -> None:
         x = batch.images
@@ -85,13 +90,17 @@ class VAEGAN(Family):
             _, l_llike = self.judge(D, x, dec(torch.cat([z, z_p])))
             self.minimize(l_prior + l_llike, opt_enc)
 
-        with self.toggled_optimizer(opt_dec):  # theta_Dec: gamma L_llike - L_GAN, which does not saturate
+        with self.toggled_optimizer(
+            opt_dec
+        ):  # theta_Dec: gamma L_llike - L_GAN, which does not saturate
             fakes = dec(torch.cat([z.detach(), z_p]))  # x_tilde and x_p
             (_, x_tilde, x_p), l_llike = self.judge(D, x, fakes)
             loss_adv = losses.nonsaturating_g(x_tilde) + losses.nonsaturating_g(x_p)
             self.minimize(self.cfg.gamma * l_llike + loss_adv, opt_dec)
 
-        with self.toggled_optimizer(opt_dis):  # theta_Dis: L_GAN, where reconstructions and samples are fakes
+        with self.toggled_optimizer(
+            opt_dis
+        ):  # theta_Dis: L_GAN, where reconstructions and samples are fakes
             (real, reconstructed, drawn), _ = self.judge(D, x, fakes.detach())
             l_gan = losses.minimax_d(real, reconstructed) - losses.minimax_g(drawn)
             self.minimize(l_gan, opt_dis)
@@ -122,14 +131,18 @@ class VAEGAN(Family):
         """A draw z ~ q(z|x) of the posterior's latents [B, z_dim], and L_prior."""
         mean, log_variance = self.encoder(x)
         noise = self.stream("posterior").normal(len(x), self.cfg.z_dim, like=x)
-        return mean + (0.5 * log_variance).exp() * noise, kl_from_standard_normal(mean, log_variance)
+        return mean + (0.5 * log_variance).exp() * noise, kl_from_standard_normal(
+            mean, log_variance
+        )
 
     def minus_log_likelihood(self, observed: Tensor, mean: Tensor) -> Tensor:
         """-log N(observed; mean, variance) without its constant, of features or pixels: summed, mean over the batch."""
         return half_squared_distance(observed, mean) / self.cfg.variance
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
+        return self.generator(
+            self.generator.sample_latents(stream, len(batch.images), like=batch.images)
+        )
 
     def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
         mean, _ = self.encoder(batch.images)

@@ -31,7 +31,9 @@ class WGANConfig(ModelConfig):
 
     network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
+    width: int = number(
+        64, minimum=1
+    )  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
     norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
     lr_d: float = number(5e-5, above=0)  # Algorithm 1: alpha
     lr_g: float = number(5e-5, above=0)
@@ -79,7 +81,9 @@ class WGAN(Family):
             self.log_scalars(loss_g=loss_g)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
+        return self.generator(
+            self.generator.sample_latents(stream, len(batch.images), like=batch.images)
+        )
 
 
 FAMILY = WGAN

@@ -33,9 +33,13 @@ from gan_lab.seeding import Stream
 class WGANGPConfig(ModelConfig):
     """The keys under ``model:``."""
 
-    network: Literal["mlp", "dcgan", "resnet"] = "dcgan"  # resnet: the paper's of CIFAR-10, of constant width
+    network: Literal["mlp", "dcgan", "resnet"] = (
+        "dcgan"  # resnet: the paper's of CIFAR-10, of constant width
+    )
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
+    width: int = number(
+        64, minimum=1
+    )  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
     norm: Literal["batch", "none"] = "batch"  # of the generator
     critic_norm: Literal["layer", "none"] = "layer"
     lr_d: float = number(1e-4, above=0)  # Algorithm 1: alpha
@@ -58,9 +62,13 @@ class WGANGP(Family):
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width}
         if cfg.network == "resnet":
             self.generator = ResNetGenerator(z_dim=cfg.z_dim, norm=cfg.norm, growth=1, **sizes)
-            self.discriminator = ResNetDiscriminator(growth=1, halvings=2, last_blocks=2, spectral=False, **sizes)
+            self.discriminator = ResNetDiscriminator(
+                growth=1, halvings=2, last_blocks=2, spectral=False, **sizes
+            )
         else:
-            self.generator = networks.generator(cfg.network, z_dim=cfg.z_dim, norm=cfg.norm, **sizes)
+            self.generator = networks.generator(
+                cfg.network, z_dim=cfg.z_dim, norm=cfg.norm, **sizes
+            )
             self.discriminator = networks.discriminator(cfg.network, norm=cfg.critic_norm, **sizes)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -101,7 +109,9 @@ class WGANGP(Family):
         return penalties.gradient_penalty(D.forward, real, fake, epsilon)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
+        return self.generator(
+            self.generator.sample_latents(stream, len(batch.images), like=batch.images)
+        )
 
 
 FAMILY = WGANGP

@@ -22,15 +22,21 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
 FORMATS = ("safetensors", "torch", "onnx")
-SUFFIXES = (".json", ".md", ".safetensors", ".pt2", ".onnx")  # of what an export writes, and may replace
-PAGE, PICTURE = "report.html", "samples.png"  # which may lie beside it
+SUFFIXES = (
+    ".json",
+    ".md",
+    ".safetensors",
+    ".pt2",
+    ".onnx",
+)  # of what an export writes, and may replace
+PAGE, PICTURE = "report.html", "samples.png"  # which an export may contain
 
 
 def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best") -> Path:
     """Write the EMA networks of a run into a folder: weights, ``config.json`` and a model card; return the folder.
 
     The config has each network as a list of operations too, checked against it, which runs without the lab. With
-    ``also="torch"`` a program of ``torch.export`` lies beside each, with ``also="onnx"`` an ONNX file. Raises UserError
+    ``also="torch"`` a program of ``torch.export`` is added for each, with ``also="onnx"`` an ONNX file. Raises UserError
     for a run without a checkpoint, another format, and a folder that holds something else.
     """
     if also not in FORMATS:
@@ -39,12 +45,16 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
         onnx_export.check_installed()
     known = is_export(out)
     if others := [path.name for path in out.glob("*") if not known or not _is_ours(path)]:
-        raise UserError(f"{out} holds something else than an export, {others[0]}: name another folder by --out")
+        raise UserError(
+            f"{out} holds something else than an export, {others[0]}: name another folder by --out"
+        )
     loaded = load_ema_networks(run, weights)
     unfinished = out.with_name(f".{out.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    described = {name: _write(name, network, unfinished, also) for name, network in loaded.networks.items()}
+    described = {
+        name: _write(name, network, unfinished, also) for name, network in loaded.networks.items()
+    }
     published = Run(run).published() if run.is_dir() else None
     written = {
         "format": FORMAT,
@@ -72,8 +82,13 @@ def _write(name: str, network: Network, folder: Path, also: str) -> dict[str, An
     """Write one network; return what the config says of it."""
     inputs, dynamic = graph.example(network)
     traced, tensors = graph.trace(network, inputs, dynamic)
-    weights = {**{key: value.contiguous() for key, value in network.state_dict().items()}, **tensors}
-    (folder / f"{name}.safetensors").write_bytes(save(weights))  # save_file would keep others from reading it
+    weights = {
+        **{key: value.contiguous() for key, value in network.state_dict().items()},
+        **tensors,
+    }
+    (folder / f"{name}.safetensors").write_bytes(
+        save(weights)
+    )  # save_file would keep others from reading it
     if also == "torch":
         torch.export.save(graph.program(network, inputs, dynamic), folder / f"{name}.pt2")
     if also == "onnx":

@@ -32,7 +32,11 @@ STRENGTHS = np.logspace(-4, 2, 7)  # inverse strengths of the penalty, chosen by
 
 
 def probe(
-    folder: Path, labels: int = 100, weights: str = "last", seed: int = 0, overrides: Sequence[str] = ()
+    folder: Path,
+    labels: int = 100,
+    weights: str = "last",
+    seed: int = 0,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure the held-out accuracy of each set of features with so many labels; also written to ``probe.json``.
 
@@ -50,7 +54,9 @@ def probe(
     if data.spec.classes == 0:
         raise UserError(f"a probe needs labels, and the data of {folder} has none")
     if network.recipe["arguments"].get("classes"):
-        raise UserError(f"the {name} of {folder} reads the labels itself, which a probe would find in its features")
+        raise UserError(
+            f"the {name} of {folder} reads the labels itself, which a probe would find in its features"
+        )
     rows = chosen(data.train, data.spec.classes, labels, seed)
     with torch.random.fork_rng():
         seeding.seed_torch(restored.config.run.seed, "untrained")
@@ -62,7 +68,9 @@ def probe(
         "seed": seed,
         "iteration": iteration,
         "data": data.decoded.about,
-        "accuracy": {kind: accuracy(data, rows, features_of) for kind, features_of in kinds.items()},
+        "accuracy": {
+            kind: accuracy(data, rows, features_of) for kind, features_of in kinds.items()
+        },
     }
     write_text(folder / "probe.json", json.dumps(state, indent=1))
     return state
@@ -87,7 +95,9 @@ def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) ->
     x, y = features(data.train, rows, network)
     test_x, test_y = features(data.test, list(range(len(data.test))), network)
     model = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)), {"logisticregression__C": STRENGTHS}, cv=5
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        {"logisticregression__C": STRENGTHS},
+        cv=5,
     )
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -98,7 +108,9 @@ def accuracy(data: GANDataModule, rows: list[int], network: nn.Module | None) ->
 
 
 @torch.no_grad()
-def features(split: Subset, rows: list[int], network: Any, size: int = 250) -> tuple[np.ndarray, np.ndarray]:
+def features(
+    split: Subset, rows: list[int], network: Any, size: int = 250
+) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, F] of these rows (raw pixels if the network is None) and their labels [N]."""
     parts: list[Tensor] = []
     labels: list[Tensor] = []

@@ -37,21 +37,28 @@ NUMPY_INPUTS = {
 
 def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str:
     """The lines that run a network without the lab, in the folder of the export: ``LOAD`` or ``ONNX``."""
-    code, arguments = NUMPY_INPUTS if template == ONNX else TORCH_INPUTS, described["recipe"]["arguments"]
+    code, arguments = (
+        NUMPY_INPUTS if template == ONNX else TORCH_INPUTS,
+        described["recipe"]["arguments"],
+    )
     sides = {side: ", ".join(map(str, shape)) for side, shape in described["inputs"].items()}
     inputs = ", ".join(f'"{side}": {code[side].format(shape)}' for side, shape in sides.items())
     if "z" in sides:
         meaning = f"images [16, {', '.join(map(str, arguments['shape']))}] in [-1, 1]"
     else:
-        meaning = "images in [-1, 1]" if "source_channels" in arguments else f"latents [1, {arguments['z_dim']}]"
+        meaning = (
+            "images in [-1, 1]"
+            if "source_channels" in arguments
+            else f"latents [1, {arguments['z_dim']}]"
+        )
     lines = template.replace("NETWORK", name).replace("MEANING", meaning)
     return lines.replace("INPUTS", "{" + inputs + "}")
 
 
-def text(config: dict[str, Any], also: str, beside: Sequence[str] = ()) -> str:
-    """The card in Markdown, with the head that model hubs read.
+def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> str:
+    """Write the card in Markdown, with the front matter that model hubs read.
 
-    ``also``: the format that lies beside the weights; ``beside``: names of pictures and of the page.
+    ``also``: the format in addition to the weights; ``attachments``: names of pictures and of the page.
     """
     name = next(iter(config["networks"]))
     scores = [
@@ -59,16 +66,16 @@ def text(config: dict[str, Any], also: str, beside: Sequence[str] = ()) -> str:
         for score, each in config["scores"].items()
         if isinstance(each.get("value"), int | float)
     ]
-    of = f" of `{config['command']}`" if config["command"] else ""
+    source = f" of `{config['command']}`" if config["command"] else ""
     parts = [
         "---\nlibrary_name: pytorch\ntags: [gan, image-generation]\n---",
         f"# {config['experiment']}",
-        f"A generative adversarial network of the GAN lab {config['lab']}: averaged weights after "
-        f"{config['iteration']:,} iterations{of}. "
+        f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
+        f"{config['iteration']:,} iterations{source}. "
         f"Networks: {', '.join(f'`{each}`' for each in config['networks'])}.",
-        *(f"![samples of the last grid of the training]({each})" for each in beside if each.endswith(".png")),
+        *(f"![samples of the last grid of the training]({each})" for each in attachments if each.endswith(".png")),
         *(f"[{each}]({each}) holds the generator too, and runs it in a browser, offline: download it and open it."
-          for each in beside if each.endswith(".html")),
+          for each in attachments if each.endswith(".html")),
         f"**Data.** {config['data']}.",
         "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores) if scores else
         "**Scores.** None were measured.",

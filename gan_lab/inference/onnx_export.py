@@ -23,7 +23,9 @@ def check_installed() -> None:
         import_extra(package, "onnx", "format=onnx")
 
 
-def write(network: Network, inputs: Mapping[str, Tensor], dynamic: Sequence[int], path: Path) -> None:
+def write(
+    network: Network, inputs: Mapping[str, Tensor], dynamic: Sequence[int], path: Path
+) -> None:
     """Write a network into one file, with the ``dynamic`` sides of its inputs free.
 
     Raises ValueError where onnxruntime makes of fresh inputs, of other lengths of these sides, something else than the
@@ -37,7 +39,9 @@ def write(network: Network, inputs: Mapping[str, Tensor], dynamic: Sequence[int]
         )  # fmt: skip
     assert exported is not None
     exported.save(str(path))
-    graph.check(network, lambda given: run(path, given), graph.fresh(inputs, dynamic), "the ONNX file")
+    graph.check(
+        network, lambda given: run(path, given), graph.fresh(inputs, dynamic), "the ONNX file"
+    )
 
 
 def run(path: Path, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -27,9 +27,12 @@ from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 from gan_lab.utils.track import track
 
-CANDIDATES, FEWEST = 512, 16  # samples of each class, of which the nearest are the starts; and of each of very many
-RATE = 0.15  # of Adam, to begin with; it falls to 0 along a cosine
-WEIGHT = 0.1  # of the squared distance of features, beside the squared difference of pixels in [-1, 1]
+CANDIDATES = 512  # samples of each class, of which the nearest are the starts
+MIN_CANDIDATES = 16  # of each class, if there are many classes
+LEARNING_RATE = 0.15  # of Adam at the start; it falls to 0 along a cosine
+FEATURE_WEIGHT = (
+    0.1  # of the squared feature distance, relative to the squared difference of pixels in [-1, 1]
+)
 SNAPSHOTS = 3  # of each of the two descents
 
 
@@ -68,7 +71,9 @@ def project(
     if starts < 1 or steps < 1:
         raise UserError(f"starts={starts} and steps={steps} must be at least 1")
     if generator.network.codes:
-        raise UserError("the latents of this generator have codes, which do not change by small steps: not projected")
+        raise UserError(
+            "the latents of this generator have codes, which do not change by small steps: not projected"
+        )
     image = image.to(generator.device, generator.dtype)
     z, labels = _nearest_samples(generator, image, label, starts, seed)
     if encoded is not None:
@@ -78,7 +83,9 @@ def project(
     with torch.no_grad():
         best = int(_squared(_make(generator, first[-1], labels), image).argmin())
     labels = None if labels is None else labels[best : best + 1]
-    second = _descend(generator, image, first[-1][best : best + 1], labels, math.ceil(steps / 4), WEIGHT)
+    second = _descend(
+        generator, image, first[-1][best : best + 1], labels, math.ceil(steps / 4), FEATURE_WEIGHT
+    )
     latents = torch.stack([z[best], *(each[best] for each in first), *(each[0] for each in second)])
     way = generator.images_of(latents, None if labels is None else labels.expand(len(latents)))
     errors = _squared(way, image.cpu().float()).sqrt().mul(127.5).tolist()
@@ -91,7 +98,7 @@ def _nearest_samples(
     """Latents [starts, Z] and labels of the samples that are nearest to an image, on its device."""
     given = None if label is None else generator.labels_of(1, label)
     classes = torch.arange(generator.classes) if given is None else given
-    each = max(FEWEST, min(CANDIDATES, 10 * CANDIDATES // max(1, len(classes))))
+    each = max(MIN_CANDIDATES, min(CANDIDATES, 10 * CANDIDATES // max(1, len(classes))))
     z, labels = generator.latents(each, seed), None
     if generator.classes:
         labels, z = classes.repeat_interleave(each), z.repeat(len(classes), 1)
@@ -101,11 +108,16 @@ def _nearest_samples(
 
 
 def _descend(
-    generator: TrainedGenerator, image: Tensor, z: Tensor, labels: Tensor | None, steps: int, weight: float
+    generator: TrainedGenerator,
+    image: Tensor,
+    z: Tensor,
+    labels: Tensor | None,
+    steps: int,
+    weight: float,
 ) -> list[Tensor]:
     """Descend from latents [B, Z], each for itself; those of some steps, the last of all among them."""
     z = z.clone().requires_grad_()
-    optimizer = Adam([z], lr=RATE)
+    optimizer = Adam([z], lr=LEARNING_RATE)
     schedule = CosineAnnealingLR(optimizer, steps)
     wanted = _features(image[None]) if weight else None
     kept = []
@@ -113,7 +125,9 @@ def _descend(
         made = _make(generator, z, labels)
         loss = _squared(made, image)
         if wanted is not None:
-            loss = loss + weight * (_features(made) - wanted).square().sum(dim=1).flatten(1).mean(dim=1)
+            loss = loss + weight * (_features(made) - wanted).square().sum(dim=1).flatten(1).mean(
+                dim=1
+            )
         optimizer.zero_grad()
         loss.sum().backward()
         optimizer.step()
@@ -134,18 +148,23 @@ def _squared(images: Tensor, image: Tensor) -> Tensor:
 
 
 def _features(images: Tensor) -> Tensor:
-    """The middle of EfficientNet-Lite0 [B, D, H', W'], each place of length 1, of images in [-1, 1] at their own size."""
+    """The middle of EfficientNet-Lite0 [B, D, H', W'], each position normalized to length 1, of images in [-1, 1] at their own size."""
     network = load_network().to(images.device, images.dtype)
     return normalize(network.middle((127.5 * expand_gray(images) + 0.5) / 128), dim=1)
 
 
 def project_files(
-    run: Path, source: Path | None, out: Path, label: str | None = None, n: int = 8, overrides: Sequence[str] = ()
+    run: Path,
+    source: Path | None,
+    out: Path,
+    label: str | None = None,
+    n: int = 8,
+    overrides: Sequence[str] = (),
 ) -> list[tuple[str, Projection]]:
     """Project an image, a folder of images or, without ``source``, ``n`` held-out images of a run; name and result of each.
 
     Writes a picture, of which each row is an image, the way to its projection and what is left of the difference, and
-    the latents beside it, as JSON. Raises UserError where there is no image.
+    the latents as JSON next to it. Raises UserError if there is no image.
     """
     loaded = load_ema_networks(run)
     generator, encoder = TrainedGenerator(loaded), loaded.networks.get("encoder")
@@ -176,7 +195,8 @@ def _read_files(loaded: EMANetworks, source: Path) -> list[tuple[str, Tensor]]:
     fit: Any = loaded.values.get("data.fit") or "crop"
     frame = image_reader.Frame(height, width, fit, channels == 1)
     return [
-        (path.name, to_unit(torch.from_numpy(image_reader.framed(path, frame)))) for path in image_files.given(source)
+        (path.name, to_unit(torch.from_numpy(image_reader.framed(path, frame))))
+        for path in image_files.given(source)
     ]
 
 

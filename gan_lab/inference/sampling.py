@@ -6,23 +6,27 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.device import exact_arithmetic
+from gan_lab.runs import hub
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
 
-class TrainedGenerator:
-    """The EMA generator of a run in evaluation mode.
+class TrainedGenerator(nn.Module):
+    """The EMA generator of a run in eval mode, as a module whose weights take no gradient.
 
     ``exact`` is to compute in float64, so that an image does not depend on the other images of its batch; the much faster
     float32 lets an image differ in its last bits.
     """
 
-    def __init__(self, loaded: EMANetworks, device: str | torch.device = "cpu", exact: bool = False) -> None:
+    def __init__(
+        self, loaded: EMANetworks, device: str | torch.device = "cpu", exact: bool = False
+    ) -> None:
+        super().__init__()
         self.network = loaded.networks["generator"]
         arguments = self.network.recipe["arguments"]
         if "z_dim" not in arguments:
@@ -32,16 +36,25 @@ class TrainedGenerator:
         self.z_dim: int = arguments["z_dim"]
         self.classes: int = arguments.get("classes", 0)
         self.class_names = loaded.class_names
-        self.device = torch.device(device)
-        self.dtype = torch.float64 if exact else torch.float32
-        self.network.to(self.device, self.dtype).requires_grad_(False).eval()
+        self.network.to(device, torch.float64 if exact else torch.float32).requires_grad_(False)
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32, or float64 if ``exact``."""
+        return next(self.network.parameters()).dtype
 
     @property
     def columns(self) -> int:
         """Images in a row of a grid of samples."""
         return 10 if self.classes else 8
 
-    def __call__(
+    def forward(
         self,
         n: int = 1,
         label: int | str | Sequence[int | str] | None = None,
@@ -61,14 +74,20 @@ class TrainedGenerator:
         """
         if n < 1 or batch_size < 1:
             raise UserError(f"n={n} and batch_size={batch_size} must be at least 1")
-        return self.images_of(self.latents(n, seed, truncation), self.labels_of(n, label), batch_size)
+        return self.images_of(
+            self.latents(n, seed, truncation), self.labels_of(n, label), batch_size
+        )
 
-    def names_of(self, n: int = 1, label: int | str | Sequence[int | str] | None = None) -> list[str]:
+    def names_of(
+        self, n: int = 1, label: int | str | Sequence[int | str] | None = None
+    ) -> list[str]:
         """The class of each image that a call with these arguments makes, by name; empty without classes."""
         labels = self.labels_of(n, label)
         return [] if labels is None else [self.class_names[int(number)] for number in labels]
 
-    def walk(self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0) -> Tensor:
+    def walk(
+        self, walks: int = 8, steps: int = 8, label: int | str | None = None, seed: int = 0
+    ) -> Tensor:
         """Walk through the latent space: ``walks`` paths of ``steps`` images, [walks * steps, C, H, W], path by path.
 
         A path follows the great circle from one latent to the next and keeps its class. Without ``label``, every
@@ -110,8 +129,13 @@ class TrainedGenerator:
         is what a call makes of the same arguments, which are those of a call.
         """
         if legs < 1 or steps < 1:
-            raise UserError(f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}")
-        z, labels = self.latents(n * legs, seed, truncation).unflatten(0, (legs, n)), self.labels_of(n, label)
+            raise UserError(
+                f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}"
+            )
+        z, labels = (
+            self.latents(n * legs, seed, truncation).unflatten(0, (legs, n)),
+            self.labels_of(n, label),
+        )
         share = torch.arange(steps, dtype=z.dtype) / steps
         for leg in range(legs):
             paths = self._between(z[leg], z[(leg + 1) % legs], share)
@@ -124,17 +148,25 @@ class TrainedGenerator:
         Code 0 is the category. Raises UserError for a generator that has no such code.
         """
         if not self.network.codes:
-            raise UserError(f"code={code}: this generator has no codes; those of family infogan have them")
+            raise UserError(
+                f"code={code}: this generator has no codes; those of family infogan have them"
+            )
         varied = self.network.vary_code(self.latents(rows, seed), code)  # type: ignore[operator]
         return self.images_of(varied.flatten(0, 1), None, 64), varied.shape[1]
 
     def latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:
         """The latents [n, Z] of a call with these arguments."""
         if not 0 < truncation <= 1:
-            raise UserError(f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1")
+            raise UserError(
+                f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1"
+            )
         if truncation < 1 and self.network.codes:
-            raise UserError(f"truncation={truncation}: the latents of this generator have codes, so leave it out")
-        return truncation * self.network.sample_latents(Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype))
+            raise UserError(
+                f"truncation={truncation}: the latents of this generator have codes, so leave it out"
+            )
+        return truncation * self.network.sample_latents(
+            Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype)
+        )
 
     def _between(self, start: Tensor, end: Tensor, share: Tensor) -> Tensor:
         """Paths [N, S, D]; straight ones for latents with codes, because their prior is a cube, not a ball."""
@@ -148,7 +180,11 @@ class TrainedGenerator:
         for i in range(0, len(z), batch_size):
             inputs = [z] if labels is None else [z, labels]
             with exact_arithmetic(self.device):
-                parts.append(self.network(*(rows[i : i + batch_size].to(self.device) for rows in inputs)).cpu())
+                parts.append(
+                    self.network(
+                        *(rows[i : i + batch_size].to(self.device) for rows in inputs)
+                    ).cpu()
+                )
         return torch.cat(parts).float()
 
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None) -> Tensor | None:
@@ -160,9 +196,13 @@ class TrainedGenerator:
         if label is None:
             return torch.arange(n) % self.classes
         classes = [label] * n if isinstance(label, int | str) else [*label]
-        labels = torch.as_tensor([self._class_number(entry) if isinstance(entry, str) else entry for entry in classes])
+        labels = torch.as_tensor(
+            [self._class_number(entry) if isinstance(entry, str) else entry for entry in classes]
+        )
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
-            raise UserError(f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them")
+            raise UserError(
+                f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them"
+            )
         return labels
 
     def _class_number(self, label: str) -> int:
@@ -176,12 +216,19 @@ class TrainedGenerator:
 def load_generator(
     run: str | Path, weights: str = "best", device: str | torch.device = "cpu", exact: bool = False
 ) -> TrainedGenerator:
-    """Load the generator of a run folder (``weights``: best or last), a checkpoint file or an export; images come to the CPU.
+    """Load a trained generator; its images come to the CPU.
 
-    ``exact``: in float64, as `gan-lab sample` does. Raises UserError if there is no such run or its checkpoint cannot be
-    used.
+    Args:
+        run: A run folder, a checkpoint file, an export, or ``hf:owner/name`` for an export on the Hugging Face hub.
+        weights: Of a run folder: best or last.
+        device: Where to compute.
+        exact: Compute in float64, as ``gan-lab sample`` does.
+
+    Raises:
+        UserError: There is no such run, or its checkpoint cannot be used.
     """
-    return TrainedGenerator(load_ema_networks(Path(run), weights), device, exact)
+    path = hub.download_export(str(run)) if str(run).startswith(hub.PREFIX) else Path(run)
+    return TrainedGenerator(load_ema_networks(path, weights), device, exact)
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

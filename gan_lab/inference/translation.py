@@ -38,7 +38,9 @@ class TrainedTranslator:
         if direction not in NETWORKS:
             raise UserError(f"direction={direction}: there are {', '.join(NETWORKS)}")
         if "source_channels" not in loaded.networks["generator"].recipe["arguments"]:
-            raise UserError(f"{loaded.checkpoint} is not an image-to-image run: its generator makes images of latents")
+            raise UserError(
+                f"{loaded.checkpoint} is not an image-to-image run: its generator makes images of latents"
+            )
         if NETWORKS[direction] not in loaded.networks:
             raise UserError(f"{loaded.checkpoint} translates AtoB only")
         self.device = here()
@@ -65,7 +67,10 @@ class TrainedTranslator:
                 made = self._whole(images[..., top:bottom, left:right])
                 if total is None:
                     total = made.new_zeros(*made.shape[:2], *images.shape[-2:])
-                down, across = fade(top, bottom, images.shape[-2]), fade(left, right, images.shape[-1])
+                down, across = (
+                    fade(top, bottom, images.shape[-2]),
+                    fade(left, right, images.shape[-1]),
+                )
                 share = down[:, None] * across
                 total[..., top:bottom, left:right] += share * made
                 weights[top:bottom, left:right] += share
@@ -128,7 +133,9 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
     """
     translator = TrainedTranslator(folder, direction)
     if out.resolve() == source.resolve():
-        raise UserError(f"the images of {source} would be overwritten: choose another folder than {out}")
+        raise UserError(
+            f"the images of {source} would be overwritten: choose another folder than {out}"
+        )
     paths = image_files.given(source, apart_from=out)
     targets = _choose_targets(paths, source if source.is_dir() else source.parent, out)
     skipped = 0
@@ -158,10 +165,15 @@ def _choose_targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
     names = [path.relative_to(base) for path in paths]
     count = Counter(name.with_suffix("") for name in names)
     targets = [
-        out / (name.with_suffix(".png") if count[name.with_suffix("")] == 1 else f"{name}.png") for name in names
+        out / (name.with_suffix(".png") if count[name.with_suffix("")] == 1 else f"{name}.png")
+        for name in names
     ]
     if len(set(targets)) < len(targets):
-        raise UserError(f"two images of {base} would be written to one PNG: rename one, or translate them separately")
+        raise UserError(
+            f"two images of {base} would be written to one PNG: rename one, or translate them separately"
+        )
     if {path.resolve() for path in paths} & {target.resolve() for target in targets}:
-        raise UserError(f"the images of {base} would be overwritten: choose another folder than {out}")
+        raise UserError(
+            f"the images of {base} would be overwritten: choose another folder than {out}"
+        )
     return targets

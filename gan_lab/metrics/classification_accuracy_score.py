@@ -58,7 +58,9 @@ class ClassificationAccuracyScore(Metric):
         assert batch.labels is not None
         images = batch.images
         if max(images.shape[-2:]) > MAX_SIDE:
-            images = to_uint8(interpolate(to_unit(images), (MAX_SIDE, MAX_SIDE), mode="bilinear", antialias=True))
+            images = to_uint8(
+                interpolate(to_unit(images), (MAX_SIDE, MAX_SIDE), mode="bilinear", antialias=True)
+            )
         return {"images": images.cpu(), "labels": batch.labels.cpu()}
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
@@ -66,18 +68,26 @@ class ClassificationAccuracyScore(Metric):
             return {}
         with torch.random.fork_rng(devices=[]):
             seeding.seed_torch(0, "classification accuracy score")
-            network = Classifier(shape=fake["images"].shape[1:], classes=self.classes, width=16, hidden=64)
+            network = Classifier(
+                shape=fake["images"].shape[1:], classes=self.classes, width=16, hidden=64
+            )
         optimizer = Adam(network.parameters(), LEARNING_RATE)
         n = len(fake["images"])
-        order = EndlessBatchSampler(n, BATCH_SIZE, 0, 0, STEPS, purpose="classification accuracy score")
+        order = EndlessBatchSampler(
+            n, BATCH_SIZE, 0, 0, STEPS, purpose="classification accuracy score"
+        )
         # an evaluation disables gradients
         with torch.enable_grad():
             for rows in order:
                 optimizer.zero_grad()
-                cross_entropy(network(to_unit(fake["images"][rows])), fake["labels"][rows]).backward()
+                cross_entropy(
+                    network(to_unit(fake["images"][rows])), fake["labels"][rows]
+                ).backward()
                 optimizer.step()
         with torch.no_grad():
-            predicted = torch.cat([network(to_unit(images)).argmax(dim=1) for images in real["images"].split(500)])
+            predicted = torch.cat(
+                [network(to_unit(images)).argmax(dim=1) for images in real["images"].split(500)]
+            )
         return {"cas": float((predicted == real["labels"]).double().mean())}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:

@@ -37,10 +37,16 @@ class ClassifierAccuracy(Metric):
 
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.labels is not None
-        return {kind: outputs[f"{kind}logits"].argmax(dim=1).eq(batch.labels).cpu() for kind in self.kinds}
+        return {
+            kind: outputs[f"{kind}logits"].argmax(dim=1).eq(batch.labels).cpu()
+            for kind in self.kinds
+        }
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
-        return {name: float(fake[kind].double().mean()) for name, kind in zip(self.names, self.kinds, strict=True)}
+        return {
+            name: float(fake[kind].double().mean())
+            for name, kind in zip(self.names, self.kinds, strict=True)
+        }
 
 
 METRIC = ClassifierAccuracy

@@ -31,7 +31,10 @@ class CodeAccuracy(Metric):
         self.higher_is_better = {"code_accuracy": True}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        return {"extractor": "none", "matching": "one category for each class, the best on these images"}
+        return {
+            "extractor": "none",
+            "matching": "one category for each class, the best on these images",
+        }
 
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.labels is not None
@@ -41,9 +44,13 @@ class CodeAccuracy(Metric):
         # imported here because only InfoGAN needs scipy
         from scipy.optimize import linear_sum_assignment
 
-        counts = torch.zeros(int(fake["category"].max()) + 1, int(fake["label"].max()) + 1, dtype=torch.int64)
+        counts = torch.zeros(
+            int(fake["category"].max()) + 1, int(fake["label"].max()) + 1, dtype=torch.int64
+        )
         counts.index_put_(
-            (fake["category"], fake["label"]), torch.ones(len(fake["label"]), dtype=torch.int64), accumulate=True
+            (fake["category"], fake["label"]),
+            torch.ones(len(fake["label"]), dtype=torch.int64),
+            accumulate=True,
         )
         rows, columns = linear_sum_assignment(counts.numpy(), maximize=True)
         return {"code_accuracy": float(counts[rows, columns].sum() / len(fake["label"]))}

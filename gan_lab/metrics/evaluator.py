@@ -37,7 +37,9 @@ MAX_FAKES_ON_CPU = 10_000
 MAX_FAKES_PER_REAL = 4
 
 
-def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tuple[Evaluator, str | None, list[str]]:
+def build_evaluator(
+    config: Config, family: Family, data: GANDataModule
+) -> tuple[Evaluator, str | None, list[str]]:
     """Build the evaluator of a training.
 
     Returns:
@@ -69,7 +71,9 @@ def build_evaluator(config: Config, family: Family, data: GANDataModule) -> tupl
     return evaluator, headline, setting.notes
 
 
-def metric_setting(config: Config, family: Family | type[Family], data: GANDataModule, final: bool = False) -> Setting:
+def metric_setting(
+    config: Config, family: Family | type[Family], data: GANDataModule, final: bool = False
+) -> Setting:
     """Collect the facts about a family, its data and its config that metrics depend on."""
     split: str = config.metrics.split
     if split == "test" and not final:
@@ -96,7 +100,9 @@ def count_reals(data: GANDataModule, split: str) -> int:
     return len(reals)
 
 
-def count_images(cfg: MetricsConfig, spec: ImageSpec, available: int, final: bool, gpu: bool) -> tuple[int, int]:
+def count_images(
+    cfg: MetricsConfig, spec: ImageSpec, available: int, final: bool, gpu: bool
+) -> tuple[int, int]:
     """Choose the numbers of reals and fakes of an evaluation.
 
     Args:
@@ -161,7 +167,11 @@ class Evaluator:
     @property
     def higher_is_better(self) -> dict[str, bool | None]:
         """Direction of every score."""
-        return {name: higher for metric in self.metrics for name, higher in metric.higher_is_better.items()}
+        return {
+            name: higher
+            for metric in self.metrics
+            for name, higher in metric.higher_is_better.items()
+        }
 
     @property
     def own_best(self) -> dict[str, bool]:
@@ -184,7 +194,9 @@ class Evaluator:
     def _statistics_of_reals(self, where: torch.device) -> list[Statistics]:
         if self._real_statistics is None:
             self._real_statistics = [
-                real_statistics(self.data, self.reals, metric, where, self.cfg.max_features_kept, self.bar)
+                real_statistics(
+                    self.data, self.reals, metric, where, self.cfg.max_features_kept, self.bar
+                )
                 for metric in self.metrics
             ]
         return self._real_statistics
@@ -199,7 +211,11 @@ class Evaluator:
         values: dict[str, float] = {}
         with device.exact_arithmetic(where):
             for metric, real in zip(self.metrics, self._statistics_of_reals(where), strict=True):
-                if metric.reals_key and not metric.needs_reals and self.data.spec.source_channels == 0:
+                if (
+                    metric.reals_key
+                    and not metric.needs_reals
+                    and self.data.spec.source_channels == 0
+                ):
                     values |= floor(self.data, self.setting, metric, real, where)
         return values
 
@@ -226,7 +242,11 @@ class Evaluator:
             batch = part[k] if needs_reals and one_by_one else part.conditions(k)
             batch = batch.on(family.device, family.dtype)
             stream = Stream(self.seed, "evaluate", i)
-            outputs = family.outputs(batch, stream) if one_by_one else {"generated": family.generate(batch, stream)}
+            outputs = (
+                family.outputs(batch, stream)
+                if one_by_one
+                else {"generated": family.generate(batch, stream)}
+            )
             outputs = {name: _pixels(output, points) for name, output in outputs.items()}
             batch = _to_pixels(batch, points)
             index = k * part.size + (0 if one_by_one else len(self.first.rows))
@@ -236,7 +256,10 @@ class Evaluator:
         if parallel:
             shares: list[Any] = [None] * world
             distributed.all_gather_object(shares, [(tally.sums, tally.rows) for tally in tallies])
-            tallies = [Tally.merge(tally, [share[m] for share in shares]) for m, tally in enumerate(tallies)]
+            tallies = [
+                Tally.merge(tally, [share[m] for share in shares])
+                for m, tally in enumerate(tallies)
+            ]
         return [tally.statistics() for tally in tallies]
 
     def protocol(self, score: str, weights: str, chosen_on: str) -> Protocol:
@@ -247,9 +270,15 @@ class Evaluator:
             weights: Which weights are scored.
             chosen_on: The split that selected them.
         """
-        metric = next(metric for metric in self.metrics if score in (*metric.names, *metric.baseline_names))
+        metric = next(
+            metric for metric in self.metrics if score in (*metric.names, *metric.baseline_names)
+        )
         decoded, spec = self.data.decoded, self.data.spec
-        inputs = {"inputs": f"{spec.source_channels} channels, pairs: {spec.pairs}"} if spec.source_channels else {}
+        inputs = (
+            {"inputs": f"{spec.source_channels} channels, pairs: {spec.pairs}"}
+            if spec.source_channels
+            else {}
+        )
         return {
             **metric.protocol(score, self.setting.least),
             "reals": self.setting.reals,
@@ -293,16 +322,22 @@ class Tally:
     def add(self, index: int, observed: Statistics) -> None:
         """Add the statistics of a batch whose first image has this index."""
         for name in observed.keys() & self.metric.sum_states:
-            self.sums[name] = self.sums[name].add_(observed[name]) if name in self.sums else observed[name]
+            self.sums[name] = (
+                self.sums[name].add_(observed[name]) if name in self.sums else observed[name]
+            )
         self.rows[index] = {
             # a slice alone would keep the whole batch in memory
-            name: rows[: max(0, self.cap - index)].clone() if name in self.metric.limited_states else rows
+            name: rows[: max(0, self.cap - index)].clone()
+            if name in self.metric.limited_states
+            else rows
             for name, rows in observed.items()
             if name not in self.metric.sum_states
         }
 
     @classmethod
-    def merge(cls, like: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]) -> Tally:
+    def merge(
+        cls, like: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]
+    ) -> Tally:
         """Merge the tallies of several processes."""
         tally = cls(like.metric, like.cap)
         for sums, rows in shares:
@@ -320,7 +355,12 @@ class Tally:
 
 @torch.no_grad()
 def real_statistics(
-    data: GANDataModule, reals: Reference, metric: Metric, where: torch.device, cap: int, bar: bool = False
+    data: GANDataModule,
+    reals: Reference,
+    metric: Metric,
+    where: torch.device,
+    cap: int,
+    bar: bool = False,
 ) -> Statistics:
     """Compute the statistics of the reals for a metric, once; then they are cached with the data.
 
@@ -333,7 +373,10 @@ def real_statistics(
     def compute() -> dict[str, numpy.ndarray]:
         tally = Tally(metric, cap)
         for i, batch in enumerate(track(reals, "scoring reals", shown=bar)):
-            tally.add(i * reals.size, metric.update_real(_to_pixels(batch.on(where, torch.float32), points)))
+            tally.add(
+                i * reals.size,
+                metric.update_real(_to_pixels(batch.on(where, torch.float32), points)),
+            )
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
     key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{reals.name}/{len(reals.rows)}/{cap}/2"

@@ -13,7 +13,12 @@ from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.extractors.inception import explain_missing_weights
 from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
 from gan_lab.metrics.inception_score import inception_score
-from gan_lab.metrics.kernel import MIN_IMAGES, describe_kernel, gaussian_kernel_distance, kernel_distance
+from gan_lab.metrics.kernel import (
+    MIN_IMAGES,
+    describe_kernel,
+    gaussian_kernel_distance,
+    kernel_distance,
+)
 from gan_lab.metrics.manifold import MIN_IMAGES as MIN_MANIFOLD_IMAGES
 from gan_lab.metrics.manifold import SHARES, describe_share, precision_recall_density_coverage
 from gan_lab.utils.errors import UserError
@@ -45,7 +50,9 @@ class FeatureScores(Metric):
         spec, cfg = setting.spec, setting.cfg
         points = spec.content == "points"
         if setting.least < MIN_IMAGES and not points:
-            setting.notes.append(f"Skipping distances: {setting.least} images are fewer than {MIN_IMAGES}.")
+            setting.notes.append(
+                f"Skipping distances: {setting.least} images are fewer than {MIN_IMAGES}."
+            )
             return []
         default_names = [] if points else [extractors.default(spec)]
         created: list[Metric] = []
@@ -64,7 +71,9 @@ class FeatureScores(Metric):
                     f"Skipping {extractor.distance}: {explain_bias(setting.least, extractor.features)} Reporting "
                     f"{extractor.kernel} instead. metrics.allow_small_n=true computes {extractor.distance} anyway."
                 )
-            created.append(cls(extractor, conditions, cfg.max_features_kept, setting.final, frechet))
+            created.append(
+                cls(extractor, conditions, cfg.max_features_kept, setting.final, frechet)
+            )
         if setting.final and not points and "inception" not in cfg.extractors:
             created += cls._create_inception(setting)
         return created
@@ -97,7 +106,9 @@ class FeatureScores(Metric):
         setting.notes.append(f"Skipping fid, kid and is: {reason}")
         return []
 
-    def __init__(self, extractor: Extractor, conditions: bool, cap: int, final: bool, frechet: bool = True) -> None:
+    def __init__(
+        self, extractor: Extractor, conditions: bool, cap: int, final: bool, frechet: bool = True
+    ) -> None:
         self.extractor = extractor
         self.conditions = conditions
         self.cap = cap
@@ -106,7 +117,9 @@ class FeatureScores(Metric):
         self.kernel = final or not frechet
         self.share_names = [f"{share}_{extractor.name}" for share in SHARES]
         # the first score is the default headline
-        higher: dict[str, bool | None] = {extractor.distance if frechet else extractor.kernel: False}
+        higher: dict[str, bool | None] = {
+            extractor.distance if frechet else extractor.kernel: False
+        }
         if extractor.score:
             higher[extractor.score] = True
         if conditions:
@@ -149,13 +162,17 @@ class FeatureScores(Metric):
         if "correct" in fake:
             values["label_accuracy"] = float(fake["correct"].double().mean())
         if self.kernel and extractor.sigma:
-            values[extractor.kernel] = gaussian_kernel_distance(real["features"], fake["features"], extractor.sigma)
+            values[extractor.kernel] = gaussian_kernel_distance(
+                real["features"], fake["features"], extractor.sigma
+            )
         elif self.kernel:
             mean, spread = kernel_distance(real["features"], fake["features"])
             values |= {extractor.kernel: mean, f"{extractor.kernel}_sd": spread}
         if self.final and min(len(real["features"]), len(fake["features"])) >= MIN_MANIFOLD_IMAGES:
             shares = precision_recall_density_coverage(real["features"], fake["features"])
-            values |= {name: shares[share] for name, share in zip(self.share_names, SHARES, strict=True)}
+            values |= {
+                name: shares[share] for name, share in zip(self.share_names, SHARES, strict=True)
+            }
         return values
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:

@@ -51,7 +51,12 @@ def frechet_distance(real: Statistics, fake: Statistics) -> float:
     # eigenvalues of the product slightly negative, so the roots are taken as complex numbers.
     eigenvalues = np.linalg.eigvals(covariance_real.dot(covariance_fake)).astype("complex128")
     trace_of_root = np.sum(np.sqrt(eigenvalues).real)
-    distance = difference.dot(difference) + np.trace(covariance_real) + np.trace(covariance_fake) - 2 * trace_of_root
+    distance = (
+        difference.dot(difference)
+        + np.trace(covariance_real)
+        + np.trace(covariance_fake)
+        - 2 * trace_of_root
+    )
     return max(0.0, float(distance))
 
 
@@ -84,7 +89,11 @@ class FrechetDistance(ImageSetMetric):
     fake_outer: Tensor
 
     def __init__(
-        self, extractor: str | nn.Module = "inception", *, num_features: int | None = None, **kwargs: Any
+        self,
+        extractor: str | nn.Module = "inception",
+        *,
+        num_features: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(extractor, **kwargs)
         features = num_features if isinstance(extractor, nn.Module) else self.extractor.features
@@ -96,7 +105,9 @@ class FrechetDistance(ImageSetMetric):
         for kind in ("real", "fake"):
             shapes = {"count": (1,), "sum": (features,), "outer": (features, features)}
             for name, shape in shapes.items():
-                self.add_state(f"{kind}_{name}", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+                self.add_state(
+                    f"{kind}_{name}", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum"
+                )
 
     def update(self, images: Tensor, real: bool) -> None:
         """Add images [N, C, H, W] to the real or to the fake set."""

@@ -87,11 +87,15 @@ def to_pixels(images: Tensor, normalize: bool) -> Tensor:
         UserError: The images have another shape, type or range.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
-        raise UserError(f"Images have the shape {list(images.shape)}. Pass [N, C, H, W] with 1 or 3 channels.")
+        raise UserError(
+            f"Images have the shape {list(images.shape)}. Pass [N, C, H, W] with 1 or 3 channels."
+        )
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
-        raise UserError(f"Images have the type {images.dtype}. Pass uint8 images in [0, 255], or floats in [0, 1].")
+        raise UserError(
+            f"Images have the type {images.dtype}. Pass uint8 images in [0, 255], or floats in [0, 1]."
+        )
     if not normalize:
         raise UserError(
             f"Images have the type {images.dtype}, whose range is ambiguous. Pass uint8 images in [0, 255], "

@@ -22,7 +22,9 @@ from gan_lab.utils.errors import UserError
 ARRAY_SUFFIXES = (".npz", ".npy")
 # names that other programs give to the images in an .npz file
 ARRAY_NAMES = ("images", "arr_0")
-SOURCES = "a folder, a .zip, .npz or .npy file, an array, a tensor, a data set, or batches of images"
+SOURCES = (
+    "a folder, a .zip, .npz or .npy file, an array, a tensor, a data set, or batches of images"
+)
 
 
 class ImageSet:
@@ -108,7 +110,9 @@ class ImageSet:
             for item in source:
                 yield self._to_batch(_first_of(item)), ""
         else:
-            raise UserError(f"The {self.name} are of the type {type(source).__name__}. Pass {SOURCES}.")
+            raise UserError(
+                f"The {self.name} are of the type {type(source).__name__}. Pass {SOURCES}."
+            )
 
     def _read_path(self, path: Path) -> Iterator[tuple[Tensor, str]]:
         if path.is_dir():
@@ -144,7 +148,9 @@ class ImageSet:
             with zipfile.ZipFile(path) as archive:
                 members = sorted(filter(_is_image_member, archive.namelist()), key=Path)
                 if not members:
-                    raise UserError(f"The {self.name} file has no images: {path}. Pass a .zip file of image files.")
+                    raise UserError(
+                        f"The {self.name} file has no images: {path}. Pass a .zip file of image files."
+                    )
                 for member in members:
                     label = f"{path}: {member}"
                     # extracted one at a time, so that a large archive needs no room on the disk
@@ -153,7 +159,9 @@ class ImageSet:
                     yield image, label
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
             # damaged, compressed by an unknown method, or encrypted
-            raise UserError(f"The {self.name} cannot be read: {path} ({error}). Pass a valid .zip file.") from None
+            raise UserError(
+                f"The {self.name} cannot be read: {path} ({error}). Pass a valid .zip file."
+            ) from None
 
     def _load_array(self, path: Path) -> np.ndarray:
         try:
@@ -163,7 +171,9 @@ class ImageSet:
             with loaded:
                 names = loaded.files
                 if not names:
-                    raise UserError(f"The {self.name} file has no arrays: {path}. Pass an .npz file of images.")
+                    raise UserError(
+                        f"The {self.name} file has no arrays: {path}. Pass an .npz file of images."
+                    )
                 name = next((name for name in ARRAY_NAMES if name in names), names[0])
                 array: np.ndarray = loaded[name]
                 return array
@@ -180,7 +190,9 @@ class ImageSet:
 
     def _read_data_set(self, data_set: Any) -> Iterator[tuple[Tensor, str]]:
         if not hasattr(data_set, "__len__"):
-            raise UserError(f"The {self.name} have no length: {type(data_set).__name__}. Pass a DataLoader of it.")
+            raise UserError(
+                f"The {self.name} have no length: {type(data_set).__name__}. Pass a DataLoader of it."
+            )
         fetch_rows = getattr(data_set, "__getitems__", None)
         for i in range(0, len(data_set), self.batch_size):
             rows = list(range(i, min(i + self.batch_size, len(data_set))))
@@ -197,9 +209,15 @@ class ImageSet:
         if isinstance(images, Image.Image):
             images = np.array(images.convert("RGB"))[None]
         elif isinstance(images, np.ndarray | Tensor) and images.ndim == 3:
-            images = images[:, None] if isinstance(self.source, np.ndarray | Tensor | str | Path) else images[None]
+            images = (
+                images[:, None]
+                if isinstance(self.source, np.ndarray | Tensor | str | Path)
+                else images[None]
+            )
         if not isinstance(images, np.ndarray | Tensor):
-            raise UserError(f"The {self.name} contain {type(images).__name__} objects. Pass {SOURCES}.")
+            raise UserError(
+                f"The {self.name} contain {type(images).__name__} objects. Pass {SOURCES}."
+            )
         # a copy, as torch warns about arrays that are mapped from a file
         batch = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
         if batch.ndim == 4 and batch.shape[1] not in (1, 3) and batch.shape[3] in (1, 3):

@@ -34,7 +34,9 @@ def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
     """
     n = len(logits)
     if n < splits:
-        raise UserError(f"Too few images for an inception score of {splits} splits: {n}. Pass at least {splits}.")
+        raise UserError(
+            f"Too few images for an inception score of {splits} splits: {n}. Pass at least {splits}."
+        )
     order = np.random.RandomState(SHUFFLE_SEED).permutation(n)
     logits = logits[order, :].double()
     p, log_p = logits.softmax(dim=1), logits.log_softmax(dim=1)
@@ -67,7 +69,9 @@ class InceptionScore(ImageSetMetric):
     higher_is_better = True
     fake_logits: list[Tensor]
 
-    def __init__(self, extractor: str | nn.Module = "inception", *, splits: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, extractor: str | nn.Module = "inception", *, splits: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(extractor, **kwargs)
         if self.extractor.score is None and not isinstance(self.extractor, ModuleExtractor):
             raise UserError(
@@ -94,6 +98,8 @@ class InceptionScore(ImageSetMetric):
             UserError: There are fewer fake images than splits.
         """
         if len(self.fake_logits) == 0:
-            raise UserError("An inception score needs fake images. Call update(images, real=False) first.")
+            raise UserError(
+                "An inception score needs fake images. Call update(images, real=False) first."
+            )
         mean, deviation = inception_score(dim_zero_cat(self.fake_logits).cpu(), self.splits)
         return torch.tensor(mean, device=self.device), torch.tensor(deviation, device=self.device)

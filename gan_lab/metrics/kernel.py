@@ -193,7 +193,9 @@ class KernelDistance(ImageSetMetric):
             UserError: There are too few images.
         """
         if len(self.real_features) == 0 or len(self.fake_features) == 0:
-            raise UserError("A kernel distance needs real and fake images. Call update for both kinds first.")
+            raise UserError(
+                "A kernel distance needs real and fake images. Call update for both kinds first."
+            )
         real, fake = dim_zero_cat(self.real_features), dim_zero_cat(self.fake_features)
         if self.sigma:
             mean, deviation = gaussian_kernel_distance(real, fake, self.sigma), float("nan")

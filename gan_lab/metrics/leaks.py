@@ -27,7 +27,9 @@ LEARNING_RATE = 1e-3
 NAMES = ("leaks", "leaks_of_reals", "leaks_of_augmented")
 
 
-def find_leaks(family: Family, data: GANDataModule, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
+def find_leaks(
+    family: Family, data: GANDataModule, seed: int
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Compute the shares of samples, held-out images and augmented held-out images that look augmented.
 
     The detector is trained on all training images. Without a leak, samples have the share of
@@ -38,10 +40,23 @@ def find_leaks(family: Family, data: GANDataModule, seed: int) -> tuple[dict[str
     train = _pixels(data, "train", sys.maxsize)
     detector = train_detector(train, policy)
     plain = _pixels(data, "test", FAKES)
-    images = (draw_samples(family, data, seed, "leaks"), plain, augmented(plain, policy, Stream(0, "leaks/held out")))
-    values = {name: share_augmented(detector, pixels) for name, pixels in zip(NAMES, images, strict=True)}
-    description = f"convolutional, {STEPS} steps of {BATCH_SIZE} training images, half of them by {policy}"
-    return values, {"extractor": "classifier", "classifier": description, "reals": len(plain), "fakes": FAKES}
+    images = (
+        draw_samples(family, data, seed, "leaks"),
+        plain,
+        augmented(plain, policy, Stream(0, "leaks/held out")),
+    )
+    values = {
+        name: share_augmented(detector, pixels) for name, pixels in zip(NAMES, images, strict=True)
+    }
+    description = (
+        f"convolutional, {STEPS} steps of {BATCH_SIZE} training images, half of them by {policy}"
+    )
+    return values, {
+        "extractor": "classifier",
+        "classifier": description,
+        "reals": len(plain),
+        "fakes": FAKES,
+    }
 
 
 def _pixels(data: GANDataModule, split: str, n: int) -> Tensor:

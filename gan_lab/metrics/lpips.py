@@ -21,7 +21,11 @@ MIN_SIDE = 64
 
 def is_available(height: int, width: int) -> bool:
     """Return True if AlexNet is in torch's hub folder and images are large enough; nothing is downloaded."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    file = (
+        Path(torch.hub.get_dir())
+        / "checkpoints"
+        / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    )
     return min(height, width) >= MIN_SIDE and file.is_file()
 
 
@@ -36,7 +40,11 @@ class LPIPS(Metric):
 
     @classmethod
     def applies(cls, setting: Setting) -> bool:
-        return setting.final and Translation.applies(setting) and is_available(setting.spec.height, setting.spec.width)
+        return (
+            setting.final
+            and Translation.applies(setting)
+            and is_available(setting.spec.height, setting.spec.width)
+        )
 
     @classmethod
     def create(cls, setting: Setting) -> list[Metric]:
@@ -55,7 +63,11 @@ class LPIPS(Metric):
         for way in self.ways:
             generated = outputs["back" if way else "generated"]
             truth = batch.sources if way else batch.images
-            lpips[way] = self.network(to_unit(expand_gray(generated)), to_unit(expand_gray(truth))).flatten().cpu()
+            lpips[way] = (
+                self.network(to_unit(expand_gray(generated)), to_unit(expand_gray(truth)))
+                .flatten()
+                .cpu()
+            )
         return lpips
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:

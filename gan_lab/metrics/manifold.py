@@ -113,6 +113,10 @@ class PrecisionRecallDensityCoverage(ImageSetMetric):
             UserError: One of the sets has fewer than six images.
         """
         if len(self.real_features) == 0 or len(self.fake_features) == 0:
-            raise UserError("Precision and recall need real and fake images. Call update for both kinds first.")
-        values = precision_recall_density_coverage(dim_zero_cat(self.real_features), dim_zero_cat(self.fake_features))
+            raise UserError(
+                "Precision and recall need real and fake images. Call update for both kinds first."
+            )
+        values = precision_recall_density_coverage(
+            dim_zero_cat(self.real_features), dim_zero_cat(self.fake_features)
+        )
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}

@@ -35,7 +35,9 @@ class ModeCoverage(Metric):
         self.higher_is_better = {"modes_covered": True, "high_quality": True}
 
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
-        distance = torch.cdist(outputs["generated"].flatten(1).float().cpu(), torch.from_numpy(centres()))
+        distance = torch.cdist(
+            outputs["generated"].flatten(1).float().cpu(), torch.from_numpy(centres())
+        )
         nearest = distance.min(dim=1)
         return {"mode": nearest.indices, "near": nearest.values < MAX_DEVIATIONS * SPREAD}
 
@@ -49,7 +51,11 @@ class ModeCoverage(Metric):
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         near = f"within {MAX_DEVIATIONS} standard deviations of its centre"
-        covered = {"covered": f"{MIN_SHARE} of a mode's share of the points"} if score == "modes_covered" else {}
+        covered = (
+            {"covered": f"{MIN_SHARE} of a mode's share of the points"}
+            if score == "modes_covered"
+            else {}
+        )
         return {"extractor": "points", "on_a_mode": near} | covered
 
 

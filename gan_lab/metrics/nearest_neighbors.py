@@ -26,7 +26,9 @@ MAX_CACHED_NUMBERS = 2**25
 NEAR_COPY_QUANTILE = 0.01
 
 
-def nearest_ratio(fake: NeighborSearch, train: NeighborSearch, fake_fresh: Tensor, train_fresh: Tensor) -> float | None:
+def nearest_ratio(
+    fake: NeighborSearch, train: NeighborSearch, fake_fresh: Tensor, train_fresh: Tensor
+) -> float | None:
     """Compute the distance of fakes to training images relative to held-out images.
 
     It is 1 for new images and near 0 for copies: the ratio of the median distances to the nearest
@@ -82,7 +84,10 @@ def find_neighbours(
         [2 shown, C, H, W] in [-1, 1].
     """
     every = sys.maxsize
-    held_out = [data.reference(every, split=split) for split in (["validation", "test"] if data.divided else ["test"])]
+    held_out = [
+        data.reference(every, split=split)
+        for split in (["validation", "test"] if data.divided else ["test"])
+    ]
     train, some = data.reference(every, split="learned"), data.reference(FAKES, split="learned")
     images = draw_samples(family, data, seed, "neighbours")
     device = family.device
@@ -101,9 +106,16 @@ def find_neighbours(
     fake_fresh, train_fresh = (find_nearest(points, fresh, 1)[0][:, 0] for points in (fake, known))
     ratio = nearest_ratio(of_fakes, of_train, fake_fresh, train_fresh)
     values = {} if ratio is None else {f"nearest_ratio_{extractor.name}": ratio}
-    values[f"near_copies_{extractor.name}"] = near_share(of_fakes.distances[:, 0], of_fresh.distances[:, 0])
+    values[f"near_copies_{extractor.name}"] = near_share(
+        of_fakes.distances[:, 0], of_fresh.distances[:, 0]
+    )
     splits = "train, and all that is held out"
-    protocol = {"reals": len(fresh), "train": of_fakes.rows_searched, "fakes": len(fake), "split": splits}
+    protocol = {
+        "reals": len(fresh),
+        "train": of_fakes.rows_searched,
+        "fakes": len(fake),
+        "split": splits,
+    }
     return values, extractor.protocol() | protocol, pairs
 
 
@@ -119,7 +131,9 @@ def _blocks(extractor: Extractor, reals: Reference, device: torch.device) -> Ite
         return
     data = reals.data
     key = f"{extractor.protocol()}/{data.decoded.fingerprint}/{data.spec}/{reals.name}/{len(reals.rows)}/1"
-    arrays, _ = decoded_once(data.cache, "features", key, lambda: {"features": torch.cat(list(computed())).numpy()})
+    arrays, _ = decoded_once(
+        data.cache, "features", key, lambda: {"features": torch.cat(list(computed())).numpy()}
+    )
     yield torch.from_numpy(arrays["features"])
 
 

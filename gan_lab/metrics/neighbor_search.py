@@ -16,7 +16,9 @@ def find_nearest(points: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor
         Distances, nearest first, and row numbers in ``others``, [N, k] each.
     """
     blocks = [torch.cdist(rows, others).topk(k, largest=False) for rows in points.split(BLOCK_ROWS)]
-    return torch.cat([block.values for block in blocks]), torch.cat([block.indices for block in blocks])
+    return torch.cat([block.values for block in blocks]), torch.cat(
+        [block.indices for block in blocks]
+    )
 
 
 class NeighborSearch:

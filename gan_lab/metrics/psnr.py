@@ -25,7 +25,9 @@ def squared_error(images: Tensor, truth: Tensor, where: Tensor | None = None) ->
     difference = (images.double() - truth.double()).square()
     if where is None:
         values_per_image = float(difference[0].numel())
-        count = torch.full((len(images),), values_per_image, dtype=torch.float64, device=images.device)
+        count = torch.full(
+            (len(images),), values_per_image, dtype=torch.float64, device=images.device
+        )
     else:
         difference = difference * where
         count = where.flatten(1).sum(dim=1).double() * difference.shape[1]

@@ -45,12 +45,20 @@ class Reconstruction(Metric):
         if self.classifier:
             self.classifier.to(images.device)
             shown = self.classifier(to_unit(images)).argmax(dim=1)
-            before = self.classifier(to_unit(batch.images)).argmax(dim=1) if batch.labels is None else batch.labels
+            before = (
+                self.classifier(to_unit(batch.images)).argmax(dim=1)
+                if batch.labels is None
+                else batch.labels
+            )
             observed["kept"] = (shown == before).cpu()
         return observed
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
-        values = {"reconstruction_accuracy": float(fake["kept"].double().mean())} if "kept" in fake else {}
+        values = (
+            {"reconstruction_accuracy": float(fake["kept"].double().mean())}
+            if "kept" in fake
+            else {}
+        )
         return values | {"reconstruction_psnr": psnr(fake["error"])}
 
 

@@ -12,7 +12,9 @@ from gan_lab.metrics.base import Metric, Setting
 def names() -> list[str]:
     """List all metrics without importing them: the files of this folder with ``METRIC``."""
     return sorted(
-        path.stem for path in Path(__file__).parent.glob("[!.]*.py") if "\nMETRIC = " in path.read_text("utf-8")
+        path.stem
+        for path in Path(__file__).parent.glob("[!.]*.py")
+        if "\nMETRIC = " in path.read_text("utf-8")
     )
 
 
@@ -23,7 +25,10 @@ def find_metrics(include: Sequence[str] = ()) -> list[type[Metric]]:
         UserError: A module cannot be found, or has no ``METRIC``.
     """
     known = names()
-    modules = [find_extension("metrics", "metric", name, known, "METRIC") for name in dict.fromkeys([*known, *include])]
+    modules = [
+        find_extension("metrics", "metric", name, known, "METRIC")
+        for name in dict.fromkeys([*known, *include])
+    ]
     return sorted((module.METRIC for module in modules), key=lambda metric: metric.priority)
 
 
@@ -34,5 +39,8 @@ def select_metrics(setting: Setting) -> list[Metric]:
         UserError: An extractor of ``metrics.extractors`` is unknown or not available.
     """
     return [
-        metric for kind in find_metrics(setting.cfg.include) if kind.applies(setting) for metric in kind.create(setting)
+        metric
+        for kind in find_metrics(setting.cfg.include)
+        if kind.applies(setting)
+        for metric in kind.create(setting)
     ]

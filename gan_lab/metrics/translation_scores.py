@@ -54,7 +54,9 @@ class Translation(Metric):
         inside = spec.content == "horses"
         return [cls(setting.output_names, inside=inside, gray=gray, pairs=spec.pairs == "all")]
 
-    def __init__(self, output_names: tuple[str, ...], inside: bool, gray: bool, pairs: bool = False) -> None:
+    def __init__(
+        self, output_names: tuple[str, ...], inside: bool, gray: bool, pairs: bool = False
+    ) -> None:
         self.inside, self.gray, self.ways = inside, gray, [""]
         if "back" in output_names:
             self.ways.append("back_")
@@ -75,7 +77,8 @@ class Translation(Metric):
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
         """Compute the PSNR of the unchanged inputs and, for pairs, of the output of the nearest training input."""
         truth, source = (
-            torch.cat([_pixels(getattr(batch, kind)) for batch in reals]) for kind in ("images", "sources")
+            torch.cat([_pixels(getattr(batch, kind)) for batch in reals])
+            for kind in ("images", "sources")
         )
         values: dict[str, float] = {}
         for way in self.ways:
@@ -104,7 +107,9 @@ class Translation(Metric):
                 observed[f"{way}cycled"] = squared_error(outputs[f"{way}cycled"], source)
         if self.gray:
             tint = (batch.images.double() - batch.sources.double()).flatten(2)
-            observed["tint"] = torch.stack([tint.mean(dim=2), tint.square().mean(dim=2)], dim=2).cpu()
+            observed["tint"] = torch.stack(
+                [tint.mean(dim=2), tint.square().mean(dim=2)], dim=2
+            ).cpu()
         return observed
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
@@ -114,7 +119,9 @@ class Translation(Metric):
             values[f"{way}ssim"] = float(fake[f"{way}ssim"].mean())
             if self.inside:
                 values[f"{way}psnr_inside"] = psnr(fake[f"{way}inside"])
-                values[f"{way}gain_inside"] = values[f"{way}psnr_inside"] - psnr(fake[f"{way}nothing"])
+                values[f"{way}gain_inside"] = values[f"{way}psnr_inside"] - psnr(
+                    fake[f"{way}nothing"]
+                )
                 values[f"{way}psnr_outside"] = psnr(fake[f"{way}outside"])
         if self.gray:
             # baseline: the input tinted by the mean color of the same images
@@ -140,7 +147,9 @@ def _find_nearest_outputs(data: GANDataModule, sources: Tensor, back: bool) -> T
         search = NeighborSearch(block.flatten(1).double())
         for batch in train:
             search.add(_pixels(getattr(batch, kinds[1])).flatten(1).double())
-        pairs = data.in_range(data.train.__getitems__(train.rows[search.indices[:, 0].numpy()].tolist()))
+        pairs = data.in_range(
+            data.train.__getitems__(train.rows[search.indices[:, 0].numpy()].tolist())
+        )
         outputs.append(_pixels(getattr(pairs, kinds[0])))
     return torch.cat(outputs)
 
@@ -151,10 +160,16 @@ def _ssim(images: Tensor, truth: Tensor) -> Tensor:
     Source: Wang et al. 2004 (IEEE Transactions on Image Processing 13 (4)), section III.B.
     """
     radius = min(WINDOW_RADIUS, (min(images.shape[-2:]) - 1) // 2)
-    window = {"gaussian_weights": True, "sigma": WINDOW_SIGMA * radius / WINDOW_RADIUS, "win_size": 2 * radius + 1}
+    window = {
+        "gaussian_weights": True,
+        "sigma": WINDOW_SIGMA * radius / WINDOW_RADIUS,
+        "win_size": 2 * radius + 1,
+    }
     pairs = zip(images.cpu().numpy(), truth.cpu().numpy(), strict=True)
     every = [
-        structural_similarity(*pair, channel_axis=0, data_range=255, use_sample_covariance=False, **window)
+        structural_similarity(
+            *pair, channel_axis=0, data_range=255, use_sample_covariance=False, **window
+        )
         for pair in pairs
     ]
     return torch.tensor(every, dtype=torch.float64)

@@ -16,7 +16,9 @@ Architecture = Literal["mlp", "dcgan"]
 Shape = Sequence[int]  # (channels, height, width)
 
 
-def generator(kind: Architecture, *, z_dim: int, shape: Shape, width: int, norm: Norm, classes: int = 0) -> Network:
+def generator(
+    kind: Architecture, *, z_dim: int, shape: Shape, width: int, norm: Norm, classes: int = 0
+) -> Network:
     """Make the generator of a kind: latents [B, z_dim], and labels [B] if it has classes, to images of ``shape``."""
     if kind == "mlp":
         return MLPGenerator(z_dim=z_dim, shape=shape, classes=classes, width=width, norm=norm)
@@ -35,8 +37,12 @@ def discriminator(
 ) -> Network:
     """Make the discriminator or critic of a kind: images, and labels [B] if it has classes, to logits [B]."""
     if kind == "mlp":
-        return MLPDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope)
-    return DCGANDiscriminator(shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope)
+        return MLPDiscriminator(
+            shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope
+        )
+    return DCGANDiscriminator(
+        shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope
+    )
 
 
 def from_recipe(recipe: dict[str, Any]) -> Network:

@@ -21,7 +21,9 @@ class Classifier(Network):
     (arXiv 1502.01852), equation 15.
     """
 
-    def __init__(self, *, shape: Sequence[int], classes: int, width: int = 32, hidden: int = 256) -> None:
+    def __init__(
+        self, *, shape: Sequence[int], classes: int, width: int = 32, hidden: int = 256
+    ) -> None:
         super().__init__()
         self.body = DCGANDiscriminator(shape=shape, width=width, norm="none", outputs=hidden)
         self.head = nn.Linear(hidden, classes)

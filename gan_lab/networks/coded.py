@@ -34,7 +34,12 @@ class CodedGenerator(DCGANGenerator):
         norm: Norm = "batch",
     ) -> None:
         super().__init__(z_dim=z_dim + categories + continuous, shape=shape, width=width, norm=norm)
-        self.noise, self.categories, self.continuous, self.codes = z_dim, categories, continuous, 1 + continuous
+        self.noise, self.categories, self.continuous, self.codes = (
+            z_dim,
+            categories,
+            continuous,
+            1 + continuous,
+        )
 
     def sample_latents(self, stream: Stream, n: int, like: Tensor) -> Tensor:
         """Draw n latents from the prior: all from one draw, whose last number gives the category."""
@@ -55,7 +60,9 @@ class CodedGenerator(DCGANGenerator):
         Raises UserError for a code that there is not.
         """
         if not 0 <= code < self.codes:
-            raise UserError(f"code={code}: this generator has the codes 0 (category) to {self.continuous}")
+            raise UserError(
+                f"code={code}: this generator has the codes 0 (category) to {self.continuous}"
+            )
         rows = z.unsqueeze(1).repeat(1, steps if code else self.categories, 1)
         if code:
             rows[:, :, self.noise + self.categories + code - 1] = torch.linspace(

@@ -32,7 +32,15 @@ class ConvNetGenerator(Network):
     Source: Huang et al. 2024, section 3 and appendix.
     """
 
-    def __init__(self, *, z_dim: int, shape: Sequence[int], classes: int = 0, width: int = 64, blocks: int = 2) -> None:
+    def __init__(
+        self,
+        *,
+        z_dim: int,
+        shape: Sequence[int],
+        classes: int = 0,
+        width: int = 64,
+        blocks: int = 2,
+    ) -> None:
         super().__init__()
         channels, height, breadth = shape
         count = num_downsamples(height, breadth)
@@ -66,14 +74,22 @@ class ConvNetDiscriminator(Network):
     Source: Huang et al. 2024, section 3 and appendix; labels as Miyato & Koyama 2018 (arXiv 1802.05637), section 3.
     """
 
-    def __init__(self, *, shape: Sequence[int], classes: int = 0, width: int = 64, blocks: int = 2) -> None:
+    def __init__(
+        self, *, shape: Sequence[int], classes: int = 0, width: int = 64, blocks: int = 2
+    ) -> None:
         super().__init__()
         channels, height, breadth = shape
         count = num_downsamples(height, breadth)
         self.classes = classes
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 1), *(Block(width) for _ in range(blocks))]
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, width, 1),
+            *(Block(width) for _ in range(blocks)),
+        ]
         for i in range(count):
-            layers += [nn.AvgPool2d(2), nn.Conv2d(width * 2**i, width * 2 ** (i + 1), 1, bias=False)]
+            layers += [
+                nn.AvgPool2d(2),
+                nn.Conv2d(width * 2**i, width * 2 ** (i + 1), 1, bias=False),
+            ]
             layers += [Block(width * 2 ** (i + 1)) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers)
         deep, low, narrow = width * 2**count, height >> count, breadth >> count

@@ -23,7 +23,11 @@ def num_downsamples(height: int, width: int) -> int:
     """
     for count in range(1, 16):
         step = 2**count
-        if height % step == width % step == 0 and 4 <= height // step <= 7 and 4 <= width // step <= 7:
+        if (
+            height % step == width % step == 0
+            and 4 <= height // step <= 7
+            and 4 <= width // step <= 7
+        ):
             return count
     raise UserError(
         f"these networks cannot make images of {height} x {width}: halving both sides must end in 4..7, as for 28, 32 or 64"
@@ -41,7 +45,13 @@ class DCGANGenerator(Network):
     """
 
     def __init__(
-        self, *, z_dim: int, shape: Sequence[int], classes: int = 0, width: int = 64, norm: Norm = "batch"
+        self,
+        *,
+        z_dim: int,
+        shape: Sequence[int],
+        classes: int = 0,
+        width: int = 64,
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
@@ -54,8 +64,13 @@ class DCGANGenerator(Network):
         layers = self._activate(deep, norm)
         for i in reversed(range(count - 1)):
             into, out = width * 2 ** (i + 1), width * 2**i
-            layers += [nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm == "none"), *self._activate(out, norm)]
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
+            layers += [
+                nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm == "none"),
+                *self._activate(out, norm),
+            ]
+        self.layers = nn.Sequential(
+            *layers, nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()
+        )
         initialise_normal(self)
 
     @staticmethod
@@ -66,7 +81,9 @@ class DCGANGenerator(Network):
         if self.classes:
             z = torch.cat([z, one_hot(y, self.classes, like=z)], dim=1)
         deep, low, narrow = self.smallest
-        images: Tensor = self.layers(self.project(z).view(-1, low, narrow, deep).permute(0, 3, 1, 2))
+        images: Tensor = self.layers(
+            self.project(z).view(-1, low, narrow, deep).permute(0, 3, 1, 2)
+        )
         return images
 
 
@@ -116,14 +133,18 @@ class DCGANDiscriminator(Network):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(smallest, outputs))
         initialise_normal(self)
         if self.embedding is not None:
-            nn.init.normal_(self.embedding.weight)  # as large as the pixels, or the label goes unheard
+            nn.init.normal_(
+                self.embedding.weight
+            )  # as large as the pixels, or the label goes unheard
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Features that the last dense layer reads of images [B, C, H, W], and of labels [B] if it has classes: [B, F]."""
         if self.embedding is not None:
             plane = self.embedding(one_hot(y, self.classes, like=x)).view(-1, *self.plane)
             x = torch.cat([x, plane], dim=1)
-        for layer in list(self.layers)[:-1]:  # a slice of a Sequential would be a new module at each call
+        for layer in list(self.layers)[
+            :-1
+        ]:  # a slice of a Sequential would be a new module at each call
             x = layer(x)
         return x
 

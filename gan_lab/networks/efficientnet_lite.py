@@ -15,7 +15,10 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )  # fmt: skip
 STEM, HEAD = 32, 1280  # channels
-MIDDLE, MIDDLE_CHANNELS = 11, 112  # blocks up to the end of the fifth stage, at a sixteenth of the side
+MIDDLE, MIDDLE_CHANNELS = (
+    11,
+    112,
+)  # blocks up to the end of the fifth stage, at a sixteenth of the side
 
 
 class SameConv2d(nn.Conv2d):
@@ -45,7 +48,10 @@ class Block(nn.Module):
         self.widens, self.adds = expansion > 1, stride == 1 and into == out
         if self.widens:
             self.expand_conv, self.bn0 = nn.Conv2d(into, wide, 1, bias=False), _norm(wide)
-        self.depthwise_conv, self.bn1 = SameConv2d(wide, wide, side, stride, groups=wide), _norm(wide)
+        self.depthwise_conv, self.bn1 = (
+            SameConv2d(wide, wide, side, stride, groups=wide),
+            _norm(wide),
+        )
         self.project_conv, self.bn2 = nn.Conv2d(wide, out, 1, bias=False), _norm(out)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,7 +20,9 @@ class Encoder(Network):
     1512.09300), table 1, with kernels of 4 rather than 5.
     """
 
-    def __init__(self, *, z_dim: int, shape: Sequence[int], width: int = 64, norm: Norm = "batch") -> None:
+    def __init__(
+        self, *, z_dim: int, shape: Sequence[int], width: int = 64, norm: Norm = "batch"
+    ) -> None:
         super().__init__()
         self.body = DCGANDiscriminator(shape=shape, width=width, norm=norm, outputs=2 * z_dim)
 

@@ -20,7 +20,9 @@ COPIES = ("aten.clone.default", "aten.contiguous.default", "aten.alias.default")
 Graph = dict[str, Any]  # inputs: their names; steps: op, out and args each; output: a name
 
 
-def trace(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]) -> tuple[Graph, dict[str, Tensor]]:
+def trace(
+    network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]
+) -> tuple[Graph, dict[str, Tensor]]:
     """The operations of a network in evaluation mode, to its first result, and the tensors that they read.
 
     ``dynamic`` are the sides of the inputs, 0 for the batch, that may have another length later. An argument is a plain
@@ -41,12 +43,18 @@ def trace(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[in
     for node in exported.graph.nodes:
         if node.op == "call_function" and str(node.target) in COPIES:
             names[node.name] = names[node.args[0].name]
-        elif node.op == "call_function" and not _is_aside(node) and str(node.target) not in (BATCH_NORM, SPLIT):
+        elif (
+            node.op == "call_function"
+            and not _is_aside(node)
+            and str(node.target) not in (BATCH_NORM, SPLIT)
+        ):
             steps.append(_step(node, names))
         elif node.op == "output":
             output = names[node.args[0][0].name]
     graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
-    check(network, lambda given: run(graph, tensors, given), fresh(inputs), "the list of operations")
+    check(
+        network, lambda given: run(graph, tensors, given), fresh(inputs), "the list of operations"
+    )
     return graph, tensors
 
 
@@ -68,7 +76,9 @@ def example(network: Network) -> tuple[dict[str, Tensor], list[int]]:
     return {"image": image}, [0, 2, 3] if translator else [0]
 
 
-def program(network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]) -> torch.export.ExportedProgram:
+def program(
+    network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]
+) -> torch.export.ExportedProgram:
     """The network as ``torch.export`` has it, with sides of the inputs left free."""
     free = {side: torch.export.Dim.DYNAMIC for side in dynamic}
     return torch.export.export(
@@ -98,11 +108,17 @@ def fresh(inputs: Mapping[str, Tensor], dynamic: Sequence[int] = (0,)) -> dict[s
     generator = torch.Generator().manual_seed(1)
     made = {name: torch.cat([x, x[:1]]) for name, x in inputs.items()}
     made = {name: torch.cat([x, x], dim=2) if 2 in dynamic else x for name, x in made.items()}
-    return {name: x if name == "y" else torch.randn(x.shape, generator=generator) for name, x in made.items()}
+    return {
+        name: x if name == "y" else torch.randn(x.shape, generator=generator)
+        for name, x in made.items()
+    }
 
 
 def check(
-    network: nn.Module, other: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor], name: str
+    network: nn.Module,
+    other: Callable[[dict[str, Tensor]], Tensor],
+    inputs: dict[str, Tensor],
+    name: str,
 ) -> None:
     """Raise ValueError if ``other`` makes something else of the inputs than the network's first result."""
     with torch.no_grad():
@@ -111,7 +127,9 @@ def check(
         apart = float((other(inputs) - expected).abs().max())
     scale = max(1.0, float(expected.abs().max()))  # latents have no bound
     if not apart <= CLOSE * scale:
-        raise ValueError(f"{name} is {apart:.1e} from the network, more than {CLOSE:.0e} of {scale:.3g}")
+        raise ValueError(
+            f"{name} is {apart:.1e} from the network, more than {CLOSE:.0e} of {scale:.3g}"
+        )
 
 
 def _tensor(program: Any, name: str) -> Tensor:
@@ -138,9 +156,14 @@ def _step(node: Node, names: dict[str, str]) -> dict[str, Any]:
             operation, args = "aten.slice.Tensor", (x, side, index * size, (index + 1) * size)  # type: ignore[operator]
         else:
             x, weight, bias, mean, variance, momentum, eps = source.args
-            operation, args = "aten.batch_norm.default", (x, weight, bias, mean, variance, False, momentum, eps, False)
+            operation, args = (
+                "aten.batch_norm.default",
+                (x, weight, bias, mean, variance, False, momentum, eps, False),
+            )
     if node.kwargs:
-        raise ValueError(f"{node.target} has arguments by name, which the list of operations has no place for")
+        raise ValueError(
+            f"{node.target} has arguments by name, which the list of operations has no place for"
+        )
     return {"op": operation, "out": node.name, "args": [_plain(arg, names) for arg in args]}
 
 

@@ -22,7 +22,9 @@ class ImagePool(nn.Module):
         super().__init__()
         self.size = size
         self.register_buffer("images", torch.zeros(size, *shape))
-        self.register_buffer("count", torch.zeros(1, dtype=torch.int64))  # how many were put in, size at most
+        self.register_buffer(
+            "count", torch.zeros(1, dtype=torch.int64)
+        )  # how many were put in, size at most
 
     @torch.no_grad()
     def forward(self, fakes: Tensor, draws: Tensor) -> Tensor:

@@ -29,7 +29,10 @@ class Network(nn.Module):
 
     def __new__(cls, **arguments: Any) -> Self:
         network = super().__new__(cls)
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+        plain = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in arguments.items()
+        }
         network.__dict__["recipe"] = {"network": cls.__name__, "arguments": plain}
         return network
 
@@ -45,7 +48,9 @@ class ReflectConv2d(nn.Conv2d):
     """A convolution that keeps the size: beyond the borders the image is reflected."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.conv2d(reflect_pad(input, self.kernel_size[0] // 2), self.weight, self.bias)
+        return functional.conv2d(
+            reflect_pad(input, self.kernel_size[0] // 2), self.weight, self.bias
+        )
 
 
 def reflect_pad(x: Tensor, n: int) -> Tensor:
@@ -77,7 +82,9 @@ def _upsample_bilinear(x: Tensor) -> Tensor:
         n = x.shape[side]
         edged = torch.cat([x.narrow(side, 0, 1), x, x.narrow(side, n - 1, 1)], side)
         before, after = edged.narrow(side, 0, n), edged.narrow(side, 2, n)
-        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], side + 1).flatten(side, side + 1)
+        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], side + 1).flatten(
+            side, side + 1
+        )
     return x
 
 
@@ -123,6 +130,8 @@ def initialise_normal(module: nn.Module, std: float = 0.02) -> None:
             nn.init.normal_(layer.weight, 0.0, std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d) and layer.affine:
+        elif (
+            isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d) and layer.affine
+        ):
             nn.init.normal_(layer.weight, 1.0, std)
             nn.init.zeros_(layer.bias)

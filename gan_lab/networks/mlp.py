@@ -77,7 +77,10 @@ class MLPDiscriminator(Network):
         layers: list[nn.Module] = []
         before = math.prod(shape) + classes
         for features in (8 * width, 4 * width):
-            layers += [nn.Linear(before, features), *([nn.LayerNorm(features)] if norm == "layer" else [])]
+            layers += [
+                nn.Linear(before, features),
+                *([nn.LayerNorm(features)] if norm == "layer" else []),
+            ]
             layers += [nn.LeakyReLU(slope), *dropout_layers(dropout)]
             before = features
         self.layers = nn.Sequential(*layers, nn.Linear(before, 1))
@@ -87,7 +90,9 @@ class MLPDiscriminator(Network):
         x = x.flatten(1)
         if self.classes:
             x = torch.cat([x, one_hot(y, self.classes, like=x)], dim=1)
-        for layer in list(self.layers)[:-1]:  # a slice of a Sequential would be a new module at each call
+        for layer in list(self.layers)[
+            :-1
+        ]:  # a slice of a Sequential would be a new module at each call
             x = layer(x)
         return x
 

@@ -21,11 +21,18 @@ class PatchHeads(nn.Module):
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Linear(count, width), nn.ReLU(), nn.Linear(width, width)) for count in channels
+            nn.Sequential(nn.Linear(count, width), nn.ReLU(), nn.Linear(width, width))
+            for count in channels
         )
         initialise_normal(self)
 
     def forward(self, features: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
         """``places`` are numbers of pixels [S_i], row by row, the same in all images."""
-        chosen = [maps.flatten(2)[:, :, at].transpose(1, 2) for maps, at in zip(features, places, strict=True)]
-        return [normalize(head(patches), dim=2) for head, patches in zip(self.heads, chosen, strict=True)]
+        chosen = [
+            maps.flatten(2)[:, :, at].transpose(1, 2)
+            for maps, at in zip(features, places, strict=True)
+        ]
+        return [
+            normalize(head(patches), dim=2)
+            for head, patches in zip(self.heads, chosen, strict=True)
+        ]

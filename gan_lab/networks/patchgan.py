@@ -30,7 +30,9 @@ def norm_layer(channels: int, norm: TranslatorNorm, affine: bool = False) -> lis
         return []
     if norm == "layer":
         return [nn.GroupNorm(1, channels)]
-    return [nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels, affine=affine)]
+    return [
+        nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels, affine=affine)
+    ]
 
 
 class PatchDiscriminator(Network):
@@ -64,11 +66,17 @@ class PatchDiscriminator(Network):
                 f"take fewer (model.layers) or data.size={3 * 2**layers} at least"
             )
         self.conditional = source_channels > 0
-        stack: list[nn.Module] = [nn.Conv2d(channels + source_channels, width, 4, 2, 1), nn.LeakyReLU(SLOPE)]
+        stack: list[nn.Module] = [
+            nn.Conv2d(channels + source_channels, width, 4, 2, 1),
+            nn.LeakyReLU(SLOPE),
+        ]
         into = width
         for i in range(1, layers + 1):
             out, stride = width * min(2**i, WIDEST), 2 if i < layers else 1
-            stack += [nn.Conv2d(into, out, 4, stride, 1, bias=norm in BIASED), *norm_layer(out, norm, affine)]
+            stack += [
+                nn.Conv2d(into, out, 4, stride, 1, bias=norm in BIASED),
+                *norm_layer(out, norm, affine),
+            ]
             stack.append(nn.LeakyReLU(SLOPE))
             into = out
         self.stack = nn.Sequential(*stack, nn.Conv2d(into, 1, 4, 1, 1))
@@ -77,7 +85,9 @@ class PatchDiscriminator(Network):
     def forward(self, images: Tensor, sources: Tensor | None = None) -> Tensor:
         if self.conditional:
             if sources is None:
-                raise UserError("this discriminator judges images beside their sources: it needs sources [B, C', H, W]")
+                raise UserError(
+                    "this discriminator judges images beside their sources: it needs sources [B, C', H, W]"
+                )
             images = torch.cat([sources, images], dim=1)
         logits: Tensor = self.stack(images)
         return logits

@@ -47,7 +47,8 @@ class ResNetGenerator(Network):
         deep, low, narrow = self.smallest
         self.project = nn.Linear(z_dim, deep * low * narrow)
         self.blocks = nn.ModuleList(
-            UpBlock(width * growth ** (i + 1), width * growth**i, classes, norm) for i in reversed(range(count))
+            UpBlock(width * growth ** (i + 1), width * growth**i, classes, norm)
+            for i in reversed(range(count))
         )
         self.last_norm = ClassNorm(width, classes, norm)
         self.last = nn.Conv2d(width, channels, 3, 1, 1)
@@ -90,9 +91,15 @@ class ResNetDiscriminator(Network):
         most = num_downsamples(height, breadth)
         count = halvings or most
         if count > most:
-            raise UserError(f"images of {height} x {breadth} can be halved {most} times, not {count} (model.halvings)")
+            raise UserError(
+                f"images of {height} x {breadth} can be halved {most} times, not {count} (model.halvings)"
+            )
         self.classes, self.spectral = classes, spectral
-        widths = [channels, *(width * growth**i for i in range(count)), *[width * growth**count] * last_blocks]
+        widths = [
+            channels,
+            *(width * growth**i for i in range(count)),
+            *[width * growth**count] * last_blocks,
+        ]
         self.blocks = nn.Sequential(
             *(
                 DownBlock(into, out, first=i == 0, halve=i < count)
@@ -121,7 +128,9 @@ class ClassNorm(nn.Module):
 
     def __init__(self, channels: int, classes: int, norm: Norm) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=classes == 0) if norm == "batch" else nn.Identity()
+        self.norm = (
+            nn.BatchNorm2d(channels, affine=classes == 0) if norm == "batch" else nn.Identity()
+        )
         self.scale = nn.Linear(classes, channels, bias=False) if classes else None
         self.shift = nn.Linear(classes, channels, bias=False) if classes else None
 
@@ -129,7 +138,9 @@ class ClassNorm(nn.Module):
         x = self.norm(x)
         if self.scale is None or self.shift is None:
             return x
-        return torch.addcmul(self.shift(hot)[:, :, None, None], x, 1 + self.scale(hot)[:, :, None, None])
+        return torch.addcmul(
+            self.shift(hot)[:, :, None, None], x, 1 + self.scale(hot)[:, :, None, None]
+        )
 
 
 class UpBlock(nn.Module):

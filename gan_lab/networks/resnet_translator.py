@@ -72,11 +72,20 @@ class ResNetTranslator(Network):
         for k in (2 * width, width):
             transposed = nn.ConvTranspose2d(2 * k, k, 3, 2, 1, output_padding=1, bias=bias)
             layers += [transposed, *norm_layer(k, norm), nn.ReLU()]
-        halving = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d) and layer.stride[0] == 2]
+        halving = [
+            i
+            for i, layer in enumerate(layers)
+            if isinstance(layer, nn.Conv2d) and layer.stride[0] == 2
+        ]
         inner = [i for i, layer in enumerate(layers) if isinstance(layer, Residual)]
         # the layers whose outputs are ``features``
         self.encoder = [*halving, *(inner[i] for i in sorted({0, min(4, blocks - 1)}) if blocks)]
-        self.feature_channels = [source_channels, 2 * width, 4 * width, *[4 * width] * (len(self.encoder) - 2)]
+        self.feature_channels = [
+            source_channels,
+            2 * width,
+            4 * width,
+            *[4 * width] * (len(self.encoder) - 2),
+        ]
         last = ReflectConv2d(width, channels, 7)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
         initialise_normal(self)

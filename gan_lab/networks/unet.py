@@ -67,11 +67,16 @@ class UNet(Network):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, out in enumerate(widths):
             between = norm if 0 < i < depth - 1 else "none"
-            convolution = nn.Conv2d(widths[i - 1] if i else source_channels, out, 4, 2, 1, bias=between in BIASED)
+            convolution = nn.Conv2d(
+                widths[i - 1] if i else source_channels, out, 4, 2, 1, bias=between in BIASED
+            )
             before = [nn.LeakyReLU(SLOPE)] if i else []
             self.down.append(nn.Sequential(*before, convolution, *norm_layer(out, between, affine)))
         for i in reversed(range(depth)):
-            into, innermost = widths[i] * (1 if i == depth - 1 else 2), depth - 1 - i  # twice: the skip
+            into, innermost = (
+                widths[i] * (1 if i == depth - 1 else 2),
+                depth - 1 - i,
+            )  # twice: the skip
             if i == 0:
                 last = [nn.ConvTranspose2d(into, channels, 4, 2, 1), nn.Tanh()]
                 self.up.append(nn.Sequential(nn.ReLU(), *last))
@@ -79,7 +84,11 @@ class UNet(Network):
             out = widths[i - 1]
             transposed = nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm in BIASED)
             dropout_layers = [nn.Dropout(dropout)] if innermost < DROPPED and dropout else []
-            self.up.append(nn.Sequential(nn.ReLU(), transposed, *norm_layer(out, norm, affine), *dropout_layers))
+            self.up.append(
+                nn.Sequential(
+                    nn.ReLU(), transposed, *norm_layer(out, norm, affine), *dropout_layers
+                )
+            )
         initialise_normal(self)
 
     def forward(self, sources: Tensor) -> Tensor:

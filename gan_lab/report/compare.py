@@ -44,7 +44,9 @@ class Cell:
     n: int
     best: bool = False  # of its column, significantly different from every other
     values: tuple[float, ...] = field(default=(), compare=False)  # of the seeds
-    floor: float | None = field(default=None, compare=False)  # the real-vs-real score, if it is known
+    floor: float | None = field(
+        default=None, compare=False
+    )  # the real-vs-real score, if it is known
     floor_classes: str = field(default="", compare=False)  # how these were drawn
 
     def __str__(self) -> str:
@@ -52,7 +54,9 @@ class Cell:
 
     def among(self, runs: int, best: str) -> str:
         """Format for a row of this many runs: ``best`` formats the best cell; n is added if some have no value."""
-        return (best.format(self) if self.best else str(self)) + (f" (n={self.n})" if self.n < runs else "")
+        return (best.format(self) if self.best else str(self)) + (
+            f" (n={self.n})" if self.n < runs else ""
+        )
 
 
 @dataclass
@@ -90,7 +94,9 @@ def compare(folders: Sequence[Path | Run], weights: str = "best") -> Comparison:
             continue
         scored.append(run)
         if run.summary.get("iteration", 0) < run.config.iterations:
-            notes.append(f"{run.path} trains on: its scores are of {run.summary.get('images', 0):,} images")
+            notes.append(
+                f"{run.path} trains on: its scores are of {run.summary.get('images', 0):,} images"
+            )
     comparison = side_by_side(_group(scored), weights)
     comparison.notes[:0] = notes
     return comparison
@@ -114,7 +120,10 @@ def _group(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
             )
         seeds[seed] = run
     others = list(values_of_group.values())
-    return [(_name(values_of_group[group], others), list(seeds.values())) for group, seeds in groups.items()]
+    return [
+        (_name(values_of_group[group], others), list(seeds.values()))
+        for group, seeds in groups.items()
+    ]
 
 
 def _collect_values(config: Config) -> dict[str, str]:
@@ -152,7 +161,11 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
             protocol = _strip_protocol(group[0])
             if protocol not in protocols.setdefault(name, []):
                 protocols[name].append(protocol)
-    columns = [column for name, each in protocols.items() for column in _build_columns(name, each, higher[name])]
+    columns = [
+        column
+        for name, each in protocols.items()
+        for column in _build_columns(name, each, higher[name])
+    ]
     comparison = Comparison(columns, [])
     for (name, runs), scores in zip(rows, scores_of_row, strict=True):
         row = [_build_cell(scores.get(column.score, []), column) for column in columns]
@@ -165,9 +178,15 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
     undecided = []
     for i, column in enumerate(columns):
         if column.higher_is_better is not None:
-            cells = [(row.name, cell) for row in comparison.rows if (cell := row.cells[i]) and math.isfinite(cell.mean)]
+            cells = [
+                (row.name, cell)
+                for row in comparison.rows
+                if (cell := row.cells[i]) and math.isfinite(cell.mean)
+            ]
             comparison.notes += [
-                note for note in (_mark_best(cells, column), _describe_real_vs_real(cells, column)) if note
+                note
+                for note in (_mark_best(cells, column), _describe_real_vs_real(cells, column))
+                if note
             ]
             if len(cells) > 1 and min(cell.n for _, cell in cells) < SEEDS:
                 undecided.append(column.title)
@@ -194,7 +213,7 @@ def _collect_scores(runs: Sequence[Run], weights: str) -> dict[str, list[Score]]
                 difference = f"{_describe(protocol, keys)} and {_describe(other, keys)}"
                 raise UserError(
                     f"{name} of {first.path} and {run.path} was not measured alike ({difference}), so it has no mean: "
-                    "gan-lab evaluate measures a run anew"
+                    "score both again with gan-lab evaluate"
                 )
     return collected
 
@@ -207,14 +226,20 @@ def _find_differing_keys(protocols: Sequence[dict[str, Any]]) -> list[str]:
     """Find the keys in which protocols differ, in the order of the protocols."""
     keys = dict.fromkeys(key for protocol in protocols for key in protocol)
     first = protocols[0]
-    return [key for key in keys if any(key not in other or other[key] != first.get(key) for other in protocols)]
+    return [
+        key
+        for key in keys
+        if any(key not in other or other[key] != first.get(key) for other in protocols)
+    ]
 
 
 def _describe(protocol: dict[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(f"{key}={protocol.get(key, 'unknown')}" for key in keys)
 
 
-def _build_columns(score: str, protocols: Sequence[dict[str, Any]], higher: bool | None) -> list[Column]:
+def _build_columns(
+    score: str, protocols: Sequence[dict[str, Any]], higher: bool | None
+) -> list[Column]:
     if len(protocols) == 1:
         return [Column(score, protocols[0], score, higher)]
     keys = _find_differing_keys(protocols)
@@ -247,7 +272,9 @@ def _mark_best(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
     """Mark the best cell if it is significantly better than every other; describe its difference to the next one."""
     if len(cells) < 2:
         return ""
-    (_, first), *others = sorted(cells, key=lambda one: -one[1].mean if column.higher_is_better else one[1].mean)
+    (_, first), *others = sorted(
+        cells, key=lambda one: -one[1].mean if column.higher_is_better else one[1].mean
+    )
     first.best = is_best(first.values, [cell.values for _, cell in others])
     name, second = others[0]
     if min(first.n, second.n) < SEEDS:
@@ -258,11 +285,11 @@ def _mark_best(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
 
 def _describe_real_vs_real(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
     """Describe the real-vs-real score of a column; class-conditional rows have another one than the others."""
-    floors = sorted({cell.floor for _, cell in cells if cell.floor is not None})
-    if not floors:
+    values = sorted({cell.floor for _, cell in cells if cell.floor is not None})
+    if not values:
         return ""
-    span = " to ".join(dict.fromkeys(map(rounded, (floors[0], floors[-1]))))
-    return f"{column.title} of real images in the place of the fakes: {span}"
+    span = " to ".join(dict.fromkeys(map(rounded, (values[0], values[-1]))))
+    return f"{column.title}, real vs. real: {span}"
 
 
 def _list_differing_versions(scores: Sequence[Score]) -> str:
@@ -270,4 +297,6 @@ def _list_differing_versions(scores: Sequence[Score]) -> str:
     for score in scores:
         for package, version in score.protocol.get("versions", {}).items():
             versions.setdefault(package, {})[str(version)] = None
-    return ", ".join(f"{package} {' and '.join(each)}" for package, each in versions.items() if len(each) > 1)
+    return ", ".join(
+        f"{package} {' and '.join(each)}" for package, each in versions.items() if len(each) > 1
+    )

@@ -91,9 +91,16 @@ def labels(runs: Sequence[Run]) -> list[str]:
         parts = []
         for key, values in differences(same):
             value, (usual, count) = values[same.index(run)], Counter(values).most_common(1)[0]
-            if value != usual or 2 * count <= len(same) or key == "run.seed":  # not the value that most have
+            if (
+                value != usual or 2 * count <= len(same) or key == "run.seed"
+            ):  # not the value that most have
                 parts.append(f"{key.rpartition('.')[2]}={value}")
         compared.append(" ".join([Path(run.experiment).stem, *parts]))
-    compared = [label if len(label) <= 70 else run.name for label, run in zip(compared, runs, strict=True)]
+    compared = [
+        label if len(label) <= 70 else run.name for label, run in zip(compared, runs, strict=True)
+    ]
     counts = Counter(compared)
-    return [label if counts[label] == 1 else f"{label} ({number})" for number, label in enumerate(compared, 1)]
+    return [
+        label if counts[label] == 1 else f"{label} ({number})"
+        for number, label in enumerate(compared, 1)
+    ]

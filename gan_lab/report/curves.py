@@ -63,7 +63,9 @@ def build_comparison_charts(runs: Sequence[Run], names: Sequence[str]) -> list[C
 
 def _real_vs_real_line(value: float, points: Points) -> Chart:
     """Draw the score of real images as a horizontal line."""
-    return series("real images", [(images, value) for images in dict.fromkeys((points[0][0], points[-1][0]))])
+    return series(
+        "real images", [(images, value) for images in dict.fromkeys((points[0][0], points[-1][0]))]
+    )
 
 
 def format_title(score: str, run: Run) -> str:

@@ -50,7 +50,9 @@ def describe_run(
             return None, ""
         if size > max_weights:
             return None, f"they have {size:,} weights, and a page takes {max_weights:,}"
-        traced = {name: graph.trace(network, *graph.example(network)) for name, network in played.items()}
+        traced = {
+            name: graph.trace(network, *graph.example(network)) for name, network in played.items()
+        }
         described = {name: describe(network, *traced[name]) for name, network in played.items()}
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
@@ -96,24 +98,37 @@ def _is_close_in_half(network: Network, traced: graph.Graph, tensors: dict[str, 
     generator, inputs = torch.Generator().manual_seed(2), graph.example(network)[0]
     n = 64 if "z" in inputs else 8
     fresh = {name: value.repeat(n // 2, *[1] * (value.dim() - 1)) for name, value in inputs.items()}
-    fresh = {name: x if name == "y" else torch.randn(x.shape, generator=generator) for name, x in fresh.items()}
+    fresh = {
+        name: x if name == "y" else torch.randn(x.shape, generator=generator)
+        for name, x in fresh.items()
+    }
     halved = {name: value.half().float() for name, value in tensors.items()}
     with torch.no_grad():
         exact = graph.run(traced, tensors, fresh)
-        return exact.dim() == 4 and bool((graph.run(traced, halved, fresh) - exact).abs().max() <= HALF_A_LEVEL)
+        return exact.dim() == 4 and bool(
+            (graph.run(traced, halved, fresh) - exact).abs().max() <= HALF_A_LEVEL
+        )
 
 
-def _describe_latents(loaded: EMANetworks, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _describe_latents(
+    loaded: EMANetworks, traced: graph.Graph, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
     """The latents of the seeds, as ``gan-lab sample --seed`` draws the first of each; the directions, the classes."""
     network = loaded.networks["generator"]
     arguments = network.recipe["arguments"]
     seeds = min(MAX_SEEDS, MAX_LATENT_NUMBERS // arguments["z_dim"])
-    z = [network.sample_latents(Stream(seed, "sample"), 1, like=torch.empty(0)) for seed in range(seeds)]
+    z = [
+        network.sample_latents(Stream(seed, "sample"), 1, like=torch.empty(0))
+        for seed in range(seeds)
+    ]
     return {
         "z": _text(torch.cat(z).numpy(), np.float32),
         "seeds": seeds,
         "straight": network.codes > 0,  # the prior is no ball
-        "directions": [[round(x, 4) for x in row] for row in directions(traced, tensors, arguments["z_dim"]).tolist()],
+        "directions": [
+            [round(x, 4) for x in row]
+            for row in directions(traced, tensors, arguments["z_dim"]).tolist()
+        ],
         "classes": loaded.class_names if arguments.get("classes") else [],
     }
 

@@ -16,7 +16,9 @@ MAX_GRID_BYTES = 1_000_000
 def render_run(run: Run) -> str:
     """Render a run as a fragment of HTML. A damaged file is named, so that the cell still shows the run."""
     try:
-        return render_template("notebook.html", run=run, verdict=verdict(run), grid=_encode_newest_grid(run))
+        return render_template(
+            "notebook.html", run=run, verdict=verdict(run), grid=_encode_newest_grid(run)
+        )
     except UserError as error:
         return f"<p><code>{escape(run.shown_path)}</code><br>{escape(str(error))}</p>"
 

@@ -14,11 +14,16 @@ from gan_lab.utils.errors import UserError
 BUDGET = 5_000_000  # bytes of all pictures of a page, which are a third more in the page
 MAX_GRIDS = 60  # of a slider
 MAX_LARGE_GRIDS = 24  # of a slider whose grids are larger than the budget
-RUNGS = ((1400, 85), (1400, 60), (700, 60), (350, 50))  # longest side and quality of a picture that is made smaller
+RUNGS = (
+    (1400, 85),
+    (1400, 60),
+    (700, 60),
+    (350, 50),
+)  # longest side in pixels and WebP quality, from large to small
 
 
 def even(items: Sequence[int], most: int) -> list[int]:
-    """At most so many of the items, first and last among them, evenly spaced.
+    """Select up to ``most`` of the items, evenly spaced, with the first and the last.
 
     >>> even(range(10), 4)
     [0, 3, 6, 9]
@@ -33,9 +38,9 @@ def even(items: Sequence[int], most: int) -> list[int]:
 
 
 def picture(path: Path, budget: int, rung: int = -1) -> tuple[bytes, int]:
-    """A picture within the budget if that can be, and the rung of ``RUNGS`` by which it got there, -1: as it is.
+    """Read a picture, compressed to the budget if possible; also return its rung of ``RUNGS``, -1 if unchanged.
 
-    Raises UserError if it cannot be read. ``rung`` is the first one that is tried.
+    ``rung`` is the first one to try. Raises UserError if the picture cannot be read.
     """
     try:
         with Image.open(path) as image:
@@ -56,15 +61,15 @@ def picture(path: Path, budget: int, rung: int = -1) -> tuple[bytes, int]:
 
 
 def uri(data: bytes) -> str:
-    """The picture as text that stands for it in a page."""
+    """Encode a picture as a data URI."""
     kind = "webp" if data[:4] == b"RIFF" else "png" if data[:4] == b"\x89PNG" else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def within(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
-    """Data URIs of the pictures by their number, and what had to be done to stay within the budget, in words.
+    """Encode pictures as data URIs by their index, and describe how they were reduced to stay within the budget.
 
-    Pictures that cannot be read are left out, and counted.
+    Pictures that cannot be read are left out and counted.
     """
     kept = even(range(len(paths)), MAX_GRIDS)
     fits = sum(paths[i].stat().st_size for i in kept) <= budget
@@ -72,12 +77,18 @@ def within(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
         kept = even(kept, MAX_LARGE_GRIDS)
     share = budget if fits else budget // max(1, len(kept))
     encoded, rung = {}, -1
-    for i in reversed(kept):  # the last one has the most to show: what it needs the others need at most
+    for i in reversed(
+        kept
+    ):  # the last one has the most to show: what it needs the others need at most
         try:
             encoded[i], rung = picture(paths[i], share, rung)
         except UserError:
             continue
     notes = [f"{len(kept)} of {len(paths)} grids, evenly spaced"] if len(kept) < len(paths) else []
-    notes += ["large ones compressed as WebP"] if any(data[:4] == b"RIFF" for data in encoded.values()) else []
+    notes += (
+        ["large ones compressed as WebP"]
+        if any(data[:4] == b"RIFF" for data in encoded.values())
+        else []
+    )
     notes += [f"{len(kept) - len(encoded)} could not be read"] if len(encoded) < len(kept) else []
     return {i: uri(encoded[i]) for i in kept if i in encoded}, "; ".join(notes)

@@ -79,7 +79,9 @@ def render_template(template: str, **values: Any) -> str:
 def render(template: str, **values: Any) -> str:
     """Render a whole page, with its style and its script."""
     style, script = (ASSETS / "page.css").read_text("utf-8"), _script()
-    allowed = "default-src 'none'; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
+    allowed = (
+        "default-src 'none'; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
+    )
     allowed += f"style-src {_hash(style)}; script-src {_hash(script)}"
     return render_template(template, style=style, script=script, allowed=allowed, **values)
 
@@ -87,7 +89,9 @@ def render(template: str, **values: Any) -> str:
 @cache
 def _script() -> str:
     """The one script of a page: a worker runs it too, which has no document, and stops after the engine."""
-    engine, live, page = ((ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page"))
+    engine, live, page = (
+        (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page")
+    )
     return f'{engine}\nif (typeof document !== "undefined") {{\n{page}\n{live}\n}}\n'
 
 
@@ -122,7 +126,9 @@ def collect_values(run: Run) -> dict[str, Any]:
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
     model, why_not = live.describe_run(run)
-    thinned = any(one["step"] > 1 for _, group in charts for chart in group for one in chart["series"])
+    thinned = any(
+        one["step"] > 1 for _, group in charts for chart in group for one in chart["series"]
+    )
     return {
         "title": run.name,
         "run": run,

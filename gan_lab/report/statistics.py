@@ -11,8 +11,8 @@ from scipy import stats
 
 from gan_lab.utils.numbers import rounded
 
-SEEDS = 3  # without so many of each there is no verdict
-LEVEL = 0.05  # of all tests of a column together
+SEEDS = 3  # of each row, the minimum for a test
+LEVEL = 0.05  # significance level of all tests of a column together
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Effect:
     p: float
 
     def __str__(self) -> str:
-        difference, low, high = (rounded(value, sign="+") for value in (self.difference, self.low, self.high))
+        difference, low, high = (
+            rounded(value, sign="+") for value in (self.difference, self.low, self.high)
+        )
         return f"{difference} ({low} to {high})"
 
 
@@ -39,7 +41,9 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
     error = math.sqrt(sum(errors))
     if error == 0:
         return Effect(difference, difference, difference, 1.0 if difference == 0 else 0.0)
-    freedom = sum(errors) ** 2 / sum(part**2 / (len(v) - 1) for part, v in zip(errors, (one, other), strict=True))
+    freedom = sum(errors) ** 2 / sum(
+        part**2 / (len(v) - 1) for part, v in zip(errors, (one, other), strict=True)
+    )
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
     return Effect(difference, difference - reach, difference + reach, p)
@@ -66,10 +70,13 @@ def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
 
 
 def holm(p: Sequence[float]) -> list[bool]:
-    """Those of several tests that are told at ``LEVEL`` together. Source: Holm 1979 (Scandinavian Journal of Statistics 6)."""
-    told = [False] * len(p)
-    for place, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        if p[i] > LEVEL / (len(p) - place):
+    """Return which of several tests are significant at ``LEVEL`` together.
+
+    Source: Holm 1979 (Scandinavian Journal of Statistics 6).
+    """
+    significant = [False] * len(p)
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        if p[i] > LEVEL / (len(p) - rank):
             break
-        told[i] = True
-    return told
+        significant[i] = True
+    return significant

@@ -46,9 +46,13 @@ def verdict(run: Run) -> Verdict:
         summary = Verdict("none", "no score", ["Nothing has been scored in this run."])
     if run.status == "unfinished":
         what = "It was not summed up" if run.images >= run.budget_images else "It has not ended"
-        summary.sentences.insert(0, f"{what}: {run.images:,} of {run.budget_images:,} images are recorded.")
+        summary.sentences.insert(
+            0, f"{what}: {run.images:,} of {run.budget_images:,} images are recorded."
+        )
     summary.rows = build_rows(run)
-    summary.sentences += [f"{name}: {score.note}." for name, score in run.scores.items() if score.note]
+    summary.sentences += [
+        f"{name}: {score.note}." for name, score in run.scores.items() if score.note
+    ]
     summary.watched = run.watched
     summary.alerts = run.alerts[:MAX_ALERTS]
     summary.more = len(run.alerts) - len(summary.alerts)
@@ -85,7 +89,10 @@ def _describe_protocol(score: Score) -> list[tuple[str, str]]:
     if {"fakes", "reals"} <= protocol.keys():
         counts = f"{protocol['fakes']:,} / {protocol['reals']:,}"
     return [
-        ("extractor", f"{protocol.get('extractor', '')} {protocol.get('weights_sha256', '')}".strip()),
+        (
+            "extractor",
+            f"{protocol.get('extractor', '')} {protocol.get('weights_sha256', '')}".strip(),
+        ),
         ("fakes / reals", counts),
         ("data", f"{protocol.get('data', '')} {protocol.get('split', '')}".strip()),
         ("chosen on", str(protocol.get("chosen_on", ""))),
@@ -110,10 +117,14 @@ def _summarize_scores(run: Run) -> Verdict | None:
 
 def _summarize_curve(run: Run) -> Verdict | None:
     name = run.headline
-    points = [(images, value) for images, value in run.history.get(name or "", []) if math.isfinite(value)]
+    points = [
+        (images, value) for images, value in run.history.get(name or "", []) if math.isfinite(value)
+    ]
     if name is None or not points:
         return None
-    images, best = (max if run.higher_is_better.get(name) else min)(points, key=lambda point: point[1])
+    images, best = (max if run.higher_is_better.get(name) else min)(
+        points, key=lambda point: point[1]
+    )
     details = f"Best so far: after {images:,} images."
     if images != points[-1][0]:
         details += f" Latest: {format_number(points[-1][1])}."

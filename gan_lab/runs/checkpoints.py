@@ -1,4 +1,4 @@
-"""Checkpoints of a run: safe reading, the latest one, the one that a command means. Needs torch, but not Lightning."""
+"""Find and read the checkpoints of a run safely. Needs torch, but not Lightning."""
 
 from __future__ import annotations
 
@@ -26,23 +26,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return exports.read_export(path)
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(checkpoint, dict) or not {"iteration", "ema", "recipes"} <= checkpoint.keys():
+        if (
+            not isinstance(checkpoint, dict)
+            or not {"iteration", "ema", "recipes"} <= checkpoint.keys()
+        ):
             raise UserError("it was not written by this lab")
         return checkpoint
     except pickle.UnpicklingError:
         reason = "it is not a complete file of plain tensors, and other pickles could run code"
     except Exception as error:  # a torn file can raise anything
         reason = first_line(error)
-    raise UserError(f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}")
+    raise UserError(
+        f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}"
+    )
 
 
 @contextmanager
 def explain_mismatch(path: Path) -> Iterator[None]:
-    """Turn the errors of loading a checkpoint that does not fit into a ValueError of one line."""
+    """Turn the errors of loading a checkpoint that does not fit into a UserError of one line."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"the checkpoint of {path} does not fit this run or this lab: {first_line(error)}") from None
+        raise UserError(
+            f"the checkpoint of {path} does not fit this run or this lab: {first_line(error)}"
+        ) from None
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -51,21 +58,26 @@ def latest_checkpoint(folder: Path) -> Path | None:
     Raises UserError if there are checkpoints and none can be read.
     """
     checkpoints = folder / "checkpoints"
-    candidates = [*sorted(checkpoints.glob("iteration-*.ckpt"), reverse=True), checkpoints / "last.ckpt"]
+    candidates = [
+        *sorted(checkpoints.glob("iteration-*.ckpt"), reverse=True),
+        checkpoints / "last.ckpt",
+    ]
     present = [path for path in candidates if path.exists()]
     for path in present:
         try:
             read_checkpoint(path)
             return path
-        except ValueError as error:
+        except UserError as error:
             warnings.warn(f"passed over: {error}", stacklevel=2)
     if present:
-        raise UserError(f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run anew")
+        raise UserError(
+            f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run over"
+        )
     return None
 
 
 def find_checkpoint(run: Path, weights: str = "best") -> Path:
-    """Find the checkpoint of a run folder (``weights``: best or last), or an export's config; a file is taken as it is.
+    """Find the checkpoint of a run folder (``weights``: best or last), or the config of an export; return a file as it is.
 
     Raises UserError if there is none.
     """

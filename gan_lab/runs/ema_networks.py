@@ -50,7 +50,11 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
             loaded[name] = network.float().requires_grad_(False).eval()
         classes = content["recipes"]["generator"]["arguments"].get("classes", 0)
         # In an export nothing but the class names is read: a foreign folder may not name code to import.
-        known = content["export"].get("classes") if checkpoint.name == CONFIG else values.get("data.class_names")
+        known = (
+            content["export"].get("classes")
+            if checkpoint.name == CONFIG
+            else values.get("data.class_names")
+        )
         class_names = [str(name) for name in known or []]
     if len(class_names) != classes:
         class_names = [str(i) for i in range(classes)]

@@ -16,6 +16,10 @@ def describe_environment() -> str:
     """Versions and the machine, one line each."""
     lines = [f"python {platform.python_version()}", f"platform {platform.platform()}"]
     lines += [f"{name} {metadata.version(name)}" for name in PACKAGES]
-    lines += [f"cores {os.cpu_count()}", f"threads {torch.get_num_threads()}", f"executable {sys.executable}"]
+    lines += [
+        f"cores {os.cpu_count()}",
+        f"threads {torch.get_num_threads()}",
+        f"executable {sys.executable}",
+    ]
     lines += [f"gpu {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     return "\n".join(lines) + "\n"

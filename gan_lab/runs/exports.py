@@ -29,7 +29,7 @@ def has_config(folder: Path) -> bool:
 
 
 def is_export(folder: Path) -> bool:
-    """True if a folder was written by an export of this lab: what may be written anew."""
+    """True if a folder was written by an export of this lab: one that may be overwritten."""
     try:
         return bool(_config(folder / CONFIG))
     except (OSError, ValueError):
@@ -77,7 +77,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _modest(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without numbers that would fill the memory before its weights are looked at."""
-    numbers = [x for value in recipe["arguments"].values() for x in (value if isinstance(value, list) else [value])]
+    numbers = [
+        x
+        for value in recipe["arguments"].values()
+        for x in (value if isinstance(value, list) else [value])
+    ]
     large = [x for x in numbers if isinstance(x, int | float) and not abs(x) <= LARGEST_NUMBER]
     if large:
         raise UserError(f"its recipe asks for {large[0]}, more than {LARGEST_NUMBER:,}")
@@ -87,16 +91,25 @@ def _modest(recipe: dict[str, Any]) -> dict[str, Any]:
 def _weights(path: Path, recipe: dict[str, Any]) -> dict[str, Tensor]:
     """The weights of a network, of the names and shapes that its recipe has; finite."""
     with torch.device("meta"):  # shapes alone
-        shapes = {name: tuple(value.shape) for name, value in networks.from_recipe(recipe).state_dict().items()}
+        shapes = {
+            name: tuple(value.shape)
+            for name, value in networks.from_recipe(recipe).state_dict().items()
+        }
     if path.is_symlink():
         raise UserError(f"{path.name} is a link")
     with safe_open(path, "pt") as file:
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
         for name, shape in shapes.items():
             if found.get(name) != shape:
-                raise UserError(f"{path.name}: {name} is {found.get(name, 'not there')}, but its recipe has {shape}")
+                raise UserError(
+                    f"{path.name}: {name} is {found.get(name, 'not there')}, but its recipe has {shape}"
+                )
         weights = {name: file.get_tensor(name) for name in shapes}
     for name, value in weights.items():
-        if value.is_floating_point() and not math.isfinite(float(value.sum())) and not bool(value.isfinite().all()):
+        if (
+            value.is_floating_point()
+            and not math.isfinite(float(value.sum()))
+            and not bool(value.isfinite().all())
+        ):
             raise UserError(f"{path.name}: {name} has values that are no finite numbers")
     return weights

@@ -70,7 +70,9 @@ class RunFolder:
         """True if a training has begun here."""
         return (self.path / "config.yaml").is_file()
 
-    def prepare(self, config: Config, overrides: Sequence[str], fingerprint: str = "", about: str = "") -> None:
+    def prepare(
+        self, config: Config, overrides: Sequence[str], fingerprint: str = "", about: str = ""
+    ) -> None:
         """Create the folder, or check that it has this config and the data of this fingerprint.
 
         Args:
@@ -88,7 +90,9 @@ class RunFolder:
             shutil.rmtree(folder)
         if folder.is_dir() and any(folder.iterdir()):
             if not self.has_config:
-                raise UserError(f"{folder} exists and is not a run folder: choose another run.id or run.root")
+                raise UserError(
+                    f"{folder} exists and is not a run folder: choose another run.id or run.root"
+                )
             run = Run(folder)
             differing = differences(run.config, config)
             if differing:
@@ -101,7 +105,9 @@ class RunFolder:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", OmegaConf.to_yaml(to_dict(config)))
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {shlex.join(['gan-lab', *overrides])}\n")
+            file.write(
+                f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {shlex.join(['gan-lab', *overrides])}\n"
+            )
         write_text(folder / "environment.txt", describe_environment())
         write_text(folder / "data.txt", f"{fingerprint}\n{about}\n")
 
@@ -131,7 +137,9 @@ class RunFolder:
                 f"{self.path} is being trained by another process: wait, or choose another run.id"
             ) from None
         except OSError as error:
-            raise OSError(f"{path.parent} cannot be written ({error.strerror}): choose another run.root") from None
+            raise OSError(
+                f"{path.parent} cannot be written ({error.strerror}): choose another run.root"
+            ) from None
         try:
             yield
         finally:
@@ -152,7 +160,9 @@ def run_id(loaded: LoadedConfig) -> str:
     name = loaded.config.run.id
     if name:
         if name in (".", "..") or Path(name).name != name:
-            raise UserError(f"run.id={name} must be the name of a folder, without '/'; run.root says where it lies")
+            raise UserError(
+                f"run.id={name} must be the name of a folder, without '/'; run.root says where it lies"
+            )
         return name
     values = dict(leaves(loaded.config))
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
@@ -165,7 +175,11 @@ def run_id(loaded: LoadedConfig) -> str:
         parts.append(f"root={Path(data.root).resolve().name}")
     parts.append(f"seed{loaded.config.run.seed}")
     slug = re.sub(r"[^\w.=,-]+", "_", "-".join(parts))
-    return slug if len(slug) <= 100 else f"{slug[:88]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
+    return (
+        slug
+        if len(slug) <= 100
+        else f"{slug[:88]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
+    )
 
 
 def _format_short(value: Any) -> str:
@@ -194,5 +208,9 @@ def differences(before: Config, now: Config) -> list[str]:
     if now.data.source == "auto":  # a run resumes with the data it began with
         now = replace(now, data=replace(now.data, source=before.data.source))
     old, new = dict(leaves(to_dict(before))), dict(leaves(to_dict(now)))
-    keys = sorted(key for key in old.keys() | new.keys() if not is_resumable(key) and old.get(key) != new.get(key))
+    keys = sorted(
+        key
+        for key in old.keys() | new.keys()
+        if not is_resumable(key) and old.get(key) != new.get(key)
+    )
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]

@@ -13,9 +13,9 @@ from gan_lab.utils.numbers import mean_and_spread
 
 # The weights that are scored, by their keys in summary.json.
 WEIGHTS = {
-    "best": "averaged weights of the best iteration",
-    "last": "averaged weights of the last iteration",
-    "live": "live weights of the last iteration",
+    "best": "EMA weights of the best checkpoint",
+    "last": "EMA weights of the last iteration",
+    "live": "raw weights of the last iteration",
 }
 
 
@@ -54,9 +54,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     summary = read_json(path)
     try:
         counts = [summary.get(key, 0) for key in ("iteration", "images", "best_iteration")]
-        entries = [entry for scores in summary.get("scores", {}).values() for entry in scores.values()]
+        entries = [
+            entry for scores in summary.get("scores", {}).values() for entry in scores.values()
+        ]
         complete = all(isinstance(count, int) for count in counts) and all(
-            isinstance(entry["value"], int | float) and isinstance(entry.get("protocol", {}), dict) for entry in entries
+            isinstance(entry["value"], int | float) and isinstance(entry.get("protocol", {}), dict)
+            for entry in entries
         )
     except (AttributeError, KeyError, TypeError):
         complete = False

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Points = list[tuple[int, float]]  # images seen, value (may be NaN or Inf)
 
-# The only keys besides those under metrics. that an existing run takes anew: where its data is now.
+# The only keys besides those under metrics. that may be overridden for an existing run: where its data is now.
 DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")
 
 
@@ -110,7 +110,10 @@ class Run:
     @property
     def experiment(self) -> str:
         """The name of the experiment."""
-        recorded = self.summary.get("experiment") or (self.command[1:2] or [self.path.resolve().parent.name])[0]
+        recorded = (
+            self.summary.get("experiment")
+            or (self.command[1:2] or [self.path.resolve().parent.name])[0]
+        )
         return str(recorded)
 
     @property
@@ -138,9 +141,14 @@ class Run:
         """Every key of the config with its value and its default."""
         family = str(self.values.get("family"))
         family_class = find_family_class(family)
-        config = Config() if family_class is None else Config(family=family, model=family_class.Config())
+        config = (
+            Config() if family_class is None else Config(family=family, model=family_class.Config())
+        )
         defaults = {key: format_value(value) for key, value in leaves(config)}
-        return [Setting(key, format_value(value), defaults.get(key)) for key, value in self.values.items()]
+        return [
+            Setting(key, format_value(value), defaults.get(key))
+            for key, value in self.values.items()
+        ]
 
     @cached_property
     def command(self) -> list[str]:
@@ -209,7 +217,9 @@ class Run:
         """The direction of each score, during the training and after it; None if neither is better."""
         directions = dict(self.recorded_directions)
         for weights in ("live", "last", "best"):
-            directions |= {name: score.higher_is_better for name, score in self.scores_of(weights).items()}
+            directions |= {
+                name: score.higher_is_better for name, score in self.scores_of(weights).items()
+            }
         return directions
 
     @cached_property
@@ -222,7 +232,11 @@ class Run:
     def headline(self) -> str | None:
         """The name of the score that selects the best checkpoint."""
         recorded = self.summary.get("headline") or self.values.get("metrics.headline")
-        return str(recorded) if recorded else next((name for name in self.score_names if name in self.history), None)
+        return (
+            str(recorded)
+            if recorded
+            else next((name for name in self.score_names if name in self.history), None)
+        )
 
     def describe_direction(self, score: str) -> str:
         """Return 'higher is better' or 'lower is better'; empty if neither is."""
@@ -238,7 +252,9 @@ class Run:
     def alerts(self) -> list[Alert]:
         """The alerts of the run; empty too if ``watched`` is False."""
         path = self.path / "health.csv"
-        rows: Sequence[Mapping[str, Any]] = read_rows(path) if path.is_file() else self.summary.get("health", [])
+        rows: Sequence[Mapping[str, Any]] = (
+            read_rows(path) if path.is_file() else self.summary.get("health", [])
+        )
         return [
             Alert(
                 kind=row.get("kind") or "",
@@ -301,7 +317,9 @@ class Run:
     def best_images(self) -> int | None:
         """Images seen at the best checkpoint; None if it is not recorded."""
         iteration, best = self.summary.get("iteration", 0), self.summary.get("best_iteration", -1)
-        return best * self.summary.get("images", 0) // iteration if iteration and best >= 0 else None
+        return (
+            best * self.summary.get("images", 0) // iteration if iteration and best >= 0 else None
+        )
 
     @property
     def hours(self) -> float:
@@ -316,7 +334,9 @@ class Run:
     @property
     def speed(self) -> float | None:
         """Images per second, the median over the rows of ``timing.csv``."""
-        values = sorted(speed for _, speed in self.timing.get("images_per_s", []) if math.isfinite(speed))
+        values = sorted(
+            speed for _, speed in self.timing.get("images_per_s", []) if math.isfinite(speed)
+        )
         return values[len(values) // 2] if values else None
 
     # -------------------------------------------------------------------------------------------
@@ -363,7 +383,9 @@ class Run:
         for pair in [*pairs, *others]:
             key = pair.partition("=")[0]
             if key not in DATA_KEYS and not key.startswith("metrics."):
-                raise UserError(f"{pair}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be given")
+                raise UserError(
+                    f"{pair}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be given"
+                )
         members = [loading.read_yaml(loading.find_member(*item)) for item in chosen.items()]
         layers = [self.values, *members, OmegaConf.from_dotlist(pairs)]
         return loading.expand_homes(loading.parse(layers))
@@ -405,7 +427,11 @@ class Run:
         """
         environment = [line.partition(" ")[2] for line in self.environment]
         texts = [*self.values.values(), *self.command, self.summary.get("experiment"), *environment]
-        paths = {text for text in texts if isinstance(text, str) and Path(text).is_absolute() and Path(text).name}
+        paths = {
+            text
+            for text in texts
+            if isinstance(text, str) and Path(text).is_absolute() and Path(text).name
+        }
         longest_first = sorted(paths, key=len, reverse=True)
         view = Run(self.path)
         view.shown_path = str(Path(*self.path.resolve().parts[-3:]))
@@ -445,7 +471,9 @@ def _read_values(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         problem = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
-        raise UserError(f"{folder} is not a run folder: {problem}. Name a folder such as runs/<experiment>/<run id>")
+        raise UserError(
+            f"{folder} is not a run folder: {problem}. Name a folder such as runs/<experiment>/<run id>"
+        )
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # the YAML reader has many

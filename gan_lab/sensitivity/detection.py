@@ -23,7 +23,10 @@ from gan_lab.sensitivity.distortions import DISTURBANCES, Disturbance, disturbed
 from gan_lab.utils.errors import UserError
 
 NULL, REPEATS = 60, 20  # divisions of the images: of undisturbed ones, and of each dose
-TAIL, SURE = 0.025, 0.9  # a dose is told where so many repeats lie beyond one tail of the undisturbed
+TAIL, SURE = (
+    0.025,
+    0.9,
+)  # a dose is told where so many repeats lie beyond one tail of the undisturbed
 POOL = 300  # images, of which each repeat takes 2 n; all of 2 n where these are more
 FEWEST = 12  # images, of which half can be compared with half
 logger = logging.getLogger("gan_lab")
@@ -73,14 +76,22 @@ class Judgement:
     @property
     def disturbances(self) -> list[Disturbance]:
         """Those that were given."""
-        return list({answer.disturbance.name: answer.disturbance for answer in self.answers}.values())
+        return list(
+            {answer.disturbance.name: answer.disturbance for answer in self.answers}.values()
+        )
 
     def of(self, judge: str, disturbance: str) -> Answer:
         """One answer."""
-        return next(one for one in self.answers if one.judge == judge and one.disturbance.name == disturbance)
+        return next(
+            one
+            for one in self.answers
+            if one.judge == judge and one.disturbance.name == disturbance
+        )
 
 
-def judge(data: GANDataModule, n: int, wanted: list[str], cfg: MetricsConfig | None = None) -> Judgement:
+def judge(
+    data: GANDataModule, n: int, wanted: list[str], cfg: MetricsConfig | None = None
+) -> Judgement:
     """The answers of the extractors ``wanted``, or of all that suit the images and are at hand, to all disturbances.
 
     Fakes and reals are images of the data set, held-out ones too where others do not suffice, never the same ones in a
@@ -88,11 +99,19 @@ def judge(data: GANDataModule, n: int, wanted: list[str], cfg: MetricsConfig | N
     points, and for extractors that are not there.
     """
     if data.spec.content == "points":
-        raise UserError(f"data.name={data.cfg.name}: points are no images, there is nothing to disturb")
+        raise UserError(
+            f"data.name={data.cfg.name}: points are no images, there is nothing to disturb"
+        )
     pixels, labels = _pool(data, max(2 * n, POOL))
     if len(pixels) < FEWEST:
-        raise UserError(f"{len(pixels)} images are too few to judge by: at least {FEWEST} are needed")
-    notes = [] if 2 * n <= len(pixels) else [f"n is {len(pixels) // 2}, not {n}: there are {len(pixels):,} images"]
+        raise UserError(
+            f"{len(pixels)} images are too few to judge by: at least {FEWEST} are needed"
+        )
+    notes = (
+        []
+        if 2 * n <= len(pixels)
+        else [f"n is {len(pixels) // 2}, not {n}: there are {len(pixels):,} images"]
+    )
     n = min(n, len(pixels) // 2)
     given = [one for one in DISTURBANCES if labels is not None or not one.needs_labels]
     given = [_fitting(one, labels) for one in given]
@@ -110,7 +129,9 @@ def _pool(data: GANDataModule, wanted: int) -> tuple[Tensor, np.ndarray | None]:
         left = wanted - sum(len(part.rows) for part in parts)
         parts += [data.reference(left, split=split)] if left > 0 else []
     pixels = torch.cat([to_uint8(batch.images) for part in parts for batch in part])
-    return pixels, np.concatenate([part.labels for part in parts]) if data.spec.classes > 1 else None
+    return pixels, np.concatenate(
+        [part.labels for part in parts]
+    ) if data.spec.classes > 1 else None
 
 
 def _fitting(disturbance: Disturbance, labels: np.ndarray | None) -> Disturbance:
@@ -122,7 +143,9 @@ def _fitting(disturbance: Disturbance, labels: np.ndarray | None) -> Disturbance
     return replace(disturbance, doses=kept)
 
 
-def _at_hand(data: GANDataModule, wanted: list[str], cfg: MetricsConfig, notes: list[str]) -> Iterator[Extractor]:
+def _at_hand(
+    data: GANDataModule, wanted: list[str], cfg: MetricsConfig, notes: list[str]
+) -> Iterator[Extractor]:
     for name in wanted or extractors.names():
         if name == "points" or (name == "digits" and data.spec.content != "digits" and not wanted):
             continue
@@ -135,10 +158,16 @@ def _at_hand(data: GANDataModule, wanted: list[str], cfg: MetricsConfig, notes: 
 
 
 def _answers(
-    extractor: Extractor, pixels: Tensor, labels: np.ndarray | None, n: int, given: list[Disturbance]
+    extractor: Extractor,
+    pixels: Tensor,
+    labels: np.ndarray | None,
+    n: int,
+    given: list[Disturbance],
 ) -> list[Answer]:
     clean = _features(extractor, pixels)
-    measures = Measures(clean, frechet=n >= MIN_IMAGES_PER_FEATURE * extractor.features, sigma=extractor.sigma)
+    measures = Measures(
+        clean, frechet=n >= MIN_IMAGES_PER_FEATURE * extractor.features, sigma=extractor.sigma
+    )
     orders = [order(repeat, len(pixels)) for repeat in range(NULL)]
     null = _table([measures(clean, rows[:n], rows[n : 2 * n]) for rows in orders])
     answers: list[Answer] = []
@@ -146,7 +175,9 @@ def _answers(
         each = {name: Answer(extractor.name, name, disturbance) for name in null}
         for dose in disturbance.doses:
             changed = disturbance.change is not None
-            spoiled = _features(extractor, disturbed(pixels, disturbance, dose)) if changed else clean
+            spoiled = (
+                _features(extractor, disturbed(pixels, disturbance, dose)) if changed else clean
+            )
             measures.prepare(spoiled)
             found = []
             for rows in orders[:REPEATS]:
@@ -155,7 +186,9 @@ def _answers(
                     fakes = disturbance.choose(fakes, reals, labels, dose)
                 found.append(measures(spoiled, reals, fakes))
             for name, values in _table(found).items():
-                each[name].deviations.append(float((values.mean() - null[name].mean()) / (null[name].std() + 1e-12)))
+                each[name].deviations.append(
+                    float((values.mean() - null[name].mean()) / (null[name].std() + 1e-12))
+                )
                 each[name].told.append(is_told(values, null[name]))
         answers += each.values()
     return answers

@@ -56,7 +56,9 @@ def shuffle(pixels: Tensor, dose: int) -> Tensor:
         y, x = place // dose * height, place % dose * width
         for i, other in enumerate(order[:, place].tolist()):
             v, u = other // dose * height, other % dose * width
-            shuffled[i, :, y : y + height, x : x + width] = pixels[i, :, v : v + height, u : u + width]
+            shuffled[i, :, y : y + height, x : x + width] = pixels[
+                i, :, v : v + height, u : u + width
+            ]
     return shuffled
 
 
@@ -71,7 +73,9 @@ def darken(pixels: Tensor, dose: int) -> Tensor:
     return pixels * (1 - dose / 100)
 
 
-def lose_classes(fakes: np.ndarray, reals: np.ndarray, labels: np.ndarray | None, dose: int) -> np.ndarray:
+def lose_classes(
+    fakes: np.ndarray, reals: np.ndarray, labels: np.ndarray | None, dose: int
+) -> np.ndarray:
     """Without the images of the first ``dose`` classes: others of the same fakes in their place."""
     assert labels is not None
     left = fakes[labels[fakes] >= np.unique(labels)[dose]]
@@ -84,7 +88,9 @@ def copy(fakes: np.ndarray, reals: np.ndarray, labels: np.ndarray | None, dose: 
     return np.concatenate([reals[:copied], fakes[copied:]])
 
 
-def collapse(fakes: np.ndarray, reals: np.ndarray, labels: np.ndarray | None, dose: int) -> np.ndarray:
+def collapse(
+    fakes: np.ndarray, reals: np.ndarray, labels: np.ndarray | None, dose: int
+) -> np.ndarray:
     """``dose`` % of the fakes repeat the others."""
     return np.resize(fakes[: max(1, round((1 - dose / 100) * len(fakes)))], len(fakes))
 

@@ -19,7 +19,9 @@ def smallest(judgement: Judgement) -> list[tuple[str, list[str]]]:
     """A row for each judge: the smallest dose of each disturbance that it tells, or a dash."""
     rows = []
     for judge in judgement.judges:
-        doses = [judgement.of(judge, disturbance.name).smallest for disturbance in judgement.disturbances]
+        doses = [
+            judgement.of(judge, disturbance.name).smallest for disturbance in judgement.disturbances
+        ]
         rows.append((judge, ["-" if dose is None else str(dose) for dose in doses]))
     return rows
 
@@ -52,9 +54,18 @@ def _chart(judgement: Judgement, disturbance: Disturbance) -> dict[str, Any]:
     lines = []
     for judge in judgement.judges:
         answer = judgement.of(judge, disturbance.name)
-        points = [(round(x, 1), _height(abs(value))) for x, value in zip(places, answer.deviations, strict=True)]
-        lines.append({"judge": judge, "points": points, "told": answer.told, "deviations": answer.deviations})
-    return {"disturbance": disturbance, "lines": lines, "ticks": list(zip(places, doses, strict=True))}
+        points = [
+            (round(x, 1), _height(abs(value)))
+            for x, value in zip(places, answer.deviations, strict=True)
+        ]
+        lines.append(
+            {"judge": judge, "points": points, "told": answer.told, "deviations": answer.deviations}
+        )
+    return {
+        "disturbance": disturbance,
+        "lines": lines,
+        "ticks": list(zip(places, doses, strict=True)),
+    }
 
 
 def _height(deviation: float) -> float:

@@ -101,7 +101,10 @@ def results() -> Path:
 
 def names() -> list[str]:
     """Every study, in the order of the chapters."""
-    return sorted((path.stem for path in groups.files_in(folder())), key=lambda name: (load(name).chapter, name))
+    return sorted(
+        (path.stem for path in groups.files_in(folder())),
+        key=lambda name: (load(name).chapter, name),
+    )
 
 
 def load(name: str) -> Study:
@@ -111,10 +114,16 @@ def load(name: str) -> Study:
         known = [each.stem for each in groups.files_in(folder())]
         raise UserError(extensions.explain_unknown_name("study", name, known))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(path), {"name": path.stem})
+        merged = OmegaConf.merge(
+            OmegaConf.structured(Study), OmegaConf.load(path), {"name": path.stem}
+        )
         loaded: Any = OmegaConf.to_object(merged)
     except Exception as error:  # the YAML reader and the schema have no common error type
-        remedy = ": YAML reads on, off, yes and no as truth values: quote them" if "(bool)" in str(error) else ""
+        remedy = (
+            ": YAML reads on, off, yes and no as truth values: quote them"
+            if "(bool)" in str(error)
+            else ""
+        )
         raise UserError(f"{path}: {first_line(error)}{remedy}") from None
     _check(loaded, path)
     study: Study = loaded
@@ -134,4 +143,6 @@ def _check(study: Study, path: Path) -> None:
             )
         for arm in (one.arm, one.other):
             if arm is not None and arm not in study.arms:
-                raise UserError(f"{path}: a prediction is about {arm}, but the arms are {', '.join(study.arms)}")
+                raise UserError(
+                    f"{path}: a prediction is about {arm}, but the arms are {', '.join(study.arms)}"
+                )

@@ -40,11 +40,18 @@ def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
         if _read(unit, fingerprint) is not None:
             continue
         if wait:
-            logger.info(f"{study.name} ({budget}) waits for {arm}, seed {seed}, which another process measures")
+            logger.info(
+                f"{study.name} ({budget}) waits for {arm}, seed {seed}, which another process measures"
+            )
         unit.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(Timeout), FileLock(unit.with_name(f".{unit.stem}.lock"), timeout=-1 if wait else 0):
+        with (
+            suppress(Timeout),
+            FileLock(unit.with_name(f".{unit.stem}.lock"), timeout=-1 if wait else 0),
+        ):
             if _read(unit, fingerprint) is None:
-                logger.info(f"{study.name} ({budget}), {number} of {len(units)}: {arm}, seed {seed}")
+                logger.info(
+                    f"{study.name} ({budget}), {number} of {len(units)}: {arm}, seed {seed}"
+                )
                 _measure(study, budget, root, arm, seed, unit)
     return all(_read(unit, fingerprint) is not None for _, _, unit in units)
 
@@ -60,7 +67,12 @@ def collect(study: Study, budget: str, root: Path) -> None:
         results[arm].append(measured["values"])
         seconds += measured["seconds"]
         runs += measured.get("runs", [])
-    recorded = {"study": study.name, "budget": budget, "fingerprint": fingerprint, "results": results}
+    recorded = {
+        "study": study.name,
+        "budget": budget,
+        "fingerprint": fingerprint,
+        "results": results,
+    }
     path = root / "studies" / study.name / f"{budget}.json"
     write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
     write_text(path.with_suffix(".cost.json"), json.dumps({"seconds": round(seconds)}) + "\n")
@@ -77,8 +89,14 @@ def _units(study: Study, budget: str, root: Path) -> list[tuple[str, int, Path]]
 def _measure(study: Study, budget: str, root: Path, arm: str, seed: int, unit: Path) -> None:
     clock = Clock()
     words = [*study.arms[arm].split(), *study.budget(budget).words.split()]
-    values = measures.find(study.measure).measure(Arm(arm, words, seed, _trainer(root, seed, clock)))
-    measured = {"fingerprint": study.fingerprint(budget), "values": _rounded(values), "seconds": round(clock.read(), 1)}
+    values = measures.find(study.measure).measure(
+        Arm(arm, words, seed, _trainer(root, seed, clock))
+    )
+    measured = {
+        "fingerprint": study.fingerprint(budget),
+        "values": _rounded(values),
+        "seconds": round(clock.read(), 1),
+    }
     runs = [f"{folder.parent.name}/{folder.name}" for folder in clock.runs]
     write_text(unit, json.dumps(measured | {"runs": runs}))
 
@@ -128,10 +146,17 @@ class Clock:
 
 def _trainer(root: Path, seed: int, clock: Clock) -> Any:
     def train(words: list[str]) -> Path:
-        own = [f"run.root={root / 'studies' / 'runs'}", f"run.seed={seed}", "log.wandb=off", "log.progress_bar=false"]
+        own = [
+            f"run.root={root / 'studies' / 'runs'}",
+            f"run.seed={seed}",
+            "log.wandb=off",
+            "log.progress_bar=false",
+        ]
         began = time.monotonic()
         run = RunFolder.of(loading.load(words[0], [*words[1:], *own])).path
-        with FileLock(root / "studies" / f".{run.parent.name}-{run.name}.lock"):  # other studies have this training too
+        with FileLock(
+            root / "studies" / f".{run.parent.name}-{run.name}.lock"
+        ):  # other studies have this training too
             folder = train_once([*words, *own])
         clock.trained(folder, began)
         return folder
@@ -141,7 +166,8 @@ def _trainer(root: Path, seed: int, clock: Clock) -> Any:
 
 def _rounded(values: Values) -> Values:
     return {
-        name: [_round(x) for x in value] if isinstance(value, list) else _round(value) for name, value in values.items()
+        name: [_round(x) for x in value] if isinstance(value, list) else _round(value)
+        for name, value in values.items()
     }
 
 

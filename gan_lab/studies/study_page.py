@@ -54,7 +54,9 @@ def read(folder: Path, study: Study) -> dict[str, Recorded]:
             seconds = read_json(cost)["seconds"] if cost.is_file() else None
             trained = read_json(runs) if runs.is_file() else []
             if recorded["fingerprint"] == study.fingerprint(budget):
-                ordered = {arm: recorded["results"][arm] for arm in study.arms}  # as written, not as JSON sorts them
+                ordered = {
+                    arm: recorded["results"][arm] for arm in study.arms
+                }  # as written, not as JSON sorts them
                 found[budget] = Recorded(budget, ordered, seconds, trained)
     return found
 
@@ -118,7 +120,15 @@ def index(folder: Path) -> str:
         verdicts.append(_concluded(study, found["full"]) if "full" in found else "")
         seconds = found["full"].seconds or 0.0 if "full" in found else 0.0
         spent += seconds
-        rows.append([str(study.chapter), link, study.claim, verdicts[-1], f"{seconds / 60:.0f}" if seconds else ""])
+        rows.append(
+            [
+                str(study.chapter),
+                link,
+                study.claim,
+                verdicts[-1],
+                f"{seconds / 60:.0f}" if seconds else "",
+            ]
+        )
     counts = ", ".join(f"*{name}* {verdicts.count(name)}" for name in (HOLDS, FAILS, OPEN))
     return "\n\n".join([
         "# Studies",
@@ -152,9 +162,13 @@ def drawn(study: Study, results: Results) -> str:
 def _points(figure: Figure, study: Study, results: Results) -> None:
     """A panel for each value: the seeds as points, their mean with its interval of 95 %, bounds as dashed lines."""
     names = _values(study)
-    found = {name: {arm: verdict.numbers(results, arm, name) for arm in study.arms} for name in names}
+    found = {
+        name: {arm: verdict.numbers(results, arm, name) for arm in study.arms} for name in names
+    }
     arms = {name: [arm for arm in study.arms if found[name][arm]] for name in names}
-    lengths = [len(arms[name]) + 2 for name in names]  # a line for each, and room for the title and the axis
+    lengths = [
+        len(arms[name]) + 2 for name in names
+    ]  # a line for each, and room for the title and the axis
     figure.set_figheight(0.27 * sum(lengths))
     panels = figure.subplots(len(names), 1, squeeze=False, height_ratios=lengths)[:, 0]
     for axes, name in zip(panels, names, strict=True):
@@ -164,7 +178,9 @@ def _points(figure: Figure, study: Study, results: Results) -> None:
             if len(values) > 1:
                 mean = against(values, 0.0)
                 reach = [[mean.difference - mean.low], [mean.high - mean.difference]]
-                axes.errorbar([mean.difference], [place + 0.25], xerr=reach, fmt="|", color=color, capsize=3)
+                axes.errorbar(
+                    [mean.difference], [place + 0.25], xerr=reach, fmt="|", color=color, capsize=3
+                )
         for one in study.predictions:
             if one.value == name and one.bound is not None:
                 axes.axvline(one.bound, color="gray", linestyle="--")
@@ -184,7 +200,12 @@ def _row(judged: Judged) -> list[str]:
     sign = 1 if judged.prediction.relation == "above" else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
     shown = replace(effect, difference=sign * effect.difference, low=low, high=high)
-    return [str(judged.prediction), str(shown), f"{effect.p:.2g}" if effect.p else "< 1e-12", judged.verdict]
+    return [
+        str(judged.prediction),
+        str(shown),
+        f"{effect.p:.2g}" if effect.p else "< 1e-12",
+        judged.verdict,
+    ]
 
 
 def _sensitivity(judged: list[Judged]) -> str:
@@ -193,13 +214,16 @@ def _sensitivity(judged: list[Judged]) -> str:
     if not known:
         return "There are not three seeds with values, and so no test."
     least = "; ".join(
-        f"{rounded(one.detectable, 2)} of `{one.prediction.value}` ({one.prediction.arm})" for one in known
+        f"{rounded(one.detectable, 2)} of `{one.prediction.value}` ({one.prediction.arm})"
+        for one in known
     )
     return f"With spreads as these it tells, four of five times or more, a distance from what was predicted of {least}."
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
+    return "\n".join(
+        "| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -22,7 +22,9 @@ class Judged:
     """A prediction with what was found of it."""
 
     prediction: Prediction
-    effect: Effect | None  # the difference as predicted, positive where it is in the right direction; None: no values
+    effect: (
+        Effect | None
+    )  # the difference as predicted, positive where it is in the right direction; None: no values
     detectable: float  # the difference from ``by`` that would be told with ``POWER`` or more
     verdict: str
 
@@ -40,9 +42,13 @@ def judge(study: Study, results: Results) -> list[Judged]:
         shown = (
             None
             if effect is None
-            else Effect(effect.difference + one.by, effect.low + one.by, effect.high + one.by, effect.p)
+            else Effect(
+                effect.difference + one.by, effect.low + one.by, effect.high + one.by, effect.p
+            )
         )
-        judged.append(Judged(one, shown, detectable(samples, len(effects)) if samples else math.nan, verdict))
+        judged.append(
+            Judged(one, shown, detectable(samples, len(effects)) if samples else math.nan, verdict)
+        )
     return judged
 
 
@@ -56,7 +62,9 @@ def _effect(one: Prediction, results: Results) -> tuple[Effect | None, list[list
     """The difference beyond ``by`` in the predicted direction, and the samples that it is of."""
     sign = 1.0 if one.relation == "above" else -1.0
     samples = [numbers(results, arm, one.value) for arm in (one.arm, one.other) if arm is not None]
-    if min(map(len, samples)) < SEEDS or not all(math.isfinite(x) for sample in samples for x in sample):
+    if min(map(len, samples)) < SEEDS or not all(
+        math.isfinite(x) for sample in samples for x in sample
+    ):
         return None, []
     shifted = [sign * x - one.by for x in samples[0]]
     if one.bound is not None:
@@ -81,7 +89,11 @@ def detectable(samples: list[list[float]], tests: int) -> float:
         return 0.0
     freedom = min(map(len, samples)) - 1
     critical = float(stats.t.ppf(1 - LEVEL / tests / 2, freedom))
-    far = float(optimize.brentq(lambda delta: stats.nct.sf(critical, freedom, delta) - POWER, 0, 50 * critical))
+    far = float(
+        optimize.brentq(
+            lambda delta: stats.nct.sf(critical, freedom, delta) - POWER, 0, 50 * critical
+        )
+    )
     return far * error
 
 

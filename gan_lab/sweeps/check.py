@@ -36,8 +36,12 @@ def check_metric(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
     quiet = ["log.wandb=off", "log.progress_bar=false"]
     loaded = loading.load(sweep.experiment, [*_first_trial(sweep, overrides), *quiet])
     with tempfile.TemporaryDirectory() as folder:
-        built = build(*load_data(loaded.config), RunFolder(Path(folder)), launched=detect.SINGLE_PROCESS)
-    _check_metric_name(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
+        built = build(
+            *load_data(loaded.config), RunFolder(Path(folder)), launched=detect.SINGLE_PROCESS
+        )
+    _check_metric_name(
+        sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names]
+    )
 
 
 def check(sweep: Sweep, overrides: Sequence[str] = (), limit: int | None = None) -> None:
@@ -51,7 +55,13 @@ def check(sweep: Sweep, overrides: Sequence[str] = (), limit: int | None = None)
 
     check_values(sweep, overrides)
     console = Console(markup=False)
-    table = Table("parameter", "values", "legal", title=f"{sweep.name}: {sweep.question}", title_justify="left")
+    table = Table(
+        "parameter",
+        "values",
+        "legal",
+        title=f"{sweep.name}: {sweep.question}",
+        title_justify="left",
+    )
     for parameter in sweep.parameters:
         legal = ", ".join(str(value) for value in parameter.boundary_values())
         table.add_row(parameter.key, str(parameter), legal)
@@ -79,7 +89,9 @@ def _describe_halving(sweep: Sweep, overrides: Sequence[str], evaluations: int) 
     config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
     batch_size = config.data.batch_size
     # An evaluation comes at the end of the batch that reaches its number of images.
-    images = [-(-rung * config.run.evaluate_every_images // batch_size) * batch_size for rung in rungs]
+    images = [
+        -(-rung * config.run.evaluate_every_images // batch_size) * batch_size for rung in rungs
+    ]
     return (
         f"First halving: after {images[0]:,} images (evaluation {rungs[0]} of {evaluations}). "
         f"All: {', '.join(f'{count:,}' for count in images)}. About 1 of {sweep.halving.eta} trials survives each"
@@ -101,8 +113,12 @@ def _measure_trial(sweep: Sweep, overrides: Sequence[str]) -> float:
 
     loaded = loading.load(sweep.experiment, _first_trial(sweep, overrides))
     with tempfile.TemporaryDirectory() as folder:
-        built, iteration_s, evaluation_s = profiling.measure(loaded, Path(folder), profiling.Stopwatch())
-    _check_metric_name(sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names])
+        built, iteration_s, evaluation_s = profiling.measure(
+            loaded, Path(folder), profiling.Stopwatch()
+        )
+    _check_metric_name(
+        sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names]
+    )
     config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
     evaluations = -(-config.run.images // config.run.evaluate_every_images)
     return config.iterations * iteration_s + evaluations * evaluation_s

@@ -56,8 +56,12 @@ def run(
     folder = output_folder(sweep, overrides)
     for option, is_given in (("--retry-failed", retry_failed), ("--storage", bool(storage))):
         if backend == "wandb" and is_given:
-            raise UserError(f"{option} needs --backend local, because W&B stores the trials of its own sweeps")
-    if backend == "wandb" or (backend == "auto" and not storage and not retry_failed and _can_use_wandb()):
+            raise UserError(
+                f"{option} needs --backend local, because W&B stores the trials of its own sweeps"
+            )
+    if backend == "wandb" or (
+        backend == "auto" and not storage and not retry_failed and _can_use_wandb()
+    ):
         return wandb_agents.run(sweep, folder, overrides, workers, limit)
 
     trials = Trials(sweep, storage or _default_storage(folder), limit)

@@ -34,7 +34,11 @@ CONTINUOUS: dict[str, tuple[Callable[[Spec], Any], tuple[str, ...], tuple[str, .
     "uniform": (lambda s: stats.uniform(s["min"], s["max"] - s["min"]), RANGE, ()),
     "log_uniform": (lambda s: stats.loguniform(math.exp(s["min"]), math.exp(s["max"])), RANGE, ()),
     "log_uniform_values": (lambda s: stats.loguniform(s["min"], s["max"]), RANGE, ()),
-    "inv_log_uniform": (lambda s: stats.loguniform(math.exp(-s["max"]), math.exp(-s["min"])), RANGE, ()),
+    "inv_log_uniform": (
+        lambda s: stats.loguniform(math.exp(-s["max"]), math.exp(-s["min"])),
+        RANGE,
+        (),
+    ),
     # log(1/x) is uniform where log(x) is.
     "inv_log_uniform_values": (lambda s: stats.loguniform(s["min"], s["max"]), RANGE, ()),
     "normal": (lambda s: stats.norm(s.get("mu", 0), s.get("sigma", 1)), (), ("mu", "sigma")),
@@ -71,7 +75,9 @@ class Parameter:
 
     def to_optuna(self, grid: bool) -> BaseDistribution:
         """Build the distribution that Optuna samples; ``decode`` maps a sample to the value."""
-        is_unweighted_list = self.distribution in ("constant", "categorical") and "probabilities" not in self.spec
+        is_unweighted_list = (
+            self.distribution in ("constant", "categorical") and "probabilities" not in self.spec
+        )
         if grid or is_unweighted_list:
             # As text, because Optuna does not accept lists such as betas.
             return CategoricalDistribution([str(value) for value in self.points()])
@@ -135,7 +141,9 @@ class Parameter:
     def __str__(self) -> str:
         if self.distribution == "constant":
             return str(self.spec["value"])
-        return f"{self.distribution} " + ", ".join(f"{key} {value}" for key, value in self.spec.items())
+        return f"{self.distribution} " + ", ".join(
+            f"{key} {value}" for key, value in self.spec.items()
+        )
 
 
 def parse(key: str, spec: Any) -> Parameter:
@@ -174,7 +182,11 @@ def _infer_distribution(where: str, spec: Spec) -> str:
     if "values" in spec:
         return "categorical"
     if "min" in spec and "max" in spec:
-        return "int_uniform" if isinstance(spec["min"], int) and isinstance(spec["max"], int) else "uniform"
+        return (
+            "int_uniform"
+            if isinstance(spec["min"], int) and isinstance(spec["max"], int)
+            else "uniform"
+        )
     raise UserError(f"{where} needs value, values, min and max, or a distribution")
 
 
@@ -184,21 +196,35 @@ def _check_numbers(where: str, name: str, spec: Spec) -> None:
         number = spec[key]
         if not isinstance(number, kind) or isinstance(number, bool):
             hint = ". YAML reads 1e-3 as text: write 1.0e-3" if isinstance(number, str) else ""
-            raise UserError(f"{where}: {key} is not {'an integer' if kind is int else 'a number'}: {number!r}{hint}")
+            raise UserError(
+                f"{where}: {key} is not {'an integer' if kind is int else 'a number'}: {number!r}{hint}"
+            )
         if key in POSITIVE_KEYS and number <= 0:
             raise UserError(f"{where}: {key} must be greater than 0: {number}")
     if "min" in spec and spec["min"] >= spec["max"]:
-        raise UserError(f"{where}: min={spec['min']} is not less than max={spec['max']}. Write 'value:' for a constant")
+        raise UserError(
+            f"{where}: min={spec['min']} is not less than max={spec['max']}. Write 'value:' for a constant"
+        )
     if name.endswith("log_uniform_values") and spec["min"] <= 0:
         raise UserError(f"{where}: min must be greater than 0 for {name}: {spec['min']}")
 
 
 def _check_values(where: str, spec: Spec) -> None:
     values = spec["values"]
-    if not isinstance(values, list) or not values or len({str(value) for value in values}) < len(values):
+    if (
+        not isinstance(values, list)
+        or not values
+        or len({str(value) for value in values}) < len(values)
+    ):
         raise UserError(f"{where}: values must be a non-empty list of different values: {values!r}")
     if "probabilities" not in spec:
         return
     shares = spec["probabilities"]
-    if not isinstance(shares, list) or len(shares) != len(values) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise UserError(f"{where}: probabilities must be one for each value, and sum to 1: {shares!r}")
+    if (
+        not isinstance(shares, list)
+        or len(shares) != len(values)
+        or not math.isclose(sum(shares), 1, abs_tol=1e-6)
+    ):
+        raise UserError(
+            f"{where}: probabilities must be one for each value, and sum to 1: {shares!r}"
+        )

@@ -24,7 +24,9 @@ def resolve_storage(url: str) -> str:
     if parsed.drivername == "sqlite" and parsed.database:
         return url
     if parsed.drivername not in ("postgresql", "postgresql+psycopg", "postgres"):
-        raise UserError(f"--storage has an unsupported database: {parsed.drivername}://…. {ADDRESSES}")
+        raise UserError(
+            f"--storage has an unsupported database: {parsed.drivername}://…. {ADDRESSES}"
+        )
     import_extra("psycopg", "postgres", f"--storage {parsed.drivername}://…")
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
@@ -40,4 +42,6 @@ def explain_storage_errors(url: str) -> Iterator[None]:
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         cause = error.__cause__ or error
         address = sqlalchemy.make_url(url).render_as_string()
-        raise UserError(f"the storage does not respond: {address} ({first_line(cause)}). Check its server") from None
+        raise UserError(
+            f"the storage does not respond: {address} ({first_line(cause)}). Check its server"
+        ) from None

@@ -52,12 +52,17 @@ class Sweep:
     @property
     def fixed_overrides(self) -> list[str]:
         """Overrides that the file gives to all trials."""
-        return [part for part in self.command[self.command.index("train") + 2 :] if part != ARGUMENTS]
+        return [
+            part for part in self.command[self.command.index("train") + 2 :] if part != ARGUMENTS
+        ]
 
     def grid_points(self) -> list[dict[str, Any]]:
         """List all combinations of a grid; the last parameter changes fastest."""
         combinations = itertools.product(*(parameter.points() for parameter in self.parameters))
-        return [dict(zip((p.key for p in self.parameters), point, strict=True)) for point in combinations]
+        return [
+            dict(zip((p.key for p in self.parameters), point, strict=True))
+            for point in combinations
+        ]
 
     def insert_overrides(self, overrides: Sequence[str]) -> list[str]:
         """Return the command with the user's overrides before those of the trial."""
@@ -114,7 +119,9 @@ def load(name: str) -> Sweep:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a mapping: {content!r}. A sweep has keys such as 'method: grid'")
+        raise UserError(
+            f"{path}: not a mapping: {content!r}. A sweep has keys such as 'method: grid'"
+        )
     try:
         return _parse_sweep(path, content)
     except UserError as error:
@@ -123,7 +130,9 @@ def load(name: str) -> Sweep:
 
 def _parse_sweep(path: Path, content: dict[str, Any]) -> Sweep:
     if content.get("method") not in METHODS:
-        raise UserError(f"unknown method: {content.get('method')}. Choose one of {', '.join(METHODS)}")
+        raise UserError(
+            f"unknown method: {content.get('method')}. Choose one of {', '.join(METHODS)}"
+        )
     metric = content.get("metric")
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
         raise UserError("metric needs a name, such as 'metric: {name: fd_digits, goal: minimize}'")
@@ -161,7 +170,9 @@ def _parse_command(content: Any) -> tuple[str, ...]:
     macros = ("${env}", "${interpreter}", "${program}", ARGUMENTS)
     for part in command:
         if "$" in part and part not in macros:
-            raise UserError(f"unknown macro in command: {part!r}. Choose one of {', '.join(macros)}")
+            raise UserError(
+                f"unknown macro in command: {part!r}. Choose one of {', '.join(macros)}"
+            )
     if command.count(ARGUMENTS) != 1 or "train" not in command:
         raise UserError(f"command must contain 'train', the experiment, and '{ARGUMENTS}' once")
     experiment = command[command.index("train") + 1 : command.index("train") + 2]
@@ -177,13 +188,19 @@ def _parse_halving(content: Any) -> Halving | None:
     if not isinstance(content, dict) or content.get("type") != "hyperband":
         raise UserError(f"early_terminate.type must be hyperband: {content!r}")
     for key in content.keys() - {"type", "min_iter", "max_iter", "s", "eta"}:
-        raise UserError(f"unknown key: early_terminate.{key}. hyperband has min_iter, max_iter, s and eta")
-    if ("min_iter" in content) == ("max_iter" in content) or ("max_iter" in content and "s" not in content):
+        raise UserError(
+            f"unknown key: early_terminate.{key}. hyperband has min_iter, max_iter, s and eta"
+        )
+    if ("min_iter" in content) == ("max_iter" in content) or (
+        "max_iter" in content and "s" not in content
+    ):
         raise UserError("early_terminate needs either min_iter, or max_iter and s")
     for key in content.keys() - {"type"}:
         minimum = 2 if key == "eta" else 1
         if not isinstance(content[key], int) or content[key] < minimum:
-            raise UserError(f"early_terminate.{key} must be an integer of at least {minimum}: {content[key]}")
+            raise UserError(
+                f"early_terminate.{key} must be an integer of at least {minimum}: {content[key]}"
+            )
     eta = content.get("eta", 3)
     if "min_iter" in content:
         return Halving(content["min_iter"], eta)

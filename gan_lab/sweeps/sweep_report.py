@@ -56,7 +56,11 @@ class SweepResult:
     @property
     def complete(self) -> list[tuple[Row, float]]:
         """The complete trials, each with its value."""
-        return [(row, row.value) for row in self.rows if row.state == "complete" and row.value is not None]
+        return [
+            (row, row.value)
+            for row in self.rows
+            if row.state == "complete" and row.value is not None
+        ]
 
 
 def collect_results(trials: Trials) -> SweepResult:
@@ -82,7 +86,9 @@ def collect_results(trials: Trials) -> SweepResult:
 def _describe_outcome(attempts: Sequence[FrozenTrial]) -> str:
     last = attempts[-1]
     if last.state == TrialState.FAIL:
-        return last.user_attrs.get("reason") or last.user_attrs.get("killed") or "its worker was lost"
+        return (
+            last.user_attrs.get("reason") or last.user_attrs.get("killed") or "its worker was lost"
+        )
     return "retried" if len(attempts) > 1 else ""
 
 
@@ -94,7 +100,9 @@ def _compute_importances(trials: Trials, complete: int) -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            importances = optuna.importance.get_param_importances(trials.study, evaluator=evaluator, params=varied)
+            importances = optuna.importance.get_param_importances(
+                trials.study, evaluator=evaluator, params=varied
+            )
     except (RuntimeError, ValueError):
         # All values are equal, or no parameter varied.
         return {}
@@ -108,16 +116,23 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
     sweep = results.sweep
     name = sweep.experiment
     merged = OmegaConf.load(loading.find_experiment(name))
-    loaded = loading.load(name, [*sweep.fixed_overrides, *overrides, *format_overrides(results.best.values)])
+    loaded = loading.load(
+        name, [*sweep.fixed_overrides, *overrides, *format_overrides(results.best.values)]
+    )
     values = dict(leaves(loaded.config))
     # Values that the experiment's own file does not have: of overrides and of the chosen config groups.
-    origins = {"command line", *(f"{group}/{member}.yaml" for group, member in loaded.groups.items())}
+    origins = {
+        "command line",
+        *(f"{group}/{member}.yaml" for group, member in loaded.groups.items()),
+    }
     for key, origin in loaded.origin.items():
         if origin in origins and key not in KEYS_OUTSIDE_CONFIG and not key.startswith("log."):
             value = values[key]
             OmegaConf.update(merged, key, list(value) if isinstance(value, tuple) else value)
     score = f"{sweep.metric} {results.best.value:.4g}"
-    comment = f"{name}, the best of the sweep {sweep.name}: trial {results.best.trial_number}, {score}"
+    comment = (
+        f"{name}, the best of the sweep {sweep.name}: trial {results.best.trial_number}, {score}"
+    )
     path = folder / f"{sweep.name}_best.yaml"
     _write(path, f"# {comment}\n{OmegaConf.to_yaml(merged)}")
     # Fails here if the written file cannot be trained.
@@ -139,7 +154,11 @@ def report(trials: Trials, folder: Path, overrides: Sequence[str]) -> Path:
     for key, share in results.importances.items():
         console.print(f"Importance of {key}: {share:.2f}", highlight=False)
     if path:
-        console.print(f"Best configuration: {path}. Train it: make train EXP={path}", soft_wrap=True, highlight=False)
+        console.print(
+            f"Best configuration: {path}. Train it: make train EXP={path}",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(f"Report: {page}", soft_wrap=True, highlight=False)
     return page
 
@@ -159,7 +178,9 @@ def _make_table(results: SweepResult) -> Any:
     title = f"{results.sweep.name}: {results.sweep.question} ({counted})"
     table = Table("trial", *keys, results.sweep.metric, "state", title=title, title_justify="left")
     sign = -1 if results.sweep.maximize else 1
-    for row in sorted(results.rows, key=lambda row: math.inf if row.value is None else sign * row.value):
+    for row in sorted(
+        results.rows, key=lambda row: math.inf if row.value is None else sign * row.value
+    ):
         value = "" if row.value is None else format_value(row.value)
         mark = " *" if row is results.best else ""
         state = f"{row.state}: {row.note}" if row.note else row.state

@@ -71,7 +71,9 @@ class Trials:
             raise UserError(
                 f"{sweep.name}: a {sweep.method} search has no end. Limit it: --trials 20, or run_cap in the file"
             )
-        self.distributions = {p.key: p.to_optuna(grid=self.points is not None) for p in sweep.parameters}
+        self.distributions = {
+            p.key: p.to_optuna(grid=self.points is not None) for p in sweep.parameters
+        }
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.url = resolve_storage(url)
         # The lock keeps two workers from both creating the tables.
@@ -110,7 +112,9 @@ class Trials:
 
     def overrides(self) -> list[str]:
         """Return the overrides of all trials, as stored when the sweep began; only those that define the training."""
-        overrides: list[str] = json.loads(self.study.user_attrs.get("sweep", "{}")).get("overrides", [])
+        overrides: list[str] = json.loads(self.study.user_attrs.get("sweep", "{}")).get(
+            "overrides", []
+        )
         return overrides
 
     def attempts(self) -> dict[int, list[FrozenTrial]]:
@@ -143,7 +147,9 @@ class Trials:
             self.storage.record_heartbeat(first._trial_id)
             self.study.sampler = create_sampler(self.sweep, number)
             trial = self.study.ask(self.distributions)
-            return ClaimedTrial(trial, number, self.decode(trial.params), len(first.intermediate_values))
+            return ClaimedTrial(
+                trial, number, self.decode(trial.params), len(first.intermediate_values)
+            )
 
     def _queue(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -188,7 +194,9 @@ class Trials:
                 # The trial is lost, which the next heartbeat reports.
                 return False
 
-    def finish(self, claimed: ClaimedTrial, state: TrialState, value: float | None = None, reason: str = "") -> None:
+    def finish(
+        self, claimed: ClaimedTrial, state: TrialState, value: float | None = None, reason: str = ""
+    ) -> None:
         """Store the end of a trial: COMPLETE with its value, PRUNED, or FAIL with a reason."""
         with explain_storage_errors(self.url), suppress(UpdateFinishedTrialError):
             if reason:
@@ -212,7 +220,11 @@ class Trials:
     def retry_failed(self) -> int:
         """Put every failed trial into the queue, ahead of new ones; return their number."""
         with explain_storage_errors(self.url), self._lock():
-            failed = {n: tries[-1] for n, tries in self.attempts().items() if tries[-1].state == TrialState.FAIL}
+            failed = {
+                n: tries[-1]
+                for n, tries in self.attempts().items()
+                if tries[-1].state == TrialState.FAIL
+            }
             for number, trial in failed.items():
                 self._enqueue(number, trial.params)
             return len(failed)
@@ -232,8 +244,12 @@ class Trials:
             with FileLock(path.with_name(f".{path.name}.lock")):
                 yield
             return
-        key = int.from_bytes(hashlib.sha256(self.sweep.name.encode()).digest()[:8], "big", signed=True)
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=self._connect_args())
+        key = int.from_bytes(
+            hashlib.sha256(self.sweep.name.encode()).digest()[:8], "big", signed=True
+        )
+        engine = sqlalchemy.create_engine(
+            url, poolclass=sqlalchemy.NullPool, connect_args=self._connect_args()
+        )
         with engine.connect() as connection:
             connection.execute(sqlalchemy.text("select pg_advisory_lock(:key)"), {"key": key})
             yield
@@ -241,7 +257,11 @@ class Trials:
 
 def needs_retry(attempts: Sequence[FrozenTrial]) -> bool:
     """True if the last attempt was killed or lost its worker, and the trial has a retry left."""
-    lost = [trial for trial in attempts if trial.state == TrialState.FAIL and "reason" not in trial.user_attrs]
+    lost = [
+        trial
+        for trial in attempts
+        if trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
+    ]
     return attempts[-1] in lost and len(lost) <= MAX_RETRIES
 
 
@@ -256,4 +276,6 @@ def create_pruner(sweep: Sweep) -> BasePruner:
     """Create the pruner: asynchronous successive halving, which W&B calls hyperband; its steps are evaluations."""
     if sweep.halving is None:
         return NopPruner()
-    return SuccessiveHalvingPruner(min_resource=sweep.halving.first, reduction_factor=sweep.halving.eta)
+    return SuccessiveHalvingPruner(
+        min_resource=sweep.halving.first, reduction_factor=sweep.halving.eta
+    )

@@ -24,11 +24,15 @@ POLL_INTERVAL_S = 0.1
 SHUTDOWN_TIMEOUT_S = 150.0
 
 
-def run(sweep: Sweep, folder: Path, overrides: Sequence[str], workers: int, limit: int | None) -> int:
+def run(
+    sweep: Sweep, folder: Path, overrides: Sequence[str], workers: int, limit: int | None
+) -> int:
     """Create the sweep, or resume it, and run agents until they end; return the exit code."""
     sweep_id = _find_or_create(sweep, folder, overrides, limit)
     # The agent looks for "python" on the path.
-    environment = os.environ | {"PATH": f"{interpreter_folder()}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = os.environ | {
+        "PATH": f"{interpreter_folder()}{os.pathsep}{os.environ.get('PATH', '')}"
+    }
     command = [*AGENT, "--project", PROJECT, sweep_id]
     with process.Signals().watched() as signals:
         agents = [process.start(command, environment=environment) for _ in range(workers)]
@@ -71,7 +75,9 @@ def _find_or_create(sweep: Sweep, folder: Path, overrides: Sequence[str], limit:
         sweep_id = wandb.sweep(definition, project=PROJECT)
     except Exception as error:
         # wandb raises its own types and those of its transport.
-        raise UserError(f"W&B did not create the sweep: {first_line(error)}. Run it here: --backend local") from None
+        raise UserError(
+            f"W&B did not create the sweep: {first_line(error)}. Run it here: --backend local"
+        ) from None
     folder.mkdir(parents=True, exist_ok=True)
     state_file.write_text(json.dumps({"id": sweep_id, "definition": definition}), encoding="utf-8")
     return sweep_id

@@ -45,7 +45,9 @@ class Worker:
         overrides: Overrides of all trials.
     """
 
-    def __init__(self, sweep: Sweep, trials: Trials, folder: Path, overrides: Sequence[str]) -> None:
+    def __init__(
+        self, sweep: Sweep, trials: Trials, folder: Path, overrides: Sequence[str]
+    ) -> None:
         self.sweep = sweep
         self.trials = trials
         self.folder = folder
@@ -69,7 +71,9 @@ class Worker:
             for future in futures:
                 future.result()
         if self._signals.number:
-            logger.info(f"Stopped by signal {self._signals.number}. The same command resumes the sweep")
+            logger.info(
+                f"Stopped by signal {self._signals.number}. The same command resumes the sweep"
+            )
             return 128 + self._signals.number
         return 0
 
@@ -83,7 +87,9 @@ class Worker:
                 elif self.trials.count_running():
                     if not self._has_announced_wait:
                         self._has_announced_wait = True
-                        logger.info("Waiting for the last trials. If their worker dies, this one finishes them")
+                        logger.info(
+                            "Waiting for the last trials. If their worker dies, this one finishes them"
+                        )
                     self._aborted.wait(CLAIM_INTERVAL_S)
                 else:
                     return
@@ -143,8 +149,14 @@ class Worker:
         log = self._log_file(claimed.number)
         log.parent.mkdir(parents=True, exist_ok=True)
         run_id = self.run_folder(claimed.number).name
-        placement = [f"run.root={self.folder / 'runs'}", f"run.id={run_id}", "log.progress_bar=false"]
-        overrides = [text for text in self.overrides if not text.startswith(("run.root=", "run.id="))]
+        placement = [
+            f"run.root={self.folder / 'runs'}",
+            f"run.id={run_id}",
+            "log.progress_bar=false",
+        ]
+        overrides = [
+            text for text in self.overrides if not text.startswith(("run.root=", "run.id="))
+        ]
         command = self.sweep.trial_command(claimed.values, overrides, placement)
         environment = {name: value for name, value in os.environ.items() if name != "RUN_ID"}
         child = process.start(command, log, environment)
@@ -165,11 +177,15 @@ class Worker:
         for evaluation, value in enumerate(found[len(scores) :], len(scores) + 1):
             scores.append(value)
             if evaluation > claimed.reported:
-                logger.info(f"Trial {claimed.number}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}")
+                logger.info(
+                    f"Trial {claimed.number}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}"
+                )
             should_prune |= self.trials.report(claimed, evaluation, value)
         return should_prune
 
-    def _finish_trial(self, claimed: ClaimedTrial, ending: Ending | None, code: int, scores: Sequence[float]) -> None:
+    def _finish_trial(
+        self, claimed: ClaimedTrial, ending: Ending | None, code: int, scores: Sequence[float]
+    ) -> None:
         number, metric = claimed.number, self.sweep.metric
         finite = [score for score in scores if math.isfinite(score)]
         best = (max(finite) if self.sweep.maximize else min(finite)) if finite else None
@@ -198,7 +214,9 @@ class Worker:
             reason = f"{problem} {self.sweep.metric}. metric.name must be a score of {self.sweep.experiment}"
         else:
             lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-            reason = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
+            reason = next(
+                (line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}"
+            )
         self._failures.append(reason)
         self.trials.finish(claimed, TrialState.FAIL, reason=reason)
         logger.info(f"Trial {claimed.number} failed: {reason}")

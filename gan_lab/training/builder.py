@@ -56,8 +56,12 @@ def quiet_lightning() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # workers=0 is faster here
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning with a newer torch
+        warnings.filterwarnings(
+            "ignore", message=".*does not have many workers.*"
+        )  # workers=0 is faster here
+        warnings.filterwarnings(
+            "ignore", message=".*isinstance.treespec, LeafSpec.*"
+        )  # Lightning with a newer torch
         try:
             yield
         finally:
@@ -109,7 +113,9 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     device.set_precision(config.run.precision)
     seeding.seed_torch(config.run.seed, "weights")
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
-    torch.set_default_dtype(dtype)  # of what is drawn: float32 weights differ in their last bits between processors
+    torch.set_default_dtype(
+        dtype
+    )  # of what is drawn: float32 weights differ in their last bits between processors
     try:
         family: Family = family_class(spec=data.spec, config=config.model, seed=config.run.seed)
     finally:
@@ -117,14 +123,18 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     freeze_discriminators(family, config)
     family.augment_by(config.augment)
     family.in_lab_loop = True
-    family.to(dtype, memory_format=torch.channels_last)  # before weights are restored, or Lightning rounds to float32
+    family.to(
+        dtype, memory_format=torch.channels_last
+    )  # before weights are restored, or Lightning rounds to float32
     if config.run.compile:
         for network in family.children():
             network.compile()
     return family
 
 
-def load_data(config: Config, dataset: Any = None, test: Any = None) -> tuple[Config, GANDataModule]:
+def load_data(
+    config: Config, dataset: Any = None, test: Any = None
+) -> tuple[Config, GANDataModule]:
     """Read the data of a config and complete the config with what only the data know: their source and class names.
 
     ``dataset`` and ``test`` are data sets from Python (``gan_lab.train(data=...)``) in place of the configured one.
@@ -172,7 +182,13 @@ def build(
     )
     extractor = extractors.load(extractors.default(data.spec))
     diversity = Diversity(
-        config.log.log_every_images, sample_grids.batch, extractor, family.conditional, config.run.seed, ema, progress
+        config.log.log_every_images,
+        sample_grids.batch,
+        extractor,
+        family.conditional,
+        config.run.seed,
+        ema,
+        progress,
     )
     csv_logger = CSVLogger(run.path, config.log.log_every_images, progress, evaluation, trackers)
     finite_check = FiniteCheck(
@@ -191,7 +207,9 @@ def build(
     trainer = build_trainer(config, callbacks, launched)
     detect.check_batch_size(config, launched)
     notes += explain_batch_norm(config, family, launched)
-    return Experiment(config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes)
+    return Experiment(
+        config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes
+    )
 
 
 def build_progress_display(
@@ -200,7 +218,9 @@ def build_progress_display(
     """A cell in a notebook, a bar on a terminal, and lines in a log file."""
     if in_notebook():
         return NotebookDisplay(run.path, progress, csv_logger, evaluation)
-    return (ProgressBar if Console().is_terminal else ProgressLines)(progress, csv_logger, evaluation)
+    return (ProgressBar if Console().is_terminal else ProgressLines)(
+        progress, csv_logger, evaluation
+    )
 
 
 def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
@@ -209,7 +229,11 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
         return []
     log, trackers = config.log, list[Tracker]()
     if not is_disabled(log.wandb):
-        trackers.append(WandbLogger(log.wandb, run.path, run.experiment, run.id, to_dict(config), log.wandb_artifacts))
+        trackers.append(
+            WandbLogger(
+                log.wandb, run.path, run.experiment, run.id, to_dict(config), log.wandb_artifacts
+            )
+        )
     if log.tensorboard:
         trackers.append(TensorBoardLogger(run.path))
     return trackers
@@ -218,10 +242,16 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
 def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) -> list[str]:
     """A note where batch norm is not over the whole batch, so that it is not the experiment of one process and one part."""
     normed = any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in family.modules())
-    processes, parts = 1 if torch.cuda.is_available() else launched.world_size, config.run.micro_batches
+    processes, parts = (
+        1 if torch.cuda.is_available() else launched.world_size,
+        config.run.micro_batches,
+    )
     if processes * parts == 1 or not normed:
         return []
-    share, of = config.data.batch_size // (processes * parts), [f"run.micro_batches={parts}"] if parts > 1 else []
+    share, of = (
+        config.data.batch_size // (processes * parts),
+        [f"run.micro_batches={parts}"] if parts > 1 else [],
+    )
     of += [f"{processes} processes on CPUs"] if processes > 1 else []
     return [
         f"{', '.join(of)}: batch norm is over {share} images at a time, not over all {config.data.batch_size}, so this is "
@@ -252,7 +282,9 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: detect.La
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,
-                enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+                enable_progress_bar=any(
+                    isinstance(callback, ProgressBar) for callback in callbacks
+                ),
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
                 profiler=NoProfiler(),

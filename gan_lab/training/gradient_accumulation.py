@@ -33,7 +33,10 @@ def accumulate(family: Family, parts: int) -> None:
 
 def _in_turns(family: Family, step: Step, batch: Batch) -> None:
     turns = [greenlet(lambda _, part=part: step(part)) for part in batch.chunk(family.parts)]
-    states, brought = [_State.seeded(family, part) for part in range(family.parts)], [None] * family.parts
+    states, brought = (
+        [_State.seeded(family, part) for part in range(family.parts)],
+        [None] * family.parts,
+    )
     family.end_turn = _end_turn
     while not all(turn.dead for turn in turns):
         shared = [*brought]

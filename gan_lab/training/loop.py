@@ -42,7 +42,9 @@ def announce(text: str) -> None:
     logger.info(text)
 
 
-def train(loaded: LoadedConfig, overrides: Sequence[str], dataset: Any = None, test: Any = None) -> int:
+def train(
+    loaded: LoadedConfig, overrides: Sequence[str], dataset: Any = None, test: Any = None
+) -> int:
     """Train, or resume, and score. Returns the exit code: 0, or 128 + the signal that ended the training.
 
     Args:
@@ -68,19 +70,32 @@ def train(loaded: LoadedConfig, overrides: Sequence[str], dataset: Any = None, t
         )
         return 0
     with quiet_lightning():
-        return train_run(*load_data(config, dataset, test), run, launched, ["train", loaded.experiment, *overrides])
+        return train_run(
+            *load_data(config, dataset, test),
+            run,
+            launched,
+            ["train", loaded.experiment, *overrides],
+        )
 
 
 def for_this_start(config: Config, run: RunFolder, launched: detect.Launch) -> Config:
     """The config of this start: a restart by the launcher overwrites nothing, a resumed run keeps its source of data."""
     overwrite = config.run.overwrite and not launched.is_restart
     resumes = run.has_config and not overwrite
-    source = Run(run.path).config.data.source if resumes and config.data.source == "auto" else config.data.source
+    source = (
+        Run(run.path).config.data.source
+        if resumes and config.data.source == "auto"
+        else config.data.source
+    )
     return with_values(config, {"run.overwrite": overwrite, "data.source": source})
 
 
 def train_run(
-    config: Config, data: GANDataModule, run: RunFolder, launched: detect.Launch, command: Sequence[str]
+    config: Config,
+    data: GANDataModule,
+    run: RunFolder,
+    launched: detect.Launch,
+    command: Sequence[str],
 ) -> int:
     """Train a run whose config is complete and whose data are read; the exit code, as ``train`` returns it."""
     built = build(config, data, run, launched=launched)  # before anything is written or deleted
@@ -130,7 +145,9 @@ def fit_and_conclude(built: Experiment, path: Path | None) -> int:
     if code == 0:
         conclude(built, time.time() - started)
     elif not diverged:
-        announce(f"stopped by signal {caught} with a checkpoint; the same command continues {built.run.path}")
+        announce(
+            f"stopped by signal {caught} with a checkpoint; the same command continues {built.run.path}"
+        )
     for tracker in built.trackers:
         if caught == signal.SIGTERM:
             tracker.mark_preempted()
@@ -146,7 +163,9 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
     while True:
         built.checkpoint.listen(*PREEMPTED)
         try:
-            built.trainer.fit(built.family, datamodule=built.data, ckpt_path=path, weights_only=True)
+            built.trainer.fit(
+                built.family, datamodule=built.data, ckpt_path=path, weights_only=True
+            )
             return built, None
         except DivergedError as diverged:
             if built.config.health.on_nan == "stop" or built.family.branch >= MAX_ROLLBACKS:
@@ -158,7 +177,9 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
                     detect.detect_launcher(built.config.run), error, built.config.run.timeout_s
                 ) from None
             raise
-        except SystemExit as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
+        except (
+            SystemExit
+        ) as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
             if isinstance(ended.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
@@ -170,10 +191,10 @@ def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, P
     assert path is not None  # on_nan=rollback writes one before the first iteration
     if rank() == 0:
         iteration = read_checkpoint(path)["iteration"]
-        sentence = (
-            f"Rolled back to iteration {iteration:,} with a new random seed (rollback {branch} of {MAX_ROLLBACKS})"
+        sentence = f"Rolled back to iteration {iteration:,} with a new random seed (rollback {branch} of {MAX_ROLLBACKS})"
+        built.health.report(
+            Alert("rollback", diverged.iteration, diverged.images, sentence), is_global_zero=True
         )
-        built.health.report(Alert("rollback", diverged.iteration, diverged.images, sentence), is_global_zero=True)
         branch_off(path, branch, [asdict(alert) for alert in built.health.alerts[-2:]])
     detect.barrier_if_distributed()
     return build(built.config, built.data, built.run, trackers=built.trackers), path
@@ -184,7 +205,11 @@ def explain_divergence(built: Experiment, diverged: DivergedError) -> str:
     path, branch = latest_checkpoint(built.run.path), built.family.branch
     last = f"the last good checkpoint is {path}" if path else "there was no checkpoint yet"
     tried = f" after {branch} rollbacks" if branch else ""
-    again = "" if branch else ", or health.on_nan=rollback, which resumes from there with another random seed"
+    again = (
+        ""
+        if branch
+        else ", or health.on_nan=rollback, which resumes from there with another random seed"
+    )
     return f"{diverged}{tried}; {last}. Try lower learning rates, a gradient penalty or run.precision=32-true{again}"
 
 
@@ -208,7 +233,7 @@ def conclude(built: Experiment, seconds: float) -> None:
     }
     write_summary(built.run.path, summary)
     try:
-        evaluate_all(built.run.path)
+        evaluate_all(built.run.path, built.data)
     finally:  # a page of what there is
         report.write_or_warn([built.run.path])
     show(built)

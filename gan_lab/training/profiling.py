@@ -54,9 +54,15 @@ class Stopwatch(Callback):
         return statistics.median(self.seconds[1:] or self.seconds)
 
 
-def measure(loaded: LoadedConfig, folder: Path, watch: Stopwatch) -> tuple[Experiment, float, float]:
+def measure(
+    loaded: LoadedConfig, folder: Path, watch: Stopwatch
+) -> tuple[Experiment, float, float]:
     """Train an experiment for some iterations; return it and the seconds of an iteration and of an evaluation."""
-    short = {"run.images": (1 + MEASURED) * loaded.config.data.batch_size, "run.devices": None, "run.num_nodes": 0}
+    short = {
+        "run.images": (1 + MEASURED) * loaded.config.data.batch_size,
+        "run.devices": None,
+        "run.num_nodes": 0,
+    }
     config = with_values(loaded.config, short | {"log.progress_bar": False, "log.wandb": "off"})
     built = build(
         *load_data(config),

@@ -77,7 +77,13 @@ def take_weights(family: Family, path: Path) -> Taken:
             here[name][part].copy_(there[name][part])  # a state_dict holds the tensors themselves
     grown = [name for name, part in parts.items() if part and there[name].shape != here[name].shape]
     anew += [f"{name} (not there)" for name in absent]
-    return Taken(path, int(checkpoint["iteration"]), sum(part is not None for part in parts.values()), anew, grown)
+    return Taken(
+        path,
+        int(checkpoint["iteration"]),
+        sum(part is not None for part in parts.values()),
+        anew,
+        grown,
+    )
 
 
 def _common(here: Tensor, there: Tensor | None, more_classes: int) -> tuple[slice, ...] | None:
@@ -110,14 +116,23 @@ def freeze_discriminators(family: Family, config: Config) -> None:
         raise UserError(
             f"model.freeze_d={count} keeps layers as they were learned: name the run that they come from by run.start_from"
         )
-    networks = [network for name, network in family.named_children() if name.startswith("discriminator")]
+    networks = [
+        network for name, network in family.named_children() if name.startswith("discriminator")
+    ]
     if not networks:
-        raise UserError(f"model.freeze_d={count}: {config.family} has no discriminator here, leave it out")
+        raise UserError(
+            f"model.freeze_d={count}: {config.family} has no discriminator here, leave it out"
+        )
     for network in networks:
-        seen, modules = 0, [module for name, module in network.named_modules() if not name.endswith("embedding")]
+        seen, modules = (
+            0,
+            [module for name, module in network.named_modules() if not name.endswith("embedding")],
+        )
         layers = sum(_is_layer(module) for module in modules)
         if count >= layers:
-            raise UserError(f"model.freeze_d={count}: the discriminator has {layers} layers, and the last must learn")
+            raise UserError(
+                f"model.freeze_d={count}: the discriminator has {layers} layers, and the last must learn"
+            )
         for module in modules:
             seen += _is_layer(module)
             if 0 < seen <= count:

@@ -14,7 +14,9 @@ def is_reachable(url: str, seconds: float = 5.0) -> bool:
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+            urllib.request.urlopen(
+                urllib.request.Request(url, method="HEAD"), timeout=seconds
+            ).close()
             answers.append(True)
         except urllib.error.HTTPError:
             answers.append(True)  # a refusal is an answer

@@ -17,7 +17,9 @@ from gan_lab.utils.errors import UserError
 
 PR_SET_PDEATHSIG = 1
 TICK = 0.1  # seconds
-GROUP: dict[str, Any] = {"process_group": 0} if hasattr(os, "killpg") else {}  # Windows has no process groups
+GROUP: dict[str, Any] = (
+    {"process_group": 0} if hasattr(os, "killpg") else {}
+)  # Windows has no process groups
 
 
 def start(
@@ -65,7 +67,9 @@ def run(command: Sequence[str]) -> int:
 
 
 def _die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: as little as possible may run between fork and exec
+    prctl = ctypes.CDLL(
+        None
+    ).prctl  # looked up before the fork: as little as possible may run between fork and exec
 
     def request_signal() -> None:
         prctl(PR_SET_PDEATHSIG, number)
@@ -94,7 +98,10 @@ class Signals:
     @contextmanager
     def watched(self) -> Iterator[Signals]:
         """Record Ctrl-C and SIGTERM inside the context instead of ending."""
-        previous = {number: signal.signal(number, self._record) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {
+            number: signal.signal(number, self._record)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield self
         finally:

@@ -14,7 +14,13 @@ from pathlib import Path
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import PACKAGE
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "bad_alloc",
+)
 
 
 class Lasting(io.TextIOWrapper):
@@ -47,7 +53,9 @@ def make_lasting() -> None:
         stream = getattr(sys, name)
         if type(stream) is io.TextIOWrapper:
             lines = stream.line_buffering or name == "stderr"
-            setattr(sys, name, Lasting(stream.buffer, stream.encoding, "replace", line_buffering=lines))
+            setattr(
+                sys, name, Lasting(stream.buffer, stream.encoding, "replace", line_buffering=lines)
+            )
 
 
 class EchoHandler(logging.Handler):
@@ -110,9 +118,13 @@ def _is_users(filename: str) -> bool:
     path = Path(filename)
     if not path.is_file():  # <string>, <frozen importlib>
         return False
-    libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    libraries = {
+        Path(sysconfig.get_path(name)).resolve()
+        for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
     return not any(
-        path.resolve().is_relative_to(folder) for folder in (PACKAGE, *libraries, Path(sys.prefix).resolve())
+        path.resolve().is_relative_to(folder)
+        for folder in (PACKAGE, *libraries, Path(sys.prefix).resolve())
     )
 
 

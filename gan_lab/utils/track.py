@@ -11,7 +11,9 @@ from rich.console import Console
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], description: str, total: int | None = None, shown: bool = True) -> Iterable[T]:
+def track(
+    items: Iterable[T], description: str, total: int | None = None, shown: bool = True
+) -> Iterable[T]:
     """Go through items, of which there are ``total``, with a bar if it is ``shown`` and standard error is a terminal."""
     console = Console(stderr=True, markup=False)
     if not (shown and console.is_terminal):

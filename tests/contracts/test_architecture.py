@@ -88,7 +88,9 @@ def test_upward_imports_are_needed_and_inside_functions() -> None:
     for name, modules in UPWARDS.items():
         tree = ast.parse((PACKAGE / name).read_text())
         assert modules <= imported(PACKAGE / name), name
-        at_import = {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
+        at_import = {
+            node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module
+        }
         assert not {f"gan_lab.{module}" for module in modules} & at_import, name
 
 
@@ -104,22 +106,33 @@ def test_networks_import_no_config_and_callbacks_no_family() -> None:
             assert outside <= {"config.schema", "config.schema.EmaConfig"}, path.name
             assert part_of(path) != "networks" or not outside, path.name
         if "callbacks" in path.parts:
-            assert {name for name in names if re.match(r"families\.(?!base)", name)} == set(), path.name
+            assert {name for name in names if re.match(r"families\.(?!base)", name)} == set(), (
+                path.name
+            )
 
 
 def test_families_minimize_through_minimize_alone() -> None:
     for path in (PACKAGE / "families").glob("*.py"):
         calls = [node.func.attr for node in ast.walk(ast.parse(path.read_text()))
                  if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]  # fmt: skip
-        assert path.name == "base.py" or not {"backward", "manual_backward"} & set(calls), f"{path.name}: use minimize"
+        assert path.name == "base.py" or not {"backward", "manual_backward"} & set(calls), (
+            f"{path.name}: use minimize"
+        )
 
 
 def test_a_family_imports_a_family_only_to_inherit_from_it() -> None:
     for path in (PACKAGE / "families").glob("*.py"):
         tree = ast.parse(path.read_text())
-        bases = {ast.unparse(base) for node in tree.body if isinstance(node, ast.ClassDef) for base in node.bases}
+        bases = {
+            ast.unparse(base)
+            for node in tree.body
+            if isinstance(node, ast.ClassDef)
+            for base in node.bases
+        }
         for node in tree.body:
-            if isinstance(node, ast.ImportFrom) and re.match(r"gan_lab\.families\.(?!base)", node.module or ""):
+            if isinstance(node, ast.ImportFrom) and re.match(
+                r"gan_lab\.families\.(?!base)", node.module or ""
+            ):
                 classes = {alias.name for alias in node.names if not alias.name.endswith("Config")}
                 assert classes <= bases, (
                     f"{path.name} uses {classes - bases} of another family without inheriting from it"
@@ -128,7 +141,9 @@ def test_a_family_imports_a_family_only_to_inherit_from_it() -> None:
 
 def test_config_imports_no_torch() -> None:
     for path in (PACKAGE / "config").glob("*.py"):
-        assert not re.search(r"^\s*(import|from) (torch|lightning|numpy)", path.read_text(), re.MULTILINE), path.name
+        assert not re.search(
+            r"^\s*(import|from) (torch|lightning|numpy)", path.read_text(), re.MULTILINE
+        ), path.name
 
 
 def test_what_the_type_checker_is_told_to_ignore_is_little() -> None:
@@ -140,7 +155,9 @@ def test_a_docstring_begins_with_a_verb_or_a_noun() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 first = (ast.get_docstring(node) or " ").split()[:1]
-                assert not {"What", "Whether", "How", "Who", "Which"} & set(first), f"{path.name}: {first}"
+                assert not {"What", "Whether", "How", "Who", "Which"} & set(first), (
+                    f"{path.name}: {first}"
+                )
 
 
 def pins() -> dict[str, Version]:
@@ -149,7 +166,10 @@ def pins() -> dict[str, Version]:
         for line in (ROOT / "requirements.lock").read_text().splitlines()
     ]
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in lines if line)
-    return {name.lower(): Version(version) for name, version in (line.split("==") for line in lines if line)}
+    return {
+        name.lower(): Version(version)
+        for name, version in (line.split("==") for line in lines if line)
+    }
 
 
 def test_the_lock_holds_every_dependency_within_its_range() -> None:
@@ -175,8 +195,12 @@ def test_the_compromised_releases_of_lightning_are_neither_locked_nor_allowed() 
 def test_the_lock_pins_torch_and_torchvision_as_a_pair_and_no_address() -> None:
     torch, torchvision = pins()["torch"], pins()["torchvision"]
     assert torch.major == 2
-    assert torchvision == Version(f"0.{torch.minor + (14 if torch.minor >= 15 else 15)}.{torchvision.micro}")
+    assert torchvision == Version(
+        f"0.{torch.minor + (14 if torch.minor >= 15 else 15)}.{torchvision.micro}"
+    )
     assert "://" not in (ROOT / "requirements.lock").read_text()
-    asked = [line for line in metadata.requires("torchvision") or [] if Requirement(line).name == "torch"]
+    asked = [
+        line for line in metadata.requires("torchvision") or [] if Requirement(line).name == "torch"
+    ]
     if Version(metadata.version("torchvision").partition("+")[0]) == torchvision:
         assert all(torch in Requirement(line).specifier for line in asked)

@@ -20,7 +20,9 @@ def test_it_has_every_key_with_its_default_and_every_key_of_the_schema_is_explai
     text = SCRIPT["page"]()
     for key, _ in leaves(Config()):
         if "." in key:
-            (row,) = re.findall(rf"^\| `{re.escape(key)}` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+            (row,) = re.findall(
+                rf"^\| `{re.escape(key)}` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE
+            )
             assert row[2].strip(), f"{key}: add a comment above it in schema.py"
     for family in loading.families():
         for key, _ in leaves(loading.family_class(family).Config()):

@@ -21,7 +21,9 @@ SAMPLED = [name for name in data_sets.names() if name not in WITHOUT_SAMPLE]
 
 def decode(name: str, root: Path) -> ArrayDataset:
     cfg = replace(
-        loading.load("gan", [f"data.name={name}", "data.size=16"]).config.data, root=str(root), source="sample"
+        loading.load("gan", [f"data.name={name}", "data.size=16"]).config.data,
+        root=str(root),
+        source="sample",
     )
     made: ArrayDataset = importlib.import_module(f"gan_lab.data.{name}").decode(cfg)
     return made
@@ -37,7 +39,9 @@ def test_a_data_set_is_what_its_spec_says_and_the_same_wherever_it_is_decoded(
     spec, rows = first.spec, {}
     for part in ("train", "test"):
         images = np.asarray(
-            getattr(first, f"{part}_images")[np.arange(min(500, len(getattr(first, f"{part}_images"))))]
+            getattr(first, f"{part}_images")[
+                np.arange(min(500, len(getattr(first, f"{part}_images"))))
+            ]
         )
         assert images.shape[1:] == spec.shape
         assert images.dtype == (np.float32 if spec.content == "points" else np.uint8)
@@ -51,18 +55,25 @@ def test_a_data_set_is_what_its_spec_says_and_the_same_wherever_it_is_decoded(
             assert labels.dtype == np.int64
             assert sorted(set(labels.tolist())) == list(range(spec.classes))
         if sources is not None:
-            assert np.asarray(sources[np.arange(2)]).shape[1:] == (spec.source_channels, *spec.shape[1:])
+            assert np.asarray(sources[np.arange(2)]).shape[1:] == (
+                spec.source_channels,
+                *spec.shape[1:],
+            )
     assert not rows["train"] & rows["test"], "an image is both trained on and held out"
 
 
 @pytest.mark.parametrize("name", SAMPLED)
 def test_a_data_module_serves_its_batches_in_range(name: str, data_root: Path) -> None:
     cfg = replace(
-        loading.load("gan", [f"data.name={name}", "data.size=16"]).config.data, root=str(data_root), source="sample"
+        loading.load("gan", [f"data.name={name}", "data.size=16"]).config.data,
+        root=str(data_root),
+        source="sample",
     )
     served = data_sets.load(cfg, seed=0)
     (batch, *_) = served.reference(10, size=10)
     assert isinstance(batch, Batch)
     for images in batch.shown():
         assert images.dtype == torch.float32
-        assert float(images.abs().max()) <= 1.0 + (0.2 if name == "toy" else 0)  # points of a Gaussian have tails
+        assert float(images.abs().max()) <= 1.0 + (
+            0.2 if name == "toy" else 0
+        )  # points of a Gaussian have tails

@@ -94,16 +94,24 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_files_outside_the_package_are_trained_scored_and_sampled(outside: Path, data_root: Path) -> None:
+def test_files_outside_the_package_are_trained_scored_and_sampled(
+    outside: Path, data_root: Path
+) -> None:
     words = small("gan", outside, data_root, "family=mine.method", "data.name=mine.noise", "metrics.extractors=[mine.means]",
                   "metrics.num_fakes=20", "metrics.num_reals=20", "metrics.allow_small_n=true", "run.images=32", "run.evaluate_every_images=16", "run.id=own", "model.network=dcgan")  # fmt: skip
-    words = [word for word in words if not word.startswith(("data.size", "data.name=mnist", "data.source"))]
+    words = [
+        word
+        for word in words
+        if not word.startswith(("data.size", "data.name=mnist", "data.source"))
+    ]
     loaded = loading.load("gan", words)
     assert loaded.config.data.size == 16
     assert train(loaded, words) == 0
     folder = RunFolder.of(loaded).path
     assert "fd_means" in read_summary(folder)["scores"]["best"]
-    code = f"import gan_lab; print(gan_lab.load_generator({str(folder)!r}).network.__class__.__name__)"
+    code = (
+        f"import gan_lab; print(gan_lab.load_generator({str(folder)!r}).network.__class__.__name__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=outside)
     assert done.stdout.strip() == "Shifted", done.stderr
 
@@ -122,7 +130,10 @@ def test_a_metric_outside_the_package_says_itself_which_of_two_evaluations_is_th
     assert read_summary(folder)["scores"]["best"]["swd"]["higher_is_better"] is (name == "up")
     (column,) = (column for column in compare([folder]).columns if column.score == "swd")
     assert column.higher_is_better is (name == "up")
-    assert f"swd, {'higher' if name == 'up' else 'lower'} is better" in (folder / "report.html").read_text()
+    assert (
+        f"swd, {'higher' if name == 'up' else 'lower'} is better"
+        in (folder / "report.html").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +147,9 @@ def test_a_metric_outside_the_package_says_itself_which_of_two_evaluations_is_th
         ("family=gann", "no family 'gann'. Did you mean 'gan'?"),
     ],
 )
-def test_what_is_not_there_or_is_something_else_is_one_line(word: str, said: str, outside: Path) -> None:
+def test_what_is_not_there_or_is_something_else_is_one_line(
+    word: str, said: str, outside: Path
+) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
         find_metrics(loading.load("gan", [word]).config.metrics.include)
     assert said in str(error.value)

@@ -27,7 +27,11 @@ from tests.helpers.faults import GOLDEN as GOLDEN_CHANGED
 from tests.helpers.faults import MOVED
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SINGLE = ("diversity", "nearest_other", "class_entropy")  # of the digit classifier's features and classes, in float32
+SINGLE = (
+    "diversity",
+    "nearest_other",
+    "class_entropy",
+)  # of the digit classifier's features and classes, in float32
 
 
 class Diversity(Callback):
@@ -43,7 +47,9 @@ class Diversity(Callback):
 
     def on_train_batch_end(self, trainer: Any, family: Any, *_: Any) -> None:
         after = weights(family)
-        self.moved.append({name for name in after if not torch.equal(after[name], self.before[name])})
+        self.moved.append(
+            {name for name in after if not torch.equal(after[name], self.before[name])}
+        )
         assert all(torch.isfinite(value).all() for value in after.values())
         assert all(parameter.requires_grad for parameter in family.parameters())
 
@@ -57,10 +63,13 @@ def weights(family: Any) -> dict[str, Tensor]:
     }
 
 
-def fit(family: str, root: Path, data_root: Path, *words: str) -> tuple[builder.Experiment, Diversity]:
+def fit(
+    family: str, root: Path, data_root: Path, *words: str
+) -> tuple[builder.Experiment, Diversity]:
     """Train in this process, without the run folder's ceremony."""
     loaded = loading.load(
-        experiment_of(family), small(family, root, data_root, "run.evaluate_every_images=100000", *words)
+        experiment_of(family),
+        small(family, root, data_root, "run.evaluate_every_images=100000", *words),
     )
     watch, folder = Diversity(), root / family
     (folder / "checkpoints").mkdir(parents=True)
@@ -90,14 +99,22 @@ def test_each_network_moves_in_its_iterations_across_the_border_of_a_pass(
     built, watch = fit(family, tmp_path, data_root, "data.batch_size=42", "run.images=546", *words)
     assert len(built.data.train) == 370
     names = set(weights(built.family))
-    expected = [names if (i + 1) % n_critic == 0 else names - set(built.family.ema_networks) for i in range(13)]
+    expected = [
+        names if (i + 1) % n_critic == 0 else names - set(built.family.ema_networks)
+        for i in range(13)
+    ]
     assert watch.moved == expected, MOVED
 
 
 @every_family
 def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path) -> None:
     built, watch = fit(
-        family, tmp_path, data_root, "run.images=320", "log.log_every_images=32", "run.evaluate_every_images=80"
+        family,
+        tmp_path,
+        data_root,
+        "run.images=320",
+        "log.log_every_images=32",
+        "run.evaluate_every_images=80",
     )
     folder = tmp_path / family
     assert watch.calls == built.family.iteration == 20
@@ -108,11 +125,15 @@ def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path)
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows] == [2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20]
     assert all(int(row["images"]) == 16 * int(row["iteration"]) for row in rows)
-    assert sorted(path.stem for path in (folder / "samples").glob("*.png")) == [f"{n:09d}" for n in range(0, 321, 80)]
+    assert sorted(path.stem for path in (folder / "samples").glob("*.png")) == [
+        f"{n:09d}" for n in range(0, 321, 80)
+    ]
 
 
 @every_family
-def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, data_root: Path) -> None:
+def test_five_iterations_follow_the_golden_trace(
+    family: str, tmp_path: Path, data_root: Path
+) -> None:
     """Losses of five iterations and norms of the weights after them, in float64; GOLDEN=write makes a new trace.
 
     What a float32 network sees (``SINGLE``) agrees between processors only as far as float32 does.
@@ -135,14 +156,20 @@ def test_five_iterations_follow_the_golden_trace(family: str, tmp_path: Path, da
         assert mine.keys() == theirs.keys()
         for name, value in mine.items():
             bounds = {"rel": 1e-4, "abs": 1e-6} if name in SINGLE else {"rel": 1e-9, "abs": 1e-12}
-            assert value == pytest.approx(theirs[name], **bounds), f"{name}: {GOLDEN_CHANGED.replace('NAME', family)}"
+            assert value == pytest.approx(theirs[name], **bounds), (
+                f"{name}: {GOLDEN_CHANGED.replace('NAME', family)}"
+            )
 
 
 @every_family
-def test_scoring_and_drawing_leave_the_training_bit_equal(family: str, tmp_path: Path, data_root: Path) -> None:
+def test_scoring_and_drawing_leave_the_training_bit_equal(
+    family: str, tmp_path: Path, data_root: Path
+) -> None:
     often, _ = fit(family, tmp_path / "often", data_root, "run.images=96", "run.evaluate_every_images=16",
                    "log.grid_every_images=16", "log.log_every_images=16")  # fmt: skip
-    never, _ = fit(family, tmp_path / "never", data_root, "run.images=96", "log.log_every_images=100000")
+    never, _ = fit(
+        family, tmp_path / "never", data_root, "run.images=96", "log.log_every_images=100000"
+    )
     a, b = often.family.state_dict(), never.family.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -159,7 +186,9 @@ def test_a_discriminator_sees_reals_and_fakes_through_the_augmentation_alone(
         *image_by_image(family, n_critic=1),
     ]
     if loading.family_class(family).image_to_image:
-        with pytest.raises(ValueError, match=r"augment\.policy=diffaugment is for what makes images of latents"):
+        with pytest.raises(
+            ValueError, match=r"augment\.policy=diffaugment is for what makes images of latents"
+        ):
             fit(family, tmp_path, data_root, *words)
         return
     monkeypatch.setattr(Augmentation, "forward", lambda _, images, *rest: 0 * images)
@@ -172,14 +201,22 @@ def test_a_discriminator_sees_reals_and_fakes_through_the_augmentation_alone(
 def test_the_step_is_the_only_place_of_a_backward(family: str) -> None:
     """``loss.backward()`` would skip the synchronisation of gradients between processes, silently."""
     tree = ast.parse((loading.PACKAGE / "families" / f"{family}.py").read_text())
-    called = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "attr")}
+    called = {
+        node.func.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and hasattr(node.func, "attr")
+    }
     assert "backward" not in called
-    assert "manual_backward" not in called  # minimize() calls it, and clears the cast cache after the step
+    assert (
+        "manual_backward" not in called
+    )  # minimize() calls it, and clears the cast cache after the step
     assert "minimize" in called
 
 
 @every_family
-def test_bf16_steps_use_the_new_weights_and_stay_near_float32(family: str, tmp_path: Path, data_root: Path) -> None:
+def test_bf16_steps_use_the_new_weights_and_stay_near_float32(
+    family: str, tmp_path: Path, data_root: Path
+) -> None:
     """Under autocast, stale casts would make the discriminator's second use that of the old weights."""
     means = {}
     for precision in ("32-true", "bf16-mixed"):
@@ -192,7 +229,9 @@ def test_bf16_steps_use_the_new_weights_and_stay_near_float32(family: str, tmp_p
             f"run.precision={precision}",
         )
         with (tmp_path / precision / family / "metrics.csv").open() as file:
-            means[precision] = {k: float(v) for k, v in next(csv.DictReader(file)).items() if k.startswith("loss")}
+            means[precision] = {
+                k: float(v) for k, v in next(csv.DictReader(file)).items() if k.startswith("loss")
+            }
         assert all(p.dtype == torch.float32 for p in built.family.parameters())
     assert means["bf16-mixed"] == pytest.approx(means["32-true"], rel=0.1, abs=0.05)
     assert means["bf16-mixed"] != means["32-true"]
@@ -200,7 +239,9 @@ def test_bf16_steps_use_the_new_weights_and_stay_near_float32(family: str, tmp_p
 
 def test_every_family_has_an_experiment() -> None:
     without = [family for family, experiments in EXPERIMENTS.items() if not experiments]
-    assert not without, f"write configs/experiment/{without[0]}.yaml, or set family: {without[0]} in another experiment"
+    assert not without, (
+        f"write configs/experiment/{without[0]}.yaml, or set family: {without[0]} in another experiment"
+    )
 
 
 def test_a_conditional_family_refuses_data_without_labels(tmp_path: Path, data_root: Path) -> None:

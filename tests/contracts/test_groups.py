@@ -18,9 +18,15 @@ MEMBERS = groups.group_members(loading.config_folder())
 
 def test_defaults_then_experiment_then_groups_then_words(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
-    own.write_text("defaults:\n  - data: faces64\n  - budget: smoke\nfamily: gan\nrun:\n  images: 7\n")
+    own.write_text(
+        "defaults:\n  - data: faces64\n  - budget: smoke\nfamily: gan\nrun:\n  images: 7\n"
+    )
     loaded = loading.load(str(own))
-    assert (loaded.config.data.name, loaded.config.data.flip, loaded.config.run.images) == ("celeba", True, 7)
+    assert (loaded.config.data.name, loaded.config.data.flip, loaded.config.run.images) == (
+        "celeba",
+        True,
+        7,
+    )
     assert loaded.config.run.evaluate_every_images == 320
     assert loaded.origin["data.name"] == "data/faces64.yaml"
     assert loaded.origin["run.evaluate_every_images"] == "budget/smoke.yaml"
@@ -61,13 +67,17 @@ def test_a_group_word_stays_in_the_name_of_the_run() -> None:
         (["budget="], "no budget= ''"),
     ],
 )
-def test_an_unknown_group_or_member_is_one_line_with_the_nearest_name(words: list[str], said: str) -> None:
+def test_an_unknown_group_or_member_is_one_line_with_the_nearest_name(
+    words: list[str], said: str
+) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
         loading.load("gan", words)
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("defaults", ["faces64", "[faces64]", "[{data: faces64, budget: smoke}]", "[{dta: faces64}]"])
+@pytest.mark.parametrize(
+    "defaults", ["faces64", "[faces64]", "[{data: faces64, budget: smoke}]", "[{dta: faces64}]"]
+)
 def test_defaults_that_are_no_list_of_groups_are_refused(defaults: str, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(f"defaults: {defaults}\nfamily: gan\n")
@@ -75,8 +85,12 @@ def test_defaults_that_are_no_list_of_groups_are_refused(defaults: str, tmp_path
         loading.load(str(own))
 
 
-@pytest.mark.parametrize(("group", "member"), [(group, name) for group, names in MEMBERS.items() for name in names])
-def test_every_member_begins_with_what_it_is_and_holds_keys_of_the_schema(group: str, member: str) -> None:
+@pytest.mark.parametrize(
+    ("group", "member"), [(group, name) for group, names in MEMBERS.items() for name in names]
+)
+def test_every_member_begins_with_what_it_is_and_holds_keys_of_the_schema(
+    group: str, member: str
+) -> None:
     path = loading.find_member(group, member)
     assert loading.first_comment(path)
     values = OmegaConf.to_container(OmegaConf.load(path))
@@ -86,7 +100,10 @@ def test_every_member_begins_with_what_it_is_and_holds_keys_of_the_schema(group:
 
 
 def test_the_dry_run_names_the_file_of_each_value(
-    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    data_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     words = ["data=mnist", "budget=smoke", "data.batch_size=16", f"data.root={data_root}", f"run.root={tmp_path}",
@@ -114,7 +131,9 @@ def test_every_family_trains_on_every_set_that_suits_it(
     words += model_words(family, width=4, blocks=1, n_critic=1)
     words += ["model.network=mlp"] if data == "ring" and "network" in keys else []
     loaded = loading.load(experiment_of(family), words)
-    suits = (data != "ring" or "network" in keys) and (data != "faces32" or family not in ("cgan", "acgan", "sgan"))
+    suits = (data != "ring" or "network" in keys) and (
+        data != "faces32" or family not in ("cgan", "acgan", "sgan")
+    )
     if not suits:
         with pytest.raises(ValueError, match=r"label|1 x 1|classes"):
             build(*load_data(loaded.config), RunFolder(tmp_path))

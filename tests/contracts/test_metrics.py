@@ -44,7 +44,9 @@ SETTINGS = [  # of which each metric must have one that it applies to
         100,
         True,
     ),
-    Setting(HORSES, CFG, ("generated", "back", "cycled", "back_cycled"), False, "test", 100, 100, True),
+    Setting(
+        HORSES, CFG, ("generated", "back", "cycled", "back_cycled"), False, "test", 100, 100, True
+    ),
     Setting(GRAY, CFG, ("generated",), False, "test", 100, 100, True),
     Setting(POINTS, CFG, ("generated",), False, "test", 100, 100, True),
 ]
@@ -59,8 +61,12 @@ def reals(spec: ImageSpec, sample: ArrayDataset) -> Batch:
     draws = np.random.default_rng(0)
     if spec.content == "digits":
         labels = np.asarray(sample.test_labels)
-        rows = np.sort(np.concatenate([np.flatnonzero(labels == label)[:10] for label in range(10)]))
-        return Batch(torch.from_numpy(np.asarray(sample.test_images)[rows]), torch.from_numpy(labels[rows]))
+        rows = np.sort(
+            np.concatenate([np.flatnonzero(labels == label)[:10] for label in range(10)])
+        )
+        return Batch(
+            torch.from_numpy(np.asarray(sample.test_images)[rows]), torch.from_numpy(labels[rows])
+        )
     if spec.content == "points":
         points = centres()[np.arange(104) % 8] + SPREAD * draws.standard_normal((104, 2))
         return Batch(torch.from_numpy(points.astype(np.float32)).view(-1, 2, 1, 1), None)
@@ -76,7 +82,11 @@ def outputs(spec: ImageSpec, batch: Batch, good: bool) -> dict[str, Tensor]:
     images, sources = batch.images, batch.images if batch.sources is None else batch.sources
     if not good:
         images, sources = (torch.zeros_like(part) for part in (images, sources))
-    labels = torch.zeros(len(images), dtype=torch.int64) if batch.labels is None or not good else batch.labels
+    labels = (
+        torch.zeros(len(images), dtype=torch.int64)
+        if batch.labels is None or not good
+        else batch.labels
+    )
     logits = one_hot(labels, 10).float()
     return {
         "generated": images, "reconstructed": images, "back": sources, "cycled": sources, "back_cycled": images,
@@ -91,14 +101,23 @@ def batches(batch: Batch, size: int = 5) -> Iterator[tuple[int, Batch]]:
         yield i, Batch(*parts)  # type: ignore[arg-type]
 
 
-def tallied(metric: Metric, spec: ImageSpec, batch: Batch, good: bool | None, ranks: int = 1) -> dict[str, float]:
+def tallied(
+    metric: Metric, spec: ImageSpec, batch: Batch, good: bool | None, ranks: int = 1
+) -> dict[str, float]:
     """The scores of good fakes, of bad ones, or (None) of both in turn, batch by batch."""
     shares = [Tally(metric, 1000) for _ in range(ranks)]
     for number, (place, part) in enumerate(batches(batch)):
         shares[number % ranks].add(
-            place, metric.update_fake(outputs(spec, part, number % 2 == 0 if good is None else good), part)
+            place,
+            metric.update_fake(
+                outputs(spec, part, number % 2 == 0 if good is None else good), part
+            ),
         )
-    fake = Tally.merge(shares[0], [(share.sums, share.rows) for share in shares]) if ranks > 1 else shares[0]
+    fake = (
+        Tally.merge(shares[0], [(share.sums, share.rows) for share in shares])
+        if ranks > 1
+        else shares[0]
+    )
     real = Tally(metric, 1000)
     for place, part in batches(batch) if metric.reals_key else ():
         real.add(place, metric.update_real(part))
@@ -107,11 +126,17 @@ def tallied(metric: Metric, spec: ImageSpec, batch: Batch, good: bool | None, ra
 
 @pytest.fixture
 def weights(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue("alexnet_weights") if request.node.callspec.params["case"][1] == "lpips" else None
+    return (
+        request.getfixturevalue("alexnet_weights")
+        if request.node.callspec.params["case"][1] == "lpips"
+        else None
+    )
 
 
 @pytest.mark.parametrize("kind", find_metrics(), ids=lambda kind: kind.__name__)
-def test_a_metric_has_a_setting_that_it_applies_to(kind: type[Metric], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_has_a_setting_that_it_applies_to(
+    kind: type[Metric], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lpips, "is_available", lambda *_: True)
     assert any(kind.applies(setting) for setting in SETTINGS)
 
@@ -129,10 +154,14 @@ def test_a_metric_declares_its_scores_reals_as_fakes_are_best_and_two_processes_
         assert {name.removesuffix("_sd") for name in good} <= declared.keys()
         assert all(math.isfinite(value) for value in (good | bad).values())
         better = {
-            name: higher for name, higher in declared.items() if higher is not None and name in good and name in bad
+            name: higher
+            for name, higher in declared.items()
+            if higher is not None and name in good and name in bad
         }
         for name, higher in better.items():
-            assert good[name] >= bad[name] - 1e-9 if higher else good[name] <= bad[name] + 1e-9, name
+            assert good[name] >= bad[name] - 1e-9 if higher else good[name] <= bad[name] + 1e-9, (
+                name
+            )
         assert any(good[name] != bad[name] for name in better)
         one, two = (tallied(metric, spec, batch, None, ranks) for ranks in (1, 2))
         assert two == pytest.approx(one, rel=1e-6, abs=1e-6)

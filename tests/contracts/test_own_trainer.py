@@ -72,13 +72,17 @@ def test_six_steps_move_every_network_and_log_and_stop(
     before = networks_of(model)
     own.fit(model, DataLoader(batches_of(family), batch_size=16))
     after = networks_of(model)
-    assert {name for name in after if torch.equal(before[name], after[name])} == set(), "networks that never moved"
+    assert {name for name in after if torch.equal(before[name], after[name])} == set(), (
+        "networks that never moved"
+    )
     assert own.global_step == model.iteration == 6
     assert model.images_seen == 6 * 16 // model.minibatches
     assert any(name.startswith("loss") for name in own.callback_metrics)
     assert all(bool(value.isfinite()) for value in own.callback_metrics.values())
     for i, z in enumerate(drawn):
-        assert not any(z.shape == other.shape and torch.equal(z, other) for other in drawn[:i]), "noise was drawn twice"
+        assert not any(z.shape == other.shape and torch.equal(z, other) for other in drawn[:i]), (
+            "noise was drawn twice"
+        )
 
 
 @every_family
@@ -114,13 +118,20 @@ def test_resumed_by_ckpt_path_equals_uninterrupted(family: str, tmp_path: Path) 
 def test_lightnings_own_checkpoints_logger_and_limits_work(tmp_path: Path) -> None:
     keep = ModelCheckpoint(tmp_path / "kept", monitor="loss_g", every_n_train_steps=2, save_top_k=2)
     own = trainer(
-        tmp_path, max_epochs=2, limit_train_batches=3, callbacks=[keep], logger=CSVLogger(tmp_path), log_every_n_steps=1
+        tmp_path,
+        max_epochs=2,
+        limit_train_batches=3,
+        callbacks=[keep],
+        logger=CSVLogger(tmp_path),
+        log_every_n_steps=1,
     )
     model = make("gan")
     own.fit(model, DataLoader(batches_of("gan"), batch_size=16, shuffle=True))
     assert own.global_step == model.iteration == 6
     assert keep.best_model_score is not None
-    assert all(int(path.stem.partition("step=")[2]) % 2 == 0 for path in (tmp_path / "kept").glob("*.ckpt"))
+    assert all(
+        int(path.stem.partition("step=")[2]) % 2 == 0 for path in (tmp_path / "kept").glob("*.ckpt")
+    )
     (metrics,) = tmp_path.rglob("metrics.csv")
     assert {"loss_d", "loss_g", "step"} <= set(metrics.read_text().splitlines()[0].split(","))
     assert type(model).load_from_checkpoint(keep.best_model_path).cfg == model.cfg
@@ -181,7 +192,9 @@ def test_what_would_train_differently_is_refused_before_the_first_step(
     model = make("gan")
     before = networks_of(model)
     with pytest.raises((UserError, MisconfigurationException, ValueError), match=f"(?i){sentence}"):
-        trainer(tmp_path, max_steps=2, **options).fit(model, DataLoader(batches_of("gan"), batch_size=16))
+        trainer(tmp_path, max_steps=2, **options).fit(
+            model, DataLoader(batches_of("gan"), batch_size=16)
+        )
     assert all(torch.equal(value, before[name]) for name, value in networks_of(model).items())
 
 
@@ -192,7 +205,9 @@ def test_bf16_stays_near_float32(family: str, tmp_path: Path) -> None:
         torch.manual_seed(0)
         model, own = make(family), trainer(tmp_path, max_steps=2, precision=precision)
         own.fit(model, DataLoader(batches_of(family), batch_size=16))
-        losses[precision] = {k: float(v) for k, v in own.callback_metrics.items() if k.startswith("loss")}
+        losses[precision] = {
+            k: float(v) for k, v in own.callback_metrics.items() if k.startswith("loss")
+        }
         assert all(weight.dtype == torch.float32 for weight in model.parameters())
     assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.1, abs=0.05)
     assert losses["bf16-mixed"] != losses["32-true"]
@@ -204,7 +219,9 @@ def test_keys_and_images_that_do_not_fit_are_named() -> None:
         gan(image_shape=(1, 28, 28), widht=8)
     with pytest.raises(UserError, match=r"lr_d=-1\.0 is out of range: it must be greater than 0"):
         gan(image_shape=(1, 28, 28), lr_d=-1.0)
-    with pytest.raises(UserError, match=r"image_shape=\(28, 28\): pass \(channels, height, width\)"):
+    with pytest.raises(
+        UserError, match=r"image_shape=\(28, 28\): pass \(channels, height, width\)"
+    ):
         gan(image_shape=(28, 28))
     with pytest.raises(UserError, match="num_classes"):
         cgan(image_shape=(1, 28, 28))
@@ -216,7 +233,14 @@ def test_the_signature_shows_the_keys_of_the_family() -> None:
     import inspect
 
     parameters = inspect.signature(loading.family_class("wgan_gp")).parameters
-    assert {"image_shape", "num_classes", "width", "lr_d", "n_critic", "gp_weight"} <= parameters.keys()
+    assert {
+        "image_shape",
+        "num_classes",
+        "width",
+        "lr_d",
+        "n_critic",
+        "gp_weight",
+    } <= parameters.keys()
     assert parameters["n_critic"].default == 5
     assert "config" not in parameters
 
@@ -232,12 +256,28 @@ def test_two_processes_of_ddp_train_what_one_does(tmp_path: Path) -> None:
     """Lightning's own ``strategy="ddp"`` on two CPU processes, for every family; without batch norm, in float64."""
     script = [str(ROOT / "tests" / "helpers" / "own_trainer.py"), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script, "2"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        *script,
+        "2",
+    ]
     for command in (torchrun, [sys.executable, *script, "1"]):
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        ended = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300
+        )
         assert ended.returncode == 0, ended.stderr[-3000:]
-    one, first, second = (json.loads((tmp_path / name).read_text()) for name in ("1-0.json", "2-0.json", "2-1.json"))
+    one, first, second = (
+        json.loads((tmp_path / name).read_text()) for name in ("1-0.json", "2-0.json", "2-1.json")
+    )
     assert one.keys() == set(loading.families())
     for family, norms in one.items():
-        assert first[family] == second[family], f"{family}: the two processes have different weights"
-        assert first[family] == pytest.approx(norms, rel=1e-9), f"{family}: two processes differ from one"
+        assert first[family] == second[family], (
+            f"{family}: the two processes have different weights"
+        )
+        assert first[family] == pytest.approx(norms, rel=1e-9), (
+            f"{family}: two processes differ from one"
+        )

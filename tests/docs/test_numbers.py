@@ -24,17 +24,38 @@ DIGIT_SCORES = (
     "near_copies_digits",
     "leaks",
 )
-TRICKS = ("batch_norm", "label_smoothing", "d_weight_decay", "d_dropout", "d_noise", "d_pretraining")
+TRICKS = (
+    "batch_norm",
+    "label_smoothing",
+    "d_weight_decay",
+    "d_dropout",
+    "d_noise",
+    "d_pretraining",
+)
 # Page, beginning of the row, index of the cell, study, arm, score.
 TABLE_CELLS = [
-    ("docs/few_images.md", f"| {digits} | {label} |", 2 + i, "few_images", f"{arm}_{digits.replace(',', '')}", score)
+    (
+        "docs/few_images.md",
+        f"| {digits} | {label} |",
+        2 + i,
+        "few_images",
+        f"{arm}_{digits.replace(',', '')}",
+        score,
+    )
     for digits in ("100", "300", "1,000", "3,700")
     for label, arm in (("off", "off"), ("`ada`", "ada"), ("`diffaugment`", "diffaugment"))
     for i, score in enumerate(DIGIT_SCORES)
     if not (arm == "off" and score == "leaks")
 ]
 TABLE_CELLS += [
-    ("docs/few_images.md", f"| {emoji} | {start}", 1 + i, "few_emoji", f"{arm}_{name}", "kd_lite0_mid")
+    (
+        "docs/few_images.md",
+        f"| {emoji} | {start}",
+        1 + i,
+        "few_emoji",
+        f"{arm}_{name}",
+        "kd_lite0_mid",
+    )
     for emoji, name, start in (
         ("100", "100", "7,747"),
         ("300", "300", "7,538"),
@@ -61,9 +82,23 @@ TABLE_CELLS += [
 ]
 TABLE_CELLS += [
     ("docs/methods/pix2pix.md", "| CycleGAN, no pairs |", 1, "paired", "unpaired", "gain_inside"),
-    ("docs/methods/cyclegan.md", "| 0, and no identity loss |", 1, "cycle_consistency", "weight_0", "gain_inside"),
+    (
+        "docs/methods/cyclegan.md",
+        "| 0, and no identity loss |",
+        1,
+        "cycle_consistency",
+        "weight_0",
+        "gain_inside",
+    ),
     ("docs/methods/cyclegan.md", "| 1 |", 1, "cycle_consistency", "weight_1", "gain_inside"),
-    ("docs/methods/cyclegan.md", "| 10, the paper's |", 1, "cycle_consistency", "weight_10", "gain_inside"),
+    (
+        "docs/methods/cyclegan.md",
+        "| 10, the paper's |",
+        1,
+        "cycle_consistency",
+        "weight_10",
+        "gain_inside",
+    ),
     ("docs/methods/cyclegan.md", "| 100 |", 1, "cycle_consistency", "weight_100", "gain_inside"),
 ]
 # Page, text, study, arm, score, factor.
@@ -123,26 +158,35 @@ def assert_is_rounded(text: str, values: list[float]) -> None:
     for number, value in zip(printed[:2] if "±" in text else printed[:1], statistics, strict=False):
         decimals = len(number.partition(".")[2])
         tolerance = 0.75 * 10**-decimals
-        assert abs(float(number.replace(",", "")) - value) <= tolerance, f"{text!r} should be {value}"
+        assert abs(float(number.replace(",", "")) - value) <= tolerance, (
+            f"{text!r} should be {value}"
+        )
 
 
 @pytest.mark.parametrize("page", SCRIPT["list_pages"]())
 def test_tables_of_page_have_recorded_numbers(page: str) -> None:
     """A number in a table changed. If it was measured again, run scripts/record_numbers.py and review the diff."""
-    recorded = [{"header": table["header"], "rows": table["rows"]} for table in RECORD.get(page, [])]
+    recorded = [
+        {"header": table["header"], "rows": table["rows"]} for table in RECORD.get(page, [])
+    ]
     assert SCRIPT["read_tables"](page) == recorded
 
 
 def test_record_names_source_of_every_table() -> None:
     """Every table of numbers has a command or a file that produces it."""
     missing = [
-        f"{page}: {table['header']}" for page, tables in RECORD.items() for table in tables if not table["source"]
+        f"{page}: {table['header']}"
+        for page, tables in RECORD.items()
+        for table in tables
+        if not table["source"]
     ]
     assert not missing
 
 
 @pytest.mark.parametrize(("page", "row", "cell", "study", "arm", "score"), TABLE_CELLS)
-def test_table_cell_equals_study_result(page: str, row: str, cell: int, study: str, arm: str, score: str) -> None:
+def test_table_cell_equals_study_result(
+    page: str, row: str, cell: int, study: str, arm: str, score: str
+) -> None:
     """A table that a study produced has the means of its committed results."""
     lines = [line for line in read_page(page).splitlines() if line.startswith("|") and row in line]
     assert len(lines) == 1, f"{page} should have one row with {row!r}"
@@ -150,7 +194,9 @@ def test_table_cell_equals_study_result(page: str, row: str, cell: int, study: s
 
 
 @pytest.mark.parametrize(("page", "text", "study", "arm", "score", "factor"), SENTENCES)
-def test_sentence_equals_study_result(page: str, text: str, study: str, arm: str, score: str, factor: int) -> None:
+def test_sentence_equals_study_result(
+    page: str, text: str, study: str, arm: str, score: str, factor: int
+) -> None:
     """A number in a sentence about a study is the mean of its committed results."""
     assert text in " ".join(read_page(page).split()), f"{page} no longer says {text!r}"
     assert_is_rounded(text, [factor * value for value in read_results(study, arm, score)])
@@ -167,7 +213,9 @@ def test_readme_table_equals_table_of_methods() -> None:
     for line in read_page("README.md").splitlines():
         experiment = re.search(r"make train EXP=(\w+)`", line)
         if line.startswith("|") and experiment and experiment.group(1) in scores:
-            assert [cell.strip() for cell in line.strip("|").split("|")[3:5]] == scores[experiment.group(1)]
+            assert [cell.strip() for cell in line.strip("|").split("|")[3:5]] == scores[
+                experiment.group(1)
+            ]
             compared += 1
     assert compared == len(scores) == 12
 
@@ -187,8 +235,14 @@ def test_verdict_counts_equal_studies() -> None:
     from gan_lab.studies import study_page
     from gan_lab.studies.verdict import FAILS, HOLDS, OPEN
 
-    verdicts = [study_page.verdicts(RESULTS, studies.load(name))["full"] for name in studies.names()]
-    supported, contradicted, inconclusive = (verdicts.count(verdict) for verdict in (HOLDS, FAILS, OPEN))
+    verdicts = [
+        study_page.verdicts(RESULTS, studies.load(name))["full"] for name in studies.names()
+    ]
+    supported, contradicted, inconclusive = (
+        verdicts.count(verdict) for verdict in (HOLDS, FAILS, OPEN)
+    )
     text = " ".join(read_page("README.md").split())
     assert f"{len(verdicts)} [studies]" in text
-    assert f"{supported} supported, {contradicted} contradicted, {inconclusive} inconclusive" in text
+    assert (
+        f"{supported} supported, {contradicted} contradicted, {inconclusive} inconclusive" in text
+    )

@@ -16,63 +16,99 @@ from tests.helpers.browser import needs_chromium, started
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [
-    REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md")
+    REPOSITORY / name
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md")
 ] + sorted((REPOSITORY / "docs").rglob("*.md"))
 MAX_README_LINES = 160
 # Tags that make a browser load a file.
-LOADED = re.compile(r"""<(?:script|img|iframe|source)[^>]*\ssrc="(?:https?:)?//|<link[^>]*\shref="(?:https?:)?//""")
+LOADED = re.compile(
+    r"""<(?:script|img|iframe|source)[^>]*\ssrc="(?:https?:)?//|<link[^>]*\shref="(?:https?:)?//"""
+)
 
 
 @pytest.mark.slow
 def test_site_builds_strictly_and_offline(tmp_path: Path) -> None:
     """Sphinx reports no warning, such as a broken link, and no page loads anything from another server."""
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        "docs",
+        str(tmp_path),
+    ]
     finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     pages = {
-        path.relative_to(tmp_path).as_posix(): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html")
+        path.relative_to(tmp_path).as_posix(): path.read_text(encoding="utf-8")
+        for path in tmp_path.rglob("*.html")
     }
-    assert {"index.html", "search.html", "reference.html", "methods/cgan.html", "studies/optimum.html"} <= pages.keys()
+    assert {
+        "index.html",
+        "search.html",
+        "reference.html",
+        "methods/cgan.html",
+        "studies/optimum.html",
+    } <= pages.keys()
     external = [name for name, text in pages.items() if LOADED.search(text)]
     assert not external, f"pages that load from other servers: {external}"
-    assert {name for name in gan_lab.__all__ if f"gan_lab.{name}" not in pages["reference.html"]} == set()
+    assert {
+        name for name in gan_lab.__all__ if f"gan_lab.{name}" not in pages["reference.html"]
+    } == set()
     assert "GANDataModule" in pages["reference.html"]
     assert 'data-theme="auto"' in pages["index.html"] or "theme-toggle" in pages["index.html"]
     assert "precision" in (tmp_path / "searchindex.js").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+@pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix()
+)
 def test_relative_links_lead_to_files(document: Path) -> None:
     """Links work on GitHub too, where the files are read one by one."""
     text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", re.sub(r"`[^`\n]*`", "", text))
     missing = [
-        t for t in targets if "://" not in t and not t.startswith("mailto:") and not (document.parent / t).exists()
+        t
+        for t in targets
+        if "://" not in t and not t.startswith("mailto:") and not (document.parent / t).exists()
     ]
     assert not missing
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+@pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix()
+)
 def test_code_files_named_in_prose_exist(document: Path) -> None:
     """A path such as gan_lab/losses.py in the documentation survives no renaming of the file."""
     text = document.read_text(encoding="utf-8")
     named = re.findall(
-        r"(?<![\w/.<])((?:gan_lab|tests|scripts|configs|studies|benchmarks)/[\w/.]+\.(?:py|yaml|sh|json))", text
+        r"(?<![\w/.<])((?:gan_lab|tests|scripts|configs|studies|benchmarks)/[\w/.]+\.(?:py|yaml|sh|json))",
+        text,
     )
     missing = sorted({name for name in named if not (REPOSITORY / name).exists()})
     assert not missing
     if document.name == "metrics.md":
         modules = re.findall(r"^\| `(\w+\.py)`", text, flags=re.MULTILINE)
         assert modules
-        assert not [name for name in modules if not (REPOSITORY / "gan_lab" / "metrics" / name).exists()]
+        assert not [
+            name for name in modules if not (REPOSITORY / "gan_lab" / "metrics" / name).exists()
+        ]
 
 
 def test_readme_is_short() -> None:
     """The README is an overview; details belong into docs/."""
-    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
+    assert (
+        len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
+    )
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+@pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix()
+)
 def test_no_document_installs_from_an_index(document: Path) -> None:
     """The distribution is on no index, so its name there could belong to anyone."""
     text = document.read_text(encoding="utf-8")
@@ -81,7 +117,13 @@ def test_no_document_installs_from_an_index(document: Path) -> None:
 
 def test_make_targets_in_documentation_exist() -> None:
     """Every `make NAME` in the documentation is a target of the Makefile."""
-    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    targets = set(
+        re.findall(
+            r"^([a-z-]+):",
+            (REPOSITORY / "Makefile").read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+    )
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         named = set(re.findall(r"(?:^    |`)make ([a-z][a-z-]*)", text, flags=re.MULTILINE))
@@ -90,8 +132,12 @@ def test_make_targets_in_documentation_exist() -> None:
 
 def test_citation_has_version_of_package() -> None:
     """CITATION.cff and the BibTeX entry name the version that the package has."""
-    assert f"\nversion: {gan_lab.__version__}\n" in (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
-    assert f"version = {{{gan_lab.__version__}}}" in (REPOSITORY / "docs" / "citing.md").read_text(encoding="utf-8")
+    assert f"\nversion: {gan_lab.__version__}\n" in (REPOSITORY / "CITATION.cff").read_text(
+        encoding="utf-8"
+    )
+    assert f"version = {{{gan_lab.__version__}}}" in (REPOSITORY / "docs" / "citing.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_prose_check_passes() -> None:
@@ -99,7 +145,11 @@ def test_prose_check_passes() -> None:
     check = runpy.run_path(str(REPOSITORY / "scripts" / "check_prose.py"))
     files = check["list_checked_files"]()
     assert {"README.md", "getting-started.md", "cgan.md"} <= {path.name for path in files}
-    found = [f"{path}:{number}: {words}" for path in files for number, words, _ in check["find_words"](path)]
+    found = [
+        f"{path}:{number}: {words}"
+        for path in files
+        for number, words, _ in check["find_words"](path)
+    ]
     assert not found
 
 
@@ -114,7 +164,14 @@ def test_prose_check_finds_words_in_prose_only(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     found = {words: number for number, words, _ in check["find_words"](page)}
-    assert found == {"goes on": 1, "so many": 2, "beside": 2, "anew": 4, "drawn anew": 4, "has no room": 7}
+    assert found == {
+        "goes on": 1,
+        "so many": 2,
+        "beside": 2,
+        "anew": 4,
+        "drawn anew": 4,
+        "has no room": 7,
+    }
     code = tmp_path / "code.py"
     code.write_text('anew = "it is told"  # somebody\n', encoding="utf-8")
     assert [words for _, words, _ in check["find_words"](code)] == ["told", "somebody"]

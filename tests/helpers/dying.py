@@ -12,6 +12,9 @@ from tests.helpers.processes import Kill
 
 if __name__ == "__main__":
     rank, count = os.environ["DYING"].split()
-    if os.environ.get("LOCAL_RANK") == rank and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+    if (
+        os.environ.get("LOCAL_RANK") == rank
+        and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    ):
         Kill("step", int(count)).install()
     main()

@@ -35,7 +35,12 @@ from gan_lab.training.callbacks import sample_grids
 
 NAME = "fakegpu"
 DEVICE = f"{NAME}:0"
-UNKNOWN_SIZE = ("nonzero", "masked_select", "unique", "bincount")  # the host must ask how large they are
+UNKNOWN_SIZE = (
+    "nonzero",
+    "masked_select",
+    "unique",
+    "bincount",
+)  # the host must ask how large they are
 # of which CUDA adds up parts in another order each time: torch.use_deterministic_algorithms lists them
 IN_ANY_ORDER = (
     "reflection_pad", "replication_pad", "upsample_linear", "upsample_bilinear", "upsample_bicubic", "upsample_trilinear",
@@ -115,8 +120,12 @@ def fake_gpu() -> Iterator[Waits]:
         made = make(data, dtype=dtype, **kwargs)
         return made if device is None else made.to(device)
 
-    def to(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:  # what lies there already cannot be swapped again
-        there = {tensor.device for tensor in (*self.parameters(), *self.buffers())} == {*map(_device_of, args)}
+    def to(
+        self: nn.Module, *args: Any, **kwargs: Any
+    ) -> nn.Module:  # what lies there already cannot be swapped again
+        there = {tensor.device for tensor in (*self.parameters(), *self.buffers())} == {
+            *map(_device_of, args)
+        }
         return self if there else move(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch, fake, waits:
@@ -143,7 +152,9 @@ def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
     loaded = loading.load(name, words)
     (folder / "checkpoints").mkdir(parents=True)
     built = builder.build(*builder.load_data(loaded.config), RunFolder(folder))
-    setting = replace(metric_setting(loaded.config, built.family, built.data, final=True), reals=100)
+    setting = replace(
+        metric_setting(loaded.config, built.family, built.data, final=True), reals=100
+    )
     metrics = select_metrics(setting)
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)  # on the CPU, up to a checkpoint
@@ -153,20 +164,31 @@ def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
         return _on(gpu, built, metrics, read_checkpoint(path))
 
 
-def _on(gpu: Waits, built: builder.Experiment, metrics: list[Metric], checkpoint: dict[str, Any]) -> dict[str, Any]:
-    family, data, trainer, device = built.family.to(DEVICE), built.data, built.trainer, torch.device(DEVICE)
+def _on(
+    gpu: Waits, built: builder.Experiment, metrics: list[Metric], checkpoint: dict[str, Any]
+) -> dict[str, Any]:
+    family, data, trainer, device = (
+        built.family.to(DEVICE),
+        built.data,
+        built.trainer,
+        torch.device(DEVICE),
+    )
     callbacks: Any = {type(callback).__name__: callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
     budget, ema, evaluator = callbacks["Progress"], callbacks["EMA"], built.evaluation.evaluator
     trainer.strategy.optimizers = family.configure_optimizers()
     family.load_state_dict(checkpoint["state_dict"])
-    for optimizer, state in zip(trainer.strategy.optimizers, checkpoint["optimizer_states"], strict=True):
+    for optimizer, state in zip(
+        trainer.strategy.optimizers, checkpoint["optimizer_states"], strict=True
+    ):
         optimizer.load_state_dict(state)
     ema.on_load_checkpoint(trainer, family, checkpoint)
     callbacks["CSVLogger"].load_state_dict(checkpoint["callbacks"]["CSVLogger"])
     ema.on_fit_start(trainer, family)
     callbacks["CSVLogger"].on_train_start(trainer, family)
     # a step is slow here: as few as come to the generator, and two at least
-    budget.iterations = data.iterations = budget.iteration + max(2, getattr(family.cfg, "n_critic", 1))
+    budget.iterations = data.iterations = budget.iteration + max(
+        2, getattr(family.cfg, "n_critic", 1)
+    )
     gpu.seen.clear()
     for batch in data.train_dataloader():
         moved = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device))
@@ -179,8 +201,14 @@ def _on(gpu: Waits, built: builder.Experiment, metrics: list[Metric], checkpoint
     waits, any_order = {"step": sum(gpu.seen.values())}, sorted(gpu.any_order)
     family.eval()
     reals = _to_pixels(evaluator.reals[0].on(device), False)
-    evaluator._real_statistics = [metric.update_real(reals) if metric.reals_key else {} for metric in metrics]
-    assert all(tensor.device.type == "cpu" for known in evaluator._real_statistics for tensor in known.values())
+    evaluator._real_statistics = [
+        metric.update_real(reals) if metric.reals_key else {} for metric in metrics
+    ]
+    assert all(
+        tensor.device.type == "cpu"
+        for known in evaluator._real_statistics
+        for tensor in known.values()
+    )
     evaluator.metrics, callbacks["Diversity"]._real = metrics, None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample_grids, "save_grid", lambda images, *_: images.cpu())
@@ -189,14 +217,20 @@ def _on(gpu: Waits, built: builder.Experiment, metrics: list[Metric], checkpoint
         )  # NumPy's values
         for metric in metrics:
             patch.setattr(
-                metric, "compute", lambda real, fake: {name: 0.0 for name in fake if fake[name].device.type != "cpu"}
+                metric,
+                "compute",
+                lambda real, fake: {name: 0.0 for name in fake if fake[name].device.type != "cpu"},
             )
         for name in ("FiniteCheck", "SampleGrids", "Diversity", "Evaluation", "CSVLogger"):
-            for call in range(2 if name == "Diversity" else 1):  # the first time it measures the reals
+            for call in range(
+                2 if name == "Diversity" else 1
+            ):  # the first time it measures the reals
                 gpu.seen.clear()
                 callbacks[name].on_train_batch_end(trainer, family)
                 waits[name if call == 0 else f"{name} again"] = sum(gpu.seen.values())
-        assert not built.evaluation.scores, f"{built.evaluation.scores} of an evaluation is not on the CPU"
+        assert not built.evaluation.scores, (
+            f"{built.evaluation.scores} of an evaluation is not on the CPU"
+        )
     assert all(
         value.device.type == "cpu"
         for mean in callbacks["CSVLogger"].state_dict()["ranks"][0].values()

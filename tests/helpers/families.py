@@ -10,10 +10,14 @@ import pytest
 from gan_lab.config import loading
 
 SMALL = {"width": 4, "blocks": 1, "decay_from": 10**9}  # whose rate has come to zero, moves no more
-EXPERIMENTS: dict[str, list[str]] = {family: [] for family in loading.families()}  # of each family, by their names
+EXPERIMENTS: dict[str, list[str]] = {
+    family: [] for family in loading.families()
+}  # of each family, by their names
 for name in loading.experiments():
     EXPERIMENTS[loading.load(name).config.family].append(name)
-FAMILIES = [family for family, mine in EXPERIMENTS.items() if mine]  # test_families says which has none
+FAMILIES = [
+    family for family, mine in EXPERIMENTS.items() if mine
+]  # test_families says which has none
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 

@@ -27,9 +27,13 @@ GOLDEN = (
 MOVED = "a network moved in an iteration that is not its own, or did not move in one that is: see toggled_optimizer and n_critic"
 
 
-def assert_close(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], fault: str, atol: float = 1e-9) -> None:
+def assert_close(
+    actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], fault: str, atol: float = 1e-9
+) -> None:
     """Compare tensors by name; the message has the largest difference, its name, and the kind of fault."""
-    assert actual.keys() == expected.keys(), f"{sorted(actual.keys() ^ expected.keys())} are in one of the two: {fault}"
+    assert actual.keys() == expected.keys(), (
+        f"{sorted(actual.keys() ^ expected.keys())} are in one of the two: {fault}"
+    )
     apart = {
         name: float((actual[name].double() - value.double()).abs().max()) if value.numel() else 0.0
         for name, value in expected.items()

@@ -16,7 +16,10 @@ from tests.helpers.families import experiment_of, small
 def averaged(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Other weights than the network's own, as an average has."""
     state = network.state_dict()
-    return {name: 0.8 * tensor if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return {
+        name: 0.8 * tensor if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
 
 
 def run_folder(family: str, root: Path, data_root: Path, *words: str) -> Path:

@@ -45,7 +45,11 @@ class Host:
                 if content is None:
                     self.send_error(404)
                     return
-                begin = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and host.ranges else 0
+                begin = (
+                    int(asked.removeprefix("bytes=").removesuffix("-"))
+                    if asked and host.ranges
+                    else 0
+                )
                 if begin >= len(content) and begin:
                     self.send_response(416)
                     self.send_header("Content-Range", f"bytes */{len(content)}")

@@ -17,12 +17,16 @@ def draw(seed: int, *shape: int) -> Tensor:
 
 def convnet_generator(**arguments: Any) -> ConvNetGenerator:
     torch.manual_seed(0)
-    return ConvNetGenerator(**{"z_dim": 8, "shape": (1, 28, 28), "width": 4, "blocks": 1, **arguments}).double()
+    return ConvNetGenerator(
+        **{"z_dim": 8, "shape": (1, 28, 28), "width": 4, "blocks": 1, **arguments}
+    ).double()
 
 
 def convnet_discriminator(**arguments: Any) -> ConvNetDiscriminator:
     torch.manual_seed(0)
-    return ConvNetDiscriminator(**{"shape": (1, 28, 28), "width": 4, "blocks": 1, **arguments}).double()
+    return ConvNetDiscriminator(
+        **{"shape": (1, 28, 28), "width": 4, "blocks": 1, **arguments}
+    ).double()
 
 
 def resnet_generator(**arguments: Any) -> ResNetGenerator:

@@ -32,7 +32,9 @@ def make(family: str, **keys: Any) -> Family:
     wanted = {"width": 4, "blocks": 1, "n_critic": 2, "patches": 16, **keys}
     labeled = kind.conditional or kind.semi_supervised
     model: Family = kind(
-        image_shape=SHAPE, num_classes=10 if labeled else 0, **{k: v for k, v in wanted.items() if k in known}
+        image_shape=SHAPE,
+        num_classes=10 if labeled else 0,
+        **{k: v for k, v in wanted.items() if k in known},
     )
     return model
 
@@ -78,7 +80,9 @@ def train_all(folder: Path, world: int) -> None:
             enable_model_summary=False,
         )
         trainer.fit(model, loader)
-        norms[family] = {name: float(weights.norm()) for name, weights in networks_of(model).items()}
+        norms[family] = {
+            name: float(weights.norm()) for name, weights in networks_of(model).items()
+        }
     (folder / f"{world}-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(norms))
 
 

@@ -21,7 +21,10 @@ def noise(width: int = 24, height: int = 20, seed: int = 0) -> Image.Image:
 def smooth_noise(folder: Path, seed: int, n: int, size: int) -> Tensor:
     """Smooth colour noise as PNG files, and what is in them."""
     coarse = torch.rand(n, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
-    smooth = torch.nn.functional.interpolate(coarse + 0.2 * (seed % 2), (size, size), mode="bilinear") * 200
+    smooth = (
+        torch.nn.functional.interpolate(coarse + 0.2 * (seed % 2), (size, size), mode="bilinear")
+        * 200
+    )
     pixels = smooth.to(torch.uint8)
     folder.mkdir()
     for i, image in enumerate(pixels):
@@ -29,7 +32,12 @@ def smooth_noise(folder: Path, seed: int, n: int, size: int) -> Tensor:
     return pixels
 
 
-def flat(path: Path, colour: tuple[int, ...] | int | str, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Path:
+def flat(
+    path: Path,
+    colour: tuple[int, ...] | int | str,
+    size: tuple[int, int] = (12, 10),
+    mode: str = "RGB",
+) -> Path:
     """A picture of one colour, saved as PNG; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path)

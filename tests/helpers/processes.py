@@ -85,7 +85,9 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     detect.ROLL_CALL_TIMEOUT_S = 1.0
 
 
-def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path) -> None:
+def _train(
+    experiment: str, words: Sequence[str], kill: Kill | None, environment: dict[str, str], log: Path
+) -> None:
     _begin(environment, log)
     from gan_lab.config import loading
     from gan_lab.report import live
@@ -93,11 +95,15 @@ def _train(experiment: str, words: Sequence[str], kill: Kill | None, environment
     from gan_lab.utils.terminal import log_to_stdout
 
     if "SCORED" not in environment:
-        lab.evaluate_all = lambda *_: None  # at the end of a training; those while it trains are made
+        lab.evaluate_all = lambda *_: (
+            None
+        )  # at the end of a training; those while it trains are made
         live.describe_run = lambda *_: (None, "")  # which takes seconds too
     if kill:
         if kill.number != signal.SIGKILL:
-            signal.signal(kill.number, signal.SIG_DFL)  # a suite under nohup ignores SIGHUP, and so would this
+            signal.signal(
+                kill.number, signal.SIG_DFL
+            )  # a suite under nohup ignores SIGHUP, and so would this
         kill.install()
     draws: list[tuple[str, int, torch.Tensor]] = []
     if "RECORD_DRAWS" in environment:
@@ -124,10 +130,17 @@ def _one_after_the_other(
         (folder / "checkpoints").mkdir(parents=True)
         built = builder.build(*builder.load_data(loaded.config), RunFolder(folder))
         built.evaluation.evaluator.metrics = []
-        built.trainer.callbacks = [each for each in built.trainer.callbacks if not isinstance(each, Diversity)]
+        built.trainer.callbacks = [
+            each for each in built.trainer.callbacks if not isinstance(each, Diversity)
+        ]
         built.trainer.fit(built.family, datamodule=built.data)
         weights = {key: value.clone() for key, value in built.family.named_parameters()}
-        held[name] = (built.family.iteration, built.trainer.world_size, built.health.csv_logger.latest, weights)
+        held[name] = (
+            built.family.iteration,
+            built.trainer.world_size,
+            built.health.csv_logger.latest,
+            weights,
+        )
     torch.save(held, f"{log}-{environment['RANK']}.pt")
     os._exit(0)
 
@@ -210,7 +223,9 @@ def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
             "LOCAL_WORLD_SIZE": str(world),
             "TORCHELASTIC_RUN_ID": "test",
         }
-        return [address | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
+        return [
+            address | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)
+        ]
     shared = {
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NAME": "gan",
@@ -219,7 +234,10 @@ def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
         "SLURM_NODEID": "0",
         "SLURM_STEP_ID": "0",
     }
-    return [address | shared | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(world)]
+    return [
+        address | shared | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+        for rank in range(world)
+    ]
 
 
 def ended(every: Sequence[Any], seconds: float = 240) -> list[int | None]:
@@ -245,7 +263,9 @@ def together(
     return ended(every)
 
 
-def one_after_the_other(trainings: Sequence[tuple[str, Sequence[str]]], log: Path) -> list[dict[str, Any]]:
+def one_after_the_other(
+    trainings: Sequence[tuple[str, Sequence[str]]], log: Path
+) -> list[dict[str, Any]]:
     """Train in two processes, without scores and looks at the diversity, which cost more than the steps.
 
     Of each process and training: its iteration, the number of processes, the last row, and its weights. Raises
@@ -273,9 +293,16 @@ def train(
     """Train to the end, in ``world`` processes over gloo; the exit code of the first that failed. ``scored``: at the end too."""
     noted = ({"RECORD_DRAWS": draws} if draws else {}) | ({"SCORED": "1"} if scored else {})
     if world == 1:
-        codes = ended([start(experiment, words, log, kill, noted | ({"RANK": "0"} if draws else {}))])
+        codes = ended(
+            [start(experiment, words, log, kill, noted | ({"RANK": "0"} if draws else {}))]
+        )
     else:
         codes = together(
-            experiment, words, log, {rank: kill for rank in range(world) if kill}, noted=noted, world=world
+            experiment,
+            words,
+            log,
+            {rank: kill for rank in range(world) if kill},
+            noted=noted,
+            world=world,
         )
     return next((-9 if code is None else code for code in codes if code != 0), 0)

@@ -24,12 +24,16 @@ def entry(value: float, **more: Any) -> dict[str, Any]:
     return {"value": value, "protocol": PROTOCOL} | more
 
 
-def written_run(folder: Path, *words: str, experiment: str = "cgan", distance: float = 2.0, ended: bool = True) -> Path:
+def written_run(
+    folder: Path, *words: str, experiment: str = "cgan", distance: float = 2.0, ended: bool = True
+) -> Path:
     """A run of 16 iterations of 16 images; the best was the 8th, and ``fd_digits`` of it is the distance."""
     loaded = loading.load(experiment, ["data.batch_size=16", "run.images=256", *words])
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(loaded.config)))
-    (folder / "command.txt").write_text(f"2026-01-01 00:00:00 UTC  gan-lab train {experiment} {' '.join(words)}\n")
+    (folder / "command.txt").write_text(
+        f"2026-01-01 00:00:00 UTC  gan-lab train {experiment} {' '.join(words)}\n"
+    )
     (folder / "environment.txt").write_text("python 3.11\ntorch 2.15\n")
     for place, seen in enumerate(SEEN):
         flat(folder / "samples" / f"{seen:09d}.png", (50 * place, 0, 0), (30, 20))

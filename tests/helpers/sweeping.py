@@ -57,7 +57,15 @@ def sweep_file(folder: Path, **given: Any) -> Path:
     (folder / "trial.py").write_text(TRIAL)
     said = {
         "program": "trial.py",
-        "command": ["${interpreter}", "-I", "-S", str(folder / "trial.py"), "train", "ring", "${args_no_hyphens}"],
+        "command": [
+            "${interpreter}",
+            "-I",
+            "-S",
+            str(folder / "trial.py"),
+            "train",
+            "ring",
+            "${args_no_hyphens}",
+        ],
         "method": "random",
         "metric": {"name": "score", "goal": "minimize"},
         "parameters": {"x": {"min": 0.0, "max": 6.0}},
@@ -68,7 +76,9 @@ def sweep_file(folder: Path, **given: Any) -> Path:
     return path
 
 
-def _work(path: Path, folder: Path, url: str, slots: int, words: Sequence[str], trained: bool, log: Path) -> None:
+def _work(
+    path: Path, folder: Path, url: str, slots: int, words: Sequence[str], trained: bool, log: Path
+) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -92,12 +102,19 @@ def _work(path: Path, folder: Path, url: str, slots: int, words: Sequence[str], 
 
 
 def worker(
-    path: Path, folder: Path, url: str = "", slots: int = 1, words: Sequence[str] = (), trained: bool = False
+    path: Path,
+    folder: Path,
+    url: str = "",
+    slots: int = 1,
+    words: Sequence[str] = (),
+    trained: bool = False,
 ) -> Any:
     """A worker that has been started. With ``trained`` its trials are trainings, forked from it instead of started anew."""
     folder.mkdir(parents=True, exist_ok=True)
     url = url or f"sqlite:///{folder / 'trials.db'}"
-    process = CONTEXT.Process(target=_work, args=(path, folder, url, slots, words, trained, folder / "said.txt"))
+    process = CONTEXT.Process(
+        target=_work, args=(path, folder, url, slots, words, trained, folder / "said.txt")
+    )
     process.start()
     return process
 
@@ -188,16 +205,48 @@ def postgres(folder: Path) -> Iterator[str]:
     if as_user:
         shutil.chown(folder, "postgres")
     data = folder / "data"
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "check": True, "cwd": "/"}
+    quiet: dict[str, Any] = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.STDOUT,
+        "check": True,
+        "cwd": "/",
+    }
     subprocess.run(
-        [*as_user, binaries / "initdb", "-D", data, "-A", "trust", "-U", "lab", "-N", "--no-locale", "-E", "UTF8"],
+        [
+            *as_user,
+            binaries / "initdb",
+            "-D",
+            data,
+            "-A",
+            "trust",
+            "-U",
+            "lab",
+            "-N",
+            "--no-locale",
+            "-E",
+            "UTF8",
+        ],
         **quiet,
     )
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
     subprocess.run(
-        [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-o", options, "-l", data / "log", "start"], **quiet
+        [
+            *as_user,
+            binaries / "pg_ctl",
+            "-D",
+            data,
+            "-w",
+            "-o",
+            options,
+            "-l",
+            data / "log",
+            "start",
+        ],
+        **quiet,
     )
     try:
         yield f"postgresql://lab@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([*as_user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **quiet)
+        subprocess.run(
+            [*as_user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **quiet
+        )

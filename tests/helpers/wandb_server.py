@@ -63,7 +63,14 @@ class Server:
         if not left:
             return [{"type": "exit"}]
         args = {key: {"value": value} for key, value in left.pop(0).items()}
-        return [{"type": "run", "run_id": f"run{len(self.operations)}", "program": "gan_lab", "args": args}]
+        return [
+            {
+                "type": "run",
+                "run_id": f"run{len(self.operations)}",
+                "program": "gan_lab",
+                "args": args,
+            }
+        ]
 
 
 @contextmanager

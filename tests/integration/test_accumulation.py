@@ -19,7 +19,9 @@ from tests.helpers.processes import one_after_the_other
 WORDS = ["run.precision=64-true", "run.images=96", "log.log_every_images=32"]
 
 
-def trained(name: str, folder: Path, words: list[str]) -> tuple[dict[str, Tensor], dict[str, float]]:
+def trained(
+    name: str, folder: Path, words: list[str]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The weights and buffers after a training without scores, and the last row of its log."""
     (folder / "checkpoints").mkdir(parents=True)
     built = builder.build(*builder.load_data(loading.load(name, words).config), RunFolder(folder))
@@ -43,7 +45,9 @@ def test_parts_of_a_batch_are_the_whole_batch(family: str, tmp_path: Path, data_
 
 
 @pytest.mark.parametrize("name", ["cgan", "pix2pix", "sngan"])
-def test_two_parts_are_two_processes_with_batch_norm_and_dropout(name: str, tmp_path: Path, data_root: Path) -> None:
+def test_two_parts_are_two_processes_with_batch_norm_and_dropout(
+    name: str, tmp_path: Path, data_root: Path
+) -> None:
     family = loading.load(name).config.family
     words = [*small(family, tmp_path, data_root, *WORDS), "data.batch_size=8", "run.images=32"]
     pair: list[Any] = one_after_the_other([(name, [*words, "run.devices=2"])], tmp_path / "log")
@@ -51,9 +55,13 @@ def test_two_parts_are_two_processes_with_batch_norm_and_dropout(name: str, tmp_
     iterations, world, _, weights = pair[0][name]
     assert (iterations, world) == (4, 2)
     assert_close({key: parts[key] for key in weights}, weights, MICRO_BATCHES)
-    four = one_after_the_other([(name, [*words, "run.devices=2", "run.micro_batches=2"])], tmp_path / "log of four")
+    four = one_after_the_other(
+        [(name, [*words, "run.devices=2", "run.micro_batches=2"])], tmp_path / "log of four"
+    )
     quarters, _ = trained(name, tmp_path / "quarters", [*words, "run.micro_batches=4"])
-    assert_close({key: quarters[key] for key in four[0][name][-1]}, four[0][name][-1], MICRO_BATCHES)
+    assert_close(
+        {key: quarters[key] for key in four[0][name][-1]}, four[0][name][-1], MICRO_BATCHES
+    )
 
 
 def test_four_parts_keep_a_third_for_the_backward_at_most(tmp_path: Path, data_root: Path) -> None:
@@ -96,6 +104,7 @@ class Packed:
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, data_root: Path) -> None:
     words = small("gan", tmp_path, data_root, "run.micro_batches=3")
     with pytest.raises(
-        ValueError, match=r"data\.batch_size=16 .* divisible by the 3 parts \(run\.micro_batches\) of the 1 pro"
+        ValueError,
+        match=r"data\.batch_size=16 .* divisible by the 3 parts \(run\.micro_batches\) of the 1 pro",
     ):
         builder.build(*builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path))

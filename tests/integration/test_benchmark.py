@@ -34,17 +34,25 @@ def test_every_row_can_be_built_and_has_the_score_that_orders_the_table(
     loaded = loading.load(experiment, [*own, *made.words, f"data.root={data_root}"]).config
     data = datasets.load(loaded.data, loaded.run.seed)
     family = build_family(loaded, data)
-    offered = {score for metric in select_metrics(metric_setting(loaded, family, data)) for score in metric.names}
+    offered = {
+        score
+        for metric in select_metrics(metric_setting(loaded, family, data))
+        for score in metric.names
+    }
     assert made.scores[0] in offered
     assert loaded.metrics.headline in offered
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(name: str, data_root: Path, sample: Any) -> None:
+def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(
+    name: str, data_root: Path, sample: Any
+) -> None:
     made = benchmark.load(name)
     offered: set[str] = set()
     for row in made.rows:
-        loaded = loading.load(row.split()[0], [*row.split()[1:], *made.words, f"data.root={data_root}"]).config
+        loaded = loading.load(
+            row.split()[0], [*row.split()[1:], *made.words, f"data.root={data_root}"]
+        ).config
         family = loading.family_class(loaded.family)
         setting = metric_setting(loaded, family, datasets.load(loaded.data, loaded.run.seed))
         offered |= {score for metric in select_metrics(setting) for score in metric.names}
@@ -54,11 +62,15 @@ def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(name: str, 
 
 
 def test_an_unknown_table_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"no table 'famlies'\. Did you mean 'families'\? There are: families"):
+    with pytest.raises(
+        ValueError, match=r"no table 'famlies'\. Did you mean 'families'\? There are: families"
+    ):
         benchmark.load("famlies")
 
 
-@pytest.mark.parametrize("text", ["rows: [gan]\nscore: [fd_digits]\n", "seeds: many\n", "rows: [\n"])
+@pytest.mark.parametrize(
+    "text", ["rows: [gan]\nscore: [fd_digits]\n", "seeds: many\n", "rows: [\n"]
+)
 def test_a_table_that_is_not_as_it_should_be_is_one_line(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +94,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         loaded = loading.load(experiment, words)
         folder = RunFolder.of(loaded).path
         RunFolder(folder).prepare(loaded.config, words)
-        state = {"iteration": loaded.config.iterations, "scores": {weights: {} for weights in WEIGHTS}}
+        state = {
+            "iteration": loaded.config.iterations,
+            "scores": {weights: {} for weights in WEIGHTS},
+        }
         (folder / "summary.json").write_text(json.dumps(state))
         (folder / "report.html").touch()
         return 0
@@ -93,11 +108,16 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def two_rows(**more: Any) -> benchmark.Table:
     return benchmark.Table(
-        rows=["gan", "gan model.dropout=0.3"], words=["run.images=640"], scores=["fd_digits"], **more
+        rows=["gan", "gan model.dropout=0.3"],
+        words=["run.images=640"],
+        scores=["fd_digits"],
+        **more,
     )
 
 
-def test_every_row_is_trained_with_every_seed_and_later_words_win(tmp_path: Path, trained: list[list[str]]) -> None:
+def test_every_row_is_trained_with_every_seed_and_later_words_win(
+    tmp_path: Path, trained: list[list[str]]
+) -> None:
     root = f"run.root={tmp_path}"
     rows = benchmark.train(two_rows(seeds=2), [root, "run.images=64"])
     common = ["run.images=640", root, "run.images=64"]
@@ -115,14 +135,19 @@ def test_every_row_is_trained_with_every_seed_and_later_words_win(tmp_path: Path
     assert {run.config.run.images for run in runs} == {64}
 
 
-def test_what_is_trained_already_is_not_trained_again(tmp_path: Path, trained: list[list[str]]) -> None:
+def test_what_is_trained_already_is_not_trained_again(
+    tmp_path: Path, trained: list[list[str]]
+) -> None:
     words = [f"run.root={tmp_path}"]
     first = [run.path for _, runs in benchmark.train(two_rows(), words) for run in runs]
     assert len(trained) == 2
     again = benchmark.train(two_rows(), words)
     assert [run.path for _, runs in again for run in runs] == first
     assert len(trained) == 2
-    for name in ("summary.json", "report.html"):  # as if it had been interrupted before it was written
+    for name in (
+        "summary.json",
+        "report.html",
+    ):  # as if it had been interrupted before it was written
         del trained[2:]
         (first[1] / name).unlink()
         with logged() as said:
@@ -150,10 +175,14 @@ def test_rows_that_would_share_a_folder_are_refused_before_anything_is_trained(
     assert not trained
 
 
-def test_a_training_that_fails_ends_the_table_and_names_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_fails_ends_the_table_and_names_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = [f"run.root={tmp_path}"]
     monkeypatch.setattr(benchmark.process, "run", lambda command: 2)
-    with pytest.raises(ValueError, match=r"'gan-lab train gan run\.images=640 .*run\.seed=0' ended with 2"):
+    with pytest.raises(
+        ValueError, match=r"'gan-lab train gan run\.images=640 .*run\.seed=0' ended with 2"
+    ):
         benchmark.train(two_rows(), words)
     for signalled in (130, 143):
         monkeypatch.setattr(benchmark.process, "run", lambda command, code=signalled: code)
@@ -176,9 +205,15 @@ def summaries(
             (folder / "config.yaml").write_text(
                 OmegaConf.to_yaml(to_dict(loading.load("wgan", ["run.images=6400"]).config))
             )
-            (folder / "timing.csv").write_text("iteration,images,unix_time,images_per_s\n200,6400,1000,64\n")
+            (folder / "timing.csv").write_text(
+                "iteration,images,unix_time,images_per_s\n200,6400,1000,64\n"
+            )
             best = {
-                name: {"value": value, "higher_is_better": not name.startswith("fd_"), "protocol": protocol}
+                name: {
+                    "value": value,
+                    "higher_is_better": not name.startswith("fd_"),
+                    "protocol": protocol,
+                }
                 for name, value in scores.items()
             }
             state = {"scores": {"best": best}}
@@ -218,15 +253,21 @@ def test_the_best_is_bold_and_the_last_rows_are_what_real_images_have(tmp_path: 
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [path.stem for path in (loading.config_folder() / "tables").glob("*.yaml")])
+@pytest.mark.parametrize(
+    "name", [path.stem for path in (loading.config_folder() / "tables").glob("*.yaml")]
+)
 def test_all_rows_of_a_table_are_evaluated_as_often_and_its_ranking_has_seeds(name: str) -> None:
     table = benchmark.load(name)
-    configs = [loading.load(row.split()[0], [*row.split()[1:], *table.words]).config for row in table.rows]
+    configs = [
+        loading.load(row.split()[0], [*row.split()[1:], *table.words]).config for row in table.rows
+    ]
     assert len({(config.run.evaluate_every_images, config.run.images) for config in configs}) == 1
     assert table.seeds >= 3
 
 
-@pytest.mark.parametrize(("score", "order"), [("digit_score", ["b", "a", "none"]), ("fd_digits", ["a", "b", "none"])])
+@pytest.mark.parametrize(
+    ("score", "order"), [("digit_score", ["b", "a", "none"]), ("fd_digits", ["a", "b", "none"])]
+)
 def test_a_row_without_the_first_score_comes_last_whichever_way_is_better(
     score: str, order: list[str], tmp_path: Path
 ) -> None:
@@ -238,5 +279,8 @@ def test_a_row_without_the_first_score_comes_last_whichever_way_is_better(
 def test_runs_that_were_not_measured_alike_are_not_set_side_by_side(tmp_path: Path) -> None:
     rows = summaries(tmp_path / "1", {"a": [{"fd_digits": 2.0}]})
     rows += summaries(tmp_path / "2", {"b": [{"fd_digits": 3.0}]}, reals=500)
-    with pytest.raises(ValueError, match=r"fd_digits was not measured alike in all rows: .*reals=1000.*; .*reals=500"):
+    with pytest.raises(
+        ValueError,
+        match=r"fd_digits was not measured alike in all rows: .*reals=1000.*; .*reals=500",
+    ):
         benchmark.render(benchmark.Table(scores=["fd_digits"]), rows)

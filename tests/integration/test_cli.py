@@ -25,7 +25,9 @@ from tests.helpers.families import small
 from tests.helpers.processes import start, train
 
 
-def answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:
+def answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str]:
     """What the command line says in this process: its exit code, and standard error."""
     monkeypatch.setattr(sys, "argv", ["gan-lab", *words])
     with pytest.raises(SystemExit) as ended:
@@ -37,7 +39,10 @@ def answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
     ("words", "expected"),
     [
         (["cgam"], "no experiment 'cgam'. Did you mean 'cgan'?"),
-        (["cgan", "data.bach_size=3"], "Key 'data.bach_size' not in 'Config'. Did you mean 'data.batch_size'?"),
+        (
+            ["cgan", "data.bach_size=3"],
+            "Key 'data.bach_size' not in 'Config'. Did you mean 'data.batch_size'?",
+        ),
         (
             ["wgan_gp", "model.gp_wieght=3"],
             "Key 'model.gp_wieght' not in 'WGANGPConfig'. Did you mean 'model.gp_weight'?",
@@ -62,12 +67,24 @@ def answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
             ["gan", "data.labels_per_class=10"],
             "data.labels_per_class=10: gan cannot learn from a few labels, family sgan",
         ),
-        (["sgan", "data.labels_per_class=401"], "data.labels_per_class=401: a class has 370 images only"),
+        (
+            ["sgan", "data.labels_per_class=401"],
+            "data.labels_per_class=401: a class has 370 images only",
+        ),
         (["sgan", "data.batch_size=15"], "divisible by the two halves (with and without labels)"),
         (["sgan", "data.labels=false"], "data.labels_per_class=10, but this data has no labels"),
-        (["cyclegan", "data.name=mnist", "data.size=28"], "the data has one: choose data.name=horse2zebra"),
-        (["gan", "model.loss=hinge", "model.label_smoothing=0.1"], "the hinge loss has no target to smooth"),
-        (["gan", "model.label_smoothing=1"], "model.label_smoothing=1.0 is out of range: it must be less than 1"),
+        (
+            ["cyclegan", "data.name=mnist", "data.size=28"],
+            "the data has one: choose data.name=horse2zebra",
+        ),
+        (
+            ["gan", "model.loss=hinge", "model.label_smoothing=0.1"],
+            "the hinge loss has no target to smooth",
+        ),
+        (
+            ["gan", "model.label_smoothing=1"],
+            "model.label_smoothing=1.0 is out of range: it must be less than 1",
+        ),
     ],
 )
 def test_bad_words_are_answered_in_one_line(
@@ -75,7 +92,9 @@ def test_bad_words_are_answered_in_one_line(
     tmp_path: Path, data_root: Path,
 ) -> None:  # fmt: skip
     common = [f"run.root={tmp_path}", "log.wandb=off", "log.progress_bar=false"]
-    common += [] if any(word.startswith("data.root") for word in words) else [f"data.root={data_root}"]
+    common += (
+        [] if any(word.startswith("data.root") for word in words) else [f"data.root={data_root}"]
+    )
     code, error = answer(capsys, monkeypatch, "train", *words, *common, "data.source=sample")
     assert code == 2
     assert expected in error
@@ -88,7 +107,13 @@ def test_real_data_that_cannot_be_had_names_the_manual_steps(
 ) -> None:
     monkeypatch.setattr("gan_lab.data.mnist.is_reachable", lambda url: False)
     code, error = answer(
-        capsys, monkeypatch, "train", "gan", "data.source=full", f"data.root={tmp_path}", "log.wandb=off"
+        capsys,
+        monkeypatch,
+        "train",
+        "gan",
+        "data.source=full",
+        f"data.root={tmp_path}",
+        "log.wandb=off",
     )
     assert (code, len(error.splitlines())) == (2, 1)
     assert "train-images-idx3-ubyte.gz" in error
@@ -96,10 +121,15 @@ def test_real_data_that_cannot_be_had_names_the_manual_steps(
 
 
 def test_a_run_folder_that_cannot_be_written_or_is_something_else(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    data_root: Path,
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
-    code, error = answer(capsys, monkeypatch, "train", "gan", *small("gan", tmp_path / "file", data_root))
+    code, error = answer(
+        capsys, monkeypatch, "train", "gan", *small("gan", tmp_path / "file", data_root)
+    )
     assert (code, len(error.splitlines())) == (2, 1)
     assert str(tmp_path / "file") in error
     (tmp_path / "gan" / "mine").mkdir(parents=True)
@@ -121,7 +151,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> tuple[
 
 
 def test_a_run_of_another_config_is_refused_with_the_difference(
-    trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: tuple[Path, list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, words = trained
     before = (folder / "checkpoints" / "last.ckpt").read_bytes()
@@ -141,7 +173,9 @@ def test_a_training_ends_with_the_page_of_the_run(trained: tuple[Path, list[str]
 
 
 def test_a_finished_run_says_so_and_names_the_ways_on(
-    trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: tuple[Path, list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, words = trained
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
@@ -179,7 +213,9 @@ def test_a_bad_checkpoint_is_one_line_and_runs_no_code(
     (folder / "config.yaml").write_text((trained[0] / "config.yaml").read_text())
     best = folder / "checkpoints" / "best.ckpt"
     if kind == "hostile":
-        best.write_bytes(pickle.dumps({"iteration": Code(tmp_path / "struck"), "ema": {}, "recipes": {}}))
+        best.write_bytes(
+            pickle.dumps({"iteration": Code(tmp_path / "struck"), "ema": {}, "recipes": {}})
+        )
     else:
         best.write_bytes((trained[0] / "checkpoints" / "best.ckpt").read_bytes()[:5000])
     code, error = answer(capsys, monkeypatch, verb, str(folder))
@@ -199,7 +235,9 @@ def test_training_on_a_hostile_checkpoint_runs_no_code(
     config = (trained[0] / "config.yaml").read_text()
     (folder.parent / "config.yaml").write_text(config)
     for name in ("iteration-00000005.ckpt", "last.ckpt"):
-        torch.save({"iteration": Code(tmp_path / "struck"), "ema": {}, "recipes": {}}, folder / name)
+        torch.save(
+            {"iteration": Code(tmp_path / "struck"), "ema": {}, "recipes": {}}, folder / name
+        )
     code, error = answer(capsys, monkeypatch, "train", "cgan", *words)
     assert code == 2
     assert error.splitlines()[-1].startswith("error: no checkpoint in")
@@ -207,13 +245,24 @@ def test_training_on_a_hostile_checkpoint_runs_no_code(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_training_with_a_checkpoint(number: int, code: int, tmp_path: Path, data_root: Path) -> None:
+def test_a_signal_ends_the_training_with_a_checkpoint(
+    number: int, code: int, tmp_path: Path, data_root: Path
+) -> None:
     words = small(
-        "gan", tmp_path, data_root, "run.images=4000000", "run.id=long", "run.evaluate_every_images=1000000000"
+        "gan",
+        tmp_path,
+        data_root,
+        "run.images=4000000",
+        "run.id=long",
+        "run.evaluate_every_images=1000000000",
     )
-    process = start("gan", words, tmp_path / "log", environment={"CHECKPOINT_EVERY": "1000"})  # none but the signal's
+    process = start(
+        "gan", words, tmp_path / "log", environment={"CHECKPOINT_EVERY": "1000"}
+    )  # none but the signal's
     folder = tmp_path / "gan" / "long"
-    wait_for(lambda: (folder / "metrics.csv").exists() and (folder / "metrics.csv").stat().st_size > 0)
+    wait_for(
+        lambda: (folder / "metrics.csv").exists() and (folder / "metrics.csv").stat().st_size > 0
+    )
     assert latest_checkpoint(folder) is None
     os.kill(process.pid, number)
     process.join(30)
@@ -230,7 +279,10 @@ def wait_for(condition: object, seconds: float = 60.0) -> None:
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_whole(
-    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    data_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The device that is always full, /dev/full, stands for the disk from the second checkpoint on."""
     opened = Path.open
@@ -244,7 +296,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
         return opened(path, mode, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checkpoint.Path, "open", open_or_full)
-    words = small("gan", tmp_path, data_root, "run.images=320", "run.evaluate_every_images=160", "run.id=full")
+    words = small(
+        "gan", tmp_path, data_root, "run.images=320", "run.evaluate_every_images=160", "run.id=full"
+    )
     code, error = answer(capsys, monkeypatch, "train", "gan", *words)
     assert code == 2
     assert "No space left on device" in error.splitlines()[-1]
@@ -257,7 +311,9 @@ def test_help_and_an_unknown_option_import_no_torch() -> None:
     for words in (["--help"], ["train", "--help"], ["train", "--fast"]):
         code = f"import sys; sys.argv = ['gan-lab', *{words!r}]\nfrom gan_lab.cli import main\n"
         code += "try:\n    main()\nexcept SystemExit:\n    pass\nprint('torch' in sys.modules)"
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
         assert said.splitlines()[-1] == "False"
 
 
@@ -268,21 +324,42 @@ def test_the_run_folder_holds_what_it_should(trained: tuple[Path, list[str]]) ->
                      "timing.csv", "summary.json", "checkpoints"}  # fmt: skip
     state = read_summary(folder)
     for name, entry in state["scores"]["best"].items():
-        needed = {"extractor", "reals", "fakes", "data", "fingerprint", "split", "weights", "seed", "versions"}
+        needed = {
+            "extractor",
+            "reals",
+            "fakes",
+            "data",
+            "fingerprint",
+            "split",
+            "weights",
+            "seed",
+            "versions",
+        }
         needed |= {"classifier"} if name.startswith("cas") else {"weights_sha256"}
         assert entry["protocol"].keys() >= needed, name
-        assert (entry["protocol"]["chosen_on"], entry["protocol"]["split"].startswith("t")) == ("validation", True)
+        assert (entry["protocol"]["chosen_on"], entry["protocol"]["split"].startswith("t")) == (
+            "validation",
+            True,
+        )
     assert state["scores"].keys() == {"best", "last", "live"}
-    assert state["scores"]["live"]["fd_digits"]["value"] != state["scores"]["last"]["fd_digits"]["value"]
+    assert (
+        state["scores"]["live"]["fd_digits"]["value"]
+        != state["scores"]["last"]["fd_digits"]["value"]
+    )
     assert state["scores"]["best"]["fd_digits"]["protocol"]["floor"] > 0
     weights = load_file(WEIGHTS)
     assert sum(tensor.numel() * tensor.element_size() for tensor in weights.values()) <= 1_000_000
 
 
 def test_an_interrupted_run_may_be_scored_and_then_goes_on(
-    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    data_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = small("gan", tmp_path, data_root, "run.images=160", "run.id=half", "run.evaluate_every_images=80")
+    words = small(
+        "gan", tmp_path, data_root, "run.images=160", "run.id=half", "run.evaluate_every_images=80"
+    )
     assert train("gan", words, tmp_path / "log") == 0
     folder = tmp_path / "gan" / "half"
     (folder / "summary.json").unlink()  # as if it had ended before the last scores
@@ -292,7 +369,9 @@ def test_an_interrupted_run_may_be_scored_and_then_goes_on(
     assert read_summary(folder)["scores"].keys() == {"best", "last", "live"}
     summary = read_summary(folder)
     scores = summary["scores"]
-    write_summary(folder, summary | {"scores": {"best": scores["best"]}})  # as if it had ended before the other scores
+    write_summary(
+        folder, summary | {"scores": {"best": scores["best"]}}
+    )  # as if it had ended before the other scores
     assert train("gan", words, tmp_path / "log", scored=True) == 0, (tmp_path / "log").read_text()
     assert read_summary(folder)["scores"].keys() == scores.keys()
     (folder / "report.html").unlink()  # before its page was drawn
@@ -320,8 +399,14 @@ def test_a_checkpoint_of_another_network_is_one_line(
     ("word", "expected"),
     [
         ("run.id=../../home", "must be the name of a folder"),
-        ("metrics.inception_weights=/nowhere.pth", "metrics.inception_weights=/nowhere.pth: there is no such file"),
-        (f"metrics.inception_weights={WEIGHTS}", f"{WEIGHTS} does not hold torch-fidelity's weights"),
+        (
+            "metrics.inception_weights=/nowhere.pth",
+            "metrics.inception_weights=/nowhere.pth: there is no such file",
+        ),
+        (
+            f"metrics.inception_weights={WEIGHTS}",
+            f"{WEIGHTS} does not hold torch-fidelity's weights",
+        ),
         ("metrics.extractors=[points]", "metrics.extractors=points: points are of the toy"),
         ("metrics.headline=kd_digits", "no score 'kd_digits'"),
     ],
@@ -330,15 +415,22 @@ def test_what_would_be_found_out_too_late_is_refused_first(
     word: str, expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path, data_root: Path,
 ) -> None:  # fmt: skip
-    code, error = answer(capsys, monkeypatch, "train", "gan", *small("gan", tmp_path, data_root), word)
+    code, error = answer(
+        capsys, monkeypatch, "train", "gan", *small("gan", tmp_path, data_root), word
+    )
     assert (code, len(error.splitlines())) == (2, 1)
     assert expected in error
 
 
-def test_the_help_cuts_no_description_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_help_cuts_no_description_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         cli.app(["--help"])
     lines = capsys.readouterr().out.partition("Commands:")[2].strip().splitlines()
     assert len(lines) >= 17
-    assert all(re.fullmatch(r"  [a-z-]+ +[A-Z][^.]+\.", line.rstrip()) for line in [f"  {lines[0]}", *lines[1:]]), lines
+    assert all(
+        re.fullmatch(r"  [a-z-]+ +[A-Z][^.]+\.", line.rstrip())
+        for line in [f"  {lines[0]}", *lines[1:]]
+    ), lines

@@ -20,7 +20,13 @@ from gan_lab.runs.checkpoints import read_checkpoint
 from tests.helpers.families import small
 from tests.helpers.processes import Kill, ended, environments, start, train
 
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "3", "LOCAL_RANK": "1"}
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "x",
+    "WORLD_SIZE": "4",
+    "LOCAL_WORLD_SIZE": "2",
+    "RANK": "3",
+    "LOCAL_RANK": "1",
+}
 SRUN = {"SLURM_JOB_NAME": "gan", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
         "SLURM_NODEID": "1", "SLURM_STEP_ID": "0"}  # fmt: skip
 
@@ -49,7 +55,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         ({}, {}, Launch()),
         ({}, {"devices": "2", "num_nodes": 3}, Launch("plain", 2, 3, 0)),
-        ({"NODE_RANK": "1", "LOCAL_RANK": "1"}, {"devices": "2", "num_nodes": 3}, Launch("plain", 2, 3, 3, True)),
+        (
+            {"NODE_RANK": "1", "LOCAL_RANK": "1"},
+            {"devices": "2", "num_nodes": 3},
+            Launch("plain", 2, 3, 3, True),
+        ),
         (TORCHRUN, {}, Launch("torchrun", 2, 2, 3)),
         (TORCHRUN, {"devices": "2", "num_nodes": 2}, Launch("torchrun", 2, 2, 3)),
         (TORCHRUN, {"devices": "0,3"}, Launch("torchrun", 2, 2, 3)),
@@ -59,7 +69,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Any:
         (SRUN, {"devices": "2", "num_nodes": 2}, Launch("srun", 2, 2, 3)),
         (SRUN | {"SLURM_RESTART_COUNT": "0"}, {}, Launch("srun", 2, 2, 3)),
         (SRUN | {"SLURM_RESTART_COUNT": "2"}, {}, Launch("srun", 2, 2, 3, True)),
-        (SRUN | TORCHRUN, {}, Launch("torchrun", 2, 2, 3)),  # torchrun, which srun started on each machine
+        (
+            SRUN | TORCHRUN,
+            {},
+            Launch("torchrun", 2, 2, 3),
+        ),  # torchrun, which srun started on each machine
         (SRUN | {"SLURM_JOB_NAME": "interactive"}, {"devices": "2"}, Launch("plain", 2, 1, 0)),
     ],
 )
@@ -78,9 +92,21 @@ def test_a_training_has_the_processes_that_were_started(
             {"devices": "3"},
             "run.devices=3, but torchrun started 2 processes .* or start with --nproc-per-node=3",
         ),
-        (TORCHRUN, {"num_nodes": 1}, "run.num_nodes=1, but torchrun started processes on 2 machines.* --nnodes=1"),
-        (SRUN, {"devices": "4"}, "run.devices=4, but srun started 2 processes .* or start with --ntasks-per-node=4"),
-        (SRUN, {"num_nodes": 3}, "run.num_nodes=3, but srun started processes on 2 machines.* --nodes=3"),
+        (
+            TORCHRUN,
+            {"num_nodes": 1},
+            "run.num_nodes=1, but torchrun started processes on 2 machines.* --nnodes=1",
+        ),
+        (
+            SRUN,
+            {"devices": "4"},
+            "run.devices=4, but srun started 2 processes .* or start with --ntasks-per-node=4",
+        ),
+        (
+            SRUN,
+            {"num_nodes": 3},
+            "run.num_nodes=3, but srun started processes on 2 machines.* --nodes=3",
+        ),
         (
             {key: SRUN[key] for key in SRUN if key != "SLURM_STEP_ID"},
             {},
@@ -91,7 +117,11 @@ def test_a_training_has_the_processes_that_were_started(
             {},
             "the job has 4 tasks, but srun did not start this process. Use srun gan",
         ),
-        (SRUN | {"SLURM_NTASKS": "3"}, {}, "srun started 3 processes on 2 machines. Start the same number on each"),
+        (
+            SRUN | {"SLURM_NTASKS": "3"},
+            {},
+            "srun started 3 processes on 2 machines. Start the same number on each",
+        ),
     ],
 )
 def test_a_mismatch_names_both_numbers(
@@ -108,12 +138,17 @@ def test_a_dry_run_needs_one_process_whoever_started_it(told: Any) -> None:
     assert (options["devices"], options["num_nodes"], options["strategy"]) == ("1", 1, "auto")
 
 
-@pytest.mark.parametrize(("gpus", "world", "synchronised"), [(True, 2, True), (True, 1, False), (False, 2, False)])
+@pytest.mark.parametrize(
+    ("gpus", "world", "synchronised"), [(True, 2, True), (True, 1, False), (False, 2, False)]
+)
 def test_batch_norm_is_synchronised_where_several_gpus_train(
     gpus: bool, world: int, synchronised: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
-    assert ddp_strategy.trainer_options(Launch("torchrun", world), RunConfig())["sync_batchnorm"] is synchronised
+    assert (
+        ddp_strategy.trainer_options(Launch("torchrun", world), RunConfig())["sync_batchnorm"]
+        is synchronised
+    )
 
 
 def test_the_strategy_waits_as_long_as_it_is_told() -> None:
@@ -124,7 +159,11 @@ def test_the_strategy_waits_as_long_as_it_is_told() -> None:
 def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> None:
     told(**SRUN)  # srun -n 4, of which Lightning demands another spelling
     environment: Any = ddp_strategy.create_environment(detect.detect_launcher(RunConfig()))
-    assert (environment.global_rank(), environment.world_size(), environment.auto_requeue) == (3, 4, False)
+    assert (environment.global_rank(), environment.world_size(), environment.auto_requeue) == (
+        3,
+        4,
+        False,
+    )
     environment.validate_settings(num_devices=2, num_nodes=2)
 
 
@@ -132,7 +171,9 @@ def test_slurm_is_taken_as_it_is_and_requeues_nothing_by_itself(told: Any) -> No
 # the lost
 
 
-def test_the_roll_is_called_and_the_first_of_those_left_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_roll_is_called_and_the_first_of_those_left_speaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     store = distributed.HashStore()
     monkeypatch.setattr(detect, "default_store", lambda: store)
     monkeypatch.setattr(detect, "ROLL_CALL_TIMEOUT_S", 0.3)
@@ -171,7 +212,11 @@ def test_a_store_that_is_gone_was_of_the_first_process(
 @pytest.mark.parametrize(
     ("speaks", "absent", "expected"),
     [
-        (True, [2], r"lost rank 2 of 4, counted from 0: Connection closed by peer\. A lost rank was killed"),
+        (
+            True,
+            [2],
+            r"lost rank 2 of 4, counted from 0: Connection closed by peer\. A lost rank was killed",
+        ),
         (True, [1, 2], "lost ranks 1, 2 of 4"),
         (True, [], "all 4 ranks run, but cannot reach one another"),
         (False, [2], "2"),
@@ -182,19 +227,30 @@ def test_one_process_alone_says_who_is_lost(
 ) -> None:
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(detect, "call_roll", lambda launched: (speaks, absent))
-    error = RuntimeError("[/a/gloo/transport/tcp/pair.cc:561] Connection closed by peer. This is typical of something")
+    error = RuntimeError(
+        "[/a/gloo/transport/tcp/pair.cc:561] Connection closed by peer. This is typical of something"
+    )
     with pytest.raises(detect.LostError if speaks else SystemExit, match=expected):
         raise detect.explain_lost_ranks(Launch("torchrun", 4), error, 300)
 
 
-def test_processes_that_do_not_come_are_counted_on_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = detect.explain_lost_ranks(Launch("srun", 2, 3), distributed.DistStoreError("timed out"), 5)
+def test_processes_that_do_not_come_are_counted_on_the_machines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = detect.explain_lost_ranks(
+        Launch("srun", 2, 3), distributed.DistStoreError("timed out"), 5
+    )
     said = str(error)
-    assert "timed out after 5 s (run.timeout_s) waiting for 6 ranks: timed out. Check that 3 machines started 2" in said
+    assert (
+        "timed out after 5 s (run.timeout_s) waiting for 6 ranks: timed out. Check that 3 machines started 2"
+        in said
+    )
 
 
 def test_only_a_lost_connection_is_taken_for_one() -> None:
-    assert detect.is_connection_error(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error"))
+    assert detect.is_connection_error(
+        RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error")
+    )
     assert detect.is_connection_error(distributed.DistBackendError("NCCL"))
     assert not detect.is_connection_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not detect.is_connection_error(ValueError("gloo"))
@@ -232,14 +288,23 @@ def test_a_process_that_the_lab_started_and_that_failed_ends_all(
 
 def test_a_job_that_was_requeued_overwrites_nothing(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = small("gan", tmp_path, data_root, "run.id=x", "run.overwrite=true", "run.evaluate_every_images=160")
+    words = small(
+        "gan",
+        tmp_path,
+        data_root,
+        "run.id=x",
+        "run.overwrite=true",
+        "run.evaluate_every_images=160",
+    )
     assert train("gan", [*words, "run.images=320"], log, Kill("step", 30)) == -9
     again = start("gan", [*words, "run.images=320"], log, environment={"SLURM_RESTART_COUNT": "1"})
     assert ended([again]) == [0], log.read_text()
     assert f"continues {tmp_path / 'gan' / 'x'} after iteration" in log.read_text()
 
 
-def test_processes_that_begin_at_different_places_are_told_so(tmp_path: Path, data_root: Path) -> None:
+def test_processes_that_begin_at_different_places_are_told_so(
+    tmp_path: Path, data_root: Path
+) -> None:
     """On two machines, of which one does not see the run of the other."""
     log = tmp_path / "log"
     words = small("gan", tmp_path, data_root, "run.id=x", "run.timeout_s=60")
@@ -249,5 +314,8 @@ def test_processes_that_begin_at_different_places_are_told_so(tmp_path: Path, da
     pair = [start("gan", [*words, "run.images=320"], log, environment=first),
             start("gan", elsewhere, log, environment=second)]  # fmt: skip
     assert ended(pair) == [1, 1]
-    assert "process 1 would train with iteration 0, process 0 with 10: run.root must be one folder" in log.read_text()
+    assert (
+        "process 1 would train with iteration 0, process 0 with 10: run.root must be one folder"
+        in log.read_text()
+    )
     assert read_checkpoint(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")["iteration"] == 10

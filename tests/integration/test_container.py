@@ -34,7 +34,9 @@ def tool(name: str, *words: str | Path) -> str:
 def instructions(name: str) -> list[str]:
     """The words of each such instruction, continued lines joined."""
     joined = re.sub(r"\\\n\s*", "", DOCKERFILE)
-    return [line.split(maxsplit=1)[1] for line in joined.splitlines() if line.startswith(f"{name} ")]
+    return [
+        line.split(maxsplit=1)[1] for line in joined.splitlines() if line.startswith(f"{name} ")
+    ]
 
 
 def test_the_dockerfile_and_the_scripts_are_clean(tmp_path: Path) -> None:
@@ -89,18 +91,26 @@ def test_the_build_sees_the_package_and_nothing_else(tmp_path: Path) -> None:
     for path in ("runs/a/seed0/config.yaml", ".git/config", ".venv/bin/python", "wandb/key", ".env", ".netrc", "data/x.png",
                  "gan_lab/__pycache__/a.pyc", "tests/conftest.py", "gan_lab/data/__pycache__/b.pyc"):  # fmt: skip
         assert not passes(path, rules), path
-    for top in [path for path in ROOT.iterdir() if path.name not in (".git", ".venv", "runs", "data")]:
+    for top in [
+        path for path in ROOT.iterdir() if path.name not in (".git", ".venv", "runs", "data")
+    ]:
         for file in [top] if top.is_file() else top.rglob("*"):
             relative = file.relative_to(ROOT)
             if file.is_file() and passes(str(relative), rules):
                 (tmp_path / "context" / relative).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, tmp_path / "context" / relative)
-    (wheel,) = WheelBuilder(str(tmp_path / "context")).build(directory=str(tmp_path), versions=["standard"])
+    (wheel,) = WheelBuilder(str(tmp_path / "context")).build(
+        directory=str(tmp_path), versions=["standard"]
+    )
     packed = set(zipfile.ZipFile(wheel).namelist())
-    package = {str(path.relative_to(ROOT)) for path in (ROOT / "gan_lab").rglob("*") if path.is_file()}
+    package = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "gan_lab").rglob("*") if path.is_file()
+    }
     assert {path for path in package if "__pycache__" not in path} <= packed
     for folder, inside in (("configs", "configs"), ("sweeps", "sweep_files")):
-        assert {f"gan_lab/{inside}/{path.name}" for path in (ROOT / folder).glob("*.yaml")} <= packed
+        assert {
+            f"gan_lab/{inside}/{path.name}" for path in (ROOT / folder).glob("*.yaml")
+        } <= packed
 
 
 def test_nothing_of_one_machine_or_one_person_is_in_the_files() -> None:
@@ -120,10 +130,17 @@ def test_the_workers_of_the_compose_file_run_as_the_image_is_meant_to() -> None:
     assert worker["command"][:1] + worker["command"][2:3] == ["sweep", "--storage"]
     assert worker["command"][3] == "postgresql://postgres@postgres/sweeps"
     assert services["postgres"]["environment"]["POSTGRES_DB"] == "sweeps"
-    assert worker["environment"]["PGPASSWORD"] == services["postgres"]["environment"]["POSTGRES_PASSWORD"]
+    assert (
+        worker["environment"]["PGPASSWORD"]
+        == services["postgres"]["environment"]["POSTGRES_PASSWORD"]
+    )
     assert worker["depends_on"]["postgres"]["condition"] == "service_healthy"
     assert worker["read_only"] is True
-    assert {volume.rpartition(":")[2] for volume in worker["volumes"]} == {"/runs", "/data", "/cache"}
+    assert {volume.rpartition(":")[2] for volume in worker["volumes"]} == {
+        "/runs",
+        "/data",
+        "/cache",
+    }
     assert worker["deploy"]["replicas"] == "${WORKERS:-2}"
 
 
@@ -162,16 +179,22 @@ def words(folder: Path, data_root: Path) -> list[str]:
 
 
 def has_a_handler(process: int) -> bool:
-    found = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^SigCgt:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE
+    )
     return bool(found and int(found[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
-@pytest.mark.skipif(not can_be_first(), reason="this machine lets no process be the first of a namespace")
+@pytest.mark.skipif(
+    not can_be_first(), reason="this machine lets no process be the first of a namespace"
+)
 def test_sigterm_ends_process_1_with_143_at_once_and_in_training_with_a_checkpoint(
     tmp_path: Path, data_root: Path
 ) -> None:
     run = tmp_path / "ring" / "long"
     assert ended_by_sigterm(tmp_path, data_root, has_a_handler) == 143
-    assert not run.exists()  # it was still loading, when without a handler the kernel would not have told it
+    assert (
+        not run.exists()
+    )  # it was still loading, when without a handler the kernel would not have told it
     assert ended_by_sigterm(tmp_path, data_root, lambda _: (run / "metrics.csv").is_file()) == 143
     assert (run / "checkpoints" / "last.ckpt").is_file()

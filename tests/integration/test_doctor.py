@@ -26,7 +26,14 @@ GB = 10**9
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*check_processes.LAUNCHERS, "SLURM_JOB_ID", "SLURM_PROCID", "GROUP_RANK", "NODE_RANK", "SLURM_NODEID"):
+    for name in (
+        *check_processes.LAUNCHERS,
+        "SLURM_JOB_ID",
+        "SLURM_PROCID",
+        "GROUP_RANK",
+        "NODE_RANK",
+        "SLURM_NODEID",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -47,7 +54,9 @@ def test_each_thing_is_one_line_and_this_machine_can_train(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
-def test_a_failed_check_is_a_line_and_an_exit_code_and_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_is_a_line_and_an_exit_code_and_the_next_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(_: Config) -> Finding:
         raise ImportError("libcudart.so.13: cannot open shared object file\nand more")
 
@@ -85,7 +94,9 @@ def test_a_driver_that_torch_cannot_use_fails_and_none_at_all_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def old_driver() -> bool:
-        warnings.warn("The NVIDIA driver on your system is too old (found version 11040).", stacklevel=1)
+        warnings.warn(
+            "The NVIDIA driver on your system is too old (found version 11040).", stacklevel=1
+        )
         return False
 
     monkeypatch.setattr("torch.cuda.is_available", old_driver)
@@ -103,7 +114,9 @@ def test_a_driver_that_torch_cannot_use_fails_and_none_at_all_does_not(
 
 
 @pytest.mark.parametrize(("product", "level"), [(1.0, "ok"), (0.5, "FAIL")])
-def test_each_gpu_is_asked_for_a_product(product: float, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_gpu_is_asked_for_a_product(
+    product: float, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ones = torch.ones
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
@@ -125,7 +138,11 @@ def test_each_gpu_is_asked_for_a_product(product: float, level: str, monkeypatch
     ],
 )
 def test_more_threads_than_a_container_may_use(
-    quota: str, threads: int, finding: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quota: str,
+    threads: int,
+    finding: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
     monkeypatch.setattr(check_machine, "QUOTA", tmp_path / "cpu.max")
@@ -133,10 +150,14 @@ def test_more_threads_than_a_container_may_use(
     monkeypatch.setattr("torch.get_num_threads", lambda: threads)
     found = check_machine.threads(config())
     assert (found.level, found.text) == finding
-    assert found.level == "ok" or found.remedy.startswith(f"OMP_NUM_THREADS={1 if quota[0] == '1' else 4},")
+    assert found.level == "ok" or found.remedy.startswith(
+        f"OMP_NUM_THREADS={1 if quota[0] == '1' else 4},"
+    )
 
 
-def test_the_shared_memory_of_a_container_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shared_memory_of_a_container_is_too_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(check_machine, "SHARED_MEMORY", tmp_path)
     for size, level in ((64 * 10**6, "warn"), (2 * GB, "ok")):
         monkeypatch.setattr("shutil.disk_usage", lambda _, size=size: SimpleNamespace(total=size))
@@ -169,7 +190,9 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     )
 
 
-def test_a_file_where_a_folder_should_be_and_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_where_a_folder_should_be_and_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     assert check_files.folder(tmp_path / "file").level == "FAIL"
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4.9 * GB))
@@ -179,14 +202,20 @@ def test_a_file_where_a_folder_should_be_and_a_full_disk(tmp_path: Path, monkeyp
 def test_samples_that_are_not_what_was_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_files.samples(config()).level == "ok"
     monkeypatch.setattr("gzip.decompress", lambda _: b"1,2,3\n" * 4999)
-    assert check_files.samples(config())[:2] == ("FAIL", "4999 digits, 200 faces: not the shipped data")
+    assert check_files.samples(config())[:2] == (
+        "FAIL",
+        "4999 digits, 200 faces: not the shipped data",
+    )
 
 
 def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     found = check_files.inception(config())
     name = "weights-inception-2015-12-05-6726825d.pth"
-    assert (found.level, found.remedy.endswith(f"at {tmp_path}/checkpoints/{name}")) == ("warn", True)
+    assert (found.level, found.remedy.endswith(f"at {tmp_path}/checkpoints/{name}")) == (
+        "warn",
+        True,
+    )
     monkeypatch.setattr("gan_lab.utils.network.is_reachable", lambda url, seconds: True)
     assert check_files.inception(config()).level == "ok"
 
@@ -199,7 +228,10 @@ def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert check_files.inception(config(f"metrics.inception_weights={mine}")).level == "warn"
     published = SimpleNamespace(hexdigest=lambda: "6726825d0af5f729")
     monkeypatch.setattr("hashlib.sha256", lambda _: published)
-    assert check_files.inception(config())[:2] == ("ok", f"{tmp_path}/checkpoints/{name}, SHA-256 6726825d...")
+    assert check_files.inception(config())[:2] == (
+        "ok",
+        f"{tmp_path}/checkpoints/{name}, SHA-256 6726825d...",
+    )
     assert check_files.inception(config("metrics.inception_weights=off")).level == "ok"
 
 
@@ -215,17 +247,30 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_processes.wandb(config()).text.startswith("no key")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
-    assert check_processes.wandb(config())[:2] == ("warn", "there is a key, but https://wandb.invalid does not answer")
-    monkeypatch.setattr("gan_lab.utils.network.is_reachable", lambda url, seconds: url == "https://wandb.invalid")
-    assert check_processes.wandb(config()).text == "there is a key, and https://wandb.invalid answers"
+    assert check_processes.wandb(config())[:2] == (
+        "warn",
+        "there is a key, but https://wandb.invalid does not answer",
+    )
+    monkeypatch.setattr(
+        "gan_lab.utils.network.is_reachable", lambda url, seconds: url == "https://wandb.invalid"
+    )
+    assert (
+        check_processes.wandb(config()).text == "there is a key, and https://wandb.invalid answers"
+    )
 
 
 @pytest.mark.parametrize(
     ("told", "finding"),
     [
         ({}, ("ok", "none, a direct start")),
-        ({"RANK": "0", "MASTER_ADDR": "127.0.0.1"}, ("FAIL", "RANK, MASTER_ADDR without WORLD_SIZE, MASTER_PORT")),
-        ({"MASTER_ADDR": "no.such.host.invalid"}, ("FAIL", "MASTER_ADDR=no.such.host.invalid has no address here")),
+        (
+            {"RANK": "0", "MASTER_ADDR": "127.0.0.1"},
+            ("FAIL", "RANK, MASTER_ADDR without WORLD_SIZE, MASTER_PORT"),
+        ),
+        (
+            {"MASTER_ADDR": "no.such.host.invalid"},
+            ("FAIL", "MASTER_ADDR=no.such.host.invalid has no address here"),
+        ),
         (
             {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
             ("ok", "RANK=1, WORLD_SIZE=2, MASTER_ADDR=127.0.0.1, MASTER_PORT=29500"),
@@ -235,7 +280,10 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16", "SLURM_JOB_NUM_NODES": "2"},
             ("warn", "SLURM job 7, 2 machines, 16 tasks, and this is not one of them"),
         ),
-        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16", "SLURM_PROCID": "3"}, ("ok", "SLURM job 7, 1 machines, 16 tasks")),
+        (
+            {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16", "SLURM_PROCID": "3"},
+            ("ok", "SLURM job 7, 1 machines, 16 tasks"),
+        ),
     ],
 )
 def test_what_the_launcher_told(
@@ -246,7 +294,9 @@ def test_what_the_launcher_told(
     assert check_processes.launcher(config())[:2] == finding
 
 
-def test_a_port_that_is_taken_fails_where_it_will_be_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_taken_fails_where_it_will_be_listened_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
@@ -290,7 +340,11 @@ def test_processes_that_cannot_talk_fail_with_their_reason_and_none_is_left(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr(check_processes, "REDUCE_SECONDS", 0.5 if "answer" in text else 20)
     found = check_processes.all_reduce(config())
-    assert found == ("FAIL", f"2 processes by gloo: {text}", "GLOO_SOCKET_IFNAME=lo, or the name of the network card")
+    assert found == (
+        "FAIL",
+        f"2 processes by gloo: {text}",
+        "GLOO_SOCKET_IFNAME=lo, or the name of the network card",
+    )
     started = [int(line) for line in (tmp_path / "started").read_text().split()]
     assert not any(Path(f"/proc/{number}").exists() for number in started)
 

@@ -33,13 +33,22 @@ main()
 """
 
 
-def test_without_posix_modules_signals_and_links_everything_imports_and_trains(tmp_path: Path, data_root: Path) -> None:
-    words = small("gan", tmp_path, data_root, "run.images=32", "run.id=there", "metrics.inception_weights=off")
+def test_without_posix_modules_signals_and_links_everything_imports_and_trains(
+    tmp_path: Path, data_root: Path
+) -> None:
+    words = small(
+        "gan", tmp_path, data_root, "run.images=32", "run.id=there", "metrics.inception_weights=off"
+    )
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LACKING, "gan", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", LACKING, "gan", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     folder = tmp_path / "gan" / "there"
-    best, last = ((folder / "checkpoints" / f"{name}.ckpt").read_bytes() for name in ("best", "last"))
+    best, last = (
+        (folder / "checkpoints" / f"{name}.ckpt").read_bytes() for name in ("best", "last")
+    )
     assert best == last
     assert (folder / "report.html").is_file()

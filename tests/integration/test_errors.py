@@ -54,15 +54,24 @@ def decode(cfg):
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
     """Runs ``gan-lab`` in this process, in an empty folder with modules of the user's own: exit code and stderr."""
     own = tmp_path / "mine"
     own.mkdir()
-    for name, text in (("metric", METRIC), ("data", DATA), ("family", FAMILY), ("missing", MISSING)):
+    for name, text in (
+        ("metric", METRIC),
+        ("data", DATA),
+        ("family", FAMILY),
+        ("missing", MISSING),
+    ):
         (own / f"{name}.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(terminal, "make_lasting", lambda: None)  # which would replace what pytest captures
+    monkeypatch.setattr(
+        terminal, "make_lasting", lambda: None
+    )  # which would replace what pytest captures
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -78,16 +87,26 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("override", "line", "error"),
     [
-        ("metrics.include=[mine.metric]", 'return {"broken": int("x")}', "ValueError: invalid literal for int()"),
+        (
+            "metrics.include=[mine.metric]",
+            'return {"broken": int("x")}',
+            "ValueError: invalid literal for int()",
+        ),
         ("data.name=mine.data", 'return int("x")', "ValueError: invalid literal for int()"),
         ("family=mine.family", 'int("x")', "ValueError: invalid literal for int()"),
-        ("data.name=mine.missing", 'open("no/such/file")', "FileNotFoundError: [Errno 2] No such file"),
+        (
+            "data.name=mine.missing",
+            'open("no/such/file")',
+            "FileNotFoundError: [Errno 2] No such file",
+        ),
     ],
 )
 def test_an_error_in_the_users_code_names_file_and_line(
     override: str, line: str, error: str, command: Command, tmp_path: Path, data_root: Path
 ) -> None:
-    code, stderr = command("train", "gan", *small("gan", tmp_path / "runs", data_root, "run.images=32", override))
+    code, stderr = command(
+        "train", "gan", *small("gan", tmp_path / "runs", data_root, "run.images=32", override)
+    )
     assert code == 1
     assert "Traceback (most recent call last)" in stderr
     last = stderr.strip().splitlines()[-1]
@@ -97,7 +116,9 @@ def test_an_error_in_the_users_code_names_file_and_line(
     assert error in last
 
 
-def test_a_bug_of_the_lab_asks_for_a_report(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_the_lab_asks_for_a_report(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gan_lab.config.loading.experiments", partial(json.loads, "{"))
     code, stderr = command("train")
     assert code == 1
@@ -133,7 +154,9 @@ USER_ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), USER_ERRORS, ids=[" ".join(a) for a, _ in USER_ERRORS])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), USER_ERRORS, ids=[" ".join(a) for a, _ in USER_ERRORS]
+)
 def test_a_user_error_is_one_line(arguments: list[str], sentence: str, command: Command) -> None:
     code, stderr = command(*arguments)
     assert code == 2, stderr

@@ -68,13 +68,18 @@ def made(family: str, root: Path, data_root: Path) -> Path:
 def exported(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Path]:
     """The folder of an export of every family, with inputs, and with what the card's lines made of them."""
     root = tmp_path_factory.mktemp("exports")
-    folders = {family: export(made(family, root, data_root), root / f"{family} exported") for family in FAMILIES}
+    folders = {
+        family: export(made(family, root, data_root), root / f"{family} exported")
+        for family in FAMILIES
+    }
     for folder in folders.values():
         content = read_checkpoint(folder / "config.json")
         inputs = {}
         for name, recipe in content["recipes"].items():
             some, _ = graph.example(networks.from_recipe(recipe))
-            inputs[name] = {key: torch.cat([value, value.flip(0), value]) for key, value in some.items()}
+            inputs[name] = {
+                key: torch.cat([value, value.flip(0), value]) for key, value in some.items()
+            }
         torch.save(inputs, folder / "inputs.pt")
     command = [sys.executable, "-c", ALONE, *map(str, folders.values())]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": ""})
@@ -82,7 +87,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_card_s_lines_make_what_the_networks_make_without_the_lab(exported: dict[str, Path], family: str) -> None:
+def test_a_card_s_lines_make_what_the_networks_make_without_the_lab(
+    exported: dict[str, Path], family: str
+) -> None:
     folder = exported[family]
     content = read_checkpoint(folder / "config.json")
     inputs = torch.load(folder / "inputs.pt")
@@ -94,11 +101,15 @@ def test_a_card_s_lines_make_what_the_networks_make_without_the_lab(exported: di
         expected = result[0] if isinstance(result, tuple) else result
         found = torch.load(folder / f"{name}.result.pt")
         assert len(found) == 6
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))
+        torch.testing.assert_close(
+            found, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max()))
+        )
         assert float(expected.std(dim=0).max()) > 1e-3  # not one image for all inputs
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if not loading.family_class(name).image_to_image])
+@pytest.mark.parametrize(
+    "family", [name for name in FAMILIES if not loading.family_class(name).image_to_image]
+)
 def test_the_lab_reads_what_it_wrote(exported: dict[str, Path], family: str) -> None:
     folder = exported[family]
     assert (
@@ -116,12 +127,16 @@ def test_translators_are_read_too_in_both_directions(exported: dict[str, Path]) 
         assert torch.equal(TrainedTranslator(folder / "config.json", direction)(image), before)
 
 
-def test_a_program_of_torch_export_makes_the_same(exported: dict[str, Path], tmp_path: Path) -> None:
+def test_a_program_of_torch_export_makes_the_same(
+    exported: dict[str, Path], tmp_path: Path
+) -> None:
     folder = exported["cgan"]
     out = export(folder.parent / "cgan" / "best.ckpt", tmp_path / "program", "torch")
     inputs = torch.load(folder / "inputs.pt")["generator"]
     result = torch.export.load(out / "generator.pt2").module()(*inputs.values())
-    torch.testing.assert_close(result, torch.load(folder / "generator.result.pt"), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        result, torch.load(folder / "generator.result.pt"), rtol=0, atol=1e-5
+    )
 
 
 # the other lines of a card, where there are onnxruntime and numpy and no torch
@@ -156,14 +171,18 @@ def test_a_card_s_other_lines_run_the_onnx_files_without_torch(
     for name, network in load_ema_networks(out).networks.items():
         inputs, dynamic = graph.example(network)
         given[name] = graph.fresh(graph.fresh(inputs, dynamic))
-        np.savez(out / f"{name}.npz", **{side: value.numpy() for side, value in given[name].items()})
+        np.savez(
+            out / f"{name}.npz", **{side: value.numpy() for side, value in given[name].items()}
+        )
         made = network(*given[name].values())
         expected[name] = made[0] if isinstance(made, tuple) else made
     command = [sys.executable, "-c", WITHOUT_TORCH, *expected]
     subprocess.run(command, check=True, cwd=out, env={**os.environ, "PYTHONPATH": ""})
     for name, images in expected.items():
         bound = 1e-5 * max(1.0, float(images.abs().max()))
-        torch.testing.assert_close(torch.from_numpy(np.load(out / f"{name}.npy")), images, rtol=0, atol=bound)
+        torch.testing.assert_close(
+            torch.from_numpy(np.load(out / f"{name}.npy")), images, rtol=0, atol=bound
+        )
 
 
 def test_an_onnx_file_that_is_not_the_network_is_not_written(
@@ -180,11 +199,15 @@ def test_a_package_that_is_missing_is_named_before_anything_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf"^format=onnx: the package {package} is not installed: pip install"):
+    with pytest.raises(
+        ValueError, match=rf"^format=onnx: the package {package} is not installed: pip install"
+    ):
         export(tmp_path / "no run", tmp_path / "out", "onnx")
 
 
-def test_an_export_replaces_an_export_and_nothing_else(exported: dict[str, Path], tmp_path: Path) -> None:
+def test_an_export_replaces_an_export_and_nothing_else(
+    exported: dict[str, Path], tmp_path: Path
+) -> None:
     checkpoint = exported["gan"].parent / "gan" / "best.ckpt"
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -209,7 +232,9 @@ def test_an_export_replaces_an_export_and_nothing_else(exported: dict[str, Path]
 def test_a_list_that_is_not_the_network_is_not_written(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting.graph, "run", lambda graph, tensors, inputs: torch.zeros(3, 1, 28, 28))
+    monkeypatch.setattr(
+        exporting.graph, "run", lambda graph, tensors, inputs: torch.zeros(3, 1, 28, 28)
+    )
     with pytest.raises(ValueError, match=r"the list of operations is .* from the network"):
         export(exported["gan"].parent / "gan" / "best.ckpt", tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
@@ -245,7 +270,9 @@ def _ten_gigabytes(folder: Path) -> None:
     header = json.dumps(
         {"layers.0.weight": {"dtype": "F32", "shape": [50000, 50000], "data_offsets": [0, 10**10]}}
     ).encode()
-    (folder / "generator.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 64)
+    (folder / "generator.safetensors").write_bytes(
+        struct.pack("<Q", len(header)) + header + b"\0" * 64
+    )
 
 
 def _linked(folder: Path) -> None:
@@ -279,7 +306,9 @@ def test_a_hostile_folder_is_refused_in_a_line_and_nothing_is_run(
     spoil, message = HOSTILE[kind]
     folder = export(exported["gan"].parent / "gan" / "best.ckpt", tmp_path / "hostile")
     spoil(folder)
-    with pytest.raises(ValueError, match=f"no export of this lab that can be used.*{message}") as raised:
+    with pytest.raises(
+        ValueError, match=f"no export of this lab that can be used.*{message}"
+    ) as raised:
         load_generator(folder)
     assert len(str(raised.value).splitlines()) == 1
     assert not (folder / "executed").exists()

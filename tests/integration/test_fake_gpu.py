@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from tests.helpers import fake_gpu
-from tests.helpers.families import FAMILIES, augmented, every_family, experiment_of, model_words, small
+from tests.helpers.families import (
+    FAMILIES,
+    augmented,
+    every_family,
+    experiment_of,
+    model_words,
+    small,
+)
 from tests.helpers.processes import CONTEXT, ended
 
 
@@ -33,7 +40,9 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict
 
 
 @every_family
-def test_everything_runs_on_a_gpu_and_no_step_waits_for_it(family: str, rehearsed: dict[str, Any]) -> None:
+def test_everything_runs_on_a_gpu_and_no_step_waits_for_it(
+    family: str, rehearsed: dict[str, Any]
+) -> None:
     found = rehearsed[family]
     assert "raised" not in found, found["raised"]
     waits = found["waits"]

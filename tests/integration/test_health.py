@@ -29,7 +29,12 @@ from gan_lab.seeding import Stream, branch_seed
 from gan_lab.training import loop
 from gan_lab.training.callbacks import checkpoint, health
 from gan_lab.training.callbacks.csv_logger import Row
-from gan_lab.training.callbacks.diversity import Diversity, entropy, mean_pairwise_distance, rows_by_label
+from gan_lab.training.callbacks.diversity import (
+    Diversity,
+    entropy,
+    mean_pairwise_distance,
+    rows_by_label,
+)
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
 from gan_lab.training.callbacks.health import LASTING, Rules
@@ -49,7 +54,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def family() -> Any:
     torch.manual_seed(0)
-    return GAN(spec=ImageSpec(1, 8, 8), config=GANConfig(network="dcgan", width=2, z_dim=3, norm="none"))
+    return GAN(
+        spec=ImageSpec(1, 8, 8), config=GANConfig(network="dcgan", width=2, z_dim=3, norm="none")
+    )
 
 
 def said(real: list[float], fake: list[float], undecided: float | None) -> dict[str, float]:
@@ -61,7 +68,12 @@ def said(real: list[float], fake: list[float], undecided: float | None) -> dict[
 def test_a_verdict_is_the_means_and_the_shares_on_either_side_of_the_undecided_logit() -> None:
     real, fake = [3.0, 1.0, -2.0, 0.4], [-1.0, 0.2, 0.0, -3.0]
     assert said(real, fake, 0.0) == pytest.approx(
-        {"d_real": 0.6, "d_fake": -0.95, "accuracy_real": 0.75, "accuracy_fake": 0.5}  # 0 is neither
+        {
+            "d_real": 0.6,
+            "d_fake": -0.95,
+            "accuracy_real": 0.75,
+            "accuracy_fake": 0.5,
+        }  # 0 is neither
     )
     assert said(real, fake, 0.5)["accuracy_fake"] == 1
     assert said(real, fake, 0.5)["accuracy_real"] == 0.5
@@ -76,18 +88,27 @@ def test_where_only_differences_count_a_verdict_does_not_move_with_the_logits() 
     assert moved["d_real"] == pytest.approx(-96)
 
 
-def test_the_undecided_logit_is_where_the_best_discriminator_of_two_equal_distributions_stands() -> None:
+def test_the_undecided_logit_is_where_the_best_discriminator_of_two_equal_distributions_stands() -> (
+    None
+):
     """Reals and fakes of one distribution: the loss of a constant logit is least at the undecided one."""
     for loss, _, undecided in losses.LOSSES.values():
         if undecided is None:
-            assert torch.equal(loss(torch.ones(2), torch.zeros(2)), loss(torch.full((2,), 6.0), torch.full((2,), 5.0)))
+            assert torch.equal(
+                loss(torch.ones(2), torch.zeros(2)),
+                loss(torch.full((2,), 6.0), torch.full((2,), 5.0)),
+            )
         else:
-            here, left, right = (float(loss(*[torch.full((4,), undecided + by)] * 2)) for by in (0.0, -0.1, 0.1))
+            here, left, right = (
+                float(loss(*[torch.full((4,), undecided + by)] * 2)) for by in (0.0, -0.1, 0.1)
+            )
             assert here <= left + 1e-6
             assert here <= right + 1e-6
 
 
-def test_the_gradient_norm_is_that_of_each_network_that_the_optimizer_moves_and_of_no_other() -> None:
+def test_the_gradient_norm_is_that_of_each_network_that_the_optimizer_moves_and_of_no_other() -> (
+    None
+):
     made = family()
     optimizer = torch.optim.SGD([*made.generator.parameters()], 0.1)
     for parameter in made.parameters():
@@ -102,13 +123,22 @@ def test_the_gradient_norm_is_that_of_each_network_that_the_optimizer_moves_and_
 def test_an_optimizer_of_two_networks_records_both_and_without_a_discriminator_there_is_no_verdict(
     tmp_path: Path, data_root: Path
 ) -> None:
-    built, _ = fit("vaegan", tmp_path, data_root, "run.images=16", "log.log_every_images=16", "model.adversarial=false")
+    built, _ = fit(
+        "vaegan",
+        tmp_path,
+        data_root,
+        "run.images=16",
+        "log.log_every_images=16",
+        "model.adversarial=false",
+    )
     row = rows_of(tmp_path / "vaegan" / "metrics.csv")[0]
     assert {name for name in row if name.startswith(("gradient", "d_", "accuracy"))} == {
         "gradient_encoder", "gradient_generator"}  # fmt: skip
     for name in ("encoder", "generator"):
         network = getattr(built.family, name)  # gradients stay until the next step
-        expected = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).norm()
+        expected = torch.cat(
+            [p.grad.flatten() for p in network.parameters() if p.grad is not None]
+        ).norm()
         assert float(row[f"gradient_{name}"]) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -128,7 +158,9 @@ def test_the_distance_of_average_and_live_weights_is_relative_to_the_live_ones()
 def test_spread_is_the_mean_distance_of_pairs_and_with_labels_of_pairs_of_one_label() -> None:
     points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 8.0]])  # sides 5, 8, 5
     assert float(mean_pairwise_distance(points)) == pytest.approx(6)
-    assert float(mean_pairwise_distance(points, rows_by_label(torch.tensor([1, 0, 1])))) == pytest.approx(8)
+    assert float(
+        mean_pairwise_distance(points, rows_by_label(torch.tensor([1, 0, 1])))
+    ) == pytest.approx(8)
     assert float(mean_pairwise_distance(points, rows_by_label(torch.tensor([1, 2, 0])))) == 0
     assert float(mean_pairwise_distance(points[:1])) == 0
 
@@ -158,7 +190,9 @@ def test_diversity_is_one_of_the_reals_themselves_nothing_of_one_image_and_linea
     reals = batch.images
     seen = {name: watch.measure(Shown(images)) for name, images in  # type: ignore[arg-type]
             {"same": reals, "half": 0.5 * reals, "one": reals[:1].expand_as(reals)}.items()}  # fmt: skip
-    values = {name: {key: float(value) for key, value in found.items()} for name, found in seen.items()}
+    values = {
+        name: {key: float(value) for key, value in found.items()} for name, found in seen.items()
+    }
     assert values["same"] == pytest.approx({"diversity": 1, "class_entropy": 1})
     assert values["half"]["diversity"] == pytest.approx(0.5)
     assert values["one"] == {"diversity": 0, "class_entropy": 0}
@@ -173,7 +207,11 @@ def test_pictures_that_come_again_are_a_collapse_however_many_they_are(
     batch, _ = served.grid_batch(held_out=True, by_class=by_class)
     watch = Diversity(1, batch, extractors.load("digits"), by_class, 0, None, None)  # type: ignore[arg-type]
     n = len(batch.images)
-    rows = torch.arange(n) if not by_class else torch.arange(n) // 10 * 10 + torch.arange(n) % 10 % min(pictures, 5)
+    rows = (
+        torch.arange(n)
+        if not by_class
+        else torch.arange(n) // 10 * 10 + torch.arange(n) % 10 % min(pictures, 5)
+    )
     again = batch.images[rows if by_class else torch.arange(n) % pictures]
     seen = {name: float(value) for name, value in watch.measure(Shown(again)).items()}  # type: ignore[arg-type]
     assert seen["nearest_other"] == pytest.approx(0, abs=1e-6)
@@ -215,7 +253,10 @@ def found(rows: list[Row], start: int = health.YOUNG) -> list[tuple[int, str]]:
         ("collapse", {"nearest_other": 0.2}),  # few pictures, which differ
         ("collapse", {"class_entropy": 1 / 3}),  # two of eight modes, as often
         ("collapse", {"class_entropy": 0.48}),  # three of ten digits
-        ("discriminator_won", {"accuracy_real": 1.0, "accuracy_fake": 0.995, "gradient_generator": 0.005}),
+        (
+            "discriminator_won",
+            {"accuracy_real": 1.0, "accuracy_fake": 0.995, "gradient_generator": 0.005},
+        ),
         ("diverged", {"gradient_discriminator": 500.0}),
     ],
 )
@@ -234,7 +275,10 @@ def test_what_lasts_is_found_once_and_again_only_after_it_was_over(flag: str, ch
 @pytest.mark.parametrize(
     "change",
     [
-        {"accuracy_real": 1.0, "accuracy_fake": 1.0},  # a critic that is right while the generator still learns
+        {
+            "accuracy_real": 1.0,
+            "accuracy_fake": 1.0,
+        },  # a critic that is right while the generator still learns
         {"accuracy_real": 1.0, "accuracy_fake": 0.9, "gradient_generator": 1e-6},
         {"diversity": 0.4, "class_entropy": 0.55, "nearest_other": 0.4},
         {"gradient_generator": 50.0, "gradient_discriminator": 150.0},
@@ -245,7 +289,12 @@ def test_what_is_not_as_bad_is_not_found(change: Row) -> None:
 
 
 def test_a_young_run_may_be_without_diversity_and_ahead_but_not_explode() -> None:
-    young = WELL | {"diversity": 0.0, "class_entropy": 0.0, "accuracy_real": 1.0, "accuracy_fake": 1.0}
+    young = WELL | {
+        "diversity": 0.0,
+        "class_entropy": 0.0,
+        "accuracy_real": 1.0,
+        "accuracy_fake": 1.0,
+    }
     rows = [WELL, *[young | {"gradient_generator": 1e-9}] * 9]
     assert found(rows, start=0) == []
     grows = [WELL | {"gradient_generator": 30.0**i} for i in range(9)]
@@ -255,12 +304,17 @@ def test_a_young_run_may_be_without_diversity_and_ahead_but_not_explode() -> Non
 def test_a_large_gradient_that_does_not_grow_is_a_large_loss_and_no_divergence() -> None:
     """As of an autoencoder whose likelihood is a sum with a small variance: 7e5, 2e5, 1e5 and down."""
     assert found([WELL | {"gradient_generator": 1e6 / (i + 1)} for i in range(30)], start=0) == []
-    assert found([WELL | {"gradient_generator": 1e6 * (1 + i % 3)} for i in range(30)], start=0) == []
+    assert (
+        found([WELL | {"gradient_generator": 1e6 * (1 + i % 3)} for i in range(30)], start=0) == []
+    )
 
 
 def test_a_discriminator_that_grows_ever_surer_has_won_though_no_gradient_vanishes() -> None:
     """With the losses that do not saturate the generator's gradient grows when it loses."""
-    lost = [CERTAIN | {"d_real": 5.0 + i, "d_fake": -5.0 - i, "gradient_generator": 6.0 + i} for i in range(20)]
+    lost = [
+        CERTAIN | {"d_real": 5.0 + i, "d_fake": -5.0 - i, "gradient_generator": 6.0 + i}
+        for i in range(20)
+    ]
     assert found([WELL] * 5 + lost) == [(5 + health.RISING - 1 + LASTING - 1, "discriminator_won")]
     caught_up = [row | {"d_fake": -30.0 + 2 * i} for i, row in enumerate(lost)]  # the margin falls
     assert found([WELL] * 5 + caught_up) == []
@@ -271,17 +325,25 @@ def test_a_discriminator_that_grows_ever_surer_has_won_though_no_gradient_vanish
 def test_who_is_told_that_the_discriminator_has_won_is_not_told_to_speed_it_up() -> None:
     rules = Rules()
     lost = [CERTAIN | {"d_real": 5.0 + i, "class_entropy": 0.0} for i in range(20)]
-    sentences = dict(finding for i, row in enumerate(lost) for finding in rules.read(row, health.YOUNG - 10 + i))
+    sentences = dict(
+        finding for i, row in enumerate(lost) for finding in rules.read(row, health.YOUNG - 10 + i)
+    )
     assert list(sentences) == ["discriminator_won", "collapse"]
     assert "faster discriminator" not in sentences["collapse"]
     assert sentences["collapse"].endswith("mend that first")
     alone = Rules()
-    (finding,) = (finding for i in range(5) for finding in alone.read(WELL | {"diversity": 0.0}, health.YOUNG + i))
+    (finding,) = (
+        finding
+        for i in range(5)
+        for finding in alone.read(WELL | {"diversity": 0.0}, health.YOUNG + i)
+    )
     assert "faster discriminator" in finding[1]
 
 
 def test_a_row_that_says_nothing_of_a_condition_neither_breaks_nor_prolongs_it() -> None:
-    silent = {name: value for name, value in WELL.items() if name not in ("diversity", "class_entropy")}
+    silent = {
+        name: value for name, value in WELL.items() if name not in ("diversity", "class_entropy")
+    }
     rows = [row for _ in range(LASTING) for row in (WELL | {"diversity": 0.0}, silent, silent)]
     assert found(rows) == [(3 * (LASTING - 1), "collapse")]
 
@@ -298,8 +360,16 @@ def test_the_rules_go_on_from_their_state() -> None:
 
 
 def test_the_second_discriminator_of_a_translator_can_win_too() -> None:
-    back = {f"{name}_back": value for name, value in WELL.items() if name.startswith(("acc", "gradient", "d_"))}
-    won = WELL | back | {"accuracy_real_back": 1.0, "accuracy_fake_back": 1.0, "gradient_generator_back": 1e-4}
+    back = {
+        f"{name}_back": value
+        for name, value in WELL.items()
+        if name.startswith(("acc", "gradient", "d_"))
+    }
+    won = (
+        WELL
+        | back
+        | {"accuracy_real_back": 1.0, "accuracy_fake_back": 1.0, "gradient_generator_back": 1e-4}
+    )
     assert found([WELL | back] * 5 + [won] * 3) == [(7, "discriminator_won")]
 
 
@@ -327,7 +397,13 @@ def test_a_discriminator_against_a_generator_that_stands_still_is_found_to_have_
 
 def test_groups_with_a_value_that_is_no_number_are_named() -> None:
     fine, bad = torch.tensor([1.0, 1e38]), torch.tensor([1.0, float("nan")])
-    groups = {"a": [fine], "b": [fine, bad], "c": [torch.tensor(float("inf"))], "d": [torch.tensor(3)], "e": []}
+    groups = {
+        "a": [fine],
+        "b": [fine, bad],
+        "c": [torch.tensor(float("inf"))],
+        "d": [torch.tensor(3)],
+        "e": [],
+    }
     assert not_finite(groups) == ["b", "c"]
     assert not_finite({}) == []
 
@@ -345,7 +421,9 @@ def test_a_guard_looks_where_something_is_due_and_at_averages_too() -> None:
         finite_check.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
     for iteration in (10, 15, 100):
         budget.iteration = iteration
-        with pytest.raises(DivergedError, match=rf"averaged generator, loss_d not finite at iteration {iteration} "):
+        with pytest.raises(
+            DivergedError, match=rf"averaged generator, loss_d not finite at iteration {iteration} "
+        ):
             finite_check.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
 
 
@@ -365,8 +443,14 @@ class Poison(Callback):
 def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -> Any:
     """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 1e9)
-    monkeypatch.setattr(loop, "evaluate_all", lambda *_: None)  # of the end: scores and the page are tested elsewhere
-    monkeypatch.setattr(loop.report.run_page, "write", lambda folders: (folders[0] / "report.html").write_text("drawn"))
+    monkeypatch.setattr(
+        loop, "evaluate_all", lambda *_: None
+    )  # of the end: scores and the page are tested elsewhere
+    monkeypatch.setattr(
+        loop.report.run_page,
+        "write",
+        lambda folders: (folders[0] / "report.html").write_text("drawn"),
+    )
     real = loop.build
 
     def trained(name: str, branches: int, *words: str, stop_at: int = 0) -> Path:
@@ -404,10 +488,14 @@ def lines(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.filterwarnings("ignore:diverged at", "ignore:rollback at")
-def test_a_run_that_breaks_says_which_value_and_where_and_keeps_no_broken_weight(poisoned: Any, tmp_path: Path) -> None:
+def test_a_run_that_breaks_says_which_value_and_where_and_keeps_no_broken_weight(
+    poisoned: Any, tmp_path: Path
+) -> None:
     words = r"diverged: .*discriminator.* not finite at iteration 15 \(240 images\); the last good checkpoint is .*"
     for _ in range(2):  # and again, if it is started again
-        with pytest.raises(ValueError, match=words + r"iteration-00000010\.ckpt\. Try .*health\.on_nan=rollback"):
+        with pytest.raises(
+            ValueError, match=words + r"iteration-00000010\.ckpt\. Try .*health\.on_nan=rollback"
+        ):
             poisoned("stop", 9)
         folder = tmp_path / "gan" / "stop"
         assert [(line["kind"], line["iteration"]) for line in lines(folder)] == [("diverged", "15")]
@@ -415,7 +503,9 @@ def test_a_run_that_breaks_says_which_value_and_where_and_keeps_no_broken_weight
     for path in (folder / "checkpoints").glob("*.ckpt"):
         weights = read_checkpoint(path)["state_dict"]
         assert all(torch.isfinite(weight).all() for weight in weights.values()), path
-    with pytest.raises(ValueError, match=r"not finite at iteration 15 .* after 3 rollbacks; the last good"):
+    with pytest.raises(
+        ValueError, match=r"not finite at iteration 15 .* after 3 rollbacks; the last good"
+    ):
         poisoned("stop", 9, "health.on_nan=rollback")
     assert [line["kind"] for line in lines(folder)] == ["diverged", "rollback"] * 3 + ["diverged"]
 
@@ -425,7 +515,9 @@ def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poiso
     whole = poisoned("whole", 2, "health.on_nan=rollback")
     killed = poisoned("killed", 2, "health.on_nan=rollback", stop_at=25)
     assert not (killed / "summary.json").exists()
-    poisoned("killed", 2, "health.on_nan=rollback")  # from its checkpoint of branch 2, where nothing strikes
+    poisoned(
+        "killed", 2, "health.on_nan=rollback"
+    )  # from its checkpoint of branch 2, where nothing strikes
     plain = poisoned("plain", 0)
     ends = {name: read_checkpoint(folder / "checkpoints" / "last.ckpt") for name, folder in
             {"whole": whole, "killed": killed, "plain": plain}.items()}  # fmt: skip
@@ -435,14 +527,21 @@ def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poiso
     assert not any(torch.equal(a[name], c[name]) for name in a if name.endswith("weight"))
     for name in ("metrics.csv", "health.csv"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
-    assert [(line["kind"], line["iteration"]) for line in lines(whole)] == [("diverged", "15"), ("rollback", "15")] * 2
+    assert [(line["kind"], line["iteration"]) for line in lines(whole)] == [
+        ("diverged", "15"),
+        ("rollback", "15"),
+    ] * 2
     assert read_summary(whole)["health"][1]["sentence"] == lines(whole)[1]["sentence"]
-    assert lines(whole)[1]["sentence"].startswith("back to iteration 10, and on with other random numbers (1 of 3")
+    assert lines(whole)[1]["sentence"].startswith(
+        "back to iteration 10, and on with other random numbers (1 of 3"
+    )
     assert lines(plain) == read_summary(plain)["health"] == []
 
 
 @pytest.mark.slow
-def test_two_processes_go_back_together_and_give_up_together(tmp_path: Path, data_root: Path) -> None:
+def test_two_processes_go_back_together_and_give_up_together(
+    tmp_path: Path, data_root: Path
+) -> None:
     """With a learning rate that no training bears; none of the processes waits for the other."""
     words = small("gan", tmp_path, data_root, "run.images=160", "run.id=pair", "run.devices=2", "model.lr_d=1e30",
                   "log.log_every_images=80", "health.on_nan=rollback")  # fmt: skip
@@ -450,7 +549,10 @@ def test_two_processes_go_back_together_and_give_up_together(tmp_path: Path, dat
     said = (tmp_path / "log").read_text()
     assert "ValueError: diverged: generator, discriminator, averaged generator" in said
     assert "after 3 rollbacks; the last good checkpoint is" in said
-    assert [line["kind"] for line in lines(tmp_path / "gan" / "pair")] == ["diverged", "rollback"] * 3 + ["diverged"]
+    assert [line["kind"] for line in lines(tmp_path / "gan" / "pair")] == [
+        "diverged",
+        "rollback",
+    ] * 3 + ["diverged"]
 
 
 def test_another_branch_draws_and_reads_other_numbers() -> None:
@@ -499,10 +601,14 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
             for _ in range(2):  # a row is read once
                 watched.on_train_batch_end(trainer, None)  # type: ignore[arg-type]
 
-    with pytest.warns(UserWarning, match=r"^collapse at 50,000 images: the generated images hardly differ"):
+    with pytest.warns(
+        UserWarning, match=r"^collapse at 50,000 images: the generated images hardly differ"
+    ):
         six_rows()
     (line,) = lines(tmp_path)
-    assert "(diversity 0.00, nearest other 1.10, class entropy 0.95 of the reals')" in line["sentence"]
+    assert (
+        "(diversity 0.00, nearest other 1.10, class entropy 0.95 of the reals')" in line["sentence"]
+    )
     assert (line["kind"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
     assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]
     again = health.Health(tmp_path, budget, record)

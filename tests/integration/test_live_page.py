@@ -25,7 +25,11 @@ from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
 
-ENGINE = (run_page.ASSETS / "engine.js").read_text("utf-8").replace("const engine =", "globalThis.engine =")
+ENGINE = (
+    (run_page.ASSETS / "engine.js")
+    .read_text("utf-8")
+    .replace("const engine =", "globalThis.engine =")
+)
 PIXELS = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
 SEEDS = 64
 browser = pytest.fixture(started, scope="module")
@@ -38,7 +42,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[s
     made = {family: run_folder(family, root / family, data_root) for family in FAMILIES}
     draws = torch.Generator().manual_seed(0)
     for folder in made.values():
-        save_grid(torch.rand((12, 1, 28, 28), generator=draws) * 2 - 1, 6, folder / "samples" / "000000000.png")
+        save_grid(
+            torch.rand((12, 1, 28, 28), generator=draws) * 2 - 1,
+            6,
+            folder / "samples" / "000000000.png",
+        )
     return made
 
 
@@ -149,7 +157,9 @@ def test_each_operation_is_torchs(browser: Any) -> None:
                 assert result == expected, op
                 continue
             assert result["shape"] == list(expected.shape), op
-            assert torch.allclose(torch.tensor(result["data"]), expected.flatten(), rtol=1e-4, atol=1e-5), (
+            assert torch.allclose(
+                torch.tensor(result["data"]), expected.flatten(), rtol=1e-4, atol=1e-5
+            ), (
                 op,
                 args[1:],
             )
@@ -158,7 +168,9 @@ def test_each_operation_is_torchs(browser: Any) -> None:
 
 @needs_chromium
 @every_family
-def test_the_page_makes_what_the_lab_makes(family: str, folders: dict[str, Path], tmp_path: Path, opened: Any) -> None:
+def test_the_page_makes_what_the_lab_makes(
+    family: str, folders: dict[str, Path], tmp_path: Path, opened: Any
+) -> None:
     """Of 64 seeds, or of 8 pictures; within a gray level, and nearly always the same one."""
     folder, apart = folders[family], []
     tab = opened(report.write([folder]))
@@ -235,7 +247,9 @@ def test_controls_move_the_image_and_come_back(folders: dict[str, Path], opened:
 
 @needs_chromium
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
-def test_a_walk_moves_by_itself_only_for_who_does_not_mind(motion: str, folders: dict[str, Path], opened: Any) -> None:
+def test_a_walk_moves_by_itself_only_for_who_does_not_mind(
+    motion: str, folders: dict[str, Path], opened: Any
+) -> None:
     tab = opened(report.write([folders["gan"]]), reduced_motion=motion)
     start = pixels(tab)
     tab.get_by_role("button", name="walk" if motion == "reduce" else "Walk").click()
@@ -249,7 +263,9 @@ def test_a_walk_moves_by_itself_only_for_who_does_not_mind(motion: str, folders:
 
 
 @needs_chromium
-def test_a_held_out_image_is_encoded_and_a_drawing_translated(folders: dict[str, Path], opened: Any) -> None:
+def test_a_held_out_image_is_encoded_and_a_drawing_translated(
+    folders: dict[str, Path], opened: Any
+) -> None:
     folder = folders["vaegan"]
     tab = opened(report.write([folder]))
     tab.locator("button.held-out").nth(1).click()
@@ -282,7 +298,9 @@ def test_a_held_out_image_is_encoded_and_a_drawing_translated(folders: dict[str,
 
 
 @needs_chromium
-def test_two_runs_are_steered_together(folders: dict[str, Path], tmp_path: Path, opened: Any) -> None:
+def test_two_runs_are_steered_together(
+    folders: dict[str, Path], tmp_path: Path, opened: Any
+) -> None:
     every = []
     for family in ("gan", "wgan"):
         every.append(tmp_path / family / "x")
@@ -309,7 +327,9 @@ def test_a_page_says_why_networks_are_not_in_it(
 
 
 @pytest.mark.parametrize(("scale", "half"), [(1.0, True), (1e5, False), (1e-8, False)])
-def test_weights_that_halving_would_spoil_are_kept_whole(scale: float, half: bool, folders: dict[str, Path]) -> None:
+def test_weights_that_halving_would_spoil_are_kept_whole(
+    scale: float, half: bool, folders: dict[str, Path]
+) -> None:
     """A float16 has no 100,000, and of 1e-8 nothing is left; the next layer takes the scale away again."""
     network = load_ema_networks(folders["gan"]).networks["generator"]
     linear = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]

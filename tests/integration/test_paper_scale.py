@@ -54,7 +54,11 @@ def test_two_iterations_move_every_network(
     built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path))
     before = {key: value.clone() for key, value in built.family.named_parameters()}
     built.trainer.fit(built.family, datamodule=built.data)
-    moved = {key.split(".")[0] for key, value in built.family.named_parameters() if not torch.equal(value, before[key])}
+    moved = {
+        key.split(".")[0]
+        for key, value in built.family.named_parameters()
+        if not torch.equal(value, before[key])
+    }
     assert moved == {key.split(".")[0] for key in before}
     assert built.family.iteration == 2 * step
     assert loaded.config.data.jitter == config.data.jitter

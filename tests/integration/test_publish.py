@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from gan_lab import load_generator
 from gan_lab.inference import publish as publishing
 from gan_lab.inference.publish import publish
+from gan_lab.utils.errors import UserError
 from tests.helpers import processes
 from tests.helpers.families import small
 from tests.helpers.hub_server import Hub, serving
@@ -23,7 +24,9 @@ FILES = {"README.md", "config.json", "generator.safetensors", "report.html", "sa
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    words = small("cgan", root, data_root, "run.images=32", "run.evaluate_every_images=32", "run.id=r")
+    words = small(
+        "cgan", root, data_root, "run.images=32", "run.evaluate_every_images=32", "run.id=r"
+    )
     assert processes.train("cgan", words, root / "log") == 0, (root / "log").read_text()
     return root / "cgan" / "r"
 
@@ -64,8 +67,14 @@ def test_a_folder_has_the_export_the_page_the_picture_and_a_card_that_shows_them
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "](samples.png)" in card
     assert "[report.html](report.html)" in card
-    for told in (page, card, (folder / "config.json").read_text(encoding="utf-8")):  # and no path of this machine
-        assert not [path for path in (data_root, run.parent.parent, sys.executable) if str(path) in told]
+    for told in (
+        page,
+        card,
+        (folder / "config.json").read_text(encoding="utf-8"),
+    ):  # and no path of this machine
+        assert not [
+            path for path in (data_root, run.parent.parent, sys.executable) if str(path) in told
+        ]
     assert f"data.root={data_root.name}" in card
     assert publish(run, str(folder), page=False) == str(folder)  # once more, in its place
     assert {path.name for path in folder.iterdir()} == FILES - {"report.html"}
@@ -75,7 +84,9 @@ def test_a_folder_has_the_export_the_page_the_picture_and_a_card_that_shows_them
         publish(run, str(folder))
 
 
-def test_the_hub_gets_what_the_folder_holds_by_its_own_client(run: Path, sent: Callable[..., str]) -> None:
+def test_the_hub_gets_what_the_folder_holds_by_its_own_client(
+    run: Path, sent: Callable[..., str]
+) -> None:
     with serving(Hub("hf_secret")) as hub:
         assert sent(hub, "hf_secret") == f"{hub.address}/me/faces"
     assert [(each["organization"], each["name"]) for each in hub.created] == [("me", "faces")]
@@ -93,7 +104,10 @@ def test_the_hub_gets_what_the_folder_holds_by_its_own_client(run: Path, sent: C
 def test_without_a_token_or_against_its_will_nothing_is_sent_and_the_folder_is_ready(
     run: Path, sent: Callable[..., str], token: str | None, reason: str
 ) -> None:
-    with serving(Hub("hf_secret")) as hub, pytest.raises(ValueError, match=f"^hf:me/faces: {reason}") as raised:
+    with (
+        serving(Hub("hf_secret")) as hub,
+        pytest.raises(ValueError, match=f"^hf:me/faces: {reason}") as raised,
+    ):
         sent(hub, token)
     assert len(str(raised.value).splitlines()) == 1
     assert f"{run / 'publish'} is ready" in str(raised.value)
@@ -108,10 +122,48 @@ def test_where_nobody_answers_the_folder_is_ready(run: Path, sent: Callable[...,
         sent(nobody, "hf_secret")
 
 
-def test_a_name_that_is_none_and_a_missing_package_are_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_none_and_a_missing_package_are_one_line(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match=r"^hf:faces: a model of the hub is hf:owner/name$"):
         publish(run, "hf:faces")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setattr(publishing, "write", lambda *_: None)
-    with pytest.raises(ValueError, match="the package huggingface_hub is not installed: pip install"):
+    with pytest.raises(
+        ValueError, match="the package huggingface_hub is not installed: pip install"
+    ):
         publish(run, "hf:me/faces")
+
+
+def test_a_published_generator_is_loaded_from_the_hub(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hub's own client, from a loopback hub; then without it, from the cache."""
+    folder, hub = tmp_path / "out", Hub("hf_secret")
+    publish(run, str(folder), page=False)
+    hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with serving(hub):
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        loaded = load_generator("hf:me/faces")
+        assert torch.equal(loaded(4, seed=3), load_generator(run)(4, seed=3))
+        kept = {
+            path.name
+            for path in (tmp_path / "cache").rglob("*")
+            if path.is_file() and ".cache" not in path.parts
+        }
+        assert kept == {
+            "config.json",
+            "generator.safetensors",
+        }  # nothing else of a foreign repository is fetched
+        with pytest.raises(UserError, match=r"^hf:me/nothing cannot be downloaded from the hub: "):
+            load_generator("hf:me/nothing")
+    assert isinstance(loaded, torch.nn.Module)
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert torch.equal(load_generator("hf:me/faces")(4, seed=3), loaded(4, seed=3))
+    with pytest.raises(UserError, match=r"^hf:faces: a model of the hub is hf:owner/name$"):
+        load_generator("hf:faces")

@@ -35,10 +35,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         text = (folder / "summary.json").read_text()
         (folder / "summary.json").write_text(text.replace("kd_digits", "kd_random"))
     unscored = written_run(root / "unscored", experiment="wgan", ended=False)
-    hostile = written_run(root / "hostile", f"data.root={HOSTILE}", f"run.root={'long/' * 60}", "model.z_dim=7")
-    (hostile / "health.csv").write_text(f"iteration,images,kind,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
+    hostile = written_run(
+        root / "hostile", f"data.root={HOSTILE}", f"run.root={'long/' * 60}", "model.z_dim=7"
+    )
+    (hostile / "health.csv").write_text(
+        f"iteration,images,kind,sentence\n1,16,{HOSTILE},{HOSTILE}\n"
+    )
     (hostile / "environment.txt").write_text(f"python {HOSTILE}\n")
-    (hostile / "metrics.csv").write_text(f"iteration,images,{HOSTILE}\n1,16,1.0\n2,32,nan\n3,48,2.0\n")
+    (hostile / "metrics.csv").write_text(
+        f"iteration,images,{HOSTILE}\n1,16,1.0\n2,32,nan\n3,48,2.0\n"
+    )
     empty = written_run(root / "empty", ended=False)
     for path in [*empty.iterdir()]:
         shutil.rmtree(path) if path.is_dir() else path.name == "config.yaml" or path.unlink()
@@ -64,7 +70,9 @@ def opened(browser: Any, pages: dict[str, Path]) -> Iterator[Open]:
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
         page.goto(pages[name].as_uri())
-        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
         return page
 
     yield load
@@ -72,7 +80,9 @@ def opened(browser: Any, pages: dict[str, Path]) -> Iterator[Open]:
         context.close()
     assert faults == []
     assert len(requests) >= len(contexts)
-    assert {url for url in requests if not url.startswith("data:")} <= {path.as_uri() for path in pages.values()}
+    assert {url for url in requests if not url.startswith("data:")} <= {
+        path.as_uri() for path in pages.values()
+    }
 
 
 def settled(page: Any) -> None:
@@ -99,7 +109,13 @@ def test_the_slider_moves_the_picture_by_keyboard(opened: Open, pages: dict[str,
 
     assert shown() == 4
     slider.focus()
-    for key, place in (("ArrowLeft", 3), ("ArrowLeft", 2), ("ArrowRight", 3), ("Home", 0), ("End", 4)):
+    for key, place in (
+        ("ArrowLeft", 3),
+        ("ArrowLeft", 2),
+        ("ArrowRight", 3),
+        ("Home", 0),
+        ("End", 4),
+    ):
         page.keyboard.press(key)
         assert shown() == place
     assert page.evaluate("document.getElementById('grid').naturalWidth") == 30
@@ -137,12 +153,16 @@ def test_charts_zoom_by_buttons_drag_wheel_and_keyboard(opened: Open) -> None:
     page.mouse.down()
     page.mouse.move(left + width * 0.6, box["y"] + 90, steps=3)
     assert page.locator("rect.chosen").first.get_attribute("visibility") == "visible"
-    low, high = zoomed(lambda: (page.mouse.move(left + width * 0.75, box["y"] + 90), page.mouse.up()))
+    low, high = zoomed(
+        lambda: (page.mouse.move(left + width * 0.75, box["y"] + 90), page.mouse.up())
+    )
     assert abs(low - 64) <= 1
     assert abs(high - 192) <= 1
     reset()
     svg.focus()
-    low, high = zoomed(lambda: (page.mouse.move(left + width / 2, box["y"] + 80), page.mouse.wheel(0, -300)))
+    low, high = zoomed(
+        lambda: (page.mouse.move(left + width / 2, box["y"] + 80), page.mouse.wheel(0, -300))
+    )
     assert abs(low - (128 - 128 / 2.718)) <= 2
     assert abs(high - (128 + 128 / 2.718)) <= 2
     page.keyboard.press("0")
@@ -173,7 +193,9 @@ def test_two_fingers_zoom_what_is_under_them(opened: Open) -> None:
     touch = page.context.new_cdp_session(page)
 
     def fingers(kind: str, *places: float) -> None:
-        points = [{"x": left + place * width, "y": y, "id": number} for number, place in enumerate(places)]
+        points = [
+            {"x": left + place * width, "y": y, "id": number} for number, place in enumerate(places)
+        ]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
     fingers("touchStart", 0.4)
@@ -196,7 +218,9 @@ def test_a_chart_tells_the_value_under_the_mouse_and_by_arrow_key(opened: Open) 
     box = svg.bounding_box()
     page.mouse.move(box["x"] + 52 + (box["width"] - 62) * 64 / 256, box["y"] + 60)
     assert chart.locator(".at").text_content() == "at 64 images"
-    assert chart.locator(".legend button", has_text="loss_g").locator("b").text_content() == "0.5"  # of iteration 4
+    assert (
+        chart.locator(".legend button", has_text="loss_g").locator("b").text_content() == "0.5"
+    )  # of iteration 4
     page.mouse.move(0, 0)
     assert chart.locator(".at").text_content() == ""
     svg.focus()
@@ -264,7 +288,9 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(name: str, opened: Open) ->
 def luminance(colour: str) -> float:
     """Source: WCAG 2.1, relative luminance."""
     parts = [int(colour.strip()[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -318,4 +344,6 @@ def test_values_that_look_like_code_are_text(opened: Open) -> None:
     assert page.locator("[data-chart] h4").text_content() == HOSTILE
     assert page.locator("script").count() == 2
     assert page.locator("img[src='x']").count() == 0
-    assert page.locator("path.line").get_attribute("d").count("M") == 2  # around the value that is not finite
+    assert (
+        page.locator("path.line").get_attribute("d").count("M") == 2
+    )  # around the value that is not finite

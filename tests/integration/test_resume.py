@@ -32,10 +32,15 @@ def same_end(one: Path, other: Path) -> None:
         a, b = (read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for folder in (one, other))
         for part in ("iteration", "state_dict", "optimizer_states", "ema"):
             assert equal(a[part], b[part]), f"{part} of {name}.ckpt: {RESUMED}"
-    assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes(), f"metrics.csv: {RESUMED}"
+    assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes(), (
+        f"metrics.csv: {RESUMED}"
+    )
     grids = sorted(path.name for path in (one / "samples").glob("*.png"))
     assert grids == sorted(path.name for path in (other / "samples").glob("*.png"))
-    assert all((one / "samples" / name).read_bytes() == (other / "samples" / name).read_bytes() for name in grids)
+    assert all(
+        (one / "samples" / name).read_bytes() == (other / "samples" / name).read_bytes()
+        for name in grids
+    )
 
 
 @pytest.mark.parametrize("experiment", [*map(experiment_of, FAMILIES), "dcgan"])
@@ -56,17 +61,26 @@ def test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted(
     kills = [Kill("step", rng.randrange(iterations // 5, iterations)), Kill("evaluation", rng.randrange(1, 3)),
              Kill(rng.choice(["writing", "renaming"]), 1)]  # fmt: skip
     for kill in kills:
-        assert train(experiment, [*words, "run.id=killed"], log, kill) == -9, f"{kill} did not strike"
+        assert train(experiment, [*words, "run.id=killed"], log, kill) == -9, (
+            f"{kill} did not strike"
+        )
     assert train(experiment, [*words, "run.id=killed"], log) == 0, log.read_text()
     whole, killed = (tmp_path / experiment / name for name in ("whole", "killed"))
     assert read_checkpoint(whole / "checkpoints" / "last.ckpt")["iteration"] == iterations
     same_end(whole, killed)
 
 
-def test_a_run_killed_from_outside_at_random_times_is_bit_equal_too(tmp_path: Path, data_root: Path) -> None:
+def test_a_run_killed_from_outside_at_random_times_is_bit_equal_too(
+    tmp_path: Path, data_root: Path
+) -> None:
     log = tmp_path / "log"
     words = small(
-        "gan", tmp_path, data_root, "run.images=6400", "run.evaluate_every_images=2000", "log.log_every_images=150"
+        "gan",
+        tmp_path,
+        data_root,
+        "run.images=6400",
+        "run.evaluate_every_images=2000",
+        "log.log_every_images=150",
     )
     assert train("gan", [*words, "run.id=whole"], log) == 0, log.read_text()
     rng = random.Random(1)
@@ -81,17 +95,24 @@ def test_a_run_killed_from_outside_at_random_times_is_bit_equal_too(tmp_path: Pa
 
 def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
-    words = small("gan", tmp_path, data_root, "run.evaluate_every_images=320", "log.log_every_images=150")
+    words = small(
+        "gan", tmp_path, data_root, "run.evaluate_every_images=320", "log.log_every_images=150"
+    )
     assert train("gan", [*words, "run.id=whole", "run.images=1280"], log) == 0, log.read_text()
     assert train("gan", [*words, "run.id=torn", "run.images=960"], log) == 0, log.read_text()
     folder = tmp_path / "gan" / "torn"
     newest = sorted((folder / "checkpoints").glob("iteration-*.ckpt"))[-1]
     assert newest.name == "iteration-00000060.ckpt"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    with pytest.warns(UserWarning, match="passed over: checkpoint .*iteration-00000060.ckpt is corrupt"):
+    with pytest.warns(
+        UserWarning, match="passed over: checkpoint .*iteration-00000060.ckpt is corrupt"
+    ):
         older = latest_checkpoint(folder)
     assert older is not None
     assert "iteration-00000040.ckpt" <= older.name < "iteration-00000060.ckpt"
     assert train("gan", [*words, "run.id=torn", "run.images=1280"], log) == 0, log.read_text()
-    a, b = (read_checkpoint(tmp_path / "gan" / name / "checkpoints" / "last.ckpt") for name in ("whole", "torn"))
+    a, b = (
+        read_checkpoint(tmp_path / "gan" / name / "checkpoints" / "last.ckpt")
+        for name in ("whole", "torn")
+    )
     assert equal(a["state_dict"], b["state_dict"])

@@ -63,7 +63,10 @@ def test_validation_chooses_and_test_reports(run: Path) -> None:
 def test_a_yardstick_is_read_at_its_own_best(run: Path) -> None:
     values = curve(run, "baseline_accuracy")
     first = min(iteration for iteration, value in values.items() if value == max(values.values()))
-    assert entry(run, "baseline_accuracy")["protocol"]["weights"] == f"best: its own best iteration, {first}"
+    assert (
+        entry(run, "baseline_accuracy")["protocol"]["weights"]
+        == f"best: its own best iteration, {first}"
+    )
     assert entry(run, "baseline_accuracy")["higher_is_better"] is None
     assert (run / "checkpoints" / "best-baseline_accuracy.ckpt").is_file()
 
@@ -73,16 +76,29 @@ def test_a_finished_run_is_scored_by_another_protocol_without_losing_the_first(r
     evaluate(
         run,
         "best",
-        ["metrics.split=train", "metrics.num_fakes=128", "metrics.num_reals=90", "metrics.extractors=[random]"],
+        [
+            "metrics.split=train",
+            "metrics.num_fakes=128",
+            "metrics.num_reals=90",
+            "metrics.extractors=[random]",
+        ],
     )
     said = entry(run, "fd_random")["protocol"]
-    assert (said["split"], said["fakes"], said["reals"], said["chosen_on"]) == ("train", 128, 90, "validation")
+    assert (said["split"], said["fakes"], said["reals"], said["chosen_on"]) == (
+        "train",
+        128,
+        90,
+        "validation",
+    )
     assert entry(run, "fd_digits") == before["fd_digits"]
-    evaluate(run, "best", ["metrics=fid50k_full", "metrics.num_fakes=64", "metrics.extractors=[random]"])
+    evaluate(
+        run, "best", ["metrics=fid50k_full", "metrics.num_fakes=64", "metrics.extractors=[random]"]
+    )
     said = entry(run, "fd_random")["protocol"]
     assert (said["split"], said["reals"], said["fakes"]) == ("train", 3700, 64)
     with pytest.raises(
-        ValueError, match=r"run\.seed=2: for an existing run only data\.root, .* and metrics can be given"
+        ValueError,
+        match=r"run\.seed=2: for an existing run only data\.root, .* and metrics can be given",
     ):
         evaluate(run, "best", ["run.seed=2"])
     with pytest.raises(ValueError, match=r"budget=smoke: for an existing run only"):
@@ -93,7 +109,11 @@ def test_a_finished_run_is_scored_by_another_protocol_without_losing_the_first(r
 
 def test_the_literatures_protocol_is_a_group() -> None:
     config = loading.load("dcgan", ["metrics=fid50k_full"]).config
-    assert (config.metrics.num_fakes, config.metrics.num_reals, config.metrics.split) == (50_000, None, "train")
+    assert (config.metrics.num_fakes, config.metrics.num_reals, config.metrics.split) == (
+        50_000,
+        None,
+        "train",
+    )
 
 
 def test_on_a_cpu_it_is_said_how_long_inception_takes_and_how_to_leave_it_out() -> None:

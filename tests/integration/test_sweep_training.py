@@ -71,7 +71,9 @@ def check_runs(folder: Path, trials: Trials) -> None:
         assert read_summary(run)["scores"]
 
 
-def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def check_report(
+    folder: Path, trials: Trials, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     page = sweep_report.report(trials, folder, words).read_text()
     made = sweep_report.collect_results(trials)
     assert made.best is not None
@@ -88,7 +90,13 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     assert "least_squares" in page
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
     trials.ensure_same(
-        {"overrides": [word for word in words if word.startswith(("run.images=", "run.evaluate_every_images="))]}
+        {
+            "overrides": [
+                word
+                for word in words
+                if word.startswith(("run.images=", "run.evaluate_every_images="))
+            ]
+        }
     )
     again = sweep_report.report(
         trials, folder, []
@@ -97,22 +105,33 @@ def check_report(folder: Path, trials: Trials, words: list[str], capsys: pytest.
     assert '"x":[64,128]' in again
 
 
-def test_sweep_check_tells_the_first_halving_and_the_time(tmp_path: Path, data_root: Path, sample: object) -> None:
+def test_sweep_check_tells_the_first_halving_and_the_time(
+    tmp_path: Path, data_root: Path, sample: object
+) -> None:
     given = yaml.safe_load((sweep_file.sweep_folder() / "wgan_gp_critic.yaml").read_text())
     given["command"][5] = "dcgan"
-    given["parameters"] = {"model.lr_d": {"min": 1.0e-4, "max": 1.0e-2, "distribution": "log_uniform_values"}}
+    given["parameters"] = {
+        "model.lr_d": {"min": 1.0e-4, "max": 1.0e-2, "distribution": "log_uniform_values"}
+    }
     path = tmp_path / "checked.yaml"
     path.write_text("# Which?\n" + yaml.safe_dump(given))
     words = [*WORDS, f"data.root={data_root}", "run.images=1280"]
     told = CliRunner().invoke(app, ["sweep-check", str(path), *words, "--trials", "7"])
     assert told.exit_code == 0, told.output
     said = " ".join(told.output.split())
-    assert "Metric: fd_digits (lower is better), logged at each of 20 evaluations of a trial" in said
     assert (
-        "First halving: after 192 images (evaluation 3 of 20). All: 192, 576. About 1 of 3 trials survives each" in said
+        "Metric: fd_digits (lower is better), logged at each of 20 evaluations of a trial" in said
     )
-    assert re.search(r"One trial, measured on this machine: about \d+\.\d minutes\. 7 consecutive trials", said)
+    assert (
+        "First halving: after 192 images (evaluation 3 of 20). All: 192, 576. About 1 of 3 trials survives each"
+        in said
+    )
+    assert re.search(
+        r"One trial, measured on this machine: about \d+\.\d minutes\. 7 consecutive trials", said
+    )
 
     path.write_text("# Which?\n" + yaml.safe_dump(given | {"metric": {"name": "fd_digit"}}))
-    with pytest.raises(ValueError, match=r"sweep checked: no score 'fd_digit'. Did you mean 'fd_digits'\?"):
+    with pytest.raises(
+        ValueError, match=r"sweep checked: no score 'fd_digit'. Did you mean 'fd_digits'\?"
+    ):
         check.check(sweep_file.load(str(path)), words)

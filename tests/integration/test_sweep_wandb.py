@@ -35,9 +35,7 @@ for number, path in enumerate(sys.argv[1:]):
     cli(["sweep", "--project", "gan-lab", path], standalone_mode=False)
     cli(["agent", "--project", "gan-lab", f"sweep{number}"], standalone_mode=False)
 """
-AGENT = (
-    "import sys; from wandb.wandb_agent import Agent; Agent.POLL_INTERVAL = 0.1; from wandb.cli.cli import cli; cli()"
-)
+AGENT = "import sys; from wandb.wandb_agent import Agent; Agent.POLL_INTERVAL = 0.1; from wandb.cli.cli import cli; cli()"
 TINY = ["data.source=sample", "log.wandb=offline", "log.progress_bar=false", "run.images=128", "run.evaluate_every_images=64", "metrics.num_fakes=64", "metrics.num_reals=64", "metrics.allow_small_n=true",
         "metrics.inception_weights=off", "model.width=8", "log.grid_every_images=128", "run.root=runs"]  # fmt: skip
 
@@ -54,7 +52,9 @@ def environment(folder: Path, server: Server) -> dict[str, str]:
 
 
 def stand_in(folder: Path, real: str = "none", words: list[str] | None = None) -> None:
-    (folder / "python").write_text(PYTHON.format(real=real, python=sys.executable, words=" ".join(words or [])))
+    (folder / "python").write_text(
+        PYTHON.format(real=real, python=sys.executable, words=" ".join(words or []))
+    )
     (folder / "python").chmod(0o755)
 
 
@@ -76,12 +76,17 @@ def test_wandbs_agent_runs_each_shipped_file_with_the_words_of_the_local_engine(
     assert done.returncode == 0, done.stderr
     for name in NAMES:
         check_words(folder, server, name)
-    assert {"Viewer", "UpsertSweep", "SweepWithRuns", "CreateAgent", "Heartbeat"} <= set(server.operations)
+    assert {"Viewer", "UpsertSweep", "SweepWithRuns", "CreateAgent", "Heartbeat"} <= set(
+        server.operations
+    )
     check_record(folder)
 
 
 def noted(folder: Path, name: str) -> list[list[str]]:
-    found = sorted(folder.glob(f"words-sweep{NAMES.index(name)}-*.txt"), key=lambda path: path.stat().st_mtime_ns)
+    found = sorted(
+        folder.glob(f"words-sweep{NAMES.index(name)}-*.txt"),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
     return [path.read_text().splitlines() for path in found]
 
 
@@ -93,7 +98,10 @@ def check_words(folder: Path, server: Server, name: str) -> None:
         assert words[:4] == ["-m", "gan_lab", "train", sweep.experiment]
         loaded = loading.load(sweep.experiment, words[4:])
         for key, value in values.items():
-            got = getattr(loaded.config.model if key.startswith("model.") else loaded.config.run, key.partition(".")[2])
+            got = getattr(
+                loaded.config.model if key.startswith("model.") else loaded.config.run,
+                key.partition(".")[2],
+            )
             assert (list(got) if isinstance(value, list) else got) == value
     assert yaml.safe_load(server.configs[NAMES.index(name)]) == yaml.safe_load(
         (sweep_file.sweep_folder() / f"{name}.yaml").read_text()
@@ -103,7 +111,9 @@ def check_words(folder: Path, server: Server, name: str) -> None:
 def check_record(folder: Path) -> None:
     (record,) = folder.glob("runs/dcgan/*/wandb/offline-run-*")
     told = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", record], capture_output=True, text=True
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", record],
+        capture_output=True,
+        text=True,
     )
     assert told.returncode == 0, told.stderr
     records = [json.loads(line) for line in told.stdout.splitlines()]
@@ -111,11 +121,17 @@ def check_record(folder: Path) -> None:
     recorded = run["config"]["update"]
     assert (recorded["model"]["loss"], recorded["run"]["seed"]) == ("nonsaturating", 0)
     assert (run["sweep_id"], run["run_id"]) == (f"sweep{NAMES.index('dcgan_loss')}", run_of(folder))
-    rows = [one["history"]["item"] for one in records if "fd_digits" in one.get("history", {}).get("item", {})]
+    rows = [
+        one["history"]["item"]
+        for one in records
+        if "fd_digits" in one.get("history", {}).get("item", {})
+    ]
     assert [row["images"] for row in rows] == [64, 128]  # once for each evaluation
     (written,) = folder.glob("runs/dcgan/*/metrics.csv")
     with written.open() as table:
-        assert [float(row["fd_digits"]) for row in csv.DictReader(table)] == [row["fd_digits"] for row in rows]
+        assert [float(row["fd_digits"]) for row in csv.DictReader(table)] == [
+            row["fd_digits"] for row in rows
+        ]
     axes = [one["metric"] for one in records if one["type"] == "metric"]
     assert {axis.get("glob_name"): axis.get("step_metric") for axis in axes}["*"] == "images"
 
@@ -137,7 +153,9 @@ def test_with_a_key_the_lab_creates_the_sweep_once_and_runs_agents(
         return f"sweep{len(created) - 1}"
 
     monkeypatch.setattr("wandb.sweep", create)
-    monkeypatch.setattr(wandb_agents, "AGENT", [sys.executable, "-c", AGENT, "agent", "--forward-signals"])
+    monkeypatch.setattr(
+        wandb_agents, "AGENT", [sys.executable, "-c", AGENT, "agent", "--forward-signals"]
+    )
     stand_in(tmp_path)
     with serving(Server([[ends(sweep)[0]], []])) as server, logged() as said:
         for name, value in environment(tmp_path, server).items():
@@ -149,4 +167,12 @@ def test_with_a_key_the_lab_creates_the_sweep_once_and_runs_agents(
     assert [given["run_cap"] for given in created] == [5]
     assert said == ["Resuming the W&B sweep sweep0"]
     (words,) = [path.read_text().splitlines() for path in tmp_path.glob("words-*.txt")]
-    assert words == ["-m", "gan_lab", "train", "wgan_gp", "run.images=64", "model.n_critic=1", "model.gp_weight=0.1"]
+    assert words == [
+        "-m",
+        "gan_lab",
+        "train",
+        "wgan_gp",
+        "run.images=64",
+        "model.n_critic=1",
+        "model.gp_weight=0.1",
+    ]

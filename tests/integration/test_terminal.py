@@ -28,14 +28,20 @@ SOURCES = sorted(Path(gan_lab.__file__).parent.rglob("*.py"))
 
 
 def calls(path: Path) -> list[ast.Call]:
-    return [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    return [
+        node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)
+    ]
 
 
 def test_every_text_file_is_utf_8_whatever_the_locale() -> None:
     bare = []
     for path in SOURCES:
         for call in calls(path):
-            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            name = (
+                call.func.attr
+                if isinstance(call.func, ast.Attribute)
+                else getattr(call.func, "id", "")
+            )
             if (
                 name not in ("read_text", "write_text", "open")
                 or (isinstance(call.func, ast.Name) and name != "open")
@@ -50,8 +56,15 @@ def test_every_text_file_is_utf_8_whatever_the_locale() -> None:
 
 
 def test_no_name_is_read_as_markup() -> None:
-    made = [(path.name, call) for path in SOURCES for call in calls(path) if ast.unparse(call.func) == "Console"]
-    printing = [(name, call) for name, call in made if name != "experiment.py"]  # which only asks for a terminal
+    made = [
+        (path.name, call)
+        for path in SOURCES
+        for call in calls(path)
+        if ast.unparse(call.func) == "Console"
+    ]
+    printing = [
+        (name, call) for name, call in made if name != "experiment.py"
+    ]  # which only asks for a terminal
     assert printing
     for name, call in printing:
         assert "markup=False" in ast.unparse(call), name
@@ -79,7 +92,9 @@ def test_a_training_outlives_the_reader_of_its_output(tmp_path: Path, data_root:
              "run.images=64", "data.batch_size=16", "run.id=piped"]  # fmt: skip
     reading, writing = os.pipe()
     os.close(reading)
-    ended = subprocess.run([sys.executable, "-m", "gan_lab", "train", "gan", *words], stdout=writing, stderr=writing)
+    ended = subprocess.run(
+        [sys.executable, "-m", "gan_lab", "train", "gan", *words], stdout=writing, stderr=writing
+    )
     os.close(writing)
     assert ended.returncode == 0
     assert (tmp_path / "gan" / "piped" / "summary.json").is_file()
@@ -90,7 +105,9 @@ def test_a_training_outlives_the_reader_of_its_output(tmp_path: Path, data_root:
     [
         MemoryError("std::bad_alloc"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 752640000 bytes"),
+        RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 752640000 bytes"
+        ),
         RuntimeError("MPS backend out of memory"),
     ],
 )
@@ -116,7 +133,9 @@ def test_a_fault_of_the_lab_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch)
 def test_no_home_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "WANDB_API_KEY", "NETRC"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it is for a user id that nobody has
+    monkeypatch.setattr(
+        os.path, "expanduser", lambda path: path
+    )  # as it is for a user id that nobody has
     assert not wandb_logger.key_is_present()
     with pytest.raises(ValueError, match=r"data.root=~/x: there is no such home folder"):
         loading.load("gan", ["data.root=~/x"])
@@ -124,7 +143,9 @@ def test_no_home_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    loaded = loading.load("gan", ["data.root=~/d", "run.root=~/r", "metrics.inception_weights=~/w.pth"]).config
+    loaded = loading.load(
+        "gan", ["data.root=~/d", "run.root=~/r", "metrics.inception_weights=~/w.pth"]
+    ).config
     given = [loaded.data.root, loaded.run.root, loaded.metrics.inception_weights]
     assert given == [f"{tmp_path}/d", f"{tmp_path}/r", f"{tmp_path}/w.pth"]
 
@@ -132,7 +153,9 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 @pytest.mark.parametrize(("mode", "environment", "off"),
                          [("auto", "disabled", True), ("auto", "offline", False), ("off", "online", True),
                           ("offline", "disabled", False)])  # fmt: skip
-def test_wandb_mode_disabled_is_heard(mode: str, environment: str, off: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_mode_disabled_is_heard(
+    mode: str, environment: str, off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_MODE", environment)
     assert wandb_logger.is_disabled(mode) == off
 
@@ -168,7 +191,11 @@ def test_a_log_file_gets_a_line_every_so_often_and_no_bar(tmp_path: Path, data_r
     assert all(" of 640 images" in line for line in lines)
     assert "loss_d" in lines[-1]
     assert (
-        sum("fd_digits" in line for line in log.read_text().splitlines() if line.strip().startswith(("320", "640")))
+        sum(
+            "fd_digits" in line
+            for line in log.read_text().splitlines()
+            if line.strip().startswith(("320", "640"))
+        )
         == 2
     )
     assert "━" not in log.read_text().partition("report:")[0]
@@ -189,7 +216,10 @@ def test_files_that_are_none_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_compiling_needs_a_compiler(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    data_root: Path,
 ) -> None:
     monkeypatch.setenv("CXX", "nosuch")
     code, said = answer(capsys, monkeypatch, "train", "gan", "run.compile=true", f"run.root={tmp_path}", "log.wandb=off",

@@ -22,7 +22,13 @@ from tests.helpers.processes import Kill
 
 def words_for(tmp_path: Path, data_root: Path, *more: str) -> list[str]:
     words = small(
-        "cgan", tmp_path, data_root, "run.images=320", "run.evaluate_every_images=160", "log.log_every_images=80", *more
+        "cgan",
+        tmp_path,
+        data_root,
+        "run.images=320",
+        "run.evaluate_every_images=160",
+        "log.log_every_images=80",
+        *more,
     )
     return [word for word in words if word != "log.wandb=off" or "log.wandb=offline" not in more]
 
@@ -31,7 +37,9 @@ def words_for(tmp_path: Path, data_root: Path, *more: str) -> list[str]:
 def test_an_offline_run_of_the_real_client_holds_each_row_the_pictures_the_page_and_the_checkpoint(
     tmp_path: Path, data_root: Path
 ) -> None:
-    words = words_for(tmp_path, data_root, "log.wandb=offline", "log.wandb_artifacts=true", "run.id=a=b")
+    words = words_for(
+        tmp_path, data_root, "log.wandb=offline", "log.wandb_artifacts=true", "run.id=a=b"
+    )
     assert processes.train("cgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert "W&B is off" not in (tmp_path / "log").read_text()
     run = tmp_path / "cgan" / "a=b"
@@ -44,7 +52,9 @@ def test_an_offline_run_of_the_real_client_holds_each_row_the_pictures_the_page_
     assert len(read_rows(run / "metrics.csv")) == 4  # 80, 160 with scores, 240, 320 with scores
     assert (keys["loss_d"], keys["label_accuracy"], keys["images"]) == (4, 2, 4 + 1 + 3 + 1)
     assert (keys["reals.path"], keys["samples.path"], keys["report.path"]) == (1, 3, 1)
-    media = {path.read_bytes() for path in (record / "files" / "media").rglob("*") if path.is_file()}
+    media = {
+        path.read_bytes() for path in (record / "files" / "media").rglob("*") if path.is_file()
+    }
     written = [*run.glob("samples/*.png"), run / "reals.png", run / "report.html"]
     assert {path.read_bytes() for path in written} == media
     (artifact,) = (entry["artifact"] for entry in entries if "artifact" in entry)
@@ -60,20 +70,30 @@ def test_event_files_have_each_row_and_each_grid_once_though_the_training_was_ki
     tmp_path: Path, data_root: Path
 ) -> None:
     words = words_for(tmp_path, data_root, "log.tensorboard=true", "run.id=t")
-    for kill in (Kill("step", 36), None):  # of two in an iteration: after the row at 240 images, before the end
+    for kill in (
+        Kill("step", 36),
+        None,
+    ):  # of two in an iteration: after the row at 240 images, before the end
         code = processes.train("cgan", words, tmp_path / "log", kill)
         assert (code == 0) == (kill is None), (tmp_path / "log").read_text()
     run = tmp_path / "cgan" / "t"
-    shown = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
+    shown = EventAccumulator(
+        str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0}
+    ).Reload()
     rows = read_rows(run / "metrics.csv")
     for name in ("loss_d", "fd_digits"):
         wanted = [(int(row["images"]), float(row[name])) for row in rows if row[name]]
         got = [(event.step, event.value) for event in shown.Scalars(name)]
         assert [step for step, _ in got] == [step for step, _ in wanted]
-        assert [value for _, value in got] == pytest.approx([value for _, value in wanted], rel=1e-6)
+        assert [value for _, value in got] == pytest.approx(
+            [value for _, value in wanted], rel=1e-6
+        )
     assert [event.step for event in shown.Images("samples")] == [0, 160, 320]
     (tmp_path / "shown.png").write_bytes(shown.Images("samples")[-1].encoded_image_string)
-    with Image.open(tmp_path / "shown.png") as a, Image.open(run / "samples" / "000000320.png") as b:
+    with (
+        Image.open(tmp_path / "shown.png") as a,
+        Image.open(run / "samples" / "000000320.png") as b,
+    ):
         assert np.array_equal(np.asarray(a), np.asarray(b.convert("RGB")))
 
 
@@ -88,9 +108,12 @@ def test_an_alert_is_text_at_its_step(tmp_path: Path) -> None:
     assert event.tensor_proto.string_val == [b"the generator has collapsed"]
 
 
-def test_a_tensorboard_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tensorboard_that_is_not_installed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(
-        ValueError, match=r"^log.tensorboard=true: the package tensorboard is not installed: pip install"
+        ValueError,
+        match=r"^log.tensorboard=true: the package tensorboard is not installed: pip install",
     ):
         TensorBoardLogger(tmp_path)

@@ -30,7 +30,9 @@ FAMILIES = ("gan", "cgan", "pix2pix", "vaegan")
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, data_root: Path, sample: ArrayDataset) -> dict[str, Path]:
+def folders(
+    tmp_path_factory: pytest.TempPathFactory, data_root: Path, sample: ArrayDataset
+) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     return {family: run_folder(family, root, data_root) for family in FAMILIES}
 
@@ -51,7 +53,9 @@ def parts(folder: Path, n: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
     """Held-out images, the means that the averaged encoder gives them, and the averaged generator."""
     data = Run(folder).restore(weights=None).data
     content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
-    made = {name: networks.from_recipe(recipe).eval() for name, recipe in content["recipes"].items()}
+    made = {
+        name: networks.from_recipe(recipe).eval() for name, recipe in content["recipes"].items()
+    }
     for name, network in made.items():
         network.load_state_dict(content["ema"][name])
     images = torch.cat([batch.images for batch in data.reference(n)])
@@ -65,7 +69,9 @@ def near(made: Tensor, images: Tensor) -> bool:
     return bool((made.int() - to_uint8(images).squeeze(1).int()).abs().max() <= 1)
 
 
-def test_reconstructions_stand_beside_their_held_out_images(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_reconstructions_stand_beside_their_held_out_images(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     autoencoding.reconstruct(folders["vaegan"], 6, tmp_path / "made.png")
     images, mean, G = parts(folders["vaegan"], 6)
     made = cells(tmp_path / "made.png", 8, 12)
@@ -110,12 +116,17 @@ def test_pictures_are_drawn_into_the_run_folder(
 
 
 def test_the_command_line_draws_the_walks_of_the_generator(
-    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "walk.png"
     answer(capsys, monkeypatch, "sample", str(folders["cgan"]), "-n", "11", "--interpolate", "5", "--seed", "4",
            "--out", str(out))  # fmt: skip
-    expected = load_generator(folders["cgan"]).walk(2, 5, seed=4)  # eleven images have room for two ways of five
+    expected = load_generator(folders["cgan"]).walk(
+        2, 5, seed=4
+    )  # eleven images have room for two ways of five
     assert near(cells(out, 5, 10), expected)
     with Image.open(out) as picture:
         assert picture.size == (2 + 5 * 30, 2 + 2 * 30)
@@ -129,15 +140,35 @@ def test_the_command_line_draws_the_walks_of_the_generator(
             ["translate", "RUN", "RUN", "out"],
             "best.ckpt is not an image-to-image run: its generator makes images of",
         ),
-        ("pix2pix", ["translate", "RUN", "RUN", "out", "--direction", "BtoA"], "best.ckpt translates AtoB only"),
-        ("pix2pix", ["translate", "RUN", "nowhere", "out"], "there is no image in nowhere: no files at all"),
+        (
+            "pix2pix",
+            ["translate", "RUN", "RUN", "out", "--direction", "BtoA"],
+            "best.ckpt translates AtoB only",
+        ),
+        (
+            "pix2pix",
+            ["translate", "RUN", "nowhere", "out"],
+            "there is no image in nowhere: no files at all",
+        ),
         ("pix2pix", ["sample", "RUN"], "makes images of images, not of latents: use translate"),
         ("gan", ["sample", "RUN", "--interpolate", "1"], "a walk needs 2 steps at least"),
-        ("gan", ["sample", "RUN", "--interpolate", "4", "--label", "2"], "this generator was trained without labels"),
+        (
+            "gan",
+            ["sample", "RUN", "--interpolate", "4", "--label", "2"],
+            "this generator was trained without labels",
+        ),
         ("gan", ["reconstruct", "RUN"], "has no encoder, as the runs of family vaegan have"),
         ("cgan", ["interpolate", "RUN"], "has no encoder, as the runs of family vaegan have"),
-        ("cgan", ["probe", "RUN"], "reads the labels itself, which a probe would find in its features"),
-        ("gan", ["probe", "RUN", "--labels", "40"], "labels=40 of 10 classes: each needs 5 for cross-validation"),
+        (
+            "cgan",
+            ["probe", "RUN"],
+            "reads the labels itself, which a probe would find in its features",
+        ),
+        (
+            "gan",
+            ["probe", "RUN", "--labels", "40"],
+            "labels=40 of 10 classes: each needs 5 for cross-validation",
+        ),
         ("gan", ["probe", "RUN", "--weights", "newest"], "there is no checkpoint"),
         ("gan", ["probe", "nowhere"], "nowhere is not a run folder"),
         ("gan", ["reconstruct", "nowhere"], "nowhere is not a run folder"),
@@ -151,7 +182,9 @@ def test_a_wrong_question_is_answered_in_one_line_and_writes_nothing(
     folder = folders[family]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     monkeypatch.chdir(tmp_path)
-    code, error = answer(capsys, monkeypatch, *(str(folder) if word == "RUN" else word for word in words))
+    code, error = answer(
+        capsys, monkeypatch, *(str(folder) if word == "RUN" else word for word in words)
+    )
     assert (code, len(error.splitlines())) == (2, 1)
     assert expected in error
     assert not list(tmp_path.iterdir())
@@ -164,7 +197,12 @@ def pets(tmp_path: Path) -> Path:
     for name, level in (("cat", 0), ("dog", 100)):
         for i in range(12):
             flat(tmp_path / "photos" / name / f"{i}.png", (level + i,) * 3)
-    words = ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.source=auto", "data.size=28"]
+    words = [
+        "data.name=folder",
+        f"data.root={tmp_path / 'photos'}",
+        "data.source=auto",
+        "data.size=28",
+    ]
     return run_folder("cgan", tmp_path / "runs", tmp_path, *words)
 
 
@@ -178,7 +216,8 @@ def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: 
     with pytest.raises(ValueError, match=r"the data of .* have changed since it began"):
         Run(pets).restore([f"data.root={tmp_path / 'elsewhere'}"], weights=None)
     with pytest.raises(
-        ValueError, match=r"data.size=8: for an existing run only data.root, data.cache_gb, data.workers"
+        ValueError,
+        match=r"data.size=8: for an existing run only data.root, data.cache_gb, data.workers",
     ):
         Run(pets).restore(["data.size=8"], weights=None)
 
@@ -191,7 +230,9 @@ def test_the_words_of_a_place_reach_each_command(
         assert (code, error) == (2, "error: data.root=nowhere: there is no such folder")
 
 
-def test_classes_have_the_names_that_the_data_or_the_user_give_them(pets: Path, tmp_path: Path) -> None:
+def test_classes_have_the_names_that_the_data_or_the_user_give_them(
+    pets: Path, tmp_path: Path
+) -> None:
     loaded = loading.load("cgan", ["data.name=folder", f"data.root={tmp_path / 'photos'}", "data.size=28", "log.wandb=off",
                                   "metrics.allow_small_n=true", "log.progress_bar=false"])  # fmt: skip
     built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "run"))
@@ -201,7 +242,9 @@ def test_classes_have_the_names_that_the_data_or_the_user_give_them(pets: Path, 
     assert torch.equal(generator(3, label="dog"), generator(3, label=1))
     assert torch.equal(generator(2, label=["dog", 0]), generator(2, label=[1, 0]))
     assert torch.equal(generator(3, label="1"), generator(3, label=1))
-    with pytest.raises(ValueError, match=r"no class 'dgo'. Did you mean 'dog'\? There are: cat, dog"):
+    with pytest.raises(
+        ValueError, match=r"no class 'dgo'. Did you mean 'dog'\? There are: cat, dog"
+    ):
         generator(1, label="dgo")
     renamed = with_values(loaded.config, {"data.class_names": ["Katze", "Hund"]})
     assert datasets.load(renamed.data, 0).class_names == ["Katze", "Hund"]

@@ -72,12 +72,16 @@ def test_a_run_starts_from_an_export_which_has_the_generator_alone(
         assert torch.equal(value, (there if name.startswith("generator.") else drawn)[name]), name
 
 
-def test_classes_that_both_have_keep_their_weights(source: Path, tmp_path: Path, data_root: Path) -> None:
+def test_classes_that_both_have_keep_their_weights(
+    source: Path, tmp_path: Path, data_root: Path
+) -> None:
     root, there = tmp_path / "four", averaged(source)
     for label in range(4):
         (root / f"digit{label}").mkdir(parents=True)
         for i in range(8):
-            Image.fromarray(np.full((28, 28), 60 * label + i, np.uint8)).save(root / f"digit{label}" / f"{i}.png")
+            Image.fromarray(np.full((28, 28), 60 * label + i, np.uint8)).save(
+                root / f"digit{label}" / f"{i}.png"
+            )
     words = ["data.name=folder", f"data.root={root}", "data.source=auto", "data.size=28"]
     built = build("cgan", tmp_path, data_root, *words, "run.start_from=x")
     assert built.data.spec.classes == 4
@@ -87,7 +91,9 @@ def test_classes_that_both_have_keep_their_weights(source: Path, tmp_path: Path,
     assert torch.equal(
         now["generator.project.weight"], there["generator.project.weight"][:, :-6]
     )  # latents, then labels
-    assert torch.equal(now["discriminator.embedding.weight"], there["discriminator.embedding.weight"][:, :4])
+    assert torch.equal(
+        now["discriminator.embedding.weight"], there["discriminator.embedding.weight"][:, :4]
+    )
     assert all("there" in words for words in taken.anew)  # the folder has colours
     assert {words.split(" (")[0] for words in taken.anew} <= {"discriminator.layers.0.weight"} | {
         name for name in now if name.startswith("generator.layers")
@@ -102,10 +108,15 @@ def test_what_does_not_fit_is_drawn_anew_and_another_architecture_is_refused(
     before = {name: value.clone() for name, value in built.family.state_dict().items()}
     taken = warm_start.take_weights(built.family, best)
     assert [words.split(" (")[0] for words in taken.anew] == ["generator.project.weight"]
-    assert torch.equal(built.family.state_dict()["generator.project.weight"], before["generator.project.weight"])
+    assert torch.equal(
+        built.family.state_dict()["generator.project.weight"], before["generator.project.weight"]
+    )
     assert "drawn anew: generator.project.weight (392 x 74 there, 392 x 75 here)" in str(taken)
     wider = build("cgan", tmp_path / "wide", data_root, "model.width=8")
-    with pytest.raises(ValueError, match=r"run\.start_from: \d+ of \d+ tensors fit those of .*another architecture: "):
+    with pytest.raises(
+        ValueError,
+        match=r"run\.start_from: \d+ of \d+ tensors fit those of .*another architecture: ",
+    ):
         warm_start.take_weights(wider.family, best)
     with pytest.raises(ValueError, match="there is no checkpoint"):
         build_and_begin(tmp_path / "nothing", data_root, f"run.start_from={tmp_path / 'nowhere'}")
@@ -119,11 +130,15 @@ def build_and_begin(root: Path, data_root: Path, *words: str) -> None:
 def test_a_run_says_where_it_came_from_and_is_continued_without_it(
     source: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan_lab.training.loop.evaluate_all", lambda folder: None)
+    monkeypatch.setattr("gan_lab.training.loop.evaluate_all", lambda *_: None)
     other = tmp_path / "other"
     (other / "checkpoints").mkdir(parents=True)
-    (other / "checkpoints" / "best.ckpt").write_bytes((source / "checkpoints" / "best.ckpt").read_bytes())
-    words = small("cgan", tmp_path, data_root, f"run.start_from={other}", "run.id=tuned", "model.freeze_d=1")
+    (other / "checkpoints" / "best.ckpt").write_bytes(
+        (source / "checkpoints" / "best.ckpt").read_bytes()
+    )
+    words = small(
+        "cgan", tmp_path, data_root, f"run.start_from={other}", "run.id=tuned", "model.freeze_d=1"
+    )
     assert train(loading.load("cgan", [*words, "run.images=32"]), words) == 0
     said = (tmp_path / "cgan" / "tuned" / "start_from.txt").read_text(encoding="utf-8")
     assert said.startswith(f"starts from {other / 'checkpoints' / 'best.ckpt'}, iteration ")
@@ -136,8 +151,15 @@ def test_a_run_says_where_it_came_from_and_is_continued_without_it(
 
 
 @every_family
-def test_frozen_layers_stay_and_all_others_move(family: str, tmp_path: Path, data_root: Path) -> None:
-    words = ["run.start_from=somewhere", "model.freeze_d=1", "run.images=80", "run.evaluate_every_images=1000"]
+def test_frozen_layers_stay_and_all_others_move(
+    family: str, tmp_path: Path, data_root: Path
+) -> None:
+    words = [
+        "run.start_from=somewhere",
+        "model.freeze_d=1",
+        "run.images=80",
+        "run.evaluate_every_images=1000",
+    ]
     built = build(family, tmp_path, data_root, *words)
     kept = [name for name, weight in built.family.named_parameters() if not weight.requires_grad]
     assert kept
@@ -145,17 +167,24 @@ def test_frozen_layers_stay_and_all_others_move(family: str, tmp_path: Path, dat
     assert all(name.startswith(EVERY) for name in kept)
     before = {name: weight.detach().clone() for name, weight in built.family.named_parameters()}
     built.trainer.fit(built.family, datamodule=built.data)
-    moved = {name for name, weight in built.family.named_parameters() if not torch.equal(weight, before[name])}
+    moved = {
+        name
+        for name, weight in built.family.named_parameters()
+        if not torch.equal(weight, before[name])
+    }
     assert moved.isdisjoint(kept)
     assert {name.split(".")[0] for name in moved} == {name.split(".")[0] for name in before}
     assert any(name.startswith("discriminator") for name in moved)
 
 
 def test_what_cannot_be_frozen_is_one_line(tmp_path: Path, data_root: Path) -> None:
-    with pytest.raises(ValueError, match=r"model\.freeze_d=1 keeps layers as they were learned: name the run"):
+    with pytest.raises(
+        ValueError, match=r"model\.freeze_d=1 keeps layers as they were learned: name the run"
+    ):
         build("cgan", tmp_path, data_root, "model.freeze_d=1")
     with pytest.raises(
-        ValueError, match=r"model\.freeze_d=9: the discriminator has \d layers, and the last must learn"
+        ValueError,
+        match=r"model\.freeze_d=9: the discriminator has \d layers, and the last must learn",
     ):
         build("cgan", tmp_path, data_root, "model.freeze_d=9", "run.start_from=x")
     with pytest.raises(ValueError, match=r"model\.freeze_d=1: vaegan has no discriminator here"):

@@ -23,17 +23,24 @@ from tests.helpers.processes import train
 
 
 @every_family
-def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_path: Path, data_root: Path) -> None:
+def test_two_processes_equal_one_in_noise_weights_and_scores(
+    family: str, tmp_path: Path, data_root: Path
+) -> None:
     experiment, log = experiment_of(family), tmp_path / "log"
     words = small(family, tmp_path, data_root, "run.precision=64-true", "run.images=160", "run.evaluate_every_images=80",
                   "log.log_every_images=16")  # fmt: skip
     # batch norm sees its own share of the batch only; dropout has torch's own draws, which each process has for itself
     words += [*image_by_image(family, n_critic=2), *augmented(family)]
-    assert train(experiment, [*words, "run.id=one"], log, draws=str(tmp_path / "one")) == 0, log.read_text()
+    assert train(experiment, [*words, "run.id=one"], log, draws=str(tmp_path / "one")) == 0, (
+        log.read_text()
+    )
     two = [*words, "run.id=two", "run.devices=2"]
     assert train(experiment, two, log, world=2, draws=str(tmp_path / "two")) == 0, log.read_text()
 
-    draws = {name: torch.load(tmp_path / f"{name}.pt") for name in ("one-rank0", "two-rank0", "two-rank1")}
+    draws = {
+        name: torch.load(tmp_path / f"{name}.pt")
+        for name in ("one-rank0", "two-rank0", "two-rank1")
+    }
     for purpose in {what for what, *_ in draws["one-rank0"]}:
         whole, left, right = (
             {index: z for what, index, z in draws[name] if what == purpose}
@@ -42,11 +49,16 @@ def test_two_processes_equal_one_in_noise_weights_and_scores(family: str, tmp_pa
         assert whole.keys() == left.keys() == right.keys()
         assert whole.keys()
         for index in whole:
-            assert not torch.equal(left[index], right[index]), f"both ranks draw the same {purpose}: use self.stream"
-            assert torch.equal(torch.cat([left[index], right[index]]), whole[index]), f"{purpose}: {PROCESSES}"
+            assert not torch.equal(left[index], right[index]), (
+                f"both ranks draw the same {purpose}: use self.stream"
+            )
+            assert torch.equal(torch.cat([left[index], right[index]]), whole[index]), (
+                f"{purpose}: {PROCESSES}"
+            )
 
     one, other = (
-        read_checkpoint(tmp_path / experiment / name / "checkpoints" / "last.ckpt") for name in ("one", "two")
+        read_checkpoint(tmp_path / experiment / name / "checkpoints" / "last.ckpt")
+        for name in ("one", "two")
     )
     for part in ("state_dict", "ema"):
         assert_close(_tensors(other[part]), _tensors(one[part]), PROCESSES)
@@ -63,11 +75,17 @@ def _tensors(tree: dict[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
     """The tensors of nested dicts by their path."""
     flat: dict[str, torch.Tensor] = {}
     for name, value in tree.items():
-        flat |= _tensors(value, f"{prefix}{name}/") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= (
+            _tensors(value, f"{prefix}{name}/")
+            if isinstance(value, dict)
+            else {f"{prefix}{name}": value}
+        )
     return flat
 
 
-def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, data_root: Path) -> None:
+def test_ranks_hold_equal_weights_and_a_killed_pair_continues(
+    tmp_path: Path, data_root: Path
+) -> None:
     """With batch norm and the default precision; Lightning compares nothing by itself, so the ranks say what they hold."""
     log = tmp_path / "log"
     words = small(
@@ -80,7 +98,9 @@ def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, da
         "run.devices=2",
     )
     assert train("cgan", [*words, "run.id=whole"], log, world=2) == 0, log.read_text()
-    assert train("cgan", [*words, "run.id=halves", "run.images=320"], log, world=2) == 0, log.read_text()
+    assert train("cgan", [*words, "run.id=halves", "run.images=320"], log, world=2) == 0, (
+        log.read_text()
+    )
     assert train("cgan", [*words, "run.id=halves"], log, world=2) == 0, log.read_text()
     whole, halves = (tmp_path / "cgan" / name for name in ("whole", "halves"))
     a, b = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, halves))
@@ -93,14 +113,19 @@ def test_ranks_hold_equal_weights_and_a_killed_pair_continues(tmp_path: Path, da
 def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) -> None:
     """And ends them all when one of them is killed; the same command continues."""
     words = small("gan", tmp_path, data_root, "run.images=160", "run.devices=2", "run.id=pair")
-    killed, dying = [sys.executable, "-m", "tests.helpers.dying", "train", "gan", *words], os.environ | {"DYING": "1 5"}
+    killed, dying = (
+        [sys.executable, "-m", "tests.helpers.dying", "train", "gan", *words],
+        os.environ | {"DYING": "1 5"},
+    )
     ended = subprocess.run(killed, capture_output=True, text=True, timeout=240, env=dying)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.count("error: lost rank 1 of 2") == 1
     command = [sys.executable, "-m", "gan_lab", "train", "gan", *words]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
-    assert read_checkpoint(tmp_path / "gan" / "pair" / "checkpoints" / "last.ckpt")["iteration"] == 10
+    assert (
+        read_checkpoint(tmp_path / "gan" / "pair" / "checkpoints" / "last.ckpt")["iteration"] == 10
+    )
     assert ended.stdout.count("gan/pair: 160 images") == 1  # the table of rank 0 alone
 
 
@@ -116,4 +141,6 @@ def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: 
         family = builder.build_family(config, datasets.load(config.data, 0))
         notes = builder.explain_batch_norm(config, family, launched)  # type: ignore[arg-type]
         assert len(notes) == count
-        assert all("batch norm is over 8 images at a time, not over all 16" in note for note in notes)
+        assert all(
+            "batch norm is over 8 images at a time, not over all 16" in note for note in notes
+        )

@@ -16,7 +16,9 @@ LABELS = torch.tensor([2, 0, 1, 2])
 
 def made() -> ACGAN:
     torch.manual_seed(0)
-    return ACGAN(spec=ImageSpec(1, 8, 8, classes=3), config=ACGANConfig(z_dim=5, width=4, norm="none")).double()
+    return ACGAN(
+        spec=ImageSpec(1, 8, 8, classes=3), config=ACGANConfig(z_dim=5, width=4, norm="none")
+    ).double()
 
 
 def step(family: Any, of: Batch) -> dict[str, float]:
@@ -30,9 +32,14 @@ def step(family: Any, of: Batch) -> dict[str, float]:
     return descended
 
 
-def test_the_losses_are_minus_the_log_likelihoods_of_the_right_source_and_of_the_right_class() -> None:
+def test_the_losses_are_minus_the_log_likelihoods_of_the_right_source_and_of_the_right_class() -> (
+    None
+):
     family = made()
-    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+    x = (
+        torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
+        - 1
+    )
 
     def likelihoods(images: Tensor) -> tuple[Tensor, Tensor]:
         source, classes = split_heads(family.discriminator(images))
@@ -40,9 +47,12 @@ def test_the_losses_are_minus_the_log_likelihoods_of_the_right_source_and_of_the
 
     with torch.no_grad():
         first, second = (
-            family.generator(Stream(0, purpose).normal(4, 5, like=x), LABELS) for purpose in ("latent d", "latent g")
+            family.generator(Stream(0, purpose).normal(4, 5, like=x), LABELS)
+            for purpose in ("latent d", "latent g")
         )
-        (real, real_class), (fake, fake_class), (later, later_class) = (likelihoods(of) for of in (x, first, second))
+        (real, real_class), (fake, fake_class), (later, later_class) = (
+            likelihoods(of) for of in (x, first, second)
+        )
         L_S = real.log().mean() + (1 - fake).log().mean()  # equation 2
         L_C = real_class.log().mean() + fake_class.log().mean()  # equation 3
     assert step(family, Batch(x, LABELS)) == pytest.approx(
@@ -63,5 +73,7 @@ def test_the_discriminator_is_not_shown_the_label_but_asked_for_it() -> None:
 
 
 def test_data_without_labels_are_refused() -> None:
-    with pytest.raises(ValueError, match="acgan is conditional on labels, but the data has 0 classes"):
+    with pytest.raises(
+        ValueError, match="acgan is conditional on labels, but the data has 0 classes"
+    ):
         ACGAN(spec=ImageSpec(1, 8, 8), config=ACGANConfig())

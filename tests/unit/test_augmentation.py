@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gan_lab.augmentation import INTERVAL, NORMAL, UNIFORM, Augmentation, Augmented, ada, diffaugment
+from gan_lab.augmentation import (
+    INTERVAL,
+    NORMAL,
+    UNIFORM,
+    Augmentation,
+    Augmented,
+    ada,
+    diffaugment,
+)
 from gan_lab.config.schema import AugmentConfig
 from gan_lab.seeding import Stream
 
@@ -21,11 +29,22 @@ HALF = torch.tensor(0.5)
 
 def images(n: int = 5, channels: int = 3, height: int = 12, width: int = 12) -> Tensor:
     return (
-        2 * torch.rand(n, channels, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
+        2
+        * torch.rand(
+            n,
+            channels,
+            height,
+            width,
+            generator=torch.Generator().manual_seed(1),
+            dtype=torch.float64,
+        )
+        - 1
     )
 
 
-def changed(x: Tensor, chosen: list[int], values: dict[int, float] | None = None, normals: Any = None) -> Tensor:
+def changed(
+    x: Tensor, chosen: list[int], values: dict[int, float] | None = None, normals: Any = None
+) -> Tensor:
     """ADA with the chosen transformations alone, whose numbers are given."""
     u = torch.full((len(x), UNIFORM), NEVER, dtype=x.dtype)
     u[:, chosen] = ALWAYS
@@ -38,7 +57,9 @@ def changed(x: Tensor, chosen: list[int], values: dict[int, float] | None = None
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (3, 6, 9)])
-def test_no_probability_is_no_change_and_every_draw_is_then_without_effect(shape: tuple[int, ...]) -> None:
+def test_no_probability_is_no_change_and_every_draw_is_then_without_effect(
+    shape: tuple[int, ...],
+) -> None:
     x = images(7, *shape)
     stream = Stream(3, "test", 0)
     u, g = stream.uniform(7, UNIFORM, like=x), stream.normal(7, NORMAL, like=x)
@@ -50,7 +71,9 @@ def test_turns_mirrors_and_whole_shifts_are_torchs_and_numpys() -> None:
     x = images()
     for quarter in range(4):
         assert torch.allclose(
-            changed(x, [0], {10: quarter / 4 + 0.1}), torch.rot90(x, quarter, dims=(2, 3)), atol=1e-12
+            changed(x, [0], {10: quarter / 4 + 0.1}),
+            torch.rot90(x, quarter, dims=(2, 3)),
+            atol=1e-12,
         )
     assert torch.allclose(changed(x, [1], {11: 0.7}), x.flip(3), atol=1e-12)
     assert torch.allclose(changed(x, [1], {11: 0.2}), x, atol=1e-12)
@@ -69,7 +92,11 @@ def test_scaling_and_shifting_read_where_grid_sample_reads() -> None:
     columns = (torch.arange(14.0, dtype=x.dtype) - 6.5) / (scale * stretch) + 6.5 + 14 / 8 * -0.6
     grid = torch.stack(torch.meshgrid(2 * columns / 13 - 1, 2 * rows / 9 - 1, indexing="xy"), dim=2)
     read = functional.grid_sample(
-        x, grid.expand(4, -1, -1, -1), mode="bilinear", padding_mode="reflection", align_corners=True
+        x,
+        grid.expand(4, -1, -1, -1),
+        mode="bilinear",
+        padding_mode="reflection",
+        align_corners=True,
     )
     assert torch.allclose(made, read, atol=1e-10)
 
@@ -79,7 +106,9 @@ def test_colours_turn_about_gray() -> None:
     gray = x.mean(dim=1, keepdim=True).expand_as(x)
     third = changed(x, [8], {14: 5 / 6})  # hue by 120 degrees: red becomes green
     assert torch.allclose(third, x.roll(1, dims=1), atol=1e-12)
-    assert torch.allclose(changed(x, [9], {15: 0.6}), x - 2 * gray, atol=1e-12)  # luma negated, colours kept
+    assert torch.allclose(
+        changed(x, [9], {15: 0.6}), x - 2 * gray, atol=1e-12
+    )  # luma negated, colours kept
     assert torch.allclose(changed(x, [16], normals={0: 2.0}), gray + 4 * (x - gray), atol=1e-12)
     assert torch.allclose(changed(x, [6, 7], normals={6: 1.0, 7: 2.0}), (x + 0.2) * 2, atol=1e-12)
 
@@ -107,7 +136,9 @@ def test_gradients_go_through_twice(policy: str) -> None:
     u, g = stream.uniform(2, UNIFORM, like=x), stream.normal(2, NORMAL, like=x)
 
     def change(x: Tensor) -> Tensor:
-        return (diffaugment(x, u) if policy == "diffaugment" else ada(x, u, g, torch.tensor(0.7))) ** 2
+        return (
+            diffaugment(x, u) if policy == "diffaugment" else ada(x, u, g, torch.tensor(0.7))
+        ) ** 2
 
     assert torch.autograd.gradcheck(change, (x,))
     assert torch.autograd.gradgradcheck(change, (x,))
@@ -122,7 +153,9 @@ def test_the_probability_follows_the_sign_and_takes_so_many_images() -> None:
     for iteration in range(12, 40):
         made.follow(torch.tensor(1.0, dtype=torch.float64), iteration, 50)
     assert float(made.p) == 1.0  # not above
-    for iteration in range(40, 48):  # 0.8 are known: the mean sign is the target itself, and 0.79 is below it
+    for iteration in range(
+        40, 48
+    ):  # 0.8 are known: the mean sign is the target itself, and 0.79 is below it
         made.follow(torch.tensor(0.79, dtype=torch.float64), iteration, 50)
     assert float(made.p) == pytest.approx(1 - 2 * 0.2)
     signs = [0.7, 0.95, 0.95, 0.95]  # on average above

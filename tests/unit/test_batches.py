@@ -68,7 +68,13 @@ def test_labels_are_read_where_the_model_uses_them() -> None:
         {"A": [UNIT, LABELS], "B": (PIXELS, LABELS)},
         [[UNIT, LABELS], [PIXELS, LABELS]],
     ],
-    ids=["tuple", "source and target", "A and B", "dict of labeled loaders", "list of labeled loaders"],
+    ids=[
+        "tuple",
+        "source and target",
+        "A and B",
+        "dict of labeled loaders",
+        "list of labeled loaders",
+    ],
 )
 def test_translation_takes_two_images(batch: Any) -> None:
     made = read(batch, translation=True)
@@ -91,28 +97,58 @@ def test_gray_images_may_lack_the_channel_axis() -> None:
 @pytest.mark.parametrize(
     ("batch", "options", "sentence"),
     [
-        (UNIT * 255, {}, r"pixel values from 0 to 95: they must be uint8, or floats in \[0, 1\] or \[-1, 1\]"),
+        (
+            UNIT * 255,
+            {},
+            r"pixel values from 0 to 95: they must be uint8, or floats in \[0, 1\] or \[-1, 1\]",
+        ),
         (UNIT * 4 - 2.1, {}, r"pixel values from -2\.1 to -0\.\d+: they must be uint8"),
         (torch.full((2, 3, 4, 4), torch.nan), {}, r"pixel values from nan to nan"),
         (UNIT * torch.inf, {}, r"pixel values from nan to"),
         (PIXELS.long(), {}, r"images are torch\.int64: convert them to uint8"),
-        (UNIT[..., :3], {}, r"images have the shape \(3, 4, 3\), but the model was made for \(3, 4, 4\)"),
+        (
+            UNIT[..., :3],
+            {},
+            r"images have the shape \(3, 4, 3\), but the model was made for \(3, 4, 4\)",
+        ),
         (torch.rand(2, 4, 4, 3), {}, r"\(4, 4, 3\).*permute them to channels first"),
         ((UNIT,), {"labels": "required"}, r"class-conditional, but the batches have no labels"),
-        ((UNIT, LABELS.float()), {"labels": "required"}, r"labels are torch\.float32 \(2,\): they must be integers"),
+        (
+            (UNIT, LABELS.float()),
+            {"labels": "required"},
+            r"labels are torch\.float32 \(2,\): they must be integers",
+        ),
         ((UNIT, torch.eye(2).long()), {"labels": "required"}, r"labels are torch\.int64 \(2, 2\)"),
-        ((UNIT, LABELS + 1), {"labels": "required"}, r"labels range from 1 to 2, but .* num_classes=2: .* 0 to 1"),
+        (
+            (UNIT, LABELS + 1),
+            {"labels": "required"},
+            r"labels range from 1 to 2, but .* num_classes=2: .* 0 to 1",
+        ),
         ((UNIT, LABELS - 1), {"labels": "required"}, r"labels range from -1 to 0"),
         ((UNIT, LABELS[:1]), {"labels": "required"}, r"2 images but 1 labels"),
-        ((UNIT, LABELS, LABELS), {}, r"cannot read a batch of type tuple of 3 \(Tensor, Tensor, Tensor\)"),
+        (
+            (UNIT, LABELS, LABELS),
+            {},
+            r"cannot read a batch of type tuple of 3 \(Tensor, Tensor, Tensor\)",
+        ),
         ({"x": UNIT}, {}, r"a batch has the keys x, none of them for images: use 'image'"),
         ("images", {}, r"cannot read a batch of type str"),
         (UNIT, {"translation": True}, r"image-to-image translation takes \(source, target\)"),
-        ((UNIT, LABELS), {"translation": True}, r"target images have the shape \(\)|target images have"),
-        (([Image.new("RGB", (4, 4))], LABELS), {}, r"images are of type list of 1 \(Image\): add transforms\.ToTensor"),
+        (
+            (UNIT, LABELS),
+            {"translation": True},
+            r"target images have the shape \(\)|target images have",
+        ),
+        (
+            ([Image.new("RGB", (4, 4))], LABELS),
+            {},
+            r"images are of type list of 1 \(Image\): add transforms\.ToTensor",
+        ),
     ],
 )
-def test_what_would_be_misread_is_refused(batch: Any, options: dict[str, Any], sentence: str) -> None:
+def test_what_would_be_misread_is_refused(
+    batch: Any, options: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(UserError, match=sentence):
         reader(**options).read(batch)
 

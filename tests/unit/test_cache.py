@@ -79,7 +79,9 @@ def test_the_fingerprint_is_that_of_names_shapes_types_and_values(tmp_path: Path
     assert decoded_once(tmp_path, "x", "same again", lambda: variants[0])[1] == prints[0]
 
 
-def test_an_interrupted_build_leaves_no_cache_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_leaves_no_cache_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save, saved = np.save, []
 
     def torn(path: Path, array: np.ndarray) -> None:

@@ -121,9 +121,13 @@ def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> N
         assert has_crossed == budget.images // 250
 
 
-def test_a_tracker_that_fails_is_one_warning_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_fails_is_one_warning_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = wandb_logger.WandbLogger("offline", tmp_path, "gan", "id", {})
-    monkeypatch.setattr(broken, "_init", lambda mode: (_ for _ in ()).throw(RuntimeError("no service")))
+    monkeypatch.setattr(
+        broken, "_init", lambda mode: (_ for _ in ()).throw(RuntimeError("no service"))
+    )
     with pytest.warns(UserWarning, match="W&B is off for the rest of this run: no service"):
         broken.start(0)
     broken.log({"images": 1.0})
@@ -134,7 +138,9 @@ def test_a_tracker_that_fails_is_one_warning_and_no_more(tmp_path: Path, monkeyp
     broken.finish()
 
 
-def test_a_host_that_does_not_answer_means_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_does_not_answer_means_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     chosen: list[str] = []
     online = wandb_logger.WandbLogger("online", tmp_path, "gan", "id", {})

@@ -45,10 +45,15 @@ def attributes(i: int) -> list[int]:
 
 def write(root: Path, layout: str, attributed: bool = True, partitioned: bool = True) -> Path:
     """A CelebA of 16 faces whose level is 10 x their number; the partition holds out the last six, two of them to choose by."""
-    home = {"torchvision": root / "celeba", "kaggle": root, "flat": root, "images": root / "celeba" / "celeba"}.get(
-        layout, root / "celeba"
+    home = {
+        "torchvision": root / "celeba",
+        "kaggle": root,
+        "flat": root,
+        "images": root / "celeba" / "celeba",
+    }.get(layout, root / "celeba")
+    inside = {"torchvision": "img_align_celeba", "images": "images"}.get(
+        layout, "img_align_celeba/img_align_celeba"
     )
-    inside = {"torchvision": "img_align_celeba", "images": "images"}.get(layout, "img_align_celeba/img_align_celeba")
     images = home if layout.startswith("flat") else home / inside
     images.mkdir(parents=True, exist_ok=True)
     names = [f"{i + 1:06}.jpg" for i in range(COUNT)]
@@ -58,10 +63,16 @@ def write(root: Path, layout: str, attributed: bool = True, partitioned: bool = 
     if "kaggle" in layout:
         lines = [",".join(["image_id", *NAMES])]
         lines += [",".join([name, *map(str, attributes(i))]) for i, name in enumerate(names)]
-        parts = ["image_id,partition", *(f"{name},{p}" for name, p in zip(names, part, strict=True))]
+        parts = [
+            "image_id,partition",
+            *(f"{name},{p}" for name, p in zip(names, part, strict=True)),
+        ]
     else:
         lines = [str(COUNT), " ".join(NAMES) + " "]
-        lines += [f"{name} " + "".join(f"{value:>3}" for value in attributes(i)) for i, name in enumerate(names)]
+        lines += [
+            f"{name} " + "".join(f"{value:>3}" for value in attributes(i))
+            for i, name in enumerate(names)
+        ]
         parts = [f"{name} {p}" for name, p in zip(names, part, strict=True)]
     ending = "csv" if "kaggle" in layout else "txt"
     if attributed:
@@ -81,7 +92,9 @@ def numbers(images: object) -> list[int]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_recognised_with_its_partition_and_attributes(tmp_path: Path, layout: str) -> None:
+def test_every_layout_is_recognised_with_its_partition_and_attributes(
+    tmp_path: Path, layout: str
+) -> None:
     images = write(tmp_path, layout)
     made = celeba.decode(cfg(tmp_path, attributes=["Smiling", "Male"]))
     assert numbers(made.train_images) == list(range(10))
@@ -89,11 +102,17 @@ def test_every_layout_is_recognised_with_its_partition_and_attributes(tmp_path: 
     assert made.validation is not None
     assert made.validation.tolist() == [0, 1]  # the authors' own
     assert made.spec.classes == 4
-    for of, labels in ((made.train_images, made.train_labels), (made.test_images, made.test_labels)):
+    for of, labels in (
+        (made.train_images, made.train_labels),
+        (made.test_images, made.test_labels),
+    ):
         assert labels.tolist() == [1 * (i >= 8) + 2 * (i % 2) for i in numbers(of)]
         assert labels.dtype == np.int64
     assert made.source == "full"
-    assert made.about == f"16 faces of CelebA (10 train, 6 held out): found in {images}, classes by Smiling, Male"
+    assert (
+        made.about
+        == f"16 faces of CelebA (10 train, 6 held out): found in {images}, classes by Smiling, Male"
+    )
     plain = celeba.decode(cfg(tmp_path))
     assert (plain.spec.classes, plain.train_labels) == (0, None)
     assert plain.fingerprint != made.fingerprint
@@ -119,11 +138,16 @@ def test_an_unreadable_face_takes_its_label_with_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "answer"),
     [
-        (["Smilling"], "data.attributes=Smilling: no attribute 'Smilling'. Did you mean 'Smiling'? There are: 5_o_"),
+        (
+            ["Smilling"],
+            "data.attributes=Smilling: no attribute 'Smilling'. Did you mean 'Smiling'? There are: 5_o_",
+        ),
         (["Male", "Male"], "data.attributes=Male,Male: each once, and at most 8 of them"),
     ],
 )
-def test_attributes_that_cannot_be_served_are_answered(tmp_path: Path, wanted: list[str], answer: str) -> None:
+def test_attributes_that_cannot_be_served_are_answered(
+    tmp_path: Path, wanted: list[str], answer: str
+) -> None:
     write(tmp_path, "kaggle")
     with pytest.raises(ValueError, match=re.escape(answer)):
         celeba.decode(cfg(tmp_path, attributes=wanted))
@@ -132,7 +156,9 @@ def test_attributes_that_cannot_be_served_are_answered(tmp_path: Path, wanted: l
 def test_a_missing_or_damaged_attribute_file_is_named(tmp_path: Path) -> None:
     images = write(tmp_path, "torchvision", attributed=False)
     asked = cfg(tmp_path, attributes=["Male"])
-    with pytest.raises(ValueError, match=rf"no list_attr_celeba.txt or .csv beside {images}; https://mmlab"):
+    with pytest.raises(
+        ValueError, match=rf"no list_attr_celeba.txt or .csv beside {images}; https://mmlab"
+    ):
         celeba.decode(asked)
     table = tmp_path / "celeba" / "list_attr_celeba.txt"
     for content in ("", "<html>Quota exceeded</html>\n", "2\nMale Smiling\n000001.jpg 1\n"):
@@ -161,7 +187,9 @@ def test_the_sample_is_the_first_hundred_rows_which_are_faces(tmp_path: Path) ->
     made = sample(tmp_path, 25)
     assert made.spec.shape == (1, 25, 25)
     assert (len(made.train_images), len(made.test_images), made.train_labels) == (80, 20, None)
-    mine = sorted(image.tobytes() for image in [*np.asarray(made.train_images), *np.asarray(made.test_images)])  # type: ignore[call-overload]
+    mine = sorted(
+        image.tobytes() for image in [*np.asarray(made.train_images), *np.asarray(made.test_images)]
+    )  # type: ignore[call-overload]
     faces = (pictures.lfw_subset()[:100] * 255).round().astype(np.uint8)
     assert mine == sorted(face.tobytes() for face in faces)
     assert made.about == (
@@ -182,7 +210,10 @@ def test_without_network_full_says_what_to_do_and_auto_takes_the_sample(tmp_path
     made = celeba.decode(cfg(tmp_path))
     assert made.source == "sample"
     assert "cannot be reached" in made.about
-    with pytest.raises(ValueError, match=r"data.attributes=Male, but the sample of faces has none: data.source=sample"):
+    with pytest.raises(
+        ValueError,
+        match=r"data.attributes=Male, but the sample of faces has none: data.source=sample",
+    ):
         celeba.decode(cfg(tmp_path, source="sample", attributes=["Male"]))
 
 
@@ -198,7 +229,11 @@ def packed(root: Path, layout: str, archive: Path, **keys: bool) -> bytes:
 
 @pytest.mark.parametrize(
     ("layout", "name"),
-    [("torchvision", "img_align_celeba.zip"), ("images", "celeba.zip"), ("kaggle in a folder", "archive.zip")],
+    [
+        ("torchvision", "img_align_celeba.zip"),
+        ("images", "celeba.zip"),
+        ("kaggle in a folder", "archive.zip"),
+    ],
 )
 def test_archives_that_were_put_there_are_unpacked(
     tmp_path: Path, layout: str, name: str, monkeypatch: pytest.MonkeyPatch
@@ -221,8 +256,12 @@ def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Every source of CelebA is this host: Drive sends a page for the images."""
     with serving() as made:
-        drive = {name: made.url(name) for name in ("list_attr_celeba.txt", "list_eval_partition.txt")}
-        monkeypatch.setattr(celeba, "ON_DRIVE", {"img_align_celeba.zip": made.url("page.zip"), **drive})
+        drive = {
+            name: made.url(name) for name in ("list_attr_celeba.txt", "list_eval_partition.txt")
+        }
+        monkeypatch.setattr(
+            celeba, "ON_DRIVE", {"img_align_celeba.zip": made.url("page.zip"), **drive}
+        )
         monkeypatch.setattr(celeba, "MIRRORS", (made.url("mirror.zip"),))
         monkeypatch.setattr(celeba, "BUNDLES", (made.url("bundle.zip"),))
         monkeypatch.setattr(celeba, "SHA256", dict.fromkeys(celeba.SHA256, ""))
@@ -230,7 +269,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 
 def test_the_mirror_is_asked_when_drive_sends_a_page(tmp_path: Path, host: Host) -> None:
-    content = packed(tmp_path / "made", "torchvision", tmp_path / "a.zip", attributed=False, partitioned=False)
+    content = packed(
+        tmp_path / "made", "torchvision", tmp_path / "a.zip", attributed=False, partitioned=False
+    )
     host.files["/mirror.zip"] = content
     host.breaks = 1  # of the page, which is thrown away
     write(tmp_path / "tables", "torchvision")

@@ -25,7 +25,13 @@ PROTOCOL = {"extractor": "digits", "reals": 1000, "fakes": 1000, "data": "mnist-
             "weights": "ema best, iteration 7", "seed": 0, "versions": {"torch": "2.15", "numpy": "2.4"}}  # fmt: skip
 
 
-def run(root: Path, experiment: str, *words: str, scores: dict[str, float] | None = None, **protocol: Any) -> Path:
+def run(
+    root: Path,
+    experiment: str,
+    *words: str,
+    scores: dict[str, float] | None = None,
+    **protocol: Any,
+) -> Path:
     """A run as it lies there when it has ended; without scores one that was interrupted."""
     loaded = loading.load(experiment, [f"run.root={root}", "run.images=6400", *words])
     folder = RunFolder.of(loaded).path
@@ -34,15 +40,25 @@ def run(root: Path, experiment: str, *words: str, scores: dict[str, float] | Non
     if scores is not None:
         said = PROTOCOL | {"seed": loaded.config.run.seed} | protocol
         best = {
-            name: {"value": value, "higher_is_better": HIGHER[name], "protocol": said} for name, value in scores.items()
+            name: {"value": value, "higher_is_better": HIGHER[name], "protocol": said}
+            for name, value in scores.items()
         }
-        state = {"experiment": loaded.experiment, "iteration": loaded.config.iterations, "scores": {"best": best}}
+        state = {
+            "experiment": loaded.experiment,
+            "iteration": loaded.config.iterations,
+            "scores": {"best": best},
+        }
         (folder / "summary.json").write_text(json.dumps(state))
     return folder
 
 
-def seeds(root: Path, experiment: str, score: str, *values: float, words: tuple[str, ...] = ()) -> list[Path]:
-    return [run(root, experiment, f"run.seed={i}", *words, scores={score: value}) for i, value in enumerate(values)]
+def seeds(
+    root: Path, experiment: str, score: str, *values: float, words: tuple[str, ...] = ()
+) -> list[Path]:
+    return [
+        run(root, experiment, f"run.seed={i}", *words, scores={score: value})
+        for i, value in enumerate(values)
+    ]
 
 
 def column(made: Comparison, title: str) -> dict[str, Cell | None]:
@@ -53,7 +69,11 @@ def column(made: Comparison, title: str) -> dict[str, Cell | None]:
 def test_seeds_are_averaged_and_each_config_is_a_row_named_by_its_own_words(tmp_path: Path) -> None:
     folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 2.0, 6.0)
     folders += seeds(
-        tmp_path, "cgan", "fd_digits", 4.0, words=("model.lr_g=5e-4", "data.workers=3", "log.log_every_images=7")
+        tmp_path,
+        "cgan",
+        "fd_digits",
+        4.0,
+        words=("model.lr_g=5e-4", "data.workers=3", "log.log_every_images=7"),
     )
     folders += seeds(tmp_path, "gan", "fd_digits", 9.0, words=("model.dropout=0.3",))
     made = compare(folders)
@@ -63,7 +83,11 @@ def test_seeds_are_averaged_and_each_config_is_a_row_named_by_its_own_words(tmp_
         "cgan model.lr_g=0.0005": Cell(4.0, None, 1),
         "gan": Cell(9.0, None, 1),  # its dropout sets it apart from no other run of gan
     }
-    assert [[run.path for run in row.runs] for row in made.rows] == [folders[:3], folders[3:4], folders[4:]]
+    assert [[run.path for run in row.runs] for row in made.rows] == [
+        folders[:3],
+        folders[3:4],
+        folders[4:],
+    ]
 
 
 def test_a_budget_that_is_not_the_others_is_said_in_the_name(tmp_path: Path) -> None:
@@ -99,7 +123,13 @@ def test_runs_of_one_row_that_were_not_measured_alike_are_refused(tmp_path: Path
 
 def test_other_versions_share_a_column_and_are_noted(tmp_path: Path) -> None:
     a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
-    b = run(tmp_path, "cgan", "run.seed=1", scores={"fd_digits": 2.0}, versions={"torch": "2.16", "numpy": "2.4"})
+    b = run(
+        tmp_path,
+        "cgan",
+        "run.seed=1",
+        scores={"fd_digits": 2.0},
+        versions={"torch": "2.16", "numpy": "2.4"},
+    )
     made = compare([a, b])
     assert column(made, "fd_digits")["cgan"] == Cell(1.5, math.sqrt(0.5), 2)
     assert made.notes == ["measured by different versions: torch 2.15 and 2.16"]
@@ -111,8 +141,18 @@ def test_other_versions_share_a_column_and_are_noted(tmp_path: Path) -> None:
         ("fd_digits", (1.0, 1.1, 1.2), (6.0, 6.1, 6.2), "cgan"),
         ("fd_digits", (1.0, 2.0, 3.0), (2.0, 3.0, 4.0), ""),
         ("digit_score", (1.0, 1.1, 1.2), (6.0, 6.1, 6.2), "gan"),  # more is better
-        ("baseline_accuracy", (1.0, 1.1, 1.2), (6.0, 6.1, 6.2), ""),  # no achievement of a generator
-        ("fd_digits", (1.0, 1.1, 1.2), (math.nan, 6.1, 6.2), "cgan"),  # the third row is the second best
+        (
+            "baseline_accuracy",
+            (1.0, 1.1, 1.2),
+            (6.0, 6.1, 6.2),
+            "",
+        ),  # no achievement of a generator
+        (
+            "fd_digits",
+            (1.0, 1.1, 1.2),
+            (math.nan, 6.1, 6.2),
+            "cgan",
+        ),  # the third row is the second best
         ("fd_digits", (1.0, 3.0), (60.0, 62.0), ""),  # two seeds tell nothing apart
     ],
 )
@@ -127,7 +167,10 @@ def test_the_best_is_marked_only_where_it_is_told_apart_from_every_other(
         else (90.0, 80.0, 85.0)
     )
     names = ("cgan", "gan", "dcgan")
-    every = [seeds(tmp_path, name, score, *values) for name, values in zip(names, (first, second, third), strict=True)]
+    every = [
+        seeds(tmp_path, name, score, *values)
+        for name, values in zip(names, (first, second, third), strict=True)
+    ]
     made = compare([folder for folders in every for folder in folders])
     assert "".join(name for name, cell in column(made, score).items() if cell and cell.best) == best
 
@@ -139,7 +182,9 @@ def test_a_third_row_whose_spread_covers_the_first_keeps_it_from_being_marked() 
 
 
 @pytest.mark.parametrize(("rows", "n"), [(2, 2), (2, 3), (7, 3)])
-def test_among_equals_a_best_is_marked_in_at_most_six_of_a_hundred_tables(rows: int, n: int) -> None:
+def test_among_equals_a_best_is_marked_in_at_most_six_of_a_hundred_tables(
+    rows: int, n: int
+) -> None:
     tables, marked = np.random.default_rng(0).normal(10, 1, (2000, rows, n)), 0
     for table in tables:
         first, *others = sorted(table.tolist(), key=lambda values: sum(values))
@@ -153,7 +198,9 @@ def test_a_gap_of_two_spreads_is_seen_with_ten_seeds() -> None:
     assert seen / len(draws) > 0.95  # 0.99 is its power
 
 
-def test_an_effect_is_that_of_scipy_with_an_interval_that_holds_the_truth_as_often_as_it_says() -> None:
+def test_an_effect_is_that_of_scipy_with_an_interval_that_holds_the_truth_as_often_as_it_says() -> (
+    None
+):
     rng, held = np.random.default_rng(1), 0
     for _ in range(500):
         one, other = rng.normal(3, 1, 4).tolist(), rng.normal(1, 3, 9).tolist()
@@ -171,12 +218,16 @@ def test_the_effect_and_what_real_images_have_stand_below(tmp_path: Path) -> Non
     folders = [run(tmp_path, name, f"run.seed={i}", scores={"fd_digits": value + i / 10}, floor=floor)
                for name, value, floor in (("cgan", 1.0, 0.25), ("gan", 6.0, 0.38)) for i in range(3)]  # fmt: skip
     notes = compare(folders).notes
-    assert notes[0].startswith("fd_digits: the best mean minus the next (gan) is -5 (-5.23 to -4.77), p = ")
-    assert notes[1] == "fd_digits of real images in the place of the fakes: 0.25 to 0.38"
+    assert notes[0].startswith(
+        "fd_digits: the best mean minus the next (gan) is -5 (-5.23 to -4.77), p = "
+    )
+    assert notes[1] == "fd_digits, real vs. real: 0.25 to 0.38"
 
 
 def test_nothing_is_marked_where_one_of_the_two_best_has_one_seed(tmp_path: Path) -> None:
-    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1) + seeds(tmp_path, "gan", "fd_digits", 99.0)
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1) + seeds(
+        tmp_path, "gan", "fd_digits", 99.0
+    )
     made = compare(folders)
     assert not any(cell.best for cell in column(made, "fd_digits").values() if cell)
     assert [note.partition(":")[0] for note in made.notes] == ["no best is marked of fd_digits"]
@@ -189,7 +240,9 @@ def test_runs_that_were_not_scored_or_train_on_are_named(tmp_path: Path) -> None
     b = run(tmp_path, "gan")
     made = compare([b, a, a])
     assert [row.name for row in made.rows] == ["cgan"]
-    assert made.notes == [f"{b} has no scores: 'gan-lab evaluate {b} --weights best' once it is trained"]
+    assert made.notes == [
+        f"{b} has no scores: 'gan-lab evaluate {b} --weights best' once it is trained"
+    ]
     assert compare([a, b], weights="last").rows == []
     state = read_summary(a) | {"iteration": 10, "images": 640}
     (a / "summary.json").write_text(json.dumps(state))
@@ -199,7 +252,9 @@ def test_runs_that_were_not_scored_or_train_on_are_named(tmp_path: Path) -> None
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
     b = run(tmp_path, "cgan", "run.id=again", scores={"fd_digits": 1.0})
-    with pytest.raises(ValueError, match=r"seed0 and .*again are one experiment with one seed: compare one of them"):
+    with pytest.raises(
+        ValueError, match=r"seed0 and .*again are one experiment with one seed: compare one of them"
+    ):
         compare([a, b])
     with pytest.raises(ValueError, match="is not a run folder: it has no config"):
         compare([a, tmp_path])
@@ -211,12 +266,18 @@ def test_the_drawing_cuts_nothing_off_and_says_below_what_the_numbers_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1, 1.2) + seeds(tmp_path, "gan", "fd_digits", 8.0, 8.5, 9.0)
+    folders = seeds(tmp_path, "cgan", "fd_digits", 1.0, 1.1, 1.2) + seeds(
+        tmp_path, "gan", "fd_digits", 8.0, 8.5, 9.0
+    )
     folders += [run(tmp_path, "dcgan", scores={"fd_digits": 1.0, "digit_score": 4.0}, reals=500)]
     folders += [run(tmp_path, "gan", "run.seed=3", scores={"digit_score": 5.0})]
     console.print_comparison(compare(folders))
     said = capsys.readouterr().out
-    cells = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in said.splitlines() if line[0] in "│┃"]
+    cells = [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        for line in said.splitlines()
+        if line[0] in "│┃"
+    ]
     assert cells == [
         ["EXP", "n", "fd_digits [1]", "fd_digits [2]", "digit_score [1]", "digit_score [2]"],
         ["cgan", "3", "1.1 ± 0.1 *", "", "", ""],

@@ -27,16 +27,28 @@ def written(tmp_path: Path) -> object:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("data.batchsize=3", "Key 'data.batchsize' not in 'Config'. Did you mean 'data.batch_size'?"),
+        (
+            "data.batchsize=3",
+            "Key 'data.batchsize' not in 'Config'. Did you mean 'data.batch_size'?",
+        ),
         ("run.imges=3", "Key 'run.imges' not in 'Config'. Did you mean 'run.images'?"),
-        ("metrics.headlin=fid", "Key 'metrics.headlin' not in 'Config'. Did you mean 'metrics.headline'?"),
+        (
+            "metrics.headlin=fid",
+            "Key 'metrics.headlin' not in 'Config'. Did you mean 'metrics.headline'?",
+        ),
         ("log.wandbb=off", "Key 'log.wandbb' not in 'Config'. Did you mean 'log.wandb'?"),
         ("ema.rmp=1", "Key 'ema.rmp' not in 'Config'. Did you mean 'ema.ramp'?"),
         ("famly=gan", "Key 'famly' not in 'Config'. Did you mean 'family'?"),
         ("model.zdim=3", "Key 'model.zdim' not in 'GANConfig'. Did you mean 'model.z_dim'?"),
-        ("model.qqqqqq=3", "Key 'model.qqqqqq' not in 'GANConfig'. There are: model.decay, model.decay_from"),
+        (
+            "model.qqqqqq=3",
+            "Key 'model.qqqqqq' not in 'GANConfig'. There are: model.decay, model.decay_from",
+        ),
         ("run=mnist", "run is a group: set one of its keys: run.images, run.seed"),
-        ("model=dcgan", "model is a group: set one of its keys, such as model.z_dim=64, not model=dcgan"),
+        (
+            "model=dcgan",
+            "model is a group: set one of its keys, such as model.z_dim=64, not model=dcgan",
+        ),
         ("run.images", "'run.images' is not key=value, such as model.z_dim=64"),
         ("data.size=big", "data.size=big: it must be a whole number"),
         ("data.size=28.5", "data.size=28.5: it must be a whole number"),
@@ -44,7 +56,10 @@ def written(tmp_path: Path) -> object:
         ("run.seed=null", "run.seed=: it must be a whole number"),
         ("data.size=", "data.size=: it must be a whole number"),
         ("model.betas=[0.5]", "model.betas=[0.5]: it must be a list of 2, such as [0.5,0.5]"),
-        ("data.attributes=Smiling", "data.attributes=Smiling: it must be a list, such as [one,two]"),
+        (
+            "data.attributes=Smiling",
+            "data.attributes=Smiling: it must be a list, such as [one,two]",
+        ),
         ("model.lr_d=fast", "model.lr_d=fast: it must be a number"),
         ("run=[1", "run=[1: a bracket or a quotation mark is opened and not closed"),
         ("run.compile=maybe", "run.compile=maybe: it must be true or false"),
@@ -53,26 +68,36 @@ def written(tmp_path: Path) -> object:
             "log.wandb=maybe: it must be one of auto, online, offline, off",
         ),
         ("model.loss=wasserstein", "model.loss=wasserstein: it must be one of nonsat"),
-        ("model.betas=[0.5,0.9,0.9]", "model.betas=[0.5, 0.9, 0.9]: it must be a list of 2, such as"),
+        (
+            "model.betas=[0.5,0.9,0.9]",
+            "model.betas=[0.5, 0.9, 0.9]: it must be a list of 2, such as",
+        ),
         ("data.size=0", "data.size=0 is out of range: it must be at least 1"),
         ("run.seed=-1", "run.seed=-1 is out of range: it must be at least 0"),
         ("ema.ramp=0", "ema.ramp=0.0 is out of range: it must be greater than 0"),
         ("model.lr_d=-1e-3", "model.lr_d=-0.001 is out of range: it must be greater than 0"),
         ("model.lr_d=nan", "model.lr_d=nan is out of range: it must be greater than 0"),
         ("model.betas=[0.5,1.0]", "model.betas=(0.5, 1.0) is out of range: it must be less than 1"),
-        ("model.betas=[-0.1,0.9]", "model.betas=(-0.1, 0.9) is out of range: it must be at least 0"),
+        (
+            "model.betas=[-0.1,0.9]",
+            "model.betas=(-0.1, 0.9) is out of range: it must be at least 0",
+        ),
         ("family=gna", "no family 'gna'. Did you mean 'gan'? There are: "),
         ("data.root=${nowhere}", "Interpolation key 'nowhere' not found"),
         ("run={seed: [", "a bracket or a quotation mark is opened and not closed"),
     ],
 )
-def test_a_word_that_cannot_be_meant_is_answered_by_name_and_remedy(word: str, message: str) -> None:
+def test_a_word_that_cannot_be_meant_is_answered_by_name_and_remedy(
+    word: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         load("gan", [word])
 
 
 def test_an_unknown_experiment_is_answered_with_the_nearest_and_all_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no experiment 'cgn'\. Did you mean 'cgan'\? There are: .*gan"):
+    with pytest.raises(
+        ValueError, match=r"no experiment 'cgn'\. Did you mean 'cgan'\? There are: .*gan"
+    ):
         load("cgn")
     with pytest.raises(ValueError, match=r"there is no file /nowhere/mine.yaml"):
         load("/nowhere/mine.yaml")
@@ -81,15 +106,23 @@ def test_an_unknown_experiment_is_answered_with_the_nearest_and_all_there_are() 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- family\n- gan\n", "mine.yaml: an experiment is a mapping such as 'family: gan', this is ['family', 'gan']"),
+        (
+            "- family\n- gan\n",
+            "mine.yaml: an experiment is a mapping such as 'family: gan', this is ['family', 'gan']",
+        ),
         ("family: [gan\n", "mine.yaml: while parsing a flow sequence"),
         ("family: gan\nfamily: cgan\n", "found duplicate key family"),
-        ("family: gan\ndata: {sise: 3}\n", "Key 'data.sise' not in 'Config'. Did you mean 'data.size'?"),
+        (
+            "family: gan\ndata: {sise: 3}\n",
+            "Key 'data.sise' not in 'Config'. Did you mean 'data.size'?",
+        ),
         ("family: gan\ndata:\n", "data is a group: set one of its keys"),
         ("family: gan\nmodel: 3\n", "model is a group"),
     ],
 )
-def test_a_file_that_cannot_be_meant_is_answered_in_one_line(written: object, text: str, message: str) -> None:
+def test_a_file_that_cannot_be_meant_is_answered_in_one_line(
+    written: object, text: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         load(written(text))  # type: ignore[operator]
     assert "\n" not in str(raised.value)
@@ -115,8 +148,14 @@ def test_a_key_with_dots_in_a_file_means_what_it_means_on_the_command_line(writt
 
 
 def test_off_stays_a_word_where_a_word_is_meant_and_is_false_where_a_switch_is() -> None:
-    config = load("gan", ["log.wandb=off", "metrics.inception_weights=off", "log.progress_bar=off"]).config
-    assert (config.log.wandb, config.metrics.inception_weights, config.log.progress_bar) == ("off", "off", False)
+    config = load(
+        "gan", ["log.wandb=off", "metrics.inception_weights=off", "log.progress_bar=off"]
+    ).config
+    assert (config.log.wandb, config.metrics.inception_weights, config.log.progress_bar) == (
+        "off",
+        "off",
+        False,
+    )
 
 
 def test_the_id_comes_from_run_id_unless_a_word_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,25 +177,35 @@ def test_every_experiment_loads_and_says_what_it_is(name: str) -> None:
 
 def test_the_budget_in_iterations_is_rounded_up() -> None:
     for images, batch_size, iterations in ((64, 64, 1), (65, 64, 2), (1, 64, 1), (640, 64, 10)):
-        config = parse([{"family": "gan", "run": {"images": images}, "data": {"batch_size": batch_size}}])
+        config = parse(
+            [{"family": "gan", "run": {"images": images}, "data": {"batch_size": batch_size}}]
+        )
         assert config.iterations == iterations
 
 
 def test_leaves_walk_dataclasses_and_mappings_alike() -> None:
     config = parse([{"family": "gan", "data": {"size": 40}}])
     values = dict(leaves(config))
-    assert (values["data.size"], values["model.z_dim"], values["family"]) == (40, config.model.z_dim, "gan")
+    assert (values["data.size"], values["model.z_dim"], values["family"]) == (
+        40,
+        config.model.z_dim,
+        "gan",
+    )
     assert dict(leaves({"a": {"b": 1, "c": {}}, "d": [2]})) == {"a.b": 1, "a.c": {}, "d": [2]}
 
 
 def test_defaults_are_in_their_own_ranges_and_both_ends_of_a_range_are_held() -> None:
     check_ranges(Config())
     check_ranges(DataConfig(size=1))  # the bound itself is allowed
-    with pytest.raises(ValueError, match=r"data\.workers=-1 is out of range: it must be at least 0"):
+    with pytest.raises(
+        ValueError, match=r"data\.workers=-1 is out of range: it must be at least 0"
+    ):
         check_ranges(DataConfig(workers=-1), "data.")
 
 
-@pytest.mark.parametrize("arguments", [["-c", "import gan_lab.config.loading, sys"], ["-m", "gan_lab", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["-c", "import gan_lab.config.loading, sys"], ["-m", "gan_lab", "--help"]]
+)
 def test_neither_the_config_nor_the_help_imports_torch(arguments: list[str]) -> None:
     watch = "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, 'lightning' in sys.modules))"
     if arguments[0] == "-c":

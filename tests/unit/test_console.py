@@ -15,18 +15,27 @@ from tests.helpers.families import small
 
 
 def test_the_dry_run_names_origins_networks_and_the_expected_time(
-    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    data_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     words = small("cgan", tmp_path, data_root, "run.images=1600", "run.evaluate_every_images=800")
     loaded = loading.load("cgan", words)
     console.print_dry_run(loaded)
     said = capsys.readouterr().out
-    rows = {cells[1].strip(): cells[2:4] for line in said.splitlines() if len(cells := line.split("│")) > 4}
+    rows = {
+        cells[1].strip(): cells[2:4]
+        for line in said.splitlines()
+        if len(cells := line.split("│")) > 4
+    }
     assert [cell.strip() for cell in rows["model.width"]] == ["4", "command line"]
     assert [cell.strip() for cell in rows["model.z_dim"]] == ["64", "experiment/cgan.yaml"]
     assert [cell.strip() for cell in rows["model.betas"]] == ["(0.5, 0.999)", "default"]
-    generator = networks.generator("dcgan", z_dim=64, shape=(1, 28, 28), width=4, norm="batch", classes=10)
+    generator = networks.generator(
+        "dcgan", z_dim=64, shape=(1, 28, 28), width=4, norm="batch", classes=10
+    )
     count = sum(parameter.numel() for parameter in generator.parameters())
     assert [cell.strip() for cell in rows["generator"]] == [f"{count:,}", "16 x 1 x 28 x 28"]
     assert rows["discriminator"][1].strip() == "16"
@@ -40,15 +49,22 @@ def test_the_dry_run_says_how_few_images_each_of_many_processes_has(
 ) -> None:
     words = small("gan", tmp_path, data_root, "run.devices=4", "run.num_nodes=2")
     console.print_dry_run(loading.load("gan", words))
-    assert "with 8 processes each has 2 images of a batch of 16" in " ".join(capsys.readouterr().out.split())
+    assert "with 8 processes each has 2 images of a batch of 16" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_the_dry_run_of_an_encoder_shows_the_shape_of_its_means(
-    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    data_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     console.print_dry_run(
-        loading.load("vaegan", small("vaegan", tmp_path, data_root, "run.images=160", "model.z_dim=5"))
+        loading.load(
+            "vaegan", small("vaegan", tmp_path, data_root, "run.images=160", "model.z_dim=5")
+        )
     )
     rows = {cells[1].strip(): cells[3] for line in capsys.readouterr().out.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
@@ -76,6 +92,9 @@ def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
     said = capsys.readouterr().out
     rows = {cells[1].strip(): [cell.strip() for cell in cells[2:6]] for line in said.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
-    assert rows == {"fd_digits": ["", "4", "3", "0.5"], "kd_digits": ["", "", "0.25 ± 0.013", "0.5"]}
+    assert rows == {
+        "fd_digits": ["", "4", "3", "0.5"],
+        "kd_digits": ["", "", "0.25 ± 0.013", "0.5"],
+    }
     assert "fd_digits: of real images it is 0.5" in said
     assert "800 fakes and 90 reals (test), digits: fd_digits, kd_digits" in said

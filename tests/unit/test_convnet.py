@@ -19,7 +19,9 @@ def blocks_of(network: nn.Module) -> list[Block]:
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_each_size_has_the_blocks_that_were_asked_for_and_all_begin_as_the_identity(blocks: int) -> None:
+def test_each_size_has_the_blocks_that_were_asked_for_and_all_begin_as_the_identity(
+    blocks: int,
+) -> None:
     for network in (generator(blocks=blocks), discriminator(blocks=blocks)):
         assert len(blocks_of(network)) == 3 * blocks  # 28, 14 and 7 pixels
         for block in blocks_of(network):
@@ -29,7 +31,9 @@ def test_each_size_has_the_blocks_that_were_asked_for_and_all_begin_as_the_ident
             assert not torch.allclose(block(x), x)
 
 
-def test_the_first_two_convolutions_of_a_branch_begin_as_he_times_the_number_of_blocks_to_the_minus_quarter() -> None:
+def test_the_first_two_convolutions_of_a_branch_begin_as_he_times_the_number_of_blocks_to_the_minus_quarter() -> (
+    None
+):
     D = discriminator(width=32, blocks=2)
     he = math.sqrt(2 / (1 + 0.2**2))
     for block in blocks_of(D):
@@ -47,7 +51,9 @@ def test_a_block_without_groups_is_x_plus_three_convolutions() -> None:
     assert block.mix.groups == 1  # 8 channels inside: fewer than one group
     x = draw(2, 2, 4, 5, 5)
     h = functional.leaky_relu(functional.conv2d(x, block.expand.weight, block.expand.bias), 0.2)
-    h = functional.leaky_relu(functional.conv2d(h, block.mix.weight, block.mix.bias, padding=1), 0.2)
+    h = functional.leaky_relu(
+        functional.conv2d(h, block.mix.weight, block.mix.bias, padding=1), 0.2
+    )
     assert torch.allclose(block(x), x + functional.conv2d(h, block.contract.weight), rtol=1e-12)
 
 
@@ -82,7 +88,9 @@ def test_doubling_then_halving_keeps_a_slope_and_a_mean() -> None:
     back = functional.avg_pool2d(Double()(ramp), 2)
     assert torch.allclose(back[..., 1:-1, 1:-1], ramp[..., 1:-1, 1:-1])
     x = draw(7, 1, 1, 6, 6)
-    assert torch.allclose(functional.avg_pool2d(x, 2), functional.interpolate(x, scale_factor=0.5, mode="bilinear"))
+    assert torch.allclose(
+        functional.avg_pool2d(x, 2), functional.interpolate(x, scale_factor=0.5, mode="bilinear")
+    )
 
 
 def test_each_image_is_made_and_judged_by_itself() -> None:

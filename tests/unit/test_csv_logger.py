@@ -30,7 +30,9 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_values_are_read_back_bit_for_bit_and_a_later_column_is_empty_before(tmp_path: Path) -> None:
+def test_values_are_read_back_bit_for_bit_and_a_later_column_is_empty_before(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "metrics.csv"
     filled(path, ROWS)
     rows = read(path)
@@ -48,12 +50,16 @@ def test_numbers_that_are_none_are_kept_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", range(6))
-def test_a_table_that_was_rewound_and_went_on_is_the_one_that_never_stopped(tmp_path: Path, kept: int) -> None:
+def test_a_table_that_was_rewound_and_went_on_is_the_one_that_never_stopped(
+    tmp_path: Path, kept: int
+) -> None:
     filled(tmp_path / "whole.csv", ROWS)
     filled(tmp_path / "rewound.csv", ROWS)
     resumed = Table(tmp_path / "rewound.csv")
     resumed.rewind(kept)
-    assert resumed.path.read_bytes() == filled(tmp_path / "short.csv", ROWS[:kept]).path.read_bytes()
+    assert (
+        resumed.path.read_bytes() == filled(tmp_path / "short.csv", ROWS[:kept]).path.read_bytes()
+    )
     for row in ROWS[kept:]:
         resumed.append(row)
     assert resumed.path.read_bytes() == (tmp_path / "whole.csv").read_bytes()

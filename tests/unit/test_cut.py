@@ -22,7 +22,10 @@ from tests.helpers.families import small
 
 
 def vectors(seed: int, *shape: int) -> Tensor:
-    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
+    return normalize(
+        torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64),
+        dim=-1,
+    )
 
 
 def test_the_loss_is_equation_2_patch_by_patch_and_the_mean_over_layers() -> None:
@@ -38,11 +41,15 @@ def test_the_loss_is_equation_2_patch_by_patch_and_the_mean_over_layers() -> Non
     assert float(losses.patch_nce(q, k, 0.07)) == pytest.approx(sum(expected) / 2)
 
 
-def test_equal_vectors_cost_the_logarithm_of_their_number_and_orthogonal_ones_almost_nothing() -> None:
+def test_equal_vectors_cost_the_logarithm_of_their_number_and_orthogonal_ones_almost_nothing() -> (
+    None
+):
     alike = [torch.ones(2, 8, 4, dtype=torch.float64) / 2]
     assert float(losses.patch_nce(alike, alike, 0.07)) == pytest.approx(math.log(8))
     apart = [torch.eye(8, dtype=torch.float64).expand(2, 8, 8)]
-    assert float(losses.patch_nce(apart, apart, 0.07)) == pytest.approx(math.log(1 + 7 * math.exp(-1 / 0.07)))
+    assert float(losses.patch_nce(apart, apart, 0.07)) == pytest.approx(
+        math.log(1 + 7 * math.exp(-1 / 0.07))
+    )
 
 
 def test_keys_take_no_gradient() -> None:
@@ -66,7 +73,9 @@ def test_heads_give_unit_vectors_of_the_places_that_were_asked_for() -> None:
 
 @pytest.mark.parametrize(("blocks", "layers"), [(1, 4), (3, 5), (9, 5)])
 def test_features_are_those_that_the_images_are_made_of(blocks: int, layers: int) -> None:
-    network = ResNetTranslator(shape=(3, 16, 16), source_channels=3, width=2, blocks=blocks, norm="instance")
+    network = ResNetTranslator(
+        shape=(3, 16, 16), source_channels=3, width=2, blocks=blocks, norm="instance"
+    )
     x = torch.randn(2, 3, 16, 16)
     seen: list[Tensor] = []
     for i in network.encoder:
@@ -84,7 +93,9 @@ def test_features_are_those_that_the_images_are_made_of(blocks: int, layers: int
 def test_a_generator_that_changes_nothing_is_recognised_and_one_that_mixes_places_is_not(
     tmp_path: Path, data_root: Path
 ) -> None:
-    loaded = loading.load("cut", small("cut", tmp_path, data_root, "model.patches=32", "run.images=16"))
+    loaded = loading.load(
+        "cut", small("cut", tmp_path, data_root, "model.patches=32", "run.images=16")
+    )
     run = RunFolder.of(loaded)
     (run.path / "checkpoints").mkdir(parents=True)
     built = builder.build(*builder.load_data(loaded.config), run)
@@ -103,6 +114,9 @@ def test_what_it_cannot_translate_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"the data has one: choose data\.name=horse2zebra"):
         CUT(spec=ImageSpec(3, 16, 16), config=CUTConfig(width=2, blocks=1))
     gray = ImageSpec(3, 16, 16, source_channels=1, pairs="all")
-    with pytest.raises(ValueError, match=r"images of 3 channels are no input where inputs have 1: set model\.identity"):
+    with pytest.raises(
+        ValueError,
+        match=r"images of 3 channels are no input where inputs have 1: set model\.identity",
+    ):
         CUT(spec=gray, config=CUTConfig(width=2, blocks=1))
     CUT(spec=gray, config=CUTConfig(width=2, blocks=1, layers=1, identity_weight=0))

@@ -21,7 +21,9 @@ def made(source_channels: int = 3, **changed: Any) -> CycleGAN:
 
 def batch(n: int = 2, source_channels: int = 3) -> Batch:
     draws = torch.Generator().manual_seed(1)
-    images, sources = (torch.rand(n, c, 16, 16, generator=draws) - 0.5 for c in (3, source_channels))
+    images, sources = (
+        torch.rand(n, c, 16, 16, generator=draws) - 0.5 for c in (3, source_channels)
+    )
     return Batch(images, None, sources)
 
 
@@ -71,14 +73,28 @@ def test_the_losses_are_those_of_equations_1_to_3_and_section_5_2() -> None:
     # each discriminator's of the same logit for real and fake, halved
     assert loss_d == pytest.approx(sum(((a - 1) ** 2 + a**2) / 2 for a in (0.25, -0.5)))
     recorded = {name: float(value) for name, value in family.logged_scalars.items()}
-    verdicts = {"d_real": 0.25, "d_fake": 0.25, "accuracy_real": 0, "accuracy_fake": 1}  # it says fake of both
-    verdicts |= {"d_real_back": -0.5, "d_fake_back": -0.5, "accuracy_real_back": 0, "accuracy_fake_back": 1}
+    verdicts = {
+        "d_real": 0.25,
+        "d_fake": 0.25,
+        "accuracy_real": 0,
+        "accuracy_fake": 1,
+    }  # it says fake of both
+    verdicts |= {
+        "d_real_back": -0.5,
+        "d_fake_back": -0.5,
+        "accuracy_real_back": 0,
+        "accuracy_fake_back": 1,
+    }
     assert recorded == pytest.approx(
-        {"loss_d": loss_d, "loss_g": adversarial, "loss_cycle": cycle, "loss_identity": identity} | verdicts, rel=1e-5
+        {"loss_d": loss_d, "loss_g": adversarial, "loss_cycle": cycle, "loss_identity": identity}
+        | verdicts,
+        rel=1e-5,
     )
 
 
-def test_translators_that_undo_each_other_have_no_cycle_loss_and_no_identity_weight_no_identity_loss() -> None:
+def test_translators_that_undo_each_other_have_no_cycle_loss_and_no_identity_weight_no_identity_loss() -> (
+    None
+):
     family = made(identity_weight=0.0)
     family.generator, family.generator_back = Shift(0.3), Shift(-0.3)
     family.discriminator, family.discriminator_back = Says(1.0), Says(1.0)
@@ -93,23 +109,32 @@ def test_each_discriminator_judges_its_own_set_and_fakes_of_it_out_of_the_pool()
     x, y = real.sources, real.images
     assert x is not None
     step(family, real)
-    for D, truth, fake in ((family.discriminator, y, x + 0.3), (family.discriminator_back, x, y - 0.1)):
+    for D, truth, fake in (
+        (family.discriminator, y, x + 0.3),
+        (family.discriminator_back, x, y - 0.1),
+    ):
         assert all(torch.equal(a, b) for a, b in zip(D.shown, (fake, truth, fake), strict=True))
     brighter = real.map(lambda images: images + 1)
     seen = {True: 0, False: 0}
-    for family.iteration in range(1, 41):  # a pool of one: by turns of the coin this step's fake or an older one
+    for family.iteration in range(
+        1, 41
+    ):  # a pool of one: by turns of the coin this step's fake or an older one
         step(family, brighter if family.iteration % 2 else real)
         now, judged = family.discriminator.shown[-3], family.discriminator.shown[-1]
         seen[torch.equal(now, judged)] += 1
     assert min(seen.values()) >= 8
 
 
-def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fakes = torch.rand(30, 4, 3, 16, 16)
     alone, left, right = (made(pool_size=3) for _ in range(3))
     monkeypatch.setattr(CycleGAN, "global_rank", property(lambda family: int(family is right)))
 
-    def from_pool(family: Any, iteration: int, mine: Tensor, every: Tensor, rank: int = 0, world: int = 1) -> Tensor:
+    def from_pool(
+        family: Any, iteration: int, mine: Tensor, every: Tensor, rank: int = 0, world: int = 1
+    ) -> Tensor:
         family.all_gather = lambda _: every
         family.stream = lambda purpose: Stream(0, purpose, iteration, rank, world)
         return family.from_pool(family.pool, mine, "pool")
@@ -118,7 +143,10 @@ def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(monkeypatch: pyt
     for iteration, now in enumerate(fakes):
         every = now.unflatten(0, (2, 2))  # as it is gathered: [world, B, C, H, W]
         given.append(from_pool(alone, iteration, now, now))
-        halves = from_pool(left, iteration, now[:2], every, 0, 2), from_pool(right, iteration, now[2:], every, 1, 2)
+        halves = (
+            from_pool(left, iteration, now[:2], every, 0, 2),
+            from_pool(right, iteration, now[2:], every, 1, 2),
+        )
         assert torch.equal(torch.cat(halves), given[-1])
     assert torch.equal(left.pool.images, alone.pool.images)
     assert torch.equal(right.pool.images, alone.pool.images)
@@ -130,7 +158,10 @@ def test_the_pools_are_in_the_state_and_move_no_weights() -> None:
     names = {name for name in family.state_dict() if name.startswith("pool")}
     assert names == {"pool.images", "pool.count", "pool_back.images", "pool_back.count"}
     optimized = {
-        id(p) for optimizer in family.configure_optimizers() for g in optimizer.param_groups for p in g["params"]
+        id(p)
+        for optimizer in family.configure_optimizers()
+        for g in optimizer.param_groups
+        for p in g["params"]
     }
     assert optimized == {id(p) for p in family.parameters()}
 
@@ -146,13 +177,24 @@ def test_outputs_and_picture_go_both_ways_and_back() -> None:
         assert tuple(made_here) == family.output_names
         assert all(torch.equal(made_here[name], expected[name]) for name in expected)
         picture = family.sample_grid(real, Stream(0, "grid"))
-    there_and_back = [x, expected["generated"], expected["cycled"], y, expected["back"], expected["back_cycled"]]
+    there_and_back = [
+        x,
+        expected["generated"],
+        expected["cycled"],
+        y,
+        expected["back"],
+        expected["back_cycled"],
+    ]
     for shown, image in zip(picture, there_and_back, strict=True):
         assert torch.equal(shown, image)
 
 
 def test_data_that_do_not_suit_it_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"translates between two sets, but the data has one: choose data\.name="):
+    with pytest.raises(
+        ValueError, match=r"translates between two sets, but the data has one: choose data\.name="
+    ):
         made(source_channels=0)
-    with pytest.raises(ValueError, match=r"inputs of 1 channels with images of 3: set model\.identity_weight=0"):
+    with pytest.raises(
+        ValueError, match=r"inputs of 1 channels with images of 3: set model\.identity_weight=0"
+    ):
         made(source_channels=1)

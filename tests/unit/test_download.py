@@ -31,10 +31,15 @@ def test_a_whole_file_arrives_and_is_asked_for_once(host: Host, tmp_path: Path) 
 def test_a_file_must_be_its_publishers_where_the_hash_is_known(host: Host, tmp_path: Path) -> None:
     to, right = tmp_path / "set.zip", hashlib.sha256(ARCHIVE).hexdigest()
     problem = download.fetch([host.url("set.zip")], to, sha256="0" * 64)
-    assert f"sent another file than its publisher's (SHA-256 {right[:12]}, not 000000000000)" in problem
+    assert (
+        f"sent another file than its publisher's (SHA-256 {right[:12]}, not 000000000000)"
+        in problem
+    )
     assert list(tmp_path.iterdir()) == []  # nothing to go on from
     assert download.fetch([host.url("set.zip")], to, sha256=right) == ""
-    with pytest.warns(UserWarning, match="set.zip is not its publisher's file"):  # one that was found
+    with pytest.warns(
+        UserWarning, match="set.zip is not its publisher's file"
+    ):  # one that was found
         assert download.fetch([host.url("set.zip")], to, sha256="0" * 64) == ""
 
 
@@ -44,7 +49,10 @@ def test_what_broke_off_is_continued(host: Host, tmp_path: Path, breaks: int) ->
     assert download.fetch([host.url("set.zip")], tmp_path / "set.zip") == ""
     assert (tmp_path / "set.zip").read_bytes() == ARCHIVE
     third = len(ARCHIVE) // 3
-    assert host.requests == [("/set.zip", None), *(("/set.zip", f"bytes={(i + 1) * third}-") for i in range(breaks))]
+    assert host.requests == [
+        ("/set.zip", None),
+        *(("/set.zip", f"bytes={(i + 1) * third}-") for i in range(breaks)),
+    ]
 
 
 def test_the_next_start_goes_on_where_the_last_one_ended(
@@ -90,11 +98,18 @@ def test_a_part_that_is_whole_already_or_of_an_older_file_is_seen(
     assert to.read_bytes() == ARCHIVE
 
 
-def test_a_page_of_html_is_recognised_and_the_next_source_is_asked(host: Host, tmp_path: Path) -> None:
+def test_a_page_of_html_is_recognised_and_the_next_source_is_asked(
+    host: Host, tmp_path: Path
+) -> None:
     to = tmp_path / "set.zip"
-    assert download.fetch([host.url("page.zip")], to) == "127.0.0.1: sent a page of HTML (too many downloads there?)"
+    assert (
+        download.fetch([host.url("page.zip")], to)
+        == "127.0.0.1: sent a page of HTML (too many downloads there?)"
+    )
     assert list(tmp_path.iterdir()) == []
-    assert download.fetch([host.url("page.zip"), host.url("none.zip"), host.url("set.zip")], to) == ""
+    assert (
+        download.fetch([host.url("page.zip"), host.url("none.zip"), host.url("set.zip")], to) == ""
+    )
     assert to.read_bytes() == ARCHIVE
 
 
@@ -103,7 +118,9 @@ def test_a_page_of_html_is_recognised_and_the_next_source_is_asked(host: Host, t
     [("none.zip", True, "answers 404"), ("other.zip", True, "sent no archive"), ("page.zip", False, "sent a page of HTML"),
      ("empty.txt", False, "sent nothing")],
 )  # fmt: skip
-def test_other_faults_are_named(host: Host, tmp_path: Path, name: str, archive: bool, reason: str) -> None:
+def test_other_faults_are_named(
+    host: Host, tmp_path: Path, name: str, archive: bool, reason: str
+) -> None:
     assert reason in download.fetch([host.url(name)], tmp_path / "file", archive)
     assert not (tmp_path / "file").exists()
     assert download.fetch([host.url("list.txt")], tmp_path / "list.txt", archive=False) == ""
@@ -117,12 +134,16 @@ def test_a_host_that_falls_silent_is_given_up_in_time(
     monkeypatch.setattr(download, "MAX_ATTEMPTS_PER_SOURCE", 1)
     host.breaks, host.silent = 1, True
     assert re.fullmatch(
-        r"127.0.0.1: broke off \(.*timed out.*\)", download.fetch([host.url("set.zip")], tmp_path / "a")
+        r"127.0.0.1: broke off \(.*timed out.*\)",
+        download.fetch([host.url("set.zip")], tmp_path / "a"),
     )
 
 
 def test_a_host_that_is_not_there_is_named(tmp_path: Path) -> None:
-    assert download.fetch(["http://127.0.0.1:9/a.zip"], tmp_path / "a.zip") == "127.0.0.1: cannot be reached"
+    assert (
+        download.fetch(["http://127.0.0.1:9/a.zip"], tmp_path / "a.zip")
+        == "127.0.0.1: cannot be reached"
+    )
 
 
 def test_an_archive_is_unpacked_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -134,7 +155,9 @@ def test_an_archive_is_unpacked_whole_or_not_at_all(tmp_path: Path) -> None:
     broken = bytearray(ARCHIVE)
     broken[100] ^= 1  # inside the first member
     archive.write_bytes(broken)
-    assert re.fullmatch(rf"{archive} is damaged \(.*\): delete it", download.unpack(archive, tmp_path / "again"))
+    assert re.fullmatch(
+        rf"{archive} is damaged \(.*\): delete it", download.unpack(archive, tmp_path / "again")
+    )
     assert list((tmp_path / "again").iterdir()) == []
 
 

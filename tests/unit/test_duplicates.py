@@ -20,7 +20,9 @@ from gan_lab.images import ImageSpec
 def photos(n: int, channels: int = 3, seed: int = 0) -> np.ndarray:
     """Soft colours, uint8 [n, channels, 32, 32]."""
     coarse = np.random.default_rng(seed).integers(256, size=(n, 5, 5, channels), dtype=np.uint8)
-    large = [Image.fromarray(one.squeeze()).resize((32, 32), Image.Resampling.BICUBIC) for one in coarse]
+    large = [
+        Image.fromarray(one.squeeze()).resize((32, 32), Image.Resampling.BICUBIC) for one in coarse
+    ]
     return np.stack([np.asarray(one).reshape(32, 32, channels).transpose(2, 0, 1) for one in large])
 
 
@@ -37,7 +39,9 @@ def test_exact_and_near_ones_are_counted_within_and_across_the_split(channels: i
     train[60] = np.clip(train[5].astype(int) + 1, 0, 255)  # compressed anew
     held[4], held[5] = train[7], np.clip(train[8].astype(int) - 1, 0, 255)
     found = duplicates.count(data_of(train, held))
-    assert found == duplicates.Duplicates(looked_at=720, exact=3, exact_across=1, near=2, near_across=1)
+    assert found == duplicates.Duplicates(
+        looked_at=720, exact=3, exact_across=1, near=2, near_across=1
+    )
 
 
 def test_plain_images_of_different_gray_are_not_alike_though_their_hashes_are() -> None:
@@ -52,8 +56,16 @@ def test_a_look_at_the_data_counts_them(tmp_path: Path, monkeypatch: pytest.Monk
         Image.fromarray(one.transpose(1, 2, 0)).save(tmp_path / "mine" / f"{i}.png")
     Image.open(tmp_path / "mine" / "0.png").save(tmp_path / "mine" / "again.bmp")
     monkeypatch.setenv("GAN_LAB_CACHE", str(tmp_path / "cache"))
-    words = ["data.name=folder", f"data.root={tmp_path / 'mine'}", "data.size=32", f"run.root={tmp_path / 'runs'}"]
+    words = [
+        "data.name=folder",
+        f"data.root={tmp_path / 'mine'}",
+        "data.size=32",
+        f"run.root={tmp_path / 'runs'}",
+    ]
     done = CliRunner().invoke(cli.app, ["inspect-data", "dcgan", *words])
     assert done.exit_code == 0
     rows = [line.split("│")[1:3] for line in done.output.splitlines() if line.startswith("│")]
-    assert {name.strip(): count.strip() for name, count in rows}.items() >= {("exact", "1"), ("near", "0")}
+    assert {name.strip(): count.strip() for name, count in rows}.items() >= {
+        ("exact", "1"),
+        ("near", "0"),
+    }

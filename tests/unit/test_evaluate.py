@@ -40,12 +40,22 @@ def images(n: int, seed: int, shape: tuple[int, ...] = (1, 28, 28)) -> np.ndarra
     return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
 
 
-def data(root: Path, n: int = 240, content: Any = "digits", gray: bool = False, **spec: Any) -> GANDataModule:
-    made = ImageSpec(spec.pop("channels", 1), spec.pop("height", 28), spec.pop("width", 28), 10, content, **spec)
+def data(
+    root: Path, n: int = 240, content: Any = "digits", gray: bool = False, **spec: Any
+) -> GANDataModule:
+    made = ImageSpec(
+        spec.pop("channels", 1), spec.pop("height", 28), spec.pop("width", 28), 10, content, **spec
+    )
     arrays = [images(n, seed, made.shape) for seed in (0, 1)]
     labels = np.arange(n) % 10
-    sides = [images(n, seed, (1, *made.shape[1:])) for seed in (2, 3)] if made.source_channels else [None, None]
-    decoded = ArrayDataset(made, arrays[0], labels, arrays[1], labels, "sample", "made up", f"made-{n}-{made}", *sides)  # type: ignore[arg-type]
+    sides = (
+        [images(n, seed, (1, *made.shape[1:])) for seed in (2, 3)]
+        if made.source_channels
+        else [None, None]
+    )
+    decoded = ArrayDataset(
+        made, arrays[0], labels, arrays[1], labels, "sample", "made up", f"made-{n}-{made}", *sides
+    )  # type: ignore[arg-type]
     return GANDataModule(decoded, DataConfig(root=str(root), gray_input=gray), seed=0)
 
 
@@ -72,7 +82,9 @@ def digits(final: bool = True, conditions: bool = True) -> FeatureScores:
     return FeatureScores(extractors.load("digits"), conditions, 10_000, final)
 
 
-def evaluator_of(served: GANDataModule, metric: Metric, n: int, fakes: int | None = None, **keys: Any) -> Evaluator:
+def evaluator_of(
+    served: GANDataModule, metric: Metric, n: int, fakes: int | None = None, **keys: Any
+) -> Evaluator:
     """Of n training images, and as many fakes if nothing else is said."""
     setting = Setting(served.spec, MetricsConfig(**keys), split="train", reals=n, fakes=fakes or n)
     return Evaluator(served, [metric], setting, seed=3)
@@ -80,7 +92,11 @@ def evaluator_of(served: GANDataModule, metric: Metric, n: int, fakes: int | Non
 
 @pytest.mark.parametrize(("bar", "terminal"), [(True, True), (True, False), (False, True)])
 def test_an_evaluation_shows_how_far_it_is_on_a_terminal_and_nowhere_else(
-    bar: bool, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bar: bool,
+    terminal: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")  # as rich is told it
     setting = Setting(data(tmp_path).spec, MetricsConfig(), split="train", reals=60, fakes=60)
@@ -90,7 +106,9 @@ def test_an_evaluation_shows_how_far_it_is_on_a_terminal_and_nowhere_else(
 
 
 @pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
-def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[str, Any], tmp_path: Path) -> None:
+def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(
+    sides: dict[str, Any], tmp_path: Path
+) -> None:
     scores = []
     for number in range(2):
         served = data(tmp_path, **sides)
@@ -101,8 +119,12 @@ def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(sides: dict[
     assert len(list(tmp_path.glob("cache/reals-*"))) == 1
 
 
-def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(tmp_path: Path) -> None:
-    def known(metric: Metric, n: int, size: int = 240, split: Any = "test", cap: int = 10_000, **spec: Any) -> Path:
+def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
+    tmp_path: Path,
+) -> None:
+    def known(
+        metric: Metric, n: int, size: int = 240, split: Any = "test", cap: int = 10_000, **spec: Any
+    ) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
         served = data(tmp_path, size, **spec)
         real_statistics(served, served.reference(n, split=split), metric, torch.device("cpu"), cap)
@@ -129,7 +151,9 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
     assert len(whole["features"]) == 150
 
     shares: list[Any] = []
-    group = SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 3)
+    group = SimpleNamespace(
+        is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 3
+    )
     monkeypatch.setattr(evaluator, "distributed", group)
     for rank in range(3):
         group.get_rank = lambda rank=rank: rank
@@ -143,7 +167,9 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
             if name in digits().sum_states
             else torch.equal(together[name], rows)
         )
-    assert sum(len(share[0][1]) for share in shares) == 4  # batches of at most 100, each of one process
+    assert (
+        sum(len(share[0][1]) for share in shares) == 4
+    )  # batches of at most 100, each of one process
 
 
 def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path) -> None:
@@ -168,22 +194,34 @@ def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
 
 @pytest.mark.parametrize("extractor", ["digits", "random"])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 20, 30), (3, 48, 32), (3, 256, 256)])
-def test_gray_oblong_and_large_images_are_measured(shape: tuple[int, int, int], extractor: str, tmp_path: Path) -> None:
+def test_gray_oblong_and_large_images_are_measured(
+    shape: tuple[int, int, int], extractor: str, tmp_path: Path
+) -> None:
     served = data(tmp_path, 70, "photos", channels=shape[0], height=shape[1], width=shape[2])
     metric = FeatureScores(extractors.load(extractor), False, 10_000, final=True)
     scores = evaluator_of(served, metric, 70)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
-    noise_to_noise = real_statistics(served, served.reference(70, split="train"), metric, torch.device("cpu"), 10_000)
+    noise_to_noise = real_statistics(
+        served, served.reference(70, split="train"), metric, torch.device("cpu"), 10_000
+    )
     same = metric.update_fake(
         {"generated": torch.from_numpy(served.train.images[np.arange(70)])}, Batch(torch.empty(0))
     )  # type: ignore[index]
-    assert metric.compute(noise_to_noise, same)[f"fd_{extractor}"] < 1e-3 < scores[f"fd_{extractor}"]
+    assert (
+        metric.compute(noise_to_noise, same)[f"fd_{extractor}"] < 1e-3 < scores[f"fd_{extractor}"]
+    )
 
 
 def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Path) -> None:
     served = data(tmp_path, 5)
     scores = evaluator_of(served, digits(), 5)(FAMILY)
-    assert scores.keys() == {"fd_digits", "digit_score", "label_accuracy", "kd_digits", "kd_digits_sd"}
+    assert scores.keys() == {
+        "fd_digits",
+        "digit_score",
+        "label_accuracy",
+        "kd_digits",
+        "kd_digits_sd",
+    }
     few = ClassificationAccuracyScore(10, cap=10_000)
     assert evaluator_of(served, few, 5)(FAMILY) == {}
     assert "coverage_digits" in evaluator_of(data(tmp_path, 6), digits(), 6)(FAMILY)
@@ -234,8 +272,17 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
 
 
 def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
-    served = [data(tmp_path, content="photos", source_channels=1, pairs=pairs) for pairs in ("all", "none")]
+    served = [
+        data(tmp_path, content="photos", source_channels=1, pairs=pairs)
+        for pairs in ("all", "none")
+    ]
     served.append(data(tmp_path, content="photos"))
     metric = FeatureScores(extractors.load("random"), False, 10_000, False)
-    said = [evaluator_of(one, metric, 100).protocol("fd_random", "ema", "validation") for one in served]
-    assert [protocol.get("inputs") for protocol in said] == ["1 channels, pairs: all", "1 channels, pairs: none", None]
+    said = [
+        evaluator_of(one, metric, 100).protocol("fd_random", "ema", "validation") for one in served
+    ]
+    assert [protocol.get("inputs") for protocol in said] == [
+        "1 channels, pairs: all",
+        "1 channels, pairs: none",
+        None,
+    ]

@@ -7,8 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_isc import (
+    KEY_METRIC_ISC_MEAN,
+    KEY_METRIC_ISC_STD,
+    isc_features_to_metric,
+)
+from torch_fidelity.metric_kid import (
+    KEY_METRIC_KID_MEAN,
+    KEY_METRIC_KID_STD,
+    kid_features_to_metric,
+)
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from gan_lab.metrics import frechet
@@ -71,25 +79,35 @@ def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
     x, y = drawn(500, 8, 0), drawn(300, 8, 1) * 2 + 1
     parts = [moments(part) for part in x.split(130)]
     together = {name: sum(part[name] for part in parts) for name in parts[0]}
-    assert frechet.frechet_distance(together, moments(y)) == pytest.approx(frechet_distance(x, y), rel=1e-10)
+    assert frechet.frechet_distance(together, moments(y)) == pytest.approx(
+        frechet_distance(x, y), rel=1e-10
+    )
 
 
 @pytest.mark.parametrize(("real", "fake"), [(1, 5), (5, 1)])
 def test_one_image_has_no_frechet_distance(real: int, fake: int) -> None:
-    with pytest.raises(ValueError, match=f"Too few images for a Fréchet distance: {real} real and {fake} fake"):
+    with pytest.raises(
+        ValueError, match=f"Too few images for a Fréchet distance: {real} real and {fake} fake"
+    ):
         frechet_distance(torch.zeros(real, 2), torch.zeros(fake, 2))
 
 
 @pytest.mark.parametrize("splits", [1, 4])
-def test_the_inception_score_of_k_balanced_sure_classes_is_k_and_of_no_idea_one(splits: int) -> None:
+def test_the_inception_score_of_k_balanced_sure_classes_is_k_and_of_no_idea_one(
+    splits: int,
+) -> None:
     sure = 100 * torch.eye(10)[:7].repeat(400, 1)
     score = inception_score(sure, splits)
-    assert score == pytest.approx(7, abs=1e-9 if splits == 1 else 0.1)  # parts are drawn: not quite balanced
+    assert score == pytest.approx(
+        7, abs=1e-9 if splits == 1 else 0.1
+    )  # parts are drawn: not quite balanced
     assert inception_score(torch.zeros(100, 10), splits) == pytest.approx(1)
     assert inception_score(sure[:1].repeat(100, 1), splits) == pytest.approx(1)
 
 
-def test_the_kernel_distance_of_equal_distributions_is_nothing_within_its_spread_and_of_others_is_not() -> None:
+def test_the_kernel_distance_of_equal_distributions_is_nothing_within_its_spread_and_of_others_is_not() -> (
+    None
+):
     real = drawn(400, 16, 0)
     each = [kernel_distance(real, drawn(400, 16, seed)) for seed in range(1, 7)]
     spread = float(np.mean([sd for _, sd in each]))
@@ -115,12 +133,22 @@ def test_the_kernel_distance_is_the_mean_of_the_unbiased_estimate() -> None:
 def test_formulas_give_torch_fidelitys_values_to_the_last_bit() -> None:
     """The formulas are written out in the lab; torch-fidelity, which defines the published values, is the reference."""
     real, fake = drawn(70, 6, 0).float(), drawn(90, 6, 1).float() * 1.5 + 0.2
-    theirs = fid_statistics_to_metric(*(numpy_statistics(part) for part in (real, fake)), verbose=False)
+    theirs = fid_statistics_to_metric(
+        *(numpy_statistics(part) for part in (real, fake)), verbose=False
+    )
     assert frechet_distance(real, fake) == pytest.approx(theirs[KEY_METRIC_FID], rel=1e-12)
     scores = isc_features_to_metric(fake, 4)
-    assert inception.inception_score(fake, 4) == (scores[KEY_METRIC_ISC_MEAN], scores[KEY_METRIC_ISC_STD])
-    distance = kid_features_to_metric(fake, real, kid_subsets=100, kid_subset_size=35, verbose=False)
-    assert kernel_distance(real, fake) == (distance[KEY_METRIC_KID_MEAN], distance[KEY_METRIC_KID_STD])
+    assert inception.inception_score(fake, 4) == (
+        scores[KEY_METRIC_ISC_MEAN],
+        scores[KEY_METRIC_ISC_STD],
+    )
+    distance = kid_features_to_metric(
+        fake, real, kid_subsets=100, kid_subset_size=35, verbose=False
+    )
+    assert kernel_distance(real, fake) == (
+        distance[KEY_METRIC_KID_MEAN],
+        distance[KEY_METRIC_KID_STD],
+    )
 
 
 def numpy_statistics(features: Tensor) -> dict[str, np.ndarray]:
@@ -135,7 +163,9 @@ def test_precision_recall_density_and_coverage_of_constructed_sets() -> None:
     assert manifold(line, line + 1000) == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
     # all fakes at one real: each lies in every ball that reaches it, of the others nothing is recalled
     one = manifold(line, torch.full((20, 1), 10.0))
-    within = sum(abs(10 - i) <= (5 if i in (0, 19) else 4 if i in (1, 18) else 3) for i in range(20))
+    within = sum(
+        abs(10 - i) <= (5 if i in (0, 19) else 4 if i in (1, 18) else 3) for i in range(20)
+    )
     assert one["precision"] == 1
     assert one["recall"] == 1 / 20
     assert one["coverage"] == within / 20
@@ -167,7 +197,9 @@ def ratio_of(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
     for looked in (of_fakes, of_train):
         looked.add(train)
     return nearest_ratio(
-        of_fakes, of_train, *(find_nearest(points, held_out, 1)[0][:, 0] for points in (fake, train[:500]))
+        of_fakes,
+        of_train,
+        *(find_nearest(points, held_out, 1)[0][:, 0] for points in (fake, train[:500])),
     )
 
 
@@ -188,7 +220,12 @@ def test_no_measure_touches_or_uses_the_global_random_state() -> None:
         torch.manual_seed(seed), np.random.seed(seed)
         before, before_numpy = torch.get_rng_state(), np.random.get_state()[1]
         values.append(
-            (inception_score(x, 5), frechet_distance(x, x + 1), kernel_distance(x, x + 1), manifold(x, x + 1))
+            (
+                inception_score(x, 5),
+                frechet_distance(x, x + 1),
+                kernel_distance(x, x + 1),
+                manifold(x, x + 1),
+            )
         )
         assert torch.equal(torch.get_rng_state(), before)
         assert np.array_equal(np.random.get_state()[1], before_numpy)

@@ -35,7 +35,9 @@ def values(images: object) -> list[int]:
     return images[np.arange(len(images))][:, 0, 0, 0].tolist()  # type: ignore[index,arg-type]
 
 
-def test_first_level_folders_are_the_classes_and_one_may_hold_a_single_image(tmp_path: Path) -> None:
+def test_first_level_folders_are_the_classes_and_one_may_hold_a_single_image(
+    tmp_path: Path,
+) -> None:
     for i in range(20):
         flat(tmp_path / "cats" / ("kittens" if i % 2 else "") / f"{i}.png", (i,) * 3)
         flat(tmp_path / "dogs" / f"{i}.png", (100 + i,) * 3)
@@ -46,15 +48,23 @@ def test_first_level_folders_are_the_classes_and_one_may_hold_a_single_image(tmp
         f"37 images of {tmp_path}, 4 held out, in 3 classes (ant, cats, dogs), which data.labels=false hides"
         " (41 cut to their middle)"
     )
-    right = {value: 0 if value == 200 else 1 if value < 100 else 2 for value in [*range(20), *range(100, 120), 200]}
-    for images, labels in ((made.train_images, made.train_labels), (made.test_images, made.test_labels)):
+    right = {
+        value: 0 if value == 200 else 1 if value < 100 else 2
+        for value in [*range(20), *range(100, 120), 200]
+    }
+    for images, labels in (
+        (made.train_images, made.train_labels),
+        (made.test_images, made.test_labels),
+    ):
         assert labels.dtype == np.int64
         assert [right[value] for value in values(images)] == labels.tolist()
     assert sorted(values(made.train_images) + values(made.test_images)) == sorted(right)
     assert np.bincount(made.test_labels).tolist() == [0, 2, 2]
 
 
-def test_labels_that_are_not_wanted_change_the_fingerprint_and_nothing_is_said_of_classes(tmp_path: Path) -> None:
+def test_labels_that_are_not_wanted_change_the_fingerprint_and_nothing_is_said_of_classes(
+    tmp_path: Path,
+) -> None:
     for i in range(6):
         flat(tmp_path / f"class {i % 2}" / f"{i}.png", (i,) * 3)
     with_labels, without = folder.decode(cfg(tmp_path)), folder.decode(cfg(tmp_path, labels=False))
@@ -66,7 +76,9 @@ def test_labels_that_are_not_wanted_change_the_fingerprint_and_nothing_is_said_o
 
 @pytest.mark.filterwarnings("ignore:.* has no labels")
 @pytest.mark.parametrize("lonely", ["only class/extra.png", "beside the classes.png"])
-def test_one_folder_or_images_beside_the_folders_are_no_classes(tmp_path: Path, lonely: str) -> None:
+def test_one_folder_or_images_beside_the_folders_are_no_classes(
+    tmp_path: Path, lonely: str
+) -> None:
     for i in range(4):
         flat(tmp_path / "only class" / f"{i}.png", (i,) * 3)
     flat(tmp_path / lonely, (9,) * 3)
@@ -80,13 +92,16 @@ def test_no_image_is_an_error_that_lists_what_was_seen(tmp_path: Path) -> None:
     for name in ("a.txt", "b.TXT", "deep/c.mp4", "README"):
         (tmp_path / name).touch()
     with pytest.raises(
-        ValueError, match=rf"data.root={tmp_path}: no images \(seen: 2 .txt, 1 .mp4, 1 without ending\)"
+        ValueError,
+        match=rf"data.root={tmp_path}: no images \(seen: 2 .txt, 1 .mp4, 1 without ending\)",
     ):
         folder.decode(cfg(tmp_path))
     with pytest.raises(ValueError, match=f"data.root={tmp_path}/none: there is no such folder"):
         folder.decode(cfg(tmp_path / "none"))
     (tmp_path / "zero.png").touch()
-    with pytest.raises(ValueError, match=r"1 of 1 images cannot be read .*zero.png: cannot identify image file"):
+    with pytest.raises(
+        ValueError, match=r"1 of 1 images cannot be read .*zero.png: cannot identify image file"
+    ):
         folder.decode(cfg(tmp_path, max_unreadable=1.0))
     (tmp_path / "zero.png").unlink()
     flat(tmp_path / "one.png", 0)
@@ -96,7 +111,9 @@ def test_no_image_is_an_error_that_lists_what_was_seen(tmp_path: Path) -> None:
 
 def test_a_folder_has_no_sample(tmp_path: Path) -> None:
     flat(tmp_path / "one.png", 0)
-    with pytest.raises(ValueError, match=r"data.source=sample: data.name=folder has no sample, data.root names"):
+    with pytest.raises(
+        ValueError, match=r"data.source=sample: data.name=folder has no sample, data.root names"
+    ):
         folder.decode(cfg(tmp_path, source="sample"))
 
 
@@ -111,14 +128,22 @@ def test_nothing_is_written_into_the_photos_and_the_cache_is_where_it_is_asked_f
     monkeypatch.delenv("GAN_LAB_CACHE")
     folder.decode(cfg(tmp_path / "photos"))
     assert (tmp_path / "data" / "cache").is_dir()
-    assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == ["0.png", "1.png", "2.png"]
+    assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
 
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> None:
     readable, faults = every_mode(tmp_path / "all"), every_fault(tmp_path / "all" / "bad")
-    with pytest.warns(UserWarning, match=f"{len(faults)} of {readable + len(faults)} images cannot be read") as said:
-        lab = datasets.load(cfg(tmp_path / "all", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0), 0)
+    with pytest.warns(
+        UserWarning, match=f"{len(faults)} of {readable + len(faults)} images cannot be read"
+    ) as said:
+        lab = datasets.load(
+            cfg(tmp_path / "all", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0), 0
+        )
     assert all(name in str(said[0].message) for name in ("bomb.png", "empty.png", "large.png"))
     assert len(lab.train) + len(lab.validation) + len(lab.test) == readable
     batch, _ = lab.grid_batch(held_out=False, by_class=False)
@@ -163,11 +188,19 @@ def photo(path: Path, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("make", "size", "shape"),
-    [(gray_files, "16", (1, 16, 16)), (deep_files, "16", (1, 16, 16)), (wide_photos, "16x24", (3, 16, 24))],
+    [
+        (gray_files, "16", (1, 16, 16)),
+        (deep_files, "16", (1, 16, 16)),
+        (wide_photos, "16x24", (3, 16, 24)),
+    ],
 )
 @pytest.mark.parametrize("family", ["dcgan", "gan", "sngan", "r3gan"])
 def test_gray_deep_and_wide_images_train_two_steps_and_samples_are_like_them(
-    make: Callable[[Path, int], None], size: str, shape: tuple[int, ...], family: str, tmp_path: Path
+    make: Callable[[Path, int], None],
+    size: str,
+    shape: tuple[int, ...],
+    family: str,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "mine").mkdir()
     make(tmp_path / "mine", 12)
@@ -192,10 +225,16 @@ def test_deep_levels_are_scaled_before_they_are_rounded(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         data = datasets.load(DataConfig(name="folder", root=str(tmp_path), size=20), seed=0)
     assert "gray, as most of the files are" in data.decoded.about
-    images = np.concatenate([np.asarray(part.images[np.arange(len(part))]) for part in (data.train, data.held_out)])
-    darkest = images[images.reshape(len(images), -1).max(axis=1).argmin()]  # a quarter of the levels
+    images = np.concatenate(
+        [np.asarray(part.images[np.arange(len(part))]) for part in (data.train, data.held_out)]
+    )
+    darkest = images[
+        images.reshape(len(images), -1).max(axis=1).argmin()
+    ]  # a quarter of the levels
     assert darkest.max() == round(255 / 4)
-    assert len(np.unique(darkest)) == darkest.max() + 1  # each level of the range, none was lost in eight bits before
+    assert (
+        len(np.unique(darkest)) == darkest.max() + 1
+    )  # each level of the range, none was lost in eight bits before
 
 
 def test_a_folder_is_gray_where_most_of_it_is_and_where_somebody_says_so(tmp_path: Path) -> None:
@@ -204,7 +243,9 @@ def test_a_folder_is_gray_where_most_of_it_is_and_where_somebody_says_so(tmp_pat
         photo(tmp_path / f"photo{i}.png", i)
 
     def channels(**keys: Any) -> int:
-        return datasets.load(DataConfig(name="folder", root=str(tmp_path), size=8, **keys), seed=0).spec.channels
+        return datasets.load(
+            DataConfig(name="folder", root=str(tmp_path), size=8, **keys), seed=0
+        ).spec.channels
 
     assert channels() == channels(cache_gb=0) == 1
     assert channels(channels=3) == 3
@@ -212,9 +253,12 @@ def test_a_folder_is_gray_where_most_of_it_is_and_where_somebody_says_so(tmp_pat
         photo(tmp_path / f"photo{i}.png", i)
     assert channels() == channels(cache_gb=0) == 3
     assert channels(channels=1) == 1
-    with pytest.raises(ValueError, match=r"data\.channels=1: the images of data\.name=emoji have 3"):
+    with pytest.raises(
+        ValueError, match=r"data\.channels=1: the images of data\.name=emoji have 3"
+    ):
         datasets.load(DataConfig(name="emoji", root=str(tmp_path), size=8, channels=1), seed=0)
     with pytest.raises(
-        ValueError, match=r"data\.size=8x12: the images of data\.name=emoji are here 8 high and 8 wide; folder"
+        ValueError,
+        match=r"data\.size=8x12: the images of data\.name=emoji are here 8 high and 8 wide; folder",
     ):
         datasets.load(DataConfig(name="emoji", root=str(tmp_path), size=8, width=12), seed=0)

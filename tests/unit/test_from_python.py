@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets as hugging_face
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
@@ -70,7 +71,9 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     ),  # type: ignore[list-item]
     "list of (PIL, label)": lambda _: list(zip(pil_images(), LABELS.tolist(), strict=True)),
     "list of (array, [label])": lambda _: list(zip(GRAY, LABELS[:, None], strict=True)),
-    "dicts": lambda _: [{"pixel_values": image, "labels": label} for image, label in zip(GRAY, LABELS, strict=True)],
+    "dicts": lambda _: [
+        {"pixel_values": image, "labels": label} for image, label in zip(GRAY, LABELS, strict=True)
+    ],
     "torchvision": idx_dataset,
     "torchvision with ToTensor": lambda root: idx_dataset(root, transforms.ToTensor()),
     "torchvision with Normalize": lambda root: idx_dataset(
@@ -106,7 +109,10 @@ def test_other_data_have_another_fingerprint(change: str) -> None:
     elif change == "order":
         pixels[[0, 4]] = pixels[[4, 0]]
     test = (GRAY, LABELS) if change == "split" else None
-    assert load((pixels, labels), test=test).facts.fingerprint != load((GRAY, LABELS)).facts.fingerprint
+    assert (
+        load((pixels, labels), test=test).facts.fingerprint
+        != load((GRAY, LABELS)).facts.fingerprint
+    )
 
 
 def test_a_tenth_is_held_out_by_class_and_no_image_is_on_both_sides() -> None:
@@ -169,7 +175,9 @@ def test_images_are_resized_as_those_of_a_folder(tmp_path: Path) -> None:
     for number, image in enumerate(images):
         image.save(tmp_path / f"{number:02}.png")
     for fit in ("crop", "pad", "stretch"):
-        folder = datasets.load(DataConfig(name="folder", root=str(tmp_path), size=8, width=10, fit=fit), 0)  # type: ignore[arg-type]
+        folder = datasets.load(
+            DataConfig(name="folder", root=str(tmp_path), size=8, width=10, fit=fit), 0
+        )  # type: ignore[arg-type]
         data = load(images, size=8, width=10, fit=fit)
         assert data.spec == folder.spec
         for split in ("train", "validation", "test"):
@@ -199,13 +207,21 @@ def test_bright_images_before_the_first_dark_one_have_the_range_of_the_set() -> 
 
 
 def test_random_transforms_are_called_once_and_the_same_at_each_start(tmp_path: Path) -> None:
-    flips = transforms.Compose([transforms.RandomCrop(10), transforms.RandomHorizontalFlip()])
+    flips = transforms.Compose(
+        [
+            transforms.RandomCrop(10),
+            lambda image: image.rotate(90 * random.randrange(4)),
+            lambda image: image.rotate(90 * np.random.randint(4)),
+        ]
+    )
     torch.manual_seed(3)
     before = torch.get_rng_state(), random.getstate()
     first = load(idx_dataset(tmp_path, flips))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     torch.manual_seed(4)
+    random.seed(4)
+    np.random.seed(4)
     assert load(idx_dataset(tmp_path, flips)).facts.fingerprint == first.facts.fingerprint
 
 
@@ -232,8 +248,14 @@ def test_pairs_are_read_with_their_direction() -> None:
     tuples = [(Image.fromarray(a), Image.fromarray(b)) for a, b in zip(GRAY, COLOR, strict=True)]
     data = load(dicts)
     assert (data.spec.channels, data.spec.source_channels, data.spec.pairs) == (3, 1, "all")
-    assert load(tuples).facts.fingerprint == load((GRAY, COLOR)).facts.fingerprint == data.facts.fingerprint
-    target_of = {a.tobytes(): b.transpose(2, 0, 1).tobytes() for a, b in zip(GRAY, COLOR, strict=True)}
+    assert (
+        load(tuples).facts.fingerprint
+        == load((GRAY, COLOR)).facts.fingerprint
+        == data.facts.fingerprint
+    )
+    target_of = {
+        a.tobytes(): b.transpose(2, 0, 1).tobytes() for a, b in zip(GRAY, COLOR, strict=True)
+    }
     for split in ("train", "validation", "test"):
         subset = data.subset(split)
         assert subset.sources is not None
@@ -258,7 +280,9 @@ def test_the_usual_size_is_that_of_small_square_images() -> None:
 
 def test_a_run_has_the_name_python_and_cannot_be_loaded_without_its_data() -> None:
     assert load(GRAY).cfg.name == "python"
-    with pytest.raises(UserError, match=r"data\.name=python: .* Pass it again: gan_lab\.open_run\(path\)\.restore"):
+    with pytest.raises(
+        UserError, match=r"data\.name=python: .* Pass it again: gan_lab\.open_run\(path\)\.restore"
+    ):
         datasets.load(DataConfig(name="python"), seed=0)
 
 
@@ -280,12 +304,22 @@ WRONG: dict[str, tuple[Any, str]] = {
         hugging_face_dataset().to_iterable_dataset(),
         "the type IterableDataset, which cannot be read by index",
     ),
+    "table": (
+        pandas.DataFrame({"image": list(GRAY)}),
+        "the type DataFrame, which cannot be read by index",
+    ),
     "loader": (DataLoader(list(GRAY)), r"Pass its data set: loader\.dataset"),  # type: ignore[arg-type]
     "path": ("photos", r"'photos' is a path\. Set data\.name=folder and data\.root=photos"),
     "few": (GRAY[:3], "3 images are too few"),
     "none": ([], "the split train has no items"),
-    "types": ([*GRAY[:3], Image.fromarray(GRAY[3])], "image 3 is a PIL image, but image 0 is a NumPy array of uint8"),
-    "dtypes": ([TENSOR[0], TENSOR[1].float()] * 2, "image 1 is a tensor of float32, but image 0 is a tensor of uint8"),
+    "types": (
+        [*GRAY[:3], Image.fromarray(GRAY[3])],
+        "image 3 is a PIL image, but image 0 is a NumPy array of uint8",
+    ),
+    "dtypes": (
+        [TENSOR[0], TENSOR[1].float()] * 2,
+        "image 1 is a tensor of float32, but image 0 is a tensor of uint8",
+    ),
     "forms": ([(GRAY[0], 1), GRAY[1]] * 2, "item 1 has no label, but item 0 has one"),
     "nothing": ([None] * 4, "item 0 has the type NoneType, which is no image"),
     "number": (list(range(4)), "item 0 has the type int, which is no image"),
@@ -296,23 +330,41 @@ WRONG: dict[str, tuple[Any, str]] = {
         (GRAY, ["cat"] * COUNT),
         r"the label of item 0 is 'cat', not an integer\. Number texts with dataset\.class_encode",
     ),
-    "one-hot label": ((GRAY, np.eye(COUNT)), r"the label of item 0 is an array of the shape \[40\], not an integer"),
+    "one-hot label": (
+        (GRAY, np.eye(COUNT)),
+        r"the label of item 0 is an array of the shape \[40\], not an integer",
+    ),
     "unknown label": ((GRAY, LABELS - 1), "the label of item 0 is -1"),
     "too few labels": ((GRAY, LABELS[:5]), "40 images and 5 labels"),
     "NaN": (with_nan(), "image 3 has NaN or Inf pixels"),
-    "0 to 255": (GRAY.astype(np.float32), r"values from .* to 2\d\d, neither \[0, 1\] nor \[-1, 1\]"),
+    "0 to 255": (
+        GRAY.astype(np.float32),
+        r"values from .* to 2\d\d, neither \[0, 1\] nor \[-1, 1\]",
+    ),
     "standardized": ((TENSOR / 255 - 0.13) / 0.31, r"neither \[0, 1\] nor"),
     "centered": (TENSOR / 255 - 0.5, r"values from -0\.5 to 0\.5: not clearly \[-1, 1\]"),
     "scaled twice": (TENSOR.float() / 255 / 255, "so they would be black"),
     "masks": ((GRAY > 128).astype(np.uint8), "so they would be black. Multiply them by 255"),
     "int64": (GRAY.astype(np.int64), "image 0 is a NumPy array of int64. Pass uint8"),
-    "16 bits": ([Image.fromarray(GRAY[0].astype(np.uint16) * 257)] * 4, "image 0 has more than 8 bits per channel"),
+    "16 bits": (
+        [Image.fromarray(GRAY[0].astype(np.uint16) * 257)] * 4,
+        "image 0 has more than 8 bits per channel",
+    ),
     "vectors": (GRAY.reshape(COUNT, -1), r"an array of the shape \[40, 144\]"),
-    "one image": (COLOR[0], r"image 0 has the shape \[12, 3\]: a gray image 3 pixels wide, or pixels of 3 channels"),
-    "two channels": (np.zeros((4, 2, 12, 12), np.uint8), r"image 0 has the shape \[2, 12, 12\]\. Pass images"),
+    "one image": (
+        COLOR[0],
+        r"image 0 has the shape \[12, 3\]: a gray image 3 pixels wide, or pixels of 3 channels",
+    ),
+    "two channels": (
+        np.zeros((4, 2, 12, 12), np.uint8),
+        r"image 0 has the shape \[2, 12, 12\]\. Pass images",
+    ),
     "no pixels": (np.zeros((4, 0, 12), np.uint8), r"shape \[0, 12\], which holds no pixels"),
     "no train": ({"test": GRAY}, "a dict with the keys test, but without train"),
-    "columns": ({"image": GRAY, "label": LABELS}, "a dict with the keys image, label, but without train"),
+    "columns": (
+        {"image": GRAY, "label": LABELS},
+        "a dict with the keys image, label, but without train",
+    ),
     "damaged": ([b"no image"] * 4, "image 0 cannot be read"),
 }
 
@@ -332,9 +384,13 @@ def test_wrong_combinations_are_refused_by_name() -> None:
         load({"train": GRAY, "test": GRAY}, test=GRAY)
     with pytest.raises(UserError, match=r"more than data\.cache_gb=1e-06"):
         load(GRAY, cache_gb=1e-6)
-    with pytest.raises(UserError, match=r"data\.source=sample: a data set passed from Python has no sample"):
+    with pytest.raises(
+        UserError, match=r"data\.source=sample: a data set passed from Python has no sample"
+    ):
         load(GRAY, source="sample")
-    with pytest.raises(UserError, match=r"data\.attributes=Smiling: data\.name=python has no attributes"):
+    with pytest.raises(
+        UserError, match=r"data\.attributes=Smiling: data\.name=python has no attributes"
+    ):
         load(GRAY, attributes=["Smiling"])
     named = TensorDataset(TENSOR, torch.from_numpy(LABELS))
     named.classes = ["a", "b"]  # type: ignore[attr-defined]

@@ -9,7 +9,11 @@ from gan_lab.distributed.gradients import average_gradients
 
 def test_average_gradients_of_two_ranks_are_their_means(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other rank's gradients arrive in one message, and the means land in the tensors they belong to."""
-    own = [torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor(5.0), torch.tensor([6.0, 7.0]).expand(3, 2).clone().t()]
+    own = [
+        torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+        torch.tensor(5.0),
+        torch.tensor([6.0, 7.0]).expand(3, 2).clone().t(),
+    ]
     other = [gradient * 3 for gradient in own]
     expected = [gradient * 2 for gradient in own]
     messages: list[Tensor] = []

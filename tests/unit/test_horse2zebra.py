@@ -52,7 +52,9 @@ def differing(painter: horses.Painter, view: horses.View) -> np.ndarray:
 
 def within(painter: horses.Painter, view: horses.View) -> np.ndarray:
     """The pixels of which the ground is no part, [H, W]."""
-    first, second = (painter.paint(view._replace(ground=ground), striped=False) for ground in ("grass", "gravel"))
+    first, second = (
+        painter.paint(view._replace(ground=ground), striped=False) for ground in ("grass", "gravel")
+    )
     mask = (first == second).all(0) & differing(painter, view)
     assert mask.sum() > 500
     return mask
@@ -126,7 +128,9 @@ def test_both_grounds_both_sides_and_the_light_are_alike_in_the_two_domains() ->
     for of in (plain, striped):
         assert 0.45 < np.mean([view.ground == "grass" for view in of]) < 0.55
         assert 0.45 < np.mean([view.mirrored for view in of]) < 0.55
-    assert np.mean([v.light for v in plain]) == pytest.approx(np.mean([v.light for v in striped]), abs=0.02)
+    assert np.mean([v.light for v in plain]) == pytest.approx(
+        np.mean([v.light for v in striped]), abs=0.02
+    )
     assert not set(plain) & set(striped)
     assert horses.views("A", 10) == plain[:10]
 
@@ -134,7 +138,8 @@ def test_both_grounds_both_sides_and_the_light_are_alike_in_the_two_domains() ->
 def test_grass_is_green_and_gravel_is_not(painter: horses.Painter) -> None:
     away = ~differing(painter, VIEW)
     grass, gravel = (
-        painter.paint(VIEW._replace(ground=g), striped=False)[:, away].mean(1) for g in ("grass", "gravel")
+        painter.paint(VIEW._replace(ground=g), striped=False)[:, away].mean(1)
+        for g in ("grass", "gravel")
     )
     assert grass[1] > 1.3 * max(grass[0], grass[2])
     assert gravel[0] > gravel[1] > gravel[2]
@@ -142,9 +147,15 @@ def test_grass_is_green_and_gravel_is_not(painter: horses.Painter) -> None:
 
 
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
-def test_the_sample_is_unpaired_in_training_and_known_when_held_out(tmp_path: Path, few: None, direction: str) -> None:
+def test_the_sample_is_unpaired_in_training_and_known_when_held_out(
+    tmp_path: Path, few: None, direction: str
+) -> None:
     made = horse2zebra.decode(cfg(tmp_path, source="sample", direction=direction))
-    assert (made.spec.pairs, made.spec.content, made.spec.source_channels) == ("held out", "horses", 3)
+    assert (made.spec.pairs, made.spec.content, made.spec.source_channels) == (
+        "held out",
+        "horses",
+        3,
+    )
     assert made.spec.shape == (3, 32, 32)
     train_differ = (every(made.train_images) != every(made.train_sources)).any(1).mean((1, 2))
     test_differ = (every(made.test_images) != every(made.test_sources)).any(1).mean((1, 2))
@@ -161,16 +172,25 @@ def test_the_sample_is_unpaired_in_training_and_known_when_held_out(tmp_path: Pa
     assert made.about.endswith("8 held out in both: data.source=sample")
 
 
-def test_the_directions_and_the_paired_sample_have_other_fingerprints(tmp_path: Path, few: None) -> None:
-    made = [horse2zebra.decode(cfg(tmp_path, source="sample", direction=way)) for way in ("AtoB", "BtoA")]
+def test_the_directions_and_the_paired_sample_have_other_fingerprints(
+    tmp_path: Path, few: None
+) -> None:
+    made = [
+        horse2zebra.decode(cfg(tmp_path, source="sample", direction=way))
+        for way in ("AtoB", "BtoA")
+    ]
     made.append(pairs.decode(cfg(tmp_path, source="sample")))
     assert len({one.fingerprint for one in made}) == 3
-    assert np.array_equal(every(made[0].test_images), every(made[2].test_images))  # scored on the same animals
+    assert np.array_equal(
+        every(made[0].test_images), every(made[2].test_images)
+    )  # scored on the same animals
 
 
 def two_sets(root: Path, test: bool) -> Callable[[ArrayDataset], dict[str, list[int]]]:
     """Flat pictures: trainA 0.., trainB 100.., testA 50.., testB 150..; returns what reads them back."""
-    counts = {"trainA": (0, 12), "trainB": (100, 15)} | ({"testA": (50, 3), "testB": (150, 4)} if test else {})
+    counts = {"trainA": (0, 12), "trainB": (100, 15)} | (
+        {"testA": (50, 3), "testB": (150, 4)} if test else {}
+    )
     for name, (first, count) in counts.items():
         for i in range(count):
             flat(root / name / f"{i:02}.png", (first + i,) * 3)
@@ -194,7 +214,9 @@ def test_the_four_folders_are_the_four_parts(
         f"12 images A and 15 B (3 and 4 held out), unpaired: found in {tmp_path / 'root' / inside}"
         "; of A (15 cut to their middle); of B (19 cut to their middle)"
     )
-    assert not [path for path in (tmp_path / "root").rglob("*") if path.suffix != ".png" and path.is_file()]
+    assert not [
+        path for path in (tmp_path / "root").rglob("*") if path.suffix != ".png" and path.is_file()
+    ]
     back = horse2zebra.decode(cfg(tmp_path / "root", size=8, direction="BtoA"))
     assert values(back)["train_sources"] == [*range(100, 115)]
     assert back.fingerprint != made.fingerprint
@@ -206,7 +228,9 @@ def test_without_test_folders_a_tenth_of_each_is_held_out(
     tmp_path: Path, no_host: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GAN_LAB_CACHE", str(tmp_path / "cache"))
-    values = two_sets(tmp_path / "root", test=False)(horse2zebra.decode(cfg(tmp_path / "root", size=8)))
+    values = two_sets(tmp_path / "root", test=False)(
+        horse2zebra.decode(cfg(tmp_path / "root", size=8))
+    )
     assert [len(part) for part in values.values()] == [8, 11, 4, 4]
     assert sorted(values["train_sources"] + values["test_sources"]) == [*range(12)]
     assert sorted(values["train_images"] + values["test_images"]) == [*range(100, 115)]
@@ -215,7 +239,8 @@ def test_without_test_folders_a_tenth_of_each_is_held_out(
 def test_an_empty_or_a_missing_second_set_is_named(tmp_path: Path) -> None:
     flat(tmp_path / "trainA" / "a.png", 0)
     with pytest.raises(
-        ValueError, match=f"{tmp_path} holds trainA, but not trainB: there should be trainA and trainB, "
+        ValueError,
+        match=f"{tmp_path} holds trainA, but not trainB: there should be trainA and trainB, ",
     ):
         horse2zebra.decode(cfg(tmp_path))
     (tmp_path / "trainB").mkdir()
@@ -226,11 +251,10 @@ def test_an_empty_or_a_missing_second_set_is_named(tmp_path: Path) -> None:
 def test_without_network_full_says_what_to_do_and_auto_takes_the_sample(
     tmp_path: Path, few: None, no_host: None
 ) -> None:
-    problem = (
-        rf"no trainA and trainB in {tmp_path}, and the download of horse2zebra failed \(efrosgans[^;]*; people.*\)"
-    )
+    problem = rf"no trainA and trainB in {tmp_path}, and the download of horse2zebra failed \(efrosgans[^;]*; people.*\)"
     with pytest.raises(
-        ValueError, match=f"^data.source=full: {problem}. Unpack https://.*horse2zebra.zip into {tmp_path}"
+        ValueError,
+        match=f"^data.source=full: {problem}. Unpack https://.*horse2zebra.zip into {tmp_path}",
     ):
         horse2zebra.decode(cfg(tmp_path, source="full"))
     made = horse2zebra.decode(cfg(tmp_path))

@@ -26,7 +26,9 @@ PIXELS = np.random.default_rng(1).integers(256, size=(COUNT, 10, 10, 3), dtype=n
 LABELS = np.arange(COUNT) % 3
 NAMES = ["cat", "dog", "owl"]
 TEXTS = [NAMES[label] for label in LABELS]
-LABEL_OF = {image.transpose(2, 0, 1).tobytes(): text for image, text in zip(PIXELS, TEXTS, strict=True)}
+LABEL_OF = {
+    image.transpose(2, 0, 1).tobytes(): text for image, text in zip(PIXELS, TEXTS, strict=True)
+}
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,9 @@ def _no_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(root: Path, **keys: Any) -> GANDataModule:
-    return datasets.load(DataConfig(**{"name": "huggingface", "root": str(root), "size": 10, **keys}), seed=0)
+    return datasets.load(
+        DataConfig(**{"name": "huggingface", "root": str(root), "size": 10, **keys}), seed=0
+    )
 
 
 def table(rows: slice = slice(None), label: Any = None, **columns: Sequence[Any]) -> Any:
@@ -55,10 +59,14 @@ def table(rows: slice = slice(None), label: Any = None, **columns: Sequence[Any]
     return hugging_face.Dataset.from_dict(made, features=hugging_face.Features(features))
 
 
-def image_folder(root: Path, rows: Sequence[dict[str, Any]], file: str = "metadata.csv", first: int = 0) -> None:
+def image_folder(
+    root: Path, rows: Sequence[dict[str, Any]], file: str = "metadata.csv", first: int = 0
+) -> None:
     """Write images 00.png, 01.png ... of PIXELS and one row of metadata for each."""
     root.mkdir(parents=True, exist_ok=True)
-    named = [{"file_name": f"{number:02}.png", **row} for number, row in enumerate(rows, start=first)]
+    named = [
+        {"file_name": f"{number:02}.png", **row} for number, row in enumerate(rows, start=first)
+    ]
     for number, row in enumerate(named, start=first):
         Image.fromarray(PIXELS[number]).save(root / row["file_name"])
     if file.endswith(".csv"):
@@ -140,12 +148,16 @@ def test_every_layout_has_the_images_with_their_labels(layout: str, tmp_path: Pa
     assert pixels_of(data.test) == pixels_of(passed.test)
 
 
-@pytest.mark.parametrize("layout", ["DatasetDict", "Parquet", "Parquet in folders", "metadata", "metadata at the top"])
+@pytest.mark.parametrize(
+    "layout", ["DatasetDict", "Parquet", "Parquet in folders", "metadata", "metadata at the top"]
+)
 def test_splits_are_kept(layout: str, tmp_path: Path) -> None:
     root = tmp_path / "set"
     parts = {"train": slice(0, 12), "validation": slice(12, 18), "test": slice(18, 24)}
     if layout == "DatasetDict":
-        hugging_face.DatasetDict({name: table(rows) for name, rows in parts.items()}).save_to_disk(root)
+        hugging_face.DatasetDict({name: table(rows) for name, rows in parts.items()}).save_to_disk(
+            root
+        )
     top = []
     for name, rows in parts.items():
         if layout == "Parquet":
@@ -164,14 +176,18 @@ def test_splits_are_kept(layout: str, tmp_path: Path) -> None:
     data = load(root)
     check_labels(data)
     for name, rows in parts.items():
-        assert pixels_of(data.subset(name)) == [image.transpose(2, 0, 1).tobytes() for image in PIXELS[rows]]
+        assert pixels_of(data.subset(name)) == [
+            image.transpose(2, 0, 1).tobytes() for image in PIXELS[rows]
+        ]
 
 
 def test_a_single_parquet_file_and_pairs_are_read(tmp_path: Path) -> None:
     table().to_parquet(tmp_path / "test.parquet")
     check_labels(load(tmp_path / "test.parquet"))
     images = [Image.fromarray(image) for image in PIXELS]
-    features = hugging_face.Features({"source": hugging_face.Image(), "target": hugging_face.Image()})
+    features = hugging_face.Features(
+        {"source": hugging_face.Image(), "target": hugging_face.Image()}
+    )
     made = {"source": [image.convert("L") for image in images], "target": images}
     hugging_face.Dataset.from_dict(made, features=features).save_to_disk(tmp_path / "pairs")
     data = load(tmp_path / "pairs")
@@ -181,7 +197,9 @@ def test_a_single_parquet_file_and_pairs_are_read(tmp_path: Path) -> None:
 
 
 def test_labels_are_the_only_categorical_column_or_none(tmp_path: Path) -> None:
-    table(label=[], species=TEXTS, caption=[f"photo {i}" for i in range(COUNT)]).save_to_disk(tmp_path / "one")
+    table(label=[], species=TEXTS, caption=[f"photo {i}" for i in range(COUNT)]).save_to_disk(
+        tmp_path / "one"
+    )
     check_labels(load(tmp_path / "one"))
     table(label=[], caption=[f"photo {i}" for i in range(COUNT)]).save_to_disk(tmp_path / "none")
     assert load(tmp_path / "none").spec.classes == 0
@@ -248,11 +266,16 @@ def test_wrong_metadata_are_refused_by_name(text: str, tmp_path: Path) -> None:
 def test_wrong_folders_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "photos" / "a.png")
-    with pytest.raises(UserError, match=r"no data set \(found: 1 \.png\)\. There should be .* data\.name=folder reads"):
+    with pytest.raises(
+        UserError,
+        match=r"no data set \(found: 1 \.png\)\. There should be .* data\.name=folder reads",
+    ):
         load(tmp_path / "photos")
     with pytest.raises(UserError, match=r"data\.root=.*typo: there is no such folder"):
         load(tmp_path / "typo")
-    with pytest.raises(UserError, match=r"data\.source=sample: data\.name=huggingface has no sample"):
+    with pytest.raises(
+        UserError, match=r"data\.source=sample: data\.name=huggingface has no sample"
+    ):
         load(tmp_path / "photos", source="sample")
     (tmp_path / "all.parquet").write_bytes(b"no table")
     with pytest.raises(UserError, match=r"all\.parquet cannot be read: .* Write or copy it again"):
@@ -268,28 +291,48 @@ def test_wrong_folders_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_wrong_columns_are_refused_by_name(tmp_path: Path) -> None:
-    table().rename_column("image", "photo").map(lambda row: {"other": row["photo"]}).save_to_disk(tmp_path / "two")
+    table().rename_column("image", "photo").map(lambda row: {"other": row["photo"]}).save_to_disk(
+        tmp_path / "two"
+    )
     with pytest.raises(UserError, match="2 columns of images among photo, label, other"):
         load(tmp_path / "two")
     pandas.DataFrame({"image": ["a.png"] * 4}).to_parquet(tmp_path / "paths.parquet")
     with pytest.raises(UserError, match="the column image holds text"):
         load(tmp_path / "paths.parquet")
-    pandas.DataFrame({"image": [b"a"] * 4, "label": [0.5] * 4}).to_parquet(tmp_path / "floats.parquet")
+    pandas.DataFrame({"image": [b"a"] * 4, "label": [0.5] * 4}).to_parquet(
+        tmp_path / "floats.parquet"
+    )
     with pytest.raises(UserError, match=r"the column label holds 0\.5, which is no label"):
         load(tmp_path / "floats.parquet")
-    pandas.DataFrame({"image": [b"a"] * 4, "label": ["a", None, "b", "b"]}).to_parquet(tmp_path / "missing.parquet")
-    with pytest.raises(UserError, match="1 images have no label in the column label, such as row 1"):
+    pandas.DataFrame({"image": [b"a"] * 4, "label": ["a", None, "b", "b"]}).to_parquet(
+        tmp_path / "missing.parquet"
+    )
+    with pytest.raises(
+        UserError, match="1 images have no label in the column label, such as row 1"
+    ):
         load(tmp_path / "missing.parquet")
-    unknown = table().cast_column("label", hugging_face.Value("int64")).map(lambda row: {"label": row["label"] - 1})
-    unknown.cast_column("label", hugging_face.ClassLabel(names=NAMES)).save_to_disk(tmp_path / "unknown")
-    with pytest.raises(UserError, match="8 images have no label in the column label, such as row 0"):
+    unknown = (
+        table()
+        .cast_column("label", hugging_face.Value("int64"))
+        .map(lambda row: {"label": row["label"] - 1})
+    )
+    unknown.cast_column("label", hugging_face.ClassLabel(names=NAMES)).save_to_disk(
+        tmp_path / "unknown"
+    )
+    with pytest.raises(
+        UserError, match="8 images have no label in the column label, such as row 0"
+    ):
         load(tmp_path / "unknown")
-    pandas.DataFrame({"image": [b"damaged"] * 4, "label": [0, 1] * 2}).to_parquet(tmp_path / "damaged.parquet")
+    pandas.DataFrame({"image": [b"damaged"] * 4, "label": [0, 1] * 2}).to_parquet(
+        tmp_path / "damaged.parquet"
+    )
     with pytest.raises(UserError, match="image 0 cannot be read"):
         load(tmp_path / "damaged.parquet")
 
 
-def test_without_the_package_its_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_its_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table().to_parquet(tmp_path / "all.parquet")
     real = importlib.import_module
 
@@ -300,7 +343,8 @@ def test_without_the_package_its_extra_is_named(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(
-        UserError, match=r"package datasets is not installed: pip install 'lightning-gan-lab\[datasets\]'"
+        UserError,
+        match=r"package datasets is not installed: pip install 'lightning-gan-lab\[datasets\]'",
     ):
         load(tmp_path)
     image_folder(tmp_path / "images", [{"label": text} for text in TEXTS])

@@ -33,20 +33,38 @@ def clothes(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(root: Path, name: str, monkeypatch: pytest.MonkeyPatch, **keys: object) -> data_sets.GANDataModule:
+def load(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch, **keys: object
+) -> data_sets.GANDataModule:
     monkeypatch.setenv("GAN_LAB_CACHE", str(root / "cache"))
     return data_sets.load(DataConfig(name=name, root=str(root), size=28, **keys), 0)  # type: ignore[arg-type]
 
 
-def test_any_set_in_mnists_format_is_read_as_what_it_is(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_set_in_mnists_format_is_read_as_what_it_is(
+    clothes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     served = load(clothes, "idx", monkeypatch)
-    assert served.decoded.about == f"60 images of a set in MNIST's format, 20 held out: found in {clothes}"
-    assert (served.spec.content, served.spec.classes, len(served.validation), len(served.test)) == ("photos", 4, 10, 10)
+    assert (
+        served.decoded.about
+        == f"60 images of a set in MNIST's format, 20 held out: found in {clothes}"
+    )
+    assert (served.spec.content, served.spec.classes, len(served.validation), len(served.test)) == (
+        "photos",
+        4,
+        10,
+        10,
+    )
     raw = clothes / "FashionMNIST" / "raw"
-    images = np.frombuffer(gzip.decompress((raw / "train-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8)
+    images = np.frombuffer(
+        gzip.decompress((raw / "train-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8
+    )
     assert np.array_equal(np.asarray(served.decoded.train_images).reshape(-1), images)
-    monkeypatch.setitem(idx.PUBLISHED, file_hash([raw / "train-images-idx3-ubyte.gz"]), "Fashion-MNIST")
-    assert load(clothes, "idx", monkeypatch).decoded.about.startswith("60 images of Fashion-MNIST in MNIST's format")
+    monkeypatch.setitem(
+        idx.PUBLISHED, file_hash([raw / "train-images-idx3-ubyte.gz"]), "Fashion-MNIST"
+    )
+    assert load(clothes, "idx", monkeypatch).decoded.about.startswith(
+        "60 images of Fashion-MNIST in MNIST's format"
+    )
 
 
 def test_a_set_of_another_name_in_mnists_place_is_named_and_not_scored_as_digits(
@@ -56,7 +74,9 @@ def test_a_set_of_another_name_in_mnists_place_is_named_and_not_scored_as_digits
     images = clothes / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     monkeypatch.setitem(idx.PUBLISHED, file_hash([images]), "Fashion-MNIST")
     monkeypatch.setattr(mnist, "_measure_digit_accuracy", lambda *_: 0.9)  # it looks like digits
-    with pytest.warns(UserWarning, match="80 images of Fashion-MNIST in MNIST's files, which are not its digits"):
+    with pytest.warns(
+        UserWarning, match="80 images of Fashion-MNIST in MNIST's files, which are not its digits"
+    ):
         served = load(clothes, "mnist", monkeypatch)
     assert served.spec.content == "photos"
 
@@ -71,7 +91,9 @@ def test_a_set_of_another_name_in_mnists_place_is_named_and_not_scored_as_digits
         (bytes([0, 0, 8, 3]) + b"\xff" * 12, "is damaged: 0 bytes, its head says"),
     ],
 )
-def test_a_file_that_is_something_else_or_cut_off_is_one_line(content: bytes, reason: str, tmp_path: Path) -> None:
+def test_a_file_that_is_something_else_or_cut_off_is_one_line(
+    content: bytes, reason: str, tmp_path: Path
+) -> None:
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=reason):
@@ -102,7 +124,9 @@ def tape(tmp_path: Path) -> Path:
     return root
 
 
-def test_cifar10_is_unpacked_verified_and_read_channel_by_channel(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_is_unpacked_verified_and_read_channel_by_channel(
+    tape: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.warns(UserWarning, match=r"is not its publisher's file \(SHA-256 c4a38c50a1bc"):
         served = load(tape, "cifar10", monkeypatch)
     assert served.spec.shape == (3, 28, 28)
@@ -124,5 +148,9 @@ def test_cifar10_that_is_cut_off_or_nowhere_says_what_to_put_where(
     with pytest.raises(ValueError, match="30,731 bytes of test are no records of 3073"):
         load(tape, "cifar10", monkeypatch)
     monkeypatch.setattr(download, "is_reachable", lambda url: False)
-    with pytest.raises(ValueError, match=r"the download failed .* Put cifar-10-binary\.tar\.gz from https://"):
-        data_sets.load(DataConfig(name="cifar10", root=str(tmp_path / "empty"), source="full", size=32), 0)
+    with pytest.raises(
+        ValueError, match=r"the download failed .* Put cifar-10-binary\.tar\.gz from https://"
+    ):
+        data_sets.load(
+            DataConfig(name="cifar10", root=str(tmp_path / "empty"), source="full", size=32), 0
+        )

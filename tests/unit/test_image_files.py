@@ -29,7 +29,9 @@ def test_images_are_found_at_any_depth_and_nothing_else(tmp_path: Path) -> None:
     assert "1 .txt" in image_files.seen(tmp_path)
 
 
-def test_links_are_followed_the_cache_and_the_output_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_are_followed_the_cache_and_the_output_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("GAN_LAB_CACHE", raising=False)
     elsewhere = flat(tmp_path / "elsewhere" / "a.png", 0).parent
     root = flat(tmp_path / "root" / "b.png", 0).parent
@@ -70,7 +72,9 @@ def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
 
 
 def test_transparency_is_white_and_half_of_it_half_white(tmp_path: Path) -> None:
-    picture = Image.new("RGBA", (8, 8), (255, 0, 0, 0))  # a transparent border whose hidden colour is red
+    picture = Image.new(
+        "RGBA", (8, 8), (255, 0, 0, 0)
+    )  # a transparent border whose hidden colour is red
     picture.paste((0, 0, 255, 255), (2, 2, 6, 6))
     picture.paste((0, 0, 0, 128), (3, 3, 5, 5))
     picture.save(tmp_path / "a.png")
@@ -117,8 +121,12 @@ def test_damaged_exif_costs_no_picture(tmp_path: Path) -> None:
     assert image_reader.read(tmp_path / "a.jpg").shape == (3, 20, 24)
 
 
-@pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 40), (21, 20), (20, 20), (1, 1), (300, 1)])
-def test_the_middle_square_is_taken_whatever_the_shape(width: int, height: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("width", "height"), [(40, 20), (20, 40), (21, 20), (20, 20), (1, 1), (300, 1)]
+)
+def test_the_middle_square_is_taken_whatever_the_shape(
+    width: int, height: int, tmp_path: Path
+) -> None:
     side = min(width, height)
     picture = Image.new("RGB", (width, height), "red")
     picture.paste("blue", (int((width - side) / 2), int((height - side) / 2),
@@ -137,7 +145,13 @@ def test_resizing_averages_what_falls_together(tmp_path: Path) -> None:
     stripes[:, ::4] = 252
     Image.fromarray(stripes).save(tmp_path / "a.png")
     assert (
-        abs(image_reader.framed(tmp_path / "a.png", image_reader.Frame(10, 10))[:, :, 1:-1].astype(int) - 63).max() <= 1
+        abs(
+            image_reader.framed(tmp_path / "a.png", image_reader.Frame(10, 10))[:, :, 1:-1].astype(
+                int
+            )
+            - 63
+        ).max()
+        <= 1
     )
 
 
@@ -145,9 +159,12 @@ def test_a_crop_of_pixels_is_exact_and_smaller_pictures_give_what_they_have(tmp_
     noise(11, 15).save(tmp_path / "a.png")
     whole = image_reader.read(tmp_path / "a.png")
     assert np.array_equal(
-        image_reader.framed(tmp_path / "a.png", image_reader.Frame(7, 7), crop=7), whole[:, 4:11, 2:9]
+        image_reader.framed(tmp_path / "a.png", image_reader.Frame(7, 7), crop=7),
+        whole[:, 4:11, 2:9],
     )
-    assert np.array_equal(image_reader.framed(tmp_path / "a.png", image_reader.Frame(11, 11), crop=99), whole[:, 2:13])
+    assert np.array_equal(
+        image_reader.framed(tmp_path / "a.png", image_reader.Frame(11, 11), crop=99), whole[:, 2:13]
+    )
 
 
 def test_every_fault_is_refused_with_its_name_and_reason(tmp_path: Path) -> None:
@@ -171,7 +188,10 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
         "images": "4", "files": "3 .png, 1 .jpg, 1 without ending", "modes": "2 RGB, 1 LA",
         "widths": "4 to 8, median 6", "heights": "5 to 9, median 7", "unreadable": "e.jpg (UnidentifiedImageError)",
     }  # fmt: skip
-    assert image_files.survey(tmp_path / "c" / "nothing") == {"images": "0", "files": "no files at all"}
+    assert image_files.survey(tmp_path / "c" / "nothing") == {
+        "images": "0",
+        "files": "no files at all",
+    }
 
 
 def opened(paths: list[Path], cache: Path, **keys: object) -> decoding.Opened:
@@ -242,7 +262,9 @@ def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> N
         opened(paths, tmp_path, max_unreadable=1.0)
 
 
-@pytest.mark.parametrize(("n", "held"), [(2, 1), (3, 1), (4, 2), (12, 4), (50, 5), (1000, 100), (30_000, 2000)])
+@pytest.mark.parametrize(
+    ("n", "held"), [(2, 1), (3, 1), (4, 2), (12, 4), (50, 5), (1000, 100), (30_000, 2000)]
+)
 def test_a_tenth_is_held_out_at_least_four_and_at_most_two_thousand(n: int, held: int) -> None:
     train, test = decoding.split(n)
     assert len(test) == held
@@ -290,11 +312,15 @@ def test_an_image_is_cropped_padded_or_stretched_into_a_frame_that_need_not_be_s
     assert padded[:, 0, -1].tolist() == padded[:, -1, -1].tolist() == BLUE
     marked = halves(60, 20)
     marked.paste("white", (0, 0, 60, 4))
-    rows = image_reader.put_into_frame(marked, image_reader.Frame(60, 60, "pad"))[:, :, 5].T.tolist()
+    rows = image_reader.put_into_frame(marked, image_reader.Frame(60, 60, "pad"))[
+        :, :, 5
+    ].T.tolist()
     assert rows == [[255] * 3] * 24 + [RED] * 36  # 20 above it repeat its edge
     stretched = image_reader.put_into_frame(wide, image_reader.Frame(10, 10, "stretch"))
     assert stretched[:, 5, 0].tolist() == stretched[:, 5, -1].tolist() == [255] * 3
-    assert stretched[0, 5, 4] > 200 > 50 > stretched[2, 5, 4]  # red to the left of the middle, blue to its right
+    assert (
+        stretched[0, 5, 4] > 200 > 50 > stretched[2, 5, 4]
+    )  # red to the left of the middle, blue to its right
     assert stretched[2, 5, 5] > 200 > 50 > stretched[0, 5, 5]
     tall = image_reader.put_into_frame(halves(20, 60), image_reader.Frame(30, 20))
     assert tall.shape == (3, 30, 20)

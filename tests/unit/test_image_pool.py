@@ -32,7 +32,9 @@ def test_a_full_pool_swaps_or_passes_as_the_draws_say() -> None:
     pool(numbered(1, 2), torch.zeros(2, 2))
     assert of(pool(numbered(3), torch.tensor([[KEEP, 0.0]]))) == [3]
     assert of(pool.images) == [1, 2]
-    assert of(pool(numbered(4), torch.tensor([[SWAP, 0.5]]))) == [2]  # the second half of [0, 1) is the second place
+    assert of(pool(numbered(4), torch.tensor([[SWAP, 0.5]]))) == [
+        2
+    ]  # the second half of [0, 1) is the second place
     assert of(pool.images) == [1, 4]
     assert of(pool(numbered(5), torch.tensor([[SWAP, 0.499]]))) == [1]
     assert of(pool.images) == [5, 4]
@@ -41,7 +43,9 @@ def test_a_full_pool_swaps_or_passes_as_the_draws_say() -> None:
 
 def test_a_batch_is_worked_off_image_by_image_so_that_one_may_swap_out_the_one_before() -> None:
     pool = ImagePool(2, (1, 2, 2))
-    given = pool(numbered(1, 2, 3, 4, 5), torch.tensor([[SWAP, 0.9]] * 2 + [[SWAP, 0.0]] * 2 + [[KEEP, 0.0]]))
+    given = pool(
+        numbered(1, 2, 3, 4, 5), torch.tensor([[SWAP, 0.9]] * 2 + [[SWAP, 0.0]] * 2 + [[KEEP, 0.0]])
+    )
     assert of(given) == [1, 2, 1, 3, 5]
     assert of(pool.images) == [4, 2]
 
@@ -50,7 +54,9 @@ def test_a_batch_gives_what_its_images_give_one_by_one() -> None:
     images, draws = torch.rand(40, 1, 2, 2), torch.rand(40, 2)
     whole, single = ImagePool(5, (1, 2, 2)), ImagePool(5, (1, 2, 2))
     at_once = torch.cat([whole(images[:7], draws[:7]), whole(images[7:], draws[7:])])
-    assert torch.equal(at_once, torch.cat([single(images[i : i + 1], draws[i : i + 1]) for i in range(40)]))
+    assert torch.equal(
+        at_once, torch.cat([single(images[i : i + 1], draws[i : i + 1]) for i in range(40)])
+    )
     assert torch.equal(whole.images, single.images)
     assert not torch.equal(at_once, images)
 
@@ -59,13 +65,18 @@ def test_half_of_what_a_full_pool_gives_is_old_and_every_place_is_chosen_alike()
     pool = ImagePool(8, (1, 1, 1))
     pool(torch.arange(8.0).view(-1, 1, 1, 1), torch.zeros(8, 2))
     n = 4000
-    fakes, draws = 8 + torch.arange(n).float().view(-1, 1, 1, 1), torch.rand(n, 2, generator=torch.manual_seed(0))
+    fakes, draws = (
+        8 + torch.arange(n).float().view(-1, 1, 1, 1),
+        torch.rand(n, 2, generator=torch.manual_seed(0)),
+    )
     given = pool(fakes, draws)
     swapped = given != fakes
     assert abs(float(swapped.float().mean()) - 0.5) < 5 * 0.5 / n**0.5  # five standard errors
     age = (fakes - given)[swapped][200:]  # a stored image waits 2 x 8 images on average
     assert abs(float(age.mean()) - 16) < 2
-    assert len({*given.flatten().tolist()}) == n  # no image is given twice, for what is given has left the pool
+    assert (
+        len({*given.flatten().tolist()}) == n
+    )  # no image is given twice, for what is given has left the pool
 
 
 def test_a_pool_of_none_passes_images_through() -> None:

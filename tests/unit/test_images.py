@@ -81,7 +81,9 @@ def test_points_are_drawn_with_x_to_the_right_and_y_upwards() -> None:
 
 
 def test_points_that_fall_together_are_darker_and_outside_ones_lie_on_the_edge() -> None:
-    twice = scatter(torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.5, 0.0], [7.0, 0.0]]).view(4, 2, 1, 1))[0]
+    twice = scatter(
+        torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.5, 0.0], [7.0, 0.0]]).view(4, 2, 1, 1)
+    )[0]
     dark = sorted(float(value) for value in twice[twice < 1])
     assert dark == pytest.approx([1 / 3, 2 / 3, 2 / 3])
     assert (twice[:, 255] < 1).sum() == 1
@@ -99,7 +101,9 @@ def test_a_saved_grid_holds_the_pixels_that_were_asked_for(tmp_path: Path) -> No
     assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
 
 
-def test_a_grid_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Path, monkeypatch: object) -> None:
+def test_a_grid_that_cannot_be_written_whole_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: object
+) -> None:
     path = tmp_path / "grid.png"
     save_grid(one_white(0), 3, path)
     before = path.read_bytes()
@@ -118,11 +122,17 @@ def test_a_grid_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Pat
 
 
 def test_gray_is_the_luma_of_bt_601_and_gray_images_stay_as_they_are() -> None:
-    primaries = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [-1, -1, -1]]).view(5, 3, 1, 1)
+    primaries = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [-1, -1, -1]]).view(
+        5, 3, 1, 1
+    )
     assert to_gray(primaries).flatten().tolist() == pytest.approx([0.299, 0.587, 0.114, 1, -1])
-    pixels = torch.randint(256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = torch.randint(
+        256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     ours = to_uint8(to_gray(to_unit(pixels)))[0, 0].int()
-    pillow = np.asarray(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).convert("L")).astype(int)
+    pillow = np.asarray(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).convert("L")).astype(
+        int
+    )
     assert abs(ours.numpy() - pillow).max() <= 1  # Pillow's coefficients are rounded
     gray = primaries[:, :1]
     assert to_gray(gray) is gray
@@ -144,7 +154,9 @@ def test_image_i_of_each_set_stands_side_by_side_in_eight_rows(sets: int, abreas
     assert columns == abreast * sets
     rows = images.flatten().view(8, columns)
     for row in range(8):
-        expected = [100 * number + row * abreast + i for i in range(abreast) for number in range(sets)]
+        expected = [
+            100 * number + row * abreast + i for i in range(abreast) for number in range(sets)
+        ]
         assert rows[row].tolist() == expected
     few, _ = interleave([part[:3] for part in given], columns=8)
     assert len(few) == 3 * sets
@@ -177,7 +189,9 @@ def test_a_batch_changes_images_and_sources_alike_and_never_its_labels() -> None
 def test_names_stand_beside_the_rows_of_a_grid_which_stays_as_it_was(tmp_path: Path) -> None:
     shown = torch.rand(6, 1, 20, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
     images.save_grid(shown, 3, tmp_path / "plain.png")
-    images.save_grid(shown, 3, tmp_path / "named.png", ["ant", "a name that is longer than a margin should be"])
+    images.save_grid(
+        shown, 3, tmp_path / "named.png", ["ant", "a name that is longer than a margin should be"]
+    )
     plain, named = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("plain", "named"))
     margin = named.shape[1] - plain.shape[1]
     assert np.array_equal(named[:, margin:], plain)

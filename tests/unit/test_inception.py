@@ -36,7 +36,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
         for name, weight in network.named_parameters():
             if name.endswith("conv.weight"):
-                torch.nn.init.kaiming_normal_(weight)  # or nothing of the image is left after 94 layers
+                torch.nn.init.kaiming_normal_(
+                    weight
+                )  # or nothing of the image is left after 94 layers
     torch.save(network.state_dict(), path)
     return path
 
@@ -50,13 +52,22 @@ def at_the_end(reals: int, **keys: Any) -> tuple[list[str], list[str]]:
 
 def inception(weights: Path, final: bool = True) -> FeatureScores:
     return FeatureScores(
-        extractors.load("inception", MetricsConfig(inception_weights=str(weights))), False, 10_000, final
+        extractors.load("inception", MetricsConfig(inception_weights=str(weights))),
+        False,
+        10_000,
+        final,
     )
 
 
-def test_inception_on_gray_pixels_gives_what_torch_fidelitys_own_network_gives(weights: Path) -> None:
-    pixels = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    features, logits = extractors.load("inception", MetricsConfig(inception_weights=str(weights)))(pixels)
+def test_inception_on_gray_pixels_gives_what_torch_fidelitys_own_network_gives(
+    weights: Path,
+) -> None:
+    pixels = torch.randint(
+        0, 256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    features, logits = extractors.load("inception", MetricsConfig(inception_weights=str(weights)))(
+        pixels
+    )
     layers = ["2048", "logits_unbiased"]
     theirs = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", layers, str(weights))(
         pixels.repeat(1, 3, 1, 1)
@@ -85,8 +96,12 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
     size: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n = 12
-    monkeypatch.setattr(np.linalg, "eigvals", partial(eigenvalues, rank=2 * n))  # all 2,048 take it ten seconds
-    real, fake = (smooth_noise(tmp_path / name, seed, n, size) for seed, name in enumerate(("real", "fake")))
+    monkeypatch.setattr(
+        np.linalg, "eigvals", partial(eigenvalues, rank=2 * n)
+    )  # all 2,048 take it ten seconds
+    real, fake = (
+        smooth_noise(tmp_path / name, seed, n, size) for seed, name in enumerate(("real", "fake"))
+    )
     theirs = torch_fidelity.calculate_metrics(
         input1=str(tmp_path / "fake"), input2=str(tmp_path / "real"), cuda=False, isc=True, fid=True, kid=True,
         kid_subset_size=n // 2, feature_extractor_weights_path=str(weights), cache=False, verbose=False,
@@ -103,7 +118,9 @@ def test_fid_kid_and_is_are_those_of_torch_fidelity_on_the_same_png_files(
     assert scores["kid_sd"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
     assert scores["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
     assert scores["is_sd"] == pytest.approx(theirs["inception_score_std"], rel=1e-4, abs=1e-6)
-    public = score(tmp_path / "fake", tmp_path / "real", ["fid", "kid", "is"], weights=weights, batch_size=5)
+    public = score(
+        tmp_path / "fake", tmp_path / "real", ["fid", "kid", "is"], weights=weights, batch_size=5
+    )
     assert public["fid"].value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     assert public["kid"].value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
     assert public["kid"].spread == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
@@ -135,7 +152,10 @@ def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
 ) -> None:
     monkeypatch.setattr(module, "is_reachable", lambda url: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(ValueError, match=r"The extractor inception is not available: .* metrics\.inception_weights="):
+    with pytest.raises(
+        ValueError,
+        match=r"The extractor inception is not available: .* metrics\.inception_weights=",
+    ):
         extractors.load("inception")
 
 
@@ -143,9 +163,15 @@ def test_inception_that_was_asked_for_and_is_not_at_hand_is_an_error(
 def test_inception_is_made_when_its_weights_are_here_or_can_be_had(
     on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
 ) -> None:
-    monkeypatch.setattr(module, "is_reachable", lambda url: not on_disk and url == fidelity.URL_INCEPTION_V3)
+    monkeypatch.setattr(
+        module, "is_reachable", lambda url: not on_disk and url == fidelity.URL_INCEPTION_V3
+    )
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda url, **_: torch.load(weights, weights_only=True))
+    monkeypatch.setattr(
+        fidelity,
+        "load_state_dict_from_url",
+        lambda url, **_: torch.load(weights, weights_only=True),
+    )
     if on_disk:
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints" / fidelity.URL_INCEPTION_V3.rpartition("/")[2]).touch()
@@ -154,10 +180,14 @@ def test_inception_is_made_when_its_weights_are_here_or_can_be_had(
     assert {"fid", "is", "fd_lite0_mid"} <= set(names)
     names, notes = at_the_end(2048, extractors=["inception"])
     assert (names.count("fid"), notes) == (1, [])
-    assert {"fid", "kid", "is"} <= set(at_the_end(650)[0])  # few images are no reason to leave them out
+    assert {"fid", "kid", "is"} <= set(
+        at_the_end(650)[0]
+    )  # few images are no reason to leave them out
 
 
-def test_a_download_that_breaks_off_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_breaks_off_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(url: str, **_: object) -> None:
         raise OSError("connection reset")
 
@@ -170,7 +200,9 @@ def test_a_download_that_breaks_off_is_a_line(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_weights_file_that_is_missing_or_something_else_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"metrics.inception_weights=/nowhere/w.pth: there is no such file"):
+    with pytest.raises(
+        ValueError, match=r"metrics.inception_weights=/nowhere/w.pth: there is no such file"
+    ):
         inception(Path("/nowhere/w.pth"))
     page, other = tmp_path / "page.pth", tmp_path / "other.pth"
     page.write_text("<html>Quota exceeded</html>")
@@ -178,7 +210,9 @@ def test_a_weights_file_that_is_missing_or_something_else_is_named(tmp_path: Pat
     empty = tmp_path / "empty.pth"
     empty.touch()
     for path in (page, other, empty):
-        with pytest.raises(ValueError, match=f"{path} does not hold torch-fidelity's weights: .") as raised:
+        with pytest.raises(
+            ValueError, match=f"{path} does not hold torch-fidelity's weights: ."
+        ) as raised:
             inception(path)
         assert "\n" not in str(raised.value)
 

@@ -25,19 +25,27 @@ LIKE = torch.empty(0, dtype=torch.float64)
 @pytest.fixture(scope="module")
 def coded() -> CodedGenerator:
     torch.manual_seed(0)
-    return CodedGenerator(z_dim=5, categories=4, continuous=2, shape=(1, 8, 8), width=4, norm="none").double()
+    return CodedGenerator(
+        z_dim=5, categories=4, continuous=2, shape=(1, 8, 8), width=4, norm="none"
+    ).double()
 
 
 @pytest.fixture(scope="module")
 def run(coded: CodedGenerator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "checkpoints").mkdir()
-    state = {"iteration": 1, "ema": {"generator": coded.state_dict()}, "recipes": {"generator": coded.recipe}}
+    state = {
+        "iteration": 1,
+        "ema": {"generator": coded.state_dict()},
+        "recipes": {"generator": coded.recipe},
+    }
     torch.save(state, folder / "checkpoints" / "best.ckpt")
     return folder
 
 
-def test_the_prior_is_uniform_noise_a_uniform_category_and_uniform_codes_all_independent(coded: CodedGenerator) -> None:
+def test_the_prior_is_uniform_noise_a_uniform_category_and_uniform_codes_all_independent(
+    coded: CodedGenerator,
+) -> None:
     z = coded.sample_latents(Stream(0, "any"), 4000, like=LIKE)
     category, codes = coded.split_codes(z)
     assert z.shape == (4000, 5 + 4 + 2)
@@ -62,11 +70,15 @@ def test_the_loss_is_the_cross_entropy_of_the_code_and_a_normal_one_of_variance_
     z = made.generator.sample_latents(Stream(0, "any"), 64, like=LIKE)
     category, codes = made.generator.split_codes(z)
     blind = torch.cat([torch.zeros(64, 4, dtype=torch.float64), codes], dim=1)
-    assert float(made.loss_info(z, blind)) == pytest.approx(math.log(4), abs=1e-12)  # the entropy: no information
+    assert float(made.loss_info(z, blind)) == pytest.approx(
+        math.log(4), abs=1e-12
+    )  # the entropy: no information
     sure = torch.cat([1e3 * torch.nn.functional.one_hot(category, 4), codes], dim=1)
     assert float(made.loss_info(z, sure)) == pytest.approx(0.0, abs=1e-12)
     off = torch.cat([sure[:, :4], codes + torch.tensor([0.5, -1.0])], dim=1)
-    normal = -torch.distributions.Normal(off[:, 4:], 1.0).log_prob(codes).sum(dim=1).mean() - math.log(2 * math.pi)
+    normal = -torch.distributions.Normal(off[:, 4:], 1.0).log_prob(codes).sum(
+        dim=1
+    ).mean() - math.log(2 * math.pi)
     assert float(made.loss_info(z, off)) == pytest.approx(float(normal), abs=1e-12)
     assert float(normal) == pytest.approx(0.5 * (0.25 + 1.0), abs=1e-12)
 
@@ -87,20 +99,31 @@ def test_a_varied_code_changes_nothing_else(coded: CodedGenerator) -> None:
     second = coded.vary_code(z, 2, steps=5)
     assert torch.equal(second[1, :, 10], torch.linspace(-1, 1, 5, dtype=torch.float64))
     for varied, kept in ((categories, [*range(5), 9, 10]), (second, range(10))):
-        assert all(torch.equal(varied[:, i][:, list(kept)], z[:, list(kept)]) for i in range(varied.shape[1]))
-    with pytest.raises(ValueError, match=r"code=3: this generator has the codes 0 \(category\) to 2"):
+        assert all(
+            torch.equal(varied[:, i][:, list(kept)], z[:, list(kept)])
+            for i in range(varied.shape[1])
+        )
+    with pytest.raises(
+        ValueError, match=r"code=3: this generator has the codes 0 \(category\) to 2"
+    ):
         coded.vary_code(z, 3)
 
 
-def test_sampling_draws_the_prior_of_the_family_and_varies_a_code_along_a_row(run: Path, coded: CodedGenerator) -> None:
+def test_sampling_draws_the_prior_of_the_family_and_varies_a_code_along_a_row(
+    run: Path, coded: CodedGenerator
+) -> None:
     generator, made = load_generator(run), family()
     made.generator = coded
     like = Batch(torch.zeros(3, 1, 8, 8, dtype=torch.float64))
     drawn = generator(3, seed=4)
-    torch.testing.assert_close(made.generate(like, Stream(4, "sample")).float(), drawn, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        made.generate(like, Stream(4, "sample")).float(), drawn, rtol=0, atol=1e-6
+    )
     images, columns = generator.vary_code(1, rows=3, seed=4)
     z = coded.sample_latents(Stream(4, "sample"), 3, like=LIKE)
-    torch.testing.assert_close(images, coded(coded.vary_code(z, 1).flatten(0, 1)).float(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        images, coded(coded.vary_code(z, 1).flatten(0, 1)).float(), rtol=0, atol=1e-6
+    )
     assert columns == 10
     walked = generator.walk(2, 3, seed=4).view(2, 3, 1, 8, 8)
     torch.testing.assert_close(walked[:, 0], drawn[:2], rtol=0, atol=1e-6)

@@ -25,7 +25,9 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> TrainedGenerator:
 
 
 @pytest.mark.slow
-def test_its_own_samples_are_found_again_and_so_are_their_classes(generator: TrainedGenerator) -> None:
+def test_its_own_samples_are_found_again_and_so_are_their_classes(
+    generator: TrainedGenerator,
+) -> None:
     images = generator(5, seed=77)
     found = [project(generator, image) for image in images]
     assert max(each.errors[-1] for each in found) < 1  # of 255
@@ -39,7 +41,9 @@ def test_its_own_samples_are_found_again_and_so_are_their_classes(generator: Tra
         assert apart == pytest.approx(each.errors[-1], rel=1e-3)
 
 
-def test_another_image_stays_away_and_a_class_that_is_given_is_kept(generator: TrainedGenerator) -> None:
+def test_another_image_stays_away_and_a_class_that_is_given_is_kept(
+    generator: TrainedGenerator,
+) -> None:
     image = -generator(1, seed=5)[0]  # white for black
     result = project(generator, image, label=2, starts=2, steps=20)
     assert result.label == 2
@@ -55,7 +59,9 @@ def test_what_an_encoder_gives_is_one_of_the_starts(generator: TrainedGenerator)
     assert project(generator, image, label=1, starts=2, steps=8).errors[0] > 1
 
 
-def test_what_cannot_be_projected_is_one_line(generator: TrainedGenerator, tmp_path: Path, data_root: Path) -> None:
+def test_what_cannot_be_projected_is_one_line(
+    generator: TrainedGenerator, tmp_path: Path, data_root: Path
+) -> None:
     image = generator(1)[0]
     with pytest.raises(ValueError, match="starts=0 and steps=5 must be at least 1"):
         project(generator, image, starts=0, steps=5)
@@ -67,7 +73,9 @@ def test_what_cannot_be_projected_is_one_line(generator: TrainedGenerator, tmp_p
     refused = CliRunner().invoke(app, ["project", run, str(tmp_path / "none")])
     assert "there is no image in" in str(refused.exception)
     refused = CliRunner().invoke(app, ["project", run, "data.root=elsewhere"])
-    assert "is not a run folder" in str(refused.exception)  # the held-out images of a checkpoint alone are not known
+    assert "is not a run folder" in str(
+        refused.exception
+    )  # the held-out images of a checkpoint alone are not known
 
 
 def test_a_folder_of_images_becomes_a_picture_and_latents_of_which_the_encoder_s_is_a_start(
@@ -76,14 +84,18 @@ def test_a_folder_of_images_becomes_a_picture_and_latents_of_which_the_encoder_s
     encoded = []
     real = projection.project
 
-    def noted(generator: TrainedGenerator, image: torch.Tensor, label: object, z: torch.Tensor) -> object:
+    def noted(
+        generator: TrainedGenerator, image: torch.Tensor, label: object, z: torch.Tensor
+    ) -> object:
         encoded.append(z)
         return real(generator, image, None, z, starts=1, steps=12)
 
     monkeypatch.setattr(projection, "project", noted)
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.jpg"):
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)).save(tmp_path / "in" / name)
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)).save(
+            tmp_path / "in" / name
+        )
     run, out = made("vaegan", tmp_path, data_root), tmp_path / "way.png"
     said = CliRunner().invoke(app, ["project", str(run), str(tmp_path / "in"), "--out", str(out)])
     assert said.exit_code == 0, said.exception

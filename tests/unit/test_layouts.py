@@ -55,7 +55,9 @@ def test_a_place_that_somebody_typed_holds_the_set_or_is_an_error_and_stays_as_i
     said = rf"^data.root={photos} holds no {name} \(seen: 1 .jpeg\). There should be .*; .*data.source=sample takes "
     with pytest.raises(ValueError, match=said):
         datasets.load(cfg(name, photos), 0)
-    with pytest.raises(ValueError, match=rf"^data.root={tmp_path}/typo is no such folder. There should be "):
+    with pytest.raises(
+        ValueError, match=rf"^data.root={tmp_path}/typo is no such folder. There should be "
+    ):
         datasets.load(cfg(name, tmp_path / "typo"), 0)
     assert tree(tmp_path) == before
 
@@ -70,9 +72,12 @@ def test_a_new_data_set_with_a_sample_says_whether_it_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "held"), [("train", "test"), ("Train", "VAL"), ("training", "validation"), ("train", "")]
+    ("train", "held"),
+    [("train", "test"), ("Train", "VAL"), ("training", "validation"), ("train", "")],
 )
-def test_training_and_held_out_folders_are_no_classes(tmp_path: Path, train: str, held: str) -> None:
+def test_training_and_held_out_folders_are_no_classes(
+    tmp_path: Path, train: str, held: str
+) -> None:
     for part, first in ((train, 0), (held, 100)):
         for i in range(10 * bool(part)):
             flat(tmp_path / part / ("cat" if i % 2 else "dog") / f"{i}.png", (first + i,) * 3)
@@ -132,7 +137,8 @@ def test_sides_of_different_shape_are_no_pair_and_of_different_size_are(tmp_path
         flat(tmp_path / "A" / f"{i}.png", (10,) * 3, size=(32, 32))
         flat(tmp_path / "B" / f"{i}.png", (20,) * 3, size=(64, 32))
     with pytest.raises(
-        ValueError, match=r"4 of 4 images cannot be read \(A/0.png: 32 x 32, and B/0.png: 64 x 32, are of diff"
+        ValueError,
+        match=r"4 of 4 images cannot be read \(A/0.png: 32 x 32, and B/0.png: 64 x 32, are of diff",
     ):
         pairs.decode(cfg("pairs", tmp_path))
     for i in range(4):
@@ -140,7 +146,9 @@ def test_sides_of_different_shape_are_no_pair_and_of_different_size_are(tmp_path
     assert len(pairs.decode(cfg("pairs", tmp_path)).train_images) == 2
 
 
-def test_names_that_a_mac_writes_otherwise_correspond_and_two_endings_of_one_name_do_not(tmp_path: Path) -> None:
+def test_names_that_a_mac_writes_otherwise_correspond_and_two_endings_of_one_name_do_not(
+    tmp_path: Path,
+) -> None:
     for i in range(3):
         flat(tmp_path / "A" / f"caf\u00e9{i}.png", 0)
         flat(tmp_path / "B" / f"cafe\u0301{i}.png", 0)
@@ -151,12 +159,15 @@ def test_names_that_a_mac_writes_otherwise_correspond_and_two_endings_of_one_nam
 
 
 @pytest.mark.parametrize("inside", ["", "photos"])
-def test_a_zip_file_is_what_is_in_it_and_nothing_appears_beside_it(tmp_path: Path, inside: str) -> None:
+def test_a_zip_file_is_what_is_in_it_and_nothing_appears_beside_it(
+    tmp_path: Path, inside: str
+) -> None:
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
         for name in ("cat", "dog"):
             for i in range(6):
                 packed.write(
-                    flat(tmp_path / "made" / f"{name}{i}.png", (i,) * 3), f"{inside}/{name}/{i}.png".lstrip("/")
+                    flat(tmp_path / "made" / f"{name}{i}.png", (i,) * 3),
+                    f"{inside}/{name}/{i}.png".lstrip("/"),
                 )
     shutil.rmtree(tmp_path / "made")
     for _ in range(2):
@@ -177,14 +188,19 @@ def test_runs_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     flat(tmp_path / "out" / "dcgan" / "data-folder.png", 0)
     (tmp_path / "out" / MARKER).touch()
     assert [path.name for path in image_files.find(tmp_path)] == ["0.png", "1.png", "2.png"]
-    assert len(image_files.find(tmp_path / "out")) == 1  # where that is the folder that was asked for
+    assert (
+        len(image_files.find(tmp_path / "out")) == 1
+    )  # where that is the folder that was asked for
 
 
-def test_images_beside_class_folders_are_named_as_the_reason_that_there_are_no_labels(tmp_path: Path) -> None:
+def test_images_beside_class_folders_are_named_as_the_reason_that_there_are_no_labels(
+    tmp_path: Path,
+) -> None:
     for name in ("cat/1.png", "dog/2.png", "dog/3.png", "cover.png"):
         flat(tmp_path / name, 0)
     with pytest.warns(
-        UserWarning, match=rf"{tmp_path} has no labels, for cover.png lies beside the folders cat, dog: put"
+        UserWarning,
+        match=rf"{tmp_path} has no labels, for cover.png lies beside the folders cat, dog: put",
     ):
         assert folder.decode(cfg("folder", tmp_path)).spec.classes == 0
     folder.decode(cfg("folder", tmp_path, labels=False))  # says nothing: warnings are errors here
@@ -221,7 +237,9 @@ def test_images_of_many_levels_have_one_scale(
     tmp_path: Path, dtype: str, peaks: list[float], white: float, lazy: bool
 ) -> None:
     for i in range(12):
-        Image.fromarray(np.full((8, 8), peaks[i % len(peaks)], dtype)).save(tmp_path / f"{i:02}.tif")
+        Image.fromarray(np.full((8, 8), peaks[i % len(peaks)], dtype)).save(
+            tmp_path / f"{i:02}.tif"
+        )
     flat(tmp_path / "x.png", (77,) * 3)
     made = folder.decode(cfg("folder", tmp_path, cache_gb=0.0 if lazy else 1.0))
     found = levels(made.train_images) + levels(made.test_images)
@@ -231,7 +249,8 @@ def test_images_of_many_levels_have_one_scale(
 
 
 @pytest.mark.parametrize(
-    ("sizes", "held"), [([9] * 100, 90), ([20, 20, 1], 4), ([5, 5], 4), ([1, 1, 1], 1), ([3], 1), ([2000, 5], 200)]
+    ("sizes", "held"),
+    [([9] * 100, 90), ([20, 20, 1], 4), ([5, 5], 4), ([1, 1, 1], 1), ([3], 1), ([2000, 5], 200)],
 )
 def test_a_tenth_is_held_out_whatever_the_sizes_of_the_classes(sizes: list[int], held: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
@@ -256,7 +275,9 @@ def test_data_that_moved_are_the_same_and_one_other_byte_is_not(tmp_path: Path, 
     for root in (tmp_path / "one", tmp_path / "deep" / "other"):
         with pytest.warns(UserWarning, match=r"1 of 13 images cannot be read \(bad.png: "):
             found.append(
-                folder.decode(cfg("folder", root, max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0)).fingerprint
+                folder.decode(
+                    cfg("folder", root, max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0)
+                ).fingerprint
             )
     assert found[0] == found[1]
     flat(tmp_path / "one" / "03.png", (99,) * 3)
@@ -272,16 +293,23 @@ def test_a_disk_without_room_is_said_with_the_folder_and_the_remedies(
 ) -> None:
     for i in range(12):
         flat(tmp_path / f"{i:02}.png", (i,) * 3)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
+    monkeypatch.setattr(
+        cache.shutil,
+        "disk_usage",
+        lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6),
+    )
     with pytest.raises(
-        OSError, match=r"no room in .*: the decoded images take 38 MB, and 1 MB are free. GAN_LAB_CACHE=.*cache_gb=0"
+        OSError,
+        match=r"no room in .*: the decoded images take 38 MB, and 1 MB are free. GAN_LAB_CACHE=.*cache_gb=0",
     ):
         folder.decode(cfg("folder", tmp_path, size=1024))
     assert not list(layouts.cache_folder(tmp_path).glob("[!.]*"))
 
 
 @pytest.mark.parametrize("images", [40, 4])
-def test_each_class_has_a_row_of_the_grid_however_few_are_held_out(tmp_path: Path, images: int) -> None:
+def test_each_class_has_a_row_of_the_grid_however_few_are_held_out(
+    tmp_path: Path, images: int
+) -> None:
     for label, name in enumerate("abcd"):
         for i in range(images):
             flat(tmp_path / name / f"{i}.png", (50 * label + i,) * 3)
@@ -292,7 +320,9 @@ def test_each_class_has_a_row_of_the_grid_however_few_are_held_out(tmp_path: Pat
         shown = ((batch.images[:, 0, 0, 0] + 1) * 127.5).round().int().view(4, 10)
         for label, row in enumerate(shown.tolist()):
             assert all(50 * label <= level < 50 * label + images for level in row)
-            assert len(set(row)) >= min(images, 10) - (images == 4 and not held_out)  # one may be held out
+            assert len(set(row)) >= min(images, 10) - (
+                images == 4 and not held_out
+            )  # one may be held out
 
 
 @pytest.mark.parametrize("lazy", [False, True])

@@ -37,7 +37,9 @@ class Generator:
             policy,
             share,
         )
-        self.pixels = torch.cat([to_uint8(batch.images) for batch in data.reference(650, split="validation")])
+        self.pixels = torch.cat(
+            [to_uint8(batch.images) for batch in data.reference(650, split="validation")]
+        )
 
     def generate(self, batch: Any, stream: Stream) -> Tensor:
         rows = torch.arange(self.given, self.given + len(batch.images))
@@ -74,7 +76,9 @@ def test_the_share_of_augmented_samples_is_found_between_what_it_is_of_reals_and
     assert policy in protocol["classifier"]
 
 
-def test_the_detector_is_always_the_same_and_leaves_the_global_numbers_alone(digits: GANDataModule) -> None:
+def test_the_detector_is_always_the_same_and_leaves_the_global_numbers_alone(
+    digits: GANDataModule,
+) -> None:
     pixels = torch.cat([to_uint8(batch.images) for batch in digits.reference(100)])
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -86,10 +90,16 @@ def test_the_detector_is_always_the_same_and_leaves_the_global_numbers_alone(dig
     assert 0 <= leaks.share_augmented(detector, pixels) <= 1
 
 
-def test_a_run_that_augments_is_scored_by_its_leaks_and_no_other_is(tmp_path: Path, data_root: Path) -> None:
+def test_a_run_that_augments_is_scored_by_its_leaks_and_no_other_is(
+    tmp_path: Path, data_root: Path
+) -> None:
     for policy, names in (("ada", set(leaks.NAMES)), ("off", set())):
         run = run_folder(
-            "cgan", tmp_path / policy, data_root, f"augment.policy={policy}", "metrics.inception_weights=off"
+            "cgan",
+            tmp_path / policy,
+            data_root,
+            f"augment.policy={policy}",
+            "metrics.inception_weights=off",
         )
         entries = evaluate(run, "best")["scores"]["best"]
         assert {name for name in entries if name.startswith("leaks")} == names

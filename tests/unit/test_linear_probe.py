@@ -56,7 +56,9 @@ def hidden() -> GANDataModule:
     labels, held = np.arange(200) % CLASSES, np.arange(400) % CLASSES
     spec = ImageSpec(1, 6, 6, classes=CLASSES)
     return GANDataModule(
-        ArrayDataset(spec, images(labels), labels, images(held), held, "full", "noise", "0"), DataConfig(), 0
+        ArrayDataset(spec, images(labels), labels, images(held), held, "full", "noise", "0"),
+        DataConfig(),
+        0,
     )
 
 
@@ -65,7 +67,9 @@ def two_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear_probe, "STRENGTHS", [1e-2, 1.0])
 
 
-def test_as_many_rows_of_each_class_are_chosen_by_the_seed_and_not_the_first_ones(hidden: GANDataModule) -> None:
+def test_as_many_rows_of_each_class_are_chosen_by_the_seed_and_not_the_first_ones(
+    hidden: GANDataModule,
+) -> None:
     rows = linear_probe.chosen(hidden.train, CLASSES, 40, seed=0)
     assert len(set(rows)) == 40
     assert Counter(row % CLASSES for row in rows) == dict.fromkeys(range(CLASSES), 10)
@@ -74,14 +78,20 @@ def test_as_many_rows_of_each_class_are_chosen_by_the_seed_and_not_the_first_one
     assert set(rows) != set(range(40))
 
 
-@pytest.mark.parametrize(("labels", "said"), [(16, "labels=16 of 4 classes"), (204, "one has 50 images here")])
-def test_too_few_labels_to_validate_or_to_have_are_refused(hidden: GANDataModule, labels: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("labels", "said"), [(16, "labels=16 of 4 classes"), (204, "one has 50 images here")]
+)
+def test_too_few_labels_to_validate_or_to_have_are_refused(
+    hidden: GANDataModule, labels: int, said: str
+) -> None:
     with pytest.raises(ValueError, match=said):
         linear_probe.chosen(hidden.train, CLASSES, labels, seed=0)
 
 
 @pytest.mark.parametrize("size", [1, 3, 250])
-def test_features_come_in_the_order_of_the_rows_whatever_the_batch(hidden: GANDataModule, size: int) -> None:
+def test_features_come_in_the_order_of_the_rows_whatever_the_batch(
+    hidden: GANDataModule, size: int
+) -> None:
     rows = [5, 2, 199, 2]
     pixels, labels = linear_probe.features(hidden.train, rows, None, size)
     expected = to_unit(torch.from_numpy(hidden.train.images[rows])).flatten(1).numpy()
@@ -153,7 +163,9 @@ def test_a_probe_reads_the_trained_network_one_as_it_was_made_and_pixels(
     run = Run(folder).restore(weights=None)
     run.load("last")
     expected: Any = run.family.encoder
-    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), expected.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(trained.parameters(), expected.parameters(), strict=True)
+    )
     assert untrained.recipe == trained.recipe
     assert not untrained.training
     weight = next(untrained.parameters())
@@ -178,7 +190,12 @@ def test_digits_are_told_apart_by_their_pixels_and_by_an_untrained_encoder(folde
     ],
 )
 def test_what_cannot_be_probed_is_refused(
-    family: str, words: list[str], said: str, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+    family: str,
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = quick(monkeypatch)
     made = run_folder(family, tmp_path, data_root, *words)

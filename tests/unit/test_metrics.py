@@ -55,8 +55,12 @@ def digits(conditions: bool, final: bool = False) -> FeatureScores:
     return FeatureScores(Digits(), conditions, 10_000, final)
 
 
-def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(sample: ArrayDataset) -> None:
-    images, labels = (torch.from_numpy(np.asarray(part[::4])) for part in (sample.test_images, sample.test_labels))
+def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(
+    sample: ArrayDataset,
+) -> None:
+    images, labels = (
+        torch.from_numpy(np.asarray(part[::4])) for part in (sample.test_images, sample.test_labels)
+    )
     metric = digits(conditions=True, final=True)
     real = metric.update_real(Batch(images, labels))
 
@@ -88,7 +92,10 @@ def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
 ) -> None:
     monkeypatch.setattr(classification_accuracy_score, "STEPS", 100)
     train, held_out = (
-        Batch(torch.from_numpy(np.asarray(images[::step])), torch.from_numpy(np.asarray(labels[::step])))
+        Batch(
+            torch.from_numpy(np.asarray(images[::step])),
+            torch.from_numpy(np.asarray(labels[::step])),
+        )
         for images, labels, step in (
             (sample.train_images, sample.train_labels, 4),
             (sample.test_images, sample.test_labels, 2),
@@ -98,7 +105,9 @@ def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
     real = metric.update_real(held_out)
 
     def score(made: Tensor, labels: Tensor) -> float:
-        return metric.compute(real, metric.update_fake({"generated": made}, Batch(held_out.images, labels)))["cas"]
+        return metric.compute(
+            real, metric.update_fake({"generated": made}, Batch(held_out.images, labels))
+        )["cas"]
 
     torch.manual_seed(3)
     state = torch.get_rng_state()
@@ -109,7 +118,9 @@ def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
     assert perfect > 0.8  # reals as fakes
     assert perfect == score(images, labels)
     assert torch.equal(torch.get_rng_state(), state)
-    assert score(images, labels[shuffled]) < 0.3  # samples that do not show what they were asked for
+    assert (
+        score(images, labels[shuffled]) < 0.3
+    )  # samples that do not show what they were asked for
     one_each = torch.stack([images[labels == label][0] for label in range(10)])
     assert score(one_each[labels], labels) < perfect - 0.2  # ten images, over and over
 
@@ -133,7 +144,9 @@ def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayl
     scores = ModeCoverage().compute({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
     share = 1 - math.exp(-4.5)  # P(r < 3 sigma) in the plane
     assert scores["modes_covered"] == 8
-    assert scores["high_quality"] == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / n))
+    assert scores["high_quality"] == pytest.approx(
+        share, abs=5 * math.sqrt(share * (1 - share) / n)
+    )
 
 
 @pytest.mark.parametrize(("shares", "covered"), [([800] + [0] * 7, 1), ([100] * 8, 8), ([775, 25] + [0] * 6, 2),
@@ -145,7 +158,9 @@ def test_a_mode_is_covered_with_a_quarter_of_its_share(shares: list[int], covere
 
 
 def test_points_off_the_ring_cover_nothing() -> None:
-    just_out = torch.tensor([[RADIUS + 3.1 * SPREAD, 0.0], [0.0, 0.0], [0.0, RADIUS - 2.9 * SPREAD]]).view(3, 2, 1, 1)
+    just_out = torch.tensor(
+        [[RADIUS + 3.1 * SPREAD, 0.0], [0.0, 0.0], [0.0, RADIUS - 2.9 * SPREAD]]
+    ).view(3, 2, 1, 1)
     assert observed(just_out)["near"].tolist() == [False, False, True]
 
 
@@ -153,7 +168,9 @@ def names_of(
     spec: ImageSpec, *output_names: str, conditional: bool = False, final: bool = False, **keys: Any
 ) -> list[str]:
     cfg = MetricsConfig(**{"inception_weights": "off"} | keys)
-    setting = Setting(spec, cfg, ("generated", *output_names), conditional, reals=1000, fakes=1000, final=final)
+    setting = Setting(
+        spec, cfg, ("generated", *output_names), conditional, reals=1000, fakes=1000, final=final
+    )
     return [name for metric in select_metrics(setting) for name in metric.names]
 
 
@@ -161,16 +178,24 @@ def test_each_content_and_each_offer_has_its_scores() -> None:
     digits = ImageSpec(1, 28, 28, content="digits")
     assert names_of(digits) == ["fd_digits", "digit_score"]
     assert names_of(digits, conditional=True) == ["fd_digits", "digit_score", "label_accuracy"]
-    assert names_of(digits, "reconstructed")[2:] == ["reconstruction_accuracy", "reconstruction_psnr"]
+    assert names_of(digits, "reconstructed")[2:] == [
+        "reconstruction_accuracy",
+        "reconstruction_psnr",
+    ]
     assert names_of(digits, "logits", "baseline_logits")[:2] == ["accuracy", "baseline_accuracy"]
     assert names_of(ImageSpec(2, 1, 1, content="points")) == ["modes_covered", "high_quality"]
     assert names_of(ImageSpec(3, 64, 64)) == ["kd_lite0_mid"]
     horses = ImageSpec(3, 64, 64, content="horses", source_channels=3, pairs="held out")
     one_way = ["psnr", "ssim", "psnr_inside", "gain_inside", "psnr_outside"]
     both = [*one_way, *(f"back_{name}" for name in one_way), "cycle_psnr", "back_cycle_psnr"]
-    assert names_of(horses) == ["kd_lite0_mid", *one_way]  # what chooses is no distance to the hidden truth
+    assert names_of(horses) == [
+        "kd_lite0_mid",
+        *one_way,
+    ]  # what chooses is no distance to the hidden truth
     assert names_of(horses, "back", "cycled", "back_cycled") == ["kd_lite0_mid", *both]
-    assert names_of(replace(horses, pairs="none")) == ["kd_lite0_mid"]  # nothing is known to compare with
+    assert names_of(replace(horses, pairs="none")) == [
+        "kd_lite0_mid"
+    ]  # nothing is known to compare with
     gray = ImageSpec(3, 64, 64, source_channels=1, pairs="all")
     assert names_of(gray) == ["kd_lite0_mid", "psnr", "ssim", "gain_over_mean_colour"]
 
@@ -182,27 +207,43 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
     told = names_of(labelled, conditional=True, final=True)
     assert told == ["fd_digits", "digit_score", "label_accuracy", *later, "cas"]
     assert names_of(labelled, conditional=True, extractors=["random"]) == ["fd_random"]
-    assert names_of(labelled, extractors=["random", "digits"]) == ["fd_random", "fd_digits", "digit_score"]
-    assert names_of(ImageSpec(2, 1, 1, content="points"), final=True) == ["modes_covered", "high_quality"]
+    assert names_of(labelled, extractors=["random", "digits"]) == [
+        "fd_random",
+        "fd_digits",
+        "digit_score",
+    ]
+    assert names_of(ImageSpec(2, 1, 1, content="points"), final=True) == [
+        "modes_covered",
+        "high_quality",
+    ]
     with pytest.raises(
         ValueError,
         match=r"no extractor 'clop'\. .*There are: clip, digits, dinov2, inception, lite0, lite0_mid, points, random",
     ):
         names_of(labelled, extractors=["clop"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
-        with pytest.raises(ValueError, match=f"metrics.extractors={name} does not suit {spec.content}: "):
+        with pytest.raises(
+            ValueError, match=f"metrics.extractors={name} does not suit {spec.content}: "
+        ):
             names_of(spec, extractors=[name])
     assert names_of(labelled, extractors=["random", "random"]) == ["fd_random"]
-    with pytest.raises(ValueError, match=r"metrics\.extractors has inception, but metrics\.inception_weights=off"):
+    with pytest.raises(
+        ValueError, match=r"metrics\.extractors has inception, but metrics\.inception_weights=off"
+    ):
         names_of(labelled, extractors=["inception"], inception_weights="off")
 
 
 def test_a_value_says_what_its_own_formula_depends_on() -> None:
     metric = FeatureScores(Digits(), False, cap=600, final=True)
     assert {"extractor", "weights_sha256", "resize"} == metric.protocol("fd_digits", 1000).keys()
-    assert metric.protocol("kd_digits", 1000)["subset_size"] == 300  # half of the rows that are kept
+    assert (
+        metric.protocol("kd_digits", 1000)["subset_size"] == 300
+    )  # half of the rows that are kept
     assert metric.protocol("kd_digits", 1000)["rows"] == 600
-    assert metric.protocol("recall_digits", 500) == metric.extractor_protocol | {"neighbours": 3, "rows": 500}
+    assert metric.protocol("recall_digits", 500) == metric.extractor_protocol | {
+        "neighbours": 3,
+        "rows": 500,
+    }
     assert metric.protocol("coverage_digits", 500)["neighbours"] == 5
 
 
@@ -214,16 +255,22 @@ def test_of_the_scores_the_distances_are_better_when_lower() -> None:
 
 def few(n: int, fakes: int = 1000, **keys: Any) -> tuple[list[str], list[str]]:
     """The scores of digits against n reals, and what is said of those that are left out."""
-    setting = Setting(ImageSpec(1, 28, 28, content="digits"), MetricsConfig(**keys), reals=n, fakes=fakes)
+    setting = Setting(
+        ImageSpec(1, 28, 28, content="digits"), MetricsConfig(**keys), reals=n, fakes=fakes
+    )
     return [name for metric in select_metrics(setting) for name in metric.names], setting.notes
 
 
-def test_below_ten_images_for_each_feature_the_kernel_distance_stands_in_for_the_frechet_distance() -> None:
+def test_below_ten_images_for_each_feature_the_kernel_distance_stands_in_for_the_frechet_distance() -> (
+    None
+):
     assert few(640) == (["fd_digits", "digit_score"], [])
     for reals, fakes in ((639, 1000), (1000, 639)):
         kernel, (note,) = few(reals, fakes)
         assert kernel == ["kd_digits", "digit_score"]
-        assert note.startswith("Skipping fd_digits: 639 images are fewer than 10 per feature (64 features)")
+        assert note.startswith(
+            "Skipping fd_digits: 639 images are fewer than 10 per feature (64 features)"
+        )
         assert "Reporting kd_digits instead" in note
         assert "metrics.allow_small_n=true" in note
     assert few(20, allow_small_n=True) == (["fd_digits", "digit_score"], [])
@@ -234,10 +281,15 @@ def test_the_smallest_permitted_number_of_reals_has_a_floor_far_below_the_cost_o
     sample: ArrayDataset,
 ) -> None:
     """Digits of as many of each class on both sides; then the eights of one side become ones."""
-    labels, train = np.asarray(sample.train_labels), torch.from_numpy(np.asarray(sample.train_images))
+    labels, train = (
+        np.asarray(sample.train_labels),
+        torch.from_numpy(np.asarray(sample.train_images)),
+    )
     of = seeding.permutation(0, "floor", 0, len(labels))
     rows = [of[labels[of] == label] for label in range(10)]
-    one, other = (np.concatenate([members[64 * i : 64 * (i + 1)] for members in rows]) for i in (0, 1))
+    one, other = (
+        np.concatenate([members[64 * i : 64 * (i + 1)] for members in rows]) for i in (0, 1)
+    )
     lacking = np.concatenate([other[labels[other] != 8], rows[1][128:192]])
     metric, nothing = digits(conditions=False), Batch(torch.empty(0))
     real = metric.update_real(Batch(train[one]))
@@ -250,7 +302,9 @@ def test_the_smallest_permitted_number_of_reals_has_a_floor_far_below_the_cost_o
     assert 5 < cost < 10  # 7.0 of a hundred among a thousand
 
 
-def test_training_images_as_fakes_have_the_score_of_reals(sample: ArrayDataset, data_root: Path) -> None:
+def test_training_images_as_fakes_have_the_score_of_reals(
+    sample: ArrayDataset, data_root: Path
+) -> None:
     """The ceiling of cas: a perfect generator is at one, not at the score itself."""
     served = datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
     cfg = MetricsConfig(inception_weights="off")
@@ -268,7 +322,9 @@ def test_training_images_as_fakes_have_the_score_of_reals(sample: ArrayDataset, 
     assert value / of_reals == pytest.approx(1, abs=0.03)
 
 
-def test_fakes_and_reals_are_as_many_as_is_said_and_the_score_is_that_of_these(data_root: Path) -> None:
+def test_fakes_and_reals_are_as_many_as_is_said_and_the_score_is_that_of_these(
+    data_root: Path,
+) -> None:
     served = datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
     metric = FeatureScores(Digits(), False, 10_000, final=False)
     setting = Setting(served.spec, MetricsConfig(), split="test", reals=100, fakes=300)
@@ -282,7 +338,9 @@ def test_fakes_and_reals_are_as_many_as_is_said_and_the_score_is_that_of_these(d
             self.made: list[Tensor] = []
 
         def generate(self, batch: Batch, stream: seeding.Stream) -> Tensor:
-            self.made.append(stream.uniform(len(batch.images), 1, 28, 28, like=batch.images) * 2 - 1)
+            self.made.append(
+                stream.uniform(len(batch.images), 1, 28, 28, like=batch.images) * 2 - 1
+            )
             return self.made[-1]
 
         def outputs(self, batch: Batch, stream: seeding.Stream) -> dict[str, Tensor]:
@@ -312,9 +370,14 @@ def test_fakes_and_reals_are_as_many_as_is_said_and_the_score_is_that_of_these(d
         ({"num_fakes": 300, "num_reals": 100}, True, True, (100, 300)),
     ],
 )  # fmt: skip
-def test_how_many_images_are_compared(keys: Any, final: bool, gpu: bool, expected: tuple[int, int]) -> None:
+def test_how_many_images_are_compared(
+    keys: Any, final: bool, gpu: bool, expected: tuple[int, int]
+) -> None:
     digits = ImageSpec(1, 28, 28, content="digits")
     assert count_images(MetricsConfig(**keys), digits, 650, final, gpu) == expected
     assert count_images(MetricsConfig(), digits, 20_000, True, False) == (20_000, 10_000)
     pairs = ImageSpec(3, 64, 64, source_channels=3, pairs="all")
-    assert count_images(MetricsConfig(), pairs, 100, True, True) == (100, 100)  # one translation of each
+    assert count_images(MetricsConfig(), pairs, 100, True, True) == (
+        100,
+        100,
+    )  # one translation of each

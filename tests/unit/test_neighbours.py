@@ -29,7 +29,10 @@ class Copying:
         rng = np.random.default_rng(0)
         fresh = rng.permutation(len(data.held_out))[: FAKES - copies]
         learned = rng.permutation(len(data.train))[:copies]
-        parts = [data.train.__getitems__(learned.tolist()).images, data.held_out.__getitems__(fresh.tolist()).images]
+        parts = [
+            data.train.__getitems__(learned.tolist()).images,
+            data.held_out.__getitems__(fresh.tolist()).images,
+        ]
         self.images, self.at = to_unit(torch.cat(parts)), 0
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
@@ -45,11 +48,15 @@ def digits(data_root: Path) -> GANDataModule:
 
 @pytest.mark.parametrize("extractor", ["digits", "random"])
 @pytest.mark.parametrize("share", [0, 5, 20, 40, 100])
-def test_the_share_of_near_copies_is_that_of_the_copies(share: int, extractor: str, digits: GANDataModule) -> None:
+def test_the_share_of_near_copies_is_that_of_the_copies(
+    share: int, extractor: str, digits: GANDataModule
+) -> None:
     family: Any = Copying(digits, FAKES * share // 100)
     values, protocol, _ = find_neighbours(family, digits, extractors.load(extractor), seed=0)
     assert values[f"near_copies_{extractor}"] == pytest.approx(share / 100, abs=0.04)
-    assert protocol["train"] == len(digits.train) == 3700  # all of them, whatever metrics.max_features_kept is
+    assert (
+        protocol["train"] == len(digits.train) == 3700
+    )  # all of them, whatever metrics.max_features_kept is
     if share == 100:
         assert values[f"nearest_ratio_{extractor}"] == pytest.approx(0, abs=1e-3)
 
@@ -59,9 +66,14 @@ def test_copies_are_those_of_the_images_that_were_learned_from(data_root: Path) 
     few = datasets.load(DataConfig(source="sample", root=str(data_root), images=100), 0)
     learned = {row.numpy().tobytes() for row in few.train.__getitems__(list(range(100))).images}
     every = few.all_train.__getitems__(list(range(1_000))).images
-    others = torch.stack([image for image in every if image.numpy().tobytes() not in learned])[:FAKES]
+    others = torch.stack([image for image in every if image.numpy().tobytes() not in learned])[
+        :FAKES
+    ]
     digits = extractors.load("digits")
-    for images, low, high in ((few.train.__getitems__([*range(100)] * 5).images, 0.96, 1), (others, 0, 0.05)):
+    for images, low, high in (
+        (few.train.__getitems__([*range(100)] * 5).images, 0.96, 1),
+        (others, 0, 0.05),
+    ):
         made: Any = Copying(few, 0)
         made.images = to_unit(images)
         values, protocol, _ = find_neighbours(made, few, digits, seed=0)

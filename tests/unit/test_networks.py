@@ -18,10 +18,20 @@ from tests.helpers.families import keys_of
 KINDS = ["mlp", "dcgan"]
 
 
-def make(kind: Any, part: str, *, size: int = 28, channels: int = 1, classes: int = 0, norm: Any = "batch") -> Network:
+def make(
+    kind: Any,
+    part: str,
+    *,
+    size: int = 28,
+    channels: int = 1,
+    classes: int = 0,
+    norm: Any = "batch",
+) -> Network:
     torch.manual_seed(0)
     sizes = {"shape": (channels, size, size), "width": 8, "norm": norm, "classes": classes}
-    return generator(kind, z_dim=16, **sizes) if part == "generator" else discriminator(kind, **sizes)
+    return (
+        generator(kind, z_dim=16, **sizes) if part == "generator" else discriminator(kind, **sizes)
+    )
 
 
 def inputs(part: str, n: int = 6, size: int = 28, channels: int = 1) -> Tensor:
@@ -44,7 +54,9 @@ def perturb(network: Network) -> None:
 @pytest.mark.parametrize("classes", [0, 10])
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_recipe_and_a_state_dict_make_the_same_network_again(kind: str, part: str, classes: int) -> None:
+def test_a_recipe_and_a_state_dict_make_the_same_network_again(
+    kind: str, part: str, classes: int
+) -> None:
     network = make(kind, part, classes=classes)
     perturb(network)
     arguments = (inputs(part), torch.arange(6)) if classes else (inputs(part),)
@@ -77,17 +89,25 @@ def test_the_label_alone_changes_the_output_of_a_conditional_network(kind: str, 
     network = make(kind, part, classes=10).eval()
     same = inputs(part, n=1).expand(10, *[-1] * (inputs(part).dim() - 1))
     with torch.no_grad():
-        out = network(same, torch.arange(10)).flatten(1) if part == "generator" else network(same, torch.arange(10))
+        out = (
+            network(same, torch.arange(10)).flatten(1)
+            if part == "generator"
+            else network(same, torch.arange(10))
+        )
         assert len(out.unique(dim=0)) == 10
         assert torch.allclose(
-            network(same, torch.full((10,), 3)).flatten(0), out[3].expand_as(out).flatten(), atol=1e-6
+            network(same, torch.full((10,), 3)).flatten(0),
+            out[3].expand_as(out).flatten(),
+            atol=1e-6,
         )
 
 
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_conditional_network_asks_for_missing_labels(kind: str, part: str) -> None:
-    with pytest.raises(ValueError, match=r"this network is conditional on 10 classes: it needs labels \[B\]"):
+    with pytest.raises(
+        ValueError, match=r"this network is conditional on 10 classes: it needs labels \[B\]"
+    ):
         make(kind, part, classes=10)(inputs(part))
 
 
@@ -111,11 +131,20 @@ def test_generators_fill_and_discriminators_read_images_of_each_size_in_range(
 
 
 def test_halving_ends_in_4_to_7_or_says_which_sizes_do() -> None:
-    assert [num_downsamples(size, size) for size in (8, 14, 28, 32, 48, 64, 128)] == [1, 1, 2, 3, 3, 4, 5]
+    assert [num_downsamples(size, size) for size in (8, 14, 28, 32, 48, 64, 128)] == [
+        1,
+        1,
+        2,
+        3,
+        3,
+        4,
+        5,
+    ]
     assert num_downsamples(32, 48) == 3
     for sides in ((30, 30), (4, 4), (28, 64), (1, 1)):
         with pytest.raises(
-            ValueError, match=rf"these networks cannot make images of {sides[0]} x {sides[1]}: .* 28, 32 or 64"
+            ValueError,
+            match=rf"these networks cannot make images of {sides[0]} x {sides[1]}: .* 28, 32 or 64",
         ):
             num_downsamples(*sides)
     for network in (DCGANGenerator, DCGANDiscriminator):
@@ -160,7 +189,9 @@ def test_layer_norm_makes_the_critics_inner_maps_standard_for_each_image() -> No
     seen: list[Tensor] = []
     for layer in D.modules():
         if isinstance(layer, nn.GroupNorm):
-            layer.register_forward_hook(lambda layer, into, out: seen.append(out.detach().flatten(1)))
+            layer.register_forward_hook(
+                lambda layer, into, out: seen.append(out.detach().flatten(1))
+            )
     D(inputs("discriminator", size=32))
     assert len(seen) == 2  # between the three convolutions and not before the first
     for maps in seen:
@@ -170,7 +201,10 @@ def test_layer_norm_makes_the_critics_inner_maps_standard_for_each_image() -> No
 
 def test_initial_weights_are_normal_with_spread_0_02_around_0_and_scales_around_1() -> None:
     layers = nn.Sequential(
-        nn.Conv2d(64, 64, 4), nn.ConvTranspose2d(64, 64, 4), nn.Linear(256, 256), nn.BatchNorm2d(4096)
+        nn.Conv2d(64, 64, 4),
+        nn.ConvTranspose2d(64, 64, 4),
+        nn.Linear(256, 256),
+        nn.BatchNorm2d(4096),
     )
     torch.manual_seed(0)
     initialise_normal(layers)
@@ -185,7 +219,9 @@ def test_initial_weights_are_normal_with_spread_0_02_around_0_and_scales_around_
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 def test_dcgan_begins_from_that_initialisation(part: str) -> None:
     network = make("dcgan", part, size=64)
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    convolutions = [
+        layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+    ]
     assert len(convolutions) == 4
     pooled = torch.cat([layer.weight.detach().flatten() for layer in convolutions])
     assert float(pooled.std()) == pytest.approx(0.02, rel=0.05)
@@ -194,8 +230,16 @@ def test_dcgan_begins_from_that_initialisation(part: str) -> None:
 @pytest.mark.parametrize("network", [MLPGenerator, MLPDiscriminator])
 def test_the_mlps_widths_are_those_that_were_asked_for(network: type[Network]) -> None:
     made = network(shape=(1, 4, 4), width=2, **({"z_dim": 3} if network is MLPGenerator else {}))
-    dense = [(layer.in_features, layer.out_features) for layer in made.modules() if isinstance(layer, nn.Linear)]
-    assert dense == ([(3, 8), (8, 16), (16, 32), (32, 16)] if network is MLPGenerator else [(16, 16), (16, 8), (8, 1)])
+    dense = [
+        (layer.in_features, layer.out_features)
+        for layer in made.modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    assert dense == (
+        [(3, 8), (8, 16), (16, 32), (32, 16)]
+        if network is MLPGenerator
+        else [(16, 16), (16, 8), (8, 1)]
+    )
 
 
 @pytest.mark.parametrize("key", ["width", "norm", "critic_norm"])
@@ -207,7 +251,10 @@ def test_every_key_of_a_network_changes_a_network_of_either_kind(family: str, ke
         pytest.skip(f"{family} has no {key}")
     for kind in ("mlp", "dcgan"):
         usual, other = (
-            made_by(spec=ImageSpec(1, 28, 28, classes=10), config=made_by.Config(network=kind, **changed))
+            made_by(
+                spec=ImageSpec(1, 28, 28, classes=10),
+                config=made_by.Config(network=kind, **changed),
+            )
             for changed in ({}, {key: 32 if key == "width" else "none"})
         )
         assert str(usual) != str(other), kind
@@ -220,16 +267,24 @@ def test_features_are_what_the_last_dense_layer_reads(kind: str, classes: int) -
     seen: list[Tensor] = []
     last = [layer for layer in D.modules() if isinstance(layer, nn.Linear)][-1]
     last.register_forward_hook(lambda layer, given, out: seen.append(given[0].detach()))
-    arguments = (inputs("discriminator"), torch.arange(6)) if classes else (inputs("discriminator"),)
+    arguments = (
+        (inputs("discriminator"), torch.arange(6)) if classes else (inputs("discriminator"),)
+    )
     D(*arguments)
     features = D.features(*arguments)  # type: ignore[operator]
     assert features.dim() == 2
     assert torch.equal(features, seen[0])
 
 
-def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_weights_their_names() -> None:
-    one, eleven = (DCGANDiscriminator(shape=(1, 28, 28), width=4, outputs=outputs) for outputs in (1, 11))
-    weights = {name: weight for name, weight in one.state_dict().items() if not name.startswith("layers.6")}
+def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_weights_their_names() -> (
+    None
+):
+    one, eleven = (
+        DCGANDiscriminator(shape=(1, 28, 28), width=4, outputs=outputs) for outputs in (1, 11)
+    )
+    weights = {
+        name: weight for name, weight in one.state_dict().items() if not name.startswith("layers.6")
+    }
     assert list(one.state_dict()) == list(eleven.state_dict())
     assert not eleven.load_state_dict(weights, strict=False).unexpected_keys
     last: nn.Linear = eleven.layers[-1]  # type: ignore[assignment]
@@ -249,9 +304,18 @@ def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_w
 def test_what_a_gpu_computes_in_a_fixed_order_has_the_values_and_gradients_of_torchs_own(
     own: Any, torchs: Any, size: tuple[int, int]
 ) -> None:
-    x = torch.rand(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.rand(
+        2,
+        3,
+        *size,
+        dtype=torch.float64,
+        generator=torch.Generator().manual_seed(0),
+        requires_grad=True,
+    )
     made, expected = own(x), torchs(x)
     assert torch.allclose(made, expected, rtol=1e-14, atol=1e-14)
-    weights = torch.rand(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weights = torch.rand(
+        expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     (mine,), (theirs,) = (torch.autograd.grad((weights * y).sum(), x) for y in (made, expected))
     assert torch.allclose(mine, theirs, rtol=1e-13, atol=1e-13)

@@ -57,7 +57,9 @@ def test_left_is_a_and_right_is_b(tmp_path: Path, held: str, lazy: bool) -> None
         assert values(made, "train") == [(i, 100 + i) for i in range(20)]
         assert values(made, "test") == [(50, 150)]
     else:
-        assert sorted(values(made, "train") + values(made, "test")) == [(i, 100 + i) for i in range(20)]
+        assert sorted(values(made, "train") + values(made, "test")) == [
+            (i, 100 + i) for i in range(20)
+        ]
         assert len(made.test_images) == 4
     back = pairs.decode(cfg(tmp_path, direction="BtoA", **keys))
     assert values(back, "train") == [(b, a) for a, b in values(made, "train")]
@@ -65,9 +67,16 @@ def test_left_is_a_and_right_is_b(tmp_path: Path, held: str, lazy: bool) -> None
 
 
 @pytest.mark.parametrize(
-    "folders", [("A", "B"), ("trainA", "trainB", "testA", "testB"), ("A/train", "B/train", "A/test", "B/test")]
+    "folders",
+    [
+        ("A", "B"),
+        ("trainA", "trainB", "testA", "testB"),
+        ("A/train", "B/train", "A/test", "B/test"),
+    ],
 )
-def test_two_folders_correspond_by_name_whatever_the_ending(tmp_path: Path, folders: tuple[str, ...]) -> None:
+def test_two_folders_correspond_by_name_whatever_the_ending(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
     for i in range(12):
         flat(tmp_path / folders[0] / "deep" / f"{i}.png", (i,) * 3)
         flat(tmp_path / folders[1] / "deep" / f"{i}.png", (100 + i,) * 3).rename(
@@ -78,13 +87,17 @@ def test_two_folders_correspond_by_name_whatever_the_ending(tmp_path: Path, fold
     made = pairs.decode(cfg(tmp_path))
     test = [(50, 150)] if folders[2:] else values(made, "test")
     assert values(made, "test") == test
-    assert sorted(values(made, "train") + ([] if folders[2:] else test)) == [(i, 100 + i) for i in range(12)]
+    assert sorted(values(made, "train") + ([] if folders[2:] else test)) == [
+        (i, 100 + i) for i in range(12)
+    ]
 
 
 def test_files_without_a_counterpart_are_named(tmp_path: Path) -> None:
     for name in ("A/1.png", "A/2.png", "B/1.png", "B/3.png"):
         flat(tmp_path / name, 0)
-    with pytest.raises(ValueError, match=r"A and B should hold files of equal names: A lacks 3; B lacks 2$"):
+    with pytest.raises(
+        ValueError, match=r"A and B should hold files of equal names: A lacks 3; B lacks 2$"
+    ):
         pairs.decode(cfg(tmp_path))
 
 
@@ -106,12 +119,15 @@ def test_halves_that_are_not_square_give_their_middles(tmp_path: Path) -> None:
     assert (images[..., 2:] == 20).all()
 
 
-def test_no_pairs_are_an_error_with_the_layouts_or_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pairs_are_an_error_with_the_layouts_or_the_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(horses, "COUNT", 6)
     monkeypatch.setattr(horses, "HELD_OUT", 3)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(
-        ValueError, match=rf"data.source=full: no pairs in {tmp_path} \(1 .txt\). There should be images si"
+        ValueError,
+        match=rf"data.source=full: no pairs in {tmp_path} \(1 .txt\). There should be images si",
     ):
         pairs.decode(cfg(tmp_path, source="full"))
     with pytest.raises(ValueError, match=rf"no pairs in {tmp_path}/none \(no such folder\)"):
@@ -119,7 +135,10 @@ def test_no_pairs_are_an_error_with_the_layouts_or_the_sample(tmp_path: Path, mo
     made = pairs.decode(cfg(tmp_path))
     assert (made.source, made.spec.pairs, made.spec.content) == ("sample", "all", "horses")
     assert made.about.endswith(f"3 held out in both: no pairs in {tmp_path}")
-    for images, sources in ((made.train_images, made.train_sources), (made.test_images, made.test_sources)):
+    for images, sources in (
+        (made.train_images, made.train_sources),
+        (made.test_images, made.test_sources),
+    ):
         assert (images[np.arange(3)] != sources[np.arange(3)]).any(1).mean((1, 2)).max() < 0.8  # type: ignore[index,union-attr]
     striped = horses.Painter(8).pictures(horses.views("A", 6), striped=True)
     assert np.array_equal(made.train_images[np.arange(6)], striped)

@@ -25,23 +25,38 @@ BOTH_WAYS = ("generated", "back", "cycled", "back_cycled")
 
 
 def pixels(seed: int, *shape: int, low: int = 0, high: int = 256) -> Tensor:
-    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        low, high, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
-def scored(metric: Translation, outputs: dict[str, Tensor], batch: Batch, size: int = 100) -> dict[str, float]:
+def scored(
+    metric: Translation, outputs: dict[str, Tensor], batch: Batch, size: int = 100
+) -> dict[str, float]:
     """The scores of images that are observed so many at a time."""
     parts: list[Statistics] = []
     for i in range(0, len(batch.images), size):
         rows = slice(i, i + size)
-        part = Batch(batch.images[rows], None, None if batch.sources is None else batch.sources[rows])
-        parts.append(metric.update_fake({name: images[rows] for name, images in outputs.items()}, part))
+        part = Batch(
+            batch.images[rows], None, None if batch.sources is None else batch.sources[rows]
+        )
+        parts.append(
+            metric.update_fake({name: images[rows] for name, images in outputs.items()}, part)
+        )
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return metric.compute({}, joined)
 
 
 def test_squared_errors_are_of_pixels_and_never_wrap() -> None:
-    black, white = torch.zeros(2, 1, 2, 3, dtype=torch.uint8), torch.full((2, 1, 2, 3), 255, dtype=torch.uint8)
-    assert squared_error(black, white).tolist() == squared_error(white, black).tolist() == [[6 * 255.0**2, 6]] * 2
+    black, white = (
+        torch.zeros(2, 1, 2, 3, dtype=torch.uint8),
+        torch.full((2, 1, 2, 3), 255, dtype=torch.uint8),
+    )
+    assert (
+        squared_error(black, white).tolist()
+        == squared_error(white, black).tolist()
+        == [[6 * 255.0**2, 6]] * 2
+    )
     a, b = pixels(0, 3, 3, 5, 7), pixels(1, 3, 3, 5, 7)
     expected = ((a.numpy().astype(float) - b.numpy()) ** 2).sum(axis=(1, 2, 3))
     assert squared_error(a, b)[:, 0].tolist() == expected.tolist()
@@ -65,9 +80,13 @@ def test_the_psnr_of_images_that_are_off_by_a_constant_is_the_closed_form(off: i
 
 def test_the_psnr_is_that_of_all_pixels_together_at_most_100() -> None:
     a, b = pixels(0, 4, 3, 8, 8), pixels(1, 4, 3, 8, 8)
-    assert psnr(squared_error(a, b)) == pytest.approx(skimage.peak_signal_noise_ratio(a.numpy(), b.numpy()))
+    assert psnr(squared_error(a, b)) == pytest.approx(
+        skimage.peak_signal_noise_ratio(a.numpy(), b.numpy())
+    )
     half = torch.cat([a[:2], b[2:]])  # two images right, two wrong: no mean of decibels would do
-    assert psnr(squared_error(half, b)) == pytest.approx(skimage.peak_signal_noise_ratio(half.numpy(), b.numpy()))
+    assert psnr(squared_error(half, b)) == pytest.approx(
+        skimage.peak_signal_noise_ratio(half.numpy(), b.numpy())
+    )
     assert psnr(squared_error(a, a)) == 100
     assert psnr(torch.zeros(3, 2)) == 100  # nothing was compared
 
@@ -80,15 +99,23 @@ def test_the_similarity_of_structures_is_that_of_torchmetrics(channels: int, sid
     _, similarity = structural_similarity_index_measure(
         *pair, data_range=1.0, sigma=1.5, reduction="none", return_full_image=True
     )
-    expected = similarity[..., 5 : side - 5, 5 : side - 5].mean()  # where the whole window lies in the image
+    expected = similarity[
+        ..., 5 : side - 5, 5 : side - 5
+    ].mean()  # where the whole window lies in the image
     metric = Translation(("generated",), inside=False, gray=False)
     scores = scored(metric, {"generated": made}, Batch(truth, None, truth))
     assert scores["ssim"] == pytest.approx(float(expected), abs=1e-6)
-    assert scored(metric, {"generated": truth}, Batch(truth, None, truth))["ssim"] == pytest.approx(1)
+    assert scored(metric, {"generated": truth}, Batch(truth, None, truth))["ssim"] == pytest.approx(
+        1
+    )
     assert metric.protocol("ssim", 3)["window"] == "Gaussian, sigma 1.5"
     small = truth[..., :8, :8]
-    assert scored(metric, {"generated": small}, Batch(small, None, small))["ssim"] == pytest.approx(1)
-    assert 0 < scored(metric, {"generated": made[..., :8, :8]}, Batch(small, None, small))["ssim"] < 1
+    assert scored(metric, {"generated": small}, Batch(small, None, small))["ssim"] == pytest.approx(
+        1
+    )
+    assert (
+        0 < scored(metric, {"generated": made[..., :8, :8]}, Batch(small, None, small))["ssim"] < 1
+    )
 
 
 def animals() -> tuple[Batch, Tensor]:
@@ -113,18 +140,28 @@ def test_doing_nothing_gains_nothing_and_the_truth_gains_all_there_is() -> None:
     assert perfect["gain_inside"] == pytest.approx(100 - 20 * math.log10(255 / 50))
 
 
-def test_what_is_wrong_around_the_animal_counts_outside_alone_and_inside_the_other_way_round() -> None:
+def test_what_is_wrong_around_the_animal_counts_outside_alone_and_inside_the_other_way_round() -> (
+    None
+):
     batch, where = animals()
     metric = Translation(("generated",), inside=True, gray=False)
-    around = scored(metric, {"generated": torch.where(where, batch.images, batch.images + 20)}, batch)
+    around = scored(
+        metric, {"generated": torch.where(where, batch.images, batch.images + 20)}, batch
+    )
     assert around["psnr_inside"] == 100
     assert around["psnr_outside"] == pytest.approx(20 * math.log10(255 / 20))
-    worse = scored(metric, {"generated": torch.where(where, batch.images - 100, batch.images)}, batch)
-    assert worse["gain_inside"] == pytest.approx(20 * math.log10(50 / 100))  # twice as wrong as doing nothing
+    worse = scored(
+        metric, {"generated": torch.where(where, batch.images - 100, batch.images)}, batch
+    )
+    assert worse["gain_inside"] == pytest.approx(
+        20 * math.log10(50 / 100)
+    )  # twice as wrong as doing nothing
     assert worse["psnr_outside"] == 100
 
 
-def test_the_way_back_is_measured_against_the_source_and_each_cycle_against_where_it_began() -> None:
+def test_the_way_back_is_measured_against_the_source_and_each_cycle_against_where_it_began() -> (
+    None
+):
     batch, where = animals()
     assert batch.sources is not None
     outputs = {
@@ -155,22 +192,31 @@ def test_colouring_by_the_mean_colour_gains_nothing_and_gray_less_than_nothing()
     gray = pixels(0, 6, 1, 8, 8, low=60, high=180)
     tint = torch.tensor([20, -10, 30]).view(1, 3, 1, 1)
     noise = (2 * pixels(1, 3, 3, 8, 8, high=2).int() - 1) * 7
-    true = (gray.int() + tint + torch.cat([noise, -noise])).to(torch.uint8)  # the mean colour is the tint exactly
+    true = (gray.int() + tint + torch.cat([noise, -noise])).to(
+        torch.uint8
+    )  # the mean colour is the tint exactly
     batch = Batch(true, None, gray)
     metric = Translation(("generated",), inside=False, gray=True)
 
     def gain(made: Tensor) -> float:
-        return scored(metric, {"generated": made.to(torch.uint8)}, batch, size=4)["gain_over_mean_colour"]
+        return scored(metric, {"generated": made.to(torch.uint8)}, batch, size=4)[
+            "gain_over_mean_colour"
+        ]
 
     baseline = 20 * math.log10(255 / 7)
     assert gain(gray.int() + tint) == pytest.approx(0, abs=1e-9)
     assert gain(true) == pytest.approx(100 - baseline)
-    assert gain(gray.expand(-1, 3, -1, -1)) == pytest.approx(10 * math.log10(49 / (49 + (400 + 100 + 900) / 3)))
+    assert gain(gray.expand(-1, 3, -1, -1)) == pytest.approx(
+        10 * math.log10(49 / (49 + (400 + 100 + 900) / 3))
+    )
     assert metric.names == ("psnr", "ssim", "gain_over_mean_colour")
 
 
 def test_a_reconstruction_keeps_the_digit_or_not(sample: ArrayDataset) -> None:
-    images, labels = (torch.from_numpy(np.asarray(part[::10])) for part in (sample.test_images, sample.test_labels))
+    images, labels = (
+        torch.from_numpy(np.asarray(part[::10]))
+        for part in (sample.test_images, sample.test_labels)
+    )
     metric = Reconstruction(digits=True)
 
     def of(made: Tensor, given: Tensor | None) -> dict[str, float]:
@@ -179,7 +225,9 @@ def test_a_reconstruction_keeps_the_digit_or_not(sample: ArrayDataset) -> None:
     same = of(images, labels)
     assert same["reconstruction_psnr"] == 100
     assert same["reconstruction_accuracy"] > 0.94
-    assert of(images, (labels + 1) % 10)["reconstruction_accuracy"] < 0.03  # the labels say what there was
+    assert (
+        of(images, (labels + 1) % 10)["reconstruction_accuracy"] < 0.03
+    )  # the labels say what there was
     assert of(images, None)["reconstruction_accuracy"] == 1  # without labels, what was read before
     others = images[(labels + 1) % 10 * 10]  # ten of each digit, sorted
     assert of(others, labels)["reconstruction_accuracy"] < 0.05
@@ -188,7 +236,10 @@ def test_a_reconstruction_keeps_the_digit_or_not(sample: ArrayDataset) -> None:
     assert shifted == pytest.approx(expected)
     assert tuple(same) == metric.names
     photos = Reconstruction(digits=False)
-    assert tuple(photos.compute({}, photos.update_fake({"reconstructed": images}, Batch(images)))) == photos.names
+    assert (
+        tuple(photos.compute({}, photos.update_fake({"reconstructed": images}, Batch(images))))
+        == photos.names
+    )
 
 
 def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
@@ -205,10 +256,14 @@ def test_accuracy_is_the_share_of_labels_that_are_read_right() -> None:
 
 def test_baselines_are_the_input_as_it_is_and_the_answer_to_the_nearest_training_input() -> None:
     inputs, answers = pixels(0, 6, 3, 8, 8).numpy(), pixels(1, 6, 3, 8, 8).numpy()
-    near = np.clip(inputs[[4, 1, 1]].astype(np.int16) + 1, 0, 255).astype(np.uint8)  # of the held-out ones
+    near = np.clip(inputs[[4, 1, 1]].astype(np.int16) + 1, 0, 255).astype(
+        np.uint8
+    )  # of the held-out ones
     truth = np.clip(answers[[4, 1, 1]].astype(np.int16) + 3, 0, 255).astype(np.uint8)
     spec = ImageSpec(3, 8, 8, source_channels=3, pairs="all")
-    made = ArrayDataset(spec, answers, None, truth, None, "full", "", "x", inputs, near, validation=np.array([0]))
+    made = ArrayDataset(
+        spec, answers, None, truth, None, "full", "", "x", inputs, near, validation=np.array([0])
+    )
     data = GANDataModule(made, DataConfig(size=8, batch_size=2), seed=0)
     reals = data.reference(2, size=1)
     shown = torch.from_numpy(truth[1:]), torch.from_numpy(near[1:])
@@ -223,4 +278,6 @@ def test_baselines_are_the_input_as_it_is_and_the_answer_to_the_nearest_training
     back = psnr(squared_error(torch.from_numpy(inputs[[1, 1]]), shown[1]))
     assert found["back_psnr_of_nearest"] == pytest.approx(back)
     hidden = Translation(("generated",), inside=False, gray=False)
-    assert set(hidden.baselines(data, reals)) == {"psnr_of_input"}  # nobody knows the answers of the training
+    assert set(hidden.baselines(data, reals)) == {
+        "psnr_of_input"
+    }  # nobody knows the answers of the training

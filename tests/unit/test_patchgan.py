@@ -31,14 +31,24 @@ def test_the_papers_discriminator_has_its_layers_and_its_map_of_30_x_30_logits()
     assert [(c.in_channels, c.out_channels, c.stride[0], c.kernel_size[0]) for c in convolutions] == [
         (6, 64, 2, 4), (64, 128, 2, 4), (128, 256, 2, 4), (256, 512, 1, 4), (512, 1, 1, 4),
     ]  # fmt: skip
-    assert sum(p.numel() for p in D.parameters()) == 2_768_705  # with batch norm's scales and shifts
+    assert (
+        sum(p.numel() for p in D.parameters()) == 2_768_705
+    )  # with batch norm's scales and shifts
     small = PatchDiscriminator(shape=(3, 256, 256), width=2)
     assert small(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
 
 
 def test_more_layers_widen_it_eightfold_at_most() -> None:
     D = PatchDiscriminator(shape=(1, 96, 96), width=2, layers=5)
-    assert [c.out_channels for c in D.modules() if isinstance(c, nn.Conv2d)] == [2, 4, 8, 16, 16, 16, 1]
+    assert [c.out_channels for c in D.modules() if isinstance(c, nn.Conv2d)] == [
+        2,
+        4,
+        8,
+        16,
+        16,
+        16,
+        1,
+    ]
 
 
 def test_logits_move_with_the_image_by_whole_strides() -> None:
@@ -51,7 +61,9 @@ def test_logits_move_with_the_image_by_whole_strides() -> None:
     assert here.std() > 0
 
 
-@pytest.mark.parametrize(("norm", "alone"), [("none", True), ("instance", True), ("layer", True), ("batch", False)])
+@pytest.mark.parametrize(
+    ("norm", "alone"), [("none", True), ("instance", True), ("layer", True), ("batch", False)]
+)
 def test_only_batch_norm_lets_an_image_be_judged_by_its_neighbours(norm: str, alone: bool) -> None:
     torch.manual_seed(0)
     D = PatchDiscriminator(shape=(1, 32, 32), width=2, layers=2, norm=norm)  # type: ignore[arg-type]
@@ -62,7 +74,11 @@ def test_only_batch_norm_lets_an_image_be_judged_by_its_neighbours(norm: str, al
 
 
 def test_the_norm_stands_between_the_layers_and_not_at_the_ends() -> None:
-    for norm, kind in (("batch", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d), ("layer", nn.GroupNorm)):
+    for norm, kind in (
+        ("batch", nn.BatchNorm2d),
+        ("instance", nn.InstanceNorm2d),
+        ("layer", nn.GroupNorm),
+    ):
         D = PatchDiscriminator(shape=(1, 64, 64), width=2, norm=norm)  # type: ignore[arg-type]
         order = [type(layer) for layer in D.stack]
         assert order.count(kind) == 3
@@ -97,8 +113,12 @@ def test_a_conditional_discriminator_asks_for_a_missing_source() -> None:
 
 
 @pytest.mark.parametrize(("layers", "size"), [(1, 6), (2, 12), (3, 24)])
-def test_the_smallest_image_gives_one_logit_and_a_smaller_one_is_refused(layers: int, size: int) -> None:
+def test_the_smallest_image_gives_one_logit_and_a_smaller_one_is_refused(
+    layers: int, size: int
+) -> None:
     D = PatchDiscriminator(shape=(1, size, size), width=2, layers=layers, norm="instance")
     assert D(torch.zeros(1, 1, size, size)).shape == (1, 1, 1, 1)
-    with pytest.raises(ValueError, match=rf"images of 40 x {size - 1} are too small .* data.size={size} at least"):
+    with pytest.raises(
+        ValueError, match=rf"images of 40 x {size - 1} are too small .* data.size={size} at least"
+    ):
         PatchDiscriminator(shape=(1, 40, size - 1), layers=layers)

@@ -25,8 +25,12 @@ class Recorder:
         return x.square().flatten(1).sum(1)
 
 
-@pytest.mark.parametrize("alpha", [None, torch.zeros(4), torch.ones(4), torch.tensor([0.0, 0.2, 0.7, 1.0])])
-def test_a_linear_critic_pays_its_norms_squared_distance_to_one_wherever_x_hat_falls(alpha: Tensor | None) -> None:
+@pytest.mark.parametrize(
+    "alpha", [None, torch.zeros(4), torch.ones(4), torch.tensor([0.0, 0.2, 0.7, 1.0])]
+)
+def test_a_linear_critic_pays_its_norms_squared_distance_to_one_wherever_x_hat_falls(
+    alpha: Tensor | None,
+) -> None:
     w = draw(0, 90)
     penalty = gradient_penalty(linear(w), draw(1, *SHAPE), draw(2, *SHAPE), alpha)  # type: ignore[arg-type]
     assert float(penalty) == pytest.approx(float((w.norm() - 1) ** 2), rel=1e-12)
@@ -46,7 +50,9 @@ def test_the_penalty_is_the_mean_of_each_images_own() -> None:
 
 def test_alpha_is_one_per_image() -> None:
     critic = Recorder()
-    gradient_penalty(critic, torch.ones(64, 3, 5, 6), torch.zeros(64, 3, 5, 6))  # so that x_hat is alpha
+    gradient_penalty(
+        critic, torch.ones(64, 3, 5, 6), torch.zeros(64, 3, 5, 6)
+    )  # so that x_hat is alpha
     alpha = critic.x_hat.detach().flatten(1)
     assert torch.equal(alpha, alpha[:, :1].expand_as(alpha))
     assert len(alpha[:, 0].unique()) == 64
@@ -97,7 +103,9 @@ def test_under_bf16_autocast_it_is_computed_in_float32() -> None:
         mixed = gradient_penalty(critic, real, fake, alpha)
         half = gradient_penalty(critic, real.bfloat16(), fake.bfloat16(), alpha)
     assert mixed.dtype == half.dtype == torch.float32
-    assert float(mixed.detach()) == pytest.approx(float((norm - 1) ** 2), rel=1e-5)  # bf16 has three digits
+    assert float(mixed.detach()) == pytest.approx(
+        float((norm - 1) ** 2), rel=1e-5
+    )  # bf16 has three digits
 
 
 def test_float64_stays_float64() -> None:
@@ -107,7 +115,9 @@ def test_float64_stays_float64() -> None:
 
 
 def test_real_and_fake_images_of_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"real images are \(4, 3, 5, 6\) but fake ones \(2, 3, 5, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"real images are \(4, 3, 5, 6\) but fake ones \(2, 3, 5, 6\)"
+    ):
         gradient_penalty(Recorder(), draw(1, *SHAPE), draw(2, 2, 3, 5, 6))
 
 
@@ -127,7 +137,9 @@ def test_clipping_bounds_every_weight_and_bias_and_leaves_small_ones_alone() -> 
     assert all(weight.requires_grad and weight.grad is None for weight in critic.parameters())
 
 
-def test_the_zero_centred_penalty_of_a_linear_critic_is_the_square_of_its_norm_and_pulls_to_zero() -> None:
+def test_the_zero_centred_penalty_of_a_linear_critic_is_the_square_of_its_norm_and_pulls_to_zero() -> (
+    None
+):
     w = draw(0, 90).requires_grad_()
     penalty = zero_centred(linear(w), draw(1, *SHAPE))  # type: ignore[arg-type]
     penalty.backward()
@@ -137,9 +149,13 @@ def test_the_zero_centred_penalty_of_a_linear_critic_is_the_square_of_its_norm_a
     assert torch.allclose(w.grad, 2 * v, rtol=1e-12)
 
 
-def test_the_zero_centred_penalty_is_taken_at_the_images_themselves_and_averaged_over_them() -> None:
+def test_the_zero_centred_penalty_is_taken_at_the_images_themselves_and_averaged_over_them() -> (
+    None
+):
     x = draw(1, *SHAPE)
-    penalty = zero_centred(lambda x: 0.5 * x.square().flatten(1).sum(1), x)  # its gradient is the image
+    penalty = zero_centred(
+        lambda x: 0.5 * x.square().flatten(1).sum(1), x
+    )  # its gradient is the image
     assert float(penalty.detach()) == pytest.approx(float(x.square().sum()) / 4, rel=1e-12)
 
 
@@ -148,11 +164,15 @@ def test_the_zero_centred_penalty_gives_the_images_no_gradient() -> None:
     x = draw(1, *SHAPE).requires_grad_()
     zero_centred(lambda x: weight * x.square().flatten(1).sum(1), x).backward()
     assert weight.grad is not None
-    assert float(weight.grad) == pytest.approx(4 * 2 * 2 * float(x.detach().square().sum()) / 4)  # of (2 weight x)^2
+    assert float(weight.grad) == pytest.approx(
+        4 * 2 * 2 * float(x.detach().square().sum()) / 4
+    )  # of (2 weight x)^2
     assert x.grad is None
 
 
-def test_the_zero_centred_penalty_of_a_flat_critic_is_zero_with_a_gradient_that_is_a_number() -> None:
+def test_the_zero_centred_penalty_of_a_flat_critic_is_zero_with_a_gradient_that_is_a_number() -> (
+    None
+):
     w = torch.zeros(90, dtype=torch.float64, requires_grad=True)
     penalty = zero_centred(linear(w), draw(1, *SHAPE))  # type: ignore[arg-type]
     penalty.backward()
@@ -161,7 +181,9 @@ def test_the_zero_centred_penalty_of_a_flat_critic_is_zero_with_a_gradient_that_
     assert (w.grad == 0).all()
 
 
-def test_under_bf16_autocast_the_zero_centred_penalty_is_computed_in_float32_and_float64_stays() -> None:
+def test_under_bf16_autocast_the_zero_centred_penalty_is_computed_in_float32_and_float64_stays() -> (
+    None
+):
     critic = nn.Sequential(nn.Flatten(), nn.Linear(90, 1), nn.Flatten(0))
     x = draw(1, *SHAPE, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -170,4 +192,6 @@ def test_under_bf16_autocast_the_zero_centred_penalty_is_computed_in_float32_and
     assert mixed.dtype == half.dtype == torch.float32
     expected = float(critic[1].weight.detach().double().square().sum())
     assert float(mixed.detach()) == pytest.approx(expected, rel=1e-5)  # bf16 has three digits
-    assert zero_centred(linear(draw(0, 90)), draw(1, *SHAPE).requires_grad_()).dtype == torch.float64  # type: ignore[arg-type]
+    assert (
+        zero_centred(linear(draw(0, 90)), draw(1, *SHAPE).requires_grad_()).dtype == torch.float64
+    )  # type: ignore[arg-type]

@@ -21,7 +21,9 @@ def made(**changed: Any) -> Pix2Pix:
 
 def batch(n: int = 2) -> Batch:
     draws = torch.Generator().manual_seed(1)
-    images, sources = (torch.rand(n, channels, 16, 16, generator=draws) * 2 - 1 for channels in (3, 1))
+    images, sources = (
+        torch.rand(n, channels, 16, 16, generator=draws) * 2 - 1 for channels in (3, 1)
+    )
     return Batch(images, None, sources)
 
 
@@ -50,11 +52,16 @@ def step(family: Any, of: Batch) -> list[float]:
 
 def test_the_losses_are_those_of_equations_1_3_and_4() -> None:
     family, real = made(l1_weight=7.0), batch()
-    family.generator, family.discriminator = Constant(torch.full((1, 3, 16, 16), 0.25)), Constant(torch.tensor([[0.6]]))
+    family.generator, family.discriminator = (
+        Constant(torch.full((1, 3, 16, 16), 0.25)),
+        Constant(torch.tensor([[0.6]])),
+    )
     logit = torch.tensor(0.6)
     l1 = (real.images - 0.25).abs().mean()
     loss_d, loss_g = step(family, real)
-    assert loss_d == pytest.approx(float(softplus(-logit) + softplus(logit)) / 2)  # halved: section 3.3
+    assert loss_d == pytest.approx(
+        float(softplus(-logit) + softplus(logit)) / 2
+    )  # halved: section 3.3
     assert loss_g == pytest.approx(float(softplus(-logit) + 7 * l1))
     assert float(family.logged_scalars["loss_l1"]) == pytest.approx(float(l1))
 
@@ -65,7 +72,9 @@ def test_the_discriminator_judges_images_beside_their_own_sources() -> None:
     family.generator, family.discriminator = Constant(fake), Constant(torch.tensor([[0.0]]))
     step(family, real)
     assert real.sources is not None
-    for (images, sources), expected in zip(family.discriminator.shown, (real.images, fake, fake), strict=True):
+    for (images, sources), expected in zip(
+        family.discriminator.shown, (real.images, fake, fake), strict=True
+    ):
         assert torch.equal(images, expected.expand_as(images))
         assert torch.equal(sources, real.sources)
     assert len(family.generator.shown) == 1  # one draw of the dropout for both steps
@@ -106,11 +115,19 @@ def test_instance_norm_with_scale_and_shift_is_batch_norm_of_a_single_image() ->
     made, spec = {}, ImageSpec(3, 16, 16, source_channels=1, pairs="all")
     for norm in ("batch", "instance"):
         torch.manual_seed(0)
-        made[norm] = Pix2Pix(spec=spec, config=Pix2PixConfig(width=4, layers=1, dropout=0, norm=norm)).double()  # type: ignore[arg-type]
-    numbers = {norm: sum(weight.numel() for weight in family.parameters()) for norm, family in made.items()}
+        made[norm] = Pix2Pix(
+            spec=spec, config=Pix2PixConfig(width=4, layers=1, dropout=0, norm=norm)
+        ).double()  # type: ignore[arg-type]
+    numbers = {
+        norm: sum(weight.numel() for weight in family.parameters()) for norm, family in made.items()
+    }
     assert numbers["batch"] == numbers["instance"]
     made["instance"].load_state_dict(
-        {name: value for name, value in made["batch"].state_dict().items() if name in made["instance"].state_dict()}
+        {
+            name: value
+            for name, value in made["batch"].state_dict().items()
+            if name in made["instance"].state_dict()
+        }
     )
     x = torch.rand(1, spec.source_channels, *spec.shape[1:], dtype=torch.float64) * 2 - 1
     images = {norm: family.generator(x) for norm, family in made.items()}

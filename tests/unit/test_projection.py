@@ -41,14 +41,18 @@ def test_images_of_each_size_are_filled_in_range_and_every_pixel_is_judged(
 
 
 @both
-def test_a_size_that_does_not_halve_to_4_to_7_is_refused(generator: Any, discriminator: Any) -> None:
+def test_a_size_that_does_not_halve_to_4_to_7_is_refused(
+    generator: Any, discriminator: Any
+) -> None:
     for make in (generator, discriminator):
         with pytest.raises(ValueError, match="cannot make images of 30 x 30"):
             make(shape=(1, 30, 30))
 
 
 @both
-def test_the_projection_adds_the_scalar_product_of_features_and_embedding(generator: Any, discriminator: Any) -> None:
+def test_the_projection_adds_the_scalar_product_of_features_and_embedding(
+    generator: Any, discriminator: Any
+) -> None:
     """ψ(h) + yᵀVh: section 3 of arXiv 1802.05637."""
     D = discriminator(classes=10)
     wake(D)
@@ -84,6 +88,9 @@ def test_recipe_state_and_deep_copy_make_the_same_networks_again(
 
 @both
 def test_missing_labels_are_asked_for(generator: Any, discriminator: Any) -> None:
-    for network, given in ((generator(classes=10), draw(1, 2, 8)), (discriminator(classes=10), draw(1, 2, 1, 28, 28))):
+    for network, given in (
+        (generator(classes=10), draw(1, 2, 8)),
+        (discriminator(classes=10), draw(1, 2, 1, 28, 28)),
+    ):
         with pytest.raises(ValueError, match=r"conditional on 10 classes: it needs labels \[B\]"):
             network(given)

@@ -40,9 +40,13 @@ def update(metric: torchmetrics.Metric, real: Tensor, fake: Tensor, batch_size: 
 
 def matched(mean: Sequence[float], deviations: Sequence[float], seed: int, n: int = 200) -> Tensor:
     """Features whose sample mean and covariance are exactly these."""
-    x = torch.randn(n, len(mean), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    x = torch.randn(
+        n, len(mean), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     white = (x - x.mean(dim=0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
-    return white * torch.tensor(deviations, dtype=torch.float64) + torch.tensor(mean, dtype=torch.float64)
+    return white * torch.tensor(deviations, dtype=torch.float64) + torch.tensor(
+        mean, dtype=torch.float64
+    )
 
 
 def test_frechet_distance_of_two_gaussians_is_the_closed_form() -> None:
@@ -95,7 +99,9 @@ def test_batches_give_the_values_of_the_formulas_on_all_features() -> None:
         precision_recall_density_coverage(real, fake), rel=1e-6
     )
     gaussian = metrics.KernelDistance("random", sigma=0.5)
-    assert float(update(gaussian, *images)[0]) == pytest.approx(gaussian_kernel_distance(real, fake, 0.5), rel=1e-4)
+    assert float(update(gaussian, *images)[0]) == pytest.approx(
+        gaussian_kernel_distance(real, fake, 0.5), rel=1e-4
+    )
 
 
 def test_floats_in_zero_to_one_are_the_pixels_they_came_from() -> None:
@@ -115,12 +121,18 @@ def test_floats_in_zero_to_one_are_the_pixels_they_came_from() -> None:
         (torch.rand(4, 3, 8, 8) * 255, True, r"outside \[0, 1\]"),
         (torch.full((4, 3, 8, 8), torch.nan), True, r"\[nan, nan\], outside"),
         (torch.zeros(4, 3, 8, 8, dtype=torch.int64), False, r"torch.int64\. Pass uint8"),
-        (torch.zeros(4, 8, 8, 3, dtype=torch.uint8), False, r"shape \[4, 8, 8, 3\]\. Pass \[N, C, H, W\]"),
+        (
+            torch.zeros(4, 8, 8, 3, dtype=torch.uint8),
+            False,
+            r"shape \[4, 8, 8, 3\]\. Pass \[N, C, H, W\]",
+        ),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), False, r"shape \[3, 8, 8\]"),
         (torch.zeros(0, 3, 8, 8, dtype=torch.uint8), False, r"shape \[0, 3, 8, 8\]"),
     ],
 )
-def test_images_of_another_range_or_shape_are_refused(images: Tensor, normalize: bool, expected: str) -> None:
+def test_images_of_another_range_or_shape_are_refused(
+    images: Tensor, normalize: bool, expected: str
+) -> None:
     metric = metrics.FrechetDistance("random", normalize=normalize)
     with pytest.raises(UserError, match=expected):
         metric.update(images, real=True)
@@ -138,9 +150,13 @@ def test_bad_arguments_name_the_remedy() -> None:
         metrics.FrechetDistance(nn.Identity(), num_features=3).update(torch.zeros(2, 4), real=True)
     with pytest.raises(UserError, match=r"The extractor random has no class logits"):
         metrics.InceptionScore("random")
-    with pytest.raises(UserError, match=r"weights=w\.pth: the extractor lite0 ships with its weights"):
+    with pytest.raises(
+        UserError, match=r"weights=w\.pth: the extractor lite0 ships with its weights"
+    ):
         metrics.FrechetDistance("lite0", weights="w.pth")
-    with pytest.raises(UserError, match=r"metrics\.dinov2_weights=/nowhere\.pth: there is no such file"):
+    with pytest.raises(
+        UserError, match=r"metrics\.dinov2_weights=/nowhere\.pth: there is no such file"
+    ):
         metrics.FrechetDistance("dinov2", weights=Path("/nowhere.pth"))
     with pytest.raises(UserError, match=r"returned \[2\] for 2 images\. Return features \[N, D\]"):
         metrics.KernelDistance(Flat()).update(torch.zeros(2, 4), real=True)
@@ -154,7 +170,10 @@ class Flat(nn.Module):
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")
 def test_too_few_images_are_one_sentence() -> None:
     for metric, expected in (
-        (metrics.FrechetDistance("random"), "Too few images for a Fréchet distance: 0 real and 0 fake"),
+        (
+            metrics.FrechetDistance("random"),
+            "Too few images for a Fréchet distance: 0 real and 0 fake",
+        ),
         (metrics.KernelDistance("random"), "needs real and fake images"),
         (metrics.PrecisionRecallDensityCoverage("random"), "need real and fake images"),
         (metrics.InceptionScore("digits"), "needs fake images"),
@@ -168,7 +187,9 @@ def test_too_few_images_are_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("kept", [False, True])
-@pytest.mark.parametrize("kind", ["FrechetDistance", "KernelDistance", "PrecisionRecallDensityCoverage"])
+@pytest.mark.parametrize(
+    "kind", ["FrechetDistance", "KernelDistance", "PrecisionRecallDensityCoverage"]
+)
 def test_reset_keeps_the_reals_if_asked(kind: str, kept: bool) -> None:
     real, first, second = pixels(20, 0), pixels(20, 1, high=100), pixels(20, 2, low=50)
     metric = getattr(metrics, kind)("random", reset_real_features=not kept)
@@ -228,7 +249,9 @@ def create_all() -> dict[str, torchmetrics.Metric]:
 def compute_rank(rank: int, folder: Path, order: str) -> None:
     """Compute all metrics on one rank's share of the images."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/{order}", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/{order}", rank=rank, world_size=2
+    )
     real, fake = pixels(40, 0), pixels(31, 1, high=200)
     results = {}
     for name, metric in create_all().items():
@@ -242,9 +265,14 @@ def compute_rank(rank: int, folder: Path, order: str) -> None:
 
 
 def test_two_processes_give_the_value_of_one(tmp_path: Path) -> None:
-    alone = {name: update(metric, pixels(40, 0), pixels(31, 1, high=200)) for name, metric in create_all().items()}
+    alone = {
+        name: update(metric, pixels(40, 0), pixels(31, 1, high=200))
+        for name, metric in create_all().items()
+    }
     for order in ("consecutive", "alternating"):
-        processes = [CONTEXT.Process(target=compute_rank, args=(rank, tmp_path, order)) for rank in range(2)]
+        processes = [
+            CONTEXT.Process(target=compute_rank, args=(rank, tmp_path, order)) for rank in range(2)
+        ]
         for process in processes:
             process.start()
         assert ended(processes) == [0, 0]

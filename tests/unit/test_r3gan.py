@@ -28,7 +28,10 @@ def made(classes: int = 0, **changed: Any) -> Any:
 
 def images(n: int = 8) -> Tensor:
     """The reals of both steps, by turns."""
-    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+    return (
+        torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
+        - 1
+    )
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -44,7 +47,9 @@ def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(clas
         first = family.generator(Stream(0, "latent d").normal(4, 5, like=x), y)
         second = family.generator(Stream(0, "latent g").normal(4, 5, like=x), y_g)
         pairs_d = -logsigmoid(D(x, y) - D(first, y)).mean()
-        pairs_g = -logsigmoid(D(second, y_g) - D(other, y_g)).mean()  # other reals than the discriminator's
+        pairs_g = -logsigmoid(
+            D(second, y_g) - D(other, y_g)
+        ).mean()  # other reals than the discriminator's
     squares = []
     for shown in (x.clone(), first.clone()):
         (slope,) = torch.autograd.grad(D(shown.requires_grad_(), y).sum(), shown)
@@ -52,7 +57,8 @@ def test_the_losses_are_those_of_pairs_with_half_gamma_times_both_penalties(clas
     assert min(squares) > 0
     family.step(Batch(both, labels))
     assert family.descended == pytest.approx(
-        {"discriminator": float(pairs_d) + 1.5 * sum(squares), "generator": float(pairs_g)}, rel=1e-10
+        {"discriminator": float(pairs_d) + 1.5 * sum(squares), "generator": float(pairs_g)},
+        rel=1e-10,
     )
 
 
@@ -63,6 +69,10 @@ def test_gamma_falls_along_a_cosine_to_a_share_of_its_own_and_then_stays() -> No
         family.images_seen = seen
         family.step(Batch(images()))
         penalties = 0.5 * float(family.logged_scalars["r1"] + family.logged_scalars["r2"])
-        weight = (family.descended["discriminator"] - float(family.logged_scalars["loss_d"])) / penalties
+        weight = (
+            family.descended["discriminator"] - float(family.logged_scalars["loss_d"])
+        ) / penalties
         shares[seen] = weight / 2.0
-    assert shares == pytest.approx({0: 1, 250: 0.6 + 0.4 * (0.5 + 0.5**1.5), 500: 0.8, 1000: 0.6, 9000: 0.6})
+    assert shares == pytest.approx(
+        {0: 1, 250: 0.6 + 0.4 * (0.5 + 0.5**1.5), 500: 0.8, 1000: 0.6, 9000: 0.6}
+    )

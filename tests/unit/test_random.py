@@ -48,7 +48,9 @@ def test_the_distance_is_nothing_to_oneself_and_grows_with_what_is_done_to_the_i
     assert noisy == sorted(noisy)
     assert darker == sorted(darker)
     assert other < min(noisy[0], darker[0])  # other images of the same kind are nearest
-    assert distance(metric, real[:1].expand(200, -1, -1, -1), real) > 2 * other  # one image two hundred times
+    assert (
+        distance(metric, real[:1].expand(200, -1, -1, -1), real) > 2 * other
+    )  # one image two hundred times
 
 
 def test_features_are_mean_and_spread_of_rectified_maps() -> None:

@@ -30,7 +30,9 @@ from tests.integration.test_cli import answer
 
 def data_of(path: Path) -> Any:
     """What the script of a page is given."""
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.DOTALL)
+    (found,) = re.findall(
+        r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.DOTALL
+    )
     return json.loads(found, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
@@ -52,7 +54,9 @@ def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path)
     folder = written_run(tmp_path / "run")
     state = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(state | {"best_iteration": 16}))
-    assert verdict(Run(folder)).sentences == ["The best generator is the last one, after 256 images."]
+    assert verdict(Run(folder)).sentences == [
+        "The best generator is the last one, after 256 images."
+    ]
     scores = {
         "best": {"label_accuracy": {"value": 0.8, "higher_is_better": True}},
         "last": {"label_accuracy": {"value": 0.6}},
@@ -64,7 +68,9 @@ def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path)
     assert made.sentences[0].endswith("Last checkpoint: 0.6, 25% worse.")
 
 
-def test_an_unfinished_run_says_how_far_it_is_and_what_was_measured_on_the_way(tmp_path: Path) -> None:
+def test_an_unfinished_run_says_how_far_it_is_and_what_was_measured_on_the_way(
+    tmp_path: Path,
+) -> None:
     folder = written_run(tmp_path / "run", "run.images=512", ended=False)
     made = verdict(Run(folder))
     assert made.sentences[:2] == ["It has not ended: 256 of 512 images are recorded.",
@@ -76,7 +82,16 @@ def test_an_unfinished_run_says_how_far_it_is_and_what_was_measured_on_the_way(t
 
 @pytest.mark.parametrize(
     "missing",
-    ["summary.json", "metrics.csv", "timing.csv", "samples", "reals.png", "command.txt", "environment.txt", "all"],
+    [
+        "summary.json",
+        "metrics.csv",
+        "timing.csv",
+        "samples",
+        "reals.png",
+        "command.txt",
+        "environment.txt",
+        "all",
+    ],
 )
 def test_what_a_folder_lacks_is_left_out_of_its_page(missing: str, tmp_path: Path) -> None:
     folder = written_run(tmp_path / "run")
@@ -99,7 +114,9 @@ def test_rows_that_were_cut_off_and_values_that_are_not_finite_do_no_harm(tmp_pa
     run = Run(folder)
     with pytest.raises(UserError, match=r"summary.json is damaged: .*Delete it"):
         run.summary  # noqa: B018
-    with pytest.warns(UserWarning, match=r"the page is drawn without it: .*summary.json is damaged"):
+    with pytest.warns(
+        UserWarning, match=r"the page is drawn without it: .*summary.json is damaged"
+    ):
         page = report.write([folder])
     curves = {one["name"]: one for chart in data_of(page)["charts"] for one in chart["series"]}
     assert curves["loss_d"]["x"][-2:] == [256, 272]
@@ -160,13 +177,20 @@ def test_the_cost_leaves_pauses_out(tmp_path: Path) -> None:
 def test_commands_name_the_run_and_train_on(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "my run", "run.images=256", "model.z_dim=7")
     found = dict(command_lines(Run(folder)))
-    assert found["Train to twice as many images"] == "make train EXP=cgan ARGS='model.z_dim=7 run.images=512'"
+    assert (
+        found["Train to twice as many images"]
+        == "make train EXP=cgan ARGS='model.z_dim=7 run.images=512'"
+    )
     assert arguments(found["Score the best checkpoint"]) == ["evaluate", str(folder)]
     (folder / "summary.json").unlink()
     found = dict(command_lines(Run(folder)))
-    assert found["Resume the training with the same command"].endswith("ARGS='run.images=256 model.z_dim=7'")
+    assert found["Resume the training with the same command"].endswith(
+        "ARGS='run.images=256 model.z_dim=7'"
+    )
     assert "Translate images" not in found
-    assert "Translate images" in dict(command_lines(Run(written_run(tmp_path / "b", experiment="cyclegan"))))
+    assert "Translate images" in dict(
+        command_lines(Run(written_run(tmp_path / "b", experiment="cyclegan")))
+    )
 
 
 @pytest.mark.parametrize("photos", ["my photos", "photos", "anna's", "$HOME", 'a "b" (1)', "a;b"])
@@ -180,14 +204,22 @@ def test_the_command_goes_on_with_the_words_of_the_training_through_make_and_the
     assert arguments(command) == ["train", "cgan", *words]
 
 
-def test_a_run_for_others_names_no_folder_above_its_files_whatever_is_left_of_it(tmp_path: Path) -> None:
+def test_a_run_for_others_names_no_folder_above_its_files_whatever_is_left_of_it(
+    tmp_path: Path,
+) -> None:
     photos = tmp_path / "my photos"
     folder = written_run(tmp_path / "runs" / "mine" / "r", f"data.root={photos}", ended=False)
-    (folder / "command.txt").write_text(f"gan-lab train {tmp_path}/mine.yaml 'data.root={photos}'\n")
+    (folder / "command.txt").write_text(
+        f"gan-lab train {tmp_path}/mine.yaml 'data.root={photos}'\n"
+    )
     (folder / "environment.txt").write_text(f"executable {tmp_path}/bin/python\n")
     run = Run(folder).published()
     assert run.command == ["train", "mine.yaml", "data.root=my photos"]
-    assert (run.shown_path, run.experiment, run.environment) == ("runs/mine/r", "mine.yaml", ["executable python"])
+    assert (run.shown_path, run.experiment, run.environment) == (
+        "runs/mine/r",
+        "mine.yaml",
+        ["executable python"],
+    )
     assert str(tmp_path) not in run_page.write([run], tmp_path / "page.html").read_text()
 
 
@@ -195,11 +227,15 @@ def arguments(command: str) -> list[str]:
     """What the program would be called with, by the shell, make and the Makefile, of which no other make knows."""
     program = "READY= LAB=\"printf '%s\\n'\""
     cwd, env = Path(__file__).parents[2], {"PATH": os.environ["PATH"]}
-    return subprocess.check_output(f"{command} {program}", shell=True, cwd=cwd, env=env, text=True).splitlines()
+    return subprocess.check_output(
+        f"{command} {program}", shell=True, cwd=cwd, env=env, text=True
+    ).splitlines()
 
 
 def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
-    folders = [written_run(tmp_path / name, f"data.root={HOSTILE}", f"run.root={name}") for name in "ab"]
+    folders = [
+        written_run(tmp_path / name, f"data.root={HOSTILE}", f"run.root={name}") for name in "ab"
+    ]
     for folder in folders:
         state = json.loads((folder / "summary.json").read_text())
         names = {
@@ -209,7 +245,9 @@ def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
             "scores": {"best": {HOSTILE: {"value": 1.0}}},
         }
         (folder / "summary.json").write_text(json.dumps(state | names))
-        (folder / "health.csv").write_text(f"iteration,images,kind,sentence\n1,16,{HOSTILE},{HOSTILE}\n")
+        (folder / "health.csv").write_text(
+            f"iteration,images,kind,sentence\n1,16,{HOSTILE},{HOSTILE}\n"
+        )
         (folder / "environment.txt").write_text(f"python {HOSTILE}\n")
         (folder / "metrics.csv").write_text(f"iteration,images,{HOSTILE}\n1,16,1.0\n")
         (folder / "command.txt").write_text(f"gan-lab train cgan {HOSTILE}\n")
@@ -226,15 +264,21 @@ def test_a_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
     folders = [written_run(tmp_path / name, f"run.seed={seed}") for seed, name in enumerate("ab")]
     for path in (report.write([folders[0]]), report.write(folders, tmp_path / "both.html")):
         text = path.read_text()
-        references = re.findall(r"""\b(?:src|href|action|srcset)="([^"]*)""", text) + re.findall(r"url\(([^)]*)", text)
+        references = re.findall(r"""\b(?:src|href|action|srcset)="([^"]*)""", text) + re.findall(
+            r"url\(([^)]*)", text
+        )
         assert {reference.partition(",")[0][:11] for reference in references} >= {"data:image/"}
         assert [one for one in references if not one.startswith(("data:", "#"))] == []
         assert "@import" not in text
-        assert set(re.findall(r"https?://[\w./]*", text)) == {"http://www.w3.org/2000/svg"}  # the name of SVG
+        assert set(re.findall(r"https?://[\w./]*", text)) == {
+            "http://www.w3.org/2000/svg"
+        }  # the name of SVG
         assert "default-src &#39;none&#39;" in text
 
 
-def test_a_page_stays_small_whatever_the_grids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_stays_small_whatever_the_grids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = written_run(tmp_path / "run")
     for i in range(1, 9):
         noise(120, 120, seed=i).save(folder / "samples" / f"{100 * i:09d}.png")
@@ -245,21 +289,33 @@ def test_a_page_stays_small_whatever_the_grids(tmp_path: Path, monkeypatch: pyte
     assert sum(len(frame) for frame in made["frames"]) < 4 / 3 * 100_000 + 1000
     assert made["seen"][0] == 0
     assert made["seen"][-1] == 800
-    assert made["note"] == "9 of 13 grids, evenly spaced; large ones compressed as WebP; 1 could not be read"
+    assert (
+        made["note"]
+        == "9 of 13 grids, evenly spaced; large ones compressed as WebP; 1 could not be read"
+    )
     assert all(a < b for a, b in zip(made["seen"], made["seen"][1:], strict=False))
     assert made["note"] in report.write([folder]).read_text()
 
 
 def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
-    words = [("run.seed=0",), ("run.seed=1",), ("run.seed=1", "model.z_dim=7", "log.log_every_images=7")]
+    words = [
+        ("run.seed=0",),
+        ("run.seed=1",),
+        ("run.seed=1", "model.z_dim=7", "log.log_every_images=7"),
+    ]
     made = [Run(written_run(tmp_path / str(i), *each)) for i, each in enumerate(words)]
     other = Run(written_run(tmp_path / "other", experiment="gan"))
     assert labels([*made, other]) == ["cgan seed=0", "cgan seed=1", "cgan seed=1 z_dim=7", "gan"]
-    assert dict(differences(made)) == {"run.seed": ["0", "1", "1"], "model.z_dim": ["64", "64", "7"]}
+    assert dict(differences(made)) == {
+        "run.seed": ["0", "1", "1"],
+        "model.z_dim": ["64", "64", "7"],
+    }
     assert labels([made[0], made[0]]) == ["cgan (1)", "cgan (2)"]
 
 
-def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(tmp_path: Path) -> None:
+def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(
+    tmp_path: Path,
+) -> None:
     folders = [written_run(tmp_path / f"{e}{s}", f"run.seed={s}", experiment=e, distance=d + s / 10)
                for e, d in (("cgan", 2.0), ("gan", 5.0)) for s in (0, 1)]  # fmt: skip
     made = comparison([Run(folder) for folder in folders])
@@ -280,7 +336,9 @@ def test_runs_that_fit_in_no_table_are_still_drawn_and_the_reason_given(tmp_path
     assert "These runs cannot stand in one table" in text
     assert "are one experiment with one seed" in text
     assert text.count("<figure>") == 2
-    assert report.write([folders[0], folders[0] / ".." / "a"]).name == "report.html"  # one run, named twice
+    assert (
+        report.write([folders[0], folders[0] / ".." / "a"]).name == "report.html"
+    )  # one run, named twice
 
 
 def test_what_is_no_run_is_refused_in_one_line(
@@ -297,7 +355,9 @@ def test_what_is_no_run_is_refused_in_one_line(
         report.write([])
 
 
-def test_a_page_that_cannot_be_drawn_fails_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_cannot_be_drawn_fails_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = SimpleNamespace(
         run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3, device="cpu"), config=loading.load("gan").config,
         data=SimpleNamespace(facts=SimpleNamespace(about="digits")),

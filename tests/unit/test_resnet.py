@@ -16,19 +16,29 @@ from tests.helpers.networks import resnet_generator as generator
 
 
 def layers_of(network: nn.Module) -> dict[str, nn.Module]:
-    return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    return {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
 
 
 @pytest.mark.parametrize("classes", [0, 10])
-def test_every_layer_of_the_discriminator_has_spectral_norm_and_none_of_the_generator(classes: int) -> None:
+def test_every_layer_of_the_discriminator_has_spectral_norm_and_none_of_the_generator(
+    classes: int,
+) -> None:
     D, G = discriminator(classes=classes), generator(classes=classes)
     layers = layers_of(D)
-    assert len(layers) == 3 * 3 + 1 + (classes > 0)  # blocks of three convolutions, the dense layer, the embedding
+    assert len(layers) == 3 * 3 + 1 + (
+        classes > 0
+    )  # blocks of three convolutions, the dense layer, the embedding
     assert all(parametrize.is_parametrized(layer, "weight") for layer in layers.values())
     assert not any(parametrize.is_parametrized(layer) for layer in G.modules())
 
 
-def test_after_some_passes_every_weight_matrix_of_the_discriminator_has_largest_singular_value_one() -> None:
+def test_after_some_passes_every_weight_matrix_of_the_discriminator_has_largest_singular_value_one() -> (
+    None
+):
     D = discriminator(classes=10)
     wake(D)
     with torch.no_grad():
@@ -36,7 +46,8 @@ def test_after_some_passes_every_weight_matrix_of_the_discriminator_has_largest_
             D(torch.zeros(1, 1, 28, 28).double(), torch.tensor([0]))
         D.eval()
         sizes = {
-            name: float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) for name, layer in layers_of(D).items()
+            name: float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2))
+            for name, layer in layers_of(D).items()
         }  # type: ignore[operator]
     assert sizes == pytest.approx(dict.fromkeys(sizes, 1.0), abs=1e-3)
 
@@ -107,18 +118,24 @@ def test_up_and_down_blocks_resample_both_paths_as_in_the_paper() -> None:
     torch.manual_seed(0)
     up, down = UpBlock(3, 2, 0, "none").double(), DownBlock(3, 2, first=False, halve=True).double()
     x = draw(8, 2, 3, 6, 6)
-    upsample_bilinear, doubled_relu = (t.repeat_interleave(2, 2).repeat_interleave(2, 3) for t in (x, x.relu()))
+    upsample_bilinear, doubled_relu = (
+        t.repeat_interleave(2, 2).repeat_interleave(2, 3) for t in (x, x.relu())
+    )
     expected = up.conv_2(up.conv_1(doubled_relu).relu()) + up.shortcut(upsample_bilinear)
     assert torch.allclose(up(x, None), expected, rtol=1e-10)
     inside = down.conv_2(down.conv_1(x.relu()).relu()) + down.shortcut(x)
-    assert torch.allclose(down(x), inside.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5)), rtol=1e-10)
+    assert torch.allclose(
+        down(x), inside.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5)), rtol=1e-10
+    )
 
 
 def test_the_first_block_reads_dark_pixels_too() -> None:
     """A ReLU on images in [-1, 1] would throw away half of them."""
     D = discriminator().eval()
     with torch.no_grad():
-        assert not torch.allclose(D(-torch.ones(1, 1, 28, 28).double()), D(-0.5 * torch.ones(1, 1, 28, 28).double()))
+        assert not torch.allclose(
+            D(-torch.ones(1, 1, 28, 28).double()), D(-0.5 * torch.ones(1, 1, 28, 28).double())
+        )
 
 
 def test_under_bf16_autocast_the_discriminator_stays_near_float32() -> None:

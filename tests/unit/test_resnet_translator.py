@@ -13,7 +13,12 @@ from gan_lab.networks.resnet_translator import Residual, ResNetTranslator
 
 def make(size: int = 32, **changed: Any) -> ResNetTranslator:
     torch.manual_seed(0)
-    arguments: dict[str, Any] = {"shape": (1, size, size), "source_channels": 1, "width": 4, "blocks": 1}
+    arguments: dict[str, Any] = {
+        "shape": (1, size, size),
+        "source_channels": 1,
+        "width": 4,
+        "blocks": 1,
+    }
     return ResNetTranslator(**(arguments | changed))
 
 
@@ -23,21 +28,34 @@ def image(height: int = 32, width: int = 32, n: int = 1) -> Tensor:
 
 def test_the_papers_generator_has_its_layers() -> None:
     G = ResNetTranslator(shape=(3, 256, 256), source_channels=3, blocks=6)
-    convolutions = [layer for layer in G.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    convolutions = [
+        layer for layer in G.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+    ]
     assert [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in convolutions] == [
         (64, 7, 1), (128, 3, 2), (256, 3, 2), *[(256, 3, 1)] * 12, (128, 3, 2), (64, 3, 2), (3, 7, 1),
     ]  # fmt: skip
-    assert [type(c) for c in convolutions[-3:]] == [nn.ConvTranspose2d, nn.ConvTranspose2d, ReflectConv2d]
+    assert [type(c) for c in convolutions[-3:]] == [
+        nn.ConvTranspose2d,
+        nn.ConvTranspose2d,
+        ReflectConv2d,
+    ]
     assert sum(isinstance(layer, Residual) for layer in G.modules()) == 6
-    assert sum(isinstance(layer, nn.InstanceNorm2d) for layer in G.modules()) == len(convolutions) - 1
+    assert (
+        sum(isinstance(layer, nn.InstanceNorm2d) for layer in G.modules()) == len(convolutions) - 1
+    )
     reflected = [c for c in convolutions if isinstance(c, ReflectConv2d)]
     assert len(reflected) == 14  # the 7 x 7 ones and those of the blocks
-    assert sum(p.numel() for p in ResNetTranslator(shape=(3, 64, 64), source_channels=3).parameters()) == 11_372_931
+    assert (
+        sum(p.numel() for p in ResNetTranslator(shape=(3, 64, 64), source_channels=3).parameters())
+        == 11_372_931
+    )
 
 
 @pytest.mark.parametrize("norm", ["instance", "layer", "none"])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (28, 28), (40, 24)])
-def test_images_of_each_size_come_back_in_range_and_every_pixel_counts(height: int, width: int, norm: str) -> None:
+def test_images_of_each_size_come_back_in_range_and_every_pixel_counts(
+    height: int, width: int, norm: str
+) -> None:
     G = make(norm=norm, shape=(3, height, width)).double()
     x = image(height, width).double().requires_grad_()
     y = G(30 * x)
@@ -102,5 +120,8 @@ def test_a_recipe_and_a_state_dict_make_the_same_network_again() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(30, 32), (32, 30), (4, 32), (7, 7)])
 def test_sides_that_do_not_halve_twice_are_refused(height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=f"{height} x {width} must be multiples of 4 and 8 at least, .* 28, 32 or 64"):
+    with pytest.raises(
+        ValueError,
+        match=f"{height} x {width} must be multiples of 4 and 8 at least, .* 28, 32 or 64",
+    ):
         make(shape=(1, height, width))

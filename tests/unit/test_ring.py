@@ -24,11 +24,21 @@ TWO_SPEEDS = ["model.lr_d=1e-3", "model.lr_g=2e-4", "model.betas=[0.5,0.9]"]
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:collapse at")  # inside the modes, of which the conditional one makes points
+@pytest.mark.filterwarnings(
+    "ignore:collapse at"
+)  # inside the modes, of which the conditional one makes points
 @pytest.mark.parametrize("family", [family for family in FAMILIES if "network" in keys_of(family)])
 def test_each_family_covers_seven_of_eight_modes(family: str, tmp_path: Path) -> None:
-    words = [f"run.root={tmp_path}", "log.wandb=off", "log.progress_bar=false", *RING, *WORDS.get(family, TWO_SPEEDS)]
+    words = [
+        f"run.root={tmp_path}",
+        "log.wandb=off",
+        "log.progress_bar=false",
+        *RING,
+        *WORDS.get(family, TWO_SPEEDS),
+    ]
     (tmp_path / "checkpoints").mkdir()
-    built = builder.build(*builder.load_data(loading.load(family, words).config), RunFolder(tmp_path))
+    built = builder.build(
+        *builder.load_data(loading.load(family, words).config), RunFolder(tmp_path)
+    )
     built.trainer.fit(built.family, datamodule=built.data)
     assert built.evaluation.scores["modes_covered"] >= 7, built.evaluation.scores

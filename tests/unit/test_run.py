@@ -79,8 +79,12 @@ def test_alerts_equal_health_csv_and_without_it_the_summary(tmp_path: Path) -> N
     row = {"kind": "collapse", "iteration": 2, "images": 32, "sentence": "From the summary."}
     edit_summary(folder, health=[row])
     assert Run(folder).alerts == [Alert("collapse", 2, 32, "From the summary.")]
-    (folder / "health.csv").write_text('kind,iteration,images,sentence\ncollapse,5,80,"Alike, all."\ndiverged,x,nan,')
-    assert Run(folder).alerts == [Alert("collapse", 5, 80, "Alike, all.")]  # the last line was cut off
+    (folder / "health.csv").write_text(
+        'kind,iteration,images,sentence\ncollapse,5,80,"Alike, all."\ndiverged,x,nan,'
+    )
+    assert Run(folder).alerts == [
+        Alert("collapse", 5, 80, "Alike, all.")
+    ]  # the last line was cut off
     with (folder / "health.csv").open("a") as file:
         file.write("Inf.\n")
     assert Run(folder).alerts[1] == Alert("diverged", 0, 0, "Inf.")  # damaged numbers hide no alert
@@ -97,7 +101,10 @@ def test_config_and_names_are_the_recorded_ones(tmp_path: Path) -> None:
     run = open_run(str(written_run(tmp_path / "mine", "model.betas=[0.1,0.2]")))
     assert (run.id, run.experiment, run.name) == ("mine", "cgan", "cgan / mine")
     assert run.values["model.betas"] == [0.1, 0.2]
-    assert run.config == load("cgan", ["data.batch_size=16", "run.images=256", "model.betas=[0.1,0.2]"]).config
+    assert (
+        run.config
+        == load("cgan", ["data.batch_size=16", "run.images=256", "model.betas=[0.1,0.2]"]).config
+    )
     assert (run.images, run.budget_images, run.best_images) == (256, 256, 128)
 
 
@@ -115,7 +122,9 @@ def test_status_follows_the_budget_and_the_scores(tmp_path: Path) -> None:
 
 def test_checkpoints_leave_unfinished_files_out(trained: Path) -> None:
     (trained / "checkpoints" / ".best.ckpt").touch()
-    assert Run(trained).checkpoints == {name: trained / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")}
+    assert Run(trained).checkpoints == {
+        name: trained / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")
+    }
     (trained / "checkpoints" / ".best.ckpt").unlink()
 
 
@@ -194,7 +203,9 @@ def test_report_writes_the_page_of_this_run(tmp_path: Path) -> None:
 
 def test_repr_html_shows_headline_scores_grid_alerts_and_path(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "run", distance=2.375)
-    (folder / "health.csv").write_text("kind,iteration,images,sentence\ncollapse,5,80,All images are alike.\n")
+    (folder / "health.csv").write_text(
+        "kind,iteration,images,sentence\ncollapse,5,80,All images are alike.\n"
+    )
     page = Run(folder)._repr_html_()
     assert ">2.375</strong> fd_digits, lower is better" in page
     assert "<td>0.25 ± 0.12</td>" in page
@@ -207,7 +218,9 @@ def test_repr_html_shows_headline_scores_grid_alerts_and_path(tmp_path: Path) ->
 
 def test_repr_html_escapes_the_run_and_skips_a_torn_grid(tmp_path: Path) -> None:
     folder = written_run(tmp_path / "run")
-    edit_summary(folder, headline=HOSTILE, scores={"best": {HOSTILE: {"value": 1.0, "note": HOSTILE}}})
+    edit_summary(
+        folder, headline=HOSTILE, scores={"best": {HOSTILE: {"value": 1.0, "note": HOSTILE}}}
+    )
     newest, older = Run(folder).grids[-1][1], Run(folder).grids[-2][1]
     newest.write_bytes(b"torn")
     page = Run(folder)._repr_html_()
@@ -218,8 +231,12 @@ def test_repr_html_escapes_the_run_and_skips_a_torn_grid(tmp_path: Path) -> None
 
 def test_published_has_no_absolute_path(tmp_path: Path) -> None:
     photos = tmp_path / "my photos"
-    folder = written_run(tmp_path / "runs" / "mine" / "r", f"data.root={photos}", f"run.root={tmp_path / 'runs'}")
-    (folder / "command.txt").write_text(f"gan-lab train {tmp_path}/mine.yaml 'data.root={photos}'\n")
+    folder = written_run(
+        tmp_path / "runs" / "mine" / "r", f"data.root={photos}", f"run.root={tmp_path / 'runs'}"
+    )
+    (folder / "command.txt").write_text(
+        f"gan-lab train {tmp_path}/mine.yaml 'data.root={photos}'\n"
+    )
     (folder / "environment.txt").write_text(f"executable {tmp_path}/bin/python\n")
     edit_summary(folder, data=f"images of {photos}", experiment=f"{tmp_path}/mine.yaml")
     run = Run(folder)
@@ -239,7 +256,15 @@ def test_published_has_no_absolute_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"images": 2', "", "[]", '{"scores": 3}', '{"scores": {"best": {"fd": {}}}}', '{"images": "many"}', b"\xff\xfe"],
+    [
+        '{"images": 2',
+        "",
+        "[]",
+        '{"scores": 3}',
+        '{"scores": {"best": {"fd": {}}}}',
+        '{"images": "many"}',
+        b"\xff\xfe",
+    ],
 )
 def test_damaged_summary_is_named_in_one_sentence(tmp_path: Path, text: str | bytes) -> None:
     folder = written_run(tmp_path / "run")
@@ -281,14 +306,21 @@ def test_damaged_scores_json_is_named(tmp_path: Path) -> None:
     (folder / "scores.json").write_text("{")
     with pytest.raises(UserError, match=r"scores\.json is damaged: .*Delete it"):
         Run(folder).higher_is_better  # noqa: B018
-    with pytest.warns(UserWarning, match=r"the page is drawn without it: .*scores\.json is damaged"):
+    with pytest.warns(
+        UserWarning, match=r"the page is drawn without it: .*scores\.json is damaged"
+    ):
         assert "fd_digits" in Run(folder).report().read_text()
 
 
 def test_folder_that_is_no_run_gives_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nothing is not a run folder: there is no such folder. Name a folder such as"):
+    with pytest.raises(
+        UserError,
+        match=r"nothing is not a run folder: there is no such folder. Name a folder such as",
+    ):
         open_run(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"is not a run folder: it has no config.yaml. Name a folder such as"):
+    with pytest.raises(
+        UserError, match=r"is not a run folder: it has no config.yaml. Name a folder such as"
+    ):
         open_run(tmp_path)
     for text in ("model: {", "[1, 2]", "- x", "a: ${b"):
         (tmp_path / "config.yaml").write_text(text)
@@ -304,7 +336,9 @@ def test_config_that_does_not_parse_is_still_recorded(tmp_path: Path) -> None:
     run = Run(folder)
     assert run.values["data.batch_size"] == "many"
     assert run.scores["fd_digits"].value == 2.0
-    with pytest.raises(UserError, match=r"config\.yaml: data\.batch_size=many: it must be a whole number"):
+    with pytest.raises(
+        UserError, match=r"config\.yaml: data\.batch_size=many: it must be a whole number"
+    ):
         run.config  # noqa: B018
     assert ">2</strong>" in run._repr_html_()
 

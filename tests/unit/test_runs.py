@@ -23,19 +23,32 @@ def slug(*words: str, experiment: str = "gan") -> str:
 
 def save(path: Path, iteration: int = 1, **more: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"iteration": iteration, "ema": {"generator": {"w": torch.rand(500)}}, "recipes": {}, **more}, path)
+    torch.save(
+        {
+            "iteration": iteration,
+            "ema": {"generator": {"w": torch.rand(500)}},
+            "recipes": {},
+            **more,
+        },
+        path,
+    )
     return path
 
 
 def test_the_id_says_what_was_overridden_and_the_seed() -> None:
     assert slug() == "seed0"
     assert slug("run.seed=3") == "seed3"
-    assert slug("model.loss=hinge", "data.batch_size=32", "run.seed=1") == "data.batch_size=32-loss=hinge-seed1"
+    assert (
+        slug("model.loss=hinge", "data.batch_size=32", "run.seed=1")
+        == "data.batch_size=32-loss=hinge-seed1"
+    )
     assert slug("model.betas=[0.0,0.9]") == "betas=0.0,0.9-seed0"
     assert slug("run.id=mine", "model.z_dim=3") == "mine"
 
 
-def test_the_same_command_is_the_same_run_in_any_order_and_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_is_the_same_run_in_any_order_and_at_any_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     first = slug("model.z_dim=3", "data.size=32")
     monkeypatch.setattr("time.time", lambda: 4e9)
     assert slug("data.size=32", "model.z_dim=3") == first
@@ -54,7 +67,9 @@ def test_an_id_is_one_safe_name_of_a_folder() -> None:
     made = slug("metrics.headline=../../weights (1).pth")
     assert re.fullmatch(r"[\w.=,-]+", made)
     assert "/" not in made
-    assert RunFolder.of(load("cgan", ["run.root=here", "model.z_dim=3"])).path == Path("here/cgan/z_dim=3-seed0")
+    assert RunFolder.of(load("cgan", ["run.root=here", "model.z_dim=3"])).path == Path(
+        "here/cgan/z_dim=3-seed0"
+    )
 
 
 def test_a_long_id_is_cut_and_stays_different() -> None:
@@ -68,7 +83,9 @@ def test_a_long_id_is_cut_and_stays_different() -> None:
 
 def test_differences_name_each_key_and_both_values() -> None:
     before = load("gan", ["model.z_dim=3"]).config
-    now = load("gan", ["model.z_dim=4", "data.size=32", "run.images=5", "log.progress_bar=false"]).config
+    now = load(
+        "gan", ["model.z_dim=4", "data.size=32", "run.images=5", "log.progress_bar=false"]
+    ).config
     assert differences(before, now) == ["data.size: 28 -> 32", "model.z_dim: 3 -> 4"]
     assert differences(before, before) == []
     assert "family: gan -> cgan" in differences(before, load("cgan").config)
@@ -79,12 +96,15 @@ def test_a_run_goes_on_with_the_data_it_began_with(source: str) -> None:
     began = load("gan", [f"data.source={source}"]).config
     assert differences(began, load("gan").config) == []
     other = "sample" if source == "full" else "full"
-    assert differences(began, load("gan", [f"data.source={other}"]).config) == [f"data.source: {source} -> {other}"]
+    assert differences(began, load("gan", [f"data.source={other}"]).config) == [
+        f"data.source: {source} -> {other}"
+    ]
 
 
 def test_a_config_is_read_back_as_it_was_with_its_tuples(tmp_path: Path) -> None:
     config = load(
-        "gan", ["model.betas=[0.1,0.2]", "run.id=0012", "log.wandb=off", "metrics.inception_weights=off"]
+        "gan",
+        ["model.betas=[0.1,0.2]", "run.id=0012", "log.wandb=off", "metrics.inception_weights=off"],
     ).config
     RunFolder(tmp_path / "run").prepare(config, ["train", "gan"])
     again = Run(tmp_path / "run").config
@@ -97,9 +117,16 @@ def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: 
     for words in ((), ("run.images=7",)):
         RunFolder(folder).prepare(load("gan", words).config, ["train", "gan", *words])
     commands = (folder / "command.txt").read_text().splitlines()
-    assert [line.partition("UTC  ")[2] for line in commands] == ["gan-lab train gan", "gan-lab train gan run.images=7"]
-    assert f"torch {torch.__version__}".partition("+")[0] in (folder / "environment.txt").read_text()
-    with pytest.raises(ValueError, match=r"is a run of another config \(model.z_dim: 100 -> 3\): run.id=... starts"):
+    assert [line.partition("UTC  ")[2] for line in commands] == [
+        "gan-lab train gan",
+        "gan-lab train gan run.images=7",
+    ]
+    assert (
+        f"torch {torch.__version__}".partition("+")[0] in (folder / "environment.txt").read_text()
+    )
+    with pytest.raises(
+        ValueError, match=r"is a run of another config \(model.z_dim: 100 -> 3\): run.id=... starts"
+    ):
         RunFolder(folder).prepare(load("gan", ["model.z_dim=3"]).config, [])
     (folder / "checkpoints" / "last.ckpt").touch()
     RunFolder(folder).prepare(load("gan", ["model.z_dim=3", "run.overwrite=true"]).config, [])
@@ -109,7 +136,9 @@ def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: 
 
 def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"exists and is not a run folder: choose another run.id or run.root"):
+    with pytest.raises(
+        ValueError, match=r"exists and is not a run folder: choose another run.id or run.root"
+    ):
         RunFolder(tmp_path).prepare(load("gan", ["run.overwrite=true"]).config, [])
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     with pytest.raises(ValueError, match=r"is not a run folder: it has no config.yaml"):
@@ -117,7 +146,9 @@ def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> 
     assert read_summary(tmp_path) == {}
 
 
-def test_a_text_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_text(tmp_path / "summary.json", '{"images": 7}')
     assert read_summary(tmp_path) == {"images": 7}
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
@@ -177,15 +208,21 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, container: str, protoco
     assert victim.exists()  # the trap is one
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], torch.zeros(3), {"iteration": 1, "ema": {}}])
+@pytest.mark.parametrize(
+    "content", [{"state_dict": {}}, [1, 2], torch.zeros(3), {"iteration": 1, "ema": {}}]
+)
 def test_a_file_of_another_program_is_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "a.ckpt")
     assert one_line_of_refusal(tmp_path / "a.ckpt").endswith("it was not written by this lab")
 
 
-def test_the_newest_checkpoint_that_can_be_read_is_taken_with_a_warning_of_the_others(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_that_can_be_read_is_taken_with_a_warning_of_the_others(
+    tmp_path: Path,
+) -> None:
     assert latest_checkpoint(tmp_path) is None
-    older, newer = (save(tmp_path / "checkpoints" / f"iteration-{i:08d}.ckpt", i) for i in (90, 100))
+    older, newer = (
+        save(tmp_path / "checkpoints" / f"iteration-{i:08d}.ckpt", i) for i in (90, 100)
+    )
     assert latest_checkpoint(tmp_path) == newer
     newer.write_bytes(newer.read_bytes()[:700])
     with pytest.warns(UserWarning, match="passed over: checkpoint .*00000100.ckpt is corrupt"):
@@ -193,7 +230,10 @@ def test_the_newest_checkpoint_that_can_be_read_is_taken_with_a_warning_of_the_o
     older.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="passed over"),
-        pytest.raises(ValueError, match=r"no checkpoint in .*checkpoints can be read: run.overwrite=true starts"),
+        pytest.raises(
+            ValueError,
+            match=r"no checkpoint in .*checkpoints can be read: run.overwrite=true starts",
+        ),
     ):
         latest_checkpoint(tmp_path)
     last = save(tmp_path / "checkpoints" / "last.ckpt", 80)
@@ -205,7 +245,9 @@ def test_a_run_whose_data_have_changed_is_not_gone_on_with(tmp_path: Path) -> No
     config = load("gan").config
     RunFolder(tmp_path / "run").prepare(config, [], "abc")
     RunFolder(tmp_path / "run").prepare(config, [], "abc")
-    with pytest.raises(ValueError, match=r"the data of .*run have changed .*fingerprint abc, now xyz"):
+    with pytest.raises(
+        ValueError, match=r"the data of .*run have changed .*fingerprint abc, now xyz"
+    ):
         RunFolder(tmp_path / "run").prepare(config, [], "xyz")
     with pytest.raises(ValueError, match="have changed"):
         Run(tmp_path / "run").check_data("xyz")

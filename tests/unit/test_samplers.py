@@ -12,7 +12,12 @@ import torch
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.decoding import Files
-from gan_lab.data.samplers import EndlessBatchSampler, Row, SemiSupervisedBatchSampler, UnpairedBatchSampler
+from gan_lab.data.samplers import (
+    EndlessBatchSampler,
+    Row,
+    SemiSupervisedBatchSampler,
+    UnpairedBatchSampler,
+)
 from gan_lab.data.split import Rows, Subset
 from gan_lab.images import Batch
 from tests.helpers.trainers import attach
@@ -27,8 +32,12 @@ def order_of(kind: str, start: int, stop: int, *rank_and_world: int) -> EndlessB
     return SemiSupervisedBatchSampler(20, LABELLED, 8, 1, start, stop, *rank_and_world)
 
 
-@pytest.mark.parametrize(("n", "sources", "batch_size"), [(10, 7, 4), (7, 10, 5), (6, 6, 1), (3, 3, 8)])
-def test_images_and_sources_are_each_read_once_in_each_pass_of_their_own(n: int, sources: int, batch_size: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "sources", "batch_size"), [(10, 7, 4), (7, 10, 5), (6, 6, 1), (3, 3, 8)]
+)
+def test_images_and_sources_are_each_read_once_in_each_pass_of_their_own(
+    n: int, sources: int, batch_size: int
+) -> None:
     stop = 2 * n * sources  # both end where a pass ends
     rows = np.concatenate(list(UnpairedBatchSampler(n, sources, batch_size, 1, 0, stop)))
     for column, count in ((rows[:, 0], n), (rows[:, 1], sources)):
@@ -53,14 +62,18 @@ def test_every_second_row_is_one_of_the_labelled_and_the_others_hide_their_label
     assert rows[:, 2].tolist() == [0, 1] * (len(rows) // 2)
     known, hidden = rows[0::2, 0], rows[1::2, 0]
     assert Counter(known.tolist()) == dict.fromkeys(LABELLED.tolist(), 20)
-    assert all(sorted(one) == list(range(20)) for one in hidden.reshape(5, 20).tolist())  # the labelled ones too
+    assert all(
+        sorted(one) == list(range(20)) for one in hidden.reshape(5, 20).tolist()
+    )  # the labelled ones too
     assert all(sorted(one) == sorted(LABELLED) for one in known.reshape(20, 5).tolist())
     assert len({tuple(one) for one in known.reshape(20, 5).tolist()}) > 5
 
 
 @pytest.mark.parametrize("kind", ["unpaired", "semi-supervised"])
 @pytest.mark.parametrize("start", [1, 3, 10])
-def test_each_order_resumed_at_any_iteration_is_the_rest_of_the_whole(kind: str, start: int) -> None:
+def test_each_order_resumed_at_any_iteration_is_the_rest_of_the_whole(
+    kind: str, start: int
+) -> None:
     whole = list(order_of(kind, 0, 12))
     rest = order_of(kind, start, 12)
     assert list(rest) == whole[start:]
@@ -70,12 +83,18 @@ def test_each_order_resumed_at_any_iteration_is_the_rest_of_the_whole(kind: str,
 
 @pytest.mark.parametrize("kind", ["unpaired", "semi-supervised"])
 @pytest.mark.parametrize("world", [2, 4])
-def test_the_ranks_shares_of_each_order_together_are_the_global_batch(kind: str, world: int) -> None:
+def test_the_ranks_shares_of_each_order_together_are_the_global_batch(
+    kind: str, world: int
+) -> None:
     whole = list(order_of(kind, 0, 9))
     shares = [list(order_of(kind, 0, 9, rank, world)) for rank in range(world)]
     assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
     if kind == "semi-supervised":  # each rank has as many with a label as without
-        assert all(sum(hidden for *_, hidden in batch) * 2 == len(batch) for share in shares for batch in share)
+        assert all(
+            sum(hidden for *_, hidden in batch) * 2 == len(batch)
+            for share in shares
+            for batch in share
+        )
 
 
 def test_a_row_gives_image_label_and_source_and_hides_what_it_is_told_to() -> None:
@@ -85,7 +104,9 @@ def test_a_row_gives_image_label_and_source_and_hides_what_it_is_told_to() -> No
     assert values(paired) == ([2, 5, 2], [3, 0, 3], [102, 105, 102])
     unpaired = split.__getitems__([Row(2, 0), Row(0, 5)])
     assert values(unpaired) == ([2, 0], [3, 5], [100, 105])
-    hidden = Subset(images, split.labels, None).__getitems__([Row(4, 4), Row(4, 4, 1), Row(0, 0, 1)])
+    hidden = Subset(images, split.labels, None).__getitems__(
+        [Row(4, 4), Row(4, 4, 1), Row(0, 0, 1)]
+    )
     assert hidden.images.flatten().tolist() == [4, 4, 0]
     assert hidden.labels.tolist() == [1, -1, -1]
     assert Subset(images, None, None).__getitems__([1]).labels is None
@@ -103,7 +124,9 @@ def served(data: GANDataModule, iterations: int) -> list[Batch]:
 
 
 def test_so_many_labels_of_each_class_are_shown_and_all_images() -> None:
-    data = GANDataModule(numbered(train=40, classes=5), DataConfig(batch_size=10, labels_per_class=3), seed=2)
+    data = GANDataModule(
+        numbered(train=40, classes=5), DataConfig(batch_size=10, labels_per_class=3), seed=2
+    )
     batches = served(data, iterations=24)
     rows = torch.cat([batch.images[:, 0, 0, 0] for batch in batches]).numpy()
     labels = torch.cat([batch.labels for batch in batches]).numpy()
@@ -133,14 +156,19 @@ def test_labels_that_the_data_does_not_have_are_refused() -> None:
 
 
 @pytest.mark.parametrize("sources", [False, True])
-def test_what_lies_on_a_device_gives_the_same_batches_and_only_what_has_room_lies_there(sources: bool) -> None:
+def test_what_lies_on_a_device_gives_the_same_batches_and_only_what_has_room_lies_there(
+    sources: bool,
+) -> None:
     images = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
     part = Rows(images, np.array([8, 2, 5]), (0, 1))
     split = Subset(images, np.arange(10), part if sources else None)
     rows = [Row(7, 2), Row(1, 0), Row(0, 1)] if sources else [Row(7, 7), Row(1, 1, 1), Row(0, 0)]
     room = images.nbytes + (part.nbytes if sources else 0)
     assert split.on(torch.device("cpu"), room - 1) is split
-    resident, read = split.on(torch.device("cpu"), room).__getitems__(rows), split.__getitems__(rows)
+    resident, read = (
+        split.on(torch.device("cpu"), room).__getitems__(rows),
+        split.__getitems__(rows),
+    )
     assert split.on(torch.device("cpu"), room) is not split
     assert torch.equal(resident.images, read.images)
     assert torch.equal(resident.labels, read.labels)

@@ -25,14 +25,20 @@ from gan_lab.seeding import Stream
 def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
     """What training leaves of a generator, with running statistics that are not those of the start."""
     torch.manual_seed(0)
-    G = networks.generator(kind, z_dim=8, shape=(1, 28, 28), width=16, norm="batch", classes=classes)  # type: ignore[arg-type]
+    G = networks.generator(
+        kind, z_dim=8, shape=(1, 28, 28), width=16, norm="batch", classes=classes
+    )  # type: ignore[arg-type]
     for name, tensor in G.state_dict().items():
         if "running" in name:
             tensor.add_(0.3 * torch.rand_like(tensor))
         elif tensor.is_floating_point():
             tensor.mul_(8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}
+    state = {
+        "iteration": 1,
+        "ema": {"generator": G.state_dict()},
+        "recipes": {"generator": G.recipe},
+    }
     torch.save(state, path)
     return path
 
@@ -46,12 +52,16 @@ class OneSided(DCGANGenerator):
 
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory: pytest.TempPathFactory) -> TrainedGenerator:
-    return load_generator(checkpoint(tmp_path_factory.mktemp("runs") / "best.ckpt", classes=10), exact=True)
+    return load_generator(
+        checkpoint(tmp_path_factory.mktemp("runs") / "best.ckpt", classes=10), exact=True
+    )
 
 
 @pytest.fixture(scope="module")
 def unconditional(tmp_path_factory: pytest.TempPathFactory) -> TrainedGenerator:
-    return load_generator(checkpoint(tmp_path_factory.mktemp("runs") / "best.ckpt", classes=0), exact=True)
+    return load_generator(
+        checkpoint(tmp_path_factory.mktemp("runs") / "best.ckpt", classes=0), exact=True
+    )
 
 
 @pytest.mark.parametrize("label", [None, 3])
@@ -74,7 +84,9 @@ def test_images_are_a_prefix_of_any_larger_number_of_them(
         assert not torch.equal(generator(7, seed=1), generator(7))
 
 
-def test_the_same_pixels_come_after_other_random_numbers_and_a_second_loading(tmp_path: Path) -> None:
+def test_the_same_pixels_come_after_other_random_numbers_and_a_second_loading(
+    tmp_path: Path,
+) -> None:
     path = checkpoint(tmp_path / "best.ckpt", classes=0)
     first = load_generator(path)(4)
     torch.rand(100)
@@ -93,7 +105,9 @@ def test_it_is_the_averaged_network_in_evaluation_mode(tmp_path: Path) -> None:
     assert torch.allclose(generator(5), expected, atol=1e-5)
 
 
-def test_classes_are_gone_through_in_turn_unless_labels_are_given(conditional: TrainedGenerator) -> None:
+def test_classes_are_gone_through_in_turn_unless_labels_are_given(
+    conditional: TrainedGenerator,
+) -> None:
     in_turn = conditional(12)
     assert torch.equal(conditional(12, [i % 10 for i in range(12)]), in_turn)
     assert torch.equal(conditional(12, 3)[3], in_turn[3])
@@ -102,7 +116,9 @@ def test_classes_are_gone_through_in_turn_unless_labels_are_given(conditional: T
 
 @pytest.mark.parametrize("label", [10, -1, [0, 1], [0, 1, 10], [[0, 1, 2]]])
 def test_a_label_that_is_none_is_refused(conditional: TrainedGenerator, label: object) -> None:
-    with pytest.raises(ValueError, match="a label is one number from 0 to 9, or 3 of them") as raised:
+    with pytest.raises(
+        ValueError, match="a label is one number from 0 to 9, or 3 of them"
+    ) as raised:
         conditional(3, label)  # type: ignore[arg-type]
     assert f"label={label}" in str(raised.value)
 
@@ -113,7 +129,9 @@ def test_a_label_for_a_generator_without_labels_is_refused(unconditional: Traine
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(0, 64), (3, 0)])
-def test_no_images_and_empty_batches_are_refused(unconditional: TrainedGenerator, n: int, batch_size: int) -> None:
+def test_no_images_and_empty_batches_are_refused(
+    unconditional: TrainedGenerator, n: int, batch_size: int
+) -> None:
     with pytest.raises(ValueError, match=f"n={n} and batch_size={batch_size} must be at least 1"):
         unconditional(n, batch_size=batch_size)
 
@@ -123,7 +141,10 @@ def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Pat
         checkpoint(tmp_path / "checkpoints" / f"{name}.ckpt", classes)
     assert gan_lab.load_generator(tmp_path).classes == 10
     assert gan_lab.load_generator(str(tmp_path), "last").classes == 0
-    with pytest.raises(ValueError, match=r"there is no checkpoint .*nowhere: train the run first, or name its folder"):
+    with pytest.raises(
+        ValueError,
+        match=r"there is no checkpoint .*nowhere: train the run first, or name its folder",
+    ):
         load_generator(tmp_path / "nowhere")
     torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other.ckpt has no generator. Its networks: translator"):
@@ -142,7 +163,9 @@ def test_sampling_imports_neither_lightning_nor_the_tracker(tmp_path: Path) -> N
 
 def test_points_of_a_great_circle_have_equal_angles_between_them_and_its_length() -> None:
     draws = torch.Generator().manual_seed(0)
-    start, end = torch.nn.functional.normalize(torch.randn(2, 5, 16, dtype=torch.float64, generator=draws), dim=2)
+    start, end = torch.nn.functional.normalize(
+        torch.randn(2, 5, 16, dtype=torch.float64, generator=draws), dim=2
+    )
     points = great_circle(start, end, torch.linspace(0, 1, 9, dtype=torch.float64))
     assert torch.allclose(points[:, 0], start)
     assert torch.allclose(points[:, -1], end)
@@ -153,10 +176,15 @@ def test_points_of_a_great_circle_have_equal_angles_between_them_and_its_length(
 
 
 def test_at_right_angles_a_great_circle_is_cosine_and_sine_and_without_an_angle_a_line() -> None:
-    x, y = torch.tensor([[3.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0, 2.0]], dtype=torch.float64)
+    x, y = (
+        torch.tensor([[3.0, 0.0]], dtype=torch.float64),
+        torch.tensor([[0.0, 2.0]], dtype=torch.float64),
+    )
     share = torch.linspace(0, 1, 5, dtype=torch.float64)
     angle = share * math.pi / 2
-    assert torch.allclose(great_circle(x, y, share)[0], torch.stack([3 * angle.cos(), 2 * angle.sin()], dim=1))
+    assert torch.allclose(
+        great_circle(x, y, share)[0], torch.stack([3 * angle.cos(), 2 * angle.sin()], dim=1)
+    )
     for end in (5 * x, -x):  # along, and opposite, where no circle is the shortest
         line = x + share.unsqueeze(1) * (end - x)
         assert torch.allclose(great_circle(x, end, share)[0], line)
@@ -180,7 +208,9 @@ def test_a_walk_with_a_label_keeps_it(conditional: TrainedGenerator) -> None:
     assert torch.allclose(images[:, -1], ends[1:], atol=1e-6)
 
 
-def test_every_second_walk_keeps_its_latent_and_goes_from_its_class_to_the_next(conditional: TrainedGenerator) -> None:
+def test_every_second_walk_keeps_its_latent_and_goes_from_its_class_to_the_next(
+    conditional: TrainedGenerator,
+) -> None:
     images = conditional.walk(10, 3).unflatten(0, (10, 3))
     begin = conditional(11, [*range(10), 0])
     end = conditional(11, [(i + 1) % 10 for i in range(11)])
@@ -195,7 +225,9 @@ def test_every_second_walk_keeps_its_latent_and_goes_from_its_class_to_the_next(
 
 
 @pytest.mark.parametrize(("walks", "steps"), [(0, 3), (2, 1), (2, -4)])
-def test_a_walk_of_no_steps_is_refused(unconditional: TrainedGenerator, walks: int, steps: int) -> None:
+def test_a_walk_of_no_steps_is_refused(
+    unconditional: TrainedGenerator, walks: int, steps: int
+) -> None:
     with pytest.raises(ValueError, match=f"walks={walks}, steps={steps}"):
         unconditional.walk(walks, steps)
 
@@ -211,17 +243,28 @@ def test_a_walk_along_a_label_that_is_none_is_refused(
 
 def test_a_generator_that_makes_images_of_images_is_no_generator_of_latents(tmp_path: Path) -> None:
     G = UNet(shape=(1, 8, 8), source_channels=1, width=2)
-    state = {"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}
+    state = {
+        "iteration": 1,
+        "ema": {"generator": G.state_dict()},
+        "recipes": {"generator": G.recipe},
+    }
     torch.save(state, tmp_path / "best.ckpt")
-    with pytest.raises(ValueError, match=r"best\.ckpt makes images of images, not of latents: use translate"):
+    with pytest.raises(
+        ValueError, match=r"best\.ckpt makes images of images, not of latents: use translate"
+    ):
         load_generator(tmp_path / "best.ckpt")
 
 
-def test_a_generator_with_a_prior_of_its_own_is_sampled_from_it_by_its_family_and_without(tmp_path: Path) -> None:
+def test_a_generator_with_a_prior_of_its_own_is_sampled_from_it_by_its_family_and_without(
+    tmp_path: Path,
+) -> None:
     torch.manual_seed(0)
     G = OneSided(z_dim=8, shape=(1, 28, 28), width=4, norm="none").double()
     path = tmp_path / "best.ckpt"
-    torch.save({"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}}, path)
+    torch.save(
+        {"iteration": 1, "ema": {"generator": G.state_dict()}, "recipes": {"generator": G.recipe}},
+        path,
+    )
     z = Stream(3, "sample").uniform(5, 8, like=torch.empty(0, dtype=torch.float64))
     drawn = load_generator(path)(5, seed=3)
     torch.testing.assert_close(drawn, G(z).float(), rtol=0, atol=1e-6)
@@ -230,13 +273,19 @@ def test_a_generator_with_a_prior_of_its_own_is_sampled_from_it_by_its_family_an
 
     from gan_lab.families.gan import GAN, GANConfig
 
-    family = GAN(spec=ImageSpec(1, 28, 28), config=GANConfig(network="dcgan", z_dim=8, width=4, norm="none")).double()
+    family = GAN(
+        spec=ImageSpec(1, 28, 28), config=GANConfig(network="dcgan", z_dim=8, width=4, norm="none")
+    ).double()
     family.generator = G
     like = Batch(torch.zeros(5, 1, 28, 28, dtype=torch.float64))
-    torch.testing.assert_close(family.generate(like, Stream(3, "sample")).float(), drawn, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        family.generate(like, Stream(3, "sample")).float(), drawn, rtol=0, atol=1e-6
+    )
 
 
-def test_every_generator_of_latents_has_its_latents_from_its_own_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_generator_of_latents_has_its_latents_from_its_own_prior(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Of whatever class the generator is: with a prior of zeros nothing that is random is left in generate's images."""
     from gan_lab.config import loading
 
@@ -258,9 +307,13 @@ def test_every_generator_of_latents_has_its_latents_from_its_own_prior(monkeypat
         assert torch.equal(one, other), name
 
 
-def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(tmp_path: Path) -> None:
+def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(
+    tmp_path: Path,
+) -> None:
     path = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=3)
-    (tmp_path / "run" / "config.yaml").write_text("data: {class_names: [cat, sea lion, ../x]}\n", encoding="utf-8")
+    (tmp_path / "run" / "config.yaml").write_text(
+        "data: {class_names: [cat, sea lion, ../x]}\n", encoding="utf-8"
+    )
     command = ["sample", str(path), "--n", "4", "--seed", "5", "--folder", str(tmp_path / "out")]
     assert CliRunner().invoke(app, command).exit_code == 0
     names = [file.name for file in sorted((tmp_path / "out").iterdir())]
@@ -280,7 +333,9 @@ def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(tm
 def test_truncated_latents_are_shorter_and_make_images_more_alike(
     unconditional: TrainedGenerator, tmp_path: Path
 ) -> None:
-    whole, half, little = (unconditional(16, seed=2, truncation=share) for share in (1.0, 0.5, 1e-6))
+    whole, half, little = (
+        unconditional(16, seed=2, truncation=share) for share in (1.0, 0.5, 1e-6)
+    )
     assert torch.equal(whole, unconditional(16, seed=2))
     shorter = unconditional.images_of(0.5 * unconditional.latents(16, 2), None, 64)
     assert torch.equal(half, shorter)
@@ -290,7 +345,9 @@ def test_truncated_latents_are_shorter_and_make_images_more_alike(
     for word in ("0", "1.5"):
         refused = CliRunner().invoke(app, ["sample", str(path), "--truncation", word])
         assert f"truncation={float(word)}" in str(refused.exception)
-    refused = CliRunner().invoke(app, ["sample", str(path), "--truncation", "0.5", "--interpolate", "4"])
+    refused = CliRunner().invoke(
+        app, ["sample", str(path), "--truncation", "0.5", "--interpolate", "4"]
+    )
     assert "--truncation is for samples and films, not for --interpolate" in str(refused.exception)
 
 
@@ -301,7 +358,9 @@ def test_a_film_begins_with_the_samples_moves_little_and_ends_where_it_began(
     frames = list(conditional.film(5, 3, 8, seed=4, truncation=truncation))
     assert len(frames) == 24
     assert torch.equal(frames[0], conditional(5, seed=4, truncation=truncation))
-    steps = torch.stack([(b - a).abs().mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)])
+    steps = torch.stack(
+        [(b - a).abs().mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)]
+    )
     apart = (frames[0] - frames[8]).abs().mean()  # two latents
     assert steps.max() < apart / 2
     assert steps.min() > 0
@@ -309,17 +368,24 @@ def test_a_film_begins_with_the_samples_moves_little_and_ends_where_it_began(
 
 @pytest.mark.parametrize("ending", ["gif", "mp4"])
 def test_a_film_is_written_that_others_can_read(tmp_path: Path, ending: str) -> None:
-    path, out = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=0), tmp_path / f"walk.{ending}"
+    path, out = (
+        checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=0),
+        tmp_path / f"walk.{ending}",
+    )
     done = CliRunner().invoke(app, ["sample", str(path), "--n", "4", "--video", str(out)])
     assert done.exit_code == 0, done.exception
     if ending == "gif":
         with Image.open(out) as film:
-            shown = [np.asarray(frame.convert("L"), np.float32) for frame in ImageSequence.Iterator(film)]
+            shown = [
+                np.asarray(frame.convert("L"), np.float32) for frame in ImageSequence.Iterator(film)
+            ]
             assert film.info["loop"] == 0
             assert film.info["duration"] == 40
     else:
         with av.open(str(out)) as film:
-            shown = [frame.to_ndarray(format="gray").astype(np.float32) for frame in film.decode(video=0)]
+            shown = [
+                frame.to_ndarray(format="gray").astype(np.float32) for frame in film.decode(video=0)
+            ]
             assert film.streams.video[0].average_rate == 25
     assert len(shown) == 4 * 24
     assert min(shown[0].shape) >= 256
@@ -329,7 +395,9 @@ def test_a_film_is_written_that_others_can_read(tmp_path: Path, ending: str) -> 
             width, height = picture.size
             expected = np.asarray(picture.convert("L"), np.float32)
         times = shown[number].shape[0] // height
-        found = shown[number][: height * times, : width * times][times // 2 :: times, times // 2 :: times]
+        found = shown[number][: height * times, : width * times][
+            times // 2 :: times, times // 2 :: times
+        ]
         assert np.abs(found - expected).mean() < 4, number  # of 255: a palette, or a codec
 
 
@@ -339,7 +407,10 @@ def test_a_film_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.M
     assert str(refused.exception).endswith("walk.avi: a film ends in .gif or .mp4")
     monkeypatch.setitem(sys.modules, "av", None)
     refused = CliRunner().invoke(app, ["sample", str(path), "--video", str(tmp_path / "walk.mp4")])
-    assert "walk.mp4 (a .gif needs no package): the package av is not installed: pip install" in str(refused.exception)
+    assert (
+        "walk.mp4 (a .gif needs no package): the package av is not installed: pip install"
+        in str(refused.exception)
+    )
     assert not list(tmp_path.glob("*walk*"))
 
 

@@ -24,7 +24,9 @@ from tests.contracts.test_families import fit
         ("cosine", 300, 0.2), ("cosine", 10**9, 0.2),
     ],
 )  # fmt: skip
-def test_what_is_left_falls_from_one_to_its_end_and_stays_there(kind: Any, seen: int, left: float) -> None:
+def test_what_is_left_falls_from_one_to_its_end_and_stays_there(
+    kind: Any, seen: int, left: float
+) -> None:
     cfg = ModelConfig(decay=kind, decay_from=100, decay_images=200)
     expected = {0.75: 0.8}.get(left, left)  # a quarter of the way from 1 to 0.2
     assert decay_factor(cfg, seen, to=0.2) == pytest.approx(expected)
@@ -33,7 +35,8 @@ def test_what_is_left_falls_from_one_to_its_end_and_stays_there(kind: Any, seen:
 
 def test_every_optimizer_falls_from_its_own_rate_and_goes_on_from_a_checkpoint() -> None:
     family: Any = GAN(
-        spec=ImageSpec(1, 8, 8), config=GANConfig(width=4, network="dcgan", lr_d=0.1, lr_g=0.3, decay_images=100)
+        spec=ImageSpec(1, 8, 8),
+        config=GANConfig(width=4, network="dcgan", lr_d=0.1, lr_g=0.3, decay_images=100),
     )
     optimizers = family.configure_optimizers()
     family.optimizer_list = lambda: optimizers
@@ -53,13 +56,17 @@ def test_every_optimizer_falls_from_its_own_rate_and_goes_on_from_a_checkpoint()
     assert rates() == pytest.approx([0.025, 0.075])
 
 
-def test_a_training_takes_its_steps_with_the_rates_that_are_left(tmp_path: Path, data_root: Path) -> None:
+def test_a_training_takes_its_steps_with_the_rates_that_are_left(
+    tmp_path: Path, data_root: Path
+) -> None:
     words = ("run.images=80", "model.decay_images=64", "model.decay_from=0", "model.decay_to=0.5")
     built, _ = fit("gan", tmp_path, data_root, *words)
     cfg: Any = built.config.model
     rates = [optimizer.param_groups[0]["lr"] for optimizer in built.family.optimizer_list()]
     assert rates == pytest.approx([0.5 * cfg.lr_d, 0.5 * cfg.lr_g])
-    groups = read_checkpoint(tmp_path / "gan" / "checkpoints" / "last.ckpt")["optimizer_states"][0]["param_groups"]
+    groups = read_checkpoint(tmp_path / "gan" / "checkpoints" / "last.ckpt")["optimizer_states"][0][
+        "param_groups"
+    ]
     assert groups[0]["initial_lr"] == cfg.lr_d
 
 
@@ -71,8 +78,12 @@ def test_a_lazy_penalty_weighs_as_much_in_the_long_run() -> None:
 
 
 @pytest.mark.parametrize("family", ["gan", "sngan"])
-def test_r1_is_the_squared_gradient_at_the_reals_halved_and_lazy(family: str, tmp_path: Path, data_root: Path) -> None:
-    plain, _ = fit(family, tmp_path / "plain", data_root, "run.images=16", "log.log_every_images=16")
+def test_r1_is_the_squared_gradient_at_the_reals_halved_and_lazy(
+    family: str, tmp_path: Path, data_root: Path
+) -> None:
+    plain, _ = fit(
+        family, tmp_path / "plain", data_root, "run.images=16", "log.log_every_images=16"
+    )
     words = ("run.images=48", "log.log_every_images=16", "model.r1_weight=2.0", "model.r1_every=2")
     built, _ = fit(family, tmp_path / "r1", data_root, *words)
     rows = (tmp_path / "r1" / family / "metrics.csv").read_text().splitlines()

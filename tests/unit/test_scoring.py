@@ -85,7 +85,10 @@ def every_kind(folder: Path, pixels: Tensor) -> Iterator[tuple[str, Any]]:
     yield "array, channels last", channels_last
     yield "tensor", pixels
     yield "floats in [0, 1]", pixels / 255
-    yield "loader of tuples", DataLoader(TensorDataset(pixels, torch.zeros(len(pixels))), batch_size=5)
+    yield (
+        "loader of tuples",
+        DataLoader(TensorDataset(pixels, torch.zeros(len(pixels))), batch_size=5),
+    )
     yield "loader of images", DataLoader(list(pixels / 255), batch_size=4)  # type: ignore[arg-type]
     yield "data set of tuples", TensorDataset(pixels, torch.zeros(len(pixels)))
     yield "data set of PIL images", Pairs(channels_last)
@@ -93,12 +96,16 @@ def every_kind(folder: Path, pixels: Tensor) -> Iterator[tuple[str, Any]]:
     yield "generator of batches", (Batch(part) for part in pixels.split(3))
 
 
-def test_every_kind_of_input_gives_the_same_values(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_every_kind_of_input_gives_the_same_values(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     fakes, reals = folders
     expected = values(score(fakes, reals, ALL, "random", batch_size=8))
     assert set(expected) == {"fd_random", "kd_random", *(f"{share}_random" for share in ("precision", "recall", "density", "coverage"))}  # fmt: skip
     assert expected["fd_random"] > 0.001
-    pixels = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in sorted(fakes.glob("*.png"))])
+    pixels = torch.stack(
+        [torch.from_numpy(np.array(Image.open(path))) for path in sorted(fakes.glob("*.png"))]
+    )
     for name, source in every_kind(tmp_path, pixels.permute(0, 3, 1, 2).contiguous()):
         found = values(score(source, reals, ALL, "random", batch_size=8, normalize=True))
         assert found == expected, name
@@ -138,19 +145,29 @@ def test_scores_equal_those_of_a_runs_evaluator(data_root: Path) -> None:
     assert scores["kd_digits"].spread == pytest.approx(expected["kd_digits_sd"], rel=1e-6)
     protocol = metric.protocol("kd_digits", 130)
     assert scores["kd_digits"].protocol.items() >= protocol.items()
-    assert (scores["fd_digits"].protocol["reals"], scores["fd_digits"].protocol["fakes"]) == (130, 170)
+    assert (scores["fd_digits"].protocol["reals"], scores["fd_digits"].protocol["fakes"]) == (
+        130,
+        170,
+    )
 
 
-def test_the_reference_is_one_half_of_the_reals_against_the_other(folders: tuple[Path, Path]) -> None:
+def test_the_reference_is_one_half_of_the_reals_against_the_other(
+    folders: tuple[Path, Path],
+) -> None:
     scores = score(*folders, ALL, "random", batch_size=5)
     paths = sorted(folders[1].glob("*.png"))
     extractor = FeatureScores(_random(), False, 100, True).extractor
-    pixels = torch.stack([torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) for path in paths])
+    pixels = torch.stack(
+        [torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) for path in paths]
+    )
     even, odd = (extractor(pixels[start::2])[0] for start in (0, 1))
     expected = frechet_distance(moments(even), moments(odd))
     assert scores["fd_random"].reference == pytest.approx(expected, rel=1e-4)
     assert scores["fd_random"].protocol["floor"] == scores["fd_random"].reference
-    assert scores["fd_random"].protocol["floor_images"] == "two halves of the reals, every second image: 7 against 7"
+    assert (
+        scores["fd_random"].protocol["floor_images"]
+        == "two halves of the reals, every second image: 7 against 7"
+    )
     assert score(*folders, ["fid"], "random", reference=False)["fd_random"].reference is None
 
 
@@ -162,7 +179,9 @@ def _random() -> Any:
 
 def test_the_reference_of_an_inception_score_is_that_of_all_reals() -> None:
     generator = torch.Generator().manual_seed(0)
-    fakes, reals = (torch.randint(256, (n, 1, 28, 28), dtype=torch.uint8, generator=generator) for n in (12, 20))
+    fakes, reals = (
+        torch.randint(256, (n, 1, 28, 28), dtype=torch.uint8, generator=generator) for n in (12, 20)
+    )
     scores = score(fakes, reals, ["is"], "digits")
     alone = score(reals, fakes, ["is"], "digits")
     assert scores["digit_score"].reference == alone["digit_score"].value
@@ -179,9 +198,13 @@ def test_few_images_are_noted_and_scores_that_need_more_are_skipped(
     folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     scores = score(*folders, ALL, "random")
-    assert scores["fd_random"].note.startswith("fd_random: 12 images are fewer than 10 per feature (64 features)")
+    assert scores["fd_random"].note.startswith(
+        "fd_random: 12 images are fewer than 10 per feature (64 features)"
+    )
     assert scores["fd_random"].note in caplog.messages
-    few = torch.randint(256, (3, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    few = torch.randint(
+        256, (3, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     scores = score(few, folders_pixels(folders[1], 8), ALL, "random")
     assert list(scores) == ["fd_random"]
     assert scores.notes == ["Skipping kid, prdc: 3 fakes and 14 reals are too few."]
@@ -208,13 +231,17 @@ def test_without_inception_weights_lite0_scores_under_its_own_name(
     assert list(scores) == ["kd_lite0"]
     assert scores["kd_lite0"].protocol["extractor"] == "lite0"
     fallback, skipped = scores.notes
-    assert fallback.startswith("Using the extractor lite0 (fd_lite0, not fid): the Inception weights are not on this")
+    assert fallback.startswith(
+        "Using the extractor lite0 (fd_lite0, not fid): the Inception weights are not on this"
+    )
     assert "https://" in fallback
     assert "--weights FILE" in fallback
     assert "\n" not in fallback
     assert skipped.startswith("Skipping is: the extractor lite0 has no class logits")
     assert [fallback, skipped] == caplog.messages
-    with pytest.raises(UserError, match=r"The extractor inception is not available: .*--weights FILE"):
+    with pytest.raises(
+        UserError, match=r"The extractor inception is not available: .*--weights FILE"
+    ):
         score(*folders, ["fid"], "inception")
     with pytest.raises(UserError, match="is needs class logits"):
         score(*folders, ["is"])
@@ -254,7 +281,9 @@ def test_a_module_is_an_extractor(folders: tuple[Path, Path]) -> None:
         ("empty loader", r"The fakes are 0 images \(builtins\.list\)"),
     ],
 )  # fmt: skip
-def test_bad_images_are_one_sentence(case: str, expected: str, folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_bad_images_are_one_sentence(
+    case: str, expected: str, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=expected) as raised:
         score(bad_images(case, tmp_path), folders[1], ["fid"], "random")
     assert "\n" not in str(raised.value)
@@ -310,7 +339,11 @@ def bad_images(case: str, folder: Path) -> Any:
 
 def test_bad_metrics_and_extractors_are_one_sentence(folders: tuple[Path, Path]) -> None:
     for metrics, extractor, expected in (
-        (["fdi"], "random", r"no metric 'fdi'\. Did you mean 'fid'\? There are: fid, kid, prdc, is"),
+        (
+            ["fdi"],
+            "random",
+            r"no metric 'fdi'\. Did you mean 'fid'\? There are: fid, kid, prdc, is",
+        ),
         ([], "random", "There are no metrics to compute"),
         (["fid"], "lite", r"no extractor 'lite'\. Did you mean 'lite0'\?"),
     ):
@@ -321,10 +354,22 @@ def test_bad_metrics_and_extractors_are_one_sentence(folders: tuple[Path, Path])
 
 
 def test_the_command_prints_a_table_and_writes_json(
-    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "deeper" / "scores.json"
-    arguments = ["score", *map(str, folders), "--metrics", "fid, prdc", "--extractor", "random", "--out", str(out)]
+    arguments = [
+        "score",
+        *map(str, folders),
+        "--metrics",
+        "fid, prdc",
+        "--extractor",
+        "random",
+        "--out",
+        str(out),
+    ]
     monkeypatch.setattr(sys, "argv", ["gan-lab", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()

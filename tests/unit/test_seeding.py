@@ -17,16 +17,23 @@ DRAWS: list[Callable[..., Tensor]] = [Stream.normal, Stream.uniform]
 
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_the_ranks_slices_together_are_what_one_process_draws(draw: Callable[..., Tensor], world: int) -> None:
+def test_the_ranks_slices_together_are_what_one_process_draws(
+    draw: Callable[..., Tensor], world: int
+) -> None:
     alone = draw(Stream(3, "latents", 7), 16, 5, 2, like=LIKE)
-    slices = [draw(Stream(3, "latents", 7, rank, world), 16 // world, 5, 2, like=LIKE) for rank in range(world)]
+    slices = [
+        draw(Stream(3, "latents", 7, rank, world), 16 // world, 5, 2, like=LIKE)
+        for rank in range(world)
+    ]
     assert torch.equal(torch.cat(slices), alone)
     assert len(alone.unique()) > 155  # of 160: no rank repeats another's
 
 
 @pytest.mark.parametrize("draw", DRAWS)
 def test_another_seed_purpose_or_index_draws_other_numbers(draw: Callable[..., Tensor]) -> None:
-    streams = [Stream(*arguments) for arguments in product((0, 1), ("latent d", "latent g"), (0, 1))]
+    streams = [
+        Stream(*arguments) for arguments in product((0, 1), ("latent d", "latent g"), (0, 1))
+    ]
     drawn = [draw(stream, 1000, like=LIKE) for stream in streams]
     for i in range(len(drawn)):
         for j in range(i):
@@ -100,7 +107,8 @@ def test_torchs_generator_is_seeded_anew_for_each_iteration_and_rank() -> None:
 def test_normal_and_uniform_draws_of_one_stream_are_independent() -> None:
     """A Gaussian is made of the words that a uniform number is made of: from one key they would go together."""
     drawn = [
-        (Stream(0, "noise", i).normal(30, like=LIKE), Stream(0, "noise", i).uniform(30, like=LIKE)) for i in range(400)
+        (Stream(0, "noise", i).normal(30, like=LIKE), Stream(0, "noise", i).uniform(30, like=LIKE))
+        for i in range(400)
     ]
     for place in (0, 29):
         z, u = (torch.stack([pair[kind][place] for pair in drawn]) for kind in (0, 1))

@@ -20,7 +20,9 @@ LABELS = torch.tensor([2, -1, 0, -1, 1, -1])  # by turns, as data.labels_per_cla
 
 def made(**changed: Any) -> SGAN:
     torch.manual_seed(0)
-    return SGAN(spec=SPEC, config=SGANConfig(**({"width": 3, "z_dim": 5, "norm": "none"} | changed))).double()
+    return SGAN(
+        spec=SPEC, config=SGANConfig(**({"width": 3, "z_dim": 5, "norm": "none"} | changed))
+    ).double()
 
 
 def images(n: int = 6, seed: int = 1) -> Tensor:
@@ -53,7 +55,8 @@ def test_the_losses_are_those_of_section_5_and_of_feature_matching() -> None:
     D, like = family.discriminator, torch.empty(0, dtype=torch.float64)
     with torch.no_grad():
         first, second = (
-            family.generator(Stream(0, purpose).normal(3, 5, like=like)) for purpose in ("latent d", "latent g")
+            family.generator(Stream(0, purpose).normal(3, 5, like=like))
+            for purpose in ("latent d", "latent g")
         )
         real, fake = (log_softmax(pad(D(shown), (0, 1)), dim=1)[:, 3] for shown in (x[1::2], first))
         supervised = cross_entropy(D(x[::2]), torch.tensor([2, 0, 1]))
@@ -73,7 +76,10 @@ def test_the_losses_are_those_of_section_5_and_of_feature_matching() -> None:
 def test_the_baseline_learns_from_the_labelled_images_alone() -> None:
     x = images()
     other = torch.where(LABELS.view(-1, 1, 1, 1) < 0, images(seed=2), x)
-    one, two = step(made(), Batch(x, LABELS, by_turns=True)), step(made(), Batch(other, LABELS, by_turns=True))
+    one, two = (
+        step(made(), Batch(x, LABELS, by_turns=True)),
+        step(made(), Batch(other, LABELS, by_turns=True)),
+    )
     assert one["baseline"] == two["baseline"]
     assert one["discriminator"] != two["discriminator"]
     assert one["generator"] != two["generator"]
@@ -123,7 +129,10 @@ def test_noise_is_drawn_anew_for_each_use_and_has_the_spread_that_was_asked_for(
     family: Any = made(noise=0.25)
     family.stream = lambda purpose: Stream(0, purpose)
     blank = torch.zeros(400, 1, 8, 8, dtype=torch.float64)
-    one, other = family.add_instance_noise(blank, "real d"), family.add_instance_noise(blank, "fake d")
+    one, other = (
+        family.add_instance_noise(blank, "real d"),
+        family.add_instance_noise(blank, "fake d"),
+    )
     assert not torch.equal(one, other)
     assert float(one.std()) == pytest.approx(0.25, rel=0.03)
 
@@ -138,9 +147,11 @@ def test_the_two_classifiers_are_of_one_architecture_and_begin_apart() -> None:
     D, B = family.discriminator, family.baseline
     assert D.recipe == B.recipe
     assert not torch.equal(D.head.weight, B.head.weight)
-    assert [group["lr"] for optimizer in family.configure_optimizers()[::2] for group in optimizer.param_groups] == [
-        family.cfg.lr_d
-    ] * 2
+    assert [
+        group["lr"]
+        for optimizer in family.configure_optimizers()[::2]
+        for group in optimizer.param_groups
+    ] == [family.cfg.lr_d] * 2
 
 
 def test_outputs_are_the_two_classifiers_logits_of_the_images() -> None:
@@ -152,7 +163,9 @@ def test_outputs_are_the_two_classifiers_logits_of_the_images() -> None:
     assert shown.keys() == set(family.output_names)
 
 
-def test_the_classifier_is_rebuilt_from_its_recipe_reads_its_features_and_keeps_images_apart() -> None:
+def test_the_classifier_is_rebuilt_from_its_recipe_reads_its_features_and_keeps_images_apart() -> (
+    None
+):
     torch.manual_seed(0)
     network = Classifier(shape=(1, 8, 8), classes=3, width=4, hidden=6)
     again = from_recipe(network.recipe)

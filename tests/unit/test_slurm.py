@@ -16,7 +16,11 @@ from gan_lab import cli
 from gan_lab.config.loading import config_folder
 from gan_lab.distributed import slurm
 
-NASTY = ["run.id=a b'c\"d$(touch hacked)`id`\\n;&|#%j", "data.root=per cent % and\nline", "log.log_every_images=7"]
+NASTY = [
+    "run.id=a b'c\"d$(touch hacked)`id`\\n;&|#%j",
+    "data.root=per cent % and\nline",
+    "log.log_every_images=7",
+]
 SRUN = f"""#!{sys.executable}
 import json, os, sys
 json.dump([sys.argv[1:], os.environ["RUN_ID"], os.getcwd()], open(os.environ["SEEN"] + ".json", "w"))
@@ -32,7 +36,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def submitted(script: Path, tmp_path: Path, code: int, **environment: str) -> tuple[int, list[str], str, str, str]:
+def submitted(
+    script: Path, tmp_path: Path, code: int, **environment: str
+) -> tuple[int, list[str], str, str, str]:
     """The script as SLURM would run it: exit code, words of srun, RUN_ID, folder, words of scontrol."""
     tools = tmp_path / "tools"
     tools.mkdir(exist_ok=True)
@@ -41,18 +47,35 @@ def submitted(script: Path, tmp_path: Path, code: int, **environment: str) -> tu
     for tool in tools.iterdir():
         tool.chmod(0o755)
     seen = tmp_path / "seen"
-    cluster = {"SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "n[1-2]", "CODE": str(code), "SEEN": str(seen)}
+    cluster = {
+        "SLURM_JOB_ID": "42",
+        "SLURM_JOB_NODELIST": "n[1-2]",
+        "CODE": str(code),
+        "SEEN": str(seen),
+    }
     path = {"PATH": f"{tools}:{os.environ['PATH']}"}
-    ended = subprocess.run(["bash", script], cwd="/", env=os.environ | cluster | path | environment, check=False)
+    ended = subprocess.run(
+        ["bash", script], cwd="/", env=os.environ | cluster | path | environment, check=False
+    )
     words, run_id, folder = json.loads(seen.with_suffix(".json").read_text())
     requeued = seen.with_suffix(".scontrol")
-    return ended.returncode, words, run_id, folder, requeued.read_text() if requeued.exists() else ""
+    return (
+        ended.returncode,
+        words,
+        run_id,
+        folder,
+        requeued.read_text() if requeued.exists() else "",
+    )
 
 
 def directives(script: Path) -> dict[str, str]:
     """SLURM's own words, read as it reads them: up to the first line that is no comment."""
     head = script.read_text().partition("\nset ")[0]
-    lines = [shlex.split(line.removeprefix("#SBATCH ")) for line in head.splitlines() if line.startswith("#SBATCH")]
+    lines = [
+        shlex.split(line.removeprefix("#SBATCH "))
+        for line in head.splitlines()
+        if line.startswith("#SBATCH")
+    ]
     assert all(len(words) == 1 for words in lines)
     return dict((words[0].partition("=")[0], words[0].partition("=")[2]) for words in lines)
 
@@ -60,7 +83,16 @@ def directives(script: Path) -> dict[str, str]:
 def test_every_word_reaches_each_process_as_it_was_typed(here: Path, tmp_path: Path) -> None:
     script = slurm.write("cgan", NASTY, 2, 8, "1-00:00:00")
     code, words, run_id, folder, requeued = submitted(script, tmp_path, 0)
-    command = [sys.executable, "-m", "gan_lab", "train", "cgan", *NASTY, "run.devices=8", "run.num_nodes=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "gan_lab",
+        "train",
+        "cgan",
+        *NASTY,
+        "run.devices=8",
+        "run.num_nodes=2",
+    ]
     assert words == ["--kill-on-bad-exit=0", *command]
     assert (code, run_id, folder, requeued) == (0, "job-42", str(here), "")
     assert not list(tmp_path.rglob("hacked"))
@@ -69,10 +101,15 @@ def test_every_word_reaches_each_process_as_it_was_typed(here: Path, tmp_path: P
 def test_one_task_for_each_gpu_and_notice_to_all_of_them_before_the_end(here: Path) -> None:
     asked = directives(slurm.write("cgan", [], 2, 8, "04:00:00"))
     assert (asked["--nodes"], asked["--ntasks-per-node"], asked["--gres"]) == ("2", "8", "gpu:8")
-    assert (asked["--time"], asked["--signal"]) == ("04:00:00", "TERM@120")  # without B: which is the shell alone
+    assert (asked["--time"], asked["--signal"]) == (
+        "04:00:00",
+        "TERM@120",
+    )  # without B: which is the shell alone
     assert "--requeue" in asked
     assert asked["--output"].replace("%%", "%") == f"{here}/runs/slurm/%x-%j.log"
-    assert asked["--output"].count("%") == 4  # doubled in the folder's name, so that SLURM reads it as it is
+    assert (
+        asked["--output"].count("%") == 4
+    )  # doubled in the folder's name, so that SLURM reads it as it is
     assert Path(asked["--output"]).parent.name == "slurm"
 
 
@@ -80,12 +117,17 @@ def test_one_task_for_each_gpu_and_notice_to_all_of_them_before_the_end(here: Pa
 def test_an_interrupted_job_goes_back_into_the_queue_and_a_failed_one_does_not(
     here: Path, tmp_path: Path, code: int, requeued: str
 ) -> None:
-    ended, *_, asked = submitted(slurm.write("ring", ["model.z_dim=3"], 1, 2, "00:10:00"), tmp_path, code)
+    ended, *_, asked = submitted(
+        slurm.write("ring", ["model.z_dim=3"], 1, 2, "00:10:00"), tmp_path, code
+    )
     assert (ended, asked) == (code, requeued)
 
 
 def test_a_later_job_can_continue_the_run_of_an_earlier_one(here: Path, tmp_path: Path) -> None:
-    assert submitted(slurm.write("gan", [], 1, 1, "01:00:00"), tmp_path, 0, RUN_ID="job-7")[2] == "job-7"
+    assert (
+        submitted(slurm.write("gan", [], 1, 1, "01:00:00"), tmp_path, 0, RUN_ID="job-7")[2]
+        == "job-7"
+    )
 
 
 def test_an_experiment_of_ones_own_is_found_from_everywhere(here: Path, tmp_path: Path) -> None:
@@ -100,7 +142,9 @@ def test_the_script_is_clean(here: Path) -> None:
     written = [slurm.write("cgan", words, 2, 8, "04:00:00").read_text() for words in ([], NASTY)]
     for number, text in enumerate(written):
         (here / f"{number}.sh").write_text(text)
-    found = subprocess.run([shellcheck, "0.sh", "1.sh"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [shellcheck, "0.sh", "1.sh"], capture_output=True, text=True, check=False
+    )
     assert found.returncode == 0, found.stdout
 
 
@@ -110,7 +154,10 @@ def test_the_script_is_clean(here: Path) -> None:
         ({"nodes": 0}, "--nodes must be at least 1: 0"),
         ({"gpus": -1}, "--gpus must be at least 1: -1"),
         ({"time": "4h"}, "--time is not a time limit: 4h. Write HH:MM:SS or D-HH:MM:SS"),
-        ({"time": "00:09:59"}, "--time is too short: 00:09:59. Ask for at least 10 minutes; the last 120 seconds"),
+        (
+            {"time": "00:09:59"},
+            "--time is too short: 00:09:59. Ask for at least 10 minutes; the last 120 seconds",
+        ),
         ({"experiment": "cgn"}, "no experiment 'cgn'. Did you mean 'cgan'?"),
         ({"overrides": ["model.zdim=3"]}, "Did you mean 'model.z_dim'?"),
         (
@@ -124,14 +171,24 @@ def test_the_script_is_clean(here: Path) -> None:
         ),
     ],
 )
-def test_what_the_cluster_would_refuse_hours_later_is_refused_now(here: Path, changed: dict, message: str) -> None:
-    asked = {"experiment": "cgan", "overrides": [], "nodes": 2, "gpus": 4, "time": "04:00:00"} | changed
+def test_what_the_cluster_would_refuse_hours_later_is_refused_now(
+    here: Path, changed: dict, message: str
+) -> None:
+    asked = {
+        "experiment": "cgan",
+        "overrides": [],
+        "nodes": 2,
+        "gpus": 4,
+        "time": "04:00:00",
+    } | changed
     with pytest.raises(ValueError, match=re.escape(message)):
         slurm.write(**asked)
     assert not (here / "runs").exists()
 
 
-def test_the_command_line(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for words, code in ((["--nodes", "2", "data.labels=true"], 0), (["--nodes=0"], 2)):
         monkeypatch.setattr(sys, "argv", ["gan-lab", "slurm", "cgan", *words])
         with pytest.raises(SystemExit) as ended:

@@ -21,14 +21,18 @@ def made(classes: int, **changed: Any) -> SNGAN:
 def test_the_losses_are_equations_16_and_17_with_and_without_labels(classes: int) -> None:
     family: Any = made(classes, n_critic=1)
     family.discriminator.eval()  # no power iteration between the step and the expected values
-    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+    x = (
+        torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
+        - 1
+    )
     y = torch.tensor([2, 0, 1, 2]) if classes else None
     D = family.discriminator
     D.judge.parametrizations.weight.original.data *= 5
     with torch.no_grad():
         D.judge.bias += 0.3
         first, second = (
-            family.generator(Stream(0, purpose).normal(4, 5, like=x), y) for purpose in ("latent d", "latent g")
+            family.generator(Stream(0, purpose).normal(4, 5, like=x), y)
+            for purpose in ("latent d", "latent g")
         )
         hinge = (1 - D(x, y)).clamp(min=0).mean() + (1 + D(first, y)).clamp(min=0).mean()
         climb = -D(second, y).mean()
@@ -38,7 +42,9 @@ def test_the_losses_are_equations_16_and_17_with_and_without_labels(classes: int
     family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
     family.step(Batch(x, y))
-    assert descended == pytest.approx({"discriminator": float(hinge), "generator": float(climb)}, rel=1e-10)
+    assert descended == pytest.approx(
+        {"discriminator": float(hinge), "generator": float(climb)}, rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("classes", [0, 3])

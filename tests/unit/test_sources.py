@@ -16,7 +16,9 @@ from gan_lab.images import Batch, ImageSpec, jitter, to_gray
 from tests.helpers.trainers import attach
 
 
-def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, test_sources: int = 6) -> ArrayDataset:
+def sided(
+    n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, test_sources: int = 6
+) -> ArrayDataset:
     """Images whose left half is their number and whose right half is white; the sources' left half is 100 more."""
 
     def halves(values: np.ndarray) -> np.ndarray:
@@ -30,7 +32,9 @@ def sided(n: int = 16, sources: int = 16, pairs: str = "all", test: int = 6, tes
                    halves(100 + np.arange(sources)), halves(100 + np.arange(test_sources)))  # fmt: skip
 
 
-def flipped(pairs: str, iteration: int = 0, rank: int = 0, world: int = 1, **keys: object) -> tuple[Batch, Batch]:
+def flipped(
+    pairs: str, iteration: int = 0, rank: int = 0, world: int = 1, **keys: object
+) -> tuple[Batch, Batch]:
     """A batch before and after the way to the device, of ``sided``."""
     data = GANDataModule(sided(pairs=pairs), DataConfig(flip=True, **keys), seed=5)  # type: ignore[arg-type]
     attach(data, iteration, rank=rank, world=world)
@@ -44,7 +48,9 @@ def turned(images: Tensor) -> list[bool]:
 
 
 @pytest.mark.parametrize("pairs", ["all", "none"])
-def test_about_half_of_the_images_are_mirrored_counterparts_together_and_others_by_their_own_chance(pairs: str) -> None:
+def test_about_half_of_the_images_are_mirrored_counterparts_together_and_others_by_their_own_chance(
+    pairs: str,
+) -> None:
     images, sources = [], []
     for iteration in range(40):
         before, after = flipped(pairs, iteration)
@@ -81,7 +87,8 @@ def numbers(batch: Batch) -> tuple[list[int], list[int]]:
     """The numbers of the images and of the sources of ``sided``."""
     assert batch.sources is not None
     images, sources = (
-        ((part[:, 0, 0, 0] + 1) * 127.5).round().int().tolist() for part in (batch.images, batch.sources)
+        ((part[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+        for part in (batch.images, batch.sources)
     )
     return images, [source - 100 for source in sources]
 
@@ -99,7 +106,9 @@ def test_held_out_counterparts_stay_together(pairs: str) -> None:
 def test_of_two_sets_that_are_no_counterparts_each_is_read_once_until_the_smaller_ends(
     test: int, test_sources: int
 ) -> None:
-    data = GANDataModule(sided(pairs="none", test=test, test_sources=test_sources), DataConfig(), seed=0)
+    data = GANDataModule(
+        sided(pairs="none", test=test, test_sources=test_sources), DataConfig(), seed=0
+    )
     images, sources = numbers(data.reference(100)[0])
     assert len(images) == len(sources) == 2  # half of the smaller set
     assert len(set(images)) == len(set(sources)) == 2
@@ -110,25 +119,41 @@ def test_of_two_sets_that_are_no_counterparts_each_is_read_once_until_the_smalle
 
 
 def test_two_sets_without_counterparts_are_served_each_in_its_own_order() -> None:
-    data = GANDataModule(sided(n=16, sources=12, pairs="held out"), DataConfig(batch_size=4), seed=3)
+    data = GANDataModule(
+        sided(n=16, sources=12, pairs="held out"), DataConfig(batch_size=4), seed=3
+    )
     data.iterations = 12
     attach(data)
     batches = [data.in_range(batch) for batch in data.train_dataloader()]
     read = [numbers(batch) for batch in batches]
-    assert list(chain(*(images for images, _ in read[:4]))) != list(chain(*(sources for _, sources in read[:4])))
+    assert list(chain(*(images for images, _ in read[:4]))) != list(
+        chain(*(sources for _, sources in read[:4]))
+    )
     assert sorted(chain(*(images for images, _ in read))) == sorted(list(range(16)) * 3)
     assert sorted(chain(*(sources for _, sources in read))) == sorted(list(range(12)) * 4)
 
 
-@pytest.mark.parametrize(("pairs", "sources", "held_out"), [("none", 4, 2), ("none", 9, 3), ("all", 6, 3)])
-def test_as_many_held_out_images_count_as_can_be_scored(pairs: str, sources: int, held_out: int) -> None:
+@pytest.mark.parametrize(
+    ("pairs", "sources", "held_out"), [("none", 4, 2), ("none", 9, 3), ("all", 6, 3)]
+)
+def test_as_many_held_out_images_count_as_can_be_scored(
+    pairs: str, sources: int, held_out: int
+) -> None:
     data = GANDataModule(sided(pairs=pairs, test=6, test_sources=sources), DataConfig(), seed=0)
-    assert data.available("test") == held_out == sum(len(batch.images) for batch in data.reference(100))
+    assert (
+        data.available("test")
+        == held_out
+        == sum(len(batch.images) for batch in data.reference(100))
+    )
 
 
 def test_points_have_no_gray_version() -> None:
-    made = ArrayDataset(ImageSpec(2, 1, 1, content="points"), *[np.zeros((3, 2, 1, 1)), None] * 2, "full", "", "0")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"data\.gray_input=true: images of 2 channels have no gray version"):
+    made = ArrayDataset(
+        ImageSpec(2, 1, 1, content="points"), *[np.zeros((3, 2, 1, 1)), None] * 2, "full", "", "0"
+    )  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"data\.gray_input=true: images of 2 channels have no gray version"
+    ):
         GANDataModule(made, DataConfig(gray_input=True), seed=0)
 
 
@@ -147,6 +172,8 @@ def test_jitter_enlarges_and_crops_at_each_images_own_corner_counterparts_alike(
         assert batch.images.shape == (16, 3, 4, 4)
         assert batch.sources is not None
         # the white half begins where the crop puts it; both sides have the same green
-        where = [(part[:, 2] > 0.99).sum(dim=(1, 2)).tolist() for part in (batch.images, batch.sources)]
+        where = [
+            (part[:, 2] > 0.99).sum(dim=(1, 2)).tolist() for part in (batch.images, batch.sources)
+        ]
         assert len(set(where[0])) > 1
         assert (where[0] == where[1]) == alike

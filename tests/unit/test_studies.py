@@ -65,13 +65,21 @@ def test_a_verdict_follows_the_values(prediction: Prediction, results: Any, expe
 
 def test_a_study_holds_only_if_every_prediction_does() -> None:
     both = of(a=[1, 1.1, 0.9], b=[3, 3.2, 3.1])
-    assert verdict.conclude(verdict.judge(made(ask("below"), ask("below", bound=1.5)), both)) == HOLDS
-    assert verdict.conclude(verdict.judge(made(ask("below"), ask("below", bound=1.0)), both)) == OPEN
-    assert verdict.conclude(verdict.judge(made(ask("below"), ask("below", bound=0.5)), both)) == FAILS
+    assert (
+        verdict.conclude(verdict.judge(made(ask("below"), ask("below", bound=1.5)), both)) == HOLDS
+    )
+    assert (
+        verdict.conclude(verdict.judge(made(ask("below"), ask("below", bound=1.0)), both)) == OPEN
+    )
+    assert (
+        verdict.conclude(verdict.judge(made(ask("below"), ask("below", bound=0.5)), both)) == FAILS
+    )
 
 
 @pytest.mark.parametrize(("seeds", "predictions"), [(3, 1), (3, 2), (5, 1)])
-def test_arms_that_are_the_same_experiment_cannot_be_told_apart(seeds: int, predictions: int) -> None:
+def test_arms_that_are_the_same_experiment_cannot_be_told_apart(
+    seeds: int, predictions: int
+) -> None:
     """2,000 studies of equal arms, in which at most 6 % come to a verdict."""
     rng = np.random.default_rng(seeds + predictions)
     study = made(*[ask("below"), ask("below", other="c")][:predictions])
@@ -93,8 +101,14 @@ def test_an_effect_as_large_as_the_page_names_is_found_four_times_in_five(seeds:
     study = made(ask("above"))
 
     def power(effect: float) -> float:
-        pairs = [(rng.normal(effect, 1, seeds).tolist(), rng.normal(0, 1, seeds).tolist()) for _ in range(2000)]
-        return sum(verdict.conclude(verdict.judge(study, of(a=a, b=b))) == HOLDS for a, b in pairs) / 2000
+        pairs = [
+            (rng.normal(effect, 1, seeds).tolist(), rng.normal(0, 1, seeds).tolist())
+            for _ in range(2000)
+        ]
+        return (
+            sum(verdict.conclude(verdict.judge(study, of(a=a, b=b))) == HOLDS for a, b in pairs)
+            / 2000
+        )
 
     assert 0.79 < power(effect) < 0.97
     assert power(effect / 2) < 0.6
@@ -109,7 +123,9 @@ def test_a_study_is_whole_and_its_arms_can_be_trained(name: str) -> None:
     if study.measure in ("scores", "follows"):
         for arm, budget in ((arm, budget) for arm in study.arms.values() for budget in BUDGETS):
             words = [*arm.split(), *study.budget(budget).words.split()]
-            loading.load(words[0], [word for word in words[1:] if not word.startswith(("column=", "score="))])
+            loading.load(
+                words[0], [word for word in words[1:] if not word.startswith(("column=", "score="))]
+            )
 
 
 def test_chapters_are_each_one_study_s() -> None:
@@ -122,14 +138,25 @@ def test_chapters_are_each_one_study_s() -> None:
     [
         ("claim: ''", "a study needs claim"),
         ("measure: nothing", r"no measure 'nothing'"),
-        ("predictions: [{value: growth, arm: nobody, relation: above, bound: 0}]", "about nobody, but the arms are"),
-        ("predictions: [{value: growth, arm: alternating, relation: above}]", "with other or with bound"),
-        ("predictions: [{value: growth, arm: alternating, relation: beside, bound: 0}]", "Invalid value 'beside'"),
+        (
+            "predictions: [{value: growth, arm: nobody, relation: above, bound: 0}]",
+            "about nobody, but the arms are",
+        ),
+        (
+            "predictions: [{value: growth, arm: alternating, relation: above}]",
+            "with other or with bound",
+        ),
+        (
+            "predictions: [{value: growth, arm: alternating, relation: beside, bound: 0}]",
+            "Invalid value 'beside'",
+        ),
         ("seeds: 3", "seeds"),
         ("arms: {off: ring}", r"Key False \(bool\).*: YAML reads on, off, .*: quote them"),
     ],
 )
-def test_a_study_that_is_not_as_it_should_be_is_one_line(change: str, message: str, tmp_path: Path) -> None:
+def test_a_study_that_is_not_as_it_should_be_is_one_line(
+    change: str, message: str, tmp_path: Path
+) -> None:
     key = change.partition(":")[0]
     text = (studies.folder() / "simultaneous.yaml").read_text(encoding="utf-8")
     kept = re.sub(rf"^{key}:.*\n(?:[ -].*\n)*", "", text, flags=re.MULTILINE)
@@ -207,7 +234,9 @@ def test_the_book_is_what_the_results_say(tmp_path: Path) -> None:
             numbers = [np.array(re.findall(r"-?\d+\.\d+", text), float) for text in (drawn, kept)]
             assert re.sub(r"-?\d+\.\d+", "0", drawn) == re.sub(r"-?\d+\.\d+", "0", kept)
             np.testing.assert_allclose(*numbers, atol=0.01)
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in BOOK.iterdir() if path.is_file()}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        path.name for path in BOOK.iterdir() if path.is_file()
+    }
 
 
 def test_the_ring_s_density_integrates_to_one_and_the_best_value_is_two_jsd() -> None:
@@ -215,12 +244,18 @@ def test_the_ring_s_density_integrates_to_one_and_the_best_value_is_two_jsd() ->
 
     side = torch.linspace(-1, 1, 801, dtype=torch.float64)
     grid = torch.cartesian_prod(side, side)
-    assert float(optimum.log_ring(grid).exp().sum()) * (side[1] - side[0]) ** 2 == pytest.approx(1, abs=1e-3)
+    assert float(optimum.log_ring(grid).exp().sum()) * (side[1] - side[0]) ** 2 == pytest.approx(
+        1, abs=1e-3
+    )
     far = optimum.measure(Arm("far", ["spread=100", "steps=0"], 0, lambda words: Path()))
-    assert far["expected"] == pytest.approx(0, abs=0.01)  # -log 4 + 2 log 2, of densities that have nothing in common
+    assert far["expected"] == pytest.approx(
+        0, abs=0.01
+    )  # -log 4 + 2 log 2, of densities that have nothing in common
 
 
-@pytest.mark.parametrize(("order", "gamma"), [("simultaneous", 0.0), ("alternating", 0.0), ("alternating", 0.5)])
+@pytest.mark.parametrize(
+    ("order", "gamma"), [("simultaneous", 0.0), ("alternating", 0.0), ("alternating", 0.5)]
+)
 def test_the_eigenvalue_is_that_of_the_jacobian_of_a_step(order: str, gamma: float) -> None:
     import torch
 

@@ -33,7 +33,9 @@ def test_colourfulness_is_nothing_for_gray_and_what_its_formula_says_for_two_col
     assert float(colour.colourfulness(both)) == pytest.approx(math.hypot(255, 127.5), rel=1e-5)
 
 
-def test_what_hides_in_a_translation_is_told_by_noise_on_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_hides_in_a_translation_is_told_by_noise_on_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A way there that shrinks the image a hundredfold, and a way back that enlarges what noise has been put on."""
 
     class Times(nn.Module):
@@ -49,11 +51,16 @@ def test_what_hides_in_a_translation_is_told_by_noise_on_it(monkeypatch: pytest.
     found = []
     for there, back in ((0.01, 99.0), (1.0, 0.99)):
         family = SimpleNamespace(
-            generator=Times(there), generator_back=Times(back), device=torch.device("cpu"), dtype=None
+            generator=Times(there),
+            generator_back=Times(back),
+            device=torch.device("cpu"),
+            dtype=None,
         )
         data = SimpleNamespace(reference=lambda n: [batch], available=lambda split: 40)
         run = SimpleNamespace(family=family, data=data, load=lambda weights: 0)
-        monkeypatch.setattr(cycle, "Run", lambda folder, run=run: SimpleNamespace(restore=lambda: run))
+        monkeypatch.setattr(
+            cycle, "Run", lambda folder, run=run: SimpleNamespace(restore=lambda: run)
+        )
         found.append(cycle.measure(Arm("any", [], 0, lambda words: tmp_path)))
     assert batch.sources is not None
     error = 0.01**2 * float(batch.sources.square().mean())
@@ -68,7 +75,9 @@ def test_the_program_of_the_texts_takes_its_steps(tmp_path: Path, data_root: Pat
     words = ["family=gan_lab.studies.programs.keras", "model.eps=0.8", "data.name=mnist", "data.source=sample",
              "data.batch_size=16", "run.images=48", "run.evaluate_every_images=48", "log.wandb=off", "log.progress_bar=false",
              f"data.root={data_root}", f"run.root={tmp_path}"]  # fmt: skip
-    built = builder.build(*builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path / "gan" / "k"))
+    built = builder.build(
+        *builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path / "gan" / "k")
+    )
     built.evaluation.evaluator.metrics = []
     family: Any = built.family
     G, D = deepcopy(family.generator), deepcopy(family.discriminator)

@@ -46,11 +46,15 @@ def quiet() -> None:
 def test_a_distribution_is_the_textbooks(name: str, keys: dict[str, float], same: Any) -> None:
     parameter = search_space.parse("x", {"distribution": name, **keys})
     quantiles = [0.01, 0.2, 0.5, 0.9, 0.999]
-    assert same.cdf([parameter.value_at(u) for u in quantiles]) == pytest.approx(quantiles, abs=1e-9)
+    assert same.cdf([parameter.value_at(u) for u in quantiles]) == pytest.approx(
+        quantiles, abs=1e-9
+    )
     assert stats.kstest(drawn(parameter, 200), same.cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("name", "keys", "same"), QUANTISED, ids=[f"q_{one[0]}" for one in QUANTISED])
+@pytest.mark.parametrize(
+    ("name", "keys", "same"), QUANTISED, ids=[f"q_{one[0]}" for one in QUANTISED]
+)
 def test_a_quantised_distribution_rounds_the_other_to_multiples_of_q(
     name: str, keys: dict[str, float], same: Any
 ) -> None:
@@ -58,7 +62,9 @@ def test_a_quantised_distribution_rounds_the_other_to_multiples_of_q(
     for u in (0.01, 0.2, 0.5, 0.9, 0.999):
         assert abs(parameter.value_at(u) - same.ppf(u)) <= q / 2 + 1e-9
     values = drawn(parameter, 50)
-    assert [value / q for value in values] == pytest.approx([round(value / q) for value in values], abs=1e-6)
+    assert [value / q for value in values] == pytest.approx(
+        [round(value / q) for value in values], abs=1e-6
+    )
     assert len({str(value) for value in values} & {"0.30000000000000004"}) == 0
 
 
@@ -66,7 +72,9 @@ def test_whole_numbers_and_lists_are_drawn_with_their_shares() -> None:
     dice = drawn(search_space.parse("x", {"min": 1, "max": 6}), 600)
     assert [type(value) for value in dice[:3]] == [int] * 3
     assert stats.chisquare([dice.count(face) for face in range(1, 7)]).pvalue > 1e-3
-    skewed = drawn(search_space.parse("x", {"values": ["a", "b", "c"], "probabilities": [0.7, 0.2, 0.1]}), 500)
+    skewed = drawn(
+        search_space.parse("x", {"values": ["a", "b", "c"], "probabilities": [0.7, 0.2, 0.1]}), 500
+    )
     assert stats.chisquare([skewed.count(v) for v in "abc"], [350, 100, 50]).pvalue > 1e-3
     pairs = [[0.0, 0.9], [0.5, 0.999]]
     assert {tuple(value) for value in drawn(search_space.parse("x", {"values": pairs}), 20)} == {
@@ -102,7 +110,9 @@ def test_the_ends_that_must_be_legal(given: dict[str, Any], ends: list[Any]) -> 
     assert search_space.parse("x", given).boundary_values() == ends
 
 
-def test_a_grid_has_each_combination_once_and_the_last_parameter_changes_first(tmp_path: Path) -> None:
+def test_a_grid_has_each_combination_once_and_the_last_parameter_changes_first(
+    tmp_path: Path,
+) -> None:
     parameters = {"run.seed": {"min": 0, "max": 1}, "c": {"value": 7},
                   "x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.5}}  # fmt: skip
     sweep = file.load(str(sweep_file(tmp_path, method="grid", parameters=parameters)))
@@ -114,13 +124,22 @@ def test_a_grid_has_each_combination_once_and_the_last_parameter_changes_first(t
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"distribution": "zipf", "a": 1}, "unknown distribution: 'zipf'. Choose one of beta, categorical"),
-        ({"parameters": {"lr": {"value": 1}}}, r"parameters.x is nested. Write its keys with dots, such as x.lr"),
+        (
+            {"distribution": "zipf", "a": 1},
+            "unknown distribution: 'zipf'. Choose one of beta, categorical",
+        ),
+        (
+            {"parameters": {"lr": {"value": 1}}},
+            r"parameters.x is nested. Write its keys with dots, such as x.lr",
+        ),
         (3, "parameters.x is not a mapping: 3"),
         ({"mu": 1}, "parameters.x needs value, values, min and max, or a distribution"),
         ({"distribution": "uniform", "min": 0}, "the distribution uniform needs max"),
         ({"values": [1], "q": 2}, "the distribution categorical has no q"),
-        ({"min": "1e-4", "max": 1.0}, "min is not a number: '1e-4'. YAML reads 1e-3 as text: write 1.0e-3"),
+        (
+            {"min": "1e-4", "max": 1.0},
+            "min is not a number: '1e-4'. YAML reads 1e-3 as text: write 1.0e-3",
+        ),
         ({"distribution": "int_uniform", "min": 0.5, "max": 2}, "min is not an integer: 0.5"),
         ({"distribution": "q_normal", "q": 0}, "q must be greater than 0: 0"),
         ({"min": 2, "max": 1}, "min=2 is not less than max=1"),
@@ -129,7 +148,10 @@ def test_a_grid_has_each_combination_once_and_the_last_parameter_changes_first(t
             "min must be greater than 0 for log_uniform_values: 0",
         ),
         ({"values": [1, 1]}, "must be a non-empty list of different values"),
-        ({"values": [1, 2], "probabilities": [0.5, 0.6]}, "must be one for each value, and sum to 1"),
+        (
+            {"values": [1, 2], "probabilities": [0.5, 0.6]},
+            "must be one for each value, and sum to 1",
+        ),
     ],
 )
 def test_a_parameter_that_cannot_be_mapped_is_named(given: Any, message: str) -> None:
@@ -147,15 +169,27 @@ def test_a_parameter_that_cannot_be_mapped_is_named(given: Any, message: str) ->
         ({"parameters": {}}, "parameters are missing"),
         ({"run_cap": 0}, "run_cap must be an integer of at least 1: 0"),
         ({"command": "python"}, "command must be a list"),
-        ({"command": ["${args}"]}, r"unknown macro in command: '\$\{args\}'. Choose one of \$\{env\}"),
+        (
+            {"command": ["${args}"]},
+            r"unknown macro in command: '\$\{args\}'. Choose one of \$\{env\}",
+        ),
         ({"command": ["a", "train"]}, "command must contain 'train', the experiment, and"),
-        ({"command": ["train", "${args_no_hyphens}"]}, "command must name the experiment after 'train'"),
-        ({"early_terminate": {"type": "envelope"}}, "early_terminate.type must be hyperband: .*envelope"),
+        (
+            {"command": ["train", "${args_no_hyphens}"]},
+            "command must name the experiment after 'train'",
+        ),
+        (
+            {"early_terminate": {"type": "envelope"}},
+            "early_terminate.type must be hyperband: .*envelope",
+        ),
         (
             {"early_terminate": {"type": "hyperband", "min_iter": 1, "strict": True}},
             "unknown key: early_terminate.strict",
         ),
-        ({"early_terminate": {"type": "hyperband", "max_iter": 9}}, "needs either min_iter, or max_iter and s"),
+        (
+            {"early_terminate": {"type": "hyperband", "max_iter": 9}},
+            "needs either min_iter, or max_iter and s",
+        ),
         (
             {"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 1}},
             "early_terminate.eta must be an integer of at least 2: 1",
@@ -166,7 +200,9 @@ def test_a_parameter_that_cannot_be_mapped_is_named(given: Any, message: str) ->
         ),
     ],
 )
-def test_a_file_that_cannot_be_mapped_says_what_and_where(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+def test_a_file_that_cannot_be_mapped_says_what_and_where(
+    tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
     path = sweep_file(tmp_path, **given)
     with pytest.raises(ValueError, match=f"stand_in.yaml: .*{message}"):
         file.load(str(path))
@@ -175,7 +211,10 @@ def test_a_file_that_cannot_be_mapped_says_what_and_where(tmp_path: Path, given:
 def test_a_misspelt_sweep_and_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no sweep 'cgan_rl'\. Did you mean 'cgan_lr'"):
         file.load("cgan_rl")
-    for text, message in (("- a\n", "bad.yaml: not a mapping"), ("a: [\n", "bad.yaml: while parsing")):
+    for text, message in (
+        ("- a\n", "bad.yaml: not a mapping"),
+        ("a: [\n", "bad.yaml: while parsing"),
+    ):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(ValueError, match=message):
             file.load(str(tmp_path / "bad.yaml"))
@@ -183,7 +222,11 @@ def test_a_misspelt_sweep_and_a_file_that_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "rungs"),
-    [({"min_iter": 3}, [3, 9]), ({"max_iter": 27, "s": 2}, [3, 9]), ({"max_iter": 16, "s": 3, "eta": 2}, [2, 4, 8])],
+    [
+        ({"min_iter": 3}, [3, 9]),
+        ({"max_iter": 27, "s": 2}, [3, 9]),
+        ({"max_iter": 16, "s": 3, "eta": 2}, [2, 4, 8]),
+    ],
 )
 def test_trials_are_halved_where_wandbs_hyperband_has_its_bands(
     tmp_path: Path, given: Mapping[str, int], rungs: list[int]
@@ -196,7 +239,9 @@ def test_trials_are_halved_where_wandbs_hyperband_has_its_bands(
             good.report(0.0, step)
             good.should_prune()
     found = []
-    for first in range(1, max(rungs) + 1):  # a trial that is bad from there on ends at the next band
+    for first in range(
+        1, max(rungs) + 1
+    ):  # a trial that is bad from there on ends at the next band
         trial = study.ask()
         for step in range(1, 28):
             trial.report(0.0 if step < first else 1.0, step)
@@ -221,23 +266,38 @@ def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"model.lr_d": {"min": 0.0, "max": 1.0}}, "sweep stand_in: model.lr_d=0.0: model.lr_d=0.0 is out of range"),
-        ({"model.lr": {"value": 1}}, "sweep stand_in: model.lr=1: model.lr is now called model.lr_d and model.lr_g"),
+        (
+            {"model.lr_d": {"min": 0.0, "max": 1.0}},
+            "sweep stand_in: model.lr_d=0.0: model.lr_d=0.0 is out of range",
+        ),
+        (
+            {"model.lr": {"value": 1}},
+            "sweep stand_in: model.lr=1: model.lr is now called model.lr_d and model.lr_g",
+        ),
         ({"model.loss": {"values": ["hinge", "hing"]}}, "sweep stand_in: model.loss=hing: "),
-        ({"run.id": {"value": None}}, "the value of run.id is null. W&B passes it as the text 'None'"),
+        (
+            {"run.id": {"value": None}},
+            "the value of run.id is null. W&B passes it as the text 'None'",
+        ),
     ],
 )
-def test_a_value_that_the_experiment_refuses_is_named(tmp_path: Path, parameters: Any, message: str) -> None:
+def test_a_value_that_the_experiment_refuses_is_named(
+    tmp_path: Path, parameters: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         check.check_values(file.load(str(sweep_file(tmp_path, parameters=parameters))))
 
 
-def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_a_sweep_lies_and_what_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep = file.load(str(sweep_file(tmp_path)))
     assert run_sweep.output_folder(sweep, []) == Path("runs/sweeps/stand_in")
     words = [f"run.root={tmp_path}"]
     assert run_sweep.output_folder(sweep, words) == tmp_path / "sweeps" / "stand_in"
-    with pytest.raises(ValueError, match=r"no trials in .*stand_in\. Start the sweep: make sweep SWEEP=stand_in"):
+    with pytest.raises(
+        ValueError, match=r"no trials in .*stand_in\. Start the sweep: make sweep SWEEP=stand_in"
+    ):
         run_sweep.open_trials(sweep, words, None)
     with pytest.raises(ValueError, match="--storage needs --backend local"):
         run_sweep.run(sweep, words, 1, None, "wandb", "postgresql://a/b")
@@ -254,7 +314,9 @@ def test_where_a_sweep_lies_and_what_it_refuses(tmp_path: Path, monkeypatch: pyt
 
 def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_path: Path) -> None:
     bad = "</script><script>alert(1)</script>"
-    sweep = file.load(str(sweep_file(tmp_path, command=["python", "train", "ring", "${args_no_hyphens}"])))
+    sweep = file.load(
+        str(sweep_file(tmp_path, command=["python", "train", "ring", "${args_no_hyphens}"]))
+    )
     rows = [
         sweep_report.Row(i, "complete", {"x": bad}, value, {1: value + 1, 2: value})
         for i, value in enumerate([5.0, 3.0, 4.0])
@@ -268,13 +330,17 @@ def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_p
     assert drawing["line"] == "M50.0 15.0L340.0 15.0L340.0 180.0L630.0 180.0L630.0 180.0"
 
 
-def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(tmp_path: Path, data_root: Path) -> None:
+def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(
+    tmp_path: Path, data_root: Path
+) -> None:
     given = yaml.safe_load((file.sweep_folder() / "dcgan_loss.yaml").read_text())
     given["metric"]["name"] = "fd_digit"
     path = tmp_path / "typo.yaml"
     path.write_text(yaml.safe_dump(given))
     words = [f"data.root={data_root}", "data.source=sample", f"run.root={tmp_path}"]
-    with pytest.raises(ValueError, match=r"sweep typo: no score 'fd_digit'. Did you mean 'fd_digits'"):
+    with pytest.raises(
+        ValueError, match=r"sweep typo: no score 'fd_digit'. Did you mean 'fd_digits'"
+    ):
         check.check_metric(file.load(str(path)), words)
     assert list(tmp_path.iterdir()) == [path]
     given["metric"]["name"] = "fd_digits"
@@ -282,11 +348,15 @@ def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(tmp_path: 
     check.check_metric(file.load(str(path)), words)
 
 
-def test_a_sweep_may_vary_a_config_group_and_a_member_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_sweep_may_vary_a_config_group_and_a_member_that_is_none_is_refused(
+    tmp_path: Path,
+) -> None:
     for members in (["mnist", "faces64"], ["mnist", "face64"]):
         sweep = file.load(str(sweep_file(tmp_path, parameters={"data": {"values": members}})))
         if "faces64" in members:
             check.check_values(sweep)
             continue
-        with pytest.raises(ValueError, match=r"data=face64: no data= 'face64'. Did you mean 'faces64'"):
+        with pytest.raises(
+            ValueError, match=r"data=face64: no data= 'face64'. Did you mean 'faces64'"
+        ):
             check.check_values(sweep)

@@ -22,7 +22,15 @@ from gan_lab.sweeps import worker as engine
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.logs import logged
 from tests.helpers.processes import CONTEXT  # noqa: F401  the server is started while nothing else runs
-from tests.helpers.sweeping import alive, postgres, postgres_binaries, starts, sweep_file, wait_for, worker
+from tests.helpers.sweeping import (
+    alive,
+    postgres,
+    postgres_binaries,
+    starts,
+    sweep_file,
+    wait_for,
+    worker,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,10 @@ def server() -> Iterator[str]:
     if postgres_binaries() is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     # not below pytest's folder, which another user must not enter
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, postgres(Path(folder)) as address:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        postgres(Path(folder)) as address,
+    ):
         yield address
 
 
@@ -73,12 +84,20 @@ def local(tmp_path: Path) -> str:
 
 def rows(folder: Path) -> dict[str, list[str]]:
     """The evaluations that each trial has written."""
-    tables = {path.parent.name: path.read_text() for path in sorted(folder.glob("runs/ring/*/metrics.csv"))}
-    return {name: [row["iteration"] for row in csv.DictReader(text.splitlines())] for name, text in tables.items()}
+    tables = {
+        path.parent.name: path.read_text()
+        for path in sorted(folder.glob("runs/ring/*/metrics.csv"))
+    }
+    return {
+        name: [row["iteration"] for row in csv.DictReader(text.splitlines())]
+        for name, text in tables.items()
+    }
 
 
 @pytest.mark.slow
-def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_another(tmp_path: Path, url: str) -> None:
+def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_another(
+    tmp_path: Path, url: str
+) -> None:
     count = 30 if url.startswith("sqlite") else 12
     path, folder = sweep_file(tmp_path, run_cap=count), tmp_path / "sweep"
     workers = [worker(path, folder, url, words=["hang=7"]) for _ in range(3)]
@@ -88,7 +107,9 @@ def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_ano
     wait_for(lambda: not alive(hanging), 5)
     for one in workers:
         one.join(60)
-    assert sorted(one.exitcode for one in workers) == [-signal.SIGKILL, 0, 0], (folder / "said.txt").read_text()
+    assert sorted(one.exitcode for one in workers) == [-signal.SIGKILL, 0, 0], (
+        folder / "said.txt"
+    ).read_text()
 
     attempts = opened(path, url).attempts()
     trials = [trial for tries in attempts.values() for trial in tries]
@@ -108,14 +129,18 @@ def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_ano
     }
     assert begun["trial-0007"][1][1] in {one.pid for one in workers} - {victim}
     assert len({parent for each in begun.values() for _, parent in each}) == 3
-    assert set(map(tuple, rows(folder).values())) == {("1", "2", "3")}  # it went on, and did nothing again
+    assert set(map(tuple, rows(folder).values())) == {
+        ("1", "2", "3")
+    }  # it went on, and did nothing again
 
 
 def test_a_stopped_sweep_leaves_no_process_and_goes_on_by_the_same_command(tmp_path: Path) -> None:
     path, folder = sweep_file(tmp_path), tmp_path / "sweep"
     for number, expected in ((signal.SIGINT, 2), (signal.SIGTERM, 4)):
         one = worker(path, folder, slots=2, words=["hang=all", "nap=0"])
-        wait_for(lambda expected=expected: len(rows(folder)) == expected and all(rows(folder).values()))
+        wait_for(
+            lambda expected=expected: len(rows(folder)) == expected and all(rows(folder).values())
+        )
         running = [each[-1][0] for each in starts(folder).values()]
         os.kill(one.pid, number)
         one.join(20)
@@ -130,7 +155,9 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on_by_the_same_command(tmp_p
     assert [(trial.state, trial.user_attrs["trial_number"]) for trial in trials] == [
         (TrialState.COMPLETE, s) for s in range(4)
     ]
-    assert {name: len(each) for name, each in starts(folder).items()} == {f"trial-{s:04d}": 2 for s in range(4)}
+    assert {name: len(each) for name, each in starts(folder).items()} == {
+        f"trial-{s:04d}": 2 for s in range(4)
+    }
     assert set(map(tuple, rows(folder).values())) == {("1", "2", "3")}
     assert [list(trial.intermediate_values) for trial in trials] == [[1, 2, 3]] * 4
 
@@ -182,24 +209,32 @@ def test_failed_trials_are_tried_again_where_they_are_asked_for(tmp_path: Path) 
     assert trials.retry_failed() == 0  # they wait already
     run(tmp_path, path)
     found = sweep_report.collect_results(trials).rows
-    assert [(row.trial_number, row.state, row.note) for row in found] == [(i, "complete", "retried") for i in range(2)]
+    assert [(row.trial_number, row.state, row.note) for row in found] == [
+        (i, "complete", "retried") for i in range(2)
+    ]
     params = [trial.params for trial in trials.study.trials if trial.state == TrialState.COMPLETE]
     assert sorted(p["x"] for p in params) == sorted({trial.params["x"] for trial in before})
 
 
 def test_a_sweep_of_which_nothing_succeeds_stops(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, run_cap=9)
-    with pytest.raises(ValueError, match=r"the first 3 trials failed: no such GAN\. See .*trial-0002"):
+    with pytest.raises(
+        ValueError, match=r"the first 3 trials failed: no such GAN\. See .*trial-0002"
+    ):
         run(tmp_path, path, ["fail=true"])
     assert len(starts(tmp_path / "sweep")) == 3
 
 
 def test_a_metric_that_is_never_logged_is_named(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, run_cap=1, metric={"name": "scores"})
-    assert "Trial 0 failed: never logged scores. metric.name must be a score of ring" in run(tmp_path, path)
+    assert "Trial 0 failed: never logged scores. metric.name must be a score of ring" in run(
+        tmp_path, path
+    )
 
 
-def test_a_storage_that_goes_away_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_goes_away_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, folder = sweep_file(tmp_path), tmp_path / "sweep"
 
     def gone(*_: Any) -> bool:
@@ -256,36 +291,53 @@ def points(trials: Trials) -> list[float]:
 
 def pass_an_hour(trials: Trials) -> None:
     with trials.storage.engine.begin() as connection:
-        connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
+        connection.execute(
+            sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')")
+        )
 
 
 def test_a_worker_may_die_at_any_write_of_a_claim(tmp_path: Path, empty: Path) -> None:
     path = sweep_file(
-        tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}, "y": {"values": [4]}}
+        tmp_path,
+        method="grid",
+        run_cap=None,
+        parameters={"x": {"values": [1, 2, 3]}, "y": {"values": [4]}},
     )
     cut, reached = 0, True
     while reached:
         trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
         reached = cut_before(trials, cut)
         # a whole claim is the dead worker's until its heartbeat is too old
-        assert points(opened(path, trials.url)) == ([1, 2, 3] if reached else [2, 3]), f"cut before write {cut}"
+        assert points(opened(path, trials.url)) == ([1, 2, 3] if reached else [2, 3]), (
+            f"cut before write {cut}"
+        )
         cut += 1
     assert cut == 4  # after three writes: the trial, its heartbeat, its state
 
 
-def test_a_worker_may_die_at_any_write_of_taking_over_a_dead_ones_trial(tmp_path: Path, empty: Path) -> None:
-    path = sweep_file(tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}})
+def test_a_worker_may_die_at_any_write_of_taking_over_a_dead_ones_trial(
+    tmp_path: Path, empty: Path
+) -> None:
+    path = sweep_file(
+        tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}}
+    )
     trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / 'begun.db')}")
     assert trials.claim()
     pass_an_hour(trials)
     trials.close()
     cut, reached = 0, True
     while reached:
-        trials = opened(path, f"sqlite:///{shutil.copy(tmp_path / 'begun.db', tmp_path / f'{cut}.db')}")
+        trials = opened(
+            path, f"sqlite:///{shutil.copy(tmp_path / 'begun.db', tmp_path / f'{cut}.db')}"
+        )
         reached = cut_before(trials, cut)
         later = opened(path, trials.url)
         assert points(later) == ([1, 2, 3] if reached else [2, 3]), f"cut before write {cut}"
-        running = [number for number, tries in later.attempts().items() if tries[-1].state == TrialState.RUNNING]
+        running = [
+            number
+            for number, tries in later.attempts().items()
+            if tries[-1].state == TrialState.RUNNING
+        ]
         assert sorted(running) == [0, 1, 2]
         cut += 1
     assert cut == 5  # after four writes: the lost trial's state, and the three of its retry
@@ -293,7 +345,9 @@ def test_a_worker_may_die_at_any_write_of_taking_over_a_dead_ones_trial(tmp_path
 
 def test_a_worker_that_dies_while_it_samples_loses_no_trial(tmp_path: Path, empty: Path) -> None:
     """Its trial runs without values for all parameters, until its heartbeat is too old."""
-    path = sweep_file(tmp_path, run_cap=3, parameters={key: {"min": 0.0, "max": 1.0} for key in "xyz"})
+    path = sweep_file(
+        tmp_path, run_cap=3, parameters={key: {"min": 0.0, "max": 1.0} for key in "xyz"}
+    )
     cut, reached = 0, True
     while reached:
         trials = opened(path, f"sqlite:///{shutil.copy(empty, tmp_path / f'{cut}.db')}")
@@ -315,23 +369,32 @@ def test_another_question_is_not_mixed_into_the_same_trials(tmp_path: Path) -> N
     trials = opened(sweep_file(tmp_path), local(tmp_path))
     trials.ensure_same({"method": "random", "overrides": ["run.images=64"]})
     trials.ensure_same({"method": "random", "overrides": ["run.images=64"]})
-    with pytest.raises(ValueError, match=r"stand_in has changed since it began: method and overrides\. Restore it"):
+    with pytest.raises(
+        ValueError, match=r"stand_in has changed since it began: method and overrides\. Restore it"
+    ):
         trials.ensure_same({"method": "bayes", "overrides": []})
 
 
 def test_a_storage_that_does_not_answer_is_one_line_without_its_password(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"the storage does not respond: postgresql://me:\*\*\*@127.0.0.1:9/db"):
+    with pytest.raises(
+        ValueError, match=r"the storage does not respond: postgresql://me:\*\*\*@127.0.0.1:9/db"
+    ):
         opened(sweep_file(tmp_path), "postgresql://me:secret@127.0.0.1:9/db")
 
 
 @pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "journal.log"])
 def test_other_storages_are_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ValueError, match=r"--storage .*Use sqlite:///<file> or postgresql://user@host/database"):
+    with pytest.raises(
+        ValueError, match=r"--storage .*Use sqlite:///<file> or postgresql://user@host/database"
+    ):
         opened(sweep_file(tmp_path), url)
 
 
 def test_a_search_without_end_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"stand_in: a random search has no end\. Limit it: --trials 20, or run_cap"):
+    with pytest.raises(
+        ValueError,
+        match=r"stand_in: a random search has no end\. Limit it: --trials 20, or run_cap",
+    ):
         opened(sweep_file(tmp_path, run_cap=None), local(tmp_path))
 
 

@@ -28,24 +28,36 @@ def forward(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     width, side = weights["cls_token"].shape[-1], x.shape[-1] // 14
     norm = functools.partial(layer_norm, normalized_shape=(width,), eps=1e-6)
     x = conv2d(x, weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride=14)
-    x = torch.cat([weights["cls_token"].expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
+    x = torch.cat(
+        [weights["cls_token"].expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1
+    )
     learned = weights["pos_embed"]
     grid = round((learned.shape[1] - 1) ** 0.5)
     maps = learned[0, 1:].view(grid, grid, width).permute(2, 0, 1)[None]
     if grid != side:
-        maps = interpolate(maps, scale_factor=((side + 0.1) / grid,) * 2, mode="bicubic", antialias=False)
-    x = x + torch.cat([learned[:, :1], maps[0].permute(1, 2, 0).reshape(1, side * side, width)], dim=1)
+        maps = interpolate(
+            maps, scale_factor=((side + 0.1) / grid,) * 2, mode="bicubic", antialias=False
+        )
+    x = x + torch.cat(
+        [learned[:, :1], maps[0].permute(1, 2, 0).reshape(1, side * side, width)], dim=1
+    )
     for layer in range(LAYERS):
         w = {name.removeprefix(f"blocks.{layer}."): value for name, value in weights.items()}
         queries = linear(
-            norm(x, weight=w["norm1.weight"], bias=w["norm1.bias"]), w["attn.qkv.weight"], w["attn.qkv.bias"]
+            norm(x, weight=w["norm1.weight"], bias=w["norm1.bias"]),
+            w["attn.qkv.weight"],
+            w["attn.qkv.bias"],
         )
         q, k, v = queries.view(len(x), -1, 3, width // 64, 64).permute(2, 0, 3, 1, 4)
         attention = (q @ k.transpose(-2, -1) / 64**0.5).softmax(dim=-1) @ v
         attended = attention.transpose(1, 2).reshape(x.shape)
         x = x + w["ls1.gamma"] * linear(attended, w["attn.proj.weight"], w["attn.proj.bias"])
         hidden = gelu(
-            linear(norm(x, weight=w["norm2.weight"], bias=w["norm2.bias"]), w["mlp.fc1.weight"], w["mlp.fc1.bias"])
+            linear(
+                norm(x, weight=w["norm2.weight"], bias=w["norm2.bias"]),
+                w["mlp.fc1.weight"],
+                w["mlp.fc1.bias"],
+            )
         )
         x = x + w["ls2.gamma"] * linear(hidden, w["mlp.fc2.weight"], w["mlp.fc2.bias"])
     return norm(x, weight=weights["norm.weight"], bias=weights["norm.bias"])[:, 0]
@@ -68,7 +80,9 @@ def scores(name: str, sets: list[Tensor], weights: Path) -> tuple[dict[str, floa
 def test_torchvisions_network_with_the_factors_in_its_weights_is_a_dinov2(grid: int) -> None:
     weights = dinov2_weights(grid)
     images = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(build_network(weights)(images), forward(weights, images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        build_network(weights)(images), forward(weights, images), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_registers_are_refused() -> None:
@@ -94,10 +108,14 @@ def test_fd_dinov2_and_its_kernel_distance_equal_torch_fidelity_s(
     )  # fmt: skip
     assert len(features[0]) == 24
     assert ours["fd_dinov2"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
-    assert ours["kd_dinov2"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4, abs=1e-6)
+    assert ours["kd_dinov2"] == pytest.approx(
+        theirs["kernel_inception_distance_mean"], rel=1e-4, abs=1e-6
+    )
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.load:FutureWarning")  # torch-fidelity reads the file so
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit.load:FutureWarning"
+)  # torch-fidelity reads the file so
 def test_fd_clip_and_cmmd_equal_torch_fidelity_s(tmp_path: Path) -> None:
     weights = write_weights("clip", tmp_path)
     ours, (real, fake) = scores("clip", two_sets(tmp_path), weights)
@@ -107,7 +125,9 @@ def test_fd_clip_and_cmmd_equal_torch_fidelity_s(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ours["fd_clip"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     unit = [(x / x.norm(dim=1, keepdim=True)).double().numpy() for x in (fake, real)]
-    assert ours["cmmd"] == pytest.approx(1000 * kernel_mmd(*unit, kid_kernel="rbf", kid_kernel_rbf_sigma=10), rel=1e-4)
+    assert ours["cmmd"] == pytest.approx(
+        1000 * kernel_mmd(*unit, kid_kernel="rbf", kid_kernel_rbf_sigma=10), rel=1e-4
+    )
     assert "cmmd_sd" not in ours
 
 

@@ -41,7 +41,9 @@ def checkpoint(folder: Path, **made: nn.Module) -> Path:
 
 
 def resnet(channels: int = 3, sources: int = 3) -> ResNetTranslator:
-    return ResNetTranslator(shape=(channels, 8, 8), source_channels=sources, width=2, blocks=1, norm="none")
+    return ResNetTranslator(
+        shape=(channels, 8, 8), source_channels=sources, width=2, blocks=1, norm="none"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,9 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Gray to colour with ``generator`` and colour to gray with ``generator_back``."""
     torch.manual_seed(0)
-    return checkpoint(tmp_path_factory.mktemp("run"), generator=resnet(3, 1), generator_back=resnet(1, 3))
+    return checkpoint(
+        tmp_path_factory.mktemp("run"), generator=resnet(3, 1), generator_back=resnet(1, 3)
+    )
 
 
 def best(folder: Path) -> Path:
@@ -64,7 +68,10 @@ def best(folder: Path) -> Path:
 
 
 def photo(height: int, width: int, channels: int = 3, seed: int = 0) -> Tensor:
-    return torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return (
+        torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(seed)) * 2
+        - 1
+    )
 
 
 def rebuilt(folder: Path, name: str = "generator") -> nn.Module:
@@ -75,7 +82,9 @@ def rebuilt(folder: Path, name: str = "generator") -> nn.Module:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 40)])
-def test_images_of_fitting_sides_are_what_the_averaged_network_makes_of_them(unet: Path, size: tuple[int, int]) -> None:
+def test_images_of_fitting_sides_are_what_the_averaged_network_makes_of_them(
+    unet: Path, size: tuple[int, int]
+) -> None:
     translator, x = TrainedTranslator(best(unet)), photo(*size)
     with torch.no_grad():
         assert torch.allclose(translator(x), rebuilt(unet)(x), atol=1e-6)
@@ -84,7 +93,9 @@ def test_images_of_fitting_sides_are_what_the_averaged_network_makes_of_them(une
 
 
 @pytest.mark.parametrize("size", [(17, 16), (30, 50), (1, 1), (2, 3), (1, 9), (9, 1), (16, 200)])
-def test_other_sizes_are_reflected_to_the_next_multiple_and_cropped_again(unet: Path, size: tuple[int, int]) -> None:
+def test_other_sizes_are_reflected_to_the_next_multiple_and_cropped_again(
+    unet: Path, size: tuple[int, int]
+) -> None:
     translator, x = TrainedTranslator(best(unet)), photo(*size)
     height, width = (max(16, -(-side // 8) * 8) for side in size)
     wider = [(0, 0), (0, 0), (0, height - size[0]), (0, width - size[1])]
@@ -103,18 +114,24 @@ def test_each_direction_has_its_network_and_its_channels(both_ways: Path) -> Non
         assert torch.allclose(there(colour), rebuilt(both_ways)(to_gray(colour)), atol=1e-6)
         assert torch.allclose(back(colour), rebuilt(both_ways, "generator_back")(colour), atol=1e-6)
         gray = to_gray(colour)
-        assert torch.allclose(back(gray), rebuilt(both_ways, "generator_back")(gray.repeat(1, 3, 1, 1)), atol=1e-6)
+        assert torch.allclose(
+            back(gray), rebuilt(both_ways, "generator_back")(gray.repeat(1, 3, 1, 1)), atol=1e-6
+        )
         assert not torch.allclose(there(colour), rebuilt(both_ways)(colour[:, :1]), atol=1e-3)
     assert (there(colour).shape[1], back(colour).shape[1]) == (3, 1)
 
 
-def test_runs_and_directions_that_cannot_translate_are_refused(unet: Path, both_ways: Path, tmp_path: Path) -> None:
+def test_runs_and_directions_that_cannot_translate_are_refused(
+    unet: Path, both_ways: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=r"best\.ckpt translates AtoB only"):
         TrainedTranslator(best(unet), "BtoA")
     with pytest.raises(ValueError, match="direction=BtoC: there are AtoB, BtoA"):
         TrainedTranslator(best(both_ways), "BtoC")
     latent = networks.generator("mlp", z_dim=3, shape=(1, 8, 8), width=2, norm="batch")
-    with pytest.raises(ValueError, match="is not an image-to-image run: its generator makes images of latents"):
+    with pytest.raises(
+        ValueError, match="is not an image-to-image run: its generator makes images of latents"
+    ):
         TrainedTranslator(best(checkpoint(tmp_path, generator=latent)))
     torch.save({"iteration": 1, "ema": {}, "recipes": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="has no generator"):
@@ -136,10 +153,14 @@ def read(path: Path) -> np.ndarray:
 
 def of(folder: Path, pixels: np.ndarray) -> np.ndarray:
     """What a run makes of pixels."""
-    return to_uint8(TrainedTranslator(best(folder))(to_unit(torch.from_numpy(pixels)[None])))[0].numpy()
+    return to_uint8(TrainedTranslator(best(folder))(to_unit(torch.from_numpy(pixels)[None])))[
+        0
+    ].numpy()
 
 
-def test_a_folder_keeps_its_names_its_folders_and_the_size_of_every_image(unet: Path, tmp_path: Path) -> None:
+def test_a_folder_keeps_its_names_its_folders_and_the_size_of_every_image(
+    unet: Path, tmp_path: Path
+) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     pixels = {
         "one.bmp": saved(source / "one.bmp", 0),
@@ -154,7 +175,9 @@ def test_a_folder_keeps_its_names_its_folders_and_the_size_of_every_image(unet: 
         assert np.array_equal(read((out / name).with_suffix(".png")), of(unet, given))
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_translated(unet: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named_and_the_rest_is_translated(
+    unet: Path, tmp_path: Path
+) -> None:
     source = tmp_path / "in"
     saved(source / "a.png", 0)
     saved(source / "c.png", 1)
@@ -166,15 +189,22 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_translated(unet: Path, tmp
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
 
-def test_translated_images_inside_the_folder_are_not_translated_again(unet: Path, tmp_path: Path) -> None:
+def test_translated_images_inside_the_folder_are_not_translated_again(
+    unet: Path, tmp_path: Path
+) -> None:
     saved(tmp_path / "a.bmp", 0)
     for _ in range(2):
         assert translation.translate(unet, tmp_path, tmp_path / "made") == (1, 0)
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == ["a.bmp", "made/a.png"]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
+        "a.bmp",
+        "made/a.png",
+    ]
 
 
 def test_images_of_one_name_and_different_endings_are_all_kept(unet: Path, tmp_path: Path) -> None:
-    pixels = [saved(tmp_path / "in" / name, i) for i, name in enumerate(("a.bmp", "a.png", "b.png"))]
+    pixels = [
+        saved(tmp_path / "in" / name, i) for i, name in enumerate(("a.bmp", "a.png", "b.png"))
+    ]
     assert translation.translate(unet, tmp_path / "in", tmp_path / "out") == (3, 0)
     for name, given in zip(("a.bmp.png", "a.png.png", "b.png"), pixels, strict=True):
         assert np.array_equal(read(tmp_path / "out" / name), of(unet, given))
@@ -189,7 +219,9 @@ def test_one_image_is_translated_into_a_folder(unet: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("source", ["", "a.png"])
-def test_no_image_is_written_over_by_its_translation(unet: Path, source: str, tmp_path: Path) -> None:
+def test_no_image_is_written_over_by_its_translation(
+    unet: Path, source: str, tmp_path: Path
+) -> None:
     saved(tmp_path / "a.png", 0)
     before = (tmp_path / "a.png").read_bytes()
     with pytest.raises(ValueError, match="would be overwritten: choose another folder than"):
@@ -211,15 +243,21 @@ def test_gray_results_are_written_as_gray_pixels(both_ways: Path, tmp_path: Path
     pixels = saved(tmp_path / "a.png", 0, 9, 11)
     assert translation.translate(both_ways, tmp_path / "a.png", tmp_path / "out", "BtoA") == (1, 0)
     made = read(tmp_path / "out" / "a.png")
-    expected = to_uint8(TrainedTranslator(best(both_ways), "BtoA")(to_unit(torch.from_numpy(pixels)[None])))[0].numpy()
+    expected = to_uint8(
+        TrainedTranslator(best(both_ways), "BtoA")(to_unit(torch.from_numpy(pixels)[None]))
+    )[0].numpy()
     assert np.array_equal(made, np.broadcast_to(expected, made.shape))
 
 
 @pytest.mark.parametrize("side", [8, 16])
-def test_an_image_of_the_training_size_is_translated_as_the_network_translates_it(side: int, tmp_path: Path) -> None:
+def test_an_image_of_the_training_size_is_translated_as_the_network_translates_it(
+    side: int, tmp_path: Path
+) -> None:
     """Reflected further than it needs, a U-Net would see another innermost map than the one it was trained with."""
     torch.manual_seed(0)
-    network = UNet(shape=(3, side, side), source_channels=3, width=2, norm="instance", dropout=0.0).eval()
+    network = UNet(
+        shape=(3, side, side), source_channels=3, width=2, norm="instance", dropout=0.0
+    ).eval()
     translator = object.__new__(TrainedTranslator)
     translator.channels, translator.network, translator.device = 3, network, torch.device("cpu")
     images = torch.rand(2, 3, side, side) * 2 - 1
@@ -240,7 +278,9 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("length", "multiple"), [(96, 4), (97, 4), (130, 8), (333, 1), (1000, 16)])
-def test_tiles_cover_all_and_their_weights_add_up_to_one(length: int, multiple: int, small_tiles: None) -> None:
+def test_tiles_cover_all_and_their_weights_add_up_to_one(
+    length: int, multiple: int, small_tiles: None
+) -> None:
     every = translation.tiles(length, multiple)
     assert (len(every) == 1) == (length <= 96)
     total = torch.zeros(length)
@@ -261,7 +301,9 @@ def test_tiles_of_a_network_that_sees_no_further_are_the_untiled_image(
     translator, image, seen = TrainedTranslator(best(both_ways)), photo(height, width), []
     whole = TrainedTranslator._whole
     monkeypatch.setattr(
-        TrainedTranslator, "_whole", lambda self, part: seen.append(part.shape[-2:]) or whole(self, part)
+        TrainedTranslator,
+        "_whole",
+        lambda self, part: seen.append(part.shape[-2:]) or whole(self, part),
     )
     tiled = translator(image)
     assert len(seen) > 1
@@ -279,7 +321,9 @@ class Mean(nn.Module):
         return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
 
 
-def test_a_seam_is_faded_where_a_network_answers_by_all_that_it_sees(both_ways: Path, small_tiles: None) -> None:
+def test_a_seam_is_faded_where_a_network_answers_by_all_that_it_sees(
+    both_ways: Path, small_tiles: None
+) -> None:
     translator = TrainedTranslator(best(both_ways))
     translator.network, translator.channels = Mean(), 3
     ramp = torch.linspace(-1, 1, 300).expand(1, 3, 96, 300)  # no two tiles are equally light
@@ -290,4 +334,6 @@ def test_a_seam_is_faded_where_a_network_answers_by_all_that_it_sees(both_ways: 
     assert float(row[-1]) == pytest.approx(light[-1], abs=1e-4)
     steps = (row[1:] - row[:-1]).abs()
     largest = max(b - a for a, b in itertools.pairwise(light))
-    assert float(steps.max()) == pytest.approx(largest / 9, rel=0.01)  # nine steps across the eight pixels of a seam
+    assert float(steps.max()) == pytest.approx(
+        largest / 9, rel=0.01
+    )  # nine steps across the eight pixels of a seam

@@ -26,7 +26,10 @@ def made(**changed: Any) -> GAN:
     """A family in float64 outside of a training, at iteration 3."""
     torch.manual_seed(0)
     family: Any = GAN(
-        spec=SPEC, config=GANConfig(**({"network": "dcgan", "width": 2, "z_dim": 3, "norm": "none"} | changed))
+        spec=SPEC,
+        config=GANConfig(
+            **({"network": "dcgan", "width": 2, "z_dim": 3, "norm": "none"} | changed)
+        ),
     )
     family.double()
     with torch.no_grad():
@@ -46,7 +49,11 @@ def step(family: Any, x: Tensor, then: Callable[[Tensor, Any], None]) -> None:
 
 
 def images(n: int = 6) -> Tensor:
-    return torch.rand(n, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return (
+        torch.rand(n, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        * 2
+        - 1
+    )
 
 
 def drawn(purpose: str, *shape: int) -> Tensor:
@@ -60,7 +67,9 @@ def test_without_tricks_five_iterations_follow_the_golden_trace_to_the_last_digi
            "model.weight_decay=0", "model.dropout=0", "model.pretrain_images=0"]  # fmt: skip
     built, _ = fit("gan", tmp_path, data_root, "run.images=80", "run.precision=64-true", *off)
     golden = json.loads((GOLDEN / "gan.json").read_text())["norms"]
-    assert {name: float(w.norm()) for name, w in weights(built.family).items()} == pytest.approx(golden, rel=1e-9)
+    assert {name: float(w.norm()) for name, w in weights(built.family).items()} == pytest.approx(
+        golden, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("loss", ["nonsaturating", "minimax", "least_squares"])
@@ -73,16 +82,22 @@ def test_label_smoothing_is_in_the_discriminators_loss_alone(loss: str) -> None:
         fake_d, fake_g = G(drawn("latent d", 6, 3)), G(drawn("latent g", 6, 3))
         smoothed = getattr(losses, f"{loss}_d")(D(x), D(fake_d), 0.2)
         plain = getattr(losses, f"{loss}_d")(D(x), D(fake_d))
-        assert told == pytest.approx([float(smoothed), float(getattr(losses, f"{loss}_g")(D(fake_g)))])
+        assert told == pytest.approx(
+            [float(smoothed), float(getattr(losses, f"{loss}_g")(D(fake_g)))]
+        )
     assert abs(float(smoothed - plain)) > 1e-3
 
 
 def test_a_hinge_has_no_target_to_smooth() -> None:
-    with pytest.raises(ValueError, match=r"model\.label_smoothing=0\.1: the hinge loss has no target"):
+    with pytest.raises(
+        ValueError, match=r"model\.label_smoothing=0\.1: the hinge loss has no target"
+    ):
         made(loss="hinge", label_smoothing=0.1)
 
 
-@pytest.mark.parametrize(("seen", "left"), [(0, 1.0), (250, 0.75), (999, 0.001), (1000, 0.0), (5000, 0.0)])
+@pytest.mark.parametrize(
+    ("seen", "left"), [(0, 1.0), (250, 0.75), (999, 0.001), (1000, 0.0), (5000, 0.0)]
+)
 def test_instance_noise_falls_in_a_line_to_nothing(seen: int, left: float) -> None:
     family, x = made(instance_noise=0.5, instance_noise_images=1000), images()
     family.images_seen = seen
@@ -95,11 +110,15 @@ def test_instance_noise_falls_in_a_line_to_nothing(seen: int, left: float) -> No
 def test_every_image_that_the_discriminator_sees_has_noise_of_its_own() -> None:
     family, x = made(instance_noise=0.5, instance_noise_images=1000), images()
     seen: list[Tensor] = []
-    family.discriminator.register_forward_hook(lambda network, given, out: seen.append(given[0].detach()))
+    family.discriminator.register_forward_hook(
+        lambda network, given, out: seen.append(given[0].detach())
+    )
     step(family, x, lambda value, optimizer: None)
     with torch.no_grad():
         fake_d, fake_g = (family.generator(drawn(f"latent {part}", 6, 3)) for part in "dg")
-    noise = [made_noisy - clean for made_noisy, clean in zip(seen, (x, fake_d, fake_g), strict=True)]
+    noise = [
+        made_noisy - clean for made_noisy, clean in zip(seen, (x, fake_d, fake_g), strict=True)
+    ]
     for one in noise:
         assert float(one.std()) == pytest.approx(0.5, rel=0.15)  # 1,536 numbers
     together = torch.corrcoef(torch.stack([one.flatten() for one in noise]))
@@ -128,12 +147,16 @@ def test_weight_decay_shrinks_the_discriminator_by_rate_times_decay_and_not_the_
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
     after = weights(family)
-    assert torch.allclose(after["discriminator"], before["discriminator"] * (1 - 0.01 * 0.1), rtol=1e-12)
+    assert torch.allclose(
+        after["discriminator"], before["discriminator"] * (1 - 0.01 * 0.1), rtol=1e-12
+    )
     assert torch.equal(after["generator"], before["generator"])
 
 
 @pytest.mark.parametrize("network", ["mlp", "dcgan"])
-def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else(network: str) -> None:
+def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else(
+    network: str,
+) -> None:
     family = made(network=network, dropout=0.3)
 
     def kinds(of: nn.Module) -> list[str]:
@@ -142,7 +165,9 @@ def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else
     layers = kinds(family.discriminator)
     assert layers.count("Dropout") == layers.count("LeakyReLU") == 2
     assert all(layers[i + 1] == "Dropout" for i, kind in enumerate(layers) if kind == "LeakyReLU")
-    assert {layer.p for layer in family.discriminator.modules() if isinstance(layer, nn.Dropout)} == {0.3}
+    assert {
+        layer.p for layer in family.discriminator.modules() if isinstance(layer, nn.Dropout)
+    } == {0.3}
     assert "Dropout" not in kinds(family.generator) + kinds(made(network=network).discriminator)
     x = images()
     assert not torch.equal(family.discriminator(x), family.discriminator(x))
@@ -154,10 +179,21 @@ def test_dropout_follows_each_rectifier_of_the_discriminator_and_of_nothing_else
     assert torch.equal(family.discriminator(x), plain(x))
 
 
-def test_a_head_start_moves_the_discriminator_alone_for_so_many_images(tmp_path: Path, data_root: Path) -> None:
-    _, watch = fit("gan", tmp_path, data_root, "run.images=96", "log.log_every_images=16", "model.pretrain_images=40")
+def test_a_head_start_moves_the_discriminator_alone_for_so_many_images(
+    tmp_path: Path, data_root: Path
+) -> None:
+    _, watch = fit(
+        "gan",
+        tmp_path,
+        data_root,
+        "run.images=96",
+        "log.log_every_images=16",
+        "model.pretrain_images=40",
+    )
     both = {"generator", "discriminator"}
-    assert watch.moved == [{"discriminator"}] * 3 + [both] * 3  # 0, 16 and 32 images were seen before the first three
+    assert (
+        watch.moved == [{"discriminator"}] * 3 + [both] * 3
+    )  # 0, 16 and 32 images were seen before the first three
     with (tmp_path / "gan" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["loss_g"]) for row in rows] == [False] * 3 + [True] * 3
@@ -171,7 +207,11 @@ def test_a_head_start_changes_neither_the_draws_nor_the_steps_that_follow() -> N
         family: Any = made(pretrain_images=pretrain)
         family.images_seen = 48
         told[pretrain] = []
-        step(family, images(), lambda value, optimizer, said=told[pretrain]: said.append(float(value.detach())))
+        step(
+            family,
+            images(),
+            lambda value, optimizer, said=told[pretrain]: said.append(float(value.detach())),
+        )
     assert told[0] == told[40]
     assert len(told[40]) == 2
     assert float(family.logged_scalars["loss_g"]) == told[40][1]

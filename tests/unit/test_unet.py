@@ -12,7 +12,12 @@ from gan_lab.networks.unet import UNet, deepest
 
 def make(size: int = 32, **changed: Any) -> UNet:
     torch.manual_seed(0)
-    arguments: dict[str, Any] = {"shape": (1, size, size), "source_channels": 1, "width": 4, "norm": "none"}
+    arguments: dict[str, Any] = {
+        "shape": (1, size, size),
+        "source_channels": 1,
+        "width": 4,
+        "norm": "none",
+    }
     return UNet(**(arguments | changed))
 
 
@@ -21,7 +26,16 @@ def image(size: int = 32, n: int = 1, channels: int = 1) -> Tensor:
 
 
 def test_sides_halve_as_often_as_both_are_even() -> None:
-    assert [deepest(side, side) for side in (1, 25, 28, 30, 32, 48, 64, 256)] == [0, 0, 2, 1, 5, 4, 6, 8]
+    assert [deepest(side, side) for side in (1, 25, 28, 30, 32, 48, 64, 256)] == [
+        0,
+        0,
+        2,
+        1,
+        5,
+        4,
+        6,
+        8,
+    ]
     assert deepest(64, 96) == 5
 
 
@@ -30,18 +44,56 @@ def test_the_papers_generator_has_its_layers() -> None:
     convolutions = [layer for layer in G.down.modules() if isinstance(layer, nn.Conv2d)]
     transposed = [layer for layer in G.up.modules() if isinstance(layer, nn.ConvTranspose2d)]
     assert [c.out_channels for c in convolutions] == [8, 16, 32, 64, 64, 64, 64, 64]
-    assert [c.in_channels for c in transposed] == [64, 128, 128, 128, 128, 64, 32, 16]  # the U-Net decoder
+    assert [c.in_channels for c in transposed] == [
+        64,
+        128,
+        128,
+        128,
+        128,
+        64,
+        32,
+        16,
+    ]  # the U-Net decoder
     assert [c.out_channels for c in transposed] == [64, 64, 64, 64, 32, 16, 8, 3]
-    assert [[type(layer) for layer in step].count(nn.Dropout) for step in G.up] == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert [[type(layer) for layer in step].count(nn.BatchNorm2d) for step in G.down] == [0, 1, 1, 1, 1, 1, 1, 0]
-    assert [[type(layer) for layer in step].count(nn.BatchNorm2d) for step in G.up] == [1, 1, 1, 1, 1, 1, 1, 0]
+    assert [[type(layer) for layer in step].count(nn.Dropout) for step in G.up] == [
+        1,
+        1,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
+    assert [[type(layer) for layer in step].count(nn.BatchNorm2d) for step in G.down] == [
+        0,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+    ]
+    assert [[type(layer) for layer in step].count(nn.BatchNorm2d) for step in G.up] == [
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+    ]
     assert all((c.kernel_size, c.stride) == ((4, 4), (2, 2)) for c in [*convolutions, *transposed])
     assert G.multiple == 256
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 @pytest.mark.parametrize("size", [28, 48, 64])
-def test_every_size_comes_back_in_range_and_every_pixel_of_the_source_counts(size: int, norm: str) -> None:
+def test_every_size_comes_back_in_range_and_every_pixel_of_the_source_counts(
+    size: int, norm: str
+) -> None:
     G = make(size, norm=norm, shape=(3, size, size)).eval()
     x = image(size).requires_grad_()
     y = G(30 * x)
@@ -65,8 +117,12 @@ def test_each_doubling_but_the_first_sees_the_map_that_a_halving_made_at_its_siz
     G = make(32, norm="batch", dropout=0.0)
     seen: dict[Any, Any] = {}
     for i in range(5):
-        G.down[i].register_forward_hook(lambda step, into, out, i=i: seen.__setitem__(("down", i), out))
-        G.up[i].register_forward_hook(lambda step, into, out, i=i: seen.__setitem__(("up", i), (into[0], out)))
+        G.down[i].register_forward_hook(
+            lambda step, into, out, i=i: seen.__setitem__(("down", i), out)
+        )
+        G.up[i].register_forward_hook(
+            lambda step, into, out, i=i: seen.__setitem__(("up", i), (into[0], out))
+        )
     G(image(n=2))
     for i in range(1, 5):
         into, before, skip = seen["up", i][0], seen["up", i - 1][1], seen["down", 4 - i]
@@ -116,7 +172,9 @@ def test_a_recipe_and_a_state_dict_make_the_same_network_again() -> None:
 
 
 def test_sides_that_cannot_be_halved_so_often_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"cannot halve images of 28 x 28 3 times: model\.depth=2 at most"):
+    with pytest.raises(
+        ValueError, match=r"cannot halve images of 28 x 28 3 times: model\.depth=2 at most"
+    ):
         make(28, depth=3)
     with pytest.raises(ValueError, match=r"images of 25 x 25 1 times: choose an even data\.size"):
         make(25)

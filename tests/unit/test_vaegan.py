@@ -27,7 +27,9 @@ SPEC = ImageSpec(1, 8, 8)
 
 def made(**changed: Any) -> VAEGAN:
     torch.manual_seed(0)
-    family = VAEGAN(spec=SPEC, config=VAEGANConfig(**({"width": 3, "z_dim": 5, "norm": "none"} | changed))).double()
+    family = VAEGAN(
+        spec=SPEC, config=VAEGANConfig(**({"width": 3, "z_dim": 5, "norm": "none"} | changed))
+    ).double()
     with torch.no_grad():
         for parameter in family.parameters():  # large enough that every term counts
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -52,7 +54,9 @@ def gradients(family: Any, of: Batch) -> tuple[list[float], list[list[Tensor]]]:
                 parameter.add_(1.0)
 
     family.minimize = minimize
-    family.optimizer_list = lambda: [group.param_groups[0]["params"] for group in family.configure_optimizers()]
+    family.optimizer_list = lambda: [
+        group.param_groups[0]["params"] for group in family.configure_optimizers()
+    ]
     family.toggled_optimizer = lambda optimizer: nullcontext()
     family.stream = lambda purpose: Stream(0, purpose)
     family.step(of)
@@ -63,27 +67,41 @@ def drawn(purpose: str, n: int = 4) -> Tensor:
     return Stream(0, purpose).normal(n, 5, like=torch.empty(0, dtype=torch.float64))
 
 
-def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_from_before_the_step() -> None:
+def test_each_network_follows_its_own_gradient_of_algorithm_1_at_the_weights_from_before_the_step() -> (
+    None
+):
     family, real = made(gamma=0.3, variance=0.5), batch()
     E, G, D, x = family.encoder, family.generator, family.discriminator, real.images
     mean, log_variance = E(x)
     x_tilde, x_p = G(mean + (log_variance / 2).exp() * drawn("posterior")), G(drawn("prior"))
     l_prior = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum() / 4
     l_like = (D.features(x) - D.features(x_tilde)).square().sum() / (2 * 0.5) / 4
-    loss_adv = (softplus(-D(x_tilde)) + softplus(-D(x_p))).mean()  # -log D, where L_GAN has log(1 - D)
+    loss_adv = (
+        softplus(-D(x_tilde)) + softplus(-D(x_p))
+    ).mean()  # -log D, where L_GAN has log(1 - D)
     l_gan = (softplus(-D(x)) + softplus(D(x_tilde)) + softplus(D(x_p))).mean()
     genuine, fakes = D(x), torch.cat([D(x_tilde), D(x_p)])  # reconstructions and samples are fakes
     verdict = {"d_real": genuine.mean(), "accuracy_real": (genuine > 0).double().mean()}
     verdict |= {"d_fake": fakes.mean(), "accuracy_fake": (fakes < 0).double().mean()}
     aims = [(l_prior + l_like, E), (0.3 * l_like + loss_adv, G), (l_gan, D)]
-    expected = [torch.autograd.grad(aim, list(network.parameters()), retain_graph=True) for aim, network in aims]
+    expected = [
+        torch.autograd.grad(aim, list(network.parameters()), retain_graph=True)
+        for aim, network in aims
+    ]
 
     _, found = gradients(family, real)
     for theirs, mine in zip(expected, found, strict=True):
-        assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(theirs, mine, strict=True))
+        assert all(
+            torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(theirs, mine, strict=True)
+        )
         assert max(float(a.abs().max()) for a in theirs) > 1e-3
     recorded = {name: float(value) for name, value in family.logged_scalars.items()}
-    terms = {"loss_prior": l_prior, "loss_like": l_like, "loss_d": l_gan, "loss_g": loss_adv} | verdict
+    terms = {
+        "loss_prior": l_prior,
+        "loss_like": l_like,
+        "loss_d": l_gan,
+        "loss_g": loss_adv,
+    } | verdict
     assert recorded == pytest.approx({name: float(value.detach()) for name, value in terms.items()})
 
 
@@ -100,14 +118,20 @@ def test_the_plain_autoencoder_descends_minus_the_evidence_bound_of_a_normal_lik
 
     (loss,), (found,) = gradients(family, real)
     assert loss == pytest.approx(float(-bound.detach()))
-    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(expected, found, strict=True))
+    assert all(
+        torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(expected, found, strict=True)
+    )
 
 
 def test_the_divergence_from_the_prior_is_that_of_torch_and_zero_at_the_prior() -> None:
     draws = torch.Generator().manual_seed(0)
     mean, log_variance = torch.randn(2, 6, 5, generator=draws, dtype=torch.float64)
-    theirs = kl_divergence(Normal(mean, log_variance.exp().sqrt()), Normal(0.0, 1.0)).sum(dim=1).mean()
-    assert float(kl_from_standard_normal(mean, log_variance)) == pytest.approx(float(theirs), rel=1e-12)
+    theirs = (
+        kl_divergence(Normal(mean, log_variance.exp().sqrt()), Normal(0.0, 1.0)).sum(dim=1).mean()
+    )
+    assert float(kl_from_standard_normal(mean, log_variance)) == pytest.approx(
+        float(theirs), rel=1e-12
+    )
     assert float(kl_from_standard_normal(torch.zeros(3, 2), torch.zeros(3, 2))) == 0
 
 
@@ -140,7 +164,9 @@ def test_the_encoder_is_rebuilt_from_its_recipe_and_reads_its_features() -> None
     again.load_state_dict(encoder.state_dict())
     x = batch().images.float()
     mean, log_variance = encoder.eval()(x)
-    assert all(torch.equal(a, b) for a, b in zip(again.eval()(x), (mean, log_variance), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.eval()(x), (mean, log_variance), strict=True)
+    )
     dense = encoder.body.layers[-1]
     assert torch.equal(dense(encoder.features(x)), torch.cat([mean, log_variance], dim=1))
 
@@ -149,9 +175,12 @@ def test_the_decoders_recipe_says_how_many_latents_it_has() -> None:
     assert made().generator.recipe["arguments"]["z_dim"] == 5
 
 
-def test_the_plain_autoencoder_trains_with_its_single_optimizer(tmp_path: Path, data_root: Path) -> None:
+def test_the_plain_autoencoder_trains_with_its_single_optimizer(
+    tmp_path: Path, data_root: Path
+) -> None:
     loaded = loading.load(
-        "vae", small("vaegan", tmp_path, data_root, "run.images=32", "run.evaluate_every_images=100000")
+        "vae",
+        small("vaegan", tmp_path, data_root, "run.images=32", "run.evaluate_every_images=100000"),
     )
     (tmp_path / "checkpoints").mkdir()
     built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path))
@@ -164,12 +193,15 @@ def test_the_plain_autoencoder_trains_with_its_single_optimizer(tmp_path: Path, 
 
 
 @torch.no_grad()
-def test_a_darker_reconstruction_is_far_from_its_image_in_features_that_have_batch_norm(sample: ArrayDataset) -> None:
+def test_a_darker_reconstruction_is_far_from_its_image_in_features_that_have_batch_norm(
+    sample: ArrayDataset,
+) -> None:
     """Normalised by a batch of its own it would have nearly the same ones, and the likelihood would not see it."""
     family: Any = VAEGAN(spec=ImageSpec(1, 28, 28), config=VAEGANConfig())
     digits = to_unit(torch.from_numpy(np.asarray(sample.train_images[::37])))[:96]  # type: ignore[index]
     x, other, drawn_ones = digits[::3], digits[1::3], digits[2::3]
     darker, others = (
-        float(family.judge(family.discriminator, x, torch.cat([shown, drawn_ones]))[1]) for shown in (x / 2, other)
+        float(family.judge(family.discriminator, x, torch.cat([shown, drawn_ones]))[1])
+        for shown in (x / 2, other)
     )
     assert darker >= others / 2

@@ -33,7 +33,9 @@ def load(name: str, cfg: MetricsConfig | None = None) -> Extractor:
     return found()
 
 
-def resolve_extractor(extractor: str | nn.Module | Extractor, weights: str | Path | None = None) -> Extractor:
+def resolve_extractor(
+    extractor: str | nn.Module | Extractor, weights: str | Path | None = None
+) -> Extractor:
     """Make an extractor of images from a name or a module.
 
     Args:
@@ -55,13 +57,17 @@ def resolve_extractor(extractor: str | nn.Module | Extractor, weights: str | Pat
         return load(extractor)
     key = _find_class(extractor).weights_key
     if key is None:
-        raise UserError(f"weights={weights}: the extractor {extractor} ships with its weights. Leave weights out.")
+        raise UserError(
+            f"weights={weights}: the extractor {extractor} ships with its weights. Leave weights out."
+        )
     values: dict[str, Any] = {key: str(weights)}
     return load(extractor, MetricsConfig(**values))
 
 
 def _find_class(name: str) -> type[Extractor]:
-    found: type[Extractor] = find_extension("metrics.extractors", "extractor", name, names(), "EXTRACTOR").EXTRACTOR
+    found: type[Extractor] = find_extension(
+        "metrics.extractors", "extractor", name, names(), "EXTRACTOR"
+    ).EXTRACTOR
     return found
 
 

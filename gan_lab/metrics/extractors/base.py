@@ -108,7 +108,9 @@ class ModuleExtractor(Extractor):
         """
         features = self.network(pixels)
         if not isinstance(features, Tensor) or len(features) != len(pixels) or features.ndim < 2:
-            shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            shape = (
+                list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            )
             raise UserError(
                 f"The module {type(self.network).__name__} returned {shape} for {len(pixels)} images. "
                 "Return features [N, D]."

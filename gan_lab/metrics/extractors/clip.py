@@ -42,7 +42,9 @@ class CLIP(Extractor):
                 self.network = FeatureExtractorCLIP("clip-vit-l-14-336px", ["clip"], str(path))
         except Exception as error:
             # reading an arbitrary file can raise anything
-            raise UserError(f"metrics.clip_weights={weights} holds no CLIP of OpenAI's: {first_line(error)}") from None
+            raise UserError(
+                f"metrics.clip_weights={weights} holds no CLIP of OpenAI's: {first_line(error)}"
+            ) from None
         visual = self.network.model.visual
         self.features = visual.output_dim
         self.resize = f"bilinear as in TensorFlow 1, to {self.network.resolution}"

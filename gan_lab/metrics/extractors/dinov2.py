@@ -42,7 +42,13 @@ def build_network(weights: dict[str, Tensor]) -> VisionTransformer:
     width, side = weights["cls_token"].shape[-1], weights["patch_embed.proj.weight"].shape[-1]
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     network = VisionTransformer(
-        SIDE, side, layers, width // HEAD_FEATURES, width, 4 * width, norm_layer=partial(nn.LayerNorm, eps=1e-6)
+        SIDE,
+        side,
+        layers,
+        width // HEAD_FEATURES,
+        width,
+        4 * width,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )
     network.heads = nn.Identity()
     known = {
@@ -104,7 +110,9 @@ class DINOv2(Extractor):
             # reading an arbitrary file can raise anything
             reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
             wanted = "DINOv2 without registers, small, base or large"
-            raise UserError(f"metrics.dinov2_weights={weights} holds no {wanted}: {reason}") from None
+            raise UserError(
+                f"metrics.dinov2_weights={weights} holds no {wanted}: {reason}"
+            ) from None
         self.features = self.network.hidden_dim
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, None]:

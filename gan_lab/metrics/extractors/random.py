@@ -24,7 +24,9 @@ class RandomNetwork(nn.Module):
         # leaves the global random state unchanged
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.layers = nn.ModuleList(nn.Conv2d(into, out, 3, stride=2, padding=1) for into, out in LAYERS)
+            self.layers = nn.ModuleList(
+                nn.Conv2d(into, out, 3, stride=2, padding=1) for into, out in LAYERS
+            )
             for layer in self.layers:
                 nn.init.kaiming_normal_(layer.weight)  # type: ignore[arg-type]
         self.requires_grad_(False).eval()

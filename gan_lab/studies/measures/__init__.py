@@ -27,7 +27,9 @@ class Arm:
     name: str
     words: list[str]  # of the arm, then of the budget
     seed: int
-    train: Callable[[list[str]], Path]  # the command line of a training; returns its folder when it has ended
+    train: Callable[
+        [list[str]], Path
+    ]  # the command line of a training; returns its folder when it has ended
 
     def own(self, *keys: str) -> tuple[dict[str, str], list[str]]:
         """Split the arguments into those of the measure, by their keys, and those of the training."""
@@ -50,7 +52,9 @@ class Arm:
         try:
             return float(text)
         except ValueError:
-            raise UserError(f"arm {self.name}: {key}={text}. Set a number in the study's file") from None
+            raise UserError(
+                f"arm {self.name}: {key}={text}. Set a number in the study's file"
+            ) from None
 
 
 def _parse_pairs(words: Sequence[str]) -> dict[str, str]:

@@ -32,4 +32,6 @@ def measure(arm: Arm) -> Values:
         fakes = family.generate(batch.on(family.device, family.dtype), Stream(0, "colour"))
         made.append(colourfulness(fakes).cpu())
         real.append(colourfulness(batch.on(torch.device("cpu"), torch.float32).images))
-    return scores.of_run(folder) | {"colourfulness": float(torch.cat(made).mean() / torch.cat(real).mean())}
+    return scores.of_run(folder) | {
+        "colourfulness": float(torch.cat(made).mean() / torch.cat(real).mean())
+    }

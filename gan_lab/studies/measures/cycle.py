@@ -29,4 +29,7 @@ def measure(arm: Arm) -> Values:
         errors.append((F(y) - x).square().flatten(1).mean(dim=1))
         disturbed.append((F(y + noise) - x).square().flatten(1).mean(dim=1))
     error = float(torch.cat(errors).mean())
-    return scores.of_run(folder) | {"cycle_error": error, "hidden": float(torch.cat(disturbed).mean()) / error}
+    return scores.of_run(folder) | {
+        "cycle_error": error,
+        "hidden": float(torch.cat(disturbed).mean()) / error,
+    }

@@ -19,7 +19,9 @@ def measure(arm: Arm) -> Values:
     _, words = arm.own("most")
     most = arm.number("most", default=LABELS[-1])
     folder = arm.train(words)
-    found = [probe(folder, labels, seed=arm.seed)["accuracy"] for labels in LABELS if labels <= most]
+    found = [
+        probe(folder, labels, seed=arm.seed)["accuracy"] for labels in LABELS if labels <= most
+    ]
     curves = {kind: [accuracy[name] for accuracy in found] for kind, name in KINDS.items()}
     at_100 = {kind: curve[LABELS.index(100)] for kind, curve in curves.items()}
     return at_100 | {
@@ -37,7 +39,11 @@ def draw(figure: Figure, results: Results) -> None:
         for values in seeds:
             label = kind if values is seeds[0] else None
             curve = values[f"{kind}_curve"]
-            axes.plot(LABELS[: len(curve)], curve, "o-", color=f"C{number}", markersize=3, label=label)
-    axes.set(xscale="log", xlabel="labels", ylabel="held-out accuracy", xticks=LABELS, xticklabels=LABELS)
+            axes.plot(
+                LABELS[: len(curve)], curve, "o-", color=f"C{number}", markersize=3, label=label
+            )
+    axes.set(
+        xscale="log", xlabel="labels", ylabel="held-out accuracy", xticks=LABELS, xticklabels=LABELS
+    )
     axes.minorticks_off()
     axes.legend(frameon=False)

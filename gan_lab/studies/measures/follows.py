@@ -20,7 +20,9 @@ def measure(arm: Arm) -> Values:
     history = Run(arm.train(words)).history
     for key in ("column", "score"):
         if arm.text(key) not in history:
-            raise UserError(f"arm {arm.name}: {key}={arm.text(key)}. metrics.csv has {', '.join(history)}")
+            raise UserError(
+                f"arm {arm.name}: {key}={arm.text(key)}. metrics.csv has {', '.join(history)}"
+            )
     images, scores, column = [], [], []
     before = 0.0
     for seen, score in history[arm.text("score")]:
@@ -49,4 +51,6 @@ def draw(figure: Figure, results: Results) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_formatter(NullFormatter())
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )

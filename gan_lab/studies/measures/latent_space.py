@@ -44,7 +44,9 @@ def _confidence(ways: Tensor) -> list[float]:
     """The mean largest probability at each step."""
     classifier = load("digits")
     steps = (classifier(to_uint8(images))[1] for images in ways.unbind(dim=1))
-    return [float(logits.softmax(dim=1).amax(dim=1).mean()) for logits in steps if logits is not None]
+    return [
+        float(logits.softmax(dim=1).amax(dim=1).mean()) for logits in steps if logits is not None
+    ]
 
 
 def draw(figure: Figure, results: Results) -> None:
@@ -56,6 +58,11 @@ def draw(figure: Figure, results: Results) -> None:
             for number, kind in enumerate(("latent", "pixels")):
                 curve = values[f"{kind}_curve"]
                 label = kind if values is seeds[0] else None
-                axes.plot([i / (len(curve) - 1) for i in range(len(curve))], curve, color=f"C{number}", label=label)
+                axes.plot(
+                    [i / (len(curve) - 1) for i in range(len(curve))],
+                    curve,
+                    color=f"C{number}",
+                    label=label,
+                )
         axes.set(title=arm, xlabel="share of the way", ylabel="confidence of the classifier")
     panels[0].legend(frameon=False)

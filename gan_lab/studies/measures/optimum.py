@@ -20,7 +20,9 @@ SHAPE = (2, 1, 1)
 def log_ring(x: Tensor) -> Tensor:
     """The logarithm of the density of ``data.name=toy`` at points [N, 2]."""
     centres = torch.from_numpy(toy.centres()).double()
-    return torch.logsumexp(_log_gaussian(x[:, None] - centres, toy.SPREAD), dim=1) - math.log(len(centres))
+    return torch.logsumexp(_log_gaussian(x[:, None] - centres, toy.SPREAD), dim=1) - math.log(
+        len(centres)
+    )
 
 
 def _log_gaussian(x: Tensor, spread: float) -> Tensor:
@@ -48,7 +50,11 @@ def measure(arm: Arm) -> Values:
     curve: Values = {"step": [], "distance": [], "value": []}
     for step in range(steps + 1):
         if step in {0, *(10**k for k in range(1, 6)), steps}:
-            for name, x in zip(("step", "distance", "value"), (step, *_compare(D, spread, arm.seed)[:2]), strict=True):
+            for name, x in zip(
+                ("step", "distance", "value"),
+                (step, *_compare(D, spread, arm.seed)[:2]),
+                strict=True,
+            ):
                 curve[name].append(x)
         real, fake = _draw(Stream(arm.seed, "optimum", step), BATCH, spread)
         loss = losses.minimax_d(D(real.view(-1, *SHAPE)), D(fake.view(-1, *SHAPE)))
@@ -83,7 +89,12 @@ def draw(figure: Figure, results: Results) -> None:
     for number, (arm, seeds) in enumerate(results.items()):
         for values in seeds:
             steps = [max(1, step) for step in values["curve_step"]]
-            upper.plot(steps, values["curve_distance"], color=f"C{number}", label=arm if values is seeds[0] else None)
+            upper.plot(
+                steps,
+                values["curve_distance"],
+                color=f"C{number}",
+                label=arm if values is seeds[0] else None,
+            )
             lower.plot(steps, values["curve_value"], color=f"C{number}")
         lower.axhline(seeds[0]["expected"], color=f"C{number}", linestyle="--")
     upper.set(xscale="log", xlabel="steps of D", ylabel="mean |D - p/(p+q)|", ylim=(0, None))

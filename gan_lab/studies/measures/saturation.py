@@ -30,18 +30,27 @@ def measure(arm: Arm) -> Values:
     digits = data.load(config.data, arm.seed)
     seed_torch(arm.seed, "weights")
     G = networks.generator("dcgan", z_dim=64, shape=digits.spec.shape, width=WIDTH, norm="batch")
-    D = networks.discriminator("dcgan", shape=digits.spec.shape, width=WIDTH, norm="layer" if gp else "batch")
+    D = networks.discriminator(
+        "dcgan", shape=digits.spec.shape, width=WIDTH, norm="layer" if gp else "batch"
+    )
     opt_d = torch.optim.Adam(D.parameters(), 1e-3, (0.5, 0.999))
     opt_g = torch.optim.Adam(G.parameters(), 1e-3, (0.5, 0.999))
     before = int(arm.number("images")) // BATCH
     gradient = []
     for step in range(before + LOOKS[-1] + 1):
-        z, y = (G.sample_latents(Stream(arm.seed, purpose, step), BATCH, like=torch.zeros(1)) for purpose in ("d", "g"))
+        z, y = (
+            G.sample_latents(Stream(arm.seed, purpose, step), BATCH, like=torch.zeros(1))
+            for purpose in ("d", "g")
+        )
         if step - before in LOOKS:
             opt_g.zero_grad()
             loss_g(D(G(y))).backward()
             gradient.append(
-                float(get_total_norm([weight.grad for weight in G.parameters() if weight.grad is not None]))
+                float(
+                    get_total_norm(
+                        [weight.grad for weight in G.parameters() if weight.grad is not None]
+                    )
+                )
             )
         real = _batch(digits, arm.seed, step)
         fake = G(z).detach()
@@ -74,6 +83,9 @@ def draw(figure: Figure, results: Results) -> None:
             axes.plot([max(1, look) for look in LOOKS], values["gradient"], "o-", color=f"C{number}", markersize=3,
                       label=arm if values is seeds[0] else None)  # fmt: skip
     axes.set(
-        xscale="log", yscale="log", xlabel="steps of the discriminator alone (the first: none)", ylabel="gradient of G"
+        xscale="log",
+        yscale="log",
+        xlabel="steps of the discriminator alone (the first: none)",
+        ylabel="gradient of G",
     )
     figure.legend(loc="outside lower center", ncols=2, frameon=False)

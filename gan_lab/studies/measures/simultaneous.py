@@ -41,7 +41,9 @@ def eigenvalue(order: str, gamma: float) -> float:
     d_step = np.array([[1 - h * gamma, -h / 2], [0, 1]])
     g_step = np.array([[1, 0], [h / 2, 1]])
     both = np.array([[1 - h * gamma, -h / 2], [h / 2, 1]])
-    return float(np.abs(np.linalg.eigvals(both if order == "simultaneous" else g_step @ d_step)).max())
+    return float(
+        np.abs(np.linalg.eigvals(both if order == "simultaneous" else g_step @ d_step)).max()
+    )
 
 
 def measure(arm: Arm) -> Values:
@@ -77,7 +79,9 @@ def draw(figure: Figure, results: Results) -> None:
         axes.plot(psi, theta, linewidth=0.7)
         axes.plot(psi[0], theta[0], "o", markersize=4)
         axes.plot(0, 0, "+", color="black")
-        axes.set(title=arm.replace("_r1", ", R1"), xlabel="ψ, of D", ylabel="θ, of G", aspect="equal")
+        axes.set(
+            title=arm.replace("_r1", ", R1"), xlabel="ψ, of D", ylabel="θ, of G", aspect="equal"
+        )
         reach = 1.1 * max(map(abs, [*psi, *theta]))
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
         axes.locator_params(nbins=2)

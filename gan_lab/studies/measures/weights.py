@@ -17,7 +17,11 @@ def measure(arm: Arm) -> Values:
     """The share ``at_bound`` of a critic's weights, the score ``fd_digits``, and the histogram over the largest."""
     folder = arm.train(arm.words)
     state = read_checkpoint(find_checkpoint(folder, "last"))["state_dict"]
-    kernels = [value for name, value in state.items() if name.startswith("discriminator.") and value.dim() > 1]
+    kernels = [
+        value
+        for name, value in state.items()
+        if name.startswith("discriminator.") and value.dim() > 1
+    ]
     relative = torch.cat([(kernel / kernel.abs().max()).flatten() for kernel in kernels])
     counts = torch.histc(relative, BINS, -1, 1) / len(relative)
     score = Run(folder).scores["fd_digits"].value
@@ -34,5 +38,7 @@ def draw(figure: Figure, results: Results) -> None:
     places = [-1 + (2 * i + 1) / BINS for i in range(BINS)]
     for arm, seeds in results.items():
         axes.step(places, seeds[0]["histogram"], where="mid", label=arm)
-    axes.set(xlabel="weight over the largest of its layer", ylabel="share of the weights", yscale="log")
+    axes.set(
+        xlabel="weight over the largest of its layer", ylabel="share of the weights", yscale="log"
+    )
     axes.legend(frameon=False)

@@ -41,7 +41,10 @@ class KerasProgram(Family):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for each network."""
-        return [Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (self.discriminator, self.generator)]
+        return [
+            Adam(net.parameters(), 2e-4, (0.5, 0.999))
+            for net in (self.discriminator, self.generator)
+        ]
 
     def step(self, batch: Batch) -> None:
         """One pass of the program's loop."""
@@ -65,7 +68,9 @@ class KerasProgram(Family):
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         """As family gan does."""
-        return self.generator(self.generator.sample_latents(stream, len(batch.images), like=batch.images))
+        return self.generator(
+            self.generator.sample_latents(stream, len(batch.images), like=batch.images)
+        )
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:

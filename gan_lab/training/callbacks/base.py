@@ -8,9 +8,7 @@ from lightning.pytorch import Callback, Trainer
 
 from gan_lab.families.base import Family
 
-LightningCallback: Any = (
-    Callback  # its hooks take any LightningModule; the type checker is not told, so that these may narrow it
-)
+LightningCallback: Any = Callback  # its hooks take any LightningModule; the type checker is not told, so that these may narrow it
 
 
 class FamilyCallback(LightningCallback):
@@ -34,8 +32,12 @@ class FamilyCallback(LightningCallback):
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
         """When the training is broken off."""
 
-    def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
+    ) -> None:
         """Add to a checkpoint that is about to be written."""
 
-    def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
+    ) -> None:
         """Take from a checkpoint that was read."""

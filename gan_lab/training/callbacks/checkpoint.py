@@ -25,14 +25,18 @@ from gan_lab.training.callbacks.progress import Progress
 
 SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses
 # what clusters send, and a terminal that hangs up; the end is the same
-PREEMPTED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
+PREEMPTED = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
 KEPT = 2  # numbered checkpoints: the newest, and one more in case it is torn
 
 
 class AtomicCheckpointIO(CheckpointIO):
     """Files that are complete or not there, read as plain tensors only: a pickle with code in it is refused."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         path = Path(path)
         serialised = io.BytesIO()
         torch.save(checkpoint, serialised)
@@ -51,7 +55,9 @@ class AtomicCheckpointIO(CheckpointIO):
                 "make room, then the same command continues"
             ) from None  # fmt: skip
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -74,7 +80,12 @@ class Checkpoint(FamilyCallback):
         finite_check: FiniteCheck,
         at_start: bool = False,
     ) -> None:
-        self.folder, self.progress, self.evaluation, self.finite_check = folder, progress, evaluation, finite_check
+        self.folder, self.progress, self.evaluation, self.finite_check = (
+            folder,
+            progress,
+            evaluation,
+            finite_check,
+        )
         self.at_start = at_start  # one of iteration 0 too, which a run can go back to
         self.signal: int | None = None  # the one that ended the training
         self._saved_at = time.monotonic()

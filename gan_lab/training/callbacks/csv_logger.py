@@ -34,7 +34,9 @@ class Table:
     def rewind(self, iteration: int) -> None:
         """Forget the rows after an iteration, and a last line that was cut off in the middle."""
         rows = [row for row in read_rows(self.path) if int(row["iteration"]) <= iteration]
-        self.columns = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
+        self.columns = [
+            name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)
+        ]
         self._rewrite([{name: row[name] for name in self.columns} for row in rows])
 
     def append(self, row: Row) -> None:
@@ -44,7 +46,9 @@ class Table:
             self.columns += new
             self._rewrite(before)
         with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(csv_lines([{name: repr(value) for name, value in row.items()}], self.columns))
+            file.write(
+                csv_lines([{name: repr(value) for name, value in row.items()}], self.columns)
+            )
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         header = ",".join(self.columns) + "\n" if self.columns else ""
@@ -63,7 +67,9 @@ class Mean:
 
     MANY = 64  # at a fixed number, so that a continued run adds in the same order
 
-    def __init__(self, total: Tensor | None = None, count: int = 0, pending: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self, total: Tensor | None = None, count: int = 0, pending: Sequence[Tensor] = ()
+    ) -> None:
         self.total, self.count, self.pending = total, count, list(pending)
 
     def add(self, value: Tensor) -> None:
@@ -94,7 +100,10 @@ class Mean:
 def _means_of(share: Mapping[str, Any]) -> dict[str, Mean]:
     """Rebuild the means that one process has saved."""
     if "sums" in share:  # in older checkpoints
-        return {name: Mean(torch.as_tensor(total), share["counts"][name]) for name, total in share["sums"].items()}
+        return {
+            name: Mean(torch.as_tensor(total), share["counts"][name])
+            for name, total in share["sums"].items()
+        }
     return {name: Mean(*state) for name, state in share.items()}
 
 
@@ -102,9 +111,19 @@ class CSVLogger(FamilyCallback):
     """A row of the means since the last row every so many images, and at each evaluation with the scores in it."""
 
     def __init__(
-        self, folder: Path, every: int, progress: Progress, evaluation: Evaluation, trackers: Sequence[Tracker] = ()
+        self,
+        folder: Path,
+        every: int,
+        progress: Progress,
+        evaluation: Evaluation,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
-        self.every, self.progress, self.evaluation, self.trackers = every, progress, evaluation, trackers
+        self.every, self.progress, self.evaluation, self.trackers = (
+            every,
+            progress,
+            evaluation,
+            trackers,
+        )
         self.metrics, self.timing = Table(folder / "metrics.csv"), Table(folder / "timing.csv")
         self.latest: Row = {}  # the last means, for the progress bar
         self._since_row: dict[str, Mean] = {}
@@ -164,7 +183,10 @@ class CSVLogger(FamilyCallback):
         if distributed.is_available() and distributed.is_initialized():
             ranks = [None] * distributed.get_world_size()
             distributed.all_gather_object(ranks, states)
-        return {"ranks": ranks, "wandb_id": next((each.id for each in self.trackers if each.id), None)}
+        return {
+            "ranks": ranks,
+            "wandb_id": next((each.id for each in self.trackers if each.id), None),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         parallel = distributed.is_available() and distributed.is_initialized()

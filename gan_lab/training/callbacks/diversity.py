@@ -30,9 +30,22 @@ class Diversity(FamilyCallback):
     """
 
     def __init__(
-        self, every: int, batch: Batch, extractor: Extractor, by_class: bool, seed: int, ema: EMA, progress: Progress
+        self,
+        every: int,
+        batch: Batch,
+        extractor: Extractor,
+        by_class: bool,
+        seed: int,
+        ema: EMA,
+        progress: Progress,
     ) -> None:
-        self.every, self.batch, self.extractor, self.by_class, self.seed = every, batch, extractor, by_class, seed
+        self.every, self.batch, self.extractor, self.by_class, self.seed = (
+            every,
+            batch,
+            extractor,
+            by_class,
+            seed,
+        )
         self.ema, self.progress = ema, progress
         self.groups = rows_by_label(batch.labels) if by_class and batch.labels is not None else None
         self._real: dict[str, float] | None = None
@@ -58,7 +71,9 @@ class Diversity(FamilyCallback):
         return {name: fake[name] / real for name, real in self._real.items() if real > 0}
 
     def _statistics(self, images: Tensor) -> dict[str, Tensor]:
-        features, logits = self.extractor(images if self.extractor.name == "points" else to_uint8(images))
+        features, logits = self.extractor(
+            images if self.extractor.name == "points" else to_uint8(images)
+        )
         statistics = {"diversity": mean_pairwise_distance(features, self.groups)}
         if self.extractor.name != "points":  # whose neighbours tell how wide a mode is
             statistics["nearest_other"] = mean_nearest_distance(features, self.groups)
@@ -85,14 +100,20 @@ def mean_nearest_distance(features: Tensor, groups: Sequence[Tensor] | None = No
     """
     parts = [features] if groups is None else [features[rows] for rows in groups]
     distances = [
-        torch.cdist(part, part, compute_mode="donot_use_mm_for_euclid_dist") for part in parts if len(part) > 1
+        torch.cdist(part, part, compute_mode="donot_use_mm_for_euclid_dist")
+        for part in parts
+        if len(part) > 1
     ]
     nearest = [pairs.fill_diagonal_(torch.inf).min(dim=1).values for pairs in distances]
-    return torch.cat([features.new_zeros(0), *nearest]).double().sum() / max(1, sum(map(len, nearest)))
+    return torch.cat([features.new_zeros(0), *nearest]).double().sum() / max(
+        1, sum(map(len, nearest))
+    )
 
 
 def entropy(logits: Tensor) -> Tensor:
     """The entropy, in nats, of the histogram of the likeliest classes of logits [B, classes]."""
-    classes = torch.arange(logits.shape[1], device=logits.device)  # bincount would make the host wait
+    classes = torch.arange(
+        logits.shape[1], device=logits.device
+    )  # bincount would make the host wait
     shares = (logits.argmax(dim=1, keepdim=True) == classes).double().mean(dim=0)
     return torch.special.entr(shares).sum()

@@ -32,12 +32,17 @@ class EMA(FamilyCallback):
     def __init__(self, cfg: EmaConfig, progress: Progress) -> None:
         self.cfg, self.progress = cfg, progress
         self.networks: dict[str, nn.Module] = {}
-        self._floating: tuple[list[Tensor], list[Tensor]] = ([], [])  # averaged and live, in the same order
+        self._floating: tuple[list[Tensor], list[Tensor]] = (
+            [],
+            [],
+        )  # averaged and live, in the same order
         self._counts: list[tuple[Tensor, Tensor]] = []  # buffers of whole numbers, which are copied
 
     def setup(self, trainer: Trainer, family: Family, stage: str) -> None:
         if not self.networks:
-            self.networks = {name: copy.deepcopy(getattr(family, name)) for name in family.ema_networks}
+            self.networks = {
+                name: copy.deepcopy(getattr(family, name)) for name in family.ema_networks
+            }
             for network in self.networks.values():
                 network.requires_grad_(False).eval()
 
@@ -57,7 +62,9 @@ class EMA(FamilyCallback):
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         half_life = min(self.cfg.half_life_images, self.cfg.ramp * self.progress.images)
-        average: Any = get_ema_multi_avg_fn(0.5 ** (self.progress.batch_size / half_life) if half_life else 0.0)
+        average: Any = get_ema_multi_avg_fn(
+            0.5 ** (self.progress.batch_size / half_life) if half_life else 0.0
+        )
         if not self._floating[0]:
             self._pair(family)
         average(*self._floating, None)
@@ -67,8 +74,12 @@ class EMA(FamilyCallback):
     @torch.no_grad()
     def distance(self, family: Family) -> Tensor:
         """‖average - live‖ / ‖live‖ over all weights of the averaged networks."""
-        live: list[Tensor] = [weight for name in self.networks for weight in getattr(family, name).parameters()]
-        average: list[Tensor] = [weight for network in self.networks.values() for weight in network.parameters()]
+        live: list[Tensor] = [
+            weight for name in self.networks for weight in getattr(family, name).parameters()
+        ]
+        average: list[Tensor] = [
+            weight for network in self.networks.values() for weight in network.parameters()
+        ]
         return get_total_norm(subtract_all(average, live)) / get_total_norm(live)
 
     @contextmanager
@@ -77,7 +88,9 @@ class EMA(FamilyCallback):
         live = {name: getattr(family, name) for name in self.networks}
         if distributed.is_available() and distributed.is_initialized():
             for network in self.networks.values():
-                for buffer in network.buffers():  # batch-norm statistics, which each rank has of its own images
+                for buffer in (
+                    network.buffers()
+                ):  # batch-norm statistics, which each rank has of its own images
                     distributed.broadcast(buffer, src=0)
         try:
             for name, network in self.networks.items():
@@ -87,11 +100,17 @@ class EMA(FamilyCallback):
             for name, network in live.items():
                 setattr(family, name, network)
 
-    def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
-        checkpoint["ema"] = {name: dict(network.state_dict()) for name, network in self.networks.items()}
+    def on_save_checkpoint(
+        self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["ema"] = {
+            name: dict(network.state_dict()) for name, network in self.networks.items()
+        }
         checkpoint["recipes"] = {name: getattr(family, name).recipe for name in self.networks}
 
-    def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
+    ) -> None:
         for name, network in self.networks.items():
             network.load_state_dict(checkpoint["ema"][name])
 

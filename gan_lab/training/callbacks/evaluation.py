@@ -19,13 +19,17 @@ class Evaluation(FamilyCallback):
     A yardstick has a best iteration of its own: ``own_best`` names those that it has just reached.
     """
 
-    def __init__(self, evaluator: Evaluator, headline: str | None, every: int, ema: EMA, progress: Progress) -> None:
+    def __init__(
+        self, evaluator: Evaluator, headline: str | None, every: int, ema: EMA, progress: Progress
+    ) -> None:
         self.evaluator, self.headline, self.every = evaluator, headline, every
         self.ema, self.progress = ema, progress
         self.scores: dict[str, float] = {}  # of the latest evaluation
         self.best: dict[str, float] = {}  # all scores of the best one
         self.evaluated_at = self.best_at = -1  # iterations
-        self.yardsticks: dict[str, list[float]] = {}  # of each its best value, and the iteration of it
+        self.yardsticks: dict[
+            str, list[float]
+        ] = {}  # of each its best value, and the iteration of it
 
     @property
     def evaluated(self) -> bool:

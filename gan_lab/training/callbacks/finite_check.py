@@ -22,9 +22,13 @@ class DivergedError(ValueError):
     """Weights or losses of this iteration are not finite: the training can't go on from here."""
 
     def __init__(self, values: Sequence[str], iteration: int, images: int) -> None:
-        self.named = ", ".join(values[:NAMED]) + (f" and {len(values) - NAMED} more" if len(values) > NAMED else "")
+        self.named = ", ".join(values[:NAMED]) + (
+            f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
+        )
         self.iteration, self.images = iteration, images
-        super().__init__(f"diverged: {self.named} not finite at iteration {iteration:,} ({images:,} images)")
+        super().__init__(
+            f"diverged: {self.named} not finite at iteration {iteration:,} ({images:,} images)"
+        )
 
 
 class FiniteCheck(FamilyCallback):
@@ -42,14 +46,20 @@ class FiniteCheck(FamilyCallback):
 
     def check(self, trainer: Trainer, family: Family) -> None:
         """Raise ``DivergedError`` if this iteration's weights, averaged ones or recorded values are not finite."""
-        networks = dict(family.named_children()) | {f"averaged {name}": net for name, net in self.ema.networks.items()}
-        tensors = {name: [*network.parameters(), *network.buffers()] for name, network in networks.items()}
+        networks = dict(family.named_children()) | {
+            f"averaged {name}": net for name, net in self.ema.networks.items()
+        }
+        tensors = {
+            name: [*network.parameters(), *network.buffers()] for name, network in networks.items()
+        }
         bad = not_finite(tensors | {name: [value] for name, value in family.logged_scalars.items()})
         diverged = bool(bad)
         if trainer.world_size > 1:  # batch-norm statistics differ between the ranks
             diverged = trainer.strategy.reduce_boolean_decision(diverged, all=False)
         if diverged:
-            raise DivergedError(bad or ["a value of another process"], self.progress.iteration, self.progress.images)
+            raise DivergedError(
+                bad or ["a value of another process"], self.progress.iteration, self.progress.images
+            )
 
 
 @torch.no_grad()
@@ -62,4 +72,8 @@ def not_finite(groups: Mapping[str, Sequence[Tensor]]) -> list[str]:
             finite[name] = torch.stack(norm_all(floating, math.inf)).isfinite().all()
     if not finite:
         return []
-    return [name for name, fine in zip(finite, torch.stack(list(finite.values())).tolist(), strict=True) if not fine]
+    return [
+        name
+        for name, fine in zip(finite, torch.stack(list(finite.values())).tolist(), strict=True)
+        if not fine
+    ]

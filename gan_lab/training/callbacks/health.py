@@ -32,9 +32,14 @@ DIVERSE = 0.3  # of the reals' mean feature distance, and of that to the nearest
 BALANCED = 0.5  # of the entropy of the reals' classes
 CERTAIN = 0.99  # accuracy
 VANISHING = 0.01  # of the largest gradient so far
-RISING = 10  # rows in turn with such accuracies, over which the margin between the outputs still grows
+RISING = (
+    10  # rows in turn with such accuracies, over which the margin between the outputs still grows
+)
 EXPLODING = 100.0  # times the median of the rows before
-HUGE, GROWN = 1e5, 10.0  # the norm of a gradient that is too large already when it has grown so many times
+HUGE, GROWN = (
+    1e5,
+    10.0,
+)  # the norm of a gradient that is too large already when it has grown so many times
 BEFORE = 100  # rows that the median is of, at most
 KNOWN = 10  # and at least
 
@@ -44,7 +49,9 @@ COLLAPSE = (
 )
 TRY = "Try a lower learning rate of the generator, a faster discriminator, or a gradient penalty (wgan_gp, r3gan)"
 TRY_FIRST = "The discriminator has won: mend that first"
-WON = "the discriminator tells every real from every fake (accuracies {real:.3f} and {fake:.3f}) and "
+WON = (
+    "the discriminator tells every real from every fake (accuracies {real:.3f} and {fake:.3f}) and "
+)
 VANISHED = (
     "the generator's gradient has all but vanished ({gradient:.2g}): it learns nothing any more. Try a lower learning rate of "
     "the discriminator, the non-saturating loss, label smoothing or instance noise"
@@ -88,18 +95,28 @@ class Rules:
     """State of the alert rules over the rows so far, and the rules. A plain tree of numbers: it goes into checkpoints."""
 
     conditions: dict[str, AlertState] = field(default_factory=dict)
-    gradients: dict[str, list[float]] = field(default_factory=dict)  # of the rows before, by their names
+    gradients: dict[str, list[float]] = field(
+        default_factory=dict
+    )  # of the rows before, by their names
     largest: dict[str, float] = field(default_factory=dict)
-    margins: dict[str, list[float]] = field(default_factory=dict)  # of the rows in turn in which D is right, by suffix
+    margins: dict[str, list[float]] = field(
+        default_factory=dict
+    )  # of the rows in turn in which D is right, by suffix
 
     def read(self, row: Row, iteration: int) -> list[tuple[str, str]]:
         """The findings that begin with this row of means, each with its sentence."""
         self._note_margins(row)
-        rules = {"discriminator_won": self._won, "collapse": self._collapse, "diverged": self._explosion}
+        rules = {
+            "discriminator_won": self._won,
+            "collapse": self._collapse,
+            "diverged": self._explosion,
+        }
         new_alerts = []
         for kind, rule in rules.items():
             seen = rule(row, iteration)
-            if seen is not None and self.conditions.setdefault(kind, AlertState()).begins(bool(seen)):
+            if seen is not None and self.conditions.setdefault(kind, AlertState()).begins(
+                bool(seen)
+            ):
                 new_alerts.append((kind, seen))
         for name, value in row.items():
             if name.startswith("gradient_"):
@@ -123,23 +140,39 @@ class Rules:
         """Note how far apart the outputs are, for as long as the discriminator is right about all; "_back" is of a second one."""
         for suffix in ("", "_back"):
             if f"accuracy_real{suffix}" in row:
-                certain = min(row[f"accuracy_real{suffix}"], row[f"accuracy_fake{suffix}"]) >= CERTAIN
-                margins = [*self.margins.get(suffix, []), row[f"d_real{suffix}"] - row[f"d_fake{suffix}"]]
+                certain = (
+                    min(row[f"accuracy_real{suffix}"], row[f"accuracy_fake{suffix}"]) >= CERTAIN
+                )
+                margins = [
+                    *self.margins.get(suffix, []),
+                    row[f"d_real{suffix}"] - row[f"d_fake{suffix}"],
+                ]
                 self.margins[suffix] = margins[-RISING:] if certain else []
 
     def _won(self, row: Row, iteration: int) -> str | None:
-        judged = {suffix: margins for suffix, margins in self.margins.items() if f"accuracy_real{suffix}" in row}
+        judged = {
+            suffix: margins
+            for suffix, margins in self.margins.items()
+            if f"accuracy_real{suffix}" in row
+        }
         if not judged or iteration < YOUNG:
             return None
         for suffix, margins in judged.items():
             gradient = row.get(f"gradient_generator{suffix}", math.inf)
             before, now = (
-                statistics.median(half or [0.0]) for half in (margins[: RISING // 2], margins[RISING // 2 :])
+                statistics.median(half or [0.0])
+                for half in (margins[: RISING // 2], margins[RISING // 2 :])
             )
-            vanished = bool(margins) and gradient <= VANISHING * self.largest.get(f"gradient_generator{suffix}", 0.0)
+            vanished = bool(margins) and gradient <= VANISHING * self.largest.get(
+                f"gradient_generator{suffix}", 0.0
+            )
             if vanished or (len(margins) == RISING and now > before):
-                sentence = WON.format(real=row[f"accuracy_real{suffix}"], fake=row[f"accuracy_fake{suffix}"])
-                return sentence + (VANISHED if vanished else LOST).format(gradient=gradient, before=before, now=now)
+                sentence = WON.format(
+                    real=row[f"accuracy_real{suffix}"], fake=row[f"accuracy_fake{suffix}"]
+                )
+                return sentence + (VANISHED if vanished else LOST).format(
+                    gradient=gradient, before=before, now=now
+                )
         return ""
 
     def _explosion(self, row: Row, iteration: int) -> str | None:
@@ -148,7 +181,9 @@ class Rules:
             usual = statistics.median(before) if before else 0.0
             known, grown = len(before) >= KNOWN, row[name] / usual if usual else 0.0
             if (row[name] > HUGE and grown > GROWN) or (known and grown > EXPLODING):
-                return EXPLODED.format(name=name.replace("_", " of the ", 1), value=row[name], usual=usual)
+                return EXPLODED.format(
+                    name=name.replace("_", " of the ", 1), value=row[name], usual=usual
+                )
         return ""
 
     def state(self) -> dict[str, Any]:
@@ -164,7 +199,11 @@ class Health(FamilyCallback):
     """Reports the alerts: on the console, in ``health.csv``, to trackers, and in the summary."""
 
     def __init__(
-        self, folder: Path, progress: Progress, csv_logger: CSVLogger, trackers: Sequence[Tracker] = ()
+        self,
+        folder: Path,
+        progress: Progress,
+        csv_logger: CSVLogger,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         self.path, self.progress, self.csv_logger, self.trackers = (
             folder / "health.csv",
@@ -178,7 +217,9 @@ class Health(FamilyCallback):
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero:
-            write_text(self.path, table(self.alerts))  # without what the checkpoint does not know of
+            write_text(
+                self.path, table(self.alerts)
+            )  # without what the checkpoint does not know of
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
         row = self.csv_logger.latest
@@ -189,19 +230,27 @@ class Health(FamilyCallback):
         if bad:
             raise DivergedError(bad, self.progress.iteration, self.progress.images)
         for kind, sentence in self.rules.read(row, self.progress.iteration):
-            self.report(Alert(kind, self.progress.iteration, self.progress.images, sentence), trainer.is_global_zero)
+            self.report(
+                Alert(kind, self.progress.iteration, self.progress.images, sentence),
+                trainer.is_global_zero,
+            )
 
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
         if isinstance(exception, DivergedError):
             sentence = NO_NUMBERS.format(values=exception.named)
-            self.report(Alert("diverged", exception.iteration, exception.images, sentence), trainer.is_global_zero)
+            self.report(
+                Alert("diverged", exception.iteration, exception.images, sentence),
+                trainer.is_global_zero,
+            )
 
     def report(self, alert: Alert, is_global_zero: bool) -> None:
         """Add a finding; the leader tells everyone."""
         self.alerts.append(alert)
         if is_global_zero:
             write_text(self.path, table(self.alerts))
-            warnings.warn(f"{alert.kind} at {alert.images:,} images: {alert.sentence}", stacklevel=2)
+            warnings.warn(
+                f"{alert.kind} at {alert.images:,} images: {alert.sentence}", stacklevel=2
+            )
             for tracker in self.trackers:
                 tracker.alert(alert.kind, alert.sentence, alert.images)
 

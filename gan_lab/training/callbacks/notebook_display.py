@@ -29,8 +29,15 @@ def in_notebook() -> bool:
 class NotebookDisplay(FamilyCallback):
     """Redraws one output cell about once a second while the training runs."""
 
-    def __init__(self, folder: Path, progress: Progress, csv_logger: CSVLogger, evaluation: Evaluation) -> None:
-        self.folder, self.progress, self.csv_logger, self.evaluation = folder, progress, csv_logger, evaluation
+    def __init__(
+        self, folder: Path, progress: Progress, csv_logger: CSVLogger, evaluation: Evaluation
+    ) -> None:
+        self.folder, self.progress, self.csv_logger, self.evaluation = (
+            folder,
+            progress,
+            csv_logger,
+            evaluation,
+        )
         self.handle: Any = None
         self.scores: Row = {}
         self._drawn_at, self._started, self._images_at_start = 0.0, 0.0, 0
@@ -64,8 +71,12 @@ class NotebookDisplay(FamilyCallback):
         images, elapsed = self.progress.images, time.monotonic() - self._started
         speed = (images - self._images_at_start) / elapsed if elapsed > 0 else 0.0
         left = f", {(total - images) / speed:,.0f} s left" if speed and images < total else ""
-        losses = {name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")}
-        values = " · ".join(f"{html.escape(name)} {value:.4g}" for name, value in (losses | self.scores).items())
+        losses = {
+            name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")
+        }
+        values = " · ".join(
+            f"{html.escape(name)} {value:.4g}" for name, value in (losses | self.scores).items()
+        )
         parts = [
             f'<progress value="{images}" max="{total}" style="width:20em"></progress> '
             f"{images:,} of {total:,} images, {speed:,.0f} images/s{left}",

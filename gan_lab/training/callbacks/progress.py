@@ -36,8 +36,12 @@ class Progress(FamilyCallback):
         if self.spent:
             trainer.should_stop = True
 
-    def on_save_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
+    ) -> None:
         checkpoint.pop("loops")  # Lightning's own counters: the batch sampler knows where to resume
 
-    def on_load_checkpoint(self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
+    ) -> None:
         self.iteration = checkpoint["iteration"]

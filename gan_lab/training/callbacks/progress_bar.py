@@ -43,21 +43,31 @@ class ProgressBar(OpenProgressBar):
             TextColumn("left"),
         ]
 
-    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, int | str | float | dict[str, float]]:
-        return {name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")}
+    def get_metrics(
+        self, trainer: Trainer, pl_module: Any
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        return {
+            name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")
+        }
 
     def on_train_epoch_start(self, trainer: Trainer, family: Family) -> None:  # type: ignore[override]
         if self.progress is not None:
             total = self.counter.iterations * self.counter.batch_size
-            self.train_progress_bar_id = self.progress.add_task("", total=total, completed=self.counter.images)
+            self.train_progress_bar_id = self.progress.add_task(
+                "", total=total, completed=self.counter.images
+            )
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         self.move_to(self.counter.images)
-        if self.csv_logger.latest is not self._shown:  # drawing them at every iteration costs more than it tells
+        if (
+            self.csv_logger.latest is not self._shown
+        ):  # drawing them at every iteration costs more than it tells
             self._shown = self.csv_logger.latest
             self.show_metrics(trainer, family)
         if self.evaluation.evaluated and self.evaluation.scores and self.progress is not None:
-            self.progress.console.print(f"{self.counter.images:>11,} images  {format_values(self.evaluation.scores)}")
+            self.progress.console.print(
+                f"{self.counter.images:>11,} images  {format_values(self.evaluation.scores)}"
+            )
 
 
 class ProgressLines(FamilyCallback):
@@ -79,7 +89,11 @@ class ProgressLines(FamilyCallback):
         if now - self._since[0] >= SECONDS:
             speed = (images - self._since[1]) / (now - self._since[0])
             losses = format_values(
-                {name: value for name, value in self.csv_logger.latest.items() if name.startswith("loss")}
+                {
+                    name: value
+                    for name, value in self.csv_logger.latest.items()
+                    if name.startswith("loss")
+                }
             )
             whole = self.counter.iterations * self.counter.batch_size
             print(f"{images:>11,} of {whole:,} images  {speed:,.0f} images/s  {losses}", flush=True)

@@ -26,11 +26,19 @@ class SampleGrids(FamilyCallback):
         self, folder: Path, every: int, data: GANDataModule, by_class: bool, seed: int, ema: EMA, progress: Progress,
         trackers: Sequence[Tracker] = (),
     ) -> None:  # fmt: skip
-        self.folder, self.every, self.data, self.by_class, self.seed = folder, every, data, by_class, seed
+        self.folder, self.every, self.data, self.by_class, self.seed = (
+            folder,
+            every,
+            data,
+            by_class,
+            seed,
+        )
         self.ema, self.progress, self.trackers = ema, progress, trackers
         self.batch, self.columns = data.grid_batch(held_out=True, by_class=by_class)
         names = data.class_names[:10] if by_class else []
-        self.rows = names if names != [str(i) for i in range(len(names))] else []  # a row of digits says it itself
+        self.rows = (
+            names if names != [str(i) for i in range(len(names))] else []
+        )  # a row of digits says it itself
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
@@ -51,7 +59,9 @@ class SampleGrids(FamilyCallback):
         with self.ema.applied(family):
             if trainer.is_global_zero:
                 path = self.folder / "samples" / f"{self.progress.images:09d}.png"
-                sets = family.sample_grid(self.batch.on(family.device, family.dtype), Stream(self.seed, "samples"))
+                sets = family.sample_grid(
+                    self.batch.on(family.device, family.dtype), Stream(self.seed, "samples")
+                )
                 save_grid(*interleave(sets, self.columns), path, self.rows)
                 for tracker in self.trackers:
                     tracker.log_image("samples", path, self.progress.images)

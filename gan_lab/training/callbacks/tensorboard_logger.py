@@ -25,7 +25,9 @@ class TensorBoardLogger(Tracker):
         self.writer = SummaryWriter
 
     def _open(self, images: int) -> None:
-        self.run = self.writer(str(self.folder), purge_step=images + 1)  # what was shown of later steps comes again
+        self.run = self.writer(
+            str(self.folder), purge_step=images + 1
+        )  # what was shown of later steps comes again
 
     def _log(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():

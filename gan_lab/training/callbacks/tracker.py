@@ -15,7 +15,9 @@ class Tracker:
     """
 
     name = ""
-    id: str | None = None  # the service's for this run, kept in the checkpoint so that a resumed run is the same run
+    id: str | None = (
+        None  # the service's for this run, kept in the checkpoint so that a resumed run is the same run
+    )
     run: Any = None  # what is written to, while it is open
 
     def start(self, images: int) -> None:

@@ -21,9 +21,21 @@ class WandbLogger(Tracker):
     name = "W&B"
 
     def __init__(
-        self, mode: str, folder: Path, experiment: str, run_id: str, config: dict[str, Any], files: bool = False
+        self,
+        mode: str,
+        folder: Path,
+        experiment: str,
+        run_id: str,
+        config: dict[str, Any],
+        files: bool = False,
     ) -> None:
-        self.mode, self.folder, self.experiment, self.run_id, self.config = mode, folder, experiment, run_id, config
+        self.mode, self.folder, self.experiment, self.run_id, self.config = (
+            mode,
+            folder,
+            experiment,
+            run_id,
+            config,
+        )
         self.files = files
 
     def _open(self, images: int) -> None:
@@ -35,13 +47,19 @@ class WandbLogger(Tracker):
         self._init("online" if online else "offline")
 
     def _init(self, mode: Literal["online", "offline"]) -> None:
-        os.environ["WANDB_MODE"] = mode  # before the import: init(mode="offline") alone still looks up a host
+        os.environ["WANDB_MODE"] = (
+            mode  # before the import: init(mode="offline") alone still looks up a host
+        )
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         self.id = self.id or secrets.token_hex(4)
         settings = wandb.Settings(
-            init_timeout=20, finish_timeout=20, x_transaction_log_flush_interval=1, console="off", x_disable_stats=True
+            init_timeout=20,
+            finish_timeout=20,
+            x_transaction_log_flush_interval=1,
+            console="off",
+            x_disable_stats=True,
         )
         self.run = wandb.init(
             project="gan-lab", group=self.experiment, name=self.run_id, id=self.id, resume="allow",
@@ -62,7 +80,9 @@ class WandbLogger(Tracker):
     def _log_report(self, path: Path, images: int) -> None:
         import wandb
 
-        self.run.log({"report": wandb.Html(str(path), inject=False), "images": images})  # the very page
+        self.run.log(
+            {"report": wandb.Html(str(path), inject=False), "images": images}
+        )  # the very page
 
     def _log_checkpoint(self, path: Path) -> None:
         import wandb
@@ -70,7 +90,9 @@ class WandbLogger(Tracker):
         if not self.files:
             return
         with _copies_in(self.folder / "wandb"):
-            name = re.sub(r"[^\w.-]", "-", f"{self.experiment}-{self.run_id}", flags=re.ASCII)  # no others are allowed
+            name = re.sub(
+                r"[^\w.-]", "-", f"{self.experiment}-{self.run_id}", flags=re.ASCII
+            )  # no others are allowed
             artifact = wandb.Artifact(name[:128], type="model")
             artifact.add_file(str(path))
             self.run.log_artifact(artifact, aliases=["best"])
@@ -116,7 +138,9 @@ def key_is_present() -> bool:
     """True if the server would know the user, by WANDB_API_KEY or by ``wandb login``."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path(os.path.expanduser(os.environ.get("NETRC", "~/.netrc")))  # as it is, for a user without a home
+    netrc = Path(
+        os.path.expanduser(os.environ.get("NETRC", "~/.netrc"))
+    )  # as it is, for a user without a home
     try:
         return "wandb" in netrc.read_text(encoding="utf-8", errors="ignore")
     except OSError:

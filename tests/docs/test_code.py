@@ -1,0 +1,158 @@
+"""The Python blocks of README and docs, and the notebooks of examples/, run as written, with tiny budgets."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/api.md", "docs/metrics.md", "docs/commands.md")
+# what a page leaves to the reader: a data set, folders of images, a finished run
+PRELUDE = """
+import gan_lab, torch
+from torch.utils.data import TensorDataset
+my_dataset = TensorDataset(torch.rand(256, 1, 28, 28), torch.arange(256) % 10)
+real_images = fake_images = (torch.rand(64, 3, 32, 32) * 255).to(torch.uint8)
+gan_lab.train("cgan", overrides=["run.id=seed0", *TINY])
+"""
+# budgets that a reader pays and a test does not
+SMALLER = {
+    "run.images=20000": "run.images=64",
+    "max_steps=200": "max_steps=2",
+    "max_steps=20,": "max_steps=2,",
+    "IMAGES = 40_000": "IMAGES = 128",
+    "IMAGES = 60_000": "IMAGES = 128",
+    "STEPS = 600": "STEPS = 2",
+}
+TINY = [
+    "run.images=64",
+    "run.evaluate_every_images=64",
+    "data.source=sample",
+    "model.width=8",
+    "metrics.num_fakes=64",
+    "metrics.num_reals=64",
+    "log.wandb=off",
+]
+
+
+def make_smaller(code: str) -> str:
+    """Cut the budgets, and keep a training from looking for data or trackers outside of the test."""
+    for usual, small in SMALLER.items():
+        code = code.replace(usual, small)
+    anywhere = [override for override in TINY if not override.startswith(("run.", "data."))]
+    code = code.replace("overrides=[", f"overrides=[*{anywhere!r}, ")
+    code = code.replace('"cgan", overrides=[', '"cgan", overrides=["data.source=sample", ')
+    return code.replace(
+        "MNISTDataModule(batch_size=64)", 'MNISTDataModule(batch_size=64, source="sample")'
+    )
+
+
+def run_python(code: str, folder: Path) -> None:
+    """Run a program in a folder of its own, without the network of this process."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "WANDB_MODE": "offline",
+        "OMP_NUM_THREADS": "1",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert ended.returncode == 0, f"{code}\n{ended.stderr[-3000:]}"
+
+
+def write_images(folder: Path, n: int = 30) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(len(folder.name))
+    for i in range(n):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+            folder / f"{i:03}.png"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        (ROOT / page).read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert blocks, f"{page} has no Python: take it off the list"
+    for name in ("fakes", "reals", "samples", "photos"):
+        write_images(tmp_path / name)
+    run_python("\n".join([f"TINY = {TINY!r}", PRELUDE, *map(make_smaller, blocks)]), tmp_path)
+
+
+def test_every_page_with_python_is_run() -> None:
+    pages = [
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "methods").glob("*.md"),
+    ]
+    with_python = {
+        str(page.relative_to(ROOT))
+        for page in pages
+        if "```python" in page.read_text(encoding="utf-8")
+    }
+    assert with_python == {*PAGES, "docs/extending.md"}
+
+
+@pytest.mark.slow
+def test_dragan_of_the_extending_page_trains_by_name(tmp_path: Path) -> None:
+    (code,) = re.findall(
+        r"```python\n(.*?)```",
+        (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "dragan.py").write_text(code, encoding="utf-8")
+    assert len(code.split("@dataclass")[1].strip().splitlines()) <= 25
+    run_python(
+        f"import gan_lab; run = gan_lab.train('wgan_gp', overrides={[*TINY, 'family=mine.dragan']!r})\n"
+        "assert run.config.family == 'mine.dragan' and run.history['penalty']",
+        tmp_path,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a real kernel: every cell, and a picture among the outputs."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        assert not cell.get("outputs"), f"{path.name}: clear the outputs before committing"
+        if cell.cell_type == "code":
+            cell.source = make_smaller(cell.source)
+    client = NotebookClient(
+        notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kinds = {kind for output in outputs for kind in output.get("data", {})}
+    assert "image/png" in kinds, "no picture is shown"
+    if "gan_lab.train(" in path.read_text(encoding="utf-8"):
+        html = [
+            output["data"]["text/html"]
+            for output in outputs
+            if "text/html" in output.get("data", {})
+        ]
+        assert any("<progress" in text for text in html), "the training shows no progress bar"
+        assert any("samples after" in text for text in html), "the training shows no grid"
