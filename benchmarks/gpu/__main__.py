@@ -17,7 +17,7 @@ from benchmarks.gpu import Row, Rows, Setting, families
 from benchmarks.gpu.equality import bf16, devices, resume, sampling
 from benchmarks.gpu.program import memory, several, training
 from benchmarks.gpu.speed import evaluation, settings, throughputs
-from gan_lab.config import extensions
+from gan_lab.config import extensions, loading
 
 CHECKS: dict[str, Callable[[Setting], Rows]] = {
     "devices": devices,
@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument(
         "--family",
         action="append",
-        choices=list(families()),
+        choices=list(loading.families()),
         help="a family for the checks of families, repeatable; all by default",
     )
     asked = parser.parse_args()

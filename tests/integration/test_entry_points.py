@@ -451,7 +451,7 @@ class Parsed(BaseException):
 FIRST_CALLS = {
     "book": "subprocess.run",
     "evaluation": "ratios",
-    "gpu": "machine",
+    "gpu": "families",
     "page": "shutil.which",
     "processes": "speed",
     "throughput": "build",
