@@ -154,8 +154,8 @@ bench-evaluation: $(READY)  ## what an evaluation costs beyond generating and ex
 bench-processes: $(READY)  ## two processes with one thread each against one, on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.processes $(ARGS)
 
-bench-book: $(READY)  ## the quick edition of every study, anew: twenty minutes at most on two idle cores
-	@exec $(VENV)/bin/python -m benchmarks.book
+bench-book: $(READY)  ## time all studies with their quick budget: up to 20 minutes on two idle cores
+	@exec $(VENV)/bin/python -m benchmarks.book $(ARGS)
 
 bench-page: $(READY)  ## what an image costs in the page of a run, in Chromium
 	@exec $(VENV)/bin/python -m benchmarks.page $(ARGS)

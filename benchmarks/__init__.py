@@ -10,14 +10,18 @@ from collections.abc import Sequence
 def asked(
     about: str | None, experiments: Sequence[str], rounds: int
 ) -> tuple[list[str], list[str], int]:
-    """What the command line asks for: experiments (these by default), key=value overrides, and rounds."""
+    """Parse the command line.
+
+    Returns:
+        The experiments (these by default), the key=value overrides, and the number of rounds.
+    """
     parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=rounds)
     named = " ".join(experiments)
-    parser.add_argument(
-        "words", nargs="*", help=f"experiments (default: {named}) and key=value overrides"
-    )
-    arguments = parser.parse_args()
+    about_words = f"experiments (default: {named}) and key=value overrides"
+    parser.add_argument("words", nargs="*", help=about_words)
+    # parse_args would reject overrides that follow an option, as in: cgan --rounds 3 data.source=sample
+    arguments = parser.parse_intermixed_args()
     words = [word for word in arguments.words if "=" in word]
     return (
         [word for word in arguments.words if "=" not in word] or list(experiments),

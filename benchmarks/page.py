@@ -32,7 +32,8 @@ TIMED = """([network, inputs]) => {
 }""".replace("IMAGES", str(IMAGES))
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
+    names = sys.argv[1:]
     browser = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")
@@ -69,4 +70,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -26,10 +26,20 @@ ROUNDS = 5
 WORLD = 2
 
 
+# not fork: the children must not inherit the threads of torch in this process
+CONTEXT: Any = multiprocessing.get_context("spawn")
+
+
 def process(
-    name: str, words: list[str], environment: dict[str, str], folder: str, ends: Any
+    name: str,
+    words: list[str],
+    warm_up: int,
+    measured: int,
+    environment: dict[str, str],
+    folder: str,
+    ends: Any,
 ) -> None:
-    """One process of a training; puts when its first and its last measured iteration ended."""
+    """Train as one of the processes; put when the first and the last measured iteration ended."""
     os.environ.update(environment)
     import torch
 
@@ -40,7 +50,7 @@ def process(
     loaded = loading.load(
         name, ["log.wandb=off", "log.progress_bar=false", "log.log_every_images=1_000", *words]
     )
-    images = loaded.config.data.batch_size * (WARM_UP + MEASURED + 1)
+    images = loaded.config.data.batch_size * (warm_up + measured + 1)
     never = {"run.evaluate_every_images": 10**9, "log.grid_every_images": 10**9}
     made = with_values(loaded.config, {"run.images": images, **never})
     place = Path(folder) / environment.get("RANK", "0")
@@ -50,13 +60,12 @@ def process(
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)
     ends.put(
-        (clock.ends[WARM_UP - 1], clock.ends[WARM_UP + MEASURED - 1], loaded.config.data.batch_size)
+        (clock.ends[warm_up - 1], clock.ends[warm_up + measured - 1], loaded.config.data.batch_size)
     )
 
 
 def speed(name: str, words: list[str], world: int) -> float:
     """Images per second of so many processes with one thread each."""
-    context = multiprocessing.get_context("spawn")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -64,14 +73,14 @@ def speed(name: str, words: list[str], world: int) -> float:
     if world > 1:
         shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world), "GROUP_RANK": "0",
                    "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "bench"}  # fmt: skip
-    ends = context.Queue()
+    ends = CONTEXT.Queue()
     with tempfile.TemporaryDirectory() as folder:
         every = []
         for rank in range(world):
             mine = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
-            every.append(
-                context.Process(target=process, args=(name, words, shared | mine, folder, ends))
-            )
+            # the constants are arguments: a child that is spawned imports this module and sees only the defaults
+            arguments = (name, words, WARM_UP, MEASURED, shared | mine, folder, ends)
+            every.append(CONTEXT.Process(target=process, args=arguments))
             every[-1].start()
         for one in every:
             one.join()

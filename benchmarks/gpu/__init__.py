@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -54,6 +54,7 @@ class Setting:
 
     folder: Path
     rehearsal: bool  # on a CPU, a few iterations of everything: whether the script works
+    families: dict[str, str] = field(default_factory=lambda: families())  # with an experiment each
 
     def few(self, n: int) -> int:
         """So many iterations, or two."""

@@ -13,11 +13,11 @@ from pathlib import Path
 import lightning
 import torch
 
-from benchmarks.gpu import Row, Rows, Setting
+from benchmarks.gpu import Row, Rows, Setting, families
 from benchmarks.gpu.equality import bf16, devices, resume, sampling
 from benchmarks.gpu.program import memory, several, training
 from benchmarks.gpu.speed import evaluation, settings, throughputs
-from gan_lab.config import extensions
+from gan_lab.config import extensions, loading
 
 CHECKS: dict[str, Callable[[Setting], Rows]] = {
     "devices": devices,
@@ -65,12 +65,19 @@ def main() -> int:
         action="store_true",
         help="some iterations of each on the CPU: does it run at all",
     )
+    parser.add_argument(
+        "--family",
+        action="append",
+        choices=list(loading.families()),
+        help="a family for the checks of families, repeatable; all by default",
+    )
     asked = parser.parse_args()
     if unknown := set(asked.checks) - set(CHECKS):
         parser.error(extensions.explain_unknown_name("check", unknown.pop(), list(CHECKS)))
     if not torch.cuda.is_available() and not asked.rehearse:
         print("gpu-check: not run, for torch sees no GPU here (`make doctor` says why)")
         return 0
+    chosen = {family: families()[family] for family in asked.family or families()}
     met = True
     print("| what | figure | bar | |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +87,7 @@ def main() -> int:
         }.items():
             begun = time.perf_counter()
             try:
-                for row in check(Setting(Path(folder) / name, asked.rehearse)):
+                for row in check(Setting(Path(folder) / name, asked.rehearse, chosen)):
                     print(row, flush=True)
                     met &= row.met
             except Exception as error:

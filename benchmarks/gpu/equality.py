@@ -34,10 +34,11 @@ PIXELS = (64, 3, 48, 48)
 RESUMED = ("dcgan", "sngan", "cyclegan")
 
 
-def record(path: Path, precision: str, folder: Path) -> None:
-    """What every family does in some iterations on this machine's GPU or, where none is to be seen, its CPU."""
+def record(path: Path, precision: str, folder: Path, names: Sequence[str]) -> None:
+    """Record some iterations of these families on the GPU of this machine or, if none is visible, on its CPU."""
     found: dict[str, Any] = {}
-    for family, name in families().items():
+    for family in names:
+        name = families()[family]
         keys = {item for item in STILL if hasattr(loading.family_class(family).Config, item)}
         words = [
             "log.log_every_images=1",
@@ -81,7 +82,7 @@ def _weights(family: Any) -> dict[str, Tensor]:
 def devices(setting: Setting) -> Rows:
     """Five iterations of every family on a CPU and here, from the same weights and draws; and the extractors."""
     code = "import sys; from pathlib import Path; from benchmarks.gpu.equality import record; "
-    code += "record(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))"
+    code += "record(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:])"
     one_third = {
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 3)),
@@ -90,17 +91,19 @@ def devices(setting: Setting) -> Rows:
     setting.folder.mkdir(parents=True, exist_ok=True)
     for precision in PRECISIONS:
         file, folder = setting.folder / f"{precision}-cpu.pt", setting.folder / "cpu" / precision
-        command = [sys.executable, "-W", "ignore", "-c", code, str(file), precision, str(folder)]
-        on_cpu[precision] = subprocess.Popen(command, env=os.environ | one_third)
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        arguments = [str(file), precision, str(folder), *setting.families]
+        on_cpu[precision] = subprocess.Popen([*command, *arguments], env=os.environ | one_third)
     for precision in PRECISIONS:
         files = [setting.folder / f"{precision}-{where}.pt" for where in ("cpu", "gpu")]
-        record(files[1], precision, setting.folder / "gpu" / precision)
+        gpu_folder = setting.folder / "gpu" / precision
+        record(files[1], precision, gpu_folder, list(setting.families))
         if on_cpu[precision].wait():
             raise RuntimeError(
                 f"the process on the CPU ended with code {on_cpu[precision].returncode}"
             )
         cpu, gpu = (torch.load(file, weights_only=True) for file in files)
-        for family in families():
+        for family in setting.families:
             if isinstance(gpu[family], str) or isinstance(cpu[family], str):
                 yield Row(f"{precision} {family}", str(gpu[family]), "runs", met=False)
                 continue
@@ -163,7 +166,7 @@ def resume(setting: Setting) -> Rows:
 
 def bf16(setting: Setting) -> Rows:
     """A hundred iterations of every family in mixed precision, in float32, and with another seed: how much is a lot?"""
-    for family, name in families().items():
+    for family, name in setting.families.items():
         n, batch = setting.few(100), loading.load(name).config.data.batch_size
         means: dict[str, dict[str, float]] = {}
         for kind, words in {

@@ -1,0 +1,646 @@
+"""Entry points: each benchmark, each target of the Makefile, and each command runs.
+
+A benchmark or a command that no other test starts breaks unnoticed. These tests list the folder,
+the Makefile and the command line, so that a new entry point without a test fails too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+from PIL import Image
+
+from benchmarks import book, evaluation, page, processes, throughput
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import equality, program, speed
+from gan_lab import benchmark, cli, doctor
+from gan_lab.config import loading
+from gan_lab.sweeps import sweep_file
+from gan_lab.training import builder
+from gan_lab.training.callbacks.tracker import Tracker
+from tests.helpers.browser import needs_chromium
+from tests.helpers.families import small
+from tests.helpers.processes import CONTEXT, _run_command, ended, start, start_command
+from tests.helpers.sweeping import forked
+
+ROOT = Path(__file__).parents[2]
+RATIO = r"\d+\.\d{3} \(median of 1, \d+\.\d{3} to \d+\.\d{3}\)"
+COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+
+# --------------------------------------------------------------------------------------------------
+# benchmarks
+
+BENCHMARKS = {
+    "book": book,
+    "evaluation": evaluation,
+    "gpu": gpu,
+    "page": page,
+    "processes": processes,
+    "throughput": throughput,
+}
+STUDY = """
+title: One rate
+chapter: 1
+claim: A ring has a score.
+source: nobody (arXiv 0000.00000)
+prediction: It is positive.
+measure: scores
+arms: {slow: ring}
+predictions: [{value: high_quality, arm: slow, relation: above, bound: 0}]
+quick:
+  seeds: 1
+  words: >-
+    run.images=256 run.evaluate_every_images=256 metrics.num_fakes=64 metrics.num_reals=64
+not_shown: Anything.
+"""
+
+
+class RecordingTracker(Tracker):
+    """A tracker that counts how often it is started and finished."""
+
+    name = "recording"
+
+    def __init__(self) -> None:
+        self.started = self.finished = 0
+
+    def _open(self, images: int) -> None:
+        self.started += 1
+        self.run = "open"
+
+    def _finish(self, code: int) -> None:
+        self.finished += 1
+
+
+@pytest.fixture
+def run_main(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[str, int]]:
+    """Return a function that runs a benchmark's main(); it returns the output and exit code."""
+
+    def run(module: ModuleType, *arguments: str) -> tuple[str, int]:
+        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+        try:
+            code = module.main()
+        except SystemExit as exited:
+            code = exited.code
+        return capsys.readouterr().out, code or 0
+
+    return run
+
+
+def run_forked_command(command: Sequence[str], log: Path) -> int:
+    """Run ``python -m gan_lab ...`` in a forked process, which starts faster."""
+    arguments = list(command[command.index("gan_lab") + 1 :])
+    (code,) = ended([start_command(arguments, log)])
+    assert code is not None, log.read_text()
+    return code
+
+
+def test_benchmarks_have_a_test_each() -> None:
+    """Each module of benchmarks/ is one that a test below runs."""
+    found = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__"}
+    found |= {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
+    assert found == set(BENCHMARKS)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("experiment", ["cgan", "ring"])
+def test_bench_throughput_prints_its_ratios(
+    experiment: str, tmp_path: Path, data_root: Path, sample: object, monkeypatch: pytest.MonkeyPatch,
+    run_main: Callable[..., tuple[str, int]],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(throughput, "WARM_UP", 2)
+    monkeypatch.setattr(throughput, "MEASURED", 2)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # main() sets it: restore it afterwards
+    trackers: list[RecordingTracker] = []
+
+    def build_trackers(*_: Any) -> list[Tracker]:
+        trackers.append(RecordingTracker())
+        return [trackers[-1]]
+
+    monkeypatch.setattr(builder, "build_trackers", build_trackers)
+    overrides = small("cgan", tmp_path, data_root) if experiment == "cgan" else ["log.wandb=off"]
+    output, code = run_main(
+        throughput, experiment, "--rounds", "1", *overrides, "log.progress_bar=true"
+    )
+    assert code == 0
+    others = ["plain", "tutorial"] if experiment == "cgan" else ["plain"]
+    speeds = "  ".join(rf"{who} [\d,]+ images/s" for who in ["lab", *others])
+    expected = [rf"{experiment} 1: {speeds}"]
+    expected += [rf"{experiment}: lab / {other} = {RATIO}" for other in others]
+    expected += [rf"{experiment}: [\d,]+ images/s on \d+ threads"]
+    lines = output.splitlines()
+    assert len(lines) == len(expected), output
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line)
+    # the first tracker belongs to the networks of the loops, which are built but not trained
+    assert [(each.started, each.finished) for each in trackers] == [(0, 0), (1, 1), (1, 1)]
+
+
+def test_bench_evaluation_prints_its_ratio(
+    tmp_path: Path, data_root: Path, sample: object, run_main: Callable[..., tuple[str, int]]
+) -> None:
+    output, code = run_main(
+        evaluation, "cgan", "--rounds", "1", *small("cgan", tmp_path, data_root)
+    )
+    assert code == 0
+    assert re.fullmatch(rf"cgan: evaluation / generating and extracting = {RATIO}\n", output)
+
+
+def test_bench_processes_prints_its_ratio(
+    tmp_path: Path, data_root: Path, sample: object, monkeypatch: pytest.MonkeyPatch,
+    run_main: Callable[..., tuple[str, int]],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(processes, "WARM_UP", 1)
+    monkeypatch.setattr(processes, "MEASURED", 2)
+    monkeypatch.setattr(processes, "CONTEXT", CONTEXT)
+    output, code = run_main(processes, "gan", "--rounds", "1", *small("gan", tmp_path, data_root))
+    assert code == 0
+    lines = output.splitlines()
+    assert len(lines) == 2, output
+    assert re.fullmatch(r"gan 1: 1 process [\d,]+ images/s  2 processes [\d,]+ images/s", lines[0])
+    assert re.fullmatch(rf"gan: 2 processes / 1 process = {RATIO} on \d+ cores", lines[1])
+
+
+@needs_chromium
+def test_bench_page_prints_milliseconds(run_main: Callable[..., tuple[str, int]]) -> None:
+    output, code = run_main(page, "gan")
+    assert code == 0
+    assert re.fullmatch(r"gan +[\d,]+ weights +\d+\.\d ms an image\n", output)
+
+
+def test_bench_page_without_chromium_exits(
+    monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[str, int]]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert run_main(page, "gan") == ("", "no Chromium is installed")
+
+
+def test_bench_book_runs_a_study_and_prints_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[str, int]]
+) -> None:
+    study, log = tmp_path / "tiny.yaml", tmp_path / "log"
+    study.write_text(STUDY, encoding="utf-8")
+
+    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, run_forked_command(command, log))
+
+    monkeypatch.setattr(book.subprocess, "run", run)
+    output, code = run_main(book, str(study), "--workers", "1")
+    assert code == 0, log.read_text()
+    assert re.fullmatch(rf"study {study}, quick budget: \d\.\d minutes \(limit: 20\)\n", output)
+    assert "pages/tiny.md" in log.read_text()
+
+
+def test_bench_book_with_a_failed_study_exits_1(
+    monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[str, int]]
+) -> None:
+    monkeypatch.setattr(
+        book.subprocess, "run", lambda command: subprocess.CompletedProcess(command, 2)
+    )
+    assert run_main(book)[1] == 1
+
+
+# the name of a row of each check
+GPU_ROWS = {
+    "devices": "64-true gan: GPU = CPU",
+    "sampling": "load_generator(device=...): 64 images, GPU = CPU",
+    "memory": "memory took",  # needs a GPU: no row
+    "resume": "gan, 4 iterations",
+    "bf16": "bf16-mixed gan: mean losses of the iterations, against 32-true",
+    "throughput": "ring: lab / its step alone",
+    "settings": "dcgan 64 px, batch 256, images/s: the data on the host / as shipped",
+    "evaluation": "an evaluation of 1,000 digits in training",
+    "training": "gan-lab train cgan",
+    "several": "gan, float64, no batch norm: two processes = one",
+}
+SPEED_BARS = ("lab / its step alone", "lab / loop by hand")  # not met by two iterations
+
+
+class InThisProcess:
+    """A subprocess.Popen of ``python -W ignore -c CODE ...`` that runs the code here."""
+
+    def __init__(self, command: Sequence[str], env: dict[str, str]) -> None:
+        code, *arguments = command[4:]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["-c", *arguments])
+            exec(code, {})
+        self.returncode = 0
+
+    def wait(self) -> int:
+        return self.returncode
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gpu_check_rehearses_every_check(
+    tmp_path: Path, data_root: Path, sample: object, monkeypatch: pytest.MonkeyPatch,
+    run_main: Callable[..., tuple[str, int]],
+) -> None:  # fmt: skip
+    """With one family, and fewer cases of each check than the rehearsal has."""
+    assert GPU_ROWS.keys() == gpu.CHECKS.keys()
+    root = f"data.root={data_root}"
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda name, words=(): load(name, [*words, root]))
+    for name in ("WARM_UP", "MEASURED"):  # the check of the throughput sets them
+        monkeypatch.setattr(throughput, name, getattr(throughput, name))
+    monkeypatch.setattr(equality.subprocess, "Popen", InThisProcess)
+    monkeypatch.setattr(equality, "RESUMED", ("gan",))
+    monkeypatch.setattr(speed, "CASES", {"ring": speed.CASES["ring"]})
+    monkeypatch.setattr(speed, "CHOICES", {"the data on the host": (["data.device_gb=0"], {})})
+
+    def run(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        _, experiment, *overrides = command[command.index("gan_lab") + 1 :]
+        few = ["run.devices=1", "run.images=640", root]
+        noted = {"SCORED": "1"} if experiment == "cgan" else {}
+        log = tmp_path / "log"
+        process = start(experiment, [*overrides, *few], log, environment=noted)
+        (code,) = ended([process])
+        return subprocess.CompletedProcess(command, code or 0, "", log.read_text())
+
+    monkeypatch.setattr(program.subprocess, "run", run)
+    output, _ = run_main(gpu, "--rehearse", "--family", "gan")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in output.splitlines()]
+    assert set(GPU_ROWS.values()) <= {row[0] for row in rows}, output
+    failed = [row for row in rows if row[3] == "NOT MET" and not row[0].endswith(SPEED_BARS)]
+    assert failed == []
+
+
+# --------------------------------------------------------------------------------------------------
+# targets of the Makefile
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+RUN = "runs/cgan/seed0"
+SEED = "run.seed=1"
+# values of all variables of each target's recipe
+SAMPLES: dict[str, dict[str, str]] = {
+    "help": {},
+    "setup": {},
+    "train": {"EXP": "cgan", "ARGS": SEED},
+    "dry-run": {"EXP": "cgan", "ARGS": SEED},
+    "inspect-data": {"EXP": "dcgan", "ARGS": "data.name=folder data.root=photos"},
+    "evaluate": {"RUN": RUN, "ARGS": "data.root=data"},
+    "score": {"FAKES": "my samples", "REALS": "photos", "METRICS": "fid,is", "EXTRACTOR": "lite0",
+              "OUT": "my scores.json", "ARGS": "--batch-size 9"},
+    "sample": {"RUN": RUN, "N": "9", "CLASS": "7", "SEED": "3", "INTERPOLATE": "8", "CODE": "1",
+               "ARGS": "--truncation 0.7"},
+    "project": {"RUN": RUN, "IN": "my photos", "N": "9", "CLASS": "7", "OUT": "my out.png",
+                "ARGS": "data.root=data"},
+    "reconstruct": {"RUN": RUN, "N": "9", "ARGS": "data.root=data"},
+    "interpolate": {"RUN": RUN, "N": "9", "ARGS": "--steps 5"},
+    "translate": {"RUN": RUN, "IN": "my photos", "OUT": "my out", "DIRECTION": "BtoA", "ARGS": ""},
+    "export": {"RUN": RUN, "OUT": "my model", "FORMAT": "onnx", "ARGS": "--weights last"},
+    "publish": {"RUN": RUN, "TO": "hf:me/my-gan", "FORMAT": "onnx", "ARGS": "--weights last"},
+    "probe": {"RUN": RUN, "ARGS": "--labels 50"},
+    "report": {"RUN": f"{RUN} runs/gan/seed0", "OUT": "my page.html", "ARGS": "runs/gan/seed1"},
+    "judge": {"DATA": "emoji", "N": "50", "ARGS": SEED},
+    "benchmark": {"TABLE": "families", "ARGS": "run.images=50_000"},
+    "study": {"STUDY": "optimum", "BUDGET": "quick", "WORKERS": "2", "ARGS": "--root elsewhere"},
+    "book": {},
+    "compare": {"RUN": f"{RUN} runs/gan/seed0", "ARGS": "--weights last"},
+    "sweep": {"SWEEP": "cgan_lr", "WORKERS": "2", "TRIALS": "20", "BACKEND": "local",
+              "STORAGE": "postgresql://host/trials", "ARGS": SEED},
+    "sweep-check": {"SWEEP": "cgan_lr", "TRIALS": "20", "ARGS": SEED},
+    "sweep-report": {"SWEEP": "cgan_lr", "STORAGE": "postgresql://host/trials", "ARGS": SEED},
+    "slurm": {"EXP": "cgan", "NODES": "2", "GPUS": "8", "TIME": "02:00:00", "ARGS": SEED},
+    "doctor": {"ARGS": "data.root=/scratch"},
+    "docker": {},
+    "docker-train": {"EXP": "cgan", "GPUS": "all", "ARGS": SEED},
+    "container-test": {},
+    "test": {"ARGS": "tests/contracts"},
+    "test-portable": {"ARGS": "tests/contracts"},
+    "configuration": {},
+    "demo": {},
+    "docs": {},
+    "check": {},
+    "bench": {"ARGS": "dcgan --rounds 3 data.source=sample"},
+    "bench-evaluation": {"ARGS": "dcgan --rounds 3 data.source=sample"},
+    "bench-processes": {"ARGS": "dcgan --rounds 3 data.source=sample"},
+    "bench-page": {"ARGS": "gan dcgan"},
+    "bench-book": {"ARGS": "optimum --workers 1"},
+    "gpu-check": {"ARGS": "sampling --rehearse --family gan"},
+    "clean": {},
+}  # fmt: skip
+# a stub writes its name and arguments, each ended by NUL, and a record separator
+STUB = r"""#!/bin/bash
+printf '%s\0' "${0##*/}" "$@" >> "$RECORD"
+printf '\x1e' >> "$RECORD"
+if [[ "$1 $2" == "-m venv" ]]; then
+  mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+fi
+"""
+
+
+def find_targets() -> dict[str, str]:
+    """Return the recipe of each documented target."""
+    recipes: dict[str, str] = {}
+    target = ""
+    for line in MAKEFILE.splitlines():
+        if heading := re.match(r"([a-z-]+):.*##", line):
+            target = heading[1]
+            recipes[target] = ""
+        elif target and line.startswith("\t"):
+            recipes[target] += line + "\n"
+        else:
+            target = ""
+    return recipes
+
+
+TARGETS = find_targets()
+
+
+class Checkout:
+    """A folder with the Makefile in which every program that it starts is a stub."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.record = folder, folder / "record"
+        (folder / "Makefile").write_text(MAKEFILE, encoding="utf-8")
+        for name in ("requirements.lock", "pyproject.toml"):
+            (folder / name).touch()
+        for name in ("gan-lab", "python", "ruff", "mypy"):
+            self._write_stub(folder / ".venv" / "bin" / name)
+        for name in ("docker", "python3"):
+            self._write_stub(folder / "bin" / name)
+        self._write_stub(folder / "scripts" / "container-test.sh")
+        for experiment in loading.experiments():  # make demo copies the reports
+            report = folder / "runs" / experiment / "demo" / "report.html"
+            report.parent.mkdir(parents=True)
+            report.touch()
+        (folder / ".venv" / ".ready").touch()
+
+    def _write_stub(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(STUB, encoding="utf-8")
+        path.chmod(0o755)
+
+    def make(self, target: str, variables: dict[str, str]) -> list[list[str]]:
+        """Run a target; return the recorded command lines."""
+        self.record.unlink(missing_ok=True)
+        # nothing of a make that runs this suite, such as MAKEFLAGS or ARGS
+        environment = {
+            "HOME": str(self.folder),
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "RECORD": str(self.record),
+        }
+        arguments = [f"{name}={value}" for name, value in variables.items()]
+        done = subprocess.run(
+            ["make", "--no-print-directory", target, *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        if not self.record.exists():
+            return []
+        records = self.record.read_text(encoding="utf-8").split("\x1e")[:-1]
+        return [record.split("\0")[:-1] for record in records]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def parse_command(words: Sequence[str]) -> dict[str, Any]:
+    """Parse the arguments of gan-lab without running the command; return its parameters."""
+    name, *rest = words
+    assert name in COMMANDS, f"gan-lab has no command {name}"
+    parameters: dict[str, Any] = COMMANDS[name].make_context(name, rest).params
+    if name in ("train", "dry-run", "inspect-data", "slurm") and parameters["experiment"]:
+        loading.load(parameters["experiment"], parameters["overrides"] or [])
+    return parameters
+
+
+def check_python(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that what Python is asked to run exists and accepts its arguments."""
+    if arguments[0] != "-m":
+        assert (ROOT / arguments[0]).is_file()
+        return
+    module, rest = arguments[1], list(arguments[2:])
+    if module == "pytest":
+        for path, *names in (word.split("::") for word in rest if word.startswith("tests/")):
+            assert (ROOT / path).exists()
+            for name in names:
+                assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text("utf-8")
+    elif module == "sphinx":
+        assert (ROOT / rest[-2] / "conf.py").is_file()
+    elif module.startswith("benchmarks."):
+        check_benchmark(module.removeprefix("benchmarks."), rest, monkeypatch)
+    else:
+        assert module in ("pip", "venv")
+
+
+class Parsed(BaseException):
+    """Raised where a benchmark would start to measure; no ``except Exception`` catches it."""
+
+
+# the first function that a benchmark calls after it has parsed its arguments
+FIRST_CALLS = {
+    "book": "subprocess.run",
+    "evaluation": "ratios",
+    "gpu": "families",
+    "page": "shutil.which",
+    "processes": "speed",
+    "throughput": "build",
+}
+
+
+def check_benchmark(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a benchmark up to its first measurement: argparse exits if it rejects the arguments."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Parsed
+
+    with monkeypatch.context() as patch, suppress(Parsed):
+        patch.setattr(sys, "argv", [name, *arguments])
+        patch.setenv("TTY_COMPATIBLE", "1")  # the throughput sets it: restore it afterwards
+        patch.setattr(f"{BENCHMARKS[name].__name__}.{FIRST_CALLS[name]}", stop)
+        BENCHMARKS[name].main()
+
+
+def test_makefile_targets_are_documented_and_have_a_sample() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert phony
+    assert set(phony[1].split()) == set(TARGETS) == set(SAMPLES)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_makefile_sample_sets_all_variables(target: str) -> None:
+    defined = set(re.findall(r"^([A-Z]+)\s*[?:]?=", MAKEFILE, re.MULTILINE))
+    used = set(re.findall(r"(?<!\$)\$\((?:if |or )?(?:\$\()?([A-Z]+)\b", TARGETS[target]))
+    assert used - defined - {"MAKE", "CURDIR"} == SAMPLES[target].keys()
+
+
+@pytest.mark.parametrize("variables", ["all", "required"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_makefile_target_calls_what_exists(
+    target: str, variables: str, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command line of a target is accepted, and each variable reaches the command."""
+    given = dict(SAMPLES[target])
+    if variables == "required":
+        optional = re.findall(r"\$\((?:if|or) \$\(([A-Z]+)\)", TARGETS[target])
+        given = {name: value for name, value in given.items() if name not in {*optional, "ARGS"}}
+    calls = checkout.make(target, given)
+    if target not in ("help", "setup", "clean"):
+        assert calls
+    for name, *arguments in calls:
+        if name == "gan-lab":
+            check_parameters(parse_command(arguments), given)
+        elif name == "docker" and arguments[0] == "run":
+            command = arguments[arguments.index("gan-lab") + 1 :]
+            given.pop("GPUS", None)  # an option of docker
+            check_parameters(parse_command(command), given)
+        elif name == "python":
+            check_python(arguments, monkeypatch)
+        elif name == "container-test.sh":
+            assert os.access(ROOT / "scripts" / name, os.X_OK)
+        else:
+            assert name in ("docker", "ruff", "mypy")
+
+
+def check_parameters(parameters: dict[str, Any], given: dict[str, str]) -> None:
+    """Check that the value of every variable is among the parameters of the command."""
+    passed: list[str] = []
+    for value in parameters.values():
+        passed += map(str, value) if isinstance(value, list | tuple) else [str(value)]
+    for name, text in given.items():
+        values = text.split() if name in ("ARGS", "RUN") else [text]
+        for value in values:
+            assert value.startswith("--") or value in passed, f"{name}={text}: {parameters}"
+
+
+def test_makefile_environment_is_made_once(checkout: Checkout) -> None:
+    """The first target makes the environment from the lock file; the next one finds it."""
+    shutil.rmtree(checkout.folder / ".venv")
+    made = [" ".join(call) for call in checkout.make("setup", {})]
+    assert [call.split()[:3] for call in made] == [
+        ["python3", "-c", "import"],
+        ["python3", "-m", "venv"],
+        ["python", "-m", "pip"],
+        ["python", "-m", "pip"],
+    ]
+    assert "-r requirements.lock" in made[2]
+    assert "--editable ." in made[3]
+    assert (ROOT / "requirements.lock").is_file()
+    assert checkout.make("setup", {}) == []
+
+
+# --------------------------------------------------------------------------------------------------
+# commands
+
+# arguments of each command, filled in by test_command_runs, and a pattern of its output
+ARGUMENTS: dict[str, tuple[str, str]] = {
+    "train": ("vaegan {vaegan_words} run.id=tiny", r"is already finished"),
+    "evaluate": ("{vaegan}", r"fd_digits"),
+    "report": ("{vaegan} {pix2pix} --out {tmp}/page.html", r"page\.html"),
+    "inspect-data": ("gan {words}", r"mnist"),
+    "judge": ("mnist {data} run.root={tmp} metrics.extractors=[random] --n 6", r"mnist-n6\.html"),
+    "benchmark": ("one_row {words}", r"\| `gan` \|"),
+    "study": ("--root {tmp}", r"optimum"),
+    "compare": ("{vaegan}", r"vaegan"),
+    "dry-run": ("gan {words}", r"generator"),
+    "slurm": ("gan run.root={tmp}", r"sbatch .*gan-1x1\.sh"),
+    "doctor": ("run.root={tmp}", r"\d+ ok"),
+    "sample": ("{vaegan} --n 4 --folder {tmp}/fakes", r"fakes"),
+    "reconstruct": ("{vaegan} --n 2 --out {tmp}/image.png", r"image\.png"),
+    "interpolate": ("{vaegan} --n 2 --steps 3 --out {tmp}/image.png", r"image\.png"),
+    "translate": ("{pix2pix} {images} {tmp}/translated", r"12 images translated into"),
+    "project": ("{vaegan} --n 1 --out {tmp}/image.png", r"median \d"),
+    "export": ("{vaegan} --out {tmp}/model", r"model"),
+    "publish": ("{vaegan} --to {tmp}/published", r"published"),
+    "probe": ("{vaegan} --labels 20", r"pixels"),
+    "score": ("{images} {images} --metrics kid --extractor random --out {tmp}/kid.json", r"kid"),
+    "sweep": ("{sweep} {sweep_words} --backend local", r"Train it"),
+    "sweep-check": ("{sweep} {sweep_words}", r"Metric: fd_digits"),
+    "sweep-report": ("{sweep} {sweep_words}", r"Train it"),
+}
+
+
+def run_sweep(arguments: Sequence[str], log: Path) -> None:
+    """Run ``gan-lab sweep`` in this process, whose trials are forked from it."""
+    from gan_lab.utils import process
+
+    process.start = forked  # type: ignore[assignment]
+    _run_command(arguments, log)
+
+
+def few_images(family: str, root: Path, data_root: Path) -> list[str]:
+    """Return the overrides of a training of two iterations."""
+    return small(family, root, data_root, "run.images=32", "run.evaluate_every_images=32")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, data_root: Path, sample: object) -> Path:
+    """Train, by their commands, a run with an encoder, one that translates images, and a sweep."""
+    root = tmp_path_factory.mktemp("runs")
+    shipped = sweep_file.sweep_folder() / "dcgan_loss.yaml"
+    sweep = root / "losses.yaml"
+    sweep.write_text(shipped.read_text("utf-8") + "run_cap: 1\n", encoding="utf-8")
+    started = []
+    for experiment in ("vaegan", "pix2pix"):
+        words = [*few_images(experiment, root, data_root), "run.id=tiny"]
+        started.append(start_command(["train", experiment, *words], root / f"{experiment}.log"))
+    words = few_images("gan", root, data_root)
+    arguments = ["sweep", str(sweep), *words, "--backend", "local"]
+    started.append(CONTEXT.Process(target=run_sweep, args=(arguments, root / "sweep.log")))
+    started[-1].start()
+    assert ended(started) == [0, 0, 0], [path.read_text("utf-8") for path in root.glob("*.log")]
+    return root
+
+
+def test_commands_have_arguments_each() -> None:
+    assert COMMANDS.keys() == ARGUMENTS.keys()
+
+
+@pytest.mark.parametrize("command", ARGUMENTS)
+def test_command_runs(
+    command: str, runs: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Run the command in this process on the tiny runs.
+
+    train and sweep have run already, in the fixture: they find a finished run and a finished sweep.
+    """
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(12):
+        Image.new("RGB", (28, 28), (20 * number, 50, 7)).save(images / f"{number}.png")
+    one_row = benchmark.Table(rows=["gan"], scores=["fd_digits"])
+    monkeypatch.setattr(benchmark, "load", lambda name: one_row)
+    log = tmp_path / "log"
+    monkeypatch.setattr(benchmark.process, "run", lambda words: run_forked_command(words, log))
+    # test_doctor.py makes all checks, of which some start processes
+    monkeypatch.setattr(doctor, "CHECKS", dict([*doctor.CHECKS.items()][:3]))
+    values = {
+        "vaegan": runs / "vaegan" / "tiny",
+        "pix2pix": runs / "pix2pix" / "tiny",
+        "sweep": runs / "losses.yaml",
+        "images": images,
+        "tmp": tmp_path,
+        "data": f"data.source=sample data.root={data_root}",
+        "words": shlex.join(few_images("gan", tmp_path, data_root)),
+        "vaegan_words": shlex.join(few_images("vaegan", runs, data_root)),
+        "sweep_words": shlex.join(few_images("gan", runs, data_root)),
+    }
+    arguments, pattern = ARGUMENTS[command]
+    words = shlex.split(arguments.format(**values))
+    monkeypatch.setattr(sys, "argv", ["gan-lab", command, *words])
+    with pytest.raises(SystemExit) as exited:
+        cli.main()
+    output = capfd.readouterr()
+    assert not exited.value.code, output.err
+    assert re.search(pattern, output.out), output.out
