@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.special import TextLexer
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
@@ -97,6 +99,9 @@ def describe_public_names() -> str:
         else:
             kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
             lines.append(f".. auto{kind}:: gan_lab.{public_name}")
+            if kind == "class":
+                # The families' pages in configuration.md list their keys.
+                lines.append("   :exclude-members: Config")
     return "\n".join([*lines, "```"])
 
 
@@ -121,6 +126,8 @@ def add_demo(app: Any, name: str, source: list[str]) -> None:
 
 def setup(app: Any) -> None:
     """Connect the hooks of this file."""
+    # GitHub draws Mermaid diagrams. Drawing them here would load a script from another server.
+    app.add_lexer("mermaid", TextLexer)
     app.connect("source-read", add_table_of_contents)
     app.connect("source-read", add_public_names)
     app.connect("source-read", add_demo)

@@ -36,51 +36,55 @@ USER_FOLDERS = (
 class DataConfig:
     """Keys under ``data:``."""
 
-    name: str = "mnist"  # the file of gan_lab/data, or a module of one's own
-    # full: the real set, or an error; sample: the images that ship with our dependencies; auto: the first that is there
+    # A data set: a file of gan_lab/data, or your own module.
+    name: str = "mnist"
+    # full: the real set, or an error. sample: the images bundled with our dependencies. auto:
+    # full if it is available, else sample.
     source: Literal["auto", "full", "sample"] = "auto"
-    root: str = "data"  # folder of the real sets and of the decoded cache; of folder, pairs and horse2zebra: the set
-    size: int = number(
-        28, minimum=1, maximum=4096
-    )  # height and width in pixels; by default the set's own usual size
-    # in pixels; null: as the height. data.size=64x96 sets both, 64 high and 96 wide
+    # Folder of downloaded sets and of the decoded cache. For folder, pairs and horse2zebra:
+    # your images.
+    root: str = "data"
+    # Height and width in pixels. Default: the set's usual size. data.size=64x96 sets height 64
+    # and width 96.
+    size: int = number(28, minimum=1, maximum=4096)
+    # Width in pixels. null: the same as the height.
     width: int | None = number(None, minimum=1, maximum=4096)
-    # of one's own images: crop to the middle, pad with the pixels of the edge, or stretch
+    # For your own images: center crop, pad with the edge pixels, or stretch.
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    # 1 is gray, 3 colour; null: of a folder what most files are, of others what the set has
+    # 1 for gray, 3 for color. null: inferred from the data set; in a folder, the majority of
+    # the files decides.
     channels: Literal[1, 3] | None = None
-    batch_size: int = number(64, minimum=1)  # images per iteration, over all processes
-    images: int | None = number(None, minimum=2)  # training images, at most; null: all
-    labels: bool = True  # false: hide the labels that the data has
-    labels_per_class: int = number(
-        0, minimum=0
-    )  # semi-supervised: so many labels are shown; 0: all
-    attributes: list[str] = field(
-        default_factory=list
-    )  # celeba: each combination of these is a class
-    class_names: list[str] = field(
-        default_factory=list
-    )  # of classes 0, 1, 2 ...; []: the data's own
-    direction: Literal["AtoB", "BtoA"] = "AtoB"  # image to image: which of the two is the input
-    gray_input: bool = False  # image to image: the input is the gray version of each image
-    paired: bool = (
-        True  # image to image: false hides in training which input belongs to which image
-    )
-    flip: bool = False  # mirror half of the training images
-    # pixels by which training images are enlarged, and cropped back to their size at random, inputs alike
+    # Images per iteration, over all processes.
+    batch_size: int = number(64, minimum=1)
+    # Number of training images to use. null: all.
+    images: int | None = number(None, minimum=2)
+    # false: ignore the labels of the data.
+    labels: bool = True
+    # Semi-supervised: labeled images per class. 0: all are labeled.
+    labels_per_class: int = number(0, minimum=0)
+    # CelebA: each combination of these attributes is a class.
+    attributes: list[str] = field(default_factory=list)
+    # Names of classes 0, 1, 2 ... []: the data set's own names.
+    class_names: list[str] = field(default_factory=list)
+    # Image-to-image: which of the two images is the input.
+    direction: Literal["AtoB", "BtoA"] = "AtoB"
+    # Image-to-image: the input is the gray version of each image.
+    gray_input: bool = False
+    # Image-to-image: false hides the correspondence of inputs and images in training.
+    paired: bool = True
+    # Mirror half of the training images.
+    flip: bool = False
+    # Enlarge training images and inputs by this many pixels, then crop them back to their size
+    # at random.
     jitter: int = number(0, minimum=0)
-    cache_gb: float = number(
-        8.0, minimum=0
-    )  # a larger set is decoded by the workers, image by image
-    device_gb: float = number(
-        1.0, minimum=0
-    )  # a smaller set that is decoded lies in the memory of the GPU; 0: never
-    max_unreadable: float = number(
-        0.01, minimum=0, maximum=1
-    )  # the share of unreadable files that is put up with
-    workers: int = number(
-        0, minimum=0
-    )  # loader processes per device; 0 gathers in the training process
+    # Sets larger than this are not cached; the workers decode them image by image.
+    cache_gb: float = number(8.0, minimum=0)
+    # Decoded sets smaller than this stay in GPU memory. 0: never.
+    device_gb: float = number(1.0, minimum=0)
+    # Tolerated share of unreadable files.
+    max_unreadable: float = number(0.01, minimum=0, maximum=1)
+    # Loader processes per device. 0: load in the training process.
+    workers: int = number(0, minimum=0)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -92,25 +96,35 @@ class DataConfig:
 class RunConfig:
     """Keys under ``run:``."""
 
-    images: int = number(100_000, minimum=1)  # the budget: training images seen, repeats included
-    seed: int = number(0, minimum=0)  # of all that is random
-    id: str | None = None  # folder name; by default a slug of what was overridden, and the seed
-    root: str = "runs"  # the folder of the runs
-    # processes on each machine: a number, a list of GPUs such as "0,1", or auto; None: what torchrun or srun started, else 1
+    # Budget: training images seen, repeats included.
+    images: int = number(100_000, minimum=1)
+    # Random seed.
+    seed: int = number(0, minimum=0)
+    # Name of the run folder. Default: a slug of the overrides, and the seed.
+    id: str | None = None
+    # Folder of all runs.
+    root: str = "runs"
+    # Processes per machine: a number, a list of GPUs such as "0,1", or auto. null: what
+    # torchrun or srun started, else 1.
     devices: str | None = None
-    num_nodes: int = number(
-        0, minimum=0
-    )  # machines; 0: those on which torchrun or srun started it, else 1
-    timeout_s: int = number(300, minimum=1)  # seconds for which a rank waits for the others
-    # 32-true is exact on a GPU too; tf32 is faster there: float32 whose factors have 10 bits; on a CPU the two are one
+    # Number of machines. 0: those on which torchrun or srun started the run, else 1.
+    num_nodes: int = number(0, minimum=0)
+    # Seconds that a rank waits for the others.
+    timeout_s: int = number(300, minimum=1)
+    # 32-true is exact float32, on a GPU too. tf32 is faster on a GPU: its factors have 10
+    # bits. On a CPU the two are the same.
     precision: Literal["32-true", "tf32", "bf16-mixed", "64-true"] = "32-true"
-    micro_batches: int = number(
-        1, minimum=1
-    )  # gradient accumulation: micro-batches per batch, for one that does not fit
-    compile: bool = False  # by torch.compile, which needs a C++ compiler
-    evaluate_every_images: int = number(50_000, minimum=1)  # images between two evaluations
-    overwrite: bool = False  # delete the run folder first
-    # a run folder, a checkpoint or an export, whose weights this run begins with where they fit
+    # Gradient accumulation: micro-batches per batch, for a batch that does not fit into
+    # memory.
+    micro_batches: int = number(1, minimum=1)
+    # Compile the networks with torch.compile, which needs a C++ compiler.
+    compile: bool = False
+    # Training images between two evaluations.
+    evaluate_every_images: int = number(50_000, minimum=1)
+    # Delete the run folder first.
+    overwrite: bool = False
+    # Fine-tuning: a run folder, a checkpoint or an export, whose weights are loaded where they
+    # match.
     start_from: str | None = None
 
 
@@ -118,101 +132,107 @@ class RunConfig:
 class MetricsConfig:
     """Keys under ``metrics:``."""
 
-    headline: str | None = (
-        None  # the score that chooses best.ckpt; None: the first that the data offers
-    )
-    # null: 1,000 in training; at the end 50,000 on a GPU, on a CPU four times the reals and 10,000 at most
+    # Score that selects best.ckpt. null: the first one that the data offer.
+    headline: str | None = None
+    # Generated images per evaluation. null: 1,000 during training; finally 50,000 on a GPU, on
+    # a CPU four times the reals and up to 10,000.
     num_fakes: int | None = number(None, minimum=2)
-    num_reals: int | None = number(
-        None, minimum=2
-    )  # at most; null: 1,000 in training, at the end all of the split
-    # the reals that a trained run is scored against, as published figures are mostly against the training set; while it
-    # trains the reals that choose are those of validation, or of train
+    # Maximum number of real images per evaluation. null: 1,000 during training, finally all of
+    # the split.
+    num_reals: int | None = number(None, minimum=2)
+    # Reals that a finished run is scored on. Published scores mostly use the training set.
+    # During training the validation set is used, or the training set with train.
     split: Literal["test", "train"] = "test"
-    extractors: list[str] = field(
-        default_factory=list
-    )  # at every evaluation; []: what the content suggests
-    include: list[str] = field(
-        default_factory=list
-    )  # metrics in modules of one's own, beside all that apply
-    # images that kernel distance, precision, recall, density and coverage are of
+    # Extractors of every evaluation. []: chosen by the content of the data.
+    extractors: list[str] = field(default_factory=list)
+    # Your own metrics, as modules, in addition to all that apply.
+    include: list[str] = field(default_factory=list)
+    # Images whose features are kept for kernel distance, precision, recall, density and
+    # coverage.
     max_features_kept: int = number(10_000, minimum=20)
-    # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
+    # auto: weights on this machine, or downloaded. off. Or the path of a local file.
     inception_weights: str = "auto"
-    dinov2_weights: str = (
-        ""  # the authors' file of a DINOv2 without registers, for metrics.extractors=[dinov2]
-    )
-    clip_weights: str = ""  # OpenAI's file of a CLIP, for metrics.extractors=[clip]
-    allow_small_n: bool = (
-        False  # compute a Fréchet distance of fewer images than ten times its features
-    )
+    # The authors' file of a DINOv2 without registers, for metrics.extractors=[dinov2].
+    dinov2_weights: str = ""
+    # OpenAI's file of a CLIP, for metrics.extractors=[clip].
+    clip_weights: str = ""
+    # Compute a Fréchet distance even with fewer than ten images per feature.
+    allow_small_n: bool = False
 
 
 @dataclass(frozen=True)
 class LogConfig:
     """Keys under ``log:``."""
 
-    wandb: Literal["auto", "online", "offline", "off"] = (
-        "auto"  # auto: online if a key is present, else offline
-    )
-    wandb_artifacts: bool = False  # send the best checkpoint too, when a training has ended
-    tensorboard: bool = False  # write event files for TensorBoard into the run folder
-    log_every_images: int = number(2_000, minimum=1)  # images between two rows of losses
-    grid_every_images: int | None = number(
-        None, minimum=1
-    )  # images between two sample grids; null: at each evaluation
-    progress_bar: bool = True  # in a log file a line every half minute; false: neither
+    # auto: online if a W&B key is present, else offline. The report page, which shows training
+    # images, is uploaded too.
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    # Upload the best checkpoint at the end of training.
+    wandb_artifacts: bool = False
+    # Write TensorBoard event files into the run folder.
+    tensorboard: bool = False
+    # Training images between two rows of losses.
+    log_every_images: int = number(2_000, minimum=1)
+    # Training images between two sample grids. null: at each evaluation.
+    grid_every_images: int | None = number(None, minimum=1)
+    # In a log file: a line every half minute. false: neither.
+    progress_bar: bool = True
 
 
 @dataclass(frozen=True)
 class EmaConfig:
     """Keys under ``ema:``."""
 
-    half_life_images: float = number(10_000.0, minimum=0)  # 0: no averaging
-    ramp: float = number(
-        0.05, above=0
-    )  # the half-life is at most this share of the images seen so far
+    # Half-life of the EMA weights, in images seen. 0: no EMA.
+    half_life_images: float = number(10_000.0, minimum=0)
+    # Upper limit of the half-life, as a share of the images seen so far.
+    ramp: float = number(0.05, above=0)
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Keys under ``augment:``, of what discriminators of families from latents to images see."""
+    """Keys under ``augment:``, for unconditional and class-conditional families."""
 
-    # diffaugment: colour, translation and cutout, always; ada: each of many changes with a probability that adapts
+    # diffaugment: color, translation and cutout in every pass. ada: many changes, each with an
+    # adaptive probability.
     policy: Literal["off", "diffaugment", "ada"] = "off"
-    p: float = number(0.0, minimum=0, maximum=1)  # of ada, to begin with
-    target: float = number(
-        0.6, minimum=-1, maximum=1
-    )  # of ada: the mean sign of the discriminator's output on reals
-    speed_images: int = number(
-        500_000, minimum=1
-    )  # of ada: images in which the probability can go from 0 to 1
+    # ADA: initial probability.
+    p: float = number(0.0, minimum=0, maximum=1)
+    # ADA: target for the mean sign of the discriminator's output on real images.
+    target: float = number(0.6, minimum=-1, maximum=1)
+    # ADA: images in which the probability can go from 0 to 1.
+    speed_images: int = number(500_000, minimum=1)
 
 
 @dataclass(frozen=True)
 class HealthConfig:
     """Keys under ``health:``."""
 
-    # where a weight is no number any more. stop: the run ends; rollback: it goes on from the last good checkpoint with
-    # other random numbers, three times at most
+    # If a weight becomes NaN or Inf. stop: end the run. rollback: return to the last good
+    # checkpoint with a new random seed, up to three times.
     on_nan: Literal["stop", "rollback"] = "stop"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Keys under ``model:`` that all families have: how their learning rates fall, counted in images, and what stays."""
+    """Keys under ``model:`` of all families: learning-rate decay and frozen layers."""
 
+    # Schedule of the learning rates.
     decay: Literal["linear", "cosine"] = "linear"
-    decay_from: int = number(0, minimum=0)  # images after which they begin to fall
-    decay_images: int = number(0, minimum=0)  # images in which they fall; 0: they stay
-    decay_to: float = number(0.0, minimum=0, maximum=1)  # the share of each that is left then
-    # with run.start_from: so many layers of each discriminator, from the image on, keep their weights (Mo et al. 2020)
+    # Images seen at which the learning rates begin to decay.
+    decay_from: int = number(0, minimum=0)
+    # Images over which they decay. 0: constant.
+    decay_images: int = number(0, minimum=0)
+    # Final share of each learning rate.
+    decay_to: float = number(0.0, minimum=0, maximum=1)
+    # With run.start_from: number of frozen layers of each discriminator, counted from the
+    # image (FreezeD, Mo et al. 2020).
     freeze_d: int = number(0, minimum=0)
 
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment; ``model`` is the dataclass of the family, which stands in the family's file."""
+    """One experiment; ``model`` is the dataclass in the file of the family."""
 
     family: str = "gan"
     data: DataConfig = field(default_factory=DataConfig)

@@ -42,7 +42,7 @@ class CUTConfig(ModelConfig):
         3, minimum=1, maximum=8
     )  # strided layers of the discriminator; 3: patches of 70 x 70
     norm: Literal["instance", "layer", "none"] = "instance"
-    patches: int = number(256, minimum=2)  # of each layer, that are told from each other
+    patches: int = number(256, minimum=2)  # patches per layer, which are contrasted with each other
     head_width: int = number(256, minimum=1)  # length of the vectors that are compared
     temperature: float = number(0.07, above=0)  # equation 2: tau
     nce_weight: float = number(1.0, minimum=0)  # equation 5: lambda_X, of the sources

@@ -64,9 +64,8 @@ class GANConfig(ModelConfig):
         0, minimum=0
     )  # images that it learns from before the generator moves
     r1_weight: float = number(0.0, minimum=0)  # gamma of R1 on the reals, halved; 0: none
-    r1_every: int = number(
-        1, minimum=1
-    )  # the penalty is taken at every so many iterations, as often as that
+    # lazy R1: iterations between two penalties, each multiplied by this number
+    r1_every: int = number(1, minimum=1)
 
 
 class GAN(Family):

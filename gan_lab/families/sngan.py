@@ -50,12 +50,10 @@ class SNGANConfig(ModelConfig):
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.0, 0.9), minimum=0, below=1)
     n_critic: int = number(5, minimum=1)
-    r1_weight: float = number(
-        0.0, minimum=0
-    )  # not the paper's: gamma of R1 on the reals, halved; 0: none
-    r1_every: int = number(
-        1, minimum=1
-    )  # the penalty is taken at every so many iterations, as often as that
+    # not the paper's: gamma of R1 on the reals, halved; 0: none
+    r1_weight: float = number(0.0, minimum=0)
+    # lazy R1: iterations between two penalties, each multiplied by this number
+    r1_every: int = number(1, minimum=1)
 
 
 class SNGAN(Family):

@@ -42,9 +42,8 @@ class VAEGANConfig(ModelConfig):
     width: int = number(32, minimum=1)  # channels of the outermost layers of each network
     norm: Literal["batch", "none"] = "batch"
     variance: float = number(1.0, above=0)  # of the normal distribution in L_llike
-    gamma: float = number(
-        2e-3, minimum=0
-    )  # Algorithm 1: what L_llike weighs in the decoder beside L_GAN
+    # Algorithm 1: weight of L_llike relative to L_GAN in the decoder
+    gamma: float = number(2e-3, minimum=0)
     lr: float = number(1e-3, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
 

@@ -23,7 +23,7 @@ def test_it_has_every_key_with_its_default_and_every_key_of_the_schema_is_explai
             (row,) = re.findall(
                 rf"^\| `{re.escape(key)}` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE
             )
-            assert row[2].strip(), f"{key}: a comment beside it in schema.py says what it is"
+            assert row[2].strip(), f"{key}: add a comment above it in schema.py"
     for family in loading.families():
         for key, _ in leaves(loading.family_class(family).Config()):
             assert f"| `model.{key}` |" in text.partition(f"### {family}\n")[2]
@@ -32,7 +32,7 @@ def test_it_has_every_key_with_its_default_and_every_key_of_the_schema_is_explai
 def test_a_comment_is_that_of_its_own_field() -> None:
     found = SCRIPT["read_comments"](loading.family_class("gan").Config)
     assert found["dropout"] == ""
-    assert found["decay_from"] == "images after which they begin to fall"
+    assert found["decay_from"] == "Images seen at which the learning rates begin to decay."
     assert found["lr_d"] == ""
     assert found["label_smoothing"].endswith("the reals' target is 1 minus this")
     assert found["weight_decay"] == "of its weights, per step and unit of learning rate"
