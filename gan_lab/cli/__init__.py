@@ -186,7 +186,7 @@ def study(
         for each in (studies.names() if name == "all" else [name] if name else [])
     ]
     for each in chosen:
-        each.budget(budget)  # an unknown one is refused once, before others begin
+        each.get_budget(budget)  # an unknown one is refused once, before others begin
     same = [
         sys.executable,
         "-m",
@@ -199,21 +199,21 @@ def study(
         str(root),
         "--measure-only",
     ]
-    with engine.shared(same, workers if chosen else 1):
+    with engine.start_workers(same, workers if chosen else 1):
         for wait in (False, True):  # first what no other process measures
             for each in list(chosen):
                 if engine.measure(each, budget, root, wait):
                     chosen.remove(each)
                     if not measure_only:
                         engine.collect(each, budget, root)
-                        drawn = study_page.read(root / "studies", each)[budget]
-                        typer.echo(study_page.write(each, drawn, root / "studies" / "pages"))
+                        drawn = study_page.read_results(root / "studies", each)[budget]
+                        typer.echo(study_page.write_page(each, drawn, root / "studies" / "pages"))
     rows = [
         (
             each.name,
             each.claim,
-            study_page.verdicts(studies.results(), each),
-            study_page.verdicts(root / "studies", each),
+            study_page.read_verdicts(studies.find_committed_results(), each),
+            study_page.read_verdicts(root / "studies", each),
         )
         for each in map(studies.load, studies.names())
     ]

@@ -1,7 +1,8 @@
-"""Studies: each is one claim of the texts as an experiment whose prediction is written down before it is run.
+"""Studies: claims of the GAN literature as experiments with predictions recorded beforehand.
 
-A study is a file of ``studies/``: the claim and its source, the arms, what is measured, and what is predicted of it.
-``engine.py`` measures each arm with each seed, ``verdict.py`` says what follows, ``page.py`` draws it.
+A study is a file of ``studies/``: the claim and its source, the arms, the measure and the
+predictions. ``engine.py`` measures each arm with each seed, ``verdict.py`` tests the predictions,
+``study_page.py`` writes the page.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ BUDGETS = ("quick", "full")
 
 @dataclass
 class Prediction:
-    """The mean of a value of one arm is above or below that of another arm, or a bound, by ``by`` at least."""
+    """The mean of a value of one arm is above or below another arm's, or a bound.
+
+    ``by`` is the least distance; a negative one tolerates that much in the other direction.
+    """
 
     value: str
     arm: str
@@ -34,84 +38,113 @@ class Prediction:
     by: float = 0.0
 
     @property
-    def against(self) -> str | None:
+    def reference(self) -> str | None:
         """The other arm, or the bound."""
         return self.other if self.bound is None else f"{self.bound:g}"
 
     def __str__(self) -> str:
-        """One line, as in: fd_digits: gan below dcgan."""
-        margin = f" by {self.by:g} or more" if self.by else ""
-        return f"`{self.value}`: {self.arm} {self.relation} {self.against}{margin}"
+        """Format on one line, as in: fd_digits: gan below dcgan."""
+        margin = f" by at least {self.by:g}" if self.by else ""
+        return f"`{self.value}`: {self.arm} {self.relation} {self.reference}{margin}"
 
 
 @dataclass
 class Budget:
-    """Expense of a study: the seeds of each arm, and words that are added to those of every arm."""
+    """Size of a study.
+
+    Attributes:
+        seeds: Number of seeds of each arm.
+        first_seed: The first of them; not 0 if a pilot used the seeds from 0 on.
+        words: Arguments that are appended to those of every arm.
+    """
 
     seeds: int = 3
-    first_seed: int = 0  # another where a pilot had these
+    first_seed: int = 0
     words: str = ""
 
 
 @dataclass
 class Study:
-    """The keys of a file of ``studies/``; the name is the file's."""
+    """The keys of a file of ``studies/``.
+
+    Attributes:
+        title: Title of the page.
+        chapter: Position in the index.
+        claim: The claim of the literature.
+        source: Where it is made.
+        prediction: The predictions as text.
+        measure: A file of ``measures/``, or a module of the user.
+        arms: Arguments of the measure, by arm.
+        predictions: What is tested.
+        shown: Values on the page in addition to the predicted ones.
+        quick: The small budget, for a demonstration.
+        full: The budget that the verdict is based on.
+        not_shown: What does not follow from the study.
+        name: Name of the file, without its suffix.
+    """
 
     title: str = ""
-    chapter: int = 0  # its place in the book
+    chapter: int = 0
     claim: str = ""
     source: str = ""
-    prediction: str = ""  # in words
-    measure: str = ""  # a file of measures/, or a module of anyone's own
-    arms: dict[str, str] = field(default_factory=dict)  # what the measure is told of each
+    prediction: str = ""
+    measure: str = ""
+    arms: dict[str, str] = field(default_factory=dict)
     predictions: list[Prediction] = field(default_factory=list)
-    shown: list[str] = field(default_factory=list)  # values beside those that are predicted
+    shown: list[str] = field(default_factory=list)
     quick: Budget = field(default_factory=Budget)
     full: Budget = field(default_factory=Budget)
-    not_shown: str = ""  # what does not follow from it
+    not_shown: str = ""
     name: str = ""
 
-    def budget(self, name: str) -> Budget:
-        """Quick or full. Raises UserError for another name."""
+    def get_budget(self, name: str) -> Budget:
+        """Return the quick or the full budget. Raises UserError for another name."""
         if name not in BUDGETS:
             raise UserError(f"no budget {name!r}: there are {' and '.join(BUDGETS)}")
         chosen: Budget = getattr(self, name)
         return chosen
 
-    def fingerprint(self, budget: str) -> str:
-        """16 hexadecimal digits of all that was decided before a result: the arms, the measure, the predictions, the budget."""
-        decided = {
+    def compute_fingerprint(self, budget: str) -> str:
+        """Hash the design: claim, prediction, measure, arms, predictions and budget.
+
+        Stored results carry these 16 hexadecimal digits, so results of another design are refused.
+        """
+        design = {
             key: value
             for key, value in asdict(self).items()
             if key in ("claim", "prediction", "measure", "arms", "predictions")
         }
-        text = json.dumps(decided | {"budget": asdict(self.budget(budget))}, sort_keys=True)
+        text = json.dumps(design | {"budget": asdict(self.get_budget(budget))}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def folder() -> Path:
-    """The folder of studies."""
+def find_folder() -> Path:
+    """Return the folder of the study files."""
     return shipped("studies", inside="study_files")
 
 
-def results() -> Path:
-    """The folder of the results that docs/studies tells of, in a checkout of the lab."""
+def find_committed_results() -> Path:
+    """Return the folder of the results behind docs/studies, in a checkout of the repository."""
     return shipped("docs/studies/results")
 
 
 def names() -> list[str]:
-    """Every study, in the order of the chapters."""
+    """List every study by chapter."""
     return sorted(
-        (path.stem for path in groups.files_in(folder())),
+        (path.stem for path in groups.files_in(find_folder())),
         key=lambda name: (load(name).chapter, name),
     )
 
 
 def load(name: str) -> Study:
-    """Load a study of ``studies/``, or a file by its path. Raises UserError if it is not there, or not as it should be."""
-    path = Path(name) if name.endswith(".yaml") else folder() / f"{name}.yaml"
+    """Load a study of ``studies/`` by its name, or a file by its path.
+
+    Raises:
+        UserError: The study does not exist, or its file is not valid.
+    """
+    path = Path(name) if name.endswith(".yaml") else find_folder() / f"{name}.yaml"
     if not path.is_file():
-        known = [each.stem for each in groups.files_in(folder())]
+        known = [each.stem for each in groups.files_in(find_folder())]
         raise UserError(extensions.explain_unknown_name("study", name, known))
     try:
         merged = OmegaConf.merge(
@@ -119,30 +152,39 @@ def load(name: str) -> Study:
         )
         loaded: Any = OmegaConf.to_object(merged)
     except Exception as error:  # the YAML reader and the schema have no common error type
-        remedy = (
-            ": YAML reads on, off, yes and no as truth values: quote them"
-            if "(bool)" in str(error)
-            else ""
-        )
+        remedy = ""
+        if "(bool)" in str(error):
+            remedy = ". YAML reads on, off, yes and no as booleans: quote them"
         raise UserError(f"{path}: {first_line(error)}{remedy}") from None
-    _check(loaded, path)
+    _validate(loaded, path)
     study: Study = loaded
     return study
 
 
-def _check(study: Study, path: Path) -> None:
-    empty = [key for key in ("title", "claim", "source", "prediction", "measure", "arms", "predictions", "not_shown")
-             if not getattr(study, key)]  # fmt: skip
-    if empty:
-        raise UserError(f"{path}: a study needs {', '.join(empty)}")
+def _validate(study: Study, path: Path) -> None:
+    required = (
+        "title",
+        "claim",
+        "source",
+        "prediction",
+        "measure",
+        "arms",
+        "predictions",
+        "not_shown",
+    )
+    missing = [key for key in required if not getattr(study, key)]
+    if missing:
+        raise UserError(f"{path}: missing keys: {', '.join(missing)}. Add them to the file")
     measures.find(study.measure)
-    for one in study.predictions:
-        if (one.other is None) == (one.bound is None):
+    for prediction in study.predictions:
+        if (prediction.other is None) == (prediction.bound is None):
             raise UserError(
-                f"{path}: a prediction compares with other or with bound, one of the two: that of {one.value}"
+                f"{path}: the prediction about {prediction.value} needs either other or bound. "
+                "Set one of the two"
             )
-        for arm in (one.arm, one.other):
+        for arm in (prediction.arm, prediction.other):
             if arm is not None and arm not in study.arms:
                 raise UserError(
-                    f"{path}: a prediction is about {arm}, but the arms are {', '.join(study.arms)}"
+                    f"{path}: unknown arm in a prediction: {arm}. "
+                    f"The arms are {', '.join(study.arms)}"
                 )

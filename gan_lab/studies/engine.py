@@ -1,4 +1,4 @@
-"""Measure a study: each arm with each seed once, whatever comes between."""
+"""Measure a study: each arm with each seed once, also after interruptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,46 +24,62 @@ from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_json, write_text
 
-DIGITS = 6  # of a recorded number; what is not finite is null
+SIGNIFICANT_DIGITS = 6
 logger = logging.getLogger("gan_lab")
 
 
 def measure(study: Study, budget: str, root: Path, wait: bool = False) -> bool:
-    """Measure what is not yet measured, into ``root``; what another process measures is left to it, or waited for.
+    """Make the missing measurements of a study below ``root``.
 
-    True if now all of it is measured. A study that was killed goes on with the measurement, and the training, that it
-    was in. Raises UserError for an unknown budget, and if a training fails.
+    A killed study resumes with the measurement, and the training, that was interrupted.
+
+    Args:
+        study: The study.
+        budget: ``quick`` or ``full``.
+        root: The folder of runs.
+        wait: Wait for measurements of other processes instead of leaving them out.
+
+    Returns:
+        True if all measurements are complete.
+
+    Raises:
+        UserError: The budget is unknown, or a training failed.
     """
-    fingerprint = study.fingerprint(budget)
-    units = _units(study, budget, root)
-    for number, (arm, seed, unit) in enumerate(units, 1):
-        if _read(unit, fingerprint) is not None:
+    fingerprint = study.compute_fingerprint(budget)
+    measurements = _list_measurements(study, budget, root)
+    for number, (arm, seed, path) in enumerate(measurements, 1):
+        if _read_measurement(path, fingerprint) is not None:
             continue
         if wait:
             logger.info(
-                f"{study.name} ({budget}) waits for {arm}, seed {seed}, which another process measures"
+                f"Waiting for {study.name} ({budget}), {arm}, seed {seed}, "
+                "which another process measures"
             )
-        unit.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with (
             suppress(Timeout),
-            FileLock(unit.with_name(f".{unit.stem}.lock"), timeout=-1 if wait else 0),
+            FileLock(path.with_name(f".{path.stem}.lock"), timeout=-1 if wait else 0),
         ):
-            if _read(unit, fingerprint) is None:
+            # Another process may have finished it before the lock was acquired.
+            if _read_measurement(path, fingerprint) is None:
                 logger.info(
-                    f"{study.name} ({budget}), {number} of {len(units)}: {arm}, seed {seed}"
+                    f"Measuring {study.name} ({budget}), {number} of {len(measurements)}: "
+                    f"{arm}, seed {seed}"
                 )
-                _measure(study, budget, root, arm, seed, unit)
-    return all(_read(unit, fingerprint) is not None for _, _, unit in units)
+                _measure_arm(study, budget, root, arm, seed, path)
+    return all(_read_measurement(path, fingerprint) is not None for _, _, path in measurements)
 
 
 def collect(study: Study, budget: str, root: Path) -> None:
-    """Write the results of what ``measure`` measured. Raises UserError if something is missing."""
-    fingerprint = study.fingerprint(budget)
+    """Write one file of results from the measurements. Raises UserError if one is missing."""
+    fingerprint = study.compute_fingerprint(budget)
     results: Results = {arm: [] for arm in study.arms}
-    seconds, runs = 0.0, []
-    for arm, _, unit in _units(study, budget, root):
-        if (measured := _read(unit, fingerprint)) is None:
-            raise UserError(f"{unit} is missing: the study of {study.name} is not measured")
+    seconds = 0.0
+    runs: list[str] = []
+    for arm, _, path in _list_measurements(study, budget, root):
+        measured = _read_measurement(path, fingerprint)
+        if measured is None:
+            raise UserError(f"missing measurement: {path}. Run the study {study.name} to the end")
         results[arm].append(measured["values"])
         seconds += measured["seconds"]
         runs += measured.get("runs", [])
@@ -79,97 +95,107 @@ def collect(study: Study, budget: str, root: Path) -> None:
     write_text(path.with_suffix(".runs.json"), json.dumps([*dict.fromkeys(runs)]) + "\n")
 
 
-def _units(study: Study, budget: str, root: Path) -> list[tuple[str, int, Path]]:
-    """Each arm with each seed, every arm with a seed early, and the file of what was measured."""
-    chosen, place = study.budget(budget), root / "studies" / study.name / budget
+def _list_measurements(study: Study, budget: str, root: Path) -> list[tuple[str, int, Path]]:
+    """List arm, seed and file of every measurement; every arm gets its first seed early."""
+    chosen = study.get_budget(budget)
+    folder = root / "studies" / study.name / budget
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
-    return [(arm, seed, place / f"{arm}-seed{seed}.json") for seed in seeds for arm in study.arms]
+    return [(arm, seed, folder / f"{arm}-seed{seed}.json") for seed in seeds for arm in study.arms]
 
 
-def _measure(study: Study, budget: str, root: Path, arm: str, seed: int, unit: Path) -> None:
-    clock = Clock()
-    words = [*study.arms[arm].split(), *study.budget(budget).words.split()]
+def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, path: Path) -> None:
+    clock = MeasurementClock()
+    arguments = [*study.arms[arm].split(), *study.get_budget(budget).words.split()]
     values = measures.find(study.measure).measure(
-        Arm(arm, words, seed, _trainer(root, seed, clock))
+        Arm(arm, arguments, seed, _make_trainer(root, seed, clock))
     )
     measured = {
-        "fingerprint": study.fingerprint(budget),
-        "values": _rounded(values),
-        "seconds": round(clock.read(), 1),
+        "fingerprint": study.compute_fingerprint(budget),
+        "values": _round_values(values),
+        "seconds": round(clock.read_seconds(), 1),
     }
     runs = [f"{folder.parent.name}/{folder.name}" for folder in clock.runs]
-    write_text(unit, json.dumps(measured | {"runs": runs}))
+    write_text(path, json.dumps(measured | {"runs": runs}))
 
 
 @contextmanager
-def shared(command: Sequence[str], workers: int) -> Iterator[None]:
-    """Have other processes run the same command meanwhile, so that there are ``workers``; they end with the context."""
-    if workers > 1:  # each as many threads as there are cores for it
+def start_workers(command: Sequence[str], workers: int) -> Iterator[None]:
+    """Run a command in ``workers`` - 1 other processes, which are stopped at the end."""
+    if workers > 1:
+        # The processes divide the cores among them.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     others = [process.start(command, Path(os.devnull), errors=True) for _ in range(workers - 1)]
     try:
         yield
     finally:
         for other in others:
-            other.terminate()  # which makes its training write a checkpoint
+            # SIGTERM lets a training write its checkpoint.
+            other.terminate()
         for other in others:
             other.wait()
 
 
-def _read(unit: Path, fingerprint: str) -> dict[str, Any] | None:
-    """A measurement that was made of the same design; None if there is none."""
-    if not unit.is_file():
+def _read_measurement(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Read a measurement of the same design; None if there is none."""
+    if not path.is_file():
         return None
-    measured: dict[str, Any] = read_json(unit)
+    measured: dict[str, Any] = read_json(path)
     return measured if measured["fingerprint"] == fingerprint else None
 
 
-class Clock:
-    """The seconds of a measurement, in which a training counts what it took when it was made, by whatever study."""
+class MeasurementClock:
+    """Seconds of a measurement.
+
+    A training counts with the time that it took when it was run, which may have been by another
+    study.
+
+    Attributes:
+        runs: The folders of the trainings so far.
+    """
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
-        self._added = 0.0
+        self._started = time.monotonic()
+        self._correction = 0.0
         self.runs: list[Path] = []
 
-    def trained(self, folder: Path, began: float) -> None:
-        """Count the training in ``folder`` by its own record, not by what has passed since ``began``, and once."""
-        self._added -= time.monotonic() - began
+    def count_training(self, folder: Path, started: float) -> None:
+        """Replace the time since ``started`` by the recorded time of a run, once per run."""
+        self._correction -= time.monotonic() - started
         if folder not in self.runs:
             self.runs.append(folder)
-            self._added += 3600 * Run(folder).hours
+            self._correction += 3600 * Run(folder).hours
 
-    def read(self) -> float:
-        """The seconds so far."""
-        return time.monotonic() - self._begun + self._added
+    def read_seconds(self) -> float:
+        """Return the seconds so far."""
+        return time.monotonic() - self._started + self._correction
 
 
-def _trainer(root: Path, seed: int, clock: Clock) -> Any:
-    def train(words: list[str]) -> Path:
-        own = [
+def _make_trainer(root: Path, seed: int, clock: MeasurementClock) -> Callable[[list[str]], Path]:
+    def train(arguments: list[str]) -> Path:
+        overrides = [
             f"run.root={root / 'studies' / 'runs'}",
             f"run.seed={seed}",
             "log.wandb=off",
             "log.progress_bar=false",
         ]
-        began = time.monotonic()
-        run = RunFolder.of(loading.load(words[0], [*words[1:], *own])).path
-        with FileLock(
-            root / "studies" / f".{run.parent.name}-{run.name}.lock"
-        ):  # other studies have this training too
-            folder = train_once([*words, *own])
-        clock.trained(folder, began)
+        started = time.monotonic()
+        run = RunFolder.of(loading.load(arguments[0], [*arguments[1:], *overrides])).path
+        # Several studies share a training, so they may want it at the same time.
+        with FileLock(root / "studies" / f".{run.parent.name}-{run.name}.lock"):
+            folder = train_once([*arguments, *overrides])
+        clock.count_training(folder, started)
         return folder
 
     return train
 
 
-def _rounded(values: Values) -> Values:
+def _round_values(values: Values) -> Values:
     return {
-        name: [_round(x) for x in value] if isinstance(value, list) else _round(value)
+        name: [_round_number(x) for x in value] if isinstance(value, list) else _round_number(value)
         for name, value in values.items()
     }
 
 
-def _round(x: float) -> float | None:
-    return float(f"{x:.{DIGITS}g}") if math.isfinite(x) else None  # JSON has no NaN
+def _round_number(x: float) -> float | None:
+    """Round to ``SIGNIFICANT_DIGITS``; None for NaN and Inf, which JSON does not have."""
+    return float(f"{x:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(x) else None

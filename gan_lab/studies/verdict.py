@@ -1,4 +1,4 @@
-"""Verdicts: what follows from the values of a study, at 5 % for all its predictions together."""
+"""Verdicts: tests of a study's predictions at a family-wise level of 5 %."""
 
 from __future__ import annotations
 
@@ -13,91 +13,125 @@ from gan_lab.studies import Prediction, Study
 from gan_lab.studies.measures import Results
 from gan_lab.utils.numbers import mean_and_spread
 
-HOLDS, FAILS, OPEN = "holds", "does not hold here", "cannot be told here"
-POWER = 0.8  # with which the effect that a page names would be told
+SUPPORTED = "supported"
+CONTRADICTED = "contradicted"
+INCONCLUSIVE = "inconclusive"
+VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE)
+
+# Statistical power at which a page reports the smallest detectable difference.
+POWER = 0.8
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A prediction with what was found of it."""
+class JudgedPrediction:
+    """A prediction and its test.
+
+    Attributes:
+        prediction: What was predicted.
+        effect: The difference, positive in the predicted direction; None without enough values.
+        detectable_difference: The distance from ``by`` that is detected with ``POWER`` or more.
+        verdict: One of ``VERDICTS``.
+    """
 
     prediction: Prediction
-    effect: (
-        Effect | None
-    )  # the difference as predicted, positive where it is in the right direction; None: no values
-    detectable: float  # the difference from ``by`` that would be told with ``POWER`` or more
+    effect: Effect | None
+    detectable_difference: float
     verdict: str
 
 
-def judge(study: Study, results: Results) -> list[Judged]:
-    """Each prediction tested, two-sided, against its ``by``; by Holm's correction for their number.
+def judge_predictions(study: Study, results: Results) -> list[JudgedPrediction]:
+    """Test every prediction two-sided against its ``by``, with Holm's correction.
 
-    Fewer than three seeds tell nothing, and neither do values that are missing or no numbers.
+    A prediction is inconclusive with fewer than three seeds, and if a value is missing or not
+    finite.
     """
-    effects = [_effect(one, results) for one in study.predictions]
-    told = holm([effect.p if effect is not None else 1.0 for effect, _ in effects])
+    effects = [_test_prediction(prediction, results) for prediction in study.predictions]
+    significant = holm([effect.p if effect is not None else 1.0 for effect, _ in effects])
     judged = []
-    for one, (effect, samples), sure in zip(study.predictions, effects, told, strict=True):
-        verdict = OPEN if effect is None or not sure else HOLDS if effect.difference > 0 else FAILS
-        shown = (
-            None
-            if effect is None
-            else Effect(
-                effect.difference + one.by, effect.low + one.by, effect.high + one.by, effect.p
-            )
-        )
-        judged.append(
-            Judged(one, shown, detectable(samples, len(effects)) if samples else math.nan, verdict)
-        )
+    for prediction, (effect, samples), is_significant in zip(
+        study.predictions, effects, significant, strict=True
+    ):
+        if effect is None or not is_significant:
+            verdict = INCONCLUSIVE
+        elif effect.difference > 0:
+            verdict = SUPPORTED
+        else:
+            verdict = CONTRADICTED
+        # The test is about the difference beyond ``by``; the page shows the difference itself.
+        shown = None
+        if effect is not None:
+            by = prediction.by
+            shown = Effect(effect.difference + by, effect.low + by, effect.high + by, effect.p)
+        difference = math.nan
+        if samples:
+            difference = compute_detectable_difference(samples, len(effects))
+        judged.append(JudgedPrediction(prediction, shown, difference, verdict))
     return judged
 
 
-def conclude(judged: list[Judged]) -> str:
-    """A study holds if all predictions do, and does not if one does not."""
-    verdicts = {one.verdict for one in judged}
-    return FAILS if FAILS in verdicts else HOLDS if verdicts == {HOLDS} else OPEN
+def combine_verdicts(judged: list[JudgedPrediction]) -> str:
+    """Return the verdict of a study.
+
+    It is contradicted if one prediction is, and supported only if all predictions are.
+    """
+    verdicts = {each.verdict for each in judged}
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return SUPPORTED if verdicts == {SUPPORTED} else INCONCLUSIVE
 
 
-def _effect(one: Prediction, results: Results) -> tuple[Effect | None, list[list[float]]]:
-    """The difference beyond ``by`` in the predicted direction, and the samples that it is of."""
-    sign = 1.0 if one.relation == "above" else -1.0
-    samples = [numbers(results, arm, one.value) for arm in (one.arm, one.other) if arm is not None]
+def _test_prediction(
+    prediction: Prediction, results: Results
+) -> tuple[Effect | None, list[list[float]]]:
+    """Return the difference beyond ``by`` in the predicted direction, and its samples."""
+    sign = 1.0 if prediction.relation == "above" else -1.0
+    samples = [
+        select_values(results, arm, prediction.value)
+        for arm in (prediction.arm, prediction.other)
+        if arm is not None
+    ]
     if min(map(len, samples)) < SEEDS or not all(
         math.isfinite(x) for sample in samples for x in sample
     ):
         return None, []
-    shifted = [sign * x - one.by for x in samples[0]]
-    if one.bound is not None:
-        return against(shifted, sign * one.bound), samples
+    shifted = [sign * x - prediction.by for x in samples[0]]
+    if prediction.bound is not None:
+        return against(shifted, sign * prediction.bound), samples
     return welch(shifted, [sign * x for x in samples[1]]), samples
 
 
-def numbers(results: Results, arm: str, value: str) -> list[float]:
-    """A value of an arm, one for each seed that has it."""
+def select_values(results: Results, arm: str, value: str) -> list[float]:
+    """Return a value of an arm for every seed that has it."""
     found = (values.get(value) for values in results.get(arm, []))
     return [float(x) for x in found if isinstance(x, int | float)]
 
 
-def detectable(samples: list[list[float]], tests: int) -> float:
-    """The difference that a test at ``LEVEL`` over ``tests`` tells with ``POWER`` or more, with the spreads that were found.
+def compute_detectable_difference(samples: list[list[float]], tests: int) -> float:
+    """Compute the difference that is detected with ``POWER`` or more.
 
-    By the noncentral t distribution with the fewest degrees of freedom that Welch's test can have, those of the smaller
-    sample: they are estimated by the test, and often near that.
+    The noncentral t distribution has the fewest degrees of freedom that Welch's test can have,
+    those of the smaller sample: the test estimates them, and the estimate is often near that.
+
+    Args:
+        samples: One or two samples, whose observed standard deviations are used.
+        tests: Number of tests that share ``LEVEL``.
     """
     error = math.sqrt(sum(stdev(values) ** 2 / len(values) for values in samples))
     if error == 0:
         return 0.0
     freedom = min(map(len, samples)) - 1
     critical = float(stats.t.ppf(1 - LEVEL / tests / 2, freedom))
-    far = float(
+    noncentrality = float(
         optimize.brentq(
             lambda delta: stats.nct.sf(critical, freedom, delta) - POWER, 0, 50 * critical
         )
     )
-    return far * error
+    return noncentrality * error
 
 
-def summary(results: Results, arm: str, value: str) -> str:
-    """Mean ± standard deviation over the seeds."""
-    found = numbers(results, arm, value)
-    return mean_and_spread(mean(found), stdev(found) if len(found) > 1 else None) if found else ""
+def format_values(results: Results, arm: str, value: str) -> str:
+    """Format mean ± standard deviation over the seeds."""
+    found = select_values(results, arm, value)
+    if not found:
+        return ""
+    return mean_and_spread(mean(found), stdev(found) if len(found) > 1 else None)

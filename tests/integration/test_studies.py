@@ -1,4 +1,4 @@
-"""A study as it is run: by its command, with trainings, and killed at any moment."""
+"""Test of the command ``study`` with trainings that are killed at random times."""
 
 from __future__ import annotations
 
@@ -18,36 +18,41 @@ TINY = """
 title: Two rates
 chapter: 1
 claim: A faster discriminator gives another score.
-source: nobody (arXiv 0000.00000)
+source: a test (arXiv 0000.00000)
 prediction: It is higher.
 measure: scores
 arms: {slow: ring, fast: ring model.lr_d=1e-3}
 predictions: [{value: high_quality, arm: fast, relation: above, other: slow}]
-quick: {seeds: 1, words: run.images=1024 run.evaluate_every_images=512 metrics.num_fakes=64 metrics.num_reals=64}
+quick:
+  seeds: 1
+  words: run.images=1024 run.evaluate_every_images=512 metrics.num_fakes=64 metrics.num_reals=64
 not_shown: Anything.
 """
 
 
-def words_of(study: Path, root: Path, *more: str) -> list[str]:
+def make_command(study: Path, root: Path, *more: str) -> list[str]:
     return ["study", str(study), "--budget", "quick", "--root", str(root), *more]
 
 
 @pytest.mark.slow
-def test_two_workers_killed_five_times_end_with_the_results_of_one(
+def test_study_killed_five_times_equals_undisturbed_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL at instants drawn by lot, in whatever they do then; worker and training die with it and are continued."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of one and of two alike
+    """SIGKILL at random times ends workers and trainings, and the next start resumes them."""
+    # One worker and two must have the same number of threads.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     study, log = tmp_path / "tiny.yaml", tmp_path / "log"
     study.write_text(TINY, encoding="utf-8")
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    begun = time.monotonic()
-    assert ended([start_command(words_of(study, undisturbed), log)]) == [0], log.read_text()
-    half = (time.monotonic() - begun) / 2
-    command = [sys.executable, "-m", "gan_lab", *words_of(study, killed, "--workers", "2")]
+    undisturbed = tmp_path / "undisturbed"
+    killed = tmp_path / "killed"
+    started = time.monotonic()
+    assert ended([start_command(make_command(study, undisturbed), log)]) == [0], log.read_text()
+    half = (time.monotonic() - started) / 2
+    command = [sys.executable, "-m", "gan_lab", *make_command(study, killed, "--workers", "2")]
     trainings = killed / "studies" / "runs" / "ring"
     for number, share in enumerate(np.random.default_rng(0).uniform(0.1, 0.9, 5)):
-        if number == 0:  # once as a user has it, which takes ten seconds to start
+        if number == 0:
+            # Once from the command line, which takes ten seconds to start.
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             while not trainings.is_dir():
                 assert process.poll() is None
@@ -56,21 +61,24 @@ def test_two_workers_killed_five_times_end_with_the_results_of_one(
             process.kill()
             process.wait()
         else:
-            pair = [start_command(words_of(study, killed, "--measure-only"), log) for _ in range(2)]
+            pair = [
+                start_command(make_command(study, killed, "--measure-only"), log) for _ in range(2)
+            ]
             time.sleep(share * half)
             for worker in pair:
                 worker.kill()
                 worker.join()
-    whole = subprocess.run(command, check=True, capture_output=True, text=True)
+    completed = subprocess.run(command, check=True, capture_output=True, text=True)
     results = [root / "studies" / "tiny" / "quick.json" for root in (undisturbed, killed)]
     assert results[0].read_bytes() == results[1].read_bytes()
     recorded = json.loads(results[0].read_text(encoding="utf-8"))["results"]
     assert len(recorded["slow"]) == len(recorded["fast"]) == 1
     assert len([path for path in trainings.iterdir() if path.is_dir()]) == 2
     page = killed / "studies" / "pages" / "tiny.md"
-    assert str(page) in whole.stdout
+    assert str(page) in completed.stdout
     text = page.read_text(encoding="utf-8")
-    assert "**cannot be told here**" in text  # one seed tells nothing
+    # One seed is not enough for a test.
+    assert "**inconclusive**" in text
     reports = re.findall(r"\]\((\.\./runs/.*/report\.html)\)", text)
     assert len(reports) == 2
     assert all((page.parent / report).is_file() for report in reports)

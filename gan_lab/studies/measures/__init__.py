@@ -1,7 +1,7 @@
-"""Measures of studies: one file each, found by its name, with ``measure``.
+"""Measures of studies: one file each with ``measure``, discovered by its name.
 
-``measure(arm)`` returns numbers by their names; lists are curves for the figure. A file that draws more than a point for
-each seed has ``draw(figure, results)`` too, on a figure of matplotlib's.
+``measure(arm)`` returns numbers by their names; lists are curves for the figure. For a figure other
+than one point per seed, a file also has ``draw(figure, results)`` for a matplotlib figure.
 """
 
 from __future__ import annotations
@@ -16,36 +16,43 @@ from typing import Any
 from gan_lab.config.extensions import find_extension
 from gan_lab.utils.errors import UserError
 
-Values = dict[str, Any]  # numbers, and lists that are curves
-Results = dict[str, list[Values]]  # of each arm, one for each seed
+# Numbers by name, and curves as lists of numbers.
+Values = dict[str, Any]
+# The values of each arm, one entry per seed.
+Results = dict[str, list[Values]]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of a study with one seed: the input of a measure."""
+    """One arm of a study with one seed: the input of a measure.
+
+    Attributes:
+        name: Name of the arm.
+        arguments: Arguments of the arm, followed by those of the budget.
+        seed: Random seed.
+        train: Trains with an experiment and overrides; returns the run folder.
+    """
 
     name: str
-    words: list[str]  # of the arm, then of the budget
+    arguments: list[str]
     seed: int
-    train: Callable[
-        [list[str]], Path
-    ]  # the command line of a training; returns its folder when it has ended
+    train: Callable[[list[str]], Path]
 
-    def own(self, *keys: str) -> tuple[dict[str, str], list[str]]:
-        """Split the arguments into those of the measure, by their keys, and those of the training."""
-        mine = [word for word in self.words if word.partition("=")[0] in keys]
-        return _parse_pairs(mine), [word for word in self.words if word not in mine]
+    def split_arguments(self, *keys: str) -> tuple[dict[str, str], list[str]]:
+        """Split the arguments into those of the measure, with these keys, and the rest."""
+        selected = [each for each in self.arguments if each.partition("=")[0] in keys]
+        return _parse_pairs(selected), [each for each in self.arguments if each not in selected]
 
     def text(self, key: str) -> str:
-        """Return the value of the argument ``key=value``. Raises UserError if the arm does not have it."""
-        pairs = _parse_pairs(self.words)
+        """Return the value of the argument ``key=value``. Raises UserError if it is missing."""
+        pairs = _parse_pairs(self.arguments)
         if key not in pairs:
             raise UserError(f"arm {self.name}: {key}= is missing. Set it in the study's file")
         return pairs[key]
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Return the value of the argument ``key=value``. Raises UserError if it is no number."""
-        pairs = _parse_pairs(self.words)
+        """Return the number in the argument ``key=value``. Raises UserError for other text."""
+        pairs = _parse_pairs(self.arguments)
         if key not in pairs and default is not None:
             return default
         text = self.text(key)
@@ -57,16 +64,20 @@ class Arm:
             ) from None
 
 
-def _parse_pairs(words: Sequence[str]) -> dict[str, str]:
-    return {key: value for key, _, value in (word.partition("=") for word in words)}
+def _parse_pairs(arguments: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        pairs[key] = value
+    return pairs
 
 
 def names() -> list[str]:
-    """Every measure of the lab."""
+    """List every built-in measure."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def find(name: str) -> ModuleType:
-    """The module of a measure. Raises ValueError for an unknown one."""
+    """Return the module of a measure. Raises UserError for an unknown one."""
     module: ModuleType = find_extension("studies.measures", "measure", name, names(), "measure")
     return module

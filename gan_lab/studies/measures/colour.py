@@ -1,4 +1,4 @@
-"""Colourfulness of images that a translator makes of held-out inputs, and its scores."""
+"""Colorfulness of the images that an image-to-image model generates from test inputs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gan_lab.seeding import Stream
 from gan_lab.studies.measures import Arm, Values, scores
 
 
-def colourfulness(images: Tensor) -> Tensor:
-    """Of each image [B, 3, H, W] in [-1, 1], in levels of 255: 0 where it is gray.
+def compute_colorfulness(images: Tensor) -> Tensor:
+    """Compute the colorfulness [B] of images [B, 3, H, W] in [-1, 1], in levels of 255; 0 is gray.
 
     Source: Hasler & Süsstrunk 2003, "Measuring colourfulness in natural images", the third metric.
     """
@@ -23,15 +23,17 @@ def colourfulness(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(arm: Arm) -> Values:
-    """``colourfulness``: the mean over that of the true images; and what ``scores`` says."""
-    folder = arm.train(arm.words)
+    """Return ``colourfulness``, relative to the ground truth, and the scores of the run."""
+    folder = arm.train(arm.arguments)
     restored = Run(folder).restore()
     family, data = restored.family, restored.data
-    made, real = [], []
+    generated: list[Tensor] = []
+    real: list[Tensor] = []
     for batch in data.reference(data.available("test")):
         fakes = family.generate(batch.on(family.device, family.dtype), Stream(0, "colour"))
-        made.append(colourfulness(fakes).cpu())
-        real.append(colourfulness(batch.on(torch.device("cpu"), torch.float32).images))
-    return scores.of_run(folder) | {
-        "colourfulness": float(torch.cat(made).mean() / torch.cat(real).mean())
+        generated.append(compute_colorfulness(fakes).cpu())
+        truth = batch.on(torch.device("cpu"), torch.float32).images
+        real.append(compute_colorfulness(truth))
+    return scores.collect_scores(folder) | {
+        "colourfulness": float(torch.cat(generated).mean() / torch.cat(real).mean())
     }

@@ -1,6 +1,6 @@
-"""Features of a trained discriminator against raw pixels and an untrained network, by a linear probe.
+"""Linear probe of a discriminator's features, compared with an untrained network and raw pixels.
 
-The words of an arm may have ``most=<labels>``, beyond which the curve does not go.
+An arm may have the argument ``most=<labels>``, which ends the curve there.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ KINDS = {"trained": "discriminator", "untrained": "untrained discriminator", "pi
 
 
 def measure(arm: Arm) -> Values:
-    """The held-out accuracy with 100 labels of each kind of features, and with so many as LABELS."""
-    _, words = arm.own("most")
+    """Return the test accuracy by kind of features: with 100 labels, and a curve over LABELS."""
+    _, arguments = arm.split_arguments("most")
     most = arm.number("most", default=LABELS[-1])
-    folder = arm.train(words)
+    folder = arm.train(arguments)
     found = [
         probe(folder, labels, seed=arm.seed)["accuracy"] for labels in LABELS if labels <= most
     ]
@@ -32,7 +32,7 @@ def measure(arm: Arm) -> Values:
 
 
 def draw(figure: Figure, results: Results) -> None:
-    """The accuracy over the labels, a line for each seed."""
+    """Plot the accuracy over the number of labels, one line per seed."""
     axes = figure.subplots()
     (seeds,) = results.values()
     for number, kind in enumerate(KINDS):

@@ -1,6 +1,6 @@
-"""A column of the log against a score over a training: the rank correlation, for each seed.
+"""Rank correlation of a logged column with a score over a training, for each seed.
 
-The words of an arm end with ``column=<name>``, a column of ``metrics.csv``, and ``score=<name>``.
+The arguments of an arm include ``column=<name>`` and ``score=<name>``, columns of ``metrics.csv``.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ from gan_lab.utils.errors import UserError
 
 
 def measure(arm: Arm) -> Values:
-    """Spearman's ``correlation`` over the evaluations, each with the mean of the column since the one before."""
-    _, words = arm.own("column", "score")
-    history = Run(arm.train(words)).history
+    """Return Spearman's ``correlation`` over the evaluations.
+
+    Each evaluation is paired with the mean of the column since the previous one.
+    """
+    _, arguments = arm.split_arguments("column", "score")
+    history = Run(arm.train(arguments)).history
     for key in ("column", "score"):
         if arm.text(key) not in history:
             raise UserError(
                 f"arm {arm.name}: {key}={arm.text(key)}. metrics.csv has {', '.join(history)}"
             )
-    images, scores, column = [], [], []
-    before = 0.0
+    images: list[float] = []
+    scores: list[float] = []
+    column: list[float] = []
+    previous = 0.0
     for seen, score in history[arm.text("score")]:
-        since = [value for at, value in history[arm.text("column")] if before < at <= seen]
+        since = [value for at, value in history[arm.text("column")] if previous < at <= seen]
         if since:
             images.append(seen)
             scores.append(score)
             column.append(sum(since) / len(since))
-        before = seen
+        previous = seen
     return {
         "correlation": float(spearmanr(column, scores).statistic),
         "images": images,
@@ -41,7 +46,7 @@ def measure(arm: Arm) -> Values:
 
 
 def draw(figure: Figure, results: Results) -> None:
-    """Each evaluation as a point: the score over the column, a panel for each arm."""
+    """Plot the score over the column, one point per evaluation and one panel per arm."""
     figure.set_figheight(2.4 * len(results))
     panels = figure.subplots(len(results), 1, squeeze=False)[:, 0]
     for axes, (arm, seeds) in zip(panels, results.items(), strict=True):

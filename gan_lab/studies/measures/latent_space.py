@@ -1,4 +1,4 @@
-"""Ways between samples of digits: through the latent space, and from pixel to pixel."""
+"""Interpolation between samples of digits: in the latent space and in pixel space."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ WALKS, STEPS = 200, 9
 
 
 def measure(arm: Arm) -> Values:
-    """Confidence of the digit classifier halfway, by either way, and the order of the images on the way.
+    """Return the digit classifier's confidence halfway along both paths, and the latent order.
 
-    A confidence is the mean largest probability halfway over that at the ends; the ``advantage`` is that of the latent
-    space; ``smooth`` is the rank correlation of
-    the share of the way with the distance from its start, pixel by pixel.
+    A confidence is the mean largest probability halfway, relative to that at the ends;
+    ``advantage`` is the latent path's minus the pixel path's. ``smooth`` is the rank correlation of
+    the position on the latent path with the pixel distance from its start.
     """
-    walks = load_generator(arm.train(arm.words), exact=True).walk(WALKS, STEPS, seed=arm.seed)
-    ways = walks.view(WALKS, STEPS, *walks.shape[1:])
+    generator = load_generator(arm.train(arm.arguments), exact=True)
+    walks = generator.walk(WALKS, STEPS, seed=arm.seed)
+    paths = walks.view(WALKS, STEPS, *walks.shape[1:])
     share = torch.linspace(0, 1, STEPS).view(1, -1, 1, 1, 1)
-    mixed = torch.lerp(ways[:, :1], ways[:, -1:], share)
-    curves = {name: _confidence(each) for name, each in (("latent", ways), ("pixels", mixed))}
-    distance = (ways - ways[:, :1]).flatten(2).norm(dim=2)[:, 1:]
+    mixed = torch.lerp(paths[:, :1], paths[:, -1:], share)
+    curves = {
+        "latent": _compute_confidence(paths),
+        "pixels": _compute_confidence(mixed),
+    }
+    distance = (paths - paths[:, :1]).flatten(2).norm(dim=2)[:, 1:]
     order = torch.arange(1, STEPS).expand(WALKS, -1)
     latent, pixels = (2 * curve[STEPS // 2] / (curve[0] + curve[-1]) for curve in curves.values())
     return {
@@ -40,17 +44,17 @@ def measure(arm: Arm) -> Values:
     }
 
 
-def _confidence(ways: Tensor) -> list[float]:
-    """The mean largest probability at each step."""
+def _compute_confidence(paths: Tensor) -> list[float]:
+    """Compute the mean largest probability at each step of paths [N, steps, C, H, W]."""
     classifier = load("digits")
-    steps = (classifier(to_uint8(images))[1] for images in ways.unbind(dim=1))
+    steps = (classifier(to_uint8(images))[1] for images in paths.unbind(dim=1))
     return [
         float(logits.softmax(dim=1).amax(dim=1).mean()) for logits in steps if logits is not None
     ]
 
 
 def draw(figure: Figure, results: Results) -> None:
-    """The classifier's confidence along the way, a line for each seed."""
+    """Plot the classifier's confidence along the path, one line per seed."""
     figure.set_figheight(2.6 * len(results))
     panels = figure.subplots(len(results), 1, squeeze=False, sharey=True)[:, 0]
     for axes, (arm, seeds) in zip(panels, results.items(), strict=True):
@@ -64,5 +68,5 @@ def draw(figure: Figure, results: Results) -> None:
                     color=f"C{number}",
                     label=label,
                 )
-        axes.set(title=arm, xlabel="share of the way", ylabel="confidence of the classifier")
+        axes.set(title=arm, xlabel="position on the path", ylabel="confidence of the classifier")
     panels[0].legend(frameon=False)

@@ -1,4 +1,4 @@
-"""The gradient that a generator gets from a discriminator which has trained alone for a while."""
+"""The generator's gradient while only the discriminator is trained."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.seeding import Stream, permutation, seed_torch
 from gan_lab.studies.measures import Arm, Results, Values
 
-BATCH, WIDTH = 64, 16
-LOOKS = (0, 10, 100, 1000)  # steps of the discriminator alone
+BATCH_SIZE = 64
+WIDTH = 16
+# Discriminator-only steps after which the gradient is measured.
+MEASURED_STEPS = (0, 10, 100, 1000)
 
 
 def measure(arm: Arm) -> Values:
-    """The norm of the generator's ``gradient`` at each of LOOKS, and the decades it ``rises`` from 10 steps to 1,000.
+    """Return the norm of the generator's ``gradient`` at each of MEASURED_STEPS, and its growth.
 
-    The words of an arm: ``loss=`` of the lab's, ``gp=`` the weight of a gradient penalty, ``images=`` that the game was
-    played for before, and overrides of the experiment ``dcgan``.
+    ``rises`` is the growth from 10 steps to 1,000 in decades. The arguments of an arm are ``loss=``
+    (a key of ``LOSSES``), ``gp=`` (weight of a gradient penalty) and ``images=`` (real images for
+    which both networks are trained first).
     """
     loss_d, loss_g, _ = losses.LOSSES[arm.text("loss")]
     gp = arm.number("gp", default=0.0)
@@ -35,53 +38,54 @@ def measure(arm: Arm) -> Values:
     )
     opt_d = torch.optim.Adam(D.parameters(), 1e-3, (0.5, 0.999))
     opt_g = torch.optim.Adam(G.parameters(), 1e-3, (0.5, 0.999))
-    before = int(arm.number("images")) // BATCH
+    warmup_steps = int(arm.number("images")) // BATCH_SIZE
     gradient = []
-    for step in range(before + LOOKS[-1] + 1):
+    for step in range(warmup_steps + MEASURED_STEPS[-1] + 1):
         z, y = (
-            G.sample_latents(Stream(arm.seed, purpose, step), BATCH, like=torch.zeros(1))
+            G.sample_latents(Stream(arm.seed, purpose, step), BATCH_SIZE, like=torch.zeros(1))
             for purpose in ("d", "g")
         )
-        if step - before in LOOKS:
+        if step - warmup_steps in MEASURED_STEPS:
             opt_g.zero_grad()
             loss_g(D(G(y))).backward()
-            gradient.append(
-                float(
-                    get_total_norm(
-                        [weight.grad for weight in G.parameters() if weight.grad is not None]
-                    )
-                )
-            )
-        real = _batch(digits, arm.seed, step)
+            gradients = [weight.grad for weight in G.parameters() if weight.grad is not None]
+            gradient.append(float(get_total_norm(gradients)))
+        real = _sample_batch(digits, arm.seed, step)
         fake = G(z).detach()
         opt_d.zero_grad()
         loss = loss_d(D(real), D(fake))
         if gp:
-            alpha = Stream(arm.seed, "alpha", step).uniform(BATCH, like=real)
+            alpha = Stream(arm.seed, "alpha", step).uniform(BATCH_SIZE, like=real)
             loss = loss + gp * penalties.gradient_penalty(D, real, fake, alpha)
         loss.backward()
         opt_d.step()
-        if step < before:
+        if step < warmup_steps:
             opt_g.zero_grad()
             loss_g(D(G(y))).backward()
             opt_g.step()
     return {"rises": math.log10(gradient[-1] / gradient[1]), "gradient": gradient}
 
 
-def _batch(digits: GANDataModule, seed: int, step: int) -> torch.Tensor:
-    """Training images [BATCH, 1, 28, 28] in [-1, 1], drawn anew at each step."""
-    rows = permutation(seed, "rows", step, len(digits.train))[:BATCH]
+def _sample_batch(digits: GANDataModule, seed: int, step: int) -> torch.Tensor:
+    """Sample training images [BATCH_SIZE, 1, 28, 28] in [-1, 1] for a step."""
+    rows = permutation(seed, "rows", step, len(digits.train))[:BATCH_SIZE]
     images: torch.Tensor = digits.in_range(digits.train.__getitems__(rows.tolist())).images
     return images
 
 
 def draw(figure: Figure, results: Results) -> None:
-    """The gradient over the steps, a line for each seed."""
+    """Plot the gradient over the steps, one line per seed."""
     axes = figure.subplots()
     for number, (arm, seeds) in enumerate(results.items()):
         for values in seeds:
-            axes.plot([max(1, look) for look in LOOKS], values["gradient"], "o-", color=f"C{number}", markersize=3,
-                      label=arm if values is seeds[0] else None)  # fmt: skip
+            axes.plot(
+                [max(1, step) for step in MEASURED_STEPS],
+                values["gradient"],
+                "o-",
+                color=f"C{number}",
+                markersize=3,
+                label=arm if values is seeds[0] else None,
+            )
     axes.set(
         xscale="log",
         yscale="log",

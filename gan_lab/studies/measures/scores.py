@@ -1,4 +1,4 @@
-"""The scores of a trained run: those that its best checkpoint has on the images of test."""
+"""The scores of a run: those of its best checkpoint on the test set."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from gan_lab.studies.measures import Arm, Values
 
 
 def measure(arm: Arm) -> Values:
-    """The scores of the arm's training."""
-    return of_run(arm.train(arm.words))
+    """Return the scores of the arm's training."""
+    return collect_scores(arm.train(arm.arguments))
 
 
-def of_run(folder: Path) -> Values:
-    """Collect every score; ``log_<score>`` of those above 0, and ``<score>_gain`` over its yardstick."""
+def collect_scores(folder: Path) -> Values:
+    """Return every score of a run, its logarithm and its gain over its baseline.
+
+    ``log_<score>`` exists for scores above 0, ``<score>_gain`` for scores with a baseline.
+    """
     values = {name: score.value for name, score in Run(folder).scores.items()}
     logarithms = {f"log_{name}": math.log(value) for name, value in values.items() if value > 0}
-    yardsticks = {
-        name: values[f"baseline_{name}"] for name in values if f"baseline_{name}" in values
+    gains = {
+        f"{name}_gain": value - values[f"baseline_{name}"]
+        for name, value in values.items()
+        if f"baseline_{name}" in values
     }
-    return (
-        values
-        | logarithms
-        | {f"{name}_gain": values[name] - yardstick for name, yardstick in yardsticks.items()}
-    )
+    return values | logarithms | gains

@@ -1,4 +1,4 @@
-"""Sharpness of the samples of a trained generator: the energy of their gradients over that of real images."""
+"""Sharpness of samples: the energy of their pixel gradients relative to that of real images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ from gan_lab.studies.measures import Arm, Values
 SAMPLES = 500
 
 
-def energy(images: Tensor) -> float:
-    """Mean square of the differences of neighbouring pixels, both ways, of images [B, C, H, W]."""
-    across, down = images.diff(dim=3).square().mean(), images.diff(dim=2).square().mean()
-    return float(across + down)
+def compute_gradient_energy(images: Tensor) -> float:
+    """Compute the mean squared difference of neighboring pixels in images [B, C, H, W].
+
+    It is the sum over the horizontal and the vertical direction.
+    """
+    horizontal = images.diff(dim=3).square().mean()
+    vertical = images.diff(dim=2).square().mean()
+    return float(horizontal + vertical)
 
 
 def measure(arm: Arm) -> Values:
-    """``sharpness`` of samples: 1 where they are as sharp as held-out images."""
-    folder = arm.train(arm.words)
+    """Return ``sharpness``, which is 1 for samples as sharp as held-out images."""
+    folder = arm.train(arm.arguments)
     generator = load_generator(folder, exact=True)
     held_out = Run(folder).restore(weights=None).data.reference(SAMPLES)
-    real = sum(energy(batch.images) * len(batch.images) for batch in held_out) / len(held_out.rows)
-    return {"sharpness": energy(generator(n=SAMPLES, seed=arm.seed)) / real}
+    real = sum(
+        compute_gradient_energy(batch.images) * len(batch.images) for batch in held_out
+    ) / len(held_out.rows)
+    samples = generator(n=SAMPLES, seed=arm.seed)
+    return {"sharpness": compute_gradient_energy(samples) / real}

@@ -1,1 +1,1 @@
-"""Programs of texts, as families that only a study trains: ``family=gan_lab.studies.programs.<name>``."""
+"""Tutorial programs as families for studies: ``family=gan_lab.studies.programs.<name>``."""

@@ -1,9 +1,11 @@
-"""The dense GAN of Keras-GAN's ``gan.py`` (Linder-Norén 2017), step for step, and the slip of its best-known copy.
+"""The dense GAN of Keras-GAN's ``gan.py`` (Linder-Norén 2017), and the mistake of a known copy.
 
-Half of the batch is real, and half as many fakes are made; the discriminator takes a step on either half, the generator
-one on a whole batch of latents. Adam of 2e-4 and 0.5, dense networks of the same widths: those of family gan.
+An iteration has two discriminator steps, on half a batch of real images and on as many generated
+ones, and one generator step on a whole batch of latents. Adam has a learning rate of 2e-4 and a
+beta1 of 0.5; the dense networks have the same widths and are those of family gan.
 
-Differs from the program: Keras's Adam adds its epsilon, 1e-7, elsewhere; weights begin as torch draws them, not as Glorot.
+Differs from the program: Keras's Adam adds its epsilon, 1e-7, elsewhere; weights are initialized as
+in PyTorch, not by Glorot's scheme.
 """
 
 from __future__ import annotations
@@ -26,35 +28,38 @@ from gan_lab.seeding import Stream
 class KerasProgramConfig(ModelConfig):
     """The keys under ``model:``."""
 
-    eps: float = number(1e-3, above=0)  # of batch norm, Keras's own; 0.8 is the slip
+    # Epsilon of batch norm, Keras's default. The copy has 0.8, its momentum in Keras.
+    eps: float = number(1e-3, above=0)
 
 
 class KerasProgram(Family):
-    """See the head of this file."""
+    """The family; see the module docstring."""
 
     Config = KerasProgramConfig
 
     def build_networks(self, spec: ImageSpec, cfg: KerasProgramConfig) -> None:
-        """Make both networks."""
+        """Build both networks."""
         self.generator = MLPGenerator(z_dim=100, shape=spec.shape, eps=cfg.eps)
         self.discriminator = MLPDiscriminator(shape=spec.shape)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for each network."""
+        """Return Adam for each network."""
         return [
             Adam(net.parameters(), 2e-4, (0.5, 0.999))
             for net in (self.discriminator, self.generator)
         ]
 
     def step(self, batch: Batch) -> None:
-        """One pass of the program's loop."""
+        """Run one iteration of the program's loop."""
         x = batch.images[: len(batch.images) // 2]
         G, D = self.generator, self.discriminator
         opt_d, opt_g = self.optimizer_list()
         with torch.no_grad():
             fake = G(G.sample_latents(self.stream("latent d"), len(x), like=x))
-        logits, losses = [], []
-        for images, target in ((x, 1.0), (fake, 0.0)):  # train_on_batch, twice
+        logits: list[Tensor] = []
+        losses: list[Tensor] = []
+        # The program calls train_on_batch twice.
+        for images, target in ((x, 1.0), (fake, 0.0)):
             with self.toggled_optimizer(opt_d):
                 logits.append(D(images))
                 losses.append(_cross_entropy(logits[-1], target))
@@ -67,7 +72,7 @@ class KerasProgram(Family):
         self.log_discriminator(logits[0], logits[1])
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        """As family gan does."""
+        """Generate a sample for each image of the batch."""
         return self.generator(
             self.generator.sample_latents(stream, len(batch.images), like=batch.images)
         )
