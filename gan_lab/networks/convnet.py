@@ -55,7 +55,7 @@ class ConvNetGenerator(Network):
             layers += [nn.Conv2d(width * 2 ** (i + 1), width * 2**i, 1, bias=False), Double()]
             layers += [Block(width * 2**i) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 1), nn.Tanh())
-        initialise_fixup(self)
+        initialize_fixup(self)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if self.embedding is not None:
@@ -96,7 +96,7 @@ class ConvNetDiscriminator(Network):
         self.basis = nn.Parameter(torch.randn(deep, low, narrow) / math.sqrt(low * narrow))
         self.judge = nn.Linear(deep, 1, bias=False)
         self.embedding = nn.Linear(classes, deep, bias=False) if classes else None
-        initialise_fixup(self)
+        initialize_fixup(self)
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, std=deep**-0.5)  # as large as ψ's
 
@@ -132,7 +132,7 @@ class Double(nn.Module):
 
 
 @torch.no_grad()
-def initialise_fixup(network: nn.Module) -> None:
+def initialize_fixup(network: nn.Module) -> None:
     """Blocks begin as the identity: last convolution 0, the two before after He, times L^-¼ for a network of L blocks.
 
     Other layers keep the variance of what they read; biases 0.

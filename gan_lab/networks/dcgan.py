@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, Norm, dropout_layers, initialise_normal, one_hot
+from gan_lab.networks.layers import Network, Norm, dropout_layers, initialize_normal, one_hot
 from gan_lab.utils.errors import UserError
 
 SLOPE = 0.2  # of LeakyReLU below zero (Radford et al. 2015, section 4)
@@ -71,7 +71,7 @@ class DCGANGenerator(Network):
         self.layers = nn.Sequential(
             *layers, nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()
         )
-        initialise_normal(self)
+        initialize_normal(self)
 
     @staticmethod
     def _activate(channels: int, norm: Norm) -> list[nn.Module]:
@@ -131,7 +131,7 @@ class DCGANDiscriminator(Network):
             layers += [nn.LeakyReLU(slope), *dropout_layers(dropout)]
         smallest = width * 2 ** (count - 1) * (height >> count) * (breadth >> count)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(smallest, outputs))
-        initialise_normal(self)
+        initialize_normal(self)
         if self.embedding is not None:
             nn.init.normal_(
                 self.embedding.weight

@@ -120,7 +120,7 @@ def projection_logits(
 
 
 @torch.no_grad()
-def initialise_normal(module: nn.Module, std: float = 0.02) -> None:
+def initialize_normal(module: nn.Module, std: float = 0.02) -> None:
     """Draw weights from N(0, std²) and the scales of batch and instance norm from N(1, std²), biases 0.
 
     Source: Radford et al. 2015 (arXiv 1511.06434), section 4.

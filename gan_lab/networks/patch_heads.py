@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gan_lab.networks.layers import initialise_normal
+from gan_lab.networks.layers import initialize_normal
 
 
 class PatchHeads(nn.Module):
@@ -24,7 +24,7 @@ class PatchHeads(nn.Module):
             nn.Sequential(nn.Linear(count, width), nn.ReLU(), nn.Linear(width, width))
             for count in channels
         )
-        initialise_normal(self)
+        initialize_normal(self)
 
     def forward(self, features: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
         """``places`` are numbers of pixels [S_i], row by row, the same in all images."""

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, initialise_normal
+from gan_lab.networks.layers import Network, initialize_normal
 from gan_lab.utils.errors import UserError
 
 SLOPE = 0.2  # of LeakyReLU below zero (Isola et al. 2017, section 6.1)
@@ -80,7 +80,7 @@ class PatchDiscriminator(Network):
             stack.append(nn.LeakyReLU(SLOPE))
             into = out
         self.stack = nn.Sequential(*stack, nn.Conv2d(into, 1, 4, 1, 1))
-        initialise_normal(self)
+        initialize_normal(self)
 
     def forward(self, images: Tensor, sources: Tensor | None = None) -> Tensor:
         if self.conditional:

@@ -52,7 +52,7 @@ class ResNetGenerator(Network):
         )
         self.last_norm = ClassNorm(width, classes, norm)
         self.last = nn.Conv2d(width, channels, 3, 1, 1)
-        initialise_residual(self)
+        initialize_residual(self)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         hot = one_hot(y, self.classes, like=z) if self.classes else None
@@ -109,7 +109,7 @@ class ResNetDiscriminator(Network):
         )
         self.judge = nn.Linear(widths[-1], 1)
         self.embedding = nn.Linear(classes, widths[-1], bias=False) if classes else None
-        initialise_residual(self)
+        initialize_residual(self)
         for layer in list(self.modules()) if spectral else ():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 spectral_norm(layer)
@@ -182,7 +182,7 @@ class DownBlock(nn.Module):
 
 
 @torch.no_grad()
-def initialise_residual(network: nn.Module) -> None:
+def initialize_residual(network: nn.Module) -> None:
     """Weights uniform after Glorot & Bengio 2010, √2 times that in convolutions before a ReLU; no class differs yet."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

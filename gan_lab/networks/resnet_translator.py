@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, ReflectConv2d, initialise_normal
+from gan_lab.networks.layers import Network, ReflectConv2d, initialize_normal
 from gan_lab.networks.patchgan import BIASED, TranslatorNorm, norm_layer
 from gan_lab.utils.errors import UserError
 
@@ -88,7 +88,7 @@ class ResNetTranslator(Network):
         ]
         last = ReflectConv2d(width, channels, 7)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
-        initialise_normal(self)
+        initialize_normal(self)
 
     def forward(self, sources: Tensor) -> Tensor:
         images: Tensor = self.layers(sources)

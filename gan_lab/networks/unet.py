@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, initialise_normal
+from gan_lab.networks.layers import Network, initialize_normal
 from gan_lab.networks.patchgan import BIASED, SLOPE, WIDEST, TranslatorNorm, norm_layer
 from gan_lab.utils.errors import UserError
 
@@ -89,7 +89,7 @@ class UNet(Network):
                     nn.ReLU(), transposed, *norm_layer(out, norm, affine), *dropout_layers
                 )
             )
-        initialise_normal(self)
+        initialize_normal(self)
 
     def forward(self, sources: Tensor) -> Tensor:
         skips: list[Tensor] = []

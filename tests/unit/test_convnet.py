@@ -104,7 +104,7 @@ def test_penalties_reach_every_weight_of_the_discriminator_but_no_last_bias() ->
     """Through convolutions in groups as well, by the closed form: a finite difference of the penalty."""
     D, x = discriminator(width=16), draw(9, 2, 1, 28, 28)
     wake(D)
-    penalties.zero_centred(D, x).backward()
+    penalties.zero_centered_penalty(D, x).backward()
     for name, weight in D.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
@@ -116,7 +116,7 @@ def test_penalties_reach_every_weight_of_the_discriminator_but_no_last_bias() ->
     values = []
     for sign in (1, -1):
         mix.weight.data += sign * step * direction
-        values.append(float(penalties.zero_centred(D, x).detach()))
+        values.append(float(penalties.zero_centered_penalty(D, x).detach()))
         mix.weight.data -= sign * step * direction
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope, rel=1e-4)
 

@@ -11,7 +11,7 @@ from gan_lab.config.loading import family_class
 from gan_lab.images import ImageSpec
 from gan_lab.networks import discriminator, from_recipe, generator
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, num_downsamples
-from gan_lab.networks.layers import Network, _reflected, _upsample_bilinear, initialise_normal
+from gan_lab.networks.layers import Network, _reflected, _upsample_bilinear, initialize_normal
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 from tests.helpers.families import keys_of
 
@@ -207,7 +207,7 @@ def test_initial_weights_are_normal_with_spread_0_02_around_0_and_scales_around_
         nn.BatchNorm2d(4096),
     )
     torch.manual_seed(0)
-    initialise_normal(layers)
+    initialize_normal(layers)
     for i, layer in enumerate(layers):
         weight = layer.weight.detach()
         error = 5 * 0.02 / weight.numel() ** 0.5  # five standard errors

@@ -27,7 +27,7 @@ def gradients(psi: Tensor, theta: Tensor, gamma: float) -> tuple[Tensor, Tensor]
     loss_d = losses.minimax_d(psi * real[0], psi * theta)
     loss_g = losses.minimax_g(psi * theta)
     (of_theta,) = torch.autograd.grad(loss_g, theta, retain_graph=True)
-    r1 = penalties.zero_centred(lambda x: (psi * x).flatten(), real) if gamma else 0.0
+    r1 = penalties.zero_centered_penalty(lambda x: (psi * x).flatten(), real) if gamma else 0.0
     (of_psi,) = torch.autograd.grad(loss_d + 0.5 * gamma * r1, psi)
     return of_psi, of_theta
 
