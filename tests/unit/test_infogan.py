@@ -104,7 +104,8 @@ def test_a_varied_code_changes_nothing_else(coded: CodedGenerator) -> None:
             for i in range(varied.shape[1])
         )
     with pytest.raises(
-        ValueError, match=r"code=3: this generator has the codes 0 \(category\) to 2"
+        ValueError,
+        match=r"code=3 does not exist\. This generator has the codes 0 \(category\) to 2",
     ):
         coded.vary_code(z, 3)
 
