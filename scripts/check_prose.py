@@ -1,8 +1,8 @@
 """Check the prose of the documentation for words that this project does not use (``make check``).
 
-Each pattern below stands for an expression that readers of the field would have to translate, with its
-replacement. Inline code, link targets and commands are not prose and are skipped; comments next to
-commands are prose. For Python files the comments and strings are checked.
+Each pattern below stands for an expression that readers of the field would have to translate, with
+its replacement. Inline code, link targets and commands are not prose and are skipped; comments next
+to commands are prose. For Python files the comments and strings are checked.
 
     python scripts/check_prose.py            # the paths in CHECKED
     python scripts/check_prose.py FILE...    # other files
@@ -31,7 +31,8 @@ CHECKED = (
     "docs/methods/*.md",
     "tests/README.md",
 )
-# Generated from comments of the code, or rewritten separately. Remove an entry when its source is revised.
+# Generated from comments of the code, or rewritten separately. Remove an entry when its source is
+# revised.
 EXCLUDED = ("docs/configuration.md", "docs/architecture.md", "docs/extending.md")
 
 WORDS = {

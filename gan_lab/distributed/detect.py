@@ -1,7 +1,7 @@
 """Detect the launcher and the number of processes, and name the ranks that are lost.
 
-torchrun and srun set environment variables in the processes that they start. Without them the lab starts the processes
-of its machine itself. ``ddp_strategy.py`` joins them.
+torchrun and srun set environment variables in the processes that they start. Without them the lab
+starts the processes of its machine itself. ``ddp_strategy.py`` joins them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def detect_launcher(run: RunConfig) -> Launch:
     """Detect the launcher (torchrun, srun or none).
 
     Raises:
-        UserError: The launcher contradicts run.devices or run.num_nodes. The message names both numbers.
+        UserError: The launcher contradicts run.devices or run.num_nodes. The message names both
+        numbers.
     """
     env = os.environ
     is_restart = any(env.get(name, "0") != "0" for name in RESTART_COUNTERS)

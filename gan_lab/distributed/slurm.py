@@ -60,7 +60,8 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
     """Write ``<run.root>/slurm/<EXP>-<nodes>x<gpus>.sh`` and return its path; the log of the job goes to the same folder.
 
     Raises:
-        UserError: The experiment is unknown, it would refuse an override, or the batch size does not fit the GPUs.
+        UserError: The experiment is unknown, it would refuse an override, or the batch size does
+        not fit the GPUs.
     """
     for name, value in (("nodes", nodes), ("gpus", gpus)):
         if value < 1:

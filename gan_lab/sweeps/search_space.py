@@ -1,8 +1,8 @@
 """Parameters of a sweep file: the distributions of W&B, computed by SciPy and sampled by Optuna.
 
-Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). Optuna samples a distribution
-that it lacks as a quantile between 0 and 1, which SciPy maps to the value: each distribution is exactly the one of W&B,
-and TPE learns over the quantiles.
+Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). Optuna
+samples a distribution that it lacks as a quantile between 0 and 1, which SciPy maps to the value:
+each distribution is exactly the one of W&B, and TPE learns over the quantiles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from scipy import stats
 
 from gan_lab.utils.errors import UserError
 
-# A normal distribution has no ends: its quantiles are sampled, and checked, between this value and 1 minus it.
+# A normal distribution has no ends: its quantiles are sampled, and checked, between this value and
+# 1 minus it.
 QUANTILE_MARGIN = 1e-9
 Spec = dict[str, Any]
 RANGE = ("min", "max")

@@ -120,7 +120,8 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
         name, [*sweep.fixed_overrides, *overrides, *format_overrides(results.best.values)]
     )
     values = dict(leaves(loaded.config))
-    # Values that the experiment's own file does not have: of overrides and of the chosen config groups.
+    # Values that the experiment's own file does not have: of overrides and of the chosen config
+    # groups.
     origins = {
         "command line",
         *(f"{group}/{member}.yaml" for group, member in loaded.groups.items()),

@@ -1,8 +1,8 @@
 """Trials of a sweep in a database that any number of workers share. The only file that uses Optuna's storage.
 
-A worker may die at any instant; no trial is lost or runs twice. A trial enters the queue together with its number, in
-one transaction. It gets a heartbeat before it runs. When the heartbeat is too old, Optuna fails the attempt, and the
-next claim puts the same number back into the queue.
+A worker may die at any instant; no trial is lost or runs twice. A trial enters the queue together
+with its number, in one transaction. It gets a heartbeat before it runs. When the heartbeat is too
+old, Optuna fails the attempt, and the next claim puts the same number back into the queue.
 """
 
 from __future__ import annotations

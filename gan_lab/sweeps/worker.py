@@ -120,7 +120,8 @@ class Worker:
                 time.sleep(POLL_INTERVAL_S)
             self._report_scores(claimed, scores)
         except BaseException:
-            # Without the storage there are no heartbeats either, so another worker takes the trial over.
+            # Without the storage there are no heartbeats either, so another worker takes the trial
+            # over.
             _end_training(child)
             raise
         finally:
