@@ -1,4 +1,4 @@
-"""Write docs/studies from the results of the studies (``make book``): a page for each, and the index."""
+"""Write docs/studies from the studies' results (``make book``): an index and a page per study."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ STALE_STORE_WARNING = (
 
 
 def trainer_options(launched: Launch, run: RunConfig) -> dict[str, Any]:
-    """Return the arguments of Lightning's Trainer that concern processes, except its cluster environment."""
+    """Return the Trainer's arguments about processes, except the cluster environment."""
     has_gpu = torch.cuda.is_available()
     is_parallel = launched.world_size > 1
     # A list of devices says which GPUs, not only how many.
@@ -67,9 +67,9 @@ def create_environment(launched: Launch) -> ClusterEnvironment:
 
 
 class RelaxedSLURMEnvironment(SLURMEnvironment):
-    """SLURM's environment without Lightning's checks, which refuse some of the options that set the number of tasks.
+    """SLURM's environment without Lightning's checks of the number of tasks.
 
-    ``detect_launcher`` has checked the numbers.
+    They reject valid options of srun, and ``detect_launcher`` has checked the numbers already.
     """
 
     @staticmethod
@@ -105,7 +105,7 @@ class ManualDDPStrategy(DDPStrategy):
         )
 
     def setup_distributed(self) -> None:
-        """Join the process group; after a restart by torchrun, under keys that the previous start has not used.
+        """Join the process group; after a restart by torchrun, with new keys in the store.
 
         torchrun's own store outlives its restarts, and torch 2.15 reads stale keys of the lost
         processes from it.
