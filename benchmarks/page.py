@@ -56,7 +56,7 @@ def main() -> None:
                 .eval()
                 .requires_grad_(False)
             )
-            inputs, dynamic = graph.example(family.generator)  # type: ignore[arg-type]
+            inputs, dynamic = graph.make_example_inputs(family.generator)  # type: ignore[arg-type]
             described = live.describe(
                 family.generator, *graph.trace(family.generator, inputs, dynamic)
             )  # type: ignore[arg-type]

@@ -1,16 +1,19 @@
-"""Augmentation of what a discriminator sees, for few training images: reals and fakes alike, with gradients.
+"""Discriminator augmentation for small data sets: applied to reals and fakes, differentiable.
 
-``diffaugment``: Zhao, Liu, Lin, Zhu, Han 2020, arXiv 2006.10738, section 3: colour, translation and cutout, always.
-``ada``: Karras, Aittala, Hellsten, Laine, Lehtinen, Aila 2020, arXiv 2006.06676, sections 3 and 4, appendix B: each
-transformation with a probability that follows the sign of the discriminator's output on reals.
+``diffaugment``: Zhao, Liu, Lin, Zhu, Han 2020, arXiv 2006.10738, section 3: color, translation and
+cutout, always.
+``ada``: Karras, Aittala, Hellsten, Laine, Lehtinen, Aila 2020, arXiv 2006.06676, sections 3 and 4,
+appendix B: each transformation with a probability that adapts to the discriminator's accuracy on
+reals.
 
 Differs from the papers:
-- Of ADA's transformations those of pixels, geometry and colour that need no turning by any angle: mirroring, quarter
-  turns, shifts, scalings; brightness, contrast, and for colours luma, hue and saturation. Enlarging and shrinking are
-  bilinear, the papers' are filtered. Beyond the borders the image is reflected, as in the paper; DiffAugment's shift
-  and cutout leave gray, which is 0.
-- The sign is taken from the accuracy on reals, which is that of the sign where the discriminator's threshold is 0; so
-  losses that have another threshold, or none, can be followed too.
+- ADA has the pixel, geometric and color transformations without arbitrary rotation: horizontal
+  flips, 90-degree rotations, translation, isotropic and anisotropic scaling; brightness, contrast,
+  luma flip, hue and saturation.
+- Scaling is bilinear; the papers use filtered resampling. ADA pads by reflection, as in the paper.
+  DiffAugment's translation and cutout fill with gray, which is 0.
+- ADA's sign statistic is computed from the accuracy on reals. Both agree if the decision threshold
+  is 0; the accuracy also works for losses with another threshold or none.
 """
 
 from __future__ import annotations
@@ -25,21 +28,30 @@ from torch import Tensor, nn
 from gan_lab.config.schema import AugmentConfig
 from gan_lab.seeding import Stream
 
-INTERVAL = 4  # iterations between two steps of ADA's probability
-SHIFT, CUTOUT = 1 / 8, 1 / 2  # DiffAugment: of the side, at most; and the side of the square
-SHIFT_PIXELS, SHIFT_SD, SCALE_SD = (
-    1 / 8,
-    1 / 8,
-    0.2,
-)  # ADA: of the side, at most; of the side; in octaves
-BRIGHTNESS_SD, CONTRAST_SD, SATURATION_SD = 0.2, 0.5, 1.0  # of a range of 2; in octaves; in octaves
-UNIFORM, NORMAL = 17, 8  # numbers that an image draws
+# ADA updates its probability every 4 iterations (section 3)
+ADA_INTERVAL_ITERATIONS = 4
+# DiffAugment: maximum translation and side of the cutout square, as fractions of the image side
+MAX_TRANSLATION = 1 / 8
+CUTOUT_SIDE = 1 / 2
+# ADA: maximum integer translation and standard deviation of the subpixel translation, as fractions
+# of the image side; standard deviation of the scale in octaves
+MAX_INTEGER_TRANSLATION = 1 / 8
+TRANSLATION_SD = 1 / 8
+SCALE_SD_OCTAVES = 0.2
+# ADA: standard deviations of brightness (images have a range of 2), contrast and saturation
+BRIGHTNESS_SD = 0.2
+CONTRAST_SD_OCTAVES = 0.5
+SATURATION_SD_OCTAVES = 1.0
+# random numbers per image
+UNIFORMS_PER_IMAGE = 17
+NORMALS_PER_IMAGE = 8
 
 
 class Augmentation(nn.Module):
-    """Random changes of images [B, C, H, W] in [-1, 1].
+    """Random transformations of images [B, C, H, W] in [-1, 1].
 
-    The state of ADA is buffers: the probability ``p``, and what the discriminator said since it was last moved.
+    Its buffers are ADA's state: the probability ``p``, and the sum of sign statistics since the
+    last update of ``p``.
     """
 
     p: Tensor
@@ -51,169 +63,196 @@ class Augmentation(nn.Module):
         self.register_buffer("p", torch.tensor(cfg.p))
         self.register_buffer("signs", torch.tensor(0.0))
 
-    def forward(self, images: Tensor, stream: Stream, alike: int = 1) -> Tensor:
-        """The images, changed, in float32 or better at any precision; ``alike`` equal parts of them in the same way."""
+    def forward(self, images: Tensor, stream: Stream, chunks: int = 1) -> Tensor:
+        """Augment images in float32 or float64, at any precision.
+
+        Args:
+            images: Images [B, C, H, W].
+            stream: Source of the random numbers.
+            chunks: Number of equal chunks of the batch that get the same transformations.
+
+        Returns:
+            Augmented images [B, C, H, W].
+        """
         with torch.autocast(images.device.type, enabled=False):
             images = images.to(torch.promote_types(images.dtype, torch.float32))
-            n = len(images) // alike
-            uniform = stream.uniform(n, UNIFORM, like=images).repeat(alike, 1)
+            n = len(images) // chunks
+            uniform = stream.uniform(n, UNIFORMS_PER_IMAGE, like=images).repeat(chunks, 1)
             if self.cfg.policy == "diffaugment":
                 return diffaugment(images, uniform)
-            normal = stream.normal(n, NORMAL, like=images).repeat(alike, 1)
+            normal = stream.normal(n, NORMALS_PER_IMAGE, like=images).repeat(chunks, 1)
             return ada(images, uniform, normal, self.p)
 
     @torch.no_grad()
-    def follow(self, accuracy_real: Tensor, iteration: int, batch_size: int) -> None:
-        """Move the ADA probability: up if D's mean sign on reals exceeds ``augment.target``, else down.
+    def update_probability(self, accuracy_real: Tensor, iteration: int, batch_size: int) -> None:
+        """Increase ADA's p if D's mean sign on reals exceeds ``augment.target``, else decrease it.
 
         Args:
-            accuracy_real: Share of reals that D takes for real, over all processes.
-            iteration: Number of the iteration that has ended, from 0.
-            batch_size: Images of an iteration, over all processes.
+            accuracy_real: Share of reals that D classifies as real, over all ranks.
+            iteration: Index of the completed iteration, from 0.
+            batch_size: Images per iteration, over all ranks.
         """
         self.signs += 2 * accuracy_real.to(self.signs.dtype) - 1
-        if (iteration + 1) % INTERVAL == 0:
-            self.p += torch.sign(self.signs / INTERVAL - self.cfg.target) * (
-                batch_size * INTERVAL / self.cfg.speed_images
-            )
+        if (iteration + 1) % ADA_INTERVAL_ITERATIONS == 0:
+            step = batch_size * ADA_INTERVAL_ITERATIONS / self.cfg.speed_images
+            mean_sign = self.signs / ADA_INTERVAL_ITERATIONS
+            self.p += torch.sign(mean_sign - self.cfg.target) * step
             self.p.clamp_(0, 1)
             self.signs.zero_()
 
 
 class Augmented:
-    """A discriminator of augmented images: each pass through it in a step has random numbers of its own.
+    """A discriminator with augmented input.
 
-    Image i of each of ``alike`` equal parts of a batch is changed in the same way.
+    Each forward pass within a step uses new random numbers. Image i of each of the ``chunks`` equal
+    chunks of a batch gets the same transformation.
     """
 
     def __init__(
-        self, network: Any, augmentation: Augmentation, stream: Callable[[str], Stream], alike: int
+        self, network: Any, augmentation: Augmentation, stream: Callable[[str], Stream], chunks: int
     ) -> None:
-        self.network, self.augmentation, self.stream, self.alike = (
-            network,
-            augmentation,
-            stream,
-            alike,
-        )
+        self.network = network
+        self.augmentation = augmentation
+        self.stream = stream
+        self.chunks = chunks
         self.passes = 0
 
-    def _changed(self, images: Tensor) -> Tensor:
+    def _augment(self, images: Tensor) -> Tensor:
         self.passes += 1
-        return self.augmentation(images, self.stream(f"augment {self.passes}"), self.alike)
+        return self.augmentation(images, self.stream(f"augment {self.passes}"), self.chunks)
 
     def __call__(self, images: Tensor, *rest: Any) -> Any:
-        """The network's output, with what it has besides (a graph that is compiled, DDP's hooks)."""
-        return self.network(self._changed(images), *rest)
+        """Call the network, including its compiled graph and hooks."""
+        return self.network(self._augment(images), *rest)
 
     def forward(self, images: Tensor, *rest: Any) -> Any:
-        """The network's own ``forward``, for what is differentiated twice."""
-        return self.network.forward(self._changed(images), *rest)
+        """Call the network's eager ``forward``, which supports double backward."""
+        return self.network.forward(self._augment(images), *rest)
 
     def features(self, images: Tensor) -> Any:
-        """The network's own ``features``."""
-        return self.network.features(self._changed(images))
+        """Call the network's ``features``."""
+        return self.network.features(self._augment(images))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# changes: pure functions of the images and of numbers [B, UNIFORM] in [0, 1) and [B, NORMAL]
+# -------------------------------------------------------------------------------------------------
+# Transformations: pure functions of the images, of uniform numbers [B, UNIFORMS_PER_IMAGE] in
+# [0, 1) and of normal numbers [B, NORMALS_PER_IMAGE]
 
 
 def diffaugment(images: Tensor, uniform: Tensor) -> Tensor:
-    """Colour, translation and cutout (section 3 and the authors' strengths)."""
+    """Apply color, translation and cutout (section 3, with the authors' strengths)."""
     height, width = images.shape[2:]
     u = uniform.t()
-    x = images + _each(u[0] - 0.5)
-    x = _about(x, x.mean(dim=1, keepdim=True), 2 * u[1])
-    x = _about(x, x.mean(dim=(1, 2, 3), keepdim=True), u[2] + 0.5)
-    moves = [_shift(side, at) for side, at in ((height, u[3]), (width, u[4]))]
-    x = _resampled(x, *moves)
-    rows, columns = (_cut(side, at) for side, at in ((height, u[5]), (width, u[6])))
+    # brightness, saturation, contrast
+    x = images + _per_image(u[0] - 0.5)
+    x = _scale_about(x, x.mean(dim=1, keepdim=True), 2 * u[1])
+    x = _scale_about(x, x.mean(dim=(1, 2, 3), keepdim=True), u[2] + 0.5)
+    x = _resample(x, _translation_matrices(height, u[3]), _translation_matrices(width, u[4]))
+    rows, columns = _cutout_mask(height, u[5]), _cutout_mask(width, u[6])
     return torch.where(rows[:, None, :, None] & columns[:, None, None, :], 0.0, x)
 
 
-def _each(values: Tensor) -> Tensor:
+def _per_image(values: Tensor) -> Tensor:
+    """Reshape [B] to [B, 1, 1, 1], for broadcasting over images."""
     return values.view(-1, 1, 1, 1)
 
 
-def _about(x: Tensor, middle: Tensor, factor: Tensor) -> Tensor:
-    return (x - middle) * _each(factor) + middle
+def _scale_about(x: Tensor, center: Tensor, factor: Tensor) -> Tensor:
+    return (x - center) * _per_image(factor) + center
 
 
-def _shift(side: int, u: Tensor) -> Tensor:
-    """Matrices [B, side, side] that move a side by up to ``SHIFT`` of it; beyond the border is 0."""
-    most = int(side * SHIFT + 0.5)
-    by = (u * (2 * most + 1)).floor() - most
-    places = torch.arange(side, device=u.device)
-    return ((places[None, :] - places[:, None])[None] == by.view(-1, 1, 1)).to(u.dtype)
+def _translation_matrices(side: int, u: Tensor) -> Tensor:
+    """Return matrices [B, side, side] that shift pixels, filling with 0."""
+    limit = int(side * MAX_TRANSLATION + 0.5)
+    shift = (u * (2 * limit + 1)).floor() - limit
+    index = torch.arange(side, device=u.device)
+    return ((index[None, :] - index[:, None])[None] == shift.view(-1, 1, 1)).to(u.dtype)
 
 
-def _cut(side: int, u: Tensor) -> Tensor:
-    """The places [B, side] that lie in a square whose middle is anywhere."""
-    length = int(side * CUTOUT + 0.5)
+def _cutout_mask(side: int, u: Tensor) -> Tensor:
+    """Return the rows or columns [B, side] of a square whose center is anywhere in the image."""
+    length = int(side * CUTOUT_SIDE + 0.5)
     first = (u * (side + 1 - length % 2)).floor() - length // 2
-    places = torch.arange(side, device=u.device) - first.view(-1, 1)
-    return (places >= 0) & (places < length)
+    index = torch.arange(side, device=u.device) - first.view(-1, 1)
+    return (index >= 0) & (index < length)
 
 
-def _resampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Rows [B, H, H] and columns [B, W, W] of images [B, C, H, W] mixed: products alone, which any gradient goes through."""
+def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Resample images [B, C, H, W] by matrices [B, H, H] and [B, W, W].
+
+    Matrix products support double backward, which grid_sample does not.
+    """
     return rows.unsqueeze(1) @ x @ columns.transpose(1, 2).unsqueeze(1)
 
 
 def ada(images: Tensor, uniform: Tensor, normal: Tensor, p: Tensor) -> Tensor:
-    """Each transformation of appendix B, figure 17, that is had here, with probability p."""
+    """Apply each implemented transformation of appendix B, figure 17, with probability p."""
     height, width = images.shape[2:]
+    square = height == width
     u, g = uniform.t(), normal.t()
 
-    def maybe(which: int, value: Tensor, otherwise: float) -> Tensor:
-        return torch.where(u[which] < p, value, otherwise)
+    def choose(index: int, value: Tensor, identity: float) -> Tensor:
+        return torch.where(u[index] < p, value, identity)
 
-    turns = maybe(0, (4 * u[10]).floor(), 0) if height == width else torch.zeros_like(u[0])
-    mirror_rows, mirror_columns = (turns == 1) | (turns == 2), (turns == 2) | (turns == 3)
-    mirror_columns = mirror_columns ^ (maybe(1, (2 * u[11]).floor(), 0) == 1)
-    scale, stretch = (maybe(which, 2 ** (SCALE_SD * g[which]), 1) for which in (2, 3))
-    x = (
-        torch.where(_each(turns % 2 == 1), images.transpose(2, 3), images)
-        if height == width
-        else images
-    )
-    maps = []
-    for side, mirrored, factor, by in (
-        (height, mirror_rows, scale / stretch, 0),
-        (width, mirror_columns, scale * stretch, 1),
+    # a rotation by k * 90 degrees is a transpose (k odd) and flips
+    turns = choose(0, (4 * u[10]).floor(), 0) if square else torch.zeros_like(u[0])
+    flip_rows = (turns == 1) | (turns == 2)
+    flip_columns = (turns == 2) | (turns == 3)
+    flip_columns = flip_columns ^ (choose(1, (2 * u[11]).floor(), 0) == 1)
+    x = images
+    if square:
+        x = torch.where(_per_image(turns % 2 == 1), images.transpose(2, 3), images)
+
+    scale = choose(2, 2 ** (SCALE_SD_OCTAVES * g[2]), 1)
+    stretch = choose(3, 2 ** (SCALE_SD_OCTAVES * g[3]), 1)
+    matrices = []
+    for axis, (side, flipped, factor) in enumerate(
+        ((height, flip_rows, scale / stretch), (width, flip_columns, scale * stretch))
     ):
-        shift = maybe(4, ((2 * u[12 + by] - 1) * SHIFT_PIXELS * side).round(), 0)
-        shift = shift + maybe(5, SHIFT_SD * side * g[4 + by], 0)
-        maps.append(_bilinear(side, torch.where(mirrored, -1.0, 1.0) / factor, shift))
-    x = (_resampled(x, *maps) + _each(maybe(6, BRIGHTNESS_SD * g[6], 0))) * _each(
-        maybe(7, 2 ** (CONTRAST_SD * g[7]), 1)
-    )
+        integer_shift = ((2 * u[12 + axis] - 1) * MAX_INTEGER_TRANSLATION * side).round()
+        shift = choose(4, integer_shift, 0)
+        shift = shift + choose(5, TRANSLATION_SD * side * g[4 + axis], 0)
+        sign = torch.where(flipped, -1.0, 1.0)
+        matrices.append(_bilinear_matrices(side, sign / factor, shift))
+    x = _resample(x, *matrices)
+
+    brightness = choose(6, BRIGHTNESS_SD * g[6], 0)
+    contrast = choose(7, 2 ** (CONTRAST_SD_OCTAVES * g[7]), 1)
+    x = (x + _per_image(brightness)) * _per_image(contrast)
     if images.shape[1] != 3:
         return x
-    angle = maybe(8, (2 * u[14] - 1) * math.pi, 0)
-    flip = maybe(9, (2 * u[15]).floor(), 0)
-    saturation = maybe(16, 2 ** (SATURATION_SD * g[0]), 1)
-    return torch.einsum("bij,bjhw->bihw", _colours(flip, angle, saturation), x)
+    hue = choose(8, (2 * u[14] - 1) * math.pi, 0)
+    luma_flip = choose(9, (2 * u[15]).floor(), 0)
+    saturation = choose(16, 2 ** (SATURATION_SD_OCTAVES * g[0]), 1)
+    return torch.einsum("bij,bjhw->bihw", _color_matrices(luma_flip, hue, saturation), x)
 
 
-def _bilinear(side: int, factor: Tensor, shift: Tensor) -> Tensor:
-    """Matrices [B, side, side] that read at ``factor`` times the distance from the middle, and ``shift`` further."""
-    places = torch.arange(side, device=factor.device, dtype=factor.dtype)
-    middle, last = (side - 1) / 2, max(side - 1, 1)
-    at = middle + (places - middle) * factor.view(-1, 1) + shift.view(-1, 1)
-    at = last - (at.remainder(2 * last) - last).abs()  # reflected at the borders
-    return (1 - (at.unsqueeze(2) - places).abs()).clamp(min=0)
+def _bilinear_matrices(side: int, factor: Tensor, shift: Tensor) -> Tensor:
+    """Return matrices [B, side, side] that sample at ``center + factor * offset + shift``."""
+    index = torch.arange(side, device=factor.device, dtype=factor.dtype)
+    center, last = (side - 1) / 2, max(side - 1, 1)
+    position = center + (index - center) * factor.view(-1, 1) + shift.view(-1, 1)
+    # reflection padding
+    position = last - (position.remainder(2 * last) - last).abs()
+    return (1 - (position.unsqueeze(2) - index).abs()).clamp(min=0)
 
 
-def _colours(flip: Tensor, angle: Tensor, saturation: Tensor) -> Tensor:
-    """Matrices [B, 3, 3] of colours: luma negated, hue turned about the gray axis, colour strengthened."""
-    one = torch.eye(3, dtype=angle.dtype, device=angle.device)
-    gray, across = torch.full_like(one, 1 / 3), (one.roll(1, 0) - one.roll(-1, 0)) / math.sqrt(3)
-    rest = one - gray
-    cos, sin, strength, luma = (
-        v.view(-1, 1, 1) for v in (angle.cos(), angle.sin(), saturation, 1 - 2 * flip)
-    )
-    return luma * gray + strength * (cos * rest + sin * across)
+def _color_matrices(luma_flip: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
+    """Return RGB matrices [B, 3, 3]: luma flip, hue rotation about the gray axis, saturation.
+
+    Args:
+        luma_flip: 1 where the luma is negated, else 0, [B].
+        hue: Rotation angles in radians, [B].
+        saturation: Factors on the chroma, [B].
+    """
+    identity = torch.eye(3, dtype=hue.dtype, device=hue.device)
+    gray = torch.full_like(identity, 1 / 3)
+    cross = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3)
+    chroma = identity - gray
+    cos, sin = hue.cos().view(-1, 1, 1), hue.sin().view(-1, 1, 1)
+    strength = saturation.view(-1, 1, 1)
+    luma = (1 - 2 * luma_flip).view(-1, 1, 1)
+    return luma * gray + strength * (cos * chroma + sin * cross)

@@ -1,9 +1,9 @@
-"""Adversarial losses: pure functions of logits, each the mean over the batch of what is to be minimised.
+"""Adversarial losses: pure functions of logits, averaged over the batch and to be minimized.
 
-``<name>_d(real_logits, fake_logits)`` is the discriminator's (or critic's) loss, ``<name>_g(fake_logits)`` the
-generator's; the relativistic generator is given both. Logits have any shape, [B] per image or [B, 1, h, w] per patch;
-the losses are scalars. With a = real logits, b = fake logits, D = sigmoid(logit). ``LOSSES`` at the end of the file is
-the table of all of them.
+``<name>_d(real_logits, fake_logits)`` is the loss of the discriminator or critic,
+``<name>_g(fake_logits)`` that of the generator; the relativistic generator loss takes both logits.
+Logits have any shape, [B] per image or [B, 1, h, w] per patch; losses are scalars. Notation:
+a = real logits, b = fake logits, D = sigmoid(logit). ``LOSSES`` at the end lists all of them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from torch.nn.functional import cross_entropy, relu, softplus
 
 
 def minimax_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
-    """-E[log D(x)] - E[log(1 - D(G(z)))] = E[softplus(-a)] + E[softplus(b)]; log 4 - 2 JSD at the optimal D.
+    """-E[log D(x)] - E[log(1 - D(G(z)))] = E[softplus(-a)] + E[softplus(b)].
 
-    With ``smoothing`` s the target of the reals is 1 - s: -E[(1 - s) log D(x) + s log(1 - D(x))], which adds s E[a].
+    At the optimal D it equals log 4 - 2 JSD. With one-sided label ``smoothing`` s, the target of
+    reals is 1 - s: -E[(1 - s) log D(x) + s log(1 - D(x))], which adds s E[a].
 
-    Source: Goodfellow et al. 2014 (arXiv 1406.2661), equation 1, sign turned; smoothing on one side: Salimans et al.
-    2016 (arXiv 1606.03498), section 3.4.
+    Source: Goodfellow et al. 2014 (arXiv 1406.2661), equation 1, negated; one-sided label
+    smoothing: Salimans et al. 2016 (arXiv 1606.03498), section 3.4.
     """
     loss = softplus(-real_logits).mean() + softplus(fake_logits).mean()
     return loss + smoothing * real_logits.mean() if smoothing else loss
 
 
 def minimax_g(fake_logits: Tensor) -> Tensor:
-    """E[log(1 - D(G(z)))] = -E[softplus(b)]: saturates, its gradient vanishes where D rejects the fakes.
+    """E[log(1 - D(G(z)))] = -E[softplus(b)].
+
+    Saturating: the gradient vanishes if D confidently rejects the fakes.
 
     Source: Goodfellow et al. 2014, equation 1.
     """
@@ -37,12 +40,14 @@ def minimax_g(fake_logits: Tensor) -> Tensor:
 
 
 def nonsaturating_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The discriminator's loss of ``minimax_d``: the two methods differ in the generator's alone."""
+    """Same as ``minimax_d``: the two methods differ only in the generator's loss."""
     return minimax_d(real_logits, fake_logits, smoothing)
 
 
 def nonsaturating_g(fake_logits: Tensor) -> Tensor:
-    """-E[log D(G(z))] = E[softplus(-b)]; its gradient in b is (1 - D)/D times that of ``minimax_g``.
+    """-E[log D(G(z))] = E[softplus(-b)].
+
+    Its gradient in b is (1 - D)/D times that of ``minimax_g``.
 
     Source: Goodfellow et al. 2014, section 3, last paragraph.
     """
@@ -50,7 +55,7 @@ def nonsaturating_g(fake_logits: Tensor) -> Tensor:
 
 
 def least_squares_d(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
-    """½ E[(a - 1)²] + ½ E[b²]; with ``smoothing`` s the target of the reals is 1 - s.
+    """½ E[(a - 1)²] + ½ E[b²]; with label ``smoothing`` s, the target of reals is 1 - s.
 
     Source: Mao et al. 2017 (arXiv 1611.04076), equation 9 (targets 0, 1, 1).
     """
@@ -66,9 +71,10 @@ def least_squares_g(fake_logits: Tensor) -> Tensor:
 
 
 def hinge_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """E[max(0, 1 - a)] + E[max(0, 1 + b)]: flat for logits beyond the margin.
+    """E[max(0, 1 - a)] + E[max(0, 1 + b)]: constant for logits beyond the margin.
 
-    Source: Miyato et al. 2018 (arXiv 1802.05957), equation 16, after Lim & Ye 2017 (arXiv 1705.02894).
+    Source: Miyato et al. 2018 (arXiv 1802.05957), equation 16, after Lim & Ye 2017
+    (arXiv 1705.02894).
     """
     return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
 
@@ -82,9 +88,9 @@ def hinge_g(fake_logits: Tensor) -> Tensor:
 
 
 def wasserstein_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """E[b] - E[a]: minus the estimate of the Wasserstein distance, up to the critic's Lipschitz constant.
+    """E[b] - E[a]: the negative Wasserstein estimate, up to the critic's Lipschitz constant.
 
-    Source: Arjovsky et al. 2017 (arXiv 1701.07875), equation 2 and Algorithm 1, line 5, sign turned.
+    Source: Arjovsky et al. 2017 (arXiv 1701.07875), equation 2 and Algorithm 1, line 5, negated.
     """
     return fake_logits.mean() - real_logits.mean()
 
@@ -98,23 +104,27 @@ def wasserstein_g(fake_logits: Tensor) -> Tensor:
 
 
 def relativistic_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """E[softplus(b - a)], real i paired with fake i: each fake is judged against a real one, and only differences count.
+    """E[softplus(b - a)], with real i paired with fake i; depends only on logit differences.
 
-    Raises ValueError if the shapes differ.
+    Raises:
+        ValueError: The shapes differ.
 
-    Source: Huang et al. 2024 (arXiv 2501.05441), equation 2, after Jolicoeur-Martineau 2019 (arXiv 1807.00734).
+    Source: Huang et al. 2024 (arXiv 2501.05441), equation 2, after Jolicoeur-Martineau 2019
+    (arXiv 1807.00734).
     """
     if real_logits.shape != fake_logits.shape:
         raise ValueError(
-            f"real logits are {tuple(real_logits.shape)} but fake ones {tuple(fake_logits.shape)}: they are paired"
+            f"Shapes of real and fake logits differ: {tuple(real_logits.shape)} and "
+            f"{tuple(fake_logits.shape)}. The relativistic loss pairs them"
         )
     return softplus(fake_logits - real_logits).mean()
 
 
 def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """E[softplus(a - b)]: the discriminator's loss with the two exchanged.
+    """E[softplus(a - b)]: ``relativistic_d`` with real and fake swapped.
 
-    Raises ValueError if the shapes differ.
+    Raises:
+        ValueError: The shapes differ.
 
     Source: as ``relativistic_d``.
     """
@@ -122,28 +132,35 @@ def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def patch_nce(queries: Sequence[Tensor], keys: Sequence[Tensor], temperature: float) -> Tensor:
-    """The cross entropy of finding, for each patch of the image, its own among the source's [B, S, F]; the mean over layers.
+    """Compute the contrastive PatchNCE loss, averaged over layers.
 
-    Unit vectors are compared by their products over the temperature, among the S patches of one image: patch i of the
-    queries belongs to patch i of the keys, which take no gradient.
+    For each query the positive is the key at the same index; the negatives are the other keys of
+    the same image. Keys get no gradient.
+
+    Args:
+        queries: Unit vectors of patches of the output image, [B, S, F] per layer.
+        keys: Unit vectors of patches of the source image, [B, S, F] per layer.
+        temperature: Divides the cosine similarities.
+
+    Returns:
+        The loss, a scalar.
 
     Source: Park et al. 2020 (arXiv 2007.15651), equations 2 and 3.
     """
-    terms = []
+    losses_per_layer = []
     for q, k in zip(queries, keys, strict=True):
         logits = q @ k.detach().transpose(1, 2) / temperature
-        own = torch.arange(logits.shape[2], device=logits.device).expand(len(logits), -1)
-        terms.append(cross_entropy(logits.flatten(0, 1), own.flatten()))
-    return torch.stack(terms).mean()
+        positives = torch.arange(logits.shape[2], device=logits.device).expand(len(logits), -1)
+        losses_per_layer.append(cross_entropy(logits.flatten(0, 1), positives.flatten()))
+    return torch.stack(losses_per_layer).mean()
 
 
 class AdversarialLoss(NamedTuple):
-    """The losses of both players, and the logit at which the discriminator is undecided: halfway between what ``d`` asks of
-    reals and of fakes, None where only the differences of its logits mean something.
-    """
+    """The losses of both players and the discriminator's decision threshold."""
 
     d: Callable[..., Tensor]
     g: Callable[..., Tensor]
+    # logits above it count as real; None if the loss depends only on logit differences
     threshold: float | None
 
 

@@ -1,7 +1,8 @@
-"""Regularisers of the critic: pure functions of (critic, images), in float32 or better at any precision.
+"""Gradient penalties and weight clipping of the critic.
 
-``critic`` is any function from images [B, C, H, W] to one logit per image [B]: a conditional family passes
-``lambda x: D(x, y)``.
+Penalties are pure functions of (critic, images) and run in float32 or float64 at any precision.
+``critic`` is a function from images [B, C, H, W] to one logit per image [B]; a conditional family
+passes ``lambda x: D(x, y)``.
 """
 
 from __future__ import annotations
@@ -17,49 +18,68 @@ Critic = Callable[[Tensor], Tensor]
 def gradient_penalty(
     critic: Critic, real: Tensor, fake: Tensor, alpha: Tensor | None = None
 ) -> Tensor:
-    """E[(‖∇ critic(x̂)‖₂ - 1)²] at x̂ = α·real + (1 - α)·fake, one α per image; a scalar.
+    """E[(‖∇ critic(x̂)‖₂ - 1)²] at x̂ = α·real + (1 - α)·fake, with one α per image.
 
-    ``real`` and ``fake`` are [B, C, H, W]; ``alpha`` [B] in [0, 1], uniform from torch's generator if not given.
-    Raises ValueError if the shapes differ.
+    Args:
+        critic: Function from images [B, C, H, W] to logits [B].
+        real: Real images [B, C, H, W].
+        fake: Generated images [B, C, H, W].
+        alpha: Interpolation weights [B] in [0, 1]; default: uniform from torch's global generator.
+
+    Returns:
+        The penalty, a scalar.
+
+    Raises:
+        ValueError: The shapes of ``real`` and ``fake`` differ.
 
     Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3 and Algorithm 1, lines 4-7.
     """
     if real.shape != fake.shape:
-        raise ValueError(f"real images are {tuple(real.shape)} but fake ones {tuple(fake.shape)}")
+        raise ValueError(
+            f"Shapes of real and fake images differ: {tuple(real.shape)} and {tuple(fake.shape)}. "
+            "Pass images of the same shape"
+        )
     if alpha is None:
         alpha = torch.rand(len(real), device=real.device)
     with torch.autocast(real.device.type, enabled=False):
-        real, fake = (
-            x.detach().to(torch.promote_types(x.dtype, torch.float32)) for x in (real, fake)
-        )
+        real, fake = _detach_as_float(real), _detach_as_float(fake)
         alpha = alpha.to(real.dtype).view(-1, *[1] * (real.dim() - 1))
         x_hat = (alpha * real + (1 - alpha) * fake).requires_grad_()
         (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def zero_centred(critic: Critic, images: Tensor) -> Tensor:
-    """E[‖∇ critic(x)‖₂²] at the images [B, C, H, W]; a scalar. On reals it is R1, on fakes R2, both without γ/2.
+def zero_centered_penalty(critic: Critic, images: Tensor) -> Tensor:
+    """E[‖∇ critic(x)‖₂²] at the images [B, C, H, W], a scalar.
+
+    On reals it is R1, on fakes R2, both without the factor γ/2.
 
     Source: Mescheder, Geiger, Nowozin 2018 (arXiv 1801.04406), equations 9 and 10.
     """
     with torch.autocast(images.device.type, enabled=False):
-        x = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
+        x = _detach_as_float(images).requires_grad_()
         (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     return gradient.square().flatten(1).sum(dim=1).mean()
 
 
-def lazy_weight(weight: float, every: int, iteration: int) -> float:
-    """The weight of a penalty that is taken at every ``every``-th iteration: as often as large there, 0 at the others.
+def _detach_as_float(images: Tensor) -> Tensor:
+    """Detach images and promote them to float32 at least."""
+    return images.detach().to(torch.promote_types(images.dtype, torch.float32))
 
-    Source: Karras et al. 2020 (arXiv 1912.04958), section 3.1 and appendix B, lazy regularisation.
+
+def lazy_weight(weight: float, every: int, iteration: int) -> float:
+    """Return a penalty's weight under lazy regularization.
+
+    ``every`` times the weight in each ``every``-th iteration, 0 in the others.
+
+    Source: Karras et al. 2020 (arXiv 1912.04958), section 3.1 and appendix B.
     """
     return 0.0 if iteration % every else weight * every
 
 
 @torch.no_grad()
 def clip_weights(weights: Iterable[Tensor], bound: float) -> None:
-    """Clamp every weight to [-bound, bound], in place.
+    """Clamp all weights to [-bound, bound], in place.
 
     Source: Arjovsky et al. 2017 (arXiv 1701.07875), Algorithm 1, line 7.
     """

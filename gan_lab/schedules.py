@@ -1,4 +1,4 @@
-"""Learning rates over a training: one function for the keys ``model.decay…``, which every family has."""
+"""Learning rate schedules: the ``model.decay*`` keys, which every family has."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from gan_lab.config.schema import ModelConfig
 
 
 def decay_factor(cfg: ModelConfig, images_seen: int, to: float) -> float:
-    """The share of a value that is left after so many images: from 1 to ``to``, and there it stays.
+    """Return the factor on a scheduled value after ``images_seen`` images.
+
+    It decays from 1 to ``to`` over ``cfg.decay_images`` images, starting at ``cfg.decay_from``, and
+    is constant before and after.
 
     >>> decay_factor(ModelConfig(decay="linear", decay_from=100, decay_images=200), 150, to=0.0)
     0.75
     """
     if cfg.decay_images == 0:
         return 1.0
-    done = min(1.0, max(0.0, (images_seen - cfg.decay_from) / cfg.decay_images))
-    left = 1 - done if cfg.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return to + (1 - to) * left
+    progress = min(1.0, max(0.0, (images_seen - cfg.decay_from) / cfg.decay_images))
+    remaining = 1 - progress
+    if cfg.decay == "cosine":
+        remaining = 0.5 * (1 + math.cos(math.pi * progress))
+    return to + (1 - to) * remaining

@@ -1,6 +1,7 @@
-"""Stateless randomness: everything random is a function of (seed, purpose, index), sliced by rank.
+"""Stateless random numbers: functions of (seed, purpose, index), sliced by rank.
 
-A resumed run needs no saved generator state, ranks differ, and N processes draw exactly what one process draws.
+Resuming needs no saved generator state, ranks get different numbers, and N ranks together get
+exactly the numbers of a single process.
 """
 
 from __future__ import annotations
@@ -15,40 +16,39 @@ from torch import Tensor
 
 
 def key(seed: int, purpose: str, index: int = 0, rank: int = 0) -> int:
-    """A 128-bit key that is different for every argument list."""
-    return int.from_bytes(
-        blake2b(f"{seed}/{purpose}/{index}/{rank}".encode(), digest_size=16).digest(), "little"
-    )
+    """Hash the arguments to a 128-bit key."""
+    text = f"{seed}/{purpose}/{index}/{rank}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "little")
 
 
 def branch_seed(seed: int, branch: int) -> int:
-    """The seed of a run that went back to a checkpoint ``branch`` times: the seed itself, or another for each."""
+    """Return the seed of a run after ``branch`` rollbacks; without any, the seed itself."""
     return key(seed, "branch", branch) % 2**63 if branch else seed
 
 
 def seed_torch(seed: int, purpose: str, index: int = 0, rank: int = 0) -> None:
-    """Seed torch's global generators, which only initialisation and draws inside networks (dropout) use."""
+    """Seed torch's global generators, which only weight initialization and dropout use."""
     number = key(seed, purpose, index, rank) % 2**63
+    # faster in a training loop than torch.manual_seed, which also seeds other backends, and
+    # is_available, which queries the driver
     torch.default_generator.manual_seed(number)
-    if (
-        torch.cuda.is_initialized()
-    ):  # is_available would ask the driver each time, torch.manual_seed also other devices
+    if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(number)
 
 
 def permutation(seed: int, purpose: str, index: int, n: int) -> np.ndarray:
-    """A random order of 0..n-1, int64 [n]."""
+    """Return a random permutation of 0..n-1, int64 [n]."""
     return np.random.Generator(np.random.Philox(key=key(seed, purpose, index))).permutation(n)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Random numbers for one purpose at one index (an iteration, or the number of a batch).
+    """Random numbers for one purpose at one index (an iteration or a batch index).
 
-    Every draw is made for the global batch of ``n * world`` rows; rank r gets rows r*n to (r+1)*n. Two draws of one
-    kind from one stream are the same numbers: a second set of latents needs a second purpose. Draws of two kinds are
-    independent of each other. Vectors are the same on every device; what has the shape of images is drawn on the device
-    itself, so that a GPU draws others than a CPU.
+    Each call samples the global batch of ``n * world`` rows; rank r gets rows r*n to (r+1)*n.
+    Calling a method again returns the same numbers: a second set of latents needs a second purpose.
+    Normal and uniform numbers are independent. Vectors are identical on all devices. Image-shaped
+    numbers are sampled on the device itself, so they differ between GPU and CPU.
     """
 
     seed: int
@@ -58,37 +58,44 @@ class Stream:
     world: int = 1
 
     def normal(self, n: int, *shape: int, like: Tensor) -> Tensor:
-        """Standard normal [n, *shape], of the device and the floating type of ``like``."""
+        """Sample from N(0, 1): [n, *shape], with the device and dtype of ``like``."""
         return self._draw(
             self.purpose, n, shape, like, torch.randn, np.random.Generator.standard_normal
         )
 
     def uniform(self, n: int, *shape: int, like: Tensor) -> Tensor:
-        """Uniform in [0, 1), [n, *shape], of the device and the floating type of ``like``."""
+        """Sample uniformly from [0, 1): [n, *shape], with the device and dtype of ``like``."""
         return self._draw(
             f"{self.purpose}/uniform", n, shape, like, torch.rand, np.random.Generator.random
         )
 
     def _draw(
-        self, purpose: str, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any
+        self,
+        purpose: str,
+        n: int,
+        shape: tuple[int, ...],
+        like: Tensor,
+        sample_torch: Any,
+        sample_numpy: Any,
     ) -> Tensor:
-        number, everything = key(self.seed, purpose, self.index), (n * self.world, *shape)
-        share = slice(self.rank * n, (self.rank + 1) * n)
-        if (
-            like.device.type == "cuda" and len(shape) > 1
-        ):  # megabytes, which the host would draw and send
-            generator = torch.Generator(like.device).manual_seed(number % 2**63)
-            return there(everything, generator=generator, device=like.device)[share].to(like.dtype)
-        drawn = here(
-            np.random.Generator(np.random.Philox(key=number)), everything, dtype=np.float32
-        )
-        return send_to_device(torch.from_numpy(drawn[share]), like.device, like.dtype)
+        stream_key = key(self.seed, purpose, self.index)
+        global_shape = (n * self.world, *shape)
+        rows = slice(self.rank * n, (self.rank + 1) * n)
+        # image-shaped noise is megabytes: sampling it on the host and copying it would be slow
+        if like.device.type == "cuda" and len(shape) > 1:
+            device_generator = torch.Generator(like.device).manual_seed(stream_key % 2**63)
+            numbers = sample_torch(global_shape, generator=device_generator, device=like.device)
+            return numbers[rows].to(like.dtype)
+        generator = np.random.Generator(np.random.Philox(key=stream_key))
+        numbers = sample_numpy(generator, global_shape, dtype=np.float32)
+        return send_to_device(torch.from_numpy(numbers[rows]), like.device, like.dtype)
 
 
 def send_to_device(
     tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """On a device, without making the host wait: it does for what is larger than 64 KB, unless that is pinned."""
+    """Copy a tensor to a device and a dtype without blocking the host."""
+    # CUDA stages up to 64 KB of pageable memory asynchronously; larger copies must be pinned
     if device.type == "cuda" and tensor.device.type == "cpu" and tensor.nbytes > 2**16:
         tensor = tensor.pin_memory()
     return tensor.to(device, dtype, non_blocking=True)

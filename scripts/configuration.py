@@ -17,10 +17,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """\
 # Configuration
 
-Set a value with `key=value` on the command line, in a file of `configs/experiment/`, or with a config group. `make dry-run EXP=...` shows all
-values of an experiment and where each comes from.
+Set a value with `key=value` on the command line, in a file of `configs/experiment/`, or with a
+config group. `make dry-run EXP=...` shows all values of an experiment and where each comes from.
 
-Later ones win: the dataclasses' defaults, `defaults:` of the experiment, the experiment, groups on the command line, other overrides.
+Precedence, from lowest to highest: defaults of the dataclasses, `defaults:` of the experiment, the
+experiment, groups on the command line, other overrides.
 
 This page is written by `make configuration` from the config dataclasses.
 """
@@ -67,7 +68,7 @@ def read_own_comments(schema: type) -> dict[str, str]:
 
 
 def describe_values(schema: type, item: Field[Any]) -> str:
-    """Return type and range of a key, in the words of the error about an invalid value."""
+    """Return type and range of a key, as the error about an invalid value describes them."""
     bounds = [f"{BOUNDS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
     return ", ".join([loading.describe_type(schema, item.name) or "text", *bounds])
 

@@ -1,7 +1,8 @@
 """Record the numbers of every table in README and docs in tests/docs/numbers.json.
 
-Run this after a new measurement and review the diff: each changed number must come from the command or
-file named as the source of its table. A new table has an empty source, which you fill in by hand.
+Run this after a new measurement and review the diff: each changed number must come from the command
+or file named as the source of its table. A new table has an empty source, which you fill in by
+hand.
 """
 
 from __future__ import annotations

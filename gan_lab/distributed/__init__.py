@@ -1,1 +1,1 @@
-"""Multi-process training: launcher detection, the DDP strategy, SLURM, and private names of the libraries."""
+"""Multi-process training: launcher detection, DDP strategy, SLURM, and private Lightning APIs."""

@@ -39,7 +39,7 @@ STALE_STORE_WARNING = (
 
 
 def trainer_options(launched: Launch, run: RunConfig) -> dict[str, Any]:
-    """Return the arguments of Lightning's Trainer that concern processes, except its cluster environment."""
+    """Return the Trainer's arguments about processes, except the cluster environment."""
     has_gpu = torch.cuda.is_available()
     is_parallel = launched.world_size > 1
     # A list of devices says which GPUs, not only how many.
@@ -67,9 +67,9 @@ def create_environment(launched: Launch) -> ClusterEnvironment:
 
 
 class RelaxedSLURMEnvironment(SLURMEnvironment):
-    """SLURM's environment without Lightning's checks, which refuse some of the options that set the number of tasks.
+    """SLURM's environment without Lightning's checks of the number of tasks.
 
-    ``detect_launcher`` has checked the numbers.
+    They reject valid options of srun, and ``detect_launcher`` has checked the numbers already.
     """
 
     @staticmethod
@@ -83,8 +83,9 @@ class RelaxedSLURMEnvironment(SLURMEnvironment):
 class ManualDDPStrategy(DDPStrategy):
     """Lightning's DDP without torch's wrapper: ``Family.minimize`` averages the gradients itself.
 
-    An iteration has several backward passes, each through some of the networks. The wrapper would search for the used
-    parameters each time, and send the buffers of all networks. CPUs and GPUs use the same code.
+    An iteration has several backward passes, each through some of the networks. The wrapper would
+    search for the used parameters each time, and send the buffers of all networks. CPUs and GPUs
+    use the same code.
     """
 
     def __init__(self, launched: Launch, timeout_s: float) -> None:
@@ -104,16 +105,18 @@ class ManualDDPStrategy(DDPStrategy):
         )
 
     def setup_distributed(self) -> None:
-        """Join the process group; after a restart by torchrun, under keys that the previous start has not used.
+        """Join the process group; after a restart by torchrun, with new keys in the store.
 
-        torchrun's own store outlives its restarts, and torch 2.15 reads stale keys of the lost processes from it.
+        torchrun's own store outlives its restarts, and torch 2.15 reads stale keys of the lost
+        processes from it.
         """
         uses_agent_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         if uses_agent_store and self.launched.launcher == "torchrun":
             if self.launched.num_nodes == 1:
                 self._join_under_new_keys()
             elif os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
-                # The machines may count different numbers of restarts, so they cannot agree on the keys.
+                # The machines may count different numbers of restarts, so they cannot agree on the
+                # keys.
                 warnings.warn(STALE_STORE_WARNING, stacklevel=2)
         super().setup_distributed()
 
@@ -140,8 +143,8 @@ class ManualDDPStrategy(DDPStrategy):
 class WatchingLauncher(_SubprocessScriptLauncher):
     """Lightning's subprocess launcher that names the first failed process.
 
-    Lightning's own observer sends SIGKILL to all processes up to 5 s after a failure. That would cut off the roll call
-    of the remaining ranks, and the exit code 143 of a preempted training.
+    Lightning's own observer sends SIGKILL to all processes up to 5 s after a failure. That would
+    cut off the roll call of the remaining ranks, and the exit code 143 of a preempted training.
     """
 
     def launch(

@@ -1,7 +1,7 @@
 """Detect the launcher and the number of processes, and name the ranks that are lost.
 
-torchrun and srun set environment variables in the processes that they start. Without them the lab starts the processes
-of its machine itself. ``ddp_strategy.py`` joins them.
+torchrun and srun set environment variables in the processes that they start. Without them the lab
+starts the processes of its machine itself. ``ddp_strategy.py`` joins them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def detect_launcher(run: RunConfig) -> Launch:
     """Detect the launcher (torchrun, srun or none).
 
     Raises:
-        UserError: The launcher contradicts run.devices or run.num_nodes. The message names both numbers.
+        UserError: The launcher contradicts run.devices or run.num_nodes. The message names both
+        numbers.
     """
     env = os.environ
     is_restart = any(env.get(name, "0") != "0" for name in RESTART_COUNTERS)
@@ -87,8 +88,8 @@ def detect_launcher(run: RunConfig) -> Launch:
     ):
         if int(env.get("SLURM_STEP_ID", FIRST_RESERVED_SLURM_STEP)) >= FIRST_RESERVED_SLURM_STEP:
             raise UserError(
-                f"the job has {env['SLURM_NTASKS']} tasks, but srun did not start this process. Use "
-                "srun gan-lab train ... in the batch script (make slurm writes one)"
+                f"the job has {env['SLURM_NTASKS']} tasks, but srun did not start this process. "
+                "Use srun gan-lab train ... in the batch script (make slurm writes one)"
             )
         world_size = int(env["SLURM_NTASKS"])
         num_nodes = int(env.get("SLURM_NNODES", env.get("SLURM_JOB_NUM_NODES", 1)))
@@ -109,7 +110,8 @@ def _check_launch(detected: Launch, world_size: int, run: RunConfig) -> None:
     launcher, local, num_nodes = detected.launcher, detected.local_world_size, detected.num_nodes
     if detected.world_size != world_size:
         raise UserError(
-            f"{launcher} started {world_size} processes on {num_nodes} machines. Start the same number on each"
+            f"{launcher} started {world_size} processes on {num_nodes} machines. "
+            "Start the same number on each"
         )
     per_machine_option, machines_option = LAUNCHER_OPTIONS[launcher]
     wanted = (
@@ -122,13 +124,14 @@ def _check_launch(detected: Launch, world_size: int, run: RunConfig) -> None:
         )
     if run.num_nodes not in (0, num_nodes):
         raise UserError(
-            f"run.num_nodes={run.num_nodes}, but {launcher} started processes on {num_nodes} machines. "
+            f"run.num_nodes={run.num_nodes}, but {launcher} started processes on "
+            f"{num_nodes} machines. "
             f"Leave run.num_nodes out, or start with {machines_option}={run.num_nodes}"
         )
 
 
 def _is_interactive_slurm() -> bool:
-    """True if this is an interactive shell of SLURM, in which srun has not started the processes."""
+    """True in an interactive SLURM shell, where srun has not started the processes."""
     return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
 
 
@@ -139,7 +142,8 @@ def count_local_processes(devices: str) -> int:
     parts = [part.strip() for part in devices.split(",") if part.strip()]
     if not parts or not all(part.isdigit() for part in parts):
         raise UserError(
-            f"run.devices={devices} is not a number of processes. Write a number, a list of GPUs such as 0,1, or auto; "
+            f"run.devices={devices} is not a number of processes. "
+            "Write a number, a list of GPUs such as 0,1, or auto; "
             "without a GPU the processes use the CPU"
         )
     return len(parts) if "," in devices else int(parts[0])
@@ -162,16 +166,17 @@ def is_connection_error(error: BaseException) -> bool:
 
 
 def explain_lost_ranks(launched: Launch, error: BaseException, timeout_s: float) -> BaseException:
-    """Return the error to raise in place of a connection error: it names the lost ranks, on one rank only."""
+    """Convert a connection error to one that names the lost ranks, on one rank only."""
     # Without the source location that torch puts in front, and without its advice.
     reason = re.sub(r"^\[[^]]*\] ", "", first_line(error)).partition(". ")[0][
         :MAX_REASON_CHARACTERS
     ]
     if not distributed.is_initialized():
         return LostError(
-            f"timed out after {timeout_s:g} s (run.timeout_s) waiting for {launched.world_size} ranks: {reason}. Check "
-            f"that {launched.num_nodes} machines started {launched.local_world_size} processes each and can reach the "
-            "first machine"
+            f"timed out after {timeout_s:g} s (run.timeout_s) waiting for "
+            f"{launched.world_size} ranks: {reason}. "
+            f"Check that {launched.num_nodes} machines started {launched.local_world_size} "
+            "processes each and can reach the first machine"
         )
     is_speaker, absent = call_roll(launched)
     if not is_speaker:
@@ -182,8 +187,9 @@ def explain_lost_ranks(launched: Launch, error: BaseException, timeout_s: float)
         )
     ranks = f"rank{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}"
     return LostError(
-        f"lost {ranks} of {launched.world_size}, counted from 0: {reason}. A lost rank was killed, failed, was stopped, "
-        "or its machine is gone. All other ranks end; the same command resumes from the last checkpoint"
+        f"lost {ranks} of {launched.world_size}, counted from 0: {reason}. "
+        "A lost rank was killed, failed, was stopped, or its machine is gone. "
+        "All other ranks end; the same command resumes from the last checkpoint"
     )
 
 
@@ -234,7 +240,8 @@ def check_batch_size(config: Config, launched: Launch) -> None:
             else ""
         )
         raise UserError(
-            f"data.batch_size={config.data.batch_size} is the global batch size. It must be divisible by the "
+            f"data.batch_size={config.data.batch_size} is the global batch size. "
+            "It must be divisible by the "
             f"{halves}{parts}{launched.world_size} ranks ({launched.local_world_size} on each of "
             f"{launched.num_nodes} machines)"
         )

@@ -1,7 +1,8 @@
 """Private names of Lightning and torch, each behind a public one that says what for.
 
-None of them has a public counterpart. Only this file and ``ddp_strategy.py``, which extends Lightning's strategy, use
-such names. If a release drops one, ``tests/unit/test_lightning_internals.py`` names it.
+None of them has a public counterpart. Only this file and ``ddp_strategy.py``, which extends
+Lightning's strategy, use such names. If a release drops one,
+``tests/unit/test_lightning_internals.py`` names it.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ def default_store() -> Any:
 
 
 def leave_signals_alone(trainer: Trainer) -> None:
-    """Disable Lightning's handler of SIGTERM, which communicates with the other ranks within an iteration."""
+    """Disable Lightning's SIGTERM handler, which communicates with other ranks mid-iteration."""
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     # Lightning calls it at each batch.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 def count_iteration(trainer: Trainer) -> None:
-    """Let ``trainer.global_step`` grow by one: Lightning counts the steps of its own optimizer wrappers, and a GAN's
-    iteration has several or skips some. ``max_steps`` and ``every_n_train_steps`` then mean iterations.
+    """Increment ``trainer.global_step``, so that ``max_steps`` counts iterations.
+
+    Lightning counts the steps of its own optimizer wrappers, but a GAN's iteration has several
+    optimizer steps or skips some.
     """
     progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
     progress.increment_ready()
@@ -47,7 +50,7 @@ def count_iteration(trainer: Trainer) -> None:
 
 
 def convert_pil_images(trainer: Trainer) -> None:
-    """Let the loaders that were passed to ``fit`` yield tensors where their data sets yield PIL images."""
+    """Convert PIL images to tensors in the loaders that were passed to ``fit``."""
     given = trainer.fit_loop._data_source.instance
     loaders = (
         given.values()

@@ -1,4 +1,4 @@
-"""A batch script for SLURM: one process for each GPU, and a job that resumes where it was interrupted. Needs no torch."""
+"""Write SLURM batch scripts: one process per GPU, and jobs that resume. Needs no torch."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SCRIPT = """\
 #SBATCH --open-mode=append
 # If the job is preempted or loses a machine, it goes back into the queue.
 #SBATCH --requeue
-# Before the time limit SLURM signals the processes of srun, not this shell. They agree on an iteration, write a
-# checkpoint and exit with 143, as they do when the job is preempted.
+# Before the time limit SLURM signals the processes of srun, not this shell. They agree on an
+# iteration, write a checkpoint and exit with 143, as they do when the job is preempted.
 #SBATCH --signal=TERM@{notice}
 
 set -uo pipefail
@@ -42,25 +42,29 @@ cd {folder} || exit 1
 export RUN_ID="${{RUN_ID:-job-$SLURM_JOB_ID}}"
 echo "run $RUN_ID, start $((${{SLURM_RESTART_COUNT:-0}} + 1)), on $SLURM_JOB_NODELIST"
 
-# The first process that exits must not end the others: rank 0 may still be writing. If a rank is lost, the others exit
-# by themselves.
+# The first process that exits must not end the others: rank 0 may still be writing. If a rank is
+# lost, the others exit by themselves.
 code=0
 # shellcheck disable=SC2016 # the arguments are literal
 srun --kill-on-bad-exit=0 {command} || code=$?
 
 if [[ $code -eq 143 ]]; then
   echo "interrupted, with a checkpoint: requeueing"
-  scontrol requeue "$SLURM_JOB_ID" || echo "could not requeue the job: it is in the queue already, or may not return to it"
+  scontrol requeue "$SLURM_JOB_ID" ||
+    echo "could not requeue the job: it is in the queue already, or may not return to it"
 fi
 exit "$code"
 """
 
 
 def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time: str) -> Path:
-    """Write ``<run.root>/slurm/<EXP>-<nodes>x<gpus>.sh`` and return its path; the log of the job goes to the same folder.
+    """Write ``<run.root>/slurm/<EXP>-<nodes>x<gpus>.sh`` and return its path.
+
+    The log of the job goes to the same folder.
 
     Raises:
-        UserError: The experiment is unknown, it would refuse an override, or the batch size does not fit the GPUs.
+        UserError: The experiment is unknown, it would refuse an override, or the batch size does
+        not fit the GPUs.
     """
     for name, value in (("nodes", nodes), ("gpus", gpus)):
         if value < 1:
@@ -70,14 +74,16 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
         for key, option in (("run.devices", "--gpus"), ("run.num_nodes", "--nodes")):
             if override.partition("=")[0] == key:
                 raise UserError(
-                    f"{override} is not allowed here. Use {option}, which sets SLURM and the training"
+                    f"{override} is not allowed here. "
+                    f"Use {option}, which sets SLURM and the training"
                 )
     overrides = [*overrides, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
     loaded = load(experiment, overrides)
     batch = loaded.config.data.batch_size
     if batch % (nodes * gpus):
         raise UserError(
-            f"data.batch_size={batch} is the global batch size. It must be divisible by the {nodes * gpus} ranks of "
+            f"data.batch_size={batch} is the global batch size. "
+            f"It must be divisible by the {nodes * gpus} ranks of "
             f"--nodes={nodes} --gpus={gpus}"
         )
     if experiment != loaded.experiment:
@@ -127,8 +133,8 @@ def check_time(time: str) -> None:
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     if ((days * 24 + hours) * 60 + minutes) * 60 + seconds < MIN_JOB_TIME_S:
         raise UserError(
-            f"--time is too short: {time}. Ask for at least {MIN_JOB_TIME_S // 60} minutes; the last "
-            f"{SHUTDOWN_NOTICE_S} seconds are for the checkpoint"
+            f"--time is too short: {time}. Ask for at least {MIN_JOB_TIME_S // 60} minutes; "
+            f"the last {SHUTDOWN_NOTICE_S} seconds are for the checkpoint"
         )
 
 

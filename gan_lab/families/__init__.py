@@ -1,1 +1,1 @@
-"""One file per paper. The file name is the registry: ``family: wgan_gp`` is ``wgan_gp.py``, its class is ``FAMILY``."""
+"""One file per paper. ``family: wgan_gp`` loads ``wgan_gp.py``, whose class is ``FAMILY``."""

@@ -3,11 +3,13 @@
 Odena, Olah, Shlens 2017. arXiv 1610.09585, equations 2 and 3.
 
 Differs from the paper:
-- The generator's part of L_S is the non-saturating one, as with the other families; equation 2 as it stands saturates.
-- The labels of the fakes are those of the real minibatch, so classes are drawn with the frequency of the data.
-- DCGAN's networks without dropout and without noise on the discriminator's input; the classes of all images are
-  learned by one generator, where the paper has one for each ten classes of ImageNet.
-- Scores and grids are made with averaged weights; the paper has none, and `summary.json` has the live ones' too.
+- The generator minimizes the non-saturating form of L_S, as in the other families. The form of
+  equation 2 saturates.
+- Fakes get the labels of the real minibatch, so classes follow the data distribution.
+- DCGAN networks without dropout and without noise on the discriminator's input. One generator
+  learns all classes; the paper trains one model per ten ImageNet classes.
+- Scores and sample grids use EMA weights, which the paper does not have. `summary.json` also has
+  the scores of the raw weights.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class ACGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(100, minimum=1)
-    width: int = number(64, minimum=1)  # channels of the outermost layers
+    # channels of the outermost layers
+    width: int = number(64, minimum=1)
     norm: Literal["batch", "none"] = "batch"
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
@@ -50,8 +53,8 @@ class ACGAN(Family):
     def build_networks(self, spec: ImageSpec, cfg: ACGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
-                "acgan is conditional on labels, but the data has 0 classes: choose labeled data or family=gan, or pass "
-                "num_classes"
+                "acgan is conditional on labels, but the data has 0 classes. "
+                "Choose labeled data or family=gan, or pass num_classes"
             )
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, classes=spec.classes, **sizes)
@@ -69,21 +72,21 @@ class ACGAN(Family):
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(opt_d):  # D maximises L_S + L_C
+        # D maximizes L_S + L_C
+        with self.toggled_optimizer(opt_d):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, c)
-            (real_source, real_class), (fake_source, fake_class) = (
-                split_heads(D(x)),
-                split_heads(D(fake)),
-            )
-            loss_d = losses.nonsaturating_d(real_source, fake_source)  # -L_S, equation 2
-            class_d = cross_entropy(real_class, c) + cross_entropy(
-                fake_class, c
-            )  # -L_C, equation 3
+            real_source, real_class = split_heads(D(x))
+            fake_source, fake_class = split_heads(D(fake))
+            # -L_S, equation 2
+            loss_d = losses.nonsaturating_d(real_source, fake_source)
+            # -L_C, equation 3
+            class_d = cross_entropy(real_class, c) + cross_entropy(fake_class, c)
             self.minimize(loss_d + class_d, opt_d)
 
-        with self.toggled_optimizer(opt_g):  # G maximises L_C - L_S
+        # G maximizes L_C - L_S
+        with self.toggled_optimizer(opt_g):
             z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             source, fake_class = split_heads(D(G(z, c)))
             loss_g = losses.nonsaturating_g(source)
@@ -99,7 +102,7 @@ class ACGAN(Family):
 
 
 def split_heads(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The discriminator's [B, 1 + classes] as the logit of being real [B] and those of the classes [B, classes]."""
+    """Split outputs [B, 1 + classes] into the real/fake logit [B] and class logits [B, classes]."""
     return logits[:, 0], logits[:, 1:]
 
 

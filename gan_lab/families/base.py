@@ -1,4 +1,4 @@
-"""The contract between a family and whatever trains it: the lab's own loop, or anyone's ``lightning.Trainer``."""
+"""Base class of all families: the contract with the lab's loop or any ``lightning.Trainer``."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ from gan_lab.schedules import decay_factor
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
-PRECISIONS = (
-    "32-true",
-    "64-true",
-    "bf16-mixed",
-)  # under others gradients would need a scaler, which GANs share badly
+# float16 would need a gradient scaler, which several losses and optimizers cannot share well
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 class Family(LightningModule, ABC):
-    """A method of one paper: its networks, its losses, its step. One iteration is one call of ``step``.
+    """A method of one paper: its networks, losses and training step.
+
+    One iteration is one call of ``step``.
 
     A family trains in the lab's loop and in any ``lightning.Trainer``::
 
@@ -45,19 +44,26 @@ class Family(LightningModule, ABC):
         lightning.Trainer(max_steps=200).fit(model, DataLoader(dataset, batch_size=32))
         images = model(16)  # [16, 1, 28, 28] in [-1, 1]
 
-    Batches are images, ``(image, label)`` or dicts; uint8, or floats in [0, 1] or [-1, 1] (``gan_lab.batches``).
+    Batches are images, ``(image, label)`` or dicts; uint8, or floats in [0, 1] or [-1, 1]
+    (``gan_lab.batches``).
     """
 
-    Config: ClassVar[type]  # the dataclass of the keys under ``model:``
-    ema_networks: ClassVar[tuple[str, ...]] = (
-        "generator",
-    )  # the networks that make images: the EMA follows them
-    output_names: ClassVar[tuple[str, ...]] = ("generated",)  # the names of outputs()
-    conditional: bool = False  # whether generate() shows the label that it is given
-    image_to_image: ClassVar[bool] = False  # whether it needs data with sources
-    paired: ClassVar[bool] = False  # image to image: whether source i belongs to image i
-    semi_supervised: ClassVar[bool] = False  # whether it can do with labels of a few images only
-    minibatches: ClassVar[int] = 1  # of different reals that one iteration needs
+    # the dataclass of the keys under ``model:``
+    Config: ClassVar[type]
+    # networks that are evaluated with EMA weights
+    ema_networks: ClassVar[tuple[str, ...]] = ("generator",)
+    # the keys of outputs()
+    output_names: ClassVar[tuple[str, ...]] = ("generated",)
+    # whether generate() uses the batch's labels
+    conditional: bool = False
+    # whether batches need source images
+    image_to_image: ClassVar[bool] = False
+    # image-to-image translation: whether source i corresponds to image i
+    paired: ClassVar[bool] = False
+    # whether training accepts images without a label
+    semi_supervised: ClassVar[bool] = False
+    # number of different real minibatches in one iteration
+    minibatches: ClassVar[int] = 1
     generator: Network
     discriminator: nn.Module
 
@@ -74,21 +80,24 @@ class Family(LightningModule, ABC):
         config: Any = None,
         **model: Any,
     ) -> None:
-        """Make the networks.
+        """Build the networks.
 
         Args:
             image_shape: (channels, height, width) of the images.
-            num_classes: Number of classes of a conditional family; 0 for an unconditional one.
-            source_channels: Channels of the input of a translation family; by default those of the images.
-            pixel_range: (low, high) of float images where the data do not show it: (0, 1) or (-1, 1).
-            augment: What the discriminator sees: off, diffaugment or ada (``gan_lab.augmentation``).
-            seed: Seed of latents and other draws of the training. Initial weights come from torch's generator.
-            spec: Everything about the images, in place of ``image_shape``, ``num_classes`` and ``source_channels``.
-            config: The keys under ``model:`` as the family's ``Config``, in place of keyword arguments.
+            num_classes: Number of classes; 0: unconditional.
+            source_channels: Input channels of an image-to-image family; default: as many as the
+                images have.
+            pixel_range: (low, high) of float images, (0, 1) or (-1, 1), if it cannot be inferred.
+            augment: Discriminator augmentation: off, diffaugment or ada (``gan_lab.augmentation``).
+            seed: Seed of the latents and all other random numbers of the training. Initial weights
+                come from torch's global generator.
+            spec: Full description of the images; replaces ``image_shape``, ``num_classes`` and
+                ``source_channels``.
+            config: The family's ``Config``; replaces the keyword arguments in ``model``.
             **model: The keys under ``model:`` (docs/configuration.md).
 
         Raises:
-            UserError: A key is unknown or out of range, or the family cannot learn such images.
+            UserError: A key is unknown or out of range, or the family does not support such images.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -97,7 +106,7 @@ class Family(LightningModule, ABC):
         self.spec = spec if isinstance(spec, ImageSpec) else ImageSpec(**spec)
         self.cfg = model_config(type(self), model) if config is None else config
         self.seed = seed
-        # plain containers: Lightning saves them, and load_from_checkpoint calls this constructor with them
+        # plain containers only: load_from_checkpoint passes them back to this constructor
         self.save_hyperparameters(
             {
                 "spec": asdict(self.spec),
@@ -107,29 +116,35 @@ class Family(LightningModule, ABC):
                 **asdict(self.cfg),
             }
         )
-        self.iteration = 0  # completed iterations
-        self.images_seen = 0  # images of completed iterations, over all processes
-        self.branch = 0  # how often the run was rolled back to a checkpoint, to resume with another random seed
-        self.parts, self.part = (
-            1,
-            0,
-        )  # the micro-batches of a batch, and the one that is being processed
-        # with micro-batches: waits until all have come this far, and returns the value that each has brought
+        # completed iterations
+        self.iteration = 0
+        # images of completed iterations, summed over ranks
+        self.images_seen = 0
+        # number of rollbacks so far; each one resumes with a new random seed
+        self.branch = 0
+        # gradient accumulation: number of micro-batches per batch, and index of the current one
+        self.parts = 1
+        self.part = 0
+        # gradient accumulation: a barrier that all-gathers one value from each micro-batch
         self.end_turn: Callable[[Any], list[Any]] | None = None
-        self.in_lab_loop = (
-            False  # whether the lab's own callbacks log, and torch's generator is the lab's alone
-        )
-        self.logged_scalars: dict[str, Tensor] = {}  # what the last step recorded
-        self.augmentation: Augmentation | None = None  # of what the discriminator sees
-        self._moved_by: dict[int, dict[str, list[Tensor]]] = {}  # by optimizer, made once
+        # in the lab's loop its callbacks do the logging, and torch's generators need no restoring
+        self.in_lab_loop = False
+        # the scalars of the last step
+        self.logged_scalars: dict[str, Tensor] = {}
+        # discriminator augmentation
+        self.augmentation: Augmentation | None = None
+        # cache: for each optimizer (by id), the weights it updates in each network
+        self._updated_weights: dict[int, dict[str, list[Tensor]]] = {}
         self.build_networks(self.spec, self.cfg)
         if num_classes and not (self.conditional or self.semi_supervised):
             raise UserError(
                 f"num_classes={num_classes}: {type(self).__name__} does not use labels, leave it out"
             )
-        labels = (
-            "required" if self.conditional else "optional" if self.semi_supervised else "ignored"
-        )
+        labels = "ignored"
+        if self.conditional:
+            labels = "required"
+        elif self.semi_supervised:
+            labels = "optional"
         self.batch_reader = BatchReader(self.spec, labels, self.image_to_image, pixel_range)
         if augment not in get_args(get_type_hints(AugmentConfig)["policy"]):
             raise UserError(f"augment={augment!r}: pass off, diffaugment or ada")
@@ -137,16 +152,16 @@ class Family(LightningModule, ABC):
             self.augment_by(AugmentConfig(policy=augment))  # type: ignore[arg-type]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Show the keys of ``Config`` in ``help()`` and in the completion of a notebook."""
+        """Add the keys of ``Config`` to the signature, for ``help()`` and completion."""
         super().__init_subclass__(**kwargs)
         if not hasattr(cls, "Config"):
             return
+        hidden = ("self", "spec", "config", "model")
         common = [
             item
             for item in inspect.signature(Family.__init__).parameters.values()
-            if item.name != "self"
+            if item.name not in hidden
         ]
-        common = [item for item in common if item.name not in ("spec", "config", "model")]
         keys = [
             inspect.Parameter(
                 item.name,
@@ -163,22 +178,26 @@ class Family(LightningModule, ABC):
     def _describe_images(
         cls, shape: Sequence[int] | None, num_classes: int, source_channels: int | None
     ) -> ImageSpec:
-        """The spec of ``image_shape`` and its companions."""
+        """Build the spec from the constructor's shorthand arguments."""
         if shape is None or len(shape) != 3 or min(shape) < 1:
             raise UserError(
-                f"image_shape={shape}: pass (channels, height, width), such as image_shape=(3, 64, 64)"
+                f"image_shape={shape} is invalid. Pass (channels, height, width), "
+                "such as image_shape=(3, 64, 64)"
             )
         if shape[0] > 4 and shape[2] <= 4:
             raise UserError(
                 f"image_shape={tuple(shape)}: channels come first, pass {(shape[2], *shape[:2])}"
             )
         if num_classes < 0:
-            raise UserError(f"num_classes={num_classes}: pass the number of classes, or 0 for none")
+            raise UserError(
+                f"num_classes={num_classes} is negative. Pass the number of classes, or 0 for none"
+            )
         channels, height, width = shape
         if not cls.image_to_image:
             if source_channels:
                 raise UserError(
-                    f"source_channels={source_channels}: {cls.__name__} makes images from latents, it has no input"
+                    f"source_channels={source_channels}: {cls.__name__} generates images from "
+                    "latents and has no input images. Leave source_channels out"
                 )
             return ImageSpec(channels, height, width, num_classes)
         sources = channels if source_channels is None else source_channels
@@ -188,60 +207,66 @@ class Family(LightningModule, ABC):
 
     @abstractmethod
     def build_networks(self, spec: ImageSpec, cfg: Any) -> None:
-        """Make the networks as attributes. Raises UserError for images that the family cannot learn."""
+        """Build the networks as attributes.
+
+        Raises:
+            UserError: The family does not support such images.
+        """
 
     @abstractmethod
     def step(self, batch: Batch) -> None:
-        """The paper's algorithm box on one real minibatch."""
+        """Run one iteration of the paper's algorithm on a real minibatch."""
 
     @final
     def training_step(self, batch: Any, batch_idx: int = 0) -> None:
-        """One iteration: read the batch, call ``step``, count and log it."""
-        batch = self._usable(self.batch_reader.read(batch))
+        """Run one iteration: read the batch, call ``step``, update the counters and log."""
+        batch = self._prepare_batch(self.batch_reader.read(batch))
         images = len(batch.images) // self.minibatches * self.trainer.world_size
         self.decay_learning_rates()
-        with self._network_draws():
+        with self._seeded_networks():
             try:
                 self.step(batch)
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise
                 raise UserError(
-                    f"a batch of {len(batch.images)} is too small: batch norm needs two images or more per process "
-                    f"({error}). Use a larger batch, DataLoader(..., drop_last=True) or norm=none (model.norm=none)"
+                    f"batch of {len(batch.images)} is too small: batch norm needs at least 2 "
+                    f"images per process ({error}). Use a larger batch, "
+                    "DataLoader(..., drop_last=True) or norm=none (model.norm=none)"
                 ) from None
         if self.augmentation and self.augmentation.cfg.policy == "ada":
-            accuracy = self.mean_of_shares(self.logged_scalars["accuracy_real"])
+            accuracy = self.mean_over_ranks(self.logged_scalars["accuracy_real"])
             self.log_scalars(augment_p=self.augmentation.p.clone())
-            self.augmentation.follow(accuracy, self.iteration, images)
+            self.augmentation.update_probability(accuracy, self.iteration, images)
         self.iteration += 1
         self.images_seen += images
         count_iteration(self.trainer)
         if not self.in_lab_loop:
             self._log_to_trainer(len(batch.images))
 
-    def _usable(self, batch: Batch) -> Batch:
-        """The batch as the step needs it: floats of the weights' type, and a whole number of minibatches."""
+    def _prepare_batch(self, batch: Batch) -> Batch:
+        """Drop images that do not fill all minibatches, and cast the rest to the weights' dtype."""
+        # the last batch of an epoch can be incomplete
         extra = len(batch.images) % self.minibatches
-        if extra:  # the last batch of a data set
+        if extra:
             kept = len(batch.images) - extra
             batch = batch._replace(
                 images=batch.images[:kept],
                 labels=None if batch.labels is None else batch.labels[:kept],
             )
-        return (
-            batch if self.in_lab_loop else batch.map(lambda images: to_unit(images).to(self.dtype))
-        )
+        if self.in_lab_loop:
+            return batch
+        return batch.map(lambda images: to_unit(images).to(self.dtype))
 
     def _log_to_trainer(self, batch_size: int) -> None:
-        """Log the scalars of the step to the Trainer, and through it to its logger; losses are in the progress bar."""
-        several = self.trainer.world_size > 1
+        """Log the scalars of the step to the Trainer, with the losses in the progress bar."""
+        distributed_run = self.trainer.world_size > 1
         losses = {
             name: value for name, value in self.logged_scalars.items() if name.startswith("loss")
         }
         others = {name: value for name, value in self.logged_scalars.items() if name not in losses}
-        self.log_dict(losses, prog_bar=True, sync_dist=several, batch_size=batch_size)
-        self.log_dict(others, sync_dist=several, batch_size=batch_size)
+        self.log_dict(losses, prog_bar=True, sync_dist=distributed_run, batch_size=batch_size)
+        self.log_dict(others, sync_dist=distributed_run, batch_size=batch_size)
         self.logged_scalars = {}
 
     def forward(
@@ -250,74 +275,88 @@ class Family(LightningModule, ABC):
         """Generate or translate images with the networks in eval mode, without gradients.
 
         Args:
-            x: A number of images; or latents [N, z_dim]; for a translation family source images [N, C, H, W] in [-1, 1].
-            labels: Class numbers [N] for a conditional family; by default 0, 1, 2, ... in turn.
+            x: Number of images, or latents [N, z_dim]; for an image-to-image family source images
+                [N, C, H, W] in [-1, 1].
+            labels: Class labels [N] for a conditional family; default: cycle through all classes.
             seed: Seed of the latents: the same seed gives the same images.
 
         Returns:
             Images [N, C, H, W] in [-1, 1].
+
+        Raises:
+            UserError: ``x`` is not an image batch but the family needs one, or a label is invalid.
         """
         if self.image_to_image and not isinstance(x, Tensor):
             raise UserError(
-                f"{type(self).__name__} translates images: pass source images [N, C, H, W], not {x!r}"
+                f"{type(self).__name__} translates images and got {x!r}. "
+                "Pass source images [N, C, H, W]"
             )
         n = len(x) if isinstance(x, Tensor) else x
-        given = None
-        if self.conditional:
-            numbers = (
-                torch.arange(n) % self.spec.classes if labels is None else torch.as_tensor(labels)
-            )
-            if (
-                numbers.shape != (n,)
-                or int(numbers.min()) < 0
-                or int(numbers.max()) >= self.spec.classes
-            ):
-                raise UserError(
-                    f"labels={labels}: pass {n} class numbers from 0 to {self.spec.classes - 1}"
-                )
-            given = numbers.long().to(self.device)
+        classes = self._check_labels(labels, n) if self.conditional else None
         dtype = next(self.generator.parameters()).dtype
         training = {name: module.training for name, module in self.named_modules()}
         self.eval()
         try:
             with torch.no_grad():
                 if isinstance(x, Tensor):
-                    return self.generator(
-                        x.to(self.device, dtype), *([] if given is None else [given])
-                    )
+                    inputs = [x.to(self.device, dtype)]
+                    if classes is not None:
+                        inputs.append(classes)
+                    return self.generator(*inputs)
                 blank = torch.zeros(n, *self.spec.shape, device=self.device, dtype=dtype)
-                return self.generate(Batch(blank, given), Stream(seed, "sample"))
+                return self.generate(Batch(blank, classes), Stream(seed, "sample"))
         finally:
             for name, module in self.named_modules():
                 module.training = training[name]
 
+    def _check_labels(self, labels: Tensor | Sequence[int] | None, n: int) -> Tensor:
+        """Return class labels [n], int64 on the model's device; by default cycle through all."""
+        last = self.spec.classes - 1
+        classes = torch.arange(n) % self.spec.classes if labels is None else torch.as_tensor(labels)
+        if classes.shape != (n,) or int(classes.min()) < 0 or int(classes.max()) > last:
+            raise UserError(f"labels={labels} are invalid. Pass {n} class labels from 0 to {last}")
+        return classes.long().to(self.device)
+
     @abstractmethod
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
-        """One fake for each real of the batch, [B, C, H, W] in [-1, 1]; all that is random comes from the stream."""
+        """Generate one fake per real image of the batch.
+
+        Args:
+            batch: Real images, labels and sources; a family uses what its generator needs.
+            stream: The only source of random numbers.
+
+        Returns:
+            Images [B, C, H, W] in [-1, 1].
+        """
 
     @abstractmethod
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimizers, in the order in which the step unpacks them."""
+        """Return the optimizers, in the order in which the step unpacks them."""
 
     def outputs(self, batch: Batch, stream: Stream) -> dict[str, Tensor]:
-        """All that can be scored on held-out reals, by the names of ``output_names``.
+        """Compute everything that the metrics score, keyed by ``output_names``.
 
-        The metrics know ``generated``, ``reconstructed``, ``logits`` and ``baseline_logits`` [B, classes], and of what
-        translates both ways ``back`` (of the images), ``cycled`` (the sources there and back) and ``back_cycled``.
+        The metrics know ``generated``, ``reconstructed``, ``logits`` and ``baseline_logits``
+        [B, classes]; and for translation in both directions ``back`` (the images translated back),
+        ``cycled`` (the sources after a full cycle) and ``back_cycled`` (the images after one).
         """
         return {"generated": self.generate(batch, stream)}
 
     def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
-        """Images for a grid: one set, or several whose images i stand side by side."""
+        """Return the images of a sample grid: one batch, or several to show side by side."""
         return [self.generate(batch, stream)]
 
     def split_minibatches(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:
-        """The images and labels of each of the ``minibatches`` of a batch, in which they stand by turns."""
+        """Split a batch into ``minibatches`` interleaved minibatches of images and labels."""
         k, labels = self.minibatches, batch.labels
         return [(batch.images[i::k], None if labels is None else labels[i::k]) for i in range(k)]
 
     def augment_by(self, cfg: AugmentConfig) -> None:
-        """Augment what the discriminator sees. Raises UserError for a family that has none, or does not see images alone."""
+        """Enable discriminator augmentation.
+
+        Raises:
+            UserError: The family has no discriminator, or one whose input is not an image alone.
+        """
         if cfg.policy == "off":
             return
         if (
@@ -326,49 +365,54 @@ class Family(LightningModule, ABC):
             or not hasattr(self, "discriminator")
         ):
             raise UserError(
-                f"augment.policy={cfg.policy} is for what makes images of latents, with a discriminator: "
-                f"{type(self).__name__} on these data is not, so leave it off"
+                f"augment.policy={cfg.policy} needs a latent-to-image generator with a "
+                f"discriminator, which {type(self).__name__} does not have on this data. "
+                "Set augment.policy=off"
             )
         self.augmentation = Augmentation(cfg)
-        self.hparams["augment"] = (
-            cfg.policy
-        )  # its state is in the checkpoints: load_from_checkpoint needs the module
+        # checkpoints contain the augmentation's state, so load_from_checkpoint must create it too
+        self.hparams["augment"] = cfg.policy
 
-    def augmented(self, network: nn.Module, alike: int = 1) -> Any:
-        """The network on augmented images, for one step; where ``augment.policy`` is off, the network itself.
+    def augmented(self, network: nn.Module, chunks: int = 1) -> Any:
+        """Wrap a discriminator so that it sees augmented images; a no-op without augmentation.
 
-        Image i of each of ``alike`` equal parts of a batch is augmented in the same way.
+        Args:
+            network: The discriminator.
+            chunks: Number of equal chunks of each input that get the same augmentation: image i of
+                one chunk is transformed like image i of the others.
         """
-        return (
-            Augmented(network, self.augmentation, self.stream, alike)
-            if self.augmentation
-            else network
-        )
+        if self.augmentation is None:
+            return network
+        return Augmented(network, self.augmentation, self.stream, chunks)
 
     @property
     def shares(self) -> list[tuple[int, int]]:
-        """For each part that this process takes of a batch: which of how many equal shares of the global batch it is."""
+        """The (index, count) of each micro-batch of this rank among all of the global batch."""
         world = self.trainer.world_size
         return [(part * world + self.global_rank, self.parts * world) for part in range(self.parts)]
 
     def stream(self, purpose: str) -> Stream:
-        """This iteration's random numbers for a purpose; this share's rows of the global draw."""
+        """Return this iteration's random numbers for a purpose, sliced for the micro-batch."""
         seed = seeding.branch_seed(self.seed, self.branch)
         return Stream(seed, purpose, self.iteration, *self.shares[self.part])
 
     def optimizer_list(self) -> list[Optimizer]:
-        """Those of ``configure_optimizers``, in their order.
+        """Return the optimizers of ``configure_optimizers``, in the same order.
 
-        They are torch's own: Lightning's wrappers call hooks of every callback twice a step, which the lab does not
-        use.
+        They are torch's own. Lightning's wrappers run every callback's optimizer hooks twice per
+        step, and the lab has no such hooks.
         """
-        bare = self.optimizers(use_pl_optimizer=False)
-        return (
-            bare if isinstance(bare, list) else [bare]
-        )  # Lightning gives a single one without a list
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        # Lightning unpacks a list of one
+        return optimizers if isinstance(optimizers, list) else [optimizers]
 
     def minimize(self, loss: Tensor, optimizer: Optimizer) -> None:
-        """One step of the optimizer down the gradient of the loss, which is that of all processes and parts."""
+        """Update the weights: backward, average gradients over ranks and micro-batches, step.
+
+        Args:
+            loss: One number, a mean over the images of this rank's micro-batch.
+            optimizer: One of ``optimizer_list``.
+        """
         if loss.dim():
             raise UserError(
                 f"minimize got a loss of shape {tuple(loss.shape)}: a loss or penalty is one number, the "
@@ -376,49 +420,55 @@ class Family(LightningModule, ABC):
             )
         if self.part == 0:
             optimizer.zero_grad(set_to_none=True)
-        loss = loss / self.parts if self.end_turn else loss
-        # not manual_backward: stock DDP would wait for the gradients of all networks, and a step moves one at a time
+        if self.end_turn:
+            loss = loss / self.parts
+        # not manual_backward: DDP would wait for the gradients of all networks, but each update of
+        # a GAN step moves only some of them
         loss.backward()
+        # gradients accumulate until the last micro-batch
         if self.part == self.parts - 1:
             if self.trainer.world_size > 1:
                 average_gradients(
                     [weight.grad for weight in _weights(optimizer) if weight.grad is not None]
                 )
-            self._record_gradients(optimizer)
+            self._record_gradient_norms(optimizer)
             optimizer.step()
-        torch.clear_autocast_cache()  # or autocast would go on with the weights from before the step
+        # autocast caches the weights' low-precision copies, which the update has made stale
+        torch.clear_autocast_cache()
         if self.end_turn:
             self.end_turn(None)
 
-    def mean_of_parts(self, value: Tensor) -> Tensor:
-        """The mean over the parts of a batch, in which each part has the gradient of its own: ``minimize`` takes theirs."""
-        return (
-            torch.stack(self.end_turn(value.detach())).mean(dim=0) + value - value.detach()
-            if self.end_turn
-            else value
-        )
+    def mean_over_micro_batches(self, value: Tensor) -> Tensor:
+        """Average a value over micro-batches.
 
-    def mean_of_shares(self, value: Tensor) -> Tensor:
-        """The mean over all processes and parts, without gradients."""
+        The gradient is only that of this micro-batch's own value: ``minimize`` sums the gradients
+        of all micro-batches and divides by their number.
+        """
+        if self.end_turn is None:
+            return value
+        mean = torch.stack(self.end_turn(value.detach())).mean(dim=0)
+        return mean + value - value.detach()
+
+    def mean_over_ranks(self, value: Tensor) -> Tensor:
+        """Average a value over all ranks and micro-batches, without gradients."""
         value = value.detach().clone()
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(value)
             value = value / distributed.get_world_size()
-        return self.mean_of_parts(value)
+        return self.mean_over_micro_batches(value)
 
     def decay_learning_rates(self) -> None:
-        """Set the learning rate of each optimizer to what ``model.decay`` leaves of it after ``images_seen``."""
+        """Set all learning rates to their scheduled values at ``images_seen`` (``model.decay``)."""
         if isinstance(self.cfg, ModelConfig) and self.cfg.decay_images:
-            left = decay_factor(self.cfg, self.images_seen, self.cfg.decay_to)
-            for group in (
-                group for optimizer in self.optimizer_list() for group in optimizer.param_groups
-            ):
-                group["lr"] = (
-                    group.setdefault("initial_lr", group["lr"]) * left
-                )  # which the checkpoints keep
+            factor = decay_factor(self.cfg, self.images_seen, self.cfg.decay_to)
+            for optimizer in self.optimizer_list():
+                for group in optimizer.param_groups:
+                    # in the group, so that checkpoints keep the initial value
+                    initial = group.setdefault("initial_lr", group["lr"])
+                    group["lr"] = initial * factor
 
     def log_scalars(self, **values: Tensor) -> None:
-        """Scalars of this iteration for the log, means over the batch; nothing is synchronised here."""
+        """Record scalars of this iteration, means over the batch, without synchronizing ranks."""
         for name, value in values.items():
             mean = value.detach() / self.parts if self.end_turn else value.detach()
             self.logged_scalars[name] = self.logged_scalars[name] + mean if self.part else mean
@@ -430,49 +480,48 @@ class Family(LightningModule, ABC):
         threshold: float | None = 0.0,
         suffix: str = "",
     ) -> None:
-        """Record the discriminator's mean logits, d_real and d_fake, and accuracy_real and accuracy_fake.
+        """Record d_real and d_fake, the mean logits, and accuracy_real and accuracy_fake.
 
-        The accuracies are the shares of logits, of any shape, above ``threshold`` for reals and below it for fakes;
-        None, where only differences mean something, puts it halfway between the two means, which are those of all
-        processes and parts.
+        Args:
+            real_logits: The discriminator's logits on reals, of any shape.
+            fake_logits: The discriminator's logits on fakes, of any shape.
+            threshold: The accuracies are the shares of real logits above and of fake logits below
+                it. None: the midpoint of the two mean logits, over all ranks and micro-batches, for
+                losses that depend only on logit differences.
+            suffix: Appended to the names, for a second discriminator.
         """
         real, fake = real_logits.detach().double(), fake_logits.detach().double()
         d_real, d_fake = real.mean(), fake.mean()
-        middle: Tensor | float = (d_real + d_fake) / 2 if threshold is None else threshold
-        middle = self.mean_of_shares(middle) if isinstance(middle, Tensor) else middle
-        accuracy_real, accuracy_fake = (
-            (real > middle).double().mean(),
-            (fake < middle).double().mean(),
-        )
+        boundary: Tensor | float | None = threshold
+        if boundary is None:
+            boundary = self.mean_over_ranks((d_real + d_fake) / 2)
         values = {
             "d_real": d_real,
             "d_fake": d_fake,
-            "accuracy_real": accuracy_real,
-            "accuracy_fake": accuracy_fake,
+            "accuracy_real": (real > boundary).double().mean(),
+            "accuracy_fake": (fake < boundary).double().mean(),
         }
         self.log_scalars(**{name + suffix: value for name, value in values.items()})
 
     @torch.no_grad()
-    def _record_gradients(self, optimizer: Optimizer) -> None:
-        """The norm of the gradient of each network that the optimizer is about to move."""
-        if id(optimizer) not in self._moved_by:
-            own_weights = {id(weight) for weight in _weights(optimizer)}
-            moved: dict[str, list[Tensor]] = {}
+    def _record_gradient_norms(self, optimizer: Optimizer) -> None:
+        """Record the gradient norm of each network that the optimizer is about to update."""
+        if id(optimizer) not in self._updated_weights:
+            optimized = {id(weight) for weight in _weights(optimizer)}
+            updated: dict[str, list[Tensor]] = {}
             for name, network in self.named_children():
-                moved[name] = [
-                    weight for weight in network.parameters() if id(weight) in own_weights
-                ]
-            self._moved_by[id(optimizer)] = {
-                name: weights for name, weights in moved.items() if weights
-            }
-        for name, weights in self._moved_by[id(optimizer)].items():
+                weights = [weight for weight in network.parameters() if id(weight) in optimized]
+                if weights:
+                    updated[name] = weights
+            self._updated_weights[id(optimizer)] = updated
+        for name, weights in self._updated_weights[id(optimizer)].items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]
             if gradients:
                 self.logged_scalars[f"gradient_{name}"] = get_total_norm(gradients)
 
     @contextmanager
-    def _network_draws(self) -> Iterator[None]:
-        """Seed draws inside networks (dropout) for this iteration; in a user's Trainer torch's generator is put back."""
+    def _seeded_networks(self) -> Iterator[None]:
+        """Seed dropout for this iteration; in a user's Trainer restore torch's generator after."""
         before = None if self.in_lab_loop else torch.get_rng_state()
         self.seed_networks()
         yield
@@ -480,32 +529,34 @@ class Family(LightningModule, ABC):
             torch.set_rng_state(before)
 
     def seed_networks(self) -> None:
-        """Make draws inside networks (dropout) a function of (seed, iteration, share of the batch) as well."""
+        """Seed torch's generators by (seed, iteration, micro-batch), so that dropout can resume."""
         share, _ = self.shares[self.part]
         seeding.seed_torch(
             seeding.branch_seed(self.seed, self.branch), "networks", self.iteration, share
         )
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # Lightning's hooks
+    # ---------------------------------------------------------------------------------------------
+    # Lightning hooks
 
     def setup(self, stage: str) -> None:
-        """Check the Trainer before anything is trained; let loaders of PIL images yield tensors."""
+        """Check the Trainer's settings, and convert PIL images to tensors in its loaders."""
         if self.in_lab_loop or stage != "fit":
             return
         if not isinstance(self.trainer.strategy, SingleDeviceStrategy | DDPStrategy):
             name = type(self.trainer.strategy).__name__
             raise UserError(
-                f"strategy {name} shards the weights, which {type(self).__name__} does not support: use strategy='ddp'"
+                f"{type(self).__name__} does not support sharded weights (strategy {name}). "
+                "Use strategy='ddp'"
             )
         if self.trainer.precision not in PRECISIONS:
             raise UserError(
-                f"precision={self.trainer.precision!r} is not supported: use one of {', '.join(PRECISIONS)}"
+                f"precision={self.trainer.precision!r} is not supported. "
+                f"Use one of {', '.join(PRECISIONS)}"
             )
         convert_pil_images(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the counters."""
+        """Save the counters."""
         checkpoint |= {
             "iteration": self.iteration,
             "images_seen": self.images_seen,

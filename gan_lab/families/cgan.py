@@ -3,11 +3,12 @@
 Mirza, Osindero 2014. arXiv 1411.1784, equation 2 with Algorithm 1 of arXiv 1406.2661.
 
 Differs from the paper:
-- Convolutional networks by default (`network: mlp` for fully connected ones), Adam instead of momentum.
-- The non-saturating generator loss; the labels of the fakes are those of the real minibatch, so classes are drawn
-  with the frequency of the data.
-- Latents are normal, the paper's uniform. Scores and grids are made with averaged weights; the paper has none, and
-  `summary.json` has the live ones' too.
+- Convolutional networks by default (`network: mlp`: fully connected). Adam instead of momentum.
+- The non-saturating generator loss.
+- Fakes get the labels of the real minibatch, so classes follow the data distribution.
+- Latents are normal; in the paper they are uniform.
+- Scores and sample grids use EMA weights, which the paper does not have. `summary.json` also has
+  the scores of the raw weights.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ class CGANConfig(ModelConfig):
 
     network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
-    width: int = number(
-        64, minimum=1
-    )  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
-    norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
+    # dcgan: channels of the outermost layers; mlp: a quarter of the narrowest layer
+    width: int = number(64, minimum=1)
+    # of both networks, except the mlp discriminator, which has none
+    norm: Literal["batch", "none"] = "batch"
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -51,8 +52,8 @@ class CGAN(Family):
     def build_networks(self, spec: ImageSpec, cfg: CGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
-                "cgan is conditional on labels, but the data has 0 classes: choose labeled data or family=gan, or pass "
-                "num_classes"
+                "cgan is conditional on labels, but the data has 0 classes. "
+                "Choose labeled data or family=gan, or pass num_classes"
             )
         sizes: dict[str, Any] = {
             "shape": spec.shape,
@@ -74,7 +75,8 @@ class CGAN(Family):
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(opt_d):  # equation 2, max over D
+        # equation 2, max over D
+        with self.toggled_optimizer(opt_d):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
@@ -82,7 +84,8 @@ class CGAN(Family):
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
             self.minimize(loss_d, opt_d)
 
-        with self.toggled_optimizer(opt_g):  # equation 2, over G, with new noise
+        # equation 2, min over G, non-saturating, with new noise samples
+        with self.toggled_optimizer(opt_g):
             z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             loss_g = losses.nonsaturating_g(D(G(z, y), y))
             self.minimize(loss_g, opt_g)

@@ -1,15 +1,17 @@
 """Contrastive learning for unpaired image-to-image translation.
 
-Park, Efros, Zhang, Zhu 2020. arXiv 2007.15651, equations 1 to 5: one direction, one generator, one discriminator. A patch of
-the image must be recognised, by the generator's own encoder, as that of the same place of the source. The adversarial
-loss is least squares, as in section 4. FastCUT is `model.nce_weight=10 model.identity_weight=0`.
+Park, Efros, Zhang, Zhu 2020. arXiv 2007.15651, equations 1 to 5: one direction, one generator, one
+discriminator. In the feature space of the generator's encoder, each output patch must match the
+source patch at the same position. The adversarial loss is least squares, as in section 4. FastCUT
+is `model.nce_weight=10 model.identity_weight=0`.
 
 Differs from the paper:
-- Scores and grids are made with averaged weights.
-- No jitter by default (`data.jitter`, `data.flip`); FastCUT's mirrored patches are not there.
-- The generator is CycleGAN's (transposed convolutions), where the authors' later code resamples without aliasing.
-- The learning rate decays in images, as `cyclegan` has it.
-- As wide and as deep as a CPU allows.
+- Scores and sample grids use EMA weights.
+- No jitter by default (`data.jitter`, `data.flip`), no flip-equivariance augmentation (FastCUT).
+- The generator is CycleGAN's, with transposed convolutions; the authors' later code uses
+  anti-aliased resampling.
+- The learning rate decay is measured in images, as in `cyclegan`.
+- `experiment=cut` is as wide and deep as a CPU allows.
 """
 
 from __future__ import annotations
@@ -36,19 +38,23 @@ from gan_lab.utils.errors import UserError
 class CUTConfig(ModelConfig):
     """The keys under ``model:``."""
 
-    width: int = number(64, minimum=1)  # channels of the outermost layers of both networks
-    blocks: int = number(9, minimum=1)  # residual blocks
-    layers: int = number(
-        3, minimum=1, maximum=8
-    )  # strided layers of the discriminator; 3: patches of 70 x 70
+    # channels of the outermost layers of both networks
+    width: int = number(64, minimum=1)
+    # residual blocks
+    blocks: int = number(9, minimum=1)
+    # strided layers of the discriminator; 3: 70 x 70 patches
+    layers: int = number(3, minimum=1, maximum=8)
     norm: Literal["instance", "layer", "none"] = "instance"
-    patches: int = number(256, minimum=2)  # patches per layer, which are contrasted with each other
-    head_width: int = number(256, minimum=1)  # length of the vectors that are compared
-    temperature: float = number(0.07, above=0)  # equation 2: tau
-    nce_weight: float = number(1.0, minimum=0)  # equation 5: lambda_X, of the sources
-    identity_weight: float = number(
-        1.0, minimum=0
-    )  # equation 5: lambda_Y, of images that are translated already
+    # patches sampled per layer for the contrastive loss
+    patches: int = number(256, minimum=2)
+    # dimension of the patch embeddings
+    head_width: int = number(256, minimum=1)
+    # equation 2: tau
+    temperature: float = number(0.07, above=0)
+    # equation 5: lambda_X, of PatchNCE on source images
+    nce_weight: float = number(1.0, minimum=0)
+    # equation 5: lambda_Y, of PatchNCE on target images (identity loss)
+    identity_weight: float = number(1.0, minimum=0)
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -57,7 +63,7 @@ class CUTConfig(ModelConfig):
 class CUT(Family):
     """Contrastive unpaired translation (Park et al. 2020, arXiv 2007.15651).
 
-    Batches are (source, target) whose images need not correspond, or those of two loaders.
+    Batches are unpaired (source, target) images, or the batches of two loaders.
     """
 
     Config = CUTConfig
@@ -66,12 +72,13 @@ class CUT(Family):
     def build_networks(self, spec: ImageSpec, cfg: CUTConfig) -> None:
         if spec.source_channels == 0:
             raise UserError(
-                "cut translates one set into another, but the data has one: choose data.name=horse2zebra"
+                "cut translates between two domains, but the data has one. "
+                "Choose data.name=horse2zebra"
             )
         if cfg.identity_weight and spec.source_channels != spec.channels:
             raise UserError(
-                f"images of {spec.channels} channels are no input where inputs have {spec.source_channels}: set "
-                "model.identity_weight=0"
+                f"The identity loss needs sources and targets with equally many channels, not "
+                f"{spec.source_channels} and {spec.channels}. Set model.identity_weight=0"
             )
         sizes: dict[str, Any] = {"width": cfg.width, "norm": cfg.norm}
         self.generator: ResNetTranslator = ResNetTranslator(
@@ -94,12 +101,14 @@ class CUT(Family):
         opt_d, opt_g = self.optimizer_list()
         fake = G(x)
 
-        with self.toggled_optimizer(opt_d):  # equation 1 over D, halved
+        # equation 1 over D, halved
+        with self.toggled_optimizer(opt_d):
             real_logits, fake_logits = D(y), D(fake.detach())
             loss_d = losses.least_squares_d(real_logits, fake_logits)
             self.minimize(loss_d, opt_d)
 
-        with self.toggled_optimizer(opt_g):  # equation 5 over G and H
+        # equation 5 over G and H
+        with self.toggled_optimizer(opt_g):
             loss_g = 2 * losses.least_squares_g(D(fake))
             loss_nce = self.patch_nce(x, fake, "patches")
             total = loss_g + cfg.nce_weight * loss_nce
@@ -113,18 +122,28 @@ class CUT(Family):
         self.log_discriminator(real_logits, fake_logits, losses.LOSSES["least_squares"].threshold)
 
     def patch_nce(self, source: Tensor, image: Tensor, purpose: str) -> Tensor:
-        """Equation 4: patches of the image among those of the source, at places that all images of the batch share."""
-        there, here = self.generator.features(source), self.generator.features(image)
+        """Compute the multilayer PatchNCE loss of equation 4.
+
+        Args:
+            source: Images whose patches are the keys, [B, C', H, W].
+            image: Images whose patches are the queries, [B, C, H, W].
+            purpose: Name of the random stream that samples the patch positions.
+
+        Returns:
+            The loss, a scalar.
+        """
+        source_features = self.generator.features(source)
+        image_features = self.generator.features(image)
+        # rank 0 of 1: the same positions for all images of the global batch
         stream = replace(self.stream(purpose), rank=0, world=1)
-        places = []
-        for i, maps in enumerate(there):
-            drawn = replace(stream, purpose=f"{purpose}/{i}").uniform(
-                1, maps[0, 0].numel(), like=source
-            )
-            places.append(drawn[0].argsort()[: self.cfg.patches])
-        return losses.patch_nce(
-            self.heads(here, places), self.heads(there, places), self.cfg.temperature
-        )
+        positions = []
+        for i, maps in enumerate(source_features):
+            layer_stream = replace(stream, purpose=f"{purpose}/{i}")
+            order = layer_stream.uniform(1, maps[0, 0].numel(), like=source)[0].argsort()
+            positions.append(order[: self.cfg.patches])
+        queries = self.heads(image_features, positions)
+        keys = self.heads(source_features, positions)
+        return losses.patch_nce(queries, keys, self.cfg.temperature)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(batch.sources)

@@ -1,18 +1,19 @@
 """Unpaired image-to-image translation using cycle-consistent adversarial networks.
 
-Zhu, Park, Isola, Efros 2017. arXiv 1703.10593, equations 1 to 3, with the least-squares loss of section 4.
+Zhu, Park, Isola, Efros 2017. arXiv 1703.10593, equations 1 to 3, with the least-squares loss of
+section 4.
 
 Differs from the paper:
-- The identity loss of section 5.2, which the paper has for paintings to photographs alone, is on by default, as in the
-  authors' later PyTorch code; `model.identity_weight=0`, which `cyclegan_256` has, is the objective of equation 3 and
-  of their experiments on horses.
-- `model.norm=layer`, which the short `cyclegan` has, puts layer norm for instance norm: it sees how bright an image is
-  and of what colour, which instance norm has to guess.
-- Scores and grids are made with averaged weights.
-- No jitter by default; `data.jitter` enlarges images and crops them at random, bilinear, and `data.flip=true` mirrors
-  half of them, as the experiment of 256 pixels does.
-- The learning rate decays in images, from `decay_from` over `decay_images`, not in epochs.
-- As wide and as deep as a CPU allows; `cyclegan_256` has the paper's sizes.
+- The identity loss of section 5.2 is on by default, as in the authors' later PyTorch code; the
+  paper uses it only for paintings to photographs. `model.identity_weight=0`, as in `cyclegan_256`,
+  gives the objective of equation 3, which the paper uses for horses and zebras.
+- The short experiment `cyclegan` sets `model.norm=layer`: layer norm instead of instance norm. It
+  preserves brightness and color, which instance norm removes.
+- Scores and sample grids use EMA weights.
+- No jitter by default. `data.jitter` resizes (bilinear) and crops at random, and `data.flip=true`
+  flips horizontally, as `cyclegan_256` does.
+- The learning rate decay is measured in images (`decay_from`, `decay_images`), not in epochs.
+- `cyclegan` is as wide and deep as a CPU allows; `cyclegan_256` has the paper's sizes.
 """
 
 from __future__ import annotations
@@ -40,17 +41,19 @@ from gan_lab.utils.errors import UserError
 class CycleGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
-    width: int = number(64, minimum=1)  # channels of the outermost layers of all four networks
-    blocks: int = number(9, minimum=0)  # residual blocks; the paper has 6 for 128 pixels, 9 for 256
-    layers: int = number(
-        3, minimum=1, maximum=8
-    )  # strided layers of the discriminators; 3: patches of 70 x 70
+    # channels of the outermost layers of all four networks
+    width: int = number(64, minimum=1)
+    # residual blocks; the paper has 6 for 128 pixels, 9 for 256
+    blocks: int = number(9, minimum=0)
+    # strided layers of the discriminators; 3: 70 x 70 patches
+    layers: int = number(3, minimum=1, maximum=8)
     norm: Literal["instance", "layer", "none"] = "instance"
-    cycle_weight: float = number(10.0, minimum=0)  # equation 3: lambda
-    identity_weight: float = number(0.5, minimum=0)  # section 5.2, in units of the cycle weight
-    pool_size: int = number(
-        50, minimum=0
-    )  # generated images that each discriminator is shown again; 0: none
+    # equation 3: lambda
+    cycle_weight: float = number(10.0, minimum=0)
+    # weight of the identity loss (section 5.2), relative to cycle_weight
+    identity_weight: float = number(0.5, minimum=0)
+    # size of each discriminator's buffer of past fakes; 0: no buffer
+    pool_size: int = number(50, minimum=0)
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -59,7 +62,7 @@ class CycleGANConfig(ModelConfig):
 class CycleGAN(Family):
     """Unpaired image-to-image translation (Zhu et al. 2017, arXiv 1703.10593).
 
-    Batches are (source, target) whose images need not correspond, or those of two loaders.
+    Batches are unpaired (source, target) images, or the batches of two loaders.
     """
 
     Config = CycleGANConfig
@@ -70,24 +73,27 @@ class CycleGAN(Family):
     def build_networks(self, spec: ImageSpec, cfg: CycleGANConfig) -> None:
         if spec.source_channels == 0:
             raise UserError(
-                "cyclegan translates between two sets, but the data has one: choose data.name=horse2zebra"
+                "cyclegan translates between two domains, but the data has one. "
+                "Choose data.name=horse2zebra"
             )
         if cfg.identity_weight and spec.source_channels != spec.channels:
             raise UserError(
-                f"the identity loss compares inputs of {spec.source_channels} channels with images of {spec.channels}: "
-                "set model.identity_weight=0"
+                f"The identity loss needs sources and targets with equally many channels, not "
+                f"{spec.source_channels} and {spec.channels}. Set model.identity_weight=0"
             )
-        ours, theirs = spec.shape, (spec.source_channels, *spec.shape[1:])
+        shape_x, shape_y = (spec.source_channels, *spec.shape[1:]), spec.shape
         sizes: dict[str, Any] = {"width": cfg.width, "norm": cfg.norm}
+        # X to Y, and back
         self.generator = ResNetTranslator(
-            shape=ours, source_channels=theirs[0], blocks=cfg.blocks, **sizes
+            shape=shape_y, source_channels=shape_x[0], blocks=cfg.blocks, **sizes
         )
         self.generator_back = ResNetTranslator(
-            shape=theirs, source_channels=ours[0], blocks=cfg.blocks, **sizes
+            shape=shape_x, source_channels=shape_y[0], blocks=cfg.blocks, **sizes
         )
-        self.discriminator = PatchDiscriminator(shape=ours, layers=cfg.layers, **sizes)
-        self.discriminator_back = PatchDiscriminator(shape=theirs, layers=cfg.layers, **sizes)
-        self.pool, self.pool_back = ImagePool(cfg.pool_size, ours), ImagePool(cfg.pool_size, theirs)
+        self.discriminator = PatchDiscriminator(shape=shape_y, layers=cfg.layers, **sizes)
+        self.discriminator_back = PatchDiscriminator(shape=shape_x, layers=cfg.layers, **sizes)
+        self.pool = ImagePool(cfg.pool_size, shape_y)
+        self.pool_back = ImagePool(cfg.pool_size, shape_x)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         discriminators = [*self.discriminator.parameters(), *self.discriminator_back.parameters()]
@@ -100,32 +106,31 @@ class CycleGAN(Family):
     def step(self, batch: Batch) -> None:
         x, y = batch.sources, batch.images
         assert x is not None
-        G, F, D_Y, D_X = (
-            self.generator,
-            self.generator_back,
-            self.discriminator,
-            self.discriminator_back,
-        )
+        G, F = self.generator, self.generator_back
+        D_Y, D_X = self.discriminator, self.discriminator_back
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(opt_g):  # equation 3 over G and F
+        # equation 3 over G and F
+        with self.toggled_optimizer(opt_g):
             fake_y, fake_x = G(x), F(y)
+            # twice: least_squares_g has a factor of 1/2, equation 3 has none
             loss_g = 2 * (losses.least_squares_g(D_Y(fake_y)) + losses.least_squares_g(D_X(fake_x)))
-            loss_cycle = l1_loss(F(fake_y), x) + l1_loss(G(fake_x), y)  # equation 2
+            # equation 2
+            loss_cycle = l1_loss(F(fake_y), x) + l1_loss(G(fake_x), y)
             total = loss_g + self.cfg.cycle_weight * loss_cycle
-            if self.cfg.identity_weight:  # section 5.2
+            # section 5.2
+            if self.cfg.identity_weight:
                 loss_identity = l1_loss(G(y), y) + l1_loss(F(x), x)
                 total = total + self.cfg.identity_weight * self.cfg.cycle_weight * loss_identity
                 self.log_scalars(loss_identity=loss_identity)
             self.minimize(total, opt_g)
 
-        with self.toggled_optimizer(
-            opt_d
-        ):  # equation 3 over D_X and D_Y, halved; fakes of a history (section 4)
-            old_y = self.from_pool(self.pool, fake_y, "pool")
-            old_x = self.from_pool(self.pool_back, fake_x, "pool back")
-            logits_Y = D_Y(y), D_Y(old_y)
-            logits_X = D_X(x), D_X(old_x)
+        # equation 3 over D_X and D_Y, halved, with fakes from a history buffer (section 4)
+        with self.toggled_optimizer(opt_d):
+            past_y = self.sample_pool(self.pool, fake_y, "pool")
+            past_x = self.sample_pool(self.pool_back, fake_x, "pool back")
+            logits_Y = D_Y(y), D_Y(past_y)
+            logits_X = D_X(x), D_X(past_x)
             loss_d = losses.least_squares_d(*logits_Y) + losses.least_squares_d(*logits_X)
             self.minimize(loss_d, opt_d)
 
@@ -134,15 +139,26 @@ class CycleGAN(Family):
         self.log_discriminator(*logits_Y, threshold)
         self.log_discriminator(*logits_X, threshold, "_back")
 
-    def from_pool(self, pool: ImagePool, fakes: Tensor, purpose: str) -> Tensor:
-        """Sample from the image pool. Fakes of all ranks are gathered first, so that every rank holds the same pool."""
-        gathered = self.all_gather(fakes.detach())  # [B, ...], of several processes [world, B, ...]
+    def sample_pool(self, pool: ImagePool, fakes: Tensor, purpose: str) -> Tensor:
+        """Exchange fakes with the image pool, which is identical on all ranks.
+
+        Args:
+            pool: The history buffer.
+            fakes: Fakes of this rank, [B, C, H, W].
+            purpose: Name of the random stream.
+
+        Returns:
+            New or past fakes, [B, C, H, W].
+        """
+        # every rank inserts the fakes of all ranks, so that their pools stay identical;
+        # all_gather adds a leading dimension only if there is more than one rank
+        gathered = self.all_gather(fakes.detach())
         assert isinstance(gathered, Tensor)
-        n, every = len(fakes), gathered.flatten(0, -4)
-        draws = replace(self.stream(purpose), rank=self.part, world=self.parts).uniform(
-            len(every), 2, like=pool.images
-        )
-        return pool(every, draws)[self.global_rank * n :][:n]
+        all_fakes = gathered.flatten(0, -4)
+        stream = replace(self.stream(purpose), rank=self.part, world=self.parts)
+        draws = stream.uniform(len(all_fakes), 2, like=pool.images)
+        first = self.global_rank * len(fakes)
+        return pool(all_fakes, draws)[first : first + len(fakes)]
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(batch.sources)

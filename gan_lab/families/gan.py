@@ -1,18 +1,27 @@
 """Generative adversarial nets.
 
-Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio 2014. arXiv 1406.2661, Algorithm 1. With
-`network: dcgan` the networks of Radford, Metz, Chintala 2015 (arXiv 1511.06434); with `loss: least_squares` the loss of
-Mao et al. 2017 (arXiv 1611.04076); with `loss: hinge` that of Lim & Ye 2017 (arXiv 1705.02894). Tricks, all off:
-one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4), instance noise (Sønderby et al. 2016,
-arXiv 1610.04490, section 4), weight decay, dropout, a head start for the discriminator, R1 (Mescheder et al. 2018,
-arXiv 1801.04406, equation 9), at every k-th iteration as Karras et al. 2020 (arXiv 1912.04958, section 3.1) take it.
+Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio 2014. arXiv 1406.2661,
+Algorithm 1.
+
+Variants:
+- `network: dcgan`: the networks of Radford, Metz, Chintala 2015 (arXiv 1511.06434).
+- `loss: least_squares`: Mao et al. 2017 (arXiv 1611.04076).
+- `loss: hinge`: Lim & Ye 2017 (arXiv 1705.02894).
+
+Regularization of the discriminator, all off by default: one-sided label smoothing (Salimans et al.
+2016, arXiv 1606.03498, section 3.4), instance noise (Sønderby et al. 2016, arXiv 1610.04490,
+section 4), weight decay, dropout, pretraining, and R1 (Mescheder et al. 2018, arXiv 1801.04406,
+equation 9), optionally lazy (Karras et al. 2020, arXiv 1912.04958, section 3.1).
 
 Differs from the paper:
-- Adam instead of momentum; one discriminator step per generator step (the paper's k = 1).
-- The MLP is the well-known 256-512-1024 one with batch norm and tanh, not the paper's maxout and rectifier nets.
-- The minibatch of real images is the only one drawn for both steps; the latents are drawn anew for each, as there.
-- Latents are normal; both papers' are uniform. Scores and grids are made with averaged weights; the papers have none,
-  and `summary.json` has the scores of the live ones too.
+- Adam instead of momentum. One discriminator step per generator step (k = 1, as in the paper's
+  experiments).
+- The MLP is the widely used 256-512-1024 network with batch norm and tanh, not the paper's maxout
+  and ReLU networks.
+- Both steps use the same real minibatch. Latents are resampled for each step, as in the paper.
+- Latents are normal; in both papers they are uniform.
+- Scores and sample grids use EMA weights, which the papers do not have. `summary.json` also has the
+  scores of the raw weights.
 """
 
 from __future__ import annotations
@@ -39,37 +48,36 @@ class GANConfig(ModelConfig):
 
     network: networks.Architecture = "mlp"
     z_dim: int = number(100, minimum=1)
-    width: int = number(
-        64, minimum=1
-    )  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
-    norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
+    # dcgan: channels of the outermost layers; mlp: a quarter of the narrowest layer
+    width: int = number(64, minimum=1)
+    # of both networks, except the mlp discriminator, which has none
+    norm: Literal["batch", "none"] = "batch"
     loss: Literal["nonsaturating", "minimax", "least_squares", "hinge"] = "nonsaturating"
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
-    # tricks for the discriminator, each off by default
-    label_smoothing: float = number(0.0, minimum=0, below=1)  # the reals' target is 1 minus this
-    instance_noise: float = number(
-        0.0, minimum=0
-    )  # standard deviation of the noise on its inputs at the start
-    instance_noise_images: int = number(
-        100_000, minimum=1
-    )  # images over which the noise falls to zero
-    weight_decay: float = number(
-        0.0, minimum=0
-    )  # of its weights, per step and unit of learning rate
+    # one-sided label smoothing: the target of reals is 1 minus this
+    label_smoothing: float = number(0.0, minimum=0, below=1)
+    # initial standard deviation of the instance noise on the discriminator's input
+    instance_noise: float = number(0.0, minimum=0)
+    # images over which the instance noise is annealed to 0
+    instance_noise_images: int = number(100_000, minimum=1)
+    # decoupled weight decay of the discriminator (AdamW)
+    weight_decay: float = number(0.0, minimum=0)
+    # dropout probability in the discriminator
     dropout: float = number(0.0, minimum=0, below=1)
-    slope: float = number(0.2, minimum=0, maximum=1)  # of its LeakyReLU below zero; 0: ReLU
-    pretrain_images: int = number(
-        0, minimum=0
-    )  # images that it learns from before the generator moves
-    r1_weight: float = number(0.0, minimum=0)  # gamma of R1 on the reals, halved; 0: none
-    # lazy R1: iterations between two penalties, each multiplied by this number
+    # negative slope of the discriminator's LeakyReLU; 0: ReLU
+    slope: float = number(0.2, minimum=0, maximum=1)
+    # images on which only the discriminator is trained at first
+    pretrain_images: int = number(0, minimum=0)
+    # gamma of the R1 penalty gamma/2 * E[|grad D(x)|^2] on reals; 0: none
+    r1_weight: float = number(0.0, minimum=0)
+    # lazy regularization: apply R1 every k iterations with k times the weight
     r1_every: int = number(1, minimum=1)
 
 
 class GAN(Family):
-    """Generative adversarial network (Goodfellow et al. 2014, arXiv 1406.2661), DCGAN and least-squares GAN."""
+    """GAN (Goodfellow et al. 2014, arXiv 1406.2661); also DCGAN and least-squares GAN."""
 
     Config = GANConfig
 
@@ -83,7 +91,8 @@ class GAN(Family):
         if cfg.label_smoothing:
             if cfg.loss == "hinge":
                 raise UserError(
-                    f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to smooth"
+                    f"model.label_smoothing={cfg.label_smoothing}: the hinge loss has no target to "
+                    "smooth. Set it to 0 or choose another model.loss"
                 )
             self.loss_d = partial(self.loss_d, smoothing=cfg.label_smoothing)
 
@@ -105,42 +114,41 @@ class GAN(Family):
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(opt_d):  # Algorithm 1: ascend the discriminator's gradient
+        # Algorithm 1: ascend the discriminator's gradient
+        with self.toggled_optimizer(opt_d):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
-            real, fake = (
-                self.add_instance_noise(x, "noise real"),
-                self.add_instance_noise(fake, "noise fake"),
-            )
+            real = self.add_instance_noise(x, "noise real")
+            fake = self.add_instance_noise(fake, "noise fake")
             real_logits, fake_logits = D(real), D(fake)
-            total = loss_d = self.loss_d(real_logits, fake_logits)
-            if gamma := penalties.lazy_weight(
-                self.cfg.r1_weight, self.cfg.r1_every, self.iteration
-            ):
-                r1 = penalties.zero_centred(D.forward, real)  # eager: it is differentiated twice
+            loss_d = self.loss_d(real_logits, fake_logits)
+            total = loss_d
+            gamma = penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration)
+            if gamma:
+                # D.forward is the eager network: torch.compile does not support double backward
+                r1 = penalties.zero_centered_penalty(D.forward, real)
                 total = loss_d + 0.5 * gamma * r1
                 self.log_scalars(r1=r1)
             self.minimize(total, opt_d)
         self.log_scalars(loss_d=loss_d)
         self.log_discriminator(real_logits, fake_logits, self.threshold)
 
+        # Algorithm 1: descend the generator's gradient, with new noise samples
         if self.images_seen >= self.cfg.pretrain_images:
-            with self.toggled_optimizer(
-                opt_g
-            ):  # Algorithm 1: descend the generator's gradient, with new noise
+            with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = self.loss_g(D(self.add_instance_noise(G(z), "noise g")))
                 self.minimize(loss_g, opt_g)
             self.log_scalars(loss_g=loss_g)
 
     def add_instance_noise(self, images: Tensor, purpose: str) -> Tensor:
-        """The discriminator's input: with instance noise, which is annealed to nothing."""
-        left = 1 - self.images_seen / self.cfg.instance_noise_images
-        if self.cfg.instance_noise == 0 or left <= 0:
+        """Add instance noise, annealed linearly to 0, to the discriminator's input."""
+        remaining = 1 - self.images_seen / self.cfg.instance_noise_images
+        if self.cfg.instance_noise == 0 or remaining <= 0:
             return images
         noise = self.stream(purpose).normal(len(images), *images.shape[1:], like=images)
-        return images + self.cfg.instance_noise * left * noise
+        return images + self.cfg.instance_noise * remaining * noise
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(

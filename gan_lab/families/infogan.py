@@ -1,13 +1,14 @@
-"""InfoGAN: interpretable representation learning by information maximizing generative adversarial nets.
+"""InfoGAN: interpretable representation learning by information maximizing GANs.
 
 Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel 2016. arXiv 1606.03657, equations 5 and 6.
 
-Differs from the paper: - DCGAN's networks, which have no dense layers inside; Q is more outputs of the discriminator's
-last layer, not a layer of its own before them. - Both networks are judged by the averaged weights; the paper has no
-averages.
+Differs from the paper:
+- DCGAN networks, without hidden dense layers. Q is additional outputs of the discriminator's last
+  layer; in the paper it has a hidden dense layer of its own.
+- Both networks are evaluated with EMA weights, which the paper does not have.
 
-As in the authors' code: the noise is uniform too, Q's Gaussian has variance 1, and D's step and G's step both ascend
-the mutual information's bound, since D shares its layers with Q.
+As in the authors' code, the noise is uniform, Q's Gaussian has unit variance, and both D's step and
+G's step maximize the lower bound of the mutual information, since D shares its layers with Q.
 """
 
 from __future__ import annotations
@@ -33,12 +34,17 @@ from gan_lab.seeding import Stream
 class InfoGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
-    z_dim: int = number(62, minimum=1)  # of the noise
-    categories: int = number(10, minimum=2)  # of the categorical code
-    continuous: int = number(2, minimum=0)  # codes uniform in [-1, 1]
-    width: int = number(64, minimum=1)  # channels of the outermost layers
+    # dimension of the noise, without the codes
+    z_dim: int = number(62, minimum=1)
+    # number of values of the categorical code
+    categories: int = number(10, minimum=2)
+    # number of continuous codes, uniform in [-1, 1]
+    continuous: int = number(2, minimum=0)
+    # channels of the outermost layers
+    width: int = number(64, minimum=1)
     norm: Literal["batch", "none"] = "batch"
-    info_weight: float = number(1.0, minimum=0)  # equation 6: lambda
+    # equation 6: lambda
+    info_weight: float = number(1.0, minimum=0)
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(1e-3, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
@@ -54,9 +60,13 @@ class InfoGAN(Family):
 
     def build_networks(self, spec: ImageSpec, cfg: InfoGANConfig) -> None:
         self.generator = CodedGenerator(
-            z_dim=cfg.z_dim, categories=cfg.categories, continuous=cfg.continuous, shape=spec.shape, width=cfg.width,
+            z_dim=cfg.z_dim,
+            categories=cfg.categories,
+            continuous=cfg.continuous,
+            shape=spec.shape,
+            width=cfg.width,
             norm=cfg.norm,
-        )  # fmt: skip
+        )
         self.discriminator = DCGANDiscriminator(
             shape=spec.shape,
             width=cfg.width,
@@ -75,41 +85,41 @@ class InfoGAN(Family):
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(
-            opt_d
-        ):  # equation 6, max over D and over the Q that shares its layers
+        # equation 6, max over D and Q, which shares D's layers
+        with self.toggled_optimizer(opt_d):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
-            (real_logits, _), (fake_logits, q) = (
-                self.split_outputs(D(x)),
-                self.split_outputs(D(fake)),
-            )
+            real_logits, _ = self.split_outputs(D(x))
+            fake_logits, q = self.split_outputs(D(fake))
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
-            self.minimize(loss_d + self.cfg.info_weight * self.loss_info(z, q), opt_d)
+            loss_info = self.information_loss(z, q)
+            self.minimize(loss_d + self.cfg.info_weight * loss_info, opt_d)
 
-        with self.toggled_optimizer(opt_g):  # equation 6, min over G
+        # equation 6, min over G, non-saturating, with new noise and codes
+        with self.toggled_optimizer(opt_g):
             z = G.sample_latents(self.stream("latent g"), len(x), like=x)
             logits, q = self.split_outputs(D(G(z)))
             loss_g = losses.nonsaturating_g(logits)
-            loss_info = self.loss_info(z, q)
+            loss_info = self.information_loss(z, q)
             self.minimize(loss_g + self.cfg.info_weight * loss_info, opt_g)
 
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, loss_info=loss_info)
         self.log_discriminator(real_logits, fake_logits)
 
     def split_outputs(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The logit of being real [B], and Q: the logits of the categories and the means of the continuous codes."""
+        """Split outputs into the real/fake logit [B] and Q(c|x) [B, categories + continuous].
+
+        Q consists of the logits of the categories and the means of the continuous codes.
+        """
         return outputs[:, 0], outputs[:, 1:]
 
-    def loss_info(self, z: Tensor, q: Tensor) -> Tensor:
-        """-E[log Q(c|x)] without its constant: equation 5's bound on -I(c; x) but for the entropy of the codes, a constant."""
+    def information_loss(self, z: Tensor, q: Tensor) -> Tensor:
+        """Compute -E[log Q(c|x)], the bound of equation 5 on -I(c; x), up to a constant."""
         category, codes = self.generator.split_codes(z)
-        means = q[:, self.cfg.categories :]
-        return (
-            cross_entropy(q[:, : self.cfg.categories], category)
-            + 0.5 * (codes - means).square().sum(dim=1).mean()
-        )
+        logits, means = q[:, : self.cfg.categories], q[:, self.cfg.categories :]
+        gaussian = 0.5 * (codes - means).square().sum(dim=1).mean()
+        return cross_entropy(logits, category) + gaussian
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(
@@ -124,7 +134,7 @@ class InfoGAN(Family):
         }
 
     def sample_grid(self, batch: Batch, stream: Stream) -> list[Tensor]:
-        """Rows of one noise each, along which the category changes."""
+        """Return 8 rows, each with the same noise and every category."""
         z = self.generator.sample_latents(stream, 8, like=batch.images)
         return [self.generator(self.generator.vary_code(z, 0).flatten(0, 1))]
 

@@ -3,13 +3,13 @@
 Isola, Zhu, Zhou, Efros 2017. arXiv 1611.07004, equations 1, 3 and 4.
 
 Differs from the paper:
-- Images are generated in evaluation mode: without dropout, with the running statistics of batch norm, and with averaged
-  weights. The paper leaves dropout on and normalises by the statistics of the one image; then the noise is barely
-  seen, as its section 3.2 says, and here the same input gives the same image.
-- One draw of the dropout serves both steps of an iteration.
-- No jitter by default; `data.jitter` enlarges images and crops them at random, bilinear, and `data.flip=true` mirrors
-  half of them, as the experiment of 256 pixels does.
-- As deep and as wide as the size and a CPU allow; `pix2pix_256` has the paper's sizes.
+- Images are generated in eval mode: without dropout, with the running statistics of batch norm, and
+  with EMA weights. The paper keeps dropout on and normalizes with the statistics of the test batch.
+  Its section 3.2 observes that the noise has little effect; here the output is deterministic.
+- Both steps of an iteration use the same dropout sample.
+- No jitter by default. `data.jitter` resizes (bilinear) and crops at random, and `data.flip=true`
+  flips horizontally, as `pix2pix_256` does.
+- Experiments are as deep and wide as image size and CPU allow; `pix2pix_256` has the paper's sizes.
 """
 
 from __future__ import annotations
@@ -36,25 +36,31 @@ from gan_lab.utils.errors import UserError
 class Pix2PixConfig(ModelConfig):
     """The keys under ``model:``."""
 
-    width: int = number(64, minimum=1)  # channels of the outermost layers of both networks
-    depth: int = number(0, minimum=0)  # halvings of the U-Net; 0: as many as the size allows
-    layers: int = number(
-        3, minimum=1, maximum=8
-    )  # strided layers of the discriminator; 3: patches of 70 x 70
+    # channels of the outermost layers of both networks
+    width: int = number(64, minimum=1)
+    # downsampling layers of the U-Net; 0: as many as the image size allows
+    depth: int = number(0, minimum=0)
+    # strided layers of the discriminator; 3: 70 x 70 patches
+    layers: int = number(3, minimum=1, maximum=8)
     norm: Literal["batch", "instance", "none"] = "batch"
-    affine: bool = True  # instance norm learns a scale and a shift, as batch norm does
+    # learn a scale and a shift in instance norm, as in batch norm
+    affine: bool = True
+    # dropout probability in the three innermost upsampling layers
     dropout: float = number(0.5, minimum=0, below=1)
-    l1_weight: float = number(100.0, minimum=0)  # equation 4: lambda
-    gan_weight: float = number(
-        1.0, minimum=0
-    )  # of equation 1 in G's step; 0: L1 alone, as in section 4.2
+    # equation 4: lambda
+    l1_weight: float = number(100.0, minimum=0)
+    # weight of the adversarial loss in the generator's step; 0: L1 only, as in section 4.2
+    gan_weight: float = number(1.0, minimum=0)
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
 
 
 class Pix2Pix(Family):
-    """Paired image-to-image translation (Isola et al. 2017, arXiv 1611.07004). Batches are (source, target)."""
+    """Paired image-to-image translation (Isola et al. 2017, arXiv 1611.07004).
+
+    Batches are (source, target) pairs.
+    """
 
     Config = Pix2PixConfig
     image_to_image = True
@@ -62,10 +68,11 @@ class Pix2Pix(Family):
 
     def build_networks(self, spec: ImageSpec, cfg: Pix2PixConfig) -> None:
         if spec.source_channels == 0 or spec.pairs != "all":
-            has = "no inputs" if spec.source_channels == 0 else "no pairs to train on"
+            missing = "source images" if spec.source_channels == 0 else "training pairs"
             raise UserError(
-                f"pix2pix translates an input into its counterpart, but the data has {has}: "
-                "choose data.name=pairs, data.gray_input=true or, for unpaired images, family=cyclegan"
+                f"pix2pix trains on (source, target) pairs, but the data has no {missing}. "
+                "Choose data.name=pairs, data.gray_input=true or, for unpaired images, "
+                "family=cyclegan"
             )
         C = spec.source_channels
         norms: dict[str, Any] = {"norm": cfg.norm, "affine": cfg.affine}
@@ -91,20 +98,20 @@ class Pix2Pix(Family):
         x, y = batch.sources, batch.images
         G, D = self.generator, self.discriminator
         opt_d, opt_g = self.optimizer_list()
-        fake = G(x)  # G(x, z): z is the dropout
+        # G(x, z), where the noise z is the dropout
+        fake = G(x)
 
-        with self.toggled_optimizer(
-            opt_d
-        ):  # equation 1, max over D; halved "to slow down D" (section 3.3)
+        # equation 1, max over D; halved to slow down D relative to G (section 3.3)
+        with self.toggled_optimizer(opt_d):
             real_logits, fake_logits = D(y, x), D(fake.detach(), x)
             loss_d = 0.5 * losses.nonsaturating_d(real_logits, fake_logits)
             self.minimize(loss_d, opt_d)
 
-        with self.toggled_optimizer(
-            opt_g
-        ):  # equation 4: arg min over G, with log D instead of -log(1 - D) (section 3.3)
+        # equation 4, min over G, with -log D instead of log(1 - D) (section 3.3)
+        with self.toggled_optimizer(opt_g):
             loss_g = losses.nonsaturating_g(D(fake, x))
-            loss_l1 = l1_loss(fake, y)  # equation 3
+            # equation 3
+            loss_l1 = l1_loss(fake, y)
             self.minimize(self.cfg.gan_weight * loss_g + self.cfg.l1_weight * loss_l1, opt_g)
 
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, loss_l1=loss_l1)

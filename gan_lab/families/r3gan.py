@@ -1,14 +1,17 @@
-"""R3GAN: relativistic pairing with both zero-centred gradient penalties, on modern convolutional networks.
+"""R3GAN: relativistic pairing GAN with zero-centered gradient penalties R1 and R2, modern ConvNets.
 
-Huang, Gokaslan, Kuleshov, Tompkin 2024. arXiv 2501.05441, equation 2 with R1 and R2. Written from the paper alone.
+Huang, Gokaslan, Kuleshov, Tompkin 2024. arXiv 2501.05441, equation 2 with R1 and R2. Implemented
+from the paper alone.
 
 Differs from the paper:
-- The generator ends in a tanh, as everywhere in the lab; bilinear halving is the mean of 2 x 2 pixels.
-- Learning rate and the penalties' weight fall along a cosine, by default to 0.25 and 0.1 of themselves as in the
-  authors' presets; the second moment's decay stays. Their average of the weights has a half-life that grows to 500,000
-  images and more.
-- The channels double as the size halves, and there are fewer of them; labels enter the discriminator by a projection.
-- The labels of the fakes are those of the real minibatch, so classes are drawn with the frequency of the data.
+- The generator ends in a tanh, as all generators of the lab do. Bilinear downsampling is 2 x 2
+  average pooling.
+- Learning rates and penalty weight follow a cosine schedule, by default down to 0.25 and 0.1 of
+  their initial values, as in the authors' presets. Adam's beta2 is constant. The half-life of the
+  authors' EMA grows to 500,000 images and more.
+- Channels double at each downsampling, and the networks are narrower. Labels enter the
+  discriminator by projection.
+- Fakes get the labels of the real minibatch, so classes follow the data distribution.
 - No augmentation.
 """
 
@@ -35,17 +38,19 @@ class R3GANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(64, minimum=1)
-    width: int = number(64, minimum=1)  # channels of the largest maps
-    blocks: int = number(2, minimum=1)  # at each size
+    # channels at the highest resolution
+    width: int = number(64, minimum=1)
+    # residual blocks per resolution
+    blocks: int = number(2, minimum=1)
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
-    gamma: float = number(1.0, minimum=0)  # weight of R1 + R2, halved
+    # penalty weight: gamma/2 * (R1 + R2)
+    gamma: float = number(1.0, minimum=0)
     betas: tuple[float, float] = number((0.0, 0.99), minimum=0, below=1)
     decay: Literal["linear", "cosine"] = "cosine"
     decay_to: float = number(0.25, minimum=0, maximum=1)
-    gamma_to: float = number(
-        0.1, minimum=0, maximum=1
-    )  # the share of gamma that is left when the rates have fallen
+    # final value of gamma, as a fraction of the initial one; follows the learning rate schedule
+    gamma_to: float = number(0.1, minimum=0, maximum=1)
 
 
 class R3GAN(Family):
@@ -79,22 +84,21 @@ class R3GAN(Family):
         opt_d, opt_g = self.optimizer_list()
         gamma = self.cfg.gamma * decay_factor(self.cfg, self.images_seen, self.cfg.gamma_to)
 
-        with self.toggled_optimizer(opt_d):  # equation 2, real i against fake i, with R1 and R2
+        # equation 2, max over D: real i is paired with fake i; with R1 and R2
+        with self.toggled_optimizer(opt_d):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
             loss_d = losses.relativistic_d(real_logits, fake_logits)
-            r1 = penalties.zero_centred(
-                lambda x: D.forward(x, y), x
-            )  # eager: it is differentiated twice
-            r2 = penalties.zero_centred(lambda x: D.forward(x, y), fake)
+            # D.forward is the eager network: torch.compile does not support double backward
+            r1 = penalties.zero_centered_penalty(lambda x: D.forward(x, y), x)
+            r2 = penalties.zero_centered_penalty(lambda x: D.forward(x, y), fake)
             self.minimize(loss_d + 0.5 * gamma * (r1 + r2), opt_d)
         self.log_discriminator(real_logits, fake_logits, losses.LOSSES["relativistic"].threshold)
 
-        with self.toggled_optimizer(
-            opt_g
-        ):  # equation 2 for the generator, with new noise and other reals
+        # equation 2, min over G, with new noise and another real minibatch
+        with self.toggled_optimizer(opt_g):
             z = G.sample_latents(self.stream("latent g"), len(x_g), like=x)
             with torch.no_grad():
                 real_logits = D(x_g, y_g)

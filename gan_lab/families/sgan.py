@@ -1,16 +1,19 @@
-"""Semi-supervised learning with a generative adversarial network whose discriminator is the classifier.
+"""Semi-supervised learning with a GAN whose discriminator is the classifier.
 
-Odena 2016. arXiv 1606.01583, Algorithm 1: the discriminator tells K classes and fakes apart. Salimans, Goodfellow,
-Zaremba, Cheung, Radford, Chen 2016. arXiv 1606.03498, section 5: K logits are enough, the fakes' is fixed at 0; and
-section 3.1, feature matching: what the generator minimises.
+Odena 2016. arXiv 1606.01583, Algorithm 1: the discriminator classifies into K classes and fake.
+Salimans, Goodfellow, Zaremba, Cheung, Radford, Chen 2016. arXiv 1606.03498, section 5: K logits
+suffice, with the logit of the fake class fixed at 0; and section 3.1: the generator is trained by
+feature matching.
 
 Differs from the papers:
-- Odena's generator minimises the class loss of its fakes, here it matches features, as Salimans et al. do.
-- A small convolutional network without weight norm and dropout; noise is added to the discriminator's input alone.
-- The generator matches the features of the unlabelled minibatch of the discriminator's step, not of another one.
-- The classifier is read with averaged weights.
-- A third network, `baseline`, of the discriminator's architecture learns from the labelled images alone: in the same
-  steps, from the same rows with noise of the same strength, with an optimizer of its own.
+- The generator matches features, as in Salimans et al.; Odena's minimizes the classification loss
+  of its fakes.
+- A small ConvNet without weight norm and dropout. Noise is added only to the discriminator's input.
+- Feature matching uses the unlabeled minibatch of the discriminator's step, not another one.
+- The classifier is evaluated with EMA weights.
+- A third network, `baseline`, has the discriminator's architecture and learns from the labeled
+  images only: in the same iterations, from the same images with the same noise level, with its own
+  optimizer.
 """
 
 from __future__ import annotations
@@ -38,19 +41,24 @@ class SGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(64, minimum=1)
-    width: int = number(32, minimum=1)  # channels of the outermost layers of each network
-    norm: Literal["batch", "none"] = "batch"  # of the generator
-    noise: float = number(0.4, minimum=0)  # standard deviation, on images in [-1, 1]
+    # channels of the outermost layers of each network
+    width: int = number(32, minimum=1)
+    # of the generator
+    norm: Literal["batch", "none"] = "batch"
+    # standard deviation of the noise on the discriminator's input, images in [-1, 1]
+    noise: float = number(0.4, minimum=0)
+    # weight of the unsupervised loss
     unsupervised_weight: float = number(1.0, minimum=0)
-    lr_d: float = number(2e-3, above=0)  # of the baseline too
+    # also of the baseline
+    lr_d: float = number(2e-3, above=0)
     lr_g: float = number(2e-3, above=0)
     betas: tuple[float, float] = number((0.5, 0.999), minimum=0, below=1)
 
 
 class SGAN(Family):
-    """Semi-supervised GAN (Odena 2016, arXiv 1606.01583, with feature matching of Salimans et al. 2016).
+    """Semi-supervised GAN (Odena 2016, arXiv 1606.01583; feature matching: Salimans et al. 2016).
 
-    Batches are (image, label); label -1 is an image without a label.
+    Batches are (image, label); label -1 means unlabeled.
     """
 
     Config = SGANConfig
@@ -62,7 +70,8 @@ class SGAN(Family):
     def build_networks(self, spec: ImageSpec, cfg: SGANConfig) -> None:
         if spec.classes == 0:
             raise UserError(
-                "sgan learns classes from labels, but the data has 0: choose labeled data or family=gan, or pass num_classes"
+                "sgan learns to classify from labels, but the data has 0 classes. Choose labeled "
+                "data or family=gan, or pass num_classes"
             )
         self.generator = DCGANGenerator(
             z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm
@@ -81,21 +90,23 @@ class SGAN(Family):
     def step(self, batch: Batch) -> None:
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g, opt_baseline = self.optimizer_list()
-        x_l, y_l, x_u = split_labelled(batch)
+        x_l, y_l, x_u = split_labeled(batch)
 
-        with self.toggled_optimizer(opt_d):  # section 5: L_supervised + L_unsupervised
+        # Salimans et al., section 5: L_supervised + L_unsupervised
+        with self.toggled_optimizer(opt_d):
             z = G.sample_latents(self.stream("latent d"), len(x_u), like=x_u)
             with torch.no_grad():
                 fake = G(z)
-            loss_class = cross_entropy(
-                self.discriminator(self.add_instance_noise(x_l, "labelled")), y_l
-            )
+            # labeled images are not augmented, as for the baseline
+            class_logits = self.discriminator(self.add_instance_noise(x_l, "labelled"))
+            loss_class = cross_entropy(class_logits, y_l)
             real_logits = real_logit(D(self.add_instance_noise(x_u, "real d")))
             fake_logits = real_logit(D(self.add_instance_noise(fake, "fake d")))
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
             self.minimize(loss_class + self.cfg.unsupervised_weight * loss_d, opt_d)
 
-        with self.toggled_optimizer(opt_g):  # section 3.1: || E f(x) - E f(G(z)) ||^2
+        # Salimans et al., section 3.1, feature matching: || E f(x) - E f(G(z)) ||^2
+        with self.toggled_optimizer(opt_g):
             z = G.sample_latents(self.stream("latent g"), len(x_u), like=x_u)
             fake = G(z)
             real_features = D.features(self.add_instance_noise(x_u, "real g"))
@@ -103,12 +114,10 @@ class SGAN(Family):
             loss_g = mse_loss(self.global_mean(fake_features), self.global_mean(real_features))
             self.minimize(loss_g, opt_g)
 
-        with self.toggled_optimizer(
-            opt_baseline
-        ):  # the yardstick: the labelled images and nothing else
-            loss_baseline = cross_entropy(
-                self.baseline(self.add_instance_noise(x_l, "baseline")), y_l
-            )
+        # the supervised baseline: labeled images only
+        with self.toggled_optimizer(opt_baseline):
+            baseline_logits = self.baseline(self.add_instance_noise(x_l, "baseline"))
+            loss_baseline = cross_entropy(baseline_logits, y_l)
             self.minimize(loss_baseline, opt_baseline)
 
         self.log_scalars(
@@ -117,19 +126,20 @@ class SGAN(Family):
         self.log_discriminator(real_logits, fake_logits)
 
     def add_instance_noise(self, images: Tensor, purpose: str) -> Tensor:
-        """Add normal noise to the images, as the classifiers see them in training."""
+        """Add Gaussian noise to the classifiers' input."""
         noise = self.stream(f"noise {purpose}").normal(len(images), *self.spec.shape, like=images)
         return images + self.cfg.noise * noise
 
     def global_mean(self, features: Tensor) -> Tensor:
-        """The mean over the batch of all processes and parts, [F], of this one's features [B, F], with gradients.
+        """Average features [B, F] over the global batch, with gradients: [F].
 
-        A mean of distances would not be the distance of means. Each process computes the whole loss, so gathering sums
-        its gradient over the processes, and averaging the parameters' gradients divides it by their number.
+        Feature matching needs the distance of global means, which is not the mean of each rank's
+        distance. Every rank computes the full loss; the backward of all_gather sums the gradients
+        over ranks, and ``minimize`` divides by their number.
         """
-        every = self.all_gather(features.mean(dim=0), sync_grads=True)
-        assert isinstance(every, Tensor)
-        return self.mean_of_parts(every.view(-1, features.shape[1]).mean(dim=0))
+        rank_means = self.all_gather(features.mean(dim=0), sync_grads=True)
+        assert isinstance(rank_means, Tensor)
+        return self.mean_over_micro_batches(rank_means.view(-1, features.shape[1]).mean(dim=0))
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(
@@ -145,15 +155,20 @@ class SGAN(Family):
 
 
 def real_logit(logits: Tensor) -> Tensor:
-    """The logit of D(x) = Z / (Z + 1), Z = sum of exp(logit k): log Z, [B] of class logits [B, K].
+    """Convert class logits [B, K] to the logit of being real [B].
+
+    With Z = sum_k exp(logit_k), D(x) = Z / (Z + 1), so its logit is log Z.
 
     Source: Salimans et al. 2016, section 5, last paragraph.
     """
     return logits.logsumexp(dim=1)
 
 
-def split_labelled(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """The labelled images and their labels, and the unlabelled images: where all are labelled, all of them."""
+def split_labeled(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Split a batch into labeled images, their labels, and unlabeled images.
+
+    If every image has a label, the unlabeled images are all images.
+    """
     x, y = batch.images, batch.labels
     assert y is not None
     return (x[::2], y[::2], x[1::2]) if batch.by_turns else (x, y, x)

@@ -1,17 +1,20 @@
-"""Spectral normalisation for generative adversarial networks, with a projection discriminator where there are labels.
+"""Spectral normalization for GANs, with a projection discriminator for labeled data.
 
 Miyato, Kataoka, Koyama, Yoshida 2018. arXiv 1802.05957, equations 8, 16 and 17, Algorithm 1.
 Miyato, Koyama 2018. arXiv 1802.05637, section 3.
 
-Differs from the paper:
-- One iteration is one discriminator step on one real minibatch; the generator moves at every n_critic-th.
-- The labels of the fakes are those of the real minibatch, so classes are drawn with the frequency of the data.
-- The generator's step has a minibatch of the discriminator's size, not twice that.
-- The residual networks double and halve their channels as the size halves and doubles, and are narrower; they halve
-  down to 4 to 7 pixels. With `growth=1` and `halvings=2` they are those of CIFAR-10, as `sngan_cifar10` has them.
-- The plain convolutional networks of table 3 are not here. The learning rates stay by default; the authors' code lets
-  them fall to zero from the first iteration on (`model.decay_images`).
-- Scores and grids are made with averaged weights, which the paper does not have; `summary.json` has the live ones' too.
+Differs from the papers:
+- One iteration is one discriminator step on one real minibatch. The generator is updated every
+  n_critic iterations.
+- Fakes get the labels of the real minibatch, so classes follow the data distribution.
+- The generator's minibatch is as large as the discriminator's, not twice as large.
+- The ResNets are narrower, double their channels at each downsampling, and downsample to 4 to 7
+  pixels. `growth=1` and `halvings=2` give the CIFAR-10 networks, as in `sngan_cifar10`.
+- The plain ConvNets of table 3 are not implemented.
+- Learning rates are constant by default; the authors' code decays them linearly to zero from the
+  first iteration (`model.decay_images`).
+- Scores and sample grids use EMA weights, which the papers do not have. `summary.json` also has the
+  scores of the raw weights.
 """
 
 from __future__ import annotations
@@ -36,28 +39,34 @@ class SNGANConfig(ModelConfig):
     """The keys under ``model:``."""
 
     z_dim: int = number(128, minimum=1)
-    width: int = number(64, minimum=1)  # channels of the outermost blocks
-    width_d: int = number(0, minimum=0)  # of the discriminator's; 0: the same
-    growth: int = number(
-        2, minimum=1
-    )  # by which the channels multiply as the size halves; 1: they stay
-    halvings: int = number(
-        0, minimum=0
-    )  # of the size in the discriminator; 0: down to 4 to 7 pixels
-    last_blocks: int = number(1, minimum=0)  # of the discriminator after them
-    norm: Literal["batch", "none"] = "batch"  # of the generator
+    # channels of the outermost blocks
+    width: int = number(64, minimum=1)
+    # channels of the discriminator's outermost block; 0: as width
+    width_d: int = number(0, minimum=0)
+    # factor on the channels at each downsampling; 1: constant width
+    growth: int = number(2, minimum=1)
+    # downsampling blocks of the discriminator; 0: down to 4 to 7 pixels
+    halvings: int = number(0, minimum=0)
+    # further blocks of the discriminator at the lowest resolution
+    last_blocks: int = number(1, minimum=0)
+    # of the generator
+    norm: Literal["batch", "none"] = "batch"
     lr_d: float = number(2e-4, above=0)
     lr_g: float = number(2e-4, above=0)
     betas: tuple[float, float] = number((0.0, 0.9), minimum=0, below=1)
+    # discriminator updates per generator update
     n_critic: int = number(5, minimum=1)
-    # not the paper's: gamma of R1 on the reals, halved; 0: none
+    # not in the paper: gamma of the R1 penalty gamma/2 * E[|grad D(x)|^2] on reals; 0: none
     r1_weight: float = number(0.0, minimum=0)
-    # lazy R1: iterations between two penalties, each multiplied by this number
+    # lazy regularization: apply R1 every k iterations with k times the weight
     r1_every: int = number(1, minimum=1)
 
 
 class SNGAN(Family):
-    """Spectrally normalized GAN, with a projection discriminator if there are classes (Miyato et al. 2018, arXiv 1802.05957)."""
+    """Spectrally normalized GAN (Miyato et al. 2018, arXiv 1802.05957).
+
+    With classes its discriminator is a projection discriminator (Miyato & Koyama 2018).
+    """
 
     Config = SNGANConfig
 
@@ -91,20 +100,19 @@ class SNGAN(Family):
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(
-            opt_d
-        ):  # Algorithm 1: each forward pass of D also does one power iteration
+        # Algorithm 1: each forward pass of D also runs one power iteration
+        with self.toggled_optimizer(opt_d):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z, y)
             real_logits, fake_logits = D(x, y), D(fake, y)
-            total = loss_d = losses.hinge_d(real_logits, fake_logits)  # equation 16
-            if gamma := penalties.lazy_weight(
-                self.cfg.r1_weight, self.cfg.r1_every, self.iteration
-            ):
-                r1 = penalties.zero_centred(
-                    lambda x: D.forward(x, y), x
-                )  # eager: it is differentiated twice
+            # equation 16
+            loss_d = losses.hinge_d(real_logits, fake_logits)
+            total = loss_d
+            gamma = penalties.lazy_weight(self.cfg.r1_weight, self.cfg.r1_every, self.iteration)
+            if gamma:
+                # D.forward is the eager network: torch.compile does not support double backward
+                r1 = penalties.zero_centered_penalty(lambda x: D.forward(x, y), x)
                 total = loss_d + 0.5 * gamma * r1
                 self.log_scalars(r1=r1)
             self.minimize(total, opt_d)
@@ -114,7 +122,8 @@ class SNGAN(Family):
         if (self.iteration + 1) % self.cfg.n_critic == 0:
             with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
-                loss_g = losses.hinge_g(D(G(z, y), y))  # equation 17
+                # equation 17
+                loss_g = losses.hinge_g(D(G(z, y), y))
                 self.minimize(loss_g, opt_g)
             self.log_scalars(loss_g=loss_g)
 

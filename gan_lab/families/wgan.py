@@ -3,10 +3,12 @@
 Arjovsky, Chintala, Bottou 2017. arXiv 1701.07875, Algorithm 1.
 
 Differs from the paper:
-- One iteration is one critic step on one real minibatch; the generator moves at every n_critic-th. The extra critic
-  steps of the authors' code (100 instead of 5 for the first 25 generator steps and at every 500th) are left out.
-- Scores and grids are made with averaged weights; the paper has none, and `summary.json` has the live ones' too.
-- Clipping bounds the batch norm's scales too, as in the authors' code.
+- One iteration is one critic step on one real minibatch. The generator is updated every n_critic
+  iterations. The authors' code takes 100 instead of 5 critic steps for the first 25 generator steps
+  and for every 500th; this is not implemented.
+- Scores and sample grids use EMA weights, which the paper does not have. `summary.json` also has
+  the scores of the raw weights.
+- Clipping includes the scales of batch norm, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -31,13 +33,16 @@ class WGANConfig(ModelConfig):
 
     network: networks.Architecture = "dcgan"
     z_dim: int = number(100, minimum=1)
-    width: int = number(
-        64, minimum=1
-    )  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
-    norm: Literal["batch", "none"] = "batch"  # of both networks; the mlp's discriminator has none
-    lr_d: float = number(5e-5, above=0)  # Algorithm 1: alpha
+    # dcgan: channels of the outermost layers; mlp: a quarter of the narrowest layer
+    width: int = number(64, minimum=1)
+    # of both networks, except the mlp critic, which has none
+    norm: Literal["batch", "none"] = "batch"
+    # Algorithm 1: alpha
+    lr_d: float = number(5e-5, above=0)
     lr_g: float = number(5e-5, above=0)
-    clip: float = number(0.01, above=0)  # Algorithm 1: c
+    # Algorithm 1: c, the bound of the critic's weights
+    clip: float = number(0.01, above=0)
+    # critic updates per generator update
     n_critic: int = number(5, minimum=1)
 
 
@@ -62,7 +67,8 @@ class WGAN(Family):
         G, f = self.generator, self.augmented(self.discriminator)
         opt_f, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(opt_f):  # Algorithm 1, lines 2-8: the critic
+        # Algorithm 1, lines 2-8: the critic
+        with self.toggled_optimizer(opt_f):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 fake = G(z)
@@ -73,7 +79,8 @@ class WGAN(Family):
         self.log_scalars(loss_d=loss_d, wasserstein=-loss_d)
         self.log_discriminator(real_logits, fake_logits, losses.LOSSES["wasserstein"].threshold)
 
-        if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 9-11: the generator
+        # Algorithm 1, lines 9-11: the generator
+        if (self.iteration + 1) % self.cfg.n_critic == 0:
             with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = losses.wasserstein_g(f(G(z)))

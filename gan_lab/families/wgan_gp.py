@@ -3,12 +3,16 @@
 Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville 2017. arXiv 1704.00028, Algorithm 1.
 
 Differs from the paper:
-- One iteration is one critic step on one real minibatch; the generator moves at every n_critic-th.
-- DCGAN networks by default, with layer norm or none in the critic: batch norm would tie the images of a batch
-  together, and the penalty is about each image alone (section 4).
-- The generator's step has a minibatch of the critic's size; the authors' residual code has twice that.
-- The learning rate stays by default; the authors' residual code lets it fall to zero (`model.decay_images`).
-- Scores and grids are made with averaged weights; the paper has none, and `summary.json` has the live ones' too.
+- One iteration is one critic step on one real minibatch. The generator is updated every n_critic
+  iterations.
+- DCGAN networks by default, with layer norm or no norm in the critic: batch norm would make the
+  critic's output depend on the whole batch, but the penalty is per image (section 4).
+- The generator's minibatch is as large as the critic's; in the authors' ResNet code it is twice as
+  large.
+- The learning rate is constant by default; the authors' ResNet code decays it to zero
+  (`model.decay_images`).
+- Scores and sample grids use EMA weights, which the paper does not have. `summary.json` also has
+  the scores of the raw weights.
 """
 
 from __future__ import annotations
@@ -33,26 +37,29 @@ from gan_lab.seeding import Stream
 class WGANGPConfig(ModelConfig):
     """The keys under ``model:``."""
 
-    network: Literal["mlp", "dcgan", "resnet"] = (
-        "dcgan"  # resnet: the paper's of CIFAR-10, of constant width
-    )
+    # resnet: the paper's CIFAR-10 networks of constant width
+    network: Literal["mlp", "dcgan", "resnet"] = "dcgan"
     z_dim: int = number(100, minimum=1)
-    width: int = number(
-        64, minimum=1
-    )  # channels of dcgan's outermost layers; a quarter of the mlp's narrowest
-    norm: Literal["batch", "none"] = "batch"  # of the generator
+    # dcgan: channels of the outermost layers; mlp: a quarter of the narrowest layer;
+    # resnet: channels of all layers
+    width: int = number(64, minimum=1)
+    # of the generator
+    norm: Literal["batch", "none"] = "batch"
     critic_norm: Literal["layer", "none"] = "layer"
-    lr_d: float = number(1e-4, above=0)  # Algorithm 1: alpha
+    # Algorithm 1: alpha
+    lr_d: float = number(1e-4, above=0)
     lr_g: float = number(1e-4, above=0)
     betas: tuple[float, float] = number((0.0, 0.9), minimum=0, below=1)
+    # critic updates per generator update
     n_critic: int = number(5, minimum=1)
-    gp_weight: float = number(10.0, minimum=0)  # Algorithm 1: lambda
+    # Algorithm 1: lambda
+    gp_weight: float = number(10.0, minimum=0)
 
 
 class WGANGP(Family):
     """Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, arXiv 1704.00028).
 
-    A variation subclasses it and replaces ``loss`` or ``penalty`` (docs/extending.md).
+    Subclasses can override ``loss`` and ``penalty`` (docs/extending.md).
     """
 
     Config = WGANGPConfig
@@ -82,7 +89,8 @@ class WGANGP(Family):
         G, D = self.generator, self.augmented(self.discriminator)
         opt_d, opt_g = self.optimizer_list()
 
-        with self.toggled_optimizer(opt_d):  # Algorithm 1, lines 2-10: the critic
+        # Algorithm 1, lines 2-10: the critic
+        with self.toggled_optimizer(opt_d):
             z = G.sample_latents(self.stream("latent d"), len(x), like=x)
             with torch.no_grad():
                 x_tilde = G(z)
@@ -95,7 +103,8 @@ class WGANGP(Family):
             self.log_scalars(wasserstein=-loss_d)
         self.log_discriminator(real_logits, fake_logits, self.loss.threshold)
 
-        if (self.iteration + 1) % self.cfg.n_critic == 0:  # lines 11-12: the generator
+        # Algorithm 1, lines 11-12: the generator
+        if (self.iteration + 1) % self.cfg.n_critic == 0:
             with self.toggled_optimizer(opt_g):
                 z = G.sample_latents(self.stream("latent g"), len(x), like=x)
                 loss_g = self.loss.g(D(G(z)))
@@ -103,9 +112,9 @@ class WGANGP(Family):
             self.log_scalars(loss_g=loss_g)
 
     def penalty(self, D: Any, real: Tensor, fake: Tensor) -> Tensor:
-        """The gradient penalty of the critic, a scalar: on lines between real and generated images [B, C, H, W]."""
+        """Compute the gradient penalty between real and generated images [B, C, H, W], a scalar."""
         epsilon = self.stream("interpolation").uniform(len(real), like=real)
-        # D.forward is the eager network: torch cannot differentiate a compiled one twice
+        # D.forward is the eager network: torch.compile does not support double backward
         return penalties.gradient_penalty(D.forward, real, fake, epsilon)
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:

@@ -80,7 +80,7 @@ def _is_ours(path: Path) -> bool:
 
 def _write(name: str, network: Network, folder: Path, also: str) -> dict[str, Any]:
     """Write one network; return what the config says of it."""
-    inputs, dynamic = graph.example(network)
+    inputs, dynamic = graph.make_example_inputs(network)
     traced, tensors = graph.trace(network, inputs, dynamic)
     weights = {
         **{key: value.contiguous() for key, value in network.state_dict().items()},
@@ -90,7 +90,7 @@ def _write(name: str, network: Network, folder: Path, also: str) -> dict[str, An
         save(weights)
     )  # save_file would keep others from reading it
     if also == "torch":
-        torch.export.save(graph.program(network, inputs, dynamic), folder / f"{name}.pt2")
+        torch.export.save(graph.export_program(network, inputs, dynamic), folder / f"{name}.pt2")
     if also == "onnx":
         onnx_export.write(network, inputs, dynamic, folder / f"{name}.onnx")
     shapes = {key: list(value.shape[1:]) for key, value in inputs.items()}

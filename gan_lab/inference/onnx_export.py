@@ -29,18 +29,21 @@ def write(
     """Write a network into one file, with the ``dynamic`` sides of its inputs free.
 
     Raises ValueError where onnxruntime makes of fresh inputs, of other lengths of these sides, something else than the
-    network does, by more than ``graph.CLOSE``.
+    network does, by more than ``graph.MAX_DIFFERENCE``.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself
         exported = torch.onnx.export(
-            graph.program(network, inputs, dynamic), dynamo=True, input_names=list(inputs), output_names=["result"],
+            graph.export_program(network, inputs, dynamic), dynamo=True, input_names=list(inputs), output_names=["result"],
             external_data=False, verbose=False,
         )  # fmt: skip
     assert exported is not None
     exported.save(str(path))
-    graph.check(
-        network, lambda given: run(path, given), graph.fresh(inputs, dynamic), "the ONNX file"
+    graph.check_equivalence(
+        network,
+        lambda given: run(path, given),
+        graph.make_other_inputs(inputs, dynamic),
+        "The ONNX file",
     )
 
 

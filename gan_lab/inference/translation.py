@@ -80,9 +80,9 @@ class TrainedTranslator:
     def _whole(self, images: Tensor) -> Tensor:
         """In one go: padded by reflection to the next multiple that the network needs, and cropped afterwards."""
         height, width = images.shape[-2:]
-        multiple, least = int(self.network.multiple), int(self.network.least)  # type: ignore[arg-type]
-        padded_height = max(-(-height // multiple) * multiple, least)
-        padded_width = max(-(-width // multiple) * multiple, least)
+        multiple, min_side = int(self.network.multiple), int(self.network.min_side)  # type: ignore[arg-type]
+        padded_height = max(-(-height // multiple) * multiple, min_side)
+        padded_width = max(-(-width // multiple) * multiple, min_side)
         images = _pad_by_reflection(images, padded_height, padded_width)
         translated: Tensor = self.network(images.to(self.device))
         return translated[..., :height, :width].cpu()

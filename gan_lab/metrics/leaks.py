@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from gan_lab import seeding
-from gan_lab.augmentation import NORMAL, UNIFORM, ada, diffaugment
+from gan_lab.augmentation import NORMALS_PER_IMAGE, UNIFORMS_PER_IMAGE, ada, diffaugment
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.families.base import Family
@@ -67,10 +67,10 @@ def _pixels(data: GANDataModule, split: str, n: int) -> Tensor:
 def augmented(pixels: Tensor, policy: str, stream: Stream) -> Tensor:
     """Augment pixels uint8 [N, C, H, W]; by ADA with a random probability in [0.1, 1] for each image."""
     images = to_unit(pixels)
-    uniform = stream.uniform(len(images), UNIFORM + 1, like=images)
+    uniform = stream.uniform(len(images), UNIFORMS_PER_IMAGE + 1, like=images)
     if policy == "diffaugment":
         return to_uint8(diffaugment(images, uniform))
-    normal = stream.normal(len(images), NORMAL, like=images)
+    normal = stream.normal(len(images), NORMALS_PER_IMAGE, like=images)
     return to_uint8(ada(images, uniform, normal, 0.1 + 0.9 * uniform[:, -1]))
 
 

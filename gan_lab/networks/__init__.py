@@ -1,4 +1,4 @@
-"""Networks: plain arguments in, tensors in and out; no network knows of a config, a family or Lightning."""
+"""Networks: plain arguments and tensors, independent of config, families and Lightning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Shape = Sequence[int]  # (channels, height, width)
 def generator(
     kind: Architecture, *, z_dim: int, shape: Shape, width: int, norm: Norm, classes: int = 0
 ) -> Network:
-    """Make the generator of a kind: latents [B, z_dim], and labels [B] if it has classes, to images of ``shape``."""
+    """Build a generator: latents [B, z_dim] and, with classes, labels [B] to images."""
     if kind == "mlp":
         return MLPGenerator(z_dim=z_dim, shape=shape, classes=classes, width=width, norm=norm)
     return DCGANGenerator(z_dim=z_dim, shape=shape, classes=classes, width=width, norm=norm)
@@ -35,7 +35,7 @@ def discriminator(
     dropout: float = 0.0,
     slope: float = SLOPE,
 ) -> Network:
-    """Make the discriminator or critic of a kind: images, and labels [B] if it has classes, to logits [B]."""
+    """Build a discriminator or critic: images and, with classes, labels [B] to logits [B]."""
     if kind == "mlp":
         return MLPDiscriminator(
             shape=shape, classes=classes, width=width, norm=norm, dropout=dropout, slope=slope
@@ -46,12 +46,16 @@ def discriminator(
 
 
 def from_recipe(recipe: dict[str, Any]) -> Network:
-    """Make a network from the ``recipe`` that a ``Network`` carries and a checkpoint stores.
+    """Build a network from its ``recipe``, as stored in checkpoints.
 
-    Raises UserError if the recipe names something else than a network of this package.
+    Raises:
+        UserError: The recipe does not name a network of this package.
     """
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     if recipe.get("network") not in Network.registry:
-        raise UserError(f"the recipe names no network of this package: {recipe.get('network')!r}")
+        raise UserError(
+            f"The recipe does not name a network of this package: {recipe.get('network')!r}. "
+            "Use a file that the lab has written"
+        )
     return Network.registry[recipe["network"]](**recipe["arguments"])

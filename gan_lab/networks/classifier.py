@@ -1,4 +1,4 @@
-"""Classifier of images: of a semi-supervised network the discriminator too."""
+"""Image classifier, which is also the discriminator of a semi-supervised GAN."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from gan_lab.networks.layers import Network
 
 
 class Classifier(Network):
-    """Images [B, C, H, W] to logits [B, classes], each image by itself: there is no norm.
+    """Images [B, C, H, W] to logits [B, classes], without normalization layers.
 
-    The convolutions of ``DCGANDiscriminator``, a dense layer to ``hidden`` features, LeakyReLU, and a dense layer to
-    the classes. The weights begin so that the spread of the maps stays what it is from layer to layer.
+    The convolutions of ``DCGANDiscriminator``, a dense layer to ``hidden`` features, LeakyReLU, and
+    a dense layer to the classes. He initialization keeps the variance of activations constant over
+    layers.
 
-    Source: convolutions as Radford et al. 2015 (arXiv 1511.06434), section 3; initial weights as He et al. 2015
-    (arXiv 1502.01852), equation 15.
+    Source: convolutions as in Radford et al. 2015 (arXiv 1511.06434), section 3; initialization as
+    in He et al. 2015 (arXiv 1502.01852), equation 15.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Classifier(Network):
                 nn.init.zeros_(layer.bias)
 
     def features(self, x: Tensor) -> Tensor:
-        """Features that the last dense layer reads of images [B, C, H, W]: [B, hidden]."""
+        """Compute the input of the last dense layer, [B, hidden], from images [B, C, H, W]."""
         return leaky_relu(self.body(x), SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""The plain modern convolutional networks of R3GAN (Huang et al. 2024, arXiv 2501.05441), for the sizes of
-``num_downsamples``.
+"""The modern ConvNets of R3GAN (Huang et al. 2024, arXiv 2501.05441).
 
-No normalisation: every residual block begins as the identity. Activations stand only inside blocks.
+Image sizes: see ``num_downsamples``. There is no normalization: each residual block is initialized
+as the identity. Activations are only inside residual branches.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from torch.nn import functional
 from gan_lab.networks.dcgan import num_downsamples
 from gan_lab.networks.layers import Network, one_hot, projection_logits, upsample_bilinear
 
-SLOPE = 0.2  # of LeakyReLU below zero (Huang et al. 2024, section 3)
-EXPANSION = 2  # channels inside a block over those between blocks
-GROUP = 16  # channels of a group of the 3 x 3 convolution, or the largest divisor of both
+# negative slope of LeakyReLU (Huang et al. 2024, section 3)
+SLOPE = 0.2
+# ratio of a block's inner to its outer channels (inverted bottleneck)
+EXPANSION = 2
+# channels per group of the 3 x 3 convolution; if it does not divide them, the greatest common
+# divisor
+GROUP_CHANNELS = 16
 
 
 class ConvNetGenerator(Network):
     """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
 
-    A learned map at the smallest size, each channel scaled by a linear function of the latents; then ``blocks``
-    residual blocks at each size, between sizes a 1 x 1 convolution and bilinear doubling; last a 1 x 1 convolution and
-    tanh. The largest maps have ``width`` channels, each smaller one twice as many. A label is embedded in ``z_dim``
-    dimensions and concatenated to the latents.
+    A learned basis at the lowest resolution, whose channels are scaled by a linear function of the
+    latents; ``blocks`` residual blocks per resolution, with a 1 x 1 convolution and bilinear
+    upsampling between resolutions; a 1 x 1 convolution and tanh. The highest resolution has
+    ``width`` channels; each lower one doubles them. Labels are embedded in ``z_dim`` dimensions and
+    concatenated to the latents.
 
     Source: Huang et al. 2024, section 3 and appendix.
     """
@@ -46,16 +51,16 @@ class ConvNetGenerator(Network):
         count = num_downsamples(height, breadth)
         self.classes = classes
         self.embedding = nn.Linear(classes, z_dim, bias=False) if classes else None
-        deep = width * 2**count
-        self.basis = nn.Parameter(torch.randn(deep, height >> count, breadth >> count))
-        self.project = nn.Linear(2 * z_dim if classes else z_dim, deep, bias=False)
-        layers: list[nn.Module] = [Block(deep) for _ in range(blocks)]
+        widest = width * 2**count
+        self.basis = nn.Parameter(torch.randn(widest, height >> count, breadth >> count))
+        self.project = nn.Linear(2 * z_dim if classes else z_dim, widest, bias=False)
+        layers: list[nn.Module] = [Block(widest) for _ in range(blocks)]
         for i in reversed(range(count)):
-            # a 1 x 1 convolution and a doubling may change places, and this order is the cheaper one
-            layers += [nn.Conv2d(width * 2 ** (i + 1), width * 2**i, 1, bias=False), Double()]
+            # the 1 x 1 convolution commutes with upsampling, and is cheaper before it
+            layers += [nn.Conv2d(width * 2 ** (i + 1), width * 2**i, 1, bias=False), Upsample()]
             layers += [Block(width * 2**i) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 1), nn.Tanh())
-        initialise_fixup(self)
+        initialize_fixup(self)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if self.embedding is not None:
@@ -66,12 +71,13 @@ class ConvNetGenerator(Network):
 
 
 class ConvNetDiscriminator(Network):
-    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B]: ψ(h) + yᵀVh.
+    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to logits [B]: ψ(h) + yᵀVh.
 
-    The mirror image of ``ConvNetGenerator``: h is, for each channel of the smallest map, its scalar product with a
-    learned map. ψ has no bias, since the relativistic loss knows only differences.
+    Mirrors ``ConvNetGenerator``: h is the inner product of each channel at the lowest resolution
+    with a learned basis. ψ has no bias, since the relativistic loss depends only on differences.
 
-    Source: Huang et al. 2024, section 3 and appendix; labels as Miyato & Koyama 2018 (arXiv 1802.05637), section 3.
+    Source: Huang et al. 2024, section 3 and appendix; labels as in Miyato & Koyama 2018
+    (arXiv 1802.05637), section 3.
     """
 
     def __init__(
@@ -92,16 +98,18 @@ class ConvNetDiscriminator(Network):
             ]
             layers += [Block(width * 2 ** (i + 1)) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers)
-        deep, low, narrow = width * 2**count, height >> count, breadth >> count
-        self.basis = nn.Parameter(torch.randn(deep, low, narrow) / math.sqrt(low * narrow))
-        self.judge = nn.Linear(deep, 1, bias=False)
-        self.embedding = nn.Linear(classes, deep, bias=False) if classes else None
-        initialise_fixup(self)
+        widest = width * 2**count
+        rows, columns = height >> count, breadth >> count
+        self.basis = nn.Parameter(torch.randn(widest, rows, columns) / math.sqrt(rows * columns))
+        self.judge = nn.Linear(widest, 1, bias=False)
+        self.embedding = nn.Linear(classes, widest, bias=False) if classes else None
+        initialize_fixup(self)
         if self.embedding is not None:
-            nn.init.normal_(self.embedding.weight, std=deep**-0.5)  # as large as ψ's
+            # the same scale as ψ
+            nn.init.normal_(self.embedding.weight, std=widest**-0.5)
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Features that the last dense layer reads of images [B, C, H, W]: [B, F]."""
+        """Compute the input of the last dense layer, [B, F], from images [B, C, H, W]."""
         maps: Tensor = self.layers(x)
         return (maps * self.basis).sum(dim=(2, 3))
 
@@ -110,34 +118,40 @@ class ConvNetDiscriminator(Network):
 
 
 class Block(nn.Module):
-    """x plus a branch that is wider inside: 1 x 1, LeakyReLU, grouped 3 x 3, LeakyReLU, 1 x 1 convolution."""
+    """Residual block with an inverted bottleneck.
+
+    x plus: 1 x 1 convolution, LeakyReLU, grouped 3 x 3 convolution, LeakyReLU, 1 x 1 convolution.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        wide = EXPANSION * channels
-        self.expand = nn.Conv2d(channels, wide, 1)
-        self.mix = nn.Conv2d(wide, wide, 3, 1, 1, groups=wide // math.gcd(GROUP, wide))
-        self.contract = nn.Conv2d(wide, channels, 1, bias=False)
+        inner = EXPANSION * channels
+        self.expand = nn.Conv2d(channels, inner, 1)
+        groups = inner // math.gcd(GROUP_CHANNELS, inner)
+        self.mix = nn.Conv2d(inner, inner, 3, 1, 1, groups=groups)
+        self.contract = nn.Conv2d(inner, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = functional.leaky_relu(self.expand(x), SLOPE)
         return x + self.contract(functional.leaky_relu(self.mix(h), SLOPE))
 
 
-class Double(nn.Module):
-    """Twice the height and width, bilinear."""
+class Upsample(nn.Module):
+    """Bilinear upsampling by 2."""
 
     def forward(self, x: Tensor) -> Tensor:
         return upsample_bilinear(x)
 
 
 @torch.no_grad()
-def initialise_fixup(network: nn.Module) -> None:
-    """Blocks begin as the identity: last convolution 0, the two before after He, times L^-¼ for a network of L blocks.
+def initialize_fixup(network: nn.Module) -> None:
+    """Apply Fixup initialization to a network of L residual blocks.
 
-    Other layers keep the variance of what they read; biases 0.
+    Each block is initialized as the identity: its last convolution is 0, the other two have He
+    initialization times L^-¼. Other layers preserve variance; biases are 0.
 
-    Source: Zhang, Dauphin, Ma 2019 (arXiv 1901.09321), section 3, with m = 3 layers in a branch; Huang et al. 2024.
+    Source: Zhang, Dauphin, Ma 2019 (arXiv 1901.09321), section 3, with m = 3 layers per branch;
+    Huang et al. 2024.
     """
     blocks = [module for module in network.modules() if isinstance(module, Block)]
     for layer in network.modules():

@@ -1,4 +1,4 @@
-"""A network as a list of operations of torch, which runs without the code that it was made by."""
+"""Trace a network to a list of torch operations, which runs without this package."""
 
 from __future__ import annotations
 
@@ -13,30 +13,43 @@ from gan_lab.networks.encoder import Encoder
 from gan_lab.networks.layers import Network
 from gan_lab.seeding import Stream
 
-CLOSE = 1e-5  # between the network and its list, of images in [-1, 1]
-# of several results, which become operations of one
-BATCH_NORM, SPLIT = "aten._native_batch_norm_legit_no_training.default", "aten.split.Tensor"
-COPIES = ("aten.clone.default", "aten.contiguous.default", "aten.alias.default")  # of equal values
-Graph = dict[str, Any]  # inputs: their names; steps: op, out and args each; output: a name
+# maximum absolute difference between a network and its graph, for outputs in [-1, 1]
+MAX_DIFFERENCE = 1e-5
+# operations with several results, which are replaced by operations with one
+BATCH_NORM = "aten._native_batch_norm_legit_no_training.default"
+SPLIT = "aten.split.Tensor"
+# operations that do not change values
+COPIES = ("aten.clone.default", "aten.contiguous.default", "aten.alias.default")
+# inputs: names; steps: dicts of op, out and args; output: a name
+Graph = dict[str, Any]
 
 
 def trace(
     network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]
 ) -> tuple[Graph, dict[str, Tensor]]:
-    """The operations of a network in evaluation mode, to its first result, and the tensors that they read.
+    """Trace a network in eval mode to a graph of its first output.
 
-    ``dynamic`` are the sides of the inputs, 0 for the batch, that may have another length later. An argument is a plain
-    value, a list, or ``{"ref": name}`` of an input, of a tensor or of an earlier step. Raises ValueError where the list
-    does not give what the network does.
+    Args:
+        network: The network.
+        inputs: Example inputs by name.
+        dynamic: Dimensions of the inputs whose size may vary; 0 is the batch.
+
+    Returns:
+        The graph, and the tensors it reads (weights, buffers and constants) by name. An argument of
+        a step is a plain value, a list, or ``{"ref": name}`` of an input, a tensor or an earlier
+        step.
+
+    Raises:
+        ValueError: The graph does not reproduce the network's output.
     """
-    exported = program(network, inputs, dynamic).run_decompositions({})
+    exported = export_program(network, inputs, dynamic).run_decompositions({})
     signature = exported.graph_signature
     names: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
-    given = iter(inputs)
+    input_names = iter(inputs)
     for spec in signature.input_specs:
         name = str(spec.arg.name)
-        names[name] = spec.target or next(given)
+        names[name] = spec.target or next(input_names)
         if spec.target is not None:
             tensors[spec.target] = _tensor(exported, spec.target)
     steps: list[dict[str, Any]] = []
@@ -45,23 +58,27 @@ def trace(
             names[node.name] = names[node.args[0].name]
         elif (
             node.op == "call_function"
-            and not _is_aside(node)
+            and not _is_assertion(node)
             and str(node.target) not in (BATCH_NORM, SPLIT)
         ):
             steps.append(_step(node, names))
         elif node.op == "output":
             output = names[node.args[0][0].name]
     graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
-    check(
-        network, lambda given: run(graph, tensors, given), fresh(inputs), "the list of operations"
+    check_equivalence(
+        network,
+        lambda values: run_graph(graph, tensors, values),
+        make_other_inputs(inputs),
+        "The traced graph",
     )
     return graph, tensors
 
 
-def example(network: Network) -> tuple[dict[str, Tensor], list[int]]:
-    """Inputs of a network by their names, and which of their sides may have another length.
+def make_example_inputs(network: Network) -> tuple[dict[str, Tensor], list[int]]:
+    """Return example inputs of a network by name, and their dynamic dimensions.
 
-    ``z`` [B, Z] latents and ``y`` [B, classes] weights of the classes; or ``image`` [B, C, H, W] in [-1, 1].
+    The inputs are latents ``z`` [B, Z] and class weights ``y`` [B, classes]; or ``image``
+    [B, C, H, W] in [-1, 1].
     """
     arguments = network.recipe["arguments"]
     if "z_dim" in arguments and not isinstance(network, Encoder):
@@ -76,59 +93,80 @@ def example(network: Network) -> tuple[dict[str, Tensor], list[int]]:
     return {"image": image}, [0, 2, 3] if translator else [0]
 
 
-def program(
+def export_program(
     network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]
 ) -> torch.export.ExportedProgram:
-    """The network as ``torch.export`` has it, with sides of the inputs left free."""
-    free = {side: torch.export.Dim.DYNAMIC for side in dynamic}
+    """Export a network with ``torch.export``, with dynamic dimensions of all inputs."""
+    shapes = {dimension: torch.export.Dim.DYNAMIC for dimension in dynamic}
     return torch.export.export(
-        network, tuple(inputs.values()), dynamic_shapes=tuple(free for _ in inputs), strict=False
+        network, tuple(inputs.values()), dynamic_shapes=tuple(shapes for _ in inputs), strict=False
     )
 
 
-def run(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
-    """Run the operations, each in its turn: what a model card does in ten lines."""
+def run_graph(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
+    """Run a traced graph; model cards contain the same ten lines."""
     values: dict[str, Any] = {**tensors, **inputs}
 
-    def value(x: Any) -> Any:
-        if isinstance(x, dict):
-            return values[x["ref"]]
-        return [value(each) for each in x] if isinstance(x, list) else x
+    def resolve(argument: Any) -> Any:
+        if isinstance(argument, dict):
+            return values[argument["ref"]]
+        if isinstance(argument, list):
+            return [resolve(item) for item in argument]
+        return argument
 
     for step in graph["steps"]:
         namespace, name, overload = step["op"].split(".")
         operation = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-        values[step["out"]] = operation(*map(value, step["args"]))
-    result: Tensor = values[graph["output"]]
-    return result
+        values[step["out"]] = operation(*map(resolve, step["args"]))
+    output: Tensor = values[graph["output"]]
+    return output
 
 
-def fresh(inputs: Mapping[str, Tensor], dynamic: Sequence[int] = (0,)) -> dict[str, Tensor]:
-    """Other inputs, one more in the batch, and where sides of images are free, twice as high."""
+def make_other_inputs(
+    inputs: Mapping[str, Tensor], dynamic: Sequence[int] = (0,)
+) -> dict[str, Tensor]:
+    """Return random inputs of other sizes: a larger batch and, if dynamic, twice the height."""
     generator = torch.Generator().manual_seed(1)
-    made = {name: torch.cat([x, x[:1]]) for name, x in inputs.items()}
-    made = {name: torch.cat([x, x], dim=2) if 2 in dynamic else x for name, x in made.items()}
-    return {
-        name: x if name == "y" else torch.randn(x.shape, generator=generator)
-        for name, x in made.items()
-    }
+    others = {}
+    for name, value in inputs.items():
+        other = torch.cat([value, value[:1]])
+        if 2 in dynamic:
+            other = torch.cat([other, other], dim=2)
+        # class weights stay as they are
+        others[name] = other if name == "y" else torch.randn(other.shape, generator=generator)
+    return others
 
 
-def check(
+def check_equivalence(
     network: nn.Module,
     other: Callable[[dict[str, Tensor]], Tensor],
     inputs: dict[str, Tensor],
     name: str,
 ) -> None:
-    """Raise ValueError if ``other`` makes something else of the inputs than the network's first result."""
+    """Check that ``other`` reproduces a network's first output.
+
+    Args:
+        network: The network.
+        other: Function of the inputs by name.
+        inputs: Inputs by name.
+        name: Description of ``other``, for the error message.
+
+    Raises:
+        ValueError: The outputs differ by more than ``MAX_DIFFERENCE``, relative to the largest
+            output if that is above 1.
+    """
     with torch.no_grad():
         expected = network(*inputs.values())
-        expected = expected[0] if isinstance(expected, tuple) else expected
-        apart = float((other(inputs) - expected).abs().max())
-    scale = max(1.0, float(expected.abs().max()))  # latents have no bound
-    if not apart <= CLOSE * scale:
+        if isinstance(expected, tuple):
+            expected = expected[0]
+        difference = float((other(inputs) - expected).abs().max())
+    # an encoder's latents are unbounded
+    scale = max(1.0, float(expected.abs().max()))
+    # written so that NaN fails too
+    if not difference <= MAX_DIFFERENCE * scale:
         raise ValueError(
-            f"{name} is {apart:.1e} from the network, more than {CLOSE:.0e} of {scale:.3g}"
+            f"{name} differs from the network by {difference:.1e}, more than "
+            f"{MAX_DIFFERENCE:.0e} of {scale:.3g}. Please report this"
         )
 
 
@@ -138,13 +176,17 @@ def _tensor(program: Any, name: str) -> Tensor:
     return tensor.detach().contiguous()
 
 
-def _is_aside(node: Node) -> bool:
-    """Checks of shapes, which no result reads."""
+def _is_assertion(node: Node) -> bool:
+    """Report whether a node checks shapes, or computes something for such a check only."""
     return not node.users or "assert" in str(node.target)
 
 
 def _step(node: Node, names: dict[str, str]) -> dict[str, Any]:
-    """One operation; of a batch norm's results the first is torch's plain one, those of a split are slices."""
+    """Convert a node to a step.
+
+    Taking an item of a batch norm's outputs becomes ``aten.batch_norm``, and of a split's outputs
+    ``aten.slice``.
+    """
     names[node.name] = node.name
     operation, args = str(node.target), node.args
     if operation == "<built-in function getitem>":
@@ -162,7 +204,8 @@ def _step(node: Node, names: dict[str, str]) -> dict[str, Any]:
             )
     if node.kwargs:
         raise ValueError(
-            f"{node.target} has arguments by name, which the list of operations has no place for"
+            f"Keyword arguments are not supported: {node.target}({dict(node.kwargs)}). "
+            "Pass them by position in the network's forward"
         )
     return {"op": operation, "out": node.name, "args": [_plain(arg, names) for arg in args]}
 
@@ -171,7 +214,10 @@ def _plain(arg: Any, names: dict[str, str]) -> Any:
     if isinstance(arg, Node):
         return {"ref": names[arg.name]}
     if isinstance(arg, list | tuple):
-        return [_plain(each, names) for each in arg]
+        return [_plain(item, names) for item in arg]
     if arg is None or isinstance(arg, bool | int | float | str):
         return arg
-    raise ValueError(f"an operation's argument is a {type(arg).__name__}, which JSON does not have")
+    raise ValueError(
+        f"Arguments of type {type(arg).__name__} are not supported: {arg}. "
+        "The graph is stored as JSON"
+    )

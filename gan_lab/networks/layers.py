@@ -1,4 +1,4 @@
-"""Shared parts of the networks: the base class that remembers its arguments, and weight initialisation."""
+"""Shared parts of the networks: base class, deterministic layers, and weight initialization."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ Norm = Literal["batch", "layer", "none"]
 
 
 class Network(nn.Module):
-    """A network that remembers how it was made, so that a checkpoint can rebuild it without its family.
+    """Base class that records the constructor arguments, so that checkpoints can rebuild networks.
 
-    ``recipe`` is plain data: the class and the keyword arguments of the constructor, which takes nothing else.
+    ``recipe`` is plain data: the class name and the arguments, which are keyword-only.
     """
 
     recipe: dict[str, Any]
-    codes: int = 0  # of a generator whose latents have named codes: how many
-    registry: ClassVar[dict[str, type[Network]]] = {}  # every subclass by its name
+    # number of codes in a generator's latents (InfoGAN)
+    codes: int = 0
+    # all subclasses by name
+    registry: ClassVar[dict[str, type[Network]]] = {}
 
     def __init_subclass__(cls) -> None:
         Network.registry[cls.__name__] = cls
@@ -37,15 +39,15 @@ class Network(nn.Module):
         return network
 
     def sample_latents(self, stream: Stream, n: int, like: Tensor) -> Tensor:
-        """Draw n latents [n, z_dim] from the generator's prior, N(0, I), on the device and in the floating type of ``like``.
+        """Sample n latents [n, z_dim] from the generator's prior, N(0, I).
 
-        A generator with another prior overrides this: families and sampling draw from it alone.
+        A generator with another prior overrides this. Device and dtype are those of ``like``.
         """
         return stream.normal(n, self.recipe["arguments"]["z_dim"], like=like)
 
 
 class ReflectConv2d(nn.Conv2d):
-    """A convolution that keeps the size: beyond the borders the image is reflected."""
+    """Convolution with reflection padding that preserves the size."""
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.conv2d(
@@ -54,62 +56,78 @@ class ReflectConv2d(nn.Conv2d):
 
 
 def reflect_pad(x: Tensor, n: int) -> Tensor:
-    """[B, C, H, W] with n reflected rows and columns on each side, [B, C, H + 2n, W + 2n].
+    """Pad images by reflection to [B, C, H + 2n, W + 2n], with a deterministic gradient.
 
-    On a GPU the gradient of torch's own is added up in another order each time.
+    The CUDA backward of torch's reflection padding is nondeterministic.
     """
     if x.device.type == "cpu":
         return functional.pad(x, (n, n, n, n), mode="reflect")
-    return _reflected(x, n)
+    return _reflect_pad(x, n)
 
 
-def _reflected(x: Tensor, n: int) -> Tensor:
-    for side in (2, 3):
-        end = x.shape[side] - 1 - n
-        x = torch.cat([x.narrow(side, 1, n).flip(side), x, x.narrow(side, end, n).flip(side)], side)
+def _reflect_pad(x: Tensor, n: int) -> Tensor:
+    for dim in (2, 3):
+        end = x.shape[dim] - 1 - n
+        x = torch.cat([x.narrow(dim, 1, n).flip(dim), x, x.narrow(dim, end, n).flip(dim)], dim)
     return x
 
 
 def upsample_bilinear(x: Tensor) -> Tensor:
-    """[B, C, H, W] at twice the height and width, bilinear. As ``reflect_pad`` of operations that give the same each time."""
+    """Upsample images [B, C, H, W] bilinearly by 2, with a deterministic gradient.
+
+    The CUDA backward of torch's bilinear interpolation is nondeterministic.
+    """
     if x.device.type == "cpu":
         return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
     return _upsample_bilinear(x)
 
 
 def _upsample_bilinear(x: Tensor) -> Tensor:
-    for side in (2, 3):
-        n = x.shape[side]
-        edged = torch.cat([x.narrow(side, 0, 1), x, x.narrow(side, n - 1, 1)], side)
-        before, after = edged.narrow(side, 0, n), edged.narrow(side, 2, n)
-        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], side + 1).flatten(
-            side, side + 1
-        )
+    for dim in (2, 3):
+        n = x.shape[dim]
+        padded = torch.cat([x.narrow(dim, 0, 1), x, x.narrow(dim, n - 1, 1)], dim)
+        previous = 0.75 * x + 0.25 * padded.narrow(dim, 0, n)
+        following = 0.75 * x + 0.25 * padded.narrow(dim, 2, n)
+        # interleave
+        x = torch.stack([previous, following], dim + 1).flatten(dim, dim + 1)
     return x
 
 
-def dropout_layers(share: float) -> list[nn.Module]:
-    """A dropout layer; none at all if it would drop nothing."""
-    return [nn.Dropout(share)] if share else []
+def dropout_layers(probability: float) -> list[nn.Module]:
+    """Return a dropout layer; none if the probability is 0."""
+    return [nn.Dropout(probability)] if probability else []
 
 
 def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
-    """Labels [B] as one-hot rows [B, classes] of the type of ``like``; rows of weights [B, classes] as they are.
+    """Convert labels [B] to one-hot vectors [B, classes] with the dtype of ``like``.
 
-    Raises UserError if there are no labels.
+    Class weights [B, classes] are passed through.
+
+    Raises:
+        UserError: There are no labels.
     """
     if labels is None:
-        raise UserError(f"this network is conditional on {classes} classes: it needs labels [B]")
-    rows = labels if labels.dim() == 2 else functional.one_hot(labels, classes)
-    return rows.to(like.dtype)
+        raise UserError(f"This network is conditional on {classes} classes. Pass labels [B]")
+    vectors = labels if labels.dim() == 2 else functional.one_hot(labels, classes)
+    return vectors.to(like.dtype)
 
 
 def projection_logits(
     h: Tensor, judge: nn.Linear, embedding: nn.Linear | None = None, labels: Tensor | None = None
 ) -> Tensor:
-    """ψ(h) + yᵀVh of features h [B, F], [B]: ``judge`` is ψ, and the weight of ``embedding`` is V; without it ψ(h).
+    """Compute the logits ψ(h) + yᵀVh of a projection discriminator.
 
-    Raises UserError if there is an embedding and no labels.
+    Args:
+        h: Features [B, F].
+        judge: ψ, a dense layer with one output.
+        embedding: V, a dense layer from classes to features; None: unconditional, ψ(h).
+        labels: Labels [B], if there is an embedding.
+
+    Returns:
+        Logits [B].
+
+    Raises:
+        UserError: There is an embedding but no labels.
 
     Source: Miyato & Koyama 2018 (arXiv 1802.05637), section 3.
     """
@@ -120,8 +138,10 @@ def projection_logits(
 
 
 @torch.no_grad()
-def initialise_normal(module: nn.Module, std: float = 0.02) -> None:
-    """Draw weights from N(0, std²) and the scales of batch and instance norm from N(1, std²), biases 0.
+def initialize_normal(module: nn.Module, std: float = 0.02) -> None:
+    """Initialize weights with N(0, std²), scales of batch and instance norm with N(1, std²).
+
+    Biases are 0.
 
     Source: Radford et al. 2015 (arXiv 1511.06434), section 4.
     """

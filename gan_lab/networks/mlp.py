@@ -1,4 +1,4 @@
-"""Fully connected networks, as in the first generative adversarial networks (Goodfellow et al. 2014, arXiv 1406.2661)."""
+"""Fully connected networks, as in the original GAN (Goodfellow et al. 2014, arXiv 1406.2661)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from torch import Tensor, nn
 
 from gan_lab.networks.layers import Network, Norm, dropout_layers, one_hot
 
-BATCH_NORM_MOMENTUM = 0.2  # weight of the new batch; Keras writes the same as momentum=0.8
-SLOPE = 0.2  # of LeakyReLU below zero
+# weight of the current batch; the same as momentum=0.8 in Keras
+BATCH_NORM_MOMENTUM = 0.2
+# negative slope of LeakyReLU
+SLOPE = 0.2
 
 
 class MLPGenerator(Network):
     """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
 
-    Dense, LeakyReLU, batch norm for each of 4, 8 and 16 x ``width`` features, then dense and tanh. ``norm`` "none" leaves
-    batch norm out, which points in the plane, images of ``shape`` (2, 1, 1), need; ``eps`` is added to its variances. Labels are concatenated to the latents
-    as one-hot rows.
+    Three hidden layers of 4, 8 and 16 x ``width`` features, each dense, LeakyReLU and batch norm;
+    then dense and tanh. ``eps`` is that of batch norm. Points in the plane, which are images of
+    ``shape`` (2, 1, 1), need ``norm`` "none". Labels are concatenated to the latents as one-hot
+    vectors.
 
-    Source: Goodfellow et al. 2014; with a width of 64 the widths and the order of layers are those of Keras-GAN's
-    ``gan.py``.
+    Source: Goodfellow et al. 2014; with a width of 64, layer sizes and order are those of
+    Keras-GAN's ``gan.py``.
     """
 
     def __init__(
@@ -38,13 +41,13 @@ class MLPGenerator(Network):
         super().__init__()
         self.shape, self.classes = tuple(shape), classes
         layers: list[nn.Module] = []
-        before = z_dim + classes
+        inputs = z_dim + classes
         for features in (4 * width, 8 * width, 16 * width):
-            layers += [nn.Linear(before, features), nn.LeakyReLU(SLOPE)]
+            layers += [nn.Linear(inputs, features), nn.LeakyReLU(SLOPE)]
             if norm == "batch":
                 layers.append(nn.BatchNorm1d(features, eps, BATCH_NORM_MOMENTUM))
-            before = features
-        self.layers = nn.Sequential(*layers, nn.Linear(before, math.prod(shape)), nn.Tanh())
+            inputs = features
+        self.layers = nn.Sequential(*layers, nn.Linear(inputs, math.prod(shape)), nn.Tanh())
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if self.classes:
@@ -56,10 +59,11 @@ class MLPGenerator(Network):
 class MLPDiscriminator(Network):
     """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B].
 
-    Dense, layer norm if ``norm`` is "layer", LeakyReLU and ``dropout`` for each of 8 and 4 x ``width`` features, then
-    dense; batch norm it never has. Labels are concatenated to the pixels as one-hot rows.
+    Two hidden layers of 8 and 4 x ``width`` features, each dense, layer norm if ``norm`` is
+    "layer", LeakyReLU and ``dropout``; then dense. There is no batch norm. Labels are concatenated
+    to the pixels as one-hot vectors.
 
-    Source: as ``MLPGenerator``, without the sigmoid: the losses take logits.
+    Source: as ``MLPGenerator``, without the sigmoid, since losses take logits.
     """
 
     def __init__(
@@ -75,24 +79,27 @@ class MLPDiscriminator(Network):
         super().__init__()
         self.classes = classes
         layers: list[nn.Module] = []
-        before = math.prod(shape) + classes
+        inputs = math.prod(shape) + classes
         for features in (8 * width, 4 * width):
-            layers += [
-                nn.Linear(before, features),
-                *([nn.LayerNorm(features)] if norm == "layer" else []),
-            ]
+            layers.append(nn.Linear(inputs, features))
+            if norm == "layer":
+                layers.append(nn.LayerNorm(features))
             layers += [nn.LeakyReLU(slope), *dropout_layers(dropout)]
-            before = features
-        self.layers = nn.Sequential(*layers, nn.Linear(before, 1))
+            inputs = features
+        self.layers = nn.Sequential(*layers, nn.Linear(inputs, 1))
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Features that the last dense layer reads of images [B, C, H, W], and of labels [B] if it has classes: [B, F]."""
+        """Compute the input of the last dense layer, [B, F].
+
+        Args:
+            x: Images [B, C, H, W].
+            y: Labels [B], if the network has classes.
+        """
         x = x.flatten(1)
         if self.classes:
             x = torch.cat([x, one_hot(y, self.classes, like=x)], dim=1)
-        for layer in list(self.layers)[
-            :-1
-        ]:  # a slice of a Sequential would be a new module at each call
+        # a list, since slicing a Sequential creates a new module
+        for layer in list(self.layers)[:-1]:
             x = layer(x)
         return x
 

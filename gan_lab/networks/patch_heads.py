@@ -1,4 +1,4 @@
-"""Small heads on a translator's features, one for each layer: patches as unit vectors that can be compared."""
+"""CUT's patch embedding heads: small MLPs that map encoder features to unit vectors."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gan_lab.networks.layers import initialise_normal
+from gan_lab.networks.layers import initialize_normal
 
 
 class PatchHeads(nn.Module):
-    """Features of several layers, [B, C_i, H_i, W_i], at chosen places to unit vectors [B, S_i, ``width``].
+    """Feature maps of several layers [B, C_i, H_i, W_i] to unit vectors [B, S_i, ``width``].
 
-    Two dense layers with a rectifier between them for each layer.
+    One MLP with a hidden layer and ReLU per feature map.
 
     Source: Park et al. 2020 (arXiv 2007.15651), section 3.
     """
@@ -24,15 +24,20 @@ class PatchHeads(nn.Module):
             nn.Sequential(nn.Linear(count, width), nn.ReLU(), nn.Linear(width, width))
             for count in channels
         )
-        initialise_normal(self)
+        initialize_normal(self)
 
-    def forward(self, features: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
-        """``places`` are numbers of pixels [S_i], row by row, the same in all images."""
-        chosen = [
-            maps.flatten(2)[:, :, at].transpose(1, 2)
-            for maps, at in zip(features, places, strict=True)
-        ]
-        return [
-            normalize(head(patches), dim=2)
-            for head, patches in zip(self.heads, chosen, strict=True)
-        ]
+    def forward(self, features: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
+        """Embed patches at positions that all images share.
+
+        Args:
+            features: Feature maps [B, C_i, H_i, W_i].
+            positions: Pixel indices [S_i] in row-major order.
+
+        Returns:
+            Unit vectors [B, S_i, width].
+        """
+        embeddings = []
+        for head, maps, indices in zip(self.heads, features, positions, strict=True):
+            patches = maps.flatten(2)[:, :, indices].transpose(1, 2)
+            embeddings.append(normalize(head(patches), dim=2))
+        return embeddings

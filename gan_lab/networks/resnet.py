@@ -1,5 +1,6 @@
-"""Residual networks with spectral normalisation (Miyato et al. 2018, arXiv 1802.05957), for the sizes of
-``num_downsamples``.
+"""ResNets of SNGAN (Miyato et al. 2018, arXiv 1802.05957).
+
+Image sizes: see ``num_downsamples``.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from gan_lab.utils.errors import UserError
 class ResNetGenerator(Network):
     """Latents [B, z_dim] and, if ``classes`` > 0, labels [B] to images [B, C, H, W] in [-1, 1].
 
-    A dense layer to the smallest map, then one residual block for each doubling, then norm, ReLU, convolution and tanh.
-    The last block has ``width`` channels, and each map before it ``growth`` times as many. ``norm`` is "batch" or
-    "none"; with labels each class has a scale and a shift of its own, with and without batch norm.
+    A dense layer to the lowest resolution, one upsampling residual block per doubling, then norm,
+    ReLU, convolution and tanh. The last block has ``width`` channels; each block before it has
+    ``growth`` times as many. ``norm`` is "batch" or "none"; with labels, scale and shift are
+    class-conditional in both cases.
 
-    Source: Miyato et al. 2018, appendix B.4, table 4; labels as Dumoulin et al. 2017 (arXiv 1610.07629) and
-    de Vries et al. 2017 (arXiv 1707.00683), which Miyato & Koyama 2018 (arXiv 1802.05637), section 5, take up.
+    Source: Miyato et al. 2018, appendix B.4, table 4; conditional batch norm as in Dumoulin et al.
+    2017 (arXiv 1610.07629) and de Vries et al. 2017 (arXiv 1707.00683), used by Miyato & Koyama
+    2018 (arXiv 1802.05637), section 5.
     """
 
     def __init__(
@@ -43,36 +46,38 @@ class ResNetGenerator(Network):
         channels, height, breadth = shape
         count = num_downsamples(height, breadth)
         self.classes = classes
+        # channels, height and width of the lowest resolution
         self.smallest = (width * growth**count, height >> count, breadth >> count)
-        deep, low, narrow = self.smallest
-        self.project = nn.Linear(z_dim, deep * low * narrow)
+        self.project = nn.Linear(z_dim, math.prod(self.smallest))
         self.blocks = nn.ModuleList(
             UpBlock(width * growth ** (i + 1), width * growth**i, classes, norm)
             for i in reversed(range(count))
         )
         self.last_norm = ClassNorm(width, classes, norm)
         self.last = nn.Conv2d(width, channels, 3, 1, 1)
-        initialise_residual(self)
+        initialize_residual(self)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        hot = one_hot(y, self.classes, like=z) if self.classes else None
-        deep, low, narrow = self.smallest
-        x: Tensor = self.project(z).view(-1, low, narrow, deep).permute(0, 3, 1, 2)
+        labels = one_hot(y, self.classes, like=z) if self.classes else None
+        channels, rows, columns = self.smallest
+        # channels last
+        x: Tensor = self.project(z).view(-1, rows, columns, channels).permute(0, 3, 1, 2)
         for block in self.blocks:
-            x = block(x, hot)
-        return self.last(functional.relu(self.last_norm(x, hot))).tanh()
+            x = block(x, labels)
+        return self.last(functional.relu(self.last_norm(x, labels))).tanh()
 
 
 class ResNetDiscriminator(Network):
-    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to one logit per image, [B]: ψ(h) + yᵀVh.
+    """Images [B, C, H, W] and, if ``classes`` > 0, labels [B] to logits [B]: ψ(h) + yᵀVh.
 
-    One residual block for each halving, the first to ``width`` channels and each next to ``growth`` times as many,
-    ``last_blocks`` more at the smallest size, ReLU, and h the sum over places. ``halvings`` of 0 means down to a map of
-    4 to 7 places a side. Spectral norm on every layer, the embedding V too; a critic without (``spectral`` false) takes
-    the mean over places, as Gulrajani et al. 2017 do.
+    One downsampling residual block per halving, the first with ``width`` channels and each
+    following one with ``growth`` times as many; ``last_blocks`` blocks at the lowest resolution;
+    ReLU; and sum pooling to h. ``halvings`` = 0 means down to 4 to 7 pixels. Every layer including
+    V has spectral norm. With ``spectral`` = False there is none, and pooling is the mean, as in
+    Gulrajani et al. 2017.
 
-    Source: Miyato et al. 2018, appendix B.4, tables 4 and 5, with the blocks of the authors' code; labels as Miyato &
-    Koyama 2018, section 3.
+    Source: Miyato et al. 2018, appendix B.4, tables 4 and 5, with the blocks of the authors' code;
+    labels as in Miyato & Koyama 2018, section 3.
     """
 
     def __init__(
@@ -88,34 +93,32 @@ class ResNetDiscriminator(Network):
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
-        most = num_downsamples(height, breadth)
-        count = halvings or most
-        if count > most:
+        max_halvings = num_downsamples(height, breadth)
+        count = halvings or max_halvings
+        if count > max_halvings:
             raise UserError(
-                f"images of {height} x {breadth} can be halved {most} times, not {count} (model.halvings)"
+                f"model.halvings={count} is too large for images of {height} x {breadth}. "
+                f"Use up to {max_halvings}"
             )
         self.classes, self.spectral = classes, spectral
-        widths = [
-            channels,
-            *(width * growth**i for i in range(count)),
-            *[width * growth**count] * last_blocks,
+        widths = [channels, *(width * growth**i for i in range(count))]
+        widths += [width * growth**count] * last_blocks
+        blocks = [
+            DownBlock(before, after, first=i == 0, halve=i < count)
+            for i, (before, after) in enumerate(itertools.pairwise(widths))
         ]
-        self.blocks = nn.Sequential(
-            *(
-                DownBlock(into, out, first=i == 0, halve=i < count)
-                for i, (into, out) in enumerate(itertools.pairwise(widths))
-            ),
-            nn.ReLU(),
-        )
+        self.blocks = nn.Sequential(*blocks, nn.ReLU())
         self.judge = nn.Linear(widths[-1], 1)
         self.embedding = nn.Linear(classes, widths[-1], bias=False) if classes else None
-        initialise_residual(self)
-        for layer in list(self.modules()) if spectral else ():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                spectral_norm(layer)
+        initialize_residual(self)
+        if spectral:
+            # a list, since spectral_norm adds modules
+            for layer in list(self.modules()):
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    spectral_norm(layer)
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Features that the last dense layer reads of images [B, C, H, W]: [B, F]."""
+        """Compute the input of the last dense layer, [B, F], from images [B, C, H, W]."""
         maps: Tensor = self.blocks(x)
         return maps.sum(dim=(2, 3)) if self.spectral else maps.mean(dim=(2, 3))
 
@@ -124,7 +127,10 @@ class ResNetDiscriminator(Network):
 
 
 class ClassNorm(nn.Module):
-    """Batch norm, if ``norm`` is "batch", whose scale and shift are those of the class of each image, if it has classes."""
+    """Class-conditional batch norm.
+
+    ``norm`` "none" has only the class-conditional scale and shift; 0 classes is plain batch norm.
+    """
 
     def __init__(self, channels: int, classes: int, norm: Norm) -> None:
         super().__init__()
@@ -134,56 +140,70 @@ class ClassNorm(nn.Module):
         self.scale = nn.Linear(classes, channels, bias=False) if classes else None
         self.shift = nn.Linear(classes, channels, bias=False) if classes else None
 
-    def forward(self, x: Tensor, hot: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
         x = self.norm(x)
         if self.scale is None or self.shift is None:
             return x
-        return torch.addcmul(
-            self.shift(hot)[:, :, None, None], x, 1 + self.scale(hot)[:, :, None, None]
-        )
+        scale = self.scale(labels)[:, :, None, None]
+        shift = self.shift(labels)[:, :, None, None]
+        return torch.addcmul(shift, x, 1 + scale)
 
 
 class UpBlock(nn.Module):
-    """Norm, ReLU, doubled size, convolution, norm, ReLU, convolution; beside it the doubled input, convolved 1 x 1."""
+    """Upsampling residual block.
 
-    def __init__(self, into: int, out: int, classes: int, norm: Norm) -> None:
+    Norm, ReLU, 2 x upsampling, convolution, norm, ReLU, convolution; the shortcut is upsampling and
+    a 1 x 1 convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, classes: int, norm: Norm) -> None:
         super().__init__()
-        self.norm_1, self.norm_2 = ClassNorm(into, classes, norm), ClassNorm(out, classes, norm)
-        self.conv_1, self.conv_2 = nn.Conv2d(into, out, 3, 1, 1), nn.Conv2d(out, out, 3, 1, 1)
-        self.shortcut = nn.Conv2d(into, out, 1)
+        self.norm_1 = ClassNorm(in_channels, classes, norm)
+        self.norm_2 = ClassNorm(out_channels, classes, norm)
+        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, 1, 1)
+        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, hot: Tensor | None) -> Tensor:
-        h = functional.interpolate(functional.relu(self.norm_1(x, hot)), scale_factor=2.0)
-        h = self.conv_2(functional.relu(self.norm_2(self.conv_1(h), hot)))
-        # the 1 x 1 convolution before the doubling: the same values for a quarter of the work
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        h = functional.interpolate(functional.relu(self.norm_1(x, labels)), scale_factor=2.0)
+        h = self.conv_2(functional.relu(self.norm_2(self.conv_1(h), labels)))
+        # a 1 x 1 convolution commutes with upsampling, and costs a quarter before it
         return h + functional.interpolate(self.shortcut(x), scale_factor=2.0)
 
 
 class DownBlock(nn.Module):
-    """ReLU (but not on images), convolution, ReLU, convolution, mean of 2 x 2 if ``halve``; beside it the input, likewise.
+    """Residual block, downsampling if ``halve``.
 
-    The channels change in the second convolution, on images in the first; where neither they nor the size change, the
-    input is added as it is.
+    ReLU (except on images, ``first``), convolution, ReLU, convolution, 2 x 2 average pooling; the
+    shortcut is a 1 x 1 convolution and average pooling, or the identity if neither channels nor
+    size change. The second convolution changes the channels, in the first block the first one.
     """
 
-    def __init__(self, into: int, out: int, *, first: bool, halve: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, first: bool, halve: bool) -> None:
         super().__init__()
         self.first, self.halve = first, halve
-        inside = out if first else into
-        self.conv_1, self.conv_2 = nn.Conv2d(into, inside, 3, 1, 1), nn.Conv2d(inside, out, 3, 1, 1)
-        self.shortcut = nn.Conv2d(into, out, 1) if halve or into != out else nn.Identity()
+        inner = out_channels if first else in_channels
+        self.conv_1 = nn.Conv2d(in_channels, inner, 3, 1, 1)
+        self.conv_2 = nn.Conv2d(inner, out_channels, 3, 1, 1)
+        self.shortcut: nn.Module = nn.Identity()
+        if halve or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv_2(functional.relu(self.conv_1(x if self.first else functional.relu(x))))
-        if self.halve:  # the mean and a 1 x 1 convolution may change places
+        if self.halve:
+            # pooling commutes with the shortcut's 1 x 1 convolution, and makes it cheaper
             h, x = functional.avg_pool2d(h, 2), functional.avg_pool2d(x, 2)
         shortcut: Tensor = self.shortcut(x)
         return h + shortcut
 
 
 @torch.no_grad()
-def initialise_residual(network: nn.Module) -> None:
-    """Weights uniform after Glorot & Bengio 2010, √2 times that in convolutions before a ReLU; no class differs yet."""
+def initialize_residual(network: nn.Module) -> None:
+    """Apply Xavier uniform initialization, with gain √2 in the convolutions of residual branches.
+
+    Class-conditional scales and shifts are 0, so all classes start equal.
+    """
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight, math.sqrt(2) if "conv_" in name else 1.0)

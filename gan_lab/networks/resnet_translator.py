@@ -1,4 +1,4 @@
-"""The ResNet of CycleGAN: an image to an image of the same size, through residual blocks at a quarter of it."""
+"""CycleGAN's ResNet generator: image to image, with residual blocks at a quarter resolution."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, ReflectConv2d, initialise_normal
-from gan_lab.networks.patchgan import BIASED, TranslatorNorm, norm_layer
+from gan_lab.networks.layers import Network, ReflectConv2d, initialize_normal
+from gan_lab.networks.patchgan import NORMS_WITH_BIAS, TranslatorNorm, norm_layer
 from gan_lab.utils.errors import UserError
 
 
@@ -16,7 +16,7 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, norm: TranslatorNorm) -> None:
         super().__init__()
-        bias = norm in BIASED
+        bias = norm in NORMS_WITH_BIAS
         self.inner = nn.Sequential(
             ReflectConv2d(channels, channels, 3, bias=bias),
             *norm_layer(channels, norm),
@@ -33,16 +33,20 @@ class Residual(nn.Module):
 class ResNetTranslator(Network):
     """Sources [B, C', H, W] to images [B, C, H, W] in [-1, 1].
 
-    c7s1-k, d2k, d4k, ``blocks`` x R4k, u2k, uk, c7s1-C with k = ``width``: a 7 x 7 convolution, two of stride 2,
-    residual blocks, two transposed ones back, a 7 x 7 convolution and tanh; reflection padding and ``norm`` as
-    published. Any input whose sides are multiples of ``multiple``, and at least 8, is accepted.
+    In the paper's notation with k = ``width``: c7s1-k, d2k, d4k, ``blocks`` x R4k, u2k, uk, c7s1-C.
+    That is a 7 x 7 convolution, two convolutions of stride 2, residual blocks, two transposed
+    convolutions, a 7 x 7 convolution and tanh, with reflection padding as published. Height and
+    width of inputs must be multiples of ``multiple`` and at least ``min_side``.
 
-    Raises UserError if the images' sides are not.
+    Raises:
+        UserError: ``shape`` violates this.
 
-    Source: Zhu et al. 2017 (arXiv 1703.10593), sections 4 and 7.2, after Johnson et al. 2016 (arXiv 1603.08155).
+    Source: Zhu et al. 2017 (arXiv 1703.10593), sections 4 and 7.2, after Johnson et al. 2016
+    (arXiv 1603.08155).
     """
 
-    multiple, least = 4, 8  # of the sides of an input
+    multiple = 4
+    min_side = 8
 
     def __init__(
         self,
@@ -57,10 +61,10 @@ class ResNetTranslator(Network):
         channels, height, breadth = shape
         if height % 4 or breadth % 4 or min(height, breadth) < 8:
             raise UserError(
-                f"the translator halves its images twice: {height} x {breadth} must be multiples of 4 and 8 at least, "
-                "choose another data.size such as 28, 32 or 64"
+                f"Image size {height} x {breadth} is not supported: both sides must be multiples "
+                "of 4 and at least 8. Choose another data.size such as 28, 32 or 64"
             )
-        bias = norm in BIASED
+        bias = norm in NORMS_WITH_BIAS
         layers: list[nn.Module] = [
             ReflectConv2d(source_channels, width, 7, bias=bias),
             *norm_layer(width, norm),
@@ -72,38 +76,41 @@ class ResNetTranslator(Network):
         for k in (2 * width, width):
             transposed = nn.ConvTranspose2d(2 * k, k, 3, 2, 1, output_padding=1, bias=bias)
             layers += [transposed, *norm_layer(k, norm), nn.ReLU()]
-        halving = [
+        strided = [
             i
             for i, layer in enumerate(layers)
             if isinstance(layer, nn.Conv2d) and layer.stride[0] == 2
         ]
-        inner = [i for i, layer in enumerate(layers) if isinstance(layer, Residual)]
-        # the layers whose outputs are ``features``
-        self.encoder = [*halving, *(inner[i] for i in sorted({0, min(4, blocks - 1)}) if blocks)]
-        self.feature_channels = [
-            source_channels,
-            2 * width,
-            4 * width,
-            *[4 * width] * (len(self.encoder) - 2),
-        ]
+        residual = [i for i, layer in enumerate(layers) if isinstance(layer, Residual)]
+        # indices of the layers whose outputs are ``features``: the strided convolutions, the first
+        # and the fifth (or last) residual block
+        selected = sorted({0, min(4, blocks - 1)}) if blocks else []
+        self.encoder = [*strided, *(residual[i] for i in selected)]
+        self.feature_channels = [source_channels, 2 * width, 4 * width]
+        self.feature_channels += [4 * width] * len(selected)
         last = ReflectConv2d(width, channels, 7)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
-        initialise_normal(self)
+        initialize_normal(self)
 
     def forward(self, sources: Tensor) -> Tensor:
         images: Tensor = self.layers(sources)
         return images
 
     def features(self, sources: Tensor) -> list[Tensor]:
-        """The encoder at work: the sources themselves, both halvings, the first and the fifth (or last) residual block.
+        """Compute the encoder features that CUT compares.
 
-        Maps [B, C_i, H_i, W_i].
+        Args:
+            sources: Images [B, C', H, W].
+
+        Returns:
+            The sources and the outputs of both strided convolutions and of the first and the fifth
+            (or last) residual block: maps [B, C_i, H_i, W_i].
 
         Source: Park et al. 2020 (arXiv 2007.15651), section 4.
         """
-        x, found = sources, [sources]
+        x, features = sources, [sources]
         for i in range(self.encoder[-1] + 1):
             x = self.layers[i](x)
             if i in self.encoder:
-                found.append(x)
-        return found
+                features.append(x)
+        return features

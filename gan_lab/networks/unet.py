@@ -1,4 +1,4 @@
-"""The U-Net of pix2pix: halves an image down to a point and doubles it back, with a skip at every size."""
+"""pix2pix's U-Net: encoder and decoder with a skip connection at every resolution."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_lab.networks.layers import Network, initialise_normal
-from gan_lab.networks.patchgan import BIASED, SLOPE, WIDEST, TranslatorNorm, norm_layer
+from gan_lab.networks.layers import Network, dropout_layers, initialize_normal
+from gan_lab.networks.patchgan import (
+    MAX_WIDTH_FACTOR,
+    NORMS_WITH_BIAS,
+    SLOPE,
+    TranslatorNorm,
+    norm_layer,
+)
 from gan_lab.utils.errors import UserError
 
-DROPPED = 3  # how many of the innermost doublings have dropout (Isola et al. 2017, section 6.1.1: CD512-CD512-CD512)
+# innermost decoder layers with dropout (Isola et al. 2017, section 6.1.1: CD512-CD512-CD512)
+NUM_DROPOUT_LAYERS = 3
 
 
-def deepest(height: int, width: int) -> int:
-    """Count how often both sides can be halved.
+def max_halvings(height: int, width: int) -> int:
+    """Return how often both sides can be halved.
 
-    >>> deepest(28, 28), deepest(64, 64), deepest(256, 256), deepest(96, 64)
+    >>> max_halvings(28, 28), max_halvings(64, 64), max_halvings(256, 256), max_halvings(96, 64)
     (2, 6, 8, 5)
     """
     count = 0
@@ -29,16 +36,19 @@ def deepest(height: int, width: int) -> int:
 class UNet(Network):
     """Sources [B, C', H, W] to images [B, C, H, W] in [-1, 1].
 
-    Convolutions of stride 2 to ``width``, 2, 4, 8, 8 ... x width channels, ``depth`` of them (0: as many as the size
-    allows), and as many transposed ones back; kernels are 4. What halving i makes is concatenated to what comes back to
-    that size. ``norm`` acts everywhere but in the first and the last layer and at the innermost point, where a single
-    pixel of a single image would be normalised to nothing. The three innermost doublings drop half of what they make
-    (``dropout``): the generator's only noise, and none in evaluation mode. Any input whose sides are multiples of
-    ``multiple`` is accepted.
+    The encoder has ``depth`` convolutions of stride 2 (0: as many as the image size allows) with
+    1, 2, 4, 8, 8, ... x ``width`` channels; the decoder has as many transposed convolutions. All
+    kernels are 4 x 4. Each encoder output is concatenated to the decoder's input of the same size.
+    The first and last layer have no ``norm``, nor has the bottleneck, where instance norm of a
+    single pixel would output zero. The three innermost decoder layers have ``dropout``, the
+    generator's only noise, which eval mode disables. Height and width of inputs must be multiples
+    of ``multiple``.
 
-    Raises UserError if the sides cannot be halved so often.
+    Raises:
+        UserError: The sides of ``shape`` cannot be halved ``depth`` times.
 
-    Source: Isola et al. 2017 (arXiv 1611.07004), sections 3.2.1 and 6.1.1; the innermost layer as in its erratum.
+    Source: Isola et al. 2017 (arXiv 1611.07004), sections 3.2.1 and 6.1.1; the bottleneck as in the
+    paper's erratum.
     """
 
     def __init__(
@@ -54,42 +64,47 @@ class UNet(Network):
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
-        most = deepest(height, breadth)
-        depth = depth or most
-        if not 1 <= depth <= most:
+        max_depth = max_halvings(height, breadth)
+        depth = depth or max_depth
+        if not 1 <= depth <= max_depth:
+            remedy = "Choose an even data.size such as 28, 32 or 64"
+            if max_depth:
+                remedy = f"Set model.depth={max_depth} or less"
             raise UserError(
-                f"a U-Net cannot halve images of {height} x {breadth} {max(depth, 1)} times: "
-                f"{f'model.depth={most} at most' if most else 'choose an even data.size such as 28, 32 or 64'}"
+                f"The U-Net cannot halve images of {height} x {breadth} {max(depth, 1)} times. "
+                f"{remedy}"
             )
-        self.multiple = self.least = 2**depth
-        widths = [width * min(2**i, WIDEST) for i in range(depth)]
+        self.multiple = self.min_side = 2**depth
+        widths = [width * min(2**i, MAX_WIDTH_FACTOR) for i in range(depth)]
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for i, out in enumerate(widths):
-            between = norm if 0 < i < depth - 1 else "none"
-            convolution = nn.Conv2d(
-                widths[i - 1] if i else source_channels, out, 4, 2, 1, bias=between in BIASED
-            )
-            before = [nn.LeakyReLU(SLOPE)] if i else []
-            self.down.append(nn.Sequential(*before, convolution, *norm_layer(out, between, affine)))
+        for i, after in enumerate(widths):
+            before = widths[i - 1] if i else source_channels
+            layer_norm = norm if 0 < i < depth - 1 else "none"
+            bias = layer_norm in NORMS_WITH_BIAS
+            activation = [nn.LeakyReLU(SLOPE)] if i else []
+            convolution = nn.Conv2d(before, after, 4, 2, 1, bias=bias)
+            norms = norm_layer(after, layer_norm, affine)
+            self.down.append(nn.Sequential(*activation, convolution, *norms))
         for i in reversed(range(depth)):
-            into, innermost = (
-                widths[i] * (1 if i == depth - 1 else 2),
-                depth - 1 - i,
-            )  # twice: the skip
+            # all but the bottleneck's output have a skip connection, which doubles the channels
+            before = widths[i] if i == depth - 1 else 2 * widths[i]
             if i == 0:
-                last = [nn.ConvTranspose2d(into, channels, 4, 2, 1), nn.Tanh()]
-                self.up.append(nn.Sequential(nn.ReLU(), *last))
+                last = nn.ConvTranspose2d(before, channels, 4, 2, 1)
+                self.up.append(nn.Sequential(nn.ReLU(), last, nn.Tanh()))
                 break
-            out = widths[i - 1]
-            transposed = nn.ConvTranspose2d(into, out, 4, 2, 1, bias=norm in BIASED)
-            dropout_layers = [nn.Dropout(dropout)] if innermost < DROPPED and dropout else []
+            after = widths[i - 1]
+            transposed = nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm in NORMS_WITH_BIAS)
+            is_innermost = depth - 1 - i < NUM_DROPOUT_LAYERS
             self.up.append(
                 nn.Sequential(
-                    nn.ReLU(), transposed, *norm_layer(out, norm, affine), *dropout_layers
+                    nn.ReLU(),
+                    transposed,
+                    *norm_layer(after, norm, affine),
+                    *dropout_layers(dropout if is_innermost else 0.0),
                 )
             )
-        initialise_normal(self)
+        initialize_normal(self)
 
     def forward(self, sources: Tensor) -> Tensor:
         skips: list[Tensor] = []

@@ -51,7 +51,8 @@ def describe_run(
         if size > max_weights:
             return None, f"they have {size:,} weights, and a page takes {max_weights:,}"
         traced = {
-            name: graph.trace(network, *graph.example(network)) for name, network in played.items()
+            name: graph.trace(network, *graph.make_example_inputs(network))
+            for name, network in played.items()
         }
         described = {name: describe(network, *traced[name]) for name, network in played.items()}
     except ValueError as error:
@@ -95,7 +96,7 @@ def operations() -> frozenset[str]:
 
 def _is_close_in_half(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> bool:
     """True if halved weights make the same images, of 64 fresh latents or 8 images, up to half a gray level."""
-    generator, inputs = torch.Generator().manual_seed(2), graph.example(network)[0]
+    generator, inputs = torch.Generator().manual_seed(2), graph.make_example_inputs(network)[0]
     n = 64 if "z" in inputs else 8
     fresh = {name: value.repeat(n // 2, *[1] * (value.dim() - 1)) for name, value in inputs.items()}
     fresh = {
@@ -104,9 +105,9 @@ def _is_close_in_half(network: Network, traced: graph.Graph, tensors: dict[str, 
     }
     halved = {name: value.half().float() for name, value in tensors.items()}
     with torch.no_grad():
-        exact = graph.run(traced, tensors, fresh)
+        exact = graph.run_graph(traced, tensors, fresh)
         return exact.dim() == 4 and bool(
-            (graph.run(traced, halved, fresh) - exact).abs().max() <= HALF_A_LEVEL
+            (graph.run_graph(traced, halved, fresh) - exact).abs().max() <= HALF_A_LEVEL
         )
 
 

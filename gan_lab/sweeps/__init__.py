@@ -1,1 +1,1 @@
-"""Sweeps: many trials of one experiment. Sweep files are W&B's; without W&B the same file runs on Optuna."""
+"""Sweeps: hyperparameter search with W&B sweep files, by W&B or locally by Optuna."""

@@ -12,13 +12,17 @@ from gan_lab.utils.errors import UserError
 
 
 def check_values(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
-    """Load the experiment with every value and both ends of each range. Raises UserError naming the first bad one."""
+    """Load the experiment with every value and both ends of each range.
+
+    Raises:
+        UserError: A value is invalid. The message names the first one.
+    """
     for parameter in sweep.parameters:
         for value in parameter.boundary_values():
             if value is None:
                 raise UserError(
-                    f"sweep {sweep.name}: the value of {parameter.key} is null. W&B passes it as the text 'None': "
-                    "leave the parameter out"
+                    f"sweep {sweep.name}: the value of {parameter.key} is null. "
+                    "W&B passes it as the text 'None': leave the parameter out"
                 )
             (override,) = format_overrides({parameter.key: value})
             try:
@@ -28,7 +32,7 @@ def check_values(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
 
 
 def check_metric(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
-    """Raise UserError if the experiment does not compute the sweep's metric: no trial could be compared."""
+    """Raise UserError if the experiment does not compute the sweep's metric."""
     from gan_lab.distributed import detect
     from gan_lab.runs.folder import RunFolder
     from gan_lab.training.builder import build, load_data
@@ -45,7 +49,7 @@ def check_metric(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
 
 
 def check(sweep: Sweep, overrides: Sequence[str] = (), limit: int | None = None) -> None:
-    """Print the values that a sweep tries, when it ends trials early, and its expected time on this machine.
+    """Print a sweep's values, when it ends trials early, and its expected time here.
 
     Raises:
         UserError: A value is not legal, or the experiment has no such metric.
@@ -85,7 +89,10 @@ def _describe_halving(sweep: Sweep, overrides: Sequence[str], evaluations: int) 
     while rungs[-1] * sweep.halving.eta < evaluations:
         rungs.append(rungs[-1] * sweep.halving.eta)
     if rungs[0] >= evaluations:
-        return f"No trial reaches a halving: the first comes after evaluation {rungs[0]} of {evaluations}"
+        return (
+            "No trial reaches a halving: "
+            f"the first comes after evaluation {rungs[0]} of {evaluations}"
+        )
     config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
     batch_size = config.data.batch_size
     # An evaluation comes at the end of the batch that reaches its number of images.
@@ -94,7 +101,8 @@ def _describe_halving(sweep: Sweep, overrides: Sequence[str], evaluations: int) 
     ]
     return (
         f"First halving: after {images[0]:,} images (evaluation {rungs[0]} of {evaluations}). "
-        f"All: {', '.join(f'{count:,}' for count in images)}. About 1 of {sweep.halving.eta} trials survives each"
+        f"All: {', '.join(f'{count:,}' for count in images)}. "
+        f"About 1 of {sweep.halving.eta} trials survives each"
     )
 
 
@@ -103,12 +111,17 @@ def _describe_duration(sweep: Sweep, overrides: Sequence[str], limit: int | None
     trials = limit or sweep.run_cap or (len(sweep.grid_points()) if sweep.method == "grid" else 0)
     total = "Without run_cap or --trials the sweep never ends"
     if trials:
-        total = f"{trials} consecutive trials, none ended early: about {trials * seconds / 3600:.1f} hours"
+        hours = trials * seconds / 3600
+        total = f"{trials} consecutive trials, none ended early: about {hours:.1f} hours"
     return f"One trial, measured on this machine: about {seconds / 60:.1f} minutes. {total}"
 
 
 def _measure_trial(sweep: Sweep, overrides: Sequence[str]) -> float:
-    """Measure the duration of a trial, in seconds. Raises UserError if the experiment does not compute the metric."""
+    """Measure the duration of a trial, in seconds.
+
+    Raises:
+        UserError: The experiment does not compute the metric.
+    """
     from gan_lab.training import profiling
 
     loaded = loading.load(sweep.experiment, _first_trial(sweep, overrides))

@@ -19,7 +19,7 @@ WANDB_TIMEOUT_S = 3.0
 
 
 def output_folder(sweep: Sweep, overrides: Sequence[str]) -> Path:
-    """Return the folder of a sweep, ``<run.root>/sweeps/<name>``: its database, runs, logs and report."""
+    """Return a sweep's folder, ``<run.root>/sweeps/<name>``: database, runs, logs and report."""
     roots = [text.partition("=")[2] for text in overrides if text.startswith("run.root=")]
     return Path(roots[-1] if roots else "runs") / "sweeps" / sweep.name
 
@@ -67,7 +67,8 @@ def run(
     trials = Trials(sweep, storage or _default_storage(folder), limit)
     trials.ensure_same(_definition(sweep, overrides))
     logger.info(
-        f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, {workers} at a time, in {folder}"
+        f"{sweep.name}: {sweep.method}, {trials.limit} trials of {sweep.experiment}, "
+        f"{workers} at a time, in {folder}"
     )
     if retry_failed:
         logger.info(f"Retrying {trials.retry_failed()} failed trials")
@@ -82,7 +83,7 @@ def run(
 
 
 def _definition(sweep: Sweep, overrides: Sequence[str]) -> dict[str, object]:
-    """Return everything that makes two trials comparable, so it must not change while a sweep runs."""
+    """Return the settings that must not change during a sweep, for trials to be comparable."""
     keys = ("method", "metric", "parameters", "early_terminate", "command")
     defining = []
     for text in overrides:

@@ -1,8 +1,8 @@
 """Parameters of a sweep file: the distributions of W&B, computed by SciPy and sampled by Optuna.
 
-Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). Optuna samples a distribution
-that it lacks as a quantile between 0 and 1, which SciPy maps to the value: each distribution is exactly the one of W&B,
-and TPE learns over the quantiles.
+Source: the sweep configuration of W&B (docs.wandb.ai, "Sweep configuration options"). Optuna
+samples a distribution that it lacks as a quantile between 0 and 1, which SciPy maps to the value:
+each distribution is exactly the one of W&B, and TPE learns over the quantiles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from scipy import stats
 
 from gan_lab.utils.errors import UserError
 
-# A normal distribution has no ends: its quantiles are sampled, and checked, between this value and 1 minus it.
+# A normal distribution has no ends: its quantiles are sampled, and checked, between this value and
+# 1 minus it.
 QUANTILE_MARGIN = 1e-9
 Spec = dict[str, Any]
 RANGE = ("min", "max")
@@ -125,7 +126,8 @@ class Parameter:
             q = spec.get("q", 1)
             return [float(f"{first + i * q:.12g}") for i in range(round((last - first) / q) + 1)]
         raise UserError(
-            f"parameters.{self.key}: a grid cannot have the distribution {self.distribution}. List its values: "
+            f"parameters.{self.key}: a grid cannot have the distribution {self.distribution}. "
+            "List its values: "
             "'values: [...]'"
         )
 
@@ -197,13 +199,15 @@ def _check_numbers(where: str, name: str, spec: Spec) -> None:
         if not isinstance(number, kind) or isinstance(number, bool):
             hint = ". YAML reads 1e-3 as text: write 1.0e-3" if isinstance(number, str) else ""
             raise UserError(
-                f"{where}: {key} is not {'an integer' if kind is int else 'a number'}: {number!r}{hint}"
+                f"{where}: {key} is not {'an integer' if kind is int else 'a number'}: "
+                f"{number!r}{hint}"
             )
         if key in POSITIVE_KEYS and number <= 0:
             raise UserError(f"{where}: {key} must be greater than 0: {number}")
     if "min" in spec and spec["min"] >= spec["max"]:
         raise UserError(
-            f"{where}: min={spec['min']} is not less than max={spec['max']}. Write 'value:' for a constant"
+            f"{where}: min={spec['min']} is not less than max={spec['max']}. "
+            "Write 'value:' for a constant"
         )
     if name.endswith("log_uniform_values") and spec["min"] <= 0:
         raise UserError(f"{where}: min must be greater than 0 for {name}: {spec['min']}")

@@ -16,7 +16,11 @@ ADDRESSES = "Use sqlite:///<file> or postgresql://user@host/database"
 
 
 def resolve_storage(url: str) -> str:
-    """Add the driver to the address of a database. Raises UserError unless it is SQLite or PostgreSQL."""
+    """Add the driver to the address of a database.
+
+    Raises:
+        UserError: The database is neither SQLite nor PostgreSQL.
+    """
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
@@ -33,7 +37,10 @@ def resolve_storage(url: str) -> str:
 
 @contextmanager
 def explain_storage_errors(url: str) -> Iterator[None]:
-    """Turn database errors into a UserError without the password; silence Optuna's warnings about heartbeats."""
+    """Turn database errors into a UserError without the password.
+
+    Optuna's warnings about heartbeats are silenced.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

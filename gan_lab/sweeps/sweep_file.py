@@ -23,7 +23,10 @@ METHODS = ("grid", "random", "bayes")
 
 @dataclass(frozen=True)
 class Halving:
-    """Successive halving: ``first`` evaluations in, and at each ``eta``-fold of it, the best 1 of ``eta`` trials stay."""
+    """Successive halving: keep the best 1 / ``eta`` of the trials at each rung.
+
+    The rungs are ``first``, ``first * eta``, ``first * eta²``, ... evaluations.
+    """
 
     first: int
     eta: int
@@ -182,7 +185,10 @@ def _parse_command(content: Any) -> tuple[str, ...]:
 
 
 def _parse_halving(content: Any) -> Halving | None:
-    """Parse W&B's hyperband. With ``max_iter``, ``s`` bands are max_iter / eta, / eta², ...; the last is ``first``."""
+    """Parse W&B's hyperband.
+
+    With ``max_iter``, ``s`` bands are max_iter / eta, / eta², ...; the last is ``first``.
+    """
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("type") != "hyperband":

@@ -1,4 +1,4 @@
-"""Report a sweep: the best configuration as a file to train, the parameter importances, and the history."""
+"""Report a sweep: best configuration as a file to train, parameter importances, and history."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ KEYS_OUTSIDE_CONFIG = ("run.id", "run.root", "run.overwrite")
 
 @dataclass
 class Row:
-    """One trial of the report; of a retried trial, its last attempt. ``scores`` has the score at each evaluation."""
+    """One trial of the report; of a retried trial, its last attempt.
+
+    ``scores`` has the score at each evaluation.
+    """
 
     trial_number: int
     state: str
@@ -46,7 +49,10 @@ class Row:
 
 @dataclass
 class SweepResult:
-    """Results of a sweep so far. ``best`` is the best complete trial; ``importances`` sum to 1, or are empty."""
+    """Results of a sweep so far.
+
+    ``best`` is the best complete trial; ``importances`` sum to 1, or are empty.
+    """
 
     sweep: Sweep
     rows: list[Row]
@@ -110,7 +116,7 @@ def _compute_importances(trials: Trials, complete: int) -> dict[str, float]:
 
 
 def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Path) -> Path | None:
-    """Write the best configuration as ``<folder>/<sweep>_best.yaml``, which ``make train EXP=<path>`` trains."""
+    """Write the best configuration as ``<folder>/<sweep>_best.yaml``, an experiment to train."""
     if results.best is None:
         return None
     sweep = results.sweep
@@ -120,7 +126,8 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
         name, [*sweep.fixed_overrides, *overrides, *format_overrides(results.best.values)]
     )
     values = dict(leaves(loaded.config))
-    # Values that the experiment's own file does not have: of overrides and of the chosen config groups.
+    # Values that the experiment's own file does not have: of overrides and of the chosen config
+    # groups.
     origins = {
         "command line",
         *(f"{group}/{member}.yaml" for group, member in loaded.groups.items()),
@@ -141,7 +148,7 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
 
 
 def report(trials: Trials, folder: Path, overrides: Sequence[str]) -> Path:
-    """Print a sweep's report, write its page and its best configuration; return the path of the page."""
+    """Print a sweep's report, write page and best configuration, and return the page's path."""
     from rich.console import Console
 
     results = collect_results(trials)
@@ -226,7 +233,7 @@ def render(results: SweepResult, best: Path | None, folder: Path, overrides: Seq
 
 
 def draw_history(results: SweepResult) -> dict[str, Any]:
-    """Draw the values of the complete trials in order and the best so far, in a picture of 640 x 200 pixels."""
+    """Draw the values of complete trials in order and the best so far, 640 x 200 pixels."""
     complete = results.complete
     if not complete:
         return {}

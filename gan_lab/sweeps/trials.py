@@ -1,8 +1,10 @@
-"""Trials of a sweep in a database that any number of workers share. The only file that uses Optuna's storage.
+"""Trials of a sweep in a database that any number of workers share.
 
-A worker may die at any instant; no trial is lost or runs twice. A trial enters the queue together with its number, in
-one transaction. It gets a heartbeat before it runs. When the heartbeat is too old, Optuna fails the attempt, and the
-next claim puts the same number back into the queue.
+This is the only file that uses Optuna's storage.
+
+A worker may die at any instant; no trial is lost or runs twice. A trial enters the queue together
+with its number, in one transaction. It gets a heartbeat before it runs. When the heartbeat is too
+old, Optuna fails the attempt, and the next claim puts the same number back into the queue.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ class Trials:
             self.limit = min(self.limit, len(self.points))
         if not self.limit:
             raise UserError(
-                f"{sweep.name}: a {sweep.method} search has no end. Limit it: --trials 20, or run_cap in the file"
+                f"{sweep.name}: a {sweep.method} search has no end. "
+                "Limit it: --trials 20, or run_cap in the file"
             )
         self.distributions = {
             p.key: p.to_optuna(grid=self.points is not None) for p in sweep.parameters
@@ -111,7 +114,7 @@ class Trials:
             )
 
     def overrides(self) -> list[str]:
-        """Return the overrides of all trials, as stored when the sweep began; only those that define the training."""
+        """Return the training overrides of all trials, as stored when the sweep began."""
         overrides: list[str] = json.loads(self.study.user_attrs.get("sweep", "{}")).get(
             "overrides", []
         )
@@ -155,7 +158,7 @@ class Trials:
         return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
     def _enqueue(self, number: int, params: dict[str, Any] | None = None) -> None:
-        """Put a trial into the queue; parameters that are not given are sampled when it is claimed."""
+        """Enqueue a trial; missing parameters are sampled when it is claimed."""
         if self.points:
             params = {key: str(value) for key, value in self.points[number].items()}
         params = params or {}
@@ -173,7 +176,7 @@ class Trials:
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
     def send_heartbeat(self, claimed: ClaimedTrial) -> bool:
-        """Record a heartbeat if one is due; False if this worker was considered dead and has lost the trial."""
+        """Record a heartbeat if one is due; False if this worker has lost the trial."""
         now = time.monotonic()
         if now - claimed.last_heartbeat < self.heartbeat_interval:
             return True
@@ -183,7 +186,7 @@ class Trials:
             return self.storage.get_trial(claimed.trial._trial_id).state == TrialState.RUNNING
 
     def report(self, claimed: ClaimedTrial, evaluation: int, value: float) -> bool:
-        """Store the metric of an evaluation, counted from 1; return whether the trial should end now."""
+        """Store the metric of an evaluation, from 1; return whether the trial should end."""
         with explain_storage_errors(self.url):
             try:
                 if evaluation > claimed.reported:
@@ -236,7 +239,7 @@ class Trials:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Lock the sweep for one worker on all machines. The lock ends with the process that holds it."""
+        """Lock the sweep for one worker on all machines, until its process ends."""
         url = sqlalchemy.make_url(self.url)
         if url.get_backend_name() == "sqlite":
             path = Path(url.database or "")
@@ -266,14 +269,17 @@ def needs_retry(attempts: Sequence[FrozenTrial]) -> bool:
 
 
 def create_sampler(sweep: Sweep, trial_number: int) -> BaseSampler:
-    """Create the sampler of a trial. Each has its own seed, so two workers never sample the same values."""
+    """Create a trial's sampler, whose seed is its own, so that workers sample different values."""
     if sweep.method == "bayes":
         return TPESampler(seed=trial_number, constant_liar=True)
     return RandomSampler(seed=trial_number)
 
 
 def create_pruner(sweep: Sweep) -> BasePruner:
-    """Create the pruner: asynchronous successive halving, which W&B calls hyperband; its steps are evaluations."""
+    """Create the pruner: asynchronous successive halving, which W&B calls hyperband.
+
+    Its steps are evaluations.
+    """
     if sweep.halving is None:
         return NopPruner()
     return SuccessiveHalvingPruner(

@@ -1,4 +1,4 @@
-"""Local sweep worker: runs each trial as its own process, stores its scores, and ends it early or not."""
+"""Local sweep worker: runs each trial as a process, stores its scores, may end it early."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ class Worker:
                     if not self._has_announced_wait:
                         self._has_announced_wait = True
                         logger.info(
-                            "Waiting for the last trials. If their worker dies, this one finishes them"
+                            "Waiting for the last trials. "
+                            "If their worker dies, this one finishes them"
                         )
                     self._aborted.wait(CLAIM_INTERVAL_S)
                 else:
@@ -120,7 +121,8 @@ class Worker:
                 time.sleep(POLL_INTERVAL_S)
             self._report_scores(claimed, scores)
         except BaseException:
-            # Without the storage there are no heartbeats either, so another worker takes the trial over.
+            # Without the storage there are no heartbeats either, so another worker takes the trial
+            # over.
             _end_training(child)
             raise
         finally:
@@ -129,7 +131,11 @@ class Worker:
         self._finish_trial(claimed, ending, child.poll() or 0, scores)
 
     def _wait_for_run_folder(self, claimed: ClaimedTrial) -> bool:
-        """Wait until the training of a dead worker has released the run folder; False if the trial cannot start."""
+        """Wait until the training of a dead worker has released the run folder.
+
+        Returns:
+            False if the trial cannot start.
+        """
         folder = self.run_folder(claimed.number)
         lock = folder.with_name(f".{folder.name}.lock")
         while lock.exists():
@@ -171,14 +177,19 @@ class Worker:
         return self.folder / "logs" / f"trial-{trial_number:04d}.txt"
 
     def _report_scores(self, claimed: ClaimedTrial, scores: list[float]) -> bool:
-        """Append the new scores of the trial to ``scores`` and report them; return whether it should end now."""
+        """Append the trial's new scores to ``scores`` and report them.
+
+        Returns:
+            True if the trial should end now.
+        """
         should_prune = False
         found = read_scores(self.run_folder(claimed.number) / "metrics.csv", self.sweep.metric)
         for evaluation, value in enumerate(found[len(scores) :], len(scores) + 1):
             scores.append(value)
             if evaluation > claimed.reported:
                 logger.info(
-                    f"Trial {claimed.number}: {self.sweep.metric} {value:.4g} at evaluation {evaluation}"
+                    f"Trial {claimed.number}: {self.sweep.metric} {value:.4g} "
+                    f"at evaluation {evaluation}"
                 )
             should_prune |= self.trials.report(claimed, evaluation, value)
         return should_prune
@@ -211,7 +222,10 @@ class Worker:
         log = self._log_file(claimed.number)
         if code == 0:
             problem = "no finite value of" if scores else "never logged"
-            reason = f"{problem} {self.sweep.metric}. metric.name must be a score of {self.sweep.experiment}"
+            reason = (
+                f"{problem} {self.sweep.metric}. "
+                f"metric.name must be a score of {self.sweep.experiment}"
+            )
         else:
             lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
             reason = next(

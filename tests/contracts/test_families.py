@@ -187,7 +187,7 @@ def test_a_discriminator_sees_reals_and_fakes_through_the_augmentation_alone(
     ]
     if loading.family_class(family).image_to_image:
         with pytest.raises(
-            ValueError, match=r"augment\.policy=diffaugment is for what makes images of latents"
+            ValueError, match=r"augment\.policy=diffaugment needs a latent-to-image generator"
         ):
             fit(family, tmp_path, data_root, *words)
         return

@@ -181,7 +181,10 @@ def test_dropout_leaves_the_generator_of_the_user_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"precision": "bf16-true"}, r"precision='bf16-true' is not supported: use one of 32-true"),
+        (
+            {"precision": "bf16-true"},
+            r"precision='bf16-true' is not supported\. Use one of 32-true",
+        ),
         ({"accumulate_grad_batches": 2}, "accumulat"),
         ({"gradient_clip_val": 1.0}, "clip"),
     ],
@@ -231,7 +234,9 @@ def test_keys_and_images_that_do_not_fit_are_named() -> None:
         gan(image_shape=(1, 28, 28), num_classes=10)
     with pytest.raises(UserError, match="num_classes"):
         cgan(image_shape=(1, 28, 28))
-    with pytest.raises(UserError, match=r"labels=\[12\]: pass 1 class numbers from 0 to 9"):
+    with pytest.raises(
+        UserError, match=r"labels=\[12\] are invalid\. Pass 1 class labels from 0 to 9"
+    ):
         cgan(image_shape=(1, 28, 28), num_classes=10, width=4)(1, labels=[12])
 
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 MICRO_BATCHES = (
     "the update from micro-batches differs from that of the full batch: a term of the loss is not a mean over images (see "
-    "mean_of_parts), a layer or a statistic such as x.std() couples the images of a batch, or a draw does not come from "
+    "mean_over_micro_batches), a layer or a statistic such as x.std() couples the images of a batch, or a draw does not come from "
     "self.stream"
 )
 PROCESSES = (
     "two processes differ from one: a draw does not come from self.stream, a statistic of the batch is computed per process "
-    "(see mean_of_shares), or a gradient bypasses self.minimize"
+    "(see mean_over_ranks), or a gradient bypasses self.minimize"
 )
 RESUMED = (
     "a killed and resumed run differs from an uninterrupted one: the family keeps state outside of its buffers, or draws "

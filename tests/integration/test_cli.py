@@ -60,7 +60,7 @@ def answer(
         ),
         (["gan", "metrics.headline=label_accuracy"], "metrics.headline=label_accuracy"),
         (["gan", "data.name=mnits"], "no data set 'mnits'. Did you mean 'mnist'?"),
-        (["dcgan", "data.size=30"], "these networks cannot make images of 30 x 30"),
+        (["dcgan", "data.size=30"], "Image size 30 x 30 is not supported"),
         (["gan", "run.devices=0"], "run.devices=0"),
         (["gan", "run.devices=two"], "run.devices=two"),
         (

@@ -76,7 +76,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[
         content = read_checkpoint(folder / "config.json")
         inputs = {}
         for name, recipe in content["recipes"].items():
-            some, _ = graph.example(networks.from_recipe(recipe))
+            some, _ = graph.make_example_inputs(networks.from_recipe(recipe))
             inputs[name] = {
                 key: torch.cat([value, value.flip(0), value]) for key, value in some.items()
             }
@@ -169,8 +169,8 @@ def test_a_card_s_other_lines_run_the_onnx_files_without_torch(
     out = export(exported[family].parent / family / "best.ckpt", tmp_path / "onnx", "onnx")
     given, expected = {}, {}
     for name, network in load_ema_networks(out).networks.items():
-        inputs, dynamic = graph.example(network)
-        given[name] = graph.fresh(graph.fresh(inputs, dynamic))
+        inputs, dynamic = graph.make_example_inputs(network)
+        given[name] = graph.make_other_inputs(graph.make_other_inputs(inputs, dynamic))
         np.savez(
             out / f"{name}.npz", **{side: value.numpy() for side, value in given[name].items()}
         )
@@ -189,7 +189,9 @@ def test_an_onnx_file_that_is_not_the_network_is_not_written(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_export, "run", lambda path, inputs: torch.zeros(3, 1, 28, 28))
-    with pytest.raises(ValueError, match=r"the ONNX file is .* from the network, more than 1e-05"):
+    with pytest.raises(
+        ValueError, match=r"The ONNX file differs from the network by .*, more than 1e-05"
+    ):
         export(exported["gan"].parent / "gan" / "best.ckpt", tmp_path / "wrong", "onnx")
     assert not (tmp_path / "wrong").exists()
 
@@ -235,7 +237,7 @@ def test_a_list_that_is_not_the_network_is_not_written(
     monkeypatch.setattr(
         exporting.graph, "run", lambda graph, tensors, inputs: torch.zeros(3, 1, 28, 28)
     )
-    with pytest.raises(ValueError, match=r"the list of operations is .* from the network"):
+    with pytest.raises(ValueError, match=r"The traced graph differs from the network"):
         export(exported["gan"].parent / "gan" / "best.ckpt", tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
 
@@ -292,7 +294,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "an infinite one": (_weights(lambda w: w["layers.0.weight"][0].fill_(torch.inf)), "no finite numbers"),
     "a way out": (_config(lambda c: c["networks"].update({"../../gan/best": c["networks"]["generator"]})), "no name of a network"),
     "a huge network": (_config(lambda c: c["networks"]["generator"]["recipe"]["arguments"].update(width=10**9)), "more than 10,000"),
-    "a network of nobody": (_config(lambda c: c["networks"]["generator"]["recipe"].update(network="os.system")), "names no network"),
+    "a network of nobody": (_config(lambda c: c["networks"]["generator"]["recipe"].update(network="os.system")), "does not name a network"),
     "another format": (_config(lambda c: c.update(format="torch")), "does not say"),
     "no object": (lambda folder: (folder / "config.json").write_text("[1, 2]", encoding="utf-8"), "does not say"),
     "no JSON": (lambda folder: (folder / "config.json").write_text("{", encoding="utf-8"), "."),

@@ -218,9 +218,9 @@ def test_controls_move_the_image_and_come_back(folders: dict[str, Path], opened:
     moved = pixels(tab)
     z = load_generator(folder).latents(1, 0).float()
     network = load_ema_networks(folder).networks["generator"]
-    traced, tensors = graph.trace(network, *graph.example(network))
+    traced, tensors = graph.trace(network, *graph.make_example_inputs(network))
     direction = live.directions(traced, tensors, z.shape[1])[0].float()
-    expected = graph.run(traced, tensors, {"z": z + direction, "y": torch.eye(10)[:1]})
+    expected = graph.run_graph(traced, tensors, {"z": z + direction, "y": torch.eye(10)[:1]})
     assert np.abs(moved - shown(expected)).max() <= 1
     assert np.abs(moved - start).max() > 1
     tab.get_by_role("button", name="Keep as A").click()
@@ -337,7 +337,7 @@ def test_weights_that_halving_would_spoil_are_kept_whole(
     with torch.no_grad():
         first.weight.mul_(scale / first.weight.abs().max())
         second.weight.div_(scale)
-    described = live.describe(network, *graph.trace(network, *graph.example(network)))
+    described = live.describe(network, *graph.trace(network, *graph.make_example_inputs(network)))
     assert described["half"] is half
     whole = sum(weight.numel() for weight in network.state_dict().values())
     assert len(described["weights"]) == pytest.approx(whole * (2 if half else 4) * 4 / 3, rel=0.01)

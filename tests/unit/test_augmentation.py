@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gan_lab.augmentation import (
-    INTERVAL,
-    NORMAL,
-    UNIFORM,
+    ADA_INTERVAL_ITERATIONS,
+    NORMALS_PER_IMAGE,
+    UNIFORMS_PER_IMAGE,
     Augmentation,
     Augmented,
     ada,
@@ -46,11 +46,11 @@ def changed(
     x: Tensor, chosen: list[int], values: dict[int, float] | None = None, normals: Any = None
 ) -> Tensor:
     """ADA with the chosen transformations alone, whose numbers are given."""
-    u = torch.full((len(x), UNIFORM), NEVER, dtype=x.dtype)
+    u = torch.full((len(x), UNIFORMS_PER_IMAGE), NEVER, dtype=x.dtype)
     u[:, chosen] = ALWAYS
     for column, value in (values or {}).items():
         u[:, column] = value
-    g = torch.zeros(len(x), NORMAL, dtype=x.dtype)
+    g = torch.zeros(len(x), NORMALS_PER_IMAGE, dtype=x.dtype)
     for column, value in (normals or {}).items():
         g[:, column] = value
     return ada(x, u, g, HALF)
@@ -62,7 +62,10 @@ def test_no_probability_is_no_change_and_every_draw_is_then_without_effect(
 ) -> None:
     x = images(7, *shape)
     stream = Stream(3, "test", 0)
-    u, g = stream.uniform(7, UNIFORM, like=x), stream.normal(7, NORMAL, like=x)
+    u, g = (
+        stream.uniform(7, UNIFORMS_PER_IMAGE, like=x),
+        stream.normal(7, NORMALS_PER_IMAGE, like=x),
+    )
     assert torch.allclose(ada(x, u, g, torch.tensor(0.0)), x, rtol=0, atol=1e-12)
     assert not torch.allclose(ada(x, u, g, torch.tensor(0.8)), x, atol=1e-3)
 
@@ -115,7 +118,7 @@ def test_colours_turn_about_gray() -> None:
 
 def test_diffaugment_is_that_of_its_paper() -> None:
     x = images(n=6, height=16, width=16)
-    u = torch.rand(6, UNIFORM, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+    u = torch.rand(6, UNIFORMS_PER_IMAGE, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
     made = diffaugment(x, u)
     for i in range(6):
         one = x[i] + u[i, 0] - 0.5
@@ -133,7 +136,10 @@ def test_diffaugment_is_that_of_its_paper() -> None:
 def test_gradients_go_through_twice(policy: str) -> None:
     x = images(2, 3, 5, 5).requires_grad_()
     stream = Stream(0, "test", 0)
-    u, g = stream.uniform(2, UNIFORM, like=x), stream.normal(2, NORMAL, like=x)
+    u, g = (
+        stream.uniform(2, UNIFORMS_PER_IMAGE, like=x),
+        stream.normal(2, NORMALS_PER_IMAGE, like=x),
+    )
 
     def change(x: Tensor) -> Tensor:
         return (
@@ -148,19 +154,19 @@ def test_the_probability_follows_the_sign_and_takes_so_many_images() -> None:
     cfg = AugmentConfig(policy="ada", target=0.6, speed_images=1_000)
     made = Augmentation(cfg).double()
     for iteration in range(12):  # all reals are known: 3 steps up
-        made.follow(torch.tensor(1.0, dtype=torch.float64), iteration, 50)
-    assert float(made.p) == pytest.approx(3 * 50 * INTERVAL / 1_000)
+        made.update_probability(torch.tensor(1.0, dtype=torch.float64), iteration, 50)
+    assert float(made.p) == pytest.approx(3 * 50 * ADA_INTERVAL_ITERATIONS / 1_000)
     for iteration in range(12, 40):
-        made.follow(torch.tensor(1.0, dtype=torch.float64), iteration, 50)
+        made.update_probability(torch.tensor(1.0, dtype=torch.float64), iteration, 50)
     assert float(made.p) == 1.0  # not above
     for iteration in range(
         40, 48
     ):  # 0.8 are known: the mean sign is the target itself, and 0.79 is below it
-        made.follow(torch.tensor(0.79, dtype=torch.float64), iteration, 50)
+        made.update_probability(torch.tensor(0.79, dtype=torch.float64), iteration, 50)
     assert float(made.p) == pytest.approx(1 - 2 * 0.2)
     signs = [0.7, 0.95, 0.95, 0.95]  # on average above
     for iteration, accuracy in enumerate(signs, start=48):
-        made.follow(torch.tensor(accuracy, dtype=torch.float64), iteration, 50)
+        made.update_probability(torch.tensor(accuracy, dtype=torch.float64), iteration, 50)
     assert float(made.p) == pytest.approx(0.8)
 
 
@@ -177,10 +183,10 @@ def test_parts_are_changed_alike_and_each_pass_otherwise() -> None:
     def stream(purpose: str) -> Stream:
         return Stream(0, purpose, 7)
 
-    three = Augmented(Network(), made, stream, alike=3)(torch.cat([x, x, x])).chunk(3)
+    three = Augmented(Network(), made, stream, chunks=3)(torch.cat([x, x, x])).chunk(3)
     assert torch.equal(three[0], three[1])
     assert torch.equal(three[0], three[2])
-    D = Augmented(Network(), made, stream, alike=1)
+    D = Augmented(Network(), made, stream, chunks=1)
     passes = [D(x), D.forward(x), D.features(x)]
     assert torch.equal(passes[0], three[0])
     assert not any(torch.equal(a, b) for a, b in ((passes[0], passes[1]), (passes[1], passes[2])))
@@ -192,7 +198,10 @@ def test_the_strengths_are_those_that_are_stated() -> None:
     x = torch.zeros(n, 1, 17, 17, dtype=torch.float64)
     x[:, :, 8, 8] = 1  # the middle
     stream = Stream(5, "test", 0)
-    u, g = stream.uniform(n, UNIFORM, like=x), stream.normal(n, NORMAL, like=x)
+    u, g = (
+        stream.uniform(n, UNIFORMS_PER_IMAGE, like=x),
+        stream.normal(n, NORMALS_PER_IMAGE, like=x),
+    )
     only = torch.full_like(u, NEVER)
     only[:, 4], only[:, 12:14] = ALWAYS, u[:, 12:14]
     places = ada(x, only, 0 * g, HALF).flatten(1).argmax(dim=1)

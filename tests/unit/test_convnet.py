@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_lab import penalties
-from gan_lab.networks.convnet import GROUP, Block, Double
+from gan_lab.networks.convnet import GROUP_CHANNELS, Block, Upsample
 from tests.helpers.networks import convnet_discriminator as discriminator
 from tests.helpers.networks import convnet_generator as generator
 from tests.helpers.networks import draw, wake
@@ -37,7 +37,7 @@ def test_the_first_two_convolutions_of_a_branch_begin_as_he_times_the_number_of_
     D = discriminator(width=32, blocks=2)
     he = math.sqrt(2 / (1 + 0.2**2))
     for block in blocks_of(D):
-        assert block.mix.groups == 2 * block.expand.in_channels // GROUP
+        assert block.mix.groups == 2 * block.expand.in_channels // GROUP_CHANNELS
         for layer in (block.expand, block.mix):
             fan_in = layer.weight[0].numel()
             expected = he / math.sqrt(fan_in) * 6**-0.25
@@ -85,7 +85,7 @@ def test_the_generators_first_map_is_linear_in_the_latents() -> None:
 
 def test_doubling_then_halving_keeps_a_slope_and_a_mean() -> None:
     ramp = torch.arange(6).double().view(1, 1, 1, 6).expand(1, 1, 6, 6)
-    back = functional.avg_pool2d(Double()(ramp), 2)
+    back = functional.avg_pool2d(Upsample()(ramp), 2)
     assert torch.allclose(back[..., 1:-1, 1:-1], ramp[..., 1:-1, 1:-1])
     x = draw(7, 1, 1, 6, 6)
     assert torch.allclose(
@@ -104,7 +104,7 @@ def test_penalties_reach_every_weight_of_the_discriminator_but_no_last_bias() ->
     """Through convolutions in groups as well, by the closed form: a finite difference of the penalty."""
     D, x = discriminator(width=16), draw(9, 2, 1, 28, 28)
     wake(D)
-    penalties.zero_centred(D, x).backward()
+    penalties.zero_centered_penalty(D, x).backward()
     for name, weight in D.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
@@ -116,7 +116,7 @@ def test_penalties_reach_every_weight_of_the_discriminator_but_no_last_bias() ->
     values = []
     for sign in (1, -1):
         mix.weight.data += sign * step * direction
-        values.append(float(penalties.zero_centred(D, x).detach()))
+        values.append(float(penalties.zero_centered_penalty(D, x).detach()))
         mix.weight.data -= sign * step * direction
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope, rel=1e-4)
 

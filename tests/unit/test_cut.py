@@ -111,12 +111,12 @@ def test_a_generator_that_changes_nothing_is_recognised_and_one_that_mixes_place
 
 
 def test_what_it_cannot_translate_is_one_line() -> None:
-    with pytest.raises(ValueError, match=r"the data has one: choose data\.name=horse2zebra"):
+    with pytest.raises(ValueError, match=r"the data has one\. Choose data\.name=horse2zebra"):
         CUT(spec=ImageSpec(3, 16, 16), config=CUTConfig(width=2, blocks=1))
     gray = ImageSpec(3, 16, 16, source_channels=1, pairs="all")
     with pytest.raises(
         ValueError,
-        match=r"images of 3 channels are no input where inputs have 1: set model\.identity",
+        match=r"equally many channels, not 1 and 3\. Set model\.identity",
     ):
         CUT(spec=gray, config=CUTConfig(width=2, blocks=1))
     CUT(spec=gray, config=CUTConfig(width=2, blocks=1, layers=1, identity_weight=0))

@@ -137,7 +137,7 @@ def test_two_ranks_hold_one_pool_and_query_their_own_rows_of_it(
     ) -> Tensor:
         family.all_gather = lambda _: every
         family.stream = lambda purpose: Stream(0, purpose, iteration, rank, world)
-        return family.from_pool(family.pool, mine, "pool")
+        return family.sample_pool(family.pool, mine, "pool")
 
     given = []
     for iteration, now in enumerate(fakes):
@@ -191,7 +191,8 @@ def test_outputs_and_picture_go_both_ways_and_back() -> None:
 
 def test_data_that_do_not_suit_it_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"translates between two sets, but the data has one: choose data\.name="
+        ValueError,
+        match=r"translates between two domains, but the data has one\. Choose data\.name=",
     ):
         made(source_channels=0)
     with pytest.raises(

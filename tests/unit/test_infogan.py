@@ -70,16 +70,16 @@ def test_the_loss_is_the_cross_entropy_of_the_code_and_a_normal_one_of_variance_
     z = made.generator.sample_latents(Stream(0, "any"), 64, like=LIKE)
     category, codes = made.generator.split_codes(z)
     blind = torch.cat([torch.zeros(64, 4, dtype=torch.float64), codes], dim=1)
-    assert float(made.loss_info(z, blind)) == pytest.approx(
+    assert float(made.information_loss(z, blind)) == pytest.approx(
         math.log(4), abs=1e-12
     )  # the entropy: no information
     sure = torch.cat([1e3 * torch.nn.functional.one_hot(category, 4), codes], dim=1)
-    assert float(made.loss_info(z, sure)) == pytest.approx(0.0, abs=1e-12)
+    assert float(made.information_loss(z, sure)) == pytest.approx(0.0, abs=1e-12)
     off = torch.cat([sure[:, :4], codes + torch.tensor([0.5, -1.0])], dim=1)
     normal = -torch.distributions.Normal(off[:, 4:], 1.0).log_prob(codes).sum(
         dim=1
     ).mean() - math.log(2 * math.pi)
-    assert float(made.loss_info(z, off)) == pytest.approx(float(normal), abs=1e-12)
+    assert float(made.information_loss(z, off)) == pytest.approx(float(normal), abs=1e-12)
     assert float(normal) == pytest.approx(0.5 * (0.25 + 1.0), abs=1e-12)
 
 
@@ -87,7 +87,7 @@ def test_the_information_moves_the_generator_and_the_weight_says_how_much() -> N
     made = family()
     z = made.generator.sample_latents(Stream(0, "any"), 16, like=LIKE)
     _, q = made.split_outputs(made.discriminator(made.generator(z)))
-    gradients = torch.autograd.grad(made.loss_info(z, q), list(made.generator.parameters()))
+    gradients = torch.autograd.grad(made.information_loss(z, q), list(made.generator.parameters()))
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
@@ -104,7 +104,8 @@ def test_a_varied_code_changes_nothing_else(coded: CodedGenerator) -> None:
             for i in range(varied.shape[1])
         )
     with pytest.raises(
-        ValueError, match=r"code=3: this generator has the codes 0 \(category\) to 2"
+        ValueError,
+        match=r"code=3 does not exist\. This generator has the codes 0 \(category\) to 2",
     ):
         coded.vary_code(z, 3)
 

@@ -150,7 +150,7 @@ def test_relativistic_losses_are_means_over_pairs_of_any_shape_and_refuse_what_i
         assert torch.allclose(loss(a.view(2, 1, 3, 5), b.view(2, 1, 3, 5)), loss(a, b))
         assert torch.allclose(loss(a.repeat(2), b.repeat(2)), loss(a, b))
         assert float(loss(torch.tensor([1e4]), torch.tensor([-1e4]))) in (0, 2e4)  # and no overflow
-        with pytest.raises(ValueError, match=r"\(30,\).* they are paired"):
+        with pytest.raises(ValueError, match=r"\(30,\).* pairs them"):
             loss(a, b.view(30, 1))  # would be broadcast to all pairs
 
 

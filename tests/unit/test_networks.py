@@ -11,7 +11,7 @@ from gan_lab.config.loading import family_class
 from gan_lab.images import ImageSpec
 from gan_lab.networks import discriminator, from_recipe, generator
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator, num_downsamples
-from gan_lab.networks.layers import Network, _reflected, _upsample_bilinear, initialise_normal
+from gan_lab.networks.layers import Network, _reflect_pad, _upsample_bilinear, initialize_normal
 from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 from tests.helpers.families import keys_of
 
@@ -79,7 +79,9 @@ def test_a_recipe_is_plain_data() -> None:
 
 @pytest.mark.parametrize("name", ["Sequential", None])
 def test_a_recipe_of_something_else_is_refused(name: str | None) -> None:
-    with pytest.raises(ValueError, match=f"the recipe names no network of this package: {name!r}"):
+    with pytest.raises(
+        ValueError, match=f"The recipe does not name a network of this package: {name!r}"
+    ):
         from_recipe({"network": name, "arguments": {}})
 
 
@@ -106,7 +108,7 @@ def test_the_label_alone_changes_the_output_of_a_conditional_network(kind: str, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_conditional_network_asks_for_missing_labels(kind: str, part: str) -> None:
     with pytest.raises(
-        ValueError, match=r"this network is conditional on 10 classes: it needs labels \[B\]"
+        ValueError, match=r"This network is conditional on 10 classes\. Pass labels \[B\]"
     ):
         make(kind, part, classes=10)(inputs(part))
 
@@ -144,11 +146,11 @@ def test_halving_ends_in_4_to_7_or_says_which_sizes_do() -> None:
     for sides in ((30, 30), (4, 4), (28, 64), (1, 1)):
         with pytest.raises(
             ValueError,
-            match=rf"these networks cannot make images of {sides[0]} x {sides[1]}: .* 28, 32 or 64",
+            match=rf"Image size {sides[0]} x {sides[1]} is not supported: .* 28, 32 or 64",
         ):
             num_downsamples(*sides)
     for network in (DCGANGenerator, DCGANDiscriminator):
-        with pytest.raises(ValueError, match="cannot make images of 30 x 30"):
+        with pytest.raises(ValueError, match="Image size 30 x 30 is not supported"):
             network(shape=(1, 30, 30), **({"z_dim": 4} if network is DCGANGenerator else {}))
 
 
@@ -207,7 +209,7 @@ def test_initial_weights_are_normal_with_spread_0_02_around_0_and_scales_around_
         nn.BatchNorm2d(4096),
     )
     torch.manual_seed(0)
-    initialise_normal(layers)
+    initialize_normal(layers)
     for i, layer in enumerate(layers):
         weight = layer.weight.detach()
         error = 5 * 0.02 / weight.numel() ** 0.5  # five standard errors
@@ -297,7 +299,7 @@ def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_w
 
 
 @pytest.mark.parametrize(("own", "torchs"), [
-    (lambda x: _reflected(x, 3), lambda x: functional.pad(x, (3, 3, 3, 3), mode="reflect")),
+    (lambda x: _reflect_pad(x, 3), lambda x: functional.pad(x, (3, 3, 3, 3), mode="reflect")),
     (_upsample_bilinear, lambda x: functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)),
 ], ids=["reflected", "doubled"])  # fmt: skip
 @pytest.mark.parametrize("size", [(4, 4), (7, 5)])

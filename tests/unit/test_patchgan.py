@@ -108,7 +108,7 @@ def rebuilt(network: PatchDiscriminator) -> nn.Module:
 
 def test_a_conditional_discriminator_asks_for_a_missing_source() -> None:
     D, y, _ = paired()
-    with pytest.raises(ValueError, match=r"it needs sources \[B, C', H, W\]"):
+    with pytest.raises(ValueError, match=r"Pass sources \[B, C', H, W\]"):
         D(y)
 
 
@@ -119,6 +119,6 @@ def test_the_smallest_image_gives_one_logit_and_a_smaller_one_is_refused(
     D = PatchDiscriminator(shape=(1, size, size), width=2, layers=layers, norm="instance")
     assert D(torch.zeros(1, 1, size, size)).shape == (1, 1, 1, 1)
     with pytest.raises(
-        ValueError, match=rf"images of 40 x {size - 1} are too small .* data.size={size} at least"
+        ValueError, match=rf"Image size 40 x {size - 1} is too small .* data.size to {size} or more"
     ):
         PatchDiscriminator(shape=(1, 40, size - 1), layers=layers)

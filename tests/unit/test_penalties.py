@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_lab.penalties import clip_weights, gradient_penalty, zero_centred
+from gan_lab.penalties import clip_weights, gradient_penalty, zero_centered_penalty
 
 SHAPE = (4, 3, 5, 6)
 
@@ -115,9 +115,7 @@ def test_float64_stays_float64() -> None:
 
 
 def test_real_and_fake_images_of_other_shapes_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"real images are \(4, 3, 5, 6\) but fake ones \(2, 3, 5, 6\)"
-    ):
+    with pytest.raises(ValueError, match=r"images differ: \(4, 3, 5, 6\) and \(2, 3, 5, 6\)"):
         gradient_penalty(Recorder(), draw(1, *SHAPE), draw(2, 2, 3, 5, 6))
 
 
@@ -137,11 +135,11 @@ def test_clipping_bounds_every_weight_and_bias_and_leaves_small_ones_alone() -> 
     assert all(weight.requires_grad and weight.grad is None for weight in critic.parameters())
 
 
-def test_the_zero_centred_penalty_of_a_linear_critic_is_the_square_of_its_norm_and_pulls_to_zero() -> (
+def test_the_zero_centered_penalty_of_a_linear_critic_is_the_square_of_its_norm_and_pulls_to_zero() -> (
     None
 ):
     w = draw(0, 90).requires_grad_()
-    penalty = zero_centred(linear(w), draw(1, *SHAPE))  # type: ignore[arg-type]
+    penalty = zero_centered_penalty(linear(w), draw(1, *SHAPE))  # type: ignore[arg-type]
     penalty.backward()
     v = w.detach()
     assert float(penalty.detach()) == pytest.approx(float(v.square().sum()), rel=1e-12)
@@ -149,20 +147,20 @@ def test_the_zero_centred_penalty_of_a_linear_critic_is_the_square_of_its_norm_a
     assert torch.allclose(w.grad, 2 * v, rtol=1e-12)
 
 
-def test_the_zero_centred_penalty_is_taken_at_the_images_themselves_and_averaged_over_them() -> (
+def test_the_zero_centered_penalty_is_taken_at_the_images_themselves_and_averaged_over_them() -> (
     None
 ):
     x = draw(1, *SHAPE)
-    penalty = zero_centred(
+    penalty = zero_centered_penalty(
         lambda x: 0.5 * x.square().flatten(1).sum(1), x
     )  # its gradient is the image
     assert float(penalty.detach()) == pytest.approx(float(x.square().sum()) / 4, rel=1e-12)
 
 
-def test_the_zero_centred_penalty_gives_the_images_no_gradient() -> None:
+def test_the_zero_centered_penalty_gives_the_images_no_gradient() -> None:
     weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     x = draw(1, *SHAPE).requires_grad_()
-    zero_centred(lambda x: weight * x.square().flatten(1).sum(1), x).backward()
+    zero_centered_penalty(lambda x: weight * x.square().flatten(1).sum(1), x).backward()
     assert weight.grad is not None
     assert float(weight.grad) == pytest.approx(
         4 * 2 * 2 * float(x.detach().square().sum()) / 4
@@ -170,28 +168,29 @@ def test_the_zero_centred_penalty_gives_the_images_no_gradient() -> None:
     assert x.grad is None
 
 
-def test_the_zero_centred_penalty_of_a_flat_critic_is_zero_with_a_gradient_that_is_a_number() -> (
+def test_the_zero_centered_penalty_of_a_flat_critic_is_zero_with_a_gradient_that_is_a_number() -> (
     None
 ):
     w = torch.zeros(90, dtype=torch.float64, requires_grad=True)
-    penalty = zero_centred(linear(w), draw(1, *SHAPE))  # type: ignore[arg-type]
+    penalty = zero_centered_penalty(linear(w), draw(1, *SHAPE))  # type: ignore[arg-type]
     penalty.backward()
     assert float(penalty.detach()) == 0
     assert w.grad is not None
     assert (w.grad == 0).all()
 
 
-def test_under_bf16_autocast_the_zero_centred_penalty_is_computed_in_float32_and_float64_stays() -> (
+def test_under_bf16_autocast_the_zero_centered_penalty_is_computed_in_float32_and_float64_stays() -> (
     None
 ):
     critic = nn.Sequential(nn.Flatten(), nn.Linear(90, 1), nn.Flatten(0))
     x = draw(1, *SHAPE, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         assert critic(x).dtype == torch.bfloat16  # otherwise this test shows nothing
-        mixed, half = zero_centred(critic, x), zero_centred(critic, x.bfloat16())
+        mixed, half = zero_centered_penalty(critic, x), zero_centered_penalty(critic, x.bfloat16())
     assert mixed.dtype == half.dtype == torch.float32
     expected = float(critic[1].weight.detach().double().square().sum())
     assert float(mixed.detach()) == pytest.approx(expected, rel=1e-5)  # bf16 has three digits
     assert (
-        zero_centred(linear(draw(0, 90)), draw(1, *SHAPE).requires_grad_()).dtype == torch.float64
+        zero_centered_penalty(linear(draw(0, 90)), draw(1, *SHAPE).requires_grad_()).dtype
+        == torch.float64
     )  # type: ignore[arg-type]

@@ -99,9 +99,9 @@ def test_the_picture_shows_source_generated_and_truth() -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"source_channels": 0, "pairs": "none"}, "the data has no inputs"),
-        ({"source_channels": 3, "pairs": "none"}, "the data has no pairs to train on"),
-        ({"source_channels": 3, "pairs": "held out"}, "the data has no pairs to train on"),
+        ({"source_channels": 0, "pairs": "none"}, "the data has no source images"),
+        ({"source_channels": 3, "pairs": "none"}, "the data has no training pairs"),
+        ({"source_channels": 3, "pairs": "held out"}, "the data has no training pairs"),
     ],
 )
 def test_data_without_pairs_are_refused(changed: dict[str, Any], reason: str) -> None:

@@ -122,6 +122,6 @@ def test_a_recipe_and_a_state_dict_make_the_same_network_again() -> None:
 def test_sides_that_do_not_halve_twice_are_refused(height: int, width: int) -> None:
     with pytest.raises(
         ValueError,
-        match=f"{height} x {width} must be multiples of 4 and 8 at least, .* 28, 32 or 64",
+        match=f"{height} x {width} is not supported: both sides must be multiples of 4 .* 28, 32 or 64",
     ):
         make(shape=(1, height, width))

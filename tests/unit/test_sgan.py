@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, pad
 
-from gan_lab.families.sgan import SGAN, SGANConfig, real_logit, split_labelled
+from gan_lab.families.sgan import SGAN, SGANConfig, real_logit, split_labeled
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks import from_recipe
 from gan_lab.networks.classifier import Classifier
@@ -111,7 +111,7 @@ class Given(nn.Module):
 
 def test_every_other_row_shows_its_label_and_the_rest_are_the_unlabelled_images() -> None:
     x = images()
-    x_l, y_l, x_u = split_labelled(Batch(x, LABELS, by_turns=True))
+    x_l, y_l, x_u = split_labeled(Batch(x, LABELS, by_turns=True))
     assert torch.equal(x_l, x[[0, 2, 4]])
     assert y_l.tolist() == [2, 0, 1]
     assert torch.equal(x_u, x[[1, 3, 5]])
@@ -119,7 +119,7 @@ def test_every_other_row_shows_its_label_and_the_rest_are_the_unlabelled_images(
 
 def test_where_all_are_labelled_all_serve_as_unlabelled_too() -> None:
     x, y = images(), torch.tensor([2, 1, 0, 0, 1, 2])
-    x_l, y_l, x_u = split_labelled(Batch(x, y))
+    x_l, y_l, x_u = split_labeled(Batch(x, y))
     assert torch.equal(x_l, x)
     assert torch.equal(y_l, y)
     assert torch.equal(x_u, x)
@@ -138,7 +138,9 @@ def test_noise_is_drawn_anew_for_each_use_and_has_the_spread_that_was_asked_for(
 
 
 def test_data_without_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="sgan learns classes from labels, but the data has 0"):
+    with pytest.raises(
+        ValueError, match="sgan learns to classify from labels, but the data has 0 classes"
+    ):
         SGAN(spec=ImageSpec(1, 8, 8), config=SGANConfig())
 
 

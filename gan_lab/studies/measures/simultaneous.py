@@ -30,7 +30,7 @@ def compute_gradients(psi: Tensor, theta: Tensor, gamma: float) -> tuple[Tensor,
     loss_d = losses.minimax_d(psi * real[0], psi * theta)
     loss_g = losses.minimax_g(psi * theta)
     (theta_gradient,) = torch.autograd.grad(loss_g, theta, retain_graph=True)
-    r1 = penalties.zero_centred(lambda x: (psi * x).flatten(), real) if gamma else 0.0
+    r1 = penalties.zero_centered_penalty(lambda x: (psi * x).flatten(), real) if gamma else 0.0
     (psi_gradient,) = torch.autograd.grad(loss_d + 0.5 * gamma * r1, psi)
     return psi_gradient, theta_gradient
 
