@@ -38,7 +38,7 @@ def load(name: str) -> Table:
     if not (folder / f"{name}.yaml").is_file():
         raise UserError(
             extensions.explain_unknown_name(
-                "table", name, [path.stem for path in groups.files_in(folder)]
+                "table", name, [path.stem for path in groups.list_yaml_files(folder)]
             )
         )
     try:

@@ -1,4 +1,7 @@
-"""The keys of an experiment as frozen dataclasses, with the range of each number."""
+"""Experiment configuration as frozen dataclasses, with the valid range of each number.
+
+The comment above each field is its description in docs/configuration.md.
+"""
 
 from __future__ import annotations
 
@@ -17,74 +20,80 @@ BOUNDS = {
     "below": ("less than", operator.lt),
 }
 
+# data sets whose data.root is a folder of the user's images
+USER_FOLDERS = ("folder", "pairs", "horse2zebra", "huggingface")
+
 
 def number(default: Any, **bounds: float) -> Any:
-    """A dataclass field with a range out of ``BOUNDS``, which ``load`` checks: ``lr: float = number(2e-4, above=0)``."""
+    """Declare a dataclass field with a range, which ``load`` checks.
+
+    Args:
+        default: The default value.
+        bounds: Keys of ``BOUNDS``, as in ``lr: float = number(2e-4, above=0)``.
+    """
     assert bounds.keys() <= BOUNDS.keys()
     return field(default=default, metadata=bounds)
-
-
-USER_FOLDERS = (
-    "folder",
-    "pairs",
-    "horse2zebra",
-    "huggingface",
-)  # data sets whose data.root is the user's own folder
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Keys under ``data:``."""
 
-    name: str = "mnist"  # the file of gan_lab/data, or a module of one's own
-    # full: the real set, or an error; sample: the images that ship with our dependencies; auto: the first that is there
+    # data set: a module of gan_lab/data, or the dotted path of your own module
+    name: str = "mnist"
+    # full: the complete data set, an error if it is missing; sample: the small sample shipped with
+    # the dependencies; auto: full if available, else sample
     source: Literal["auto", "full", "sample"] = "auto"
-    root: str = "data"  # folder of the real sets and of the decoded cache; of folder, pairs and horse2zebra: the set
-    size: int = number(
-        28, minimum=1, maximum=4096
-    )  # height and width in pixels; by default the set's own usual size
-    # in pixels; null: as the height. data.size=64x96 sets both, 64 high and 96 wide
+    # folder of the downloaded data sets and of the decoded-image cache; for folder, pairs and
+    # horse2zebra: the data set itself
+    root: str = "data"
+    # image height in pixels, and the width too unless data.width is set; default: the native size
+    # of the data set. data.size=64x96 sets height 64 and width 96
+    size: int = number(28, minimum=1, maximum=4096)
+    # image width in pixels; null: equal to the height
     width: int | None = number(None, minimum=1, maximum=4096)
-    # of one's own images: crop to the middle, pad with the pixels of the edge, or stretch
+    # how your own images are fitted to the size: center crop, pad with edge pixels, or stretch
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    # 1 is gray, 3 colour; null: of a folder what most files are, of others what the set has
+    # 1: grayscale, 3: RGB; null: inferred from the data set (for a folder: from the majority of
+    # its files)
     channels: Literal[1, 3] | None = None
-    batch_size: int = number(64, minimum=1)  # images per iteration, over all processes
-    images: int | None = number(None, minimum=2)  # training images, at most; null: all
-    labels: bool = True  # false: hide the labels that the data has
-    labels_per_class: int = number(
-        0, minimum=0
-    )  # semi-supervised: so many labels are shown; 0: all
-    attributes: list[str] = field(
-        default_factory=list
-    )  # celeba: each combination of these is a class
-    class_names: list[str] = field(
-        default_factory=list
-    )  # of classes 0, 1, 2 ...; []: the data's own
-    direction: Literal["AtoB", "BtoA"] = "AtoB"  # image to image: which of the two is the input
-    gray_input: bool = False  # image to image: the input is the gray version of each image
-    paired: bool = (
-        True  # image to image: false hides in training which input belongs to which image
-    )
-    flip: bool = False  # mirror half of the training images
-    # pixels by which training images are enlarged, and cropped back to their size at random, inputs alike
+    # global batch size in images, summed over all processes
+    batch_size: int = number(64, minimum=1)
+    # maximum number of training images; null: all
+    images: int | None = number(None, minimum=2)
+    # false: ignore the labels of the data set
+    labels: bool = True
+    # semi-supervised learning: number of labeled images per class; 0: all labels
+    labels_per_class: int = number(0, minimum=0)
+    # celeba only: attributes that define the classes, one class per combination
+    attributes: list[str] = field(default_factory=list)
+    # names of classes 0, 1, 2, ...; []: the names that the data set provides
+    class_names: list[str] = field(default_factory=list)
+    # image-to-image translation: AtoB takes domain A as input, BtoA domain B
+    direction: Literal["AtoB", "BtoA"] = "AtoB"
+    # image-to-image translation: use the grayscale version of each image as its input
+    # (colorization)
+    gray_input: bool = False
+    # image-to-image translation: false shuffles the pairs, for unpaired training
+    paired: bool = True
+    # augment the training images by random horizontal flips
+    flip: bool = False
+    # random crop augmentation: enlarge training images by this many pixels, then crop at random;
+    # input and target of a pair get the same crop
     jitter: int = number(0, minimum=0)
-    cache_gb: float = number(
-        8.0, minimum=0
-    )  # a larger set is decoded by the workers, image by image
-    device_gb: float = number(
-        1.0, minimum=0
-    )  # a smaller set that is decoded lies in the memory of the GPU; 0: never
-    max_unreadable: float = number(
-        0.01, minimum=0, maximum=1
-    )  # the share of unreadable files that is put up with
-    workers: int = number(
-        0, minimum=0
-    )  # loader processes per device; 0 gathers in the training process
+    # maximum size in GB of the decoded-image cache; larger data sets are decoded on the fly by the
+    # workers
+    cache_gb: float = number(8.0, minimum=0)
+    # maximum size in GB of a decoded data set that is kept in GPU memory; 0: never
+    device_gb: float = number(1.0, minimum=0)
+    # maximum fraction of unreadable files before loading fails
+    max_unreadable: float = number(0.01, minimum=0, maximum=1)
+    # DataLoader workers per process; 0: load in the training process
+    workers: int = number(0, minimum=0)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width in pixels."""
         return self.size, self.width or self.size
 
 
@@ -92,25 +101,33 @@ class DataConfig:
 class RunConfig:
     """Keys under ``run:``."""
 
-    images: int = number(100_000, minimum=1)  # the budget: training images seen, repeats included
-    seed: int = number(0, minimum=0)  # of all that is random
-    id: str | None = None  # folder name; by default a slug of what was overridden, and the seed
-    root: str = "runs"  # the folder of the runs
-    # processes on each machine: a number, a list of GPUs such as "0,1", or auto; None: what torchrun or srun started, else 1
+    # training budget in images shown to the discriminator, repeats included
+    images: int = number(100_000, minimum=1)
+    # random seed
+    seed: int = number(0, minimum=0)
+    # name of the run folder; null: built from the overrides and the seed
+    id: str | None = None
+    # parent folder of all runs
+    root: str = "runs"
+    # processes per machine: a number, a list of GPUs such as "0,1", or auto; null: set by torchrun
+    # or srun, else 1
     devices: str | None = None
-    num_nodes: int = number(
-        0, minimum=0
-    )  # machines; 0: those on which torchrun or srun started it, else 1
-    timeout_s: int = number(300, minimum=1)  # seconds for which a rank waits for the others
-    # 32-true is exact on a GPU too; tf32 is faster there: float32 whose factors have 10 bits; on a CPU the two are one
+    # number of machines; 0: set by torchrun or srun, else 1
+    num_nodes: int = number(0, minimum=0)
+    # timeout of distributed operations in seconds
+    timeout_s: int = number(300, minimum=1)
+    # tf32 is faster than 32-true on a GPU, with float32 products rounded to a 10-bit mantissa; on
+    # a CPU the two are equal
     precision: Literal["32-true", "tf32", "bf16-mixed", "64-true"] = "32-true"
-    micro_batches: int = number(
-        1, minimum=1
-    )  # gradient accumulation: micro-batches per batch, for one that does not fit
-    compile: bool = False  # by torch.compile, which needs a C++ compiler
-    evaluate_every_images: int = number(50_000, minimum=1)  # images between two evaluations
-    overwrite: bool = False  # delete the run folder first
-    # a run folder, a checkpoint or an export, whose weights this run begins with where they fit
+    # gradient accumulation: micro-batches per batch, to reduce memory
+    micro_batches: int = number(1, minimum=1)
+    # compile the networks with torch.compile, which needs a C++ compiler
+    compile: bool = False
+    # images between two evaluations
+    evaluate_every_images: int = number(50_000, minimum=1)
+    # delete an existing run folder before training
+    overwrite: bool = False
+    # warm start: a run folder, checkpoint or export that provides the initial weights
     start_from: str | None = None
 
 
@@ -118,101 +135,106 @@ class RunConfig:
 class MetricsConfig:
     """Keys under ``metrics:``."""
 
-    headline: str | None = (
-        None  # the score that chooses best.ckpt; None: the first that the data offers
-    )
-    # null: 1,000 in training; at the end 50,000 on a GPU, on a CPU four times the reals and 10,000 at most
+    # metric that selects best.ckpt; null: the first one available for the data
+    headline: str | None = None
+    # number of generated images; null: 1,000 during training; in the final evaluation 50,000 on a
+    # GPU, on a CPU four times the reals, up to 10,000
     num_fakes: int | None = number(None, minimum=2)
-    num_reals: int | None = number(
-        None, minimum=2
-    )  # at most; null: 1,000 in training, at the end all of the split
-    # the reals that a trained run is scored against, as published figures are mostly against the training set; while it
-    # trains the reals that choose are those of validation, or of train
+    # maximum number of real images; null: 1,000 during training, the whole split in the final
+    # evaluation
+    num_reals: int | None = number(None, minimum=2)
+    # real images of the final evaluation; most published scores use train. During training the
+    # reals are from the validation set, or with train from the training set
     split: Literal["test", "train"] = "test"
-    extractors: list[str] = field(
-        default_factory=list
-    )  # at every evaluation; []: what the content suggests
-    include: list[str] = field(
-        default_factory=list
-    )  # metrics in modules of one's own, beside all that apply
-    # images that kernel distance, precision, recall, density and coverage are of
+    # feature extractors of every evaluation; []: chosen by the content of the images
+    extractors: list[str] = field(default_factory=list)
+    # your own metric modules, in addition to the built-in metrics that apply
+    include: list[str] = field(default_factory=list)
+    # maximum number of images used by kernel distance, precision, recall, density and coverage
     max_features_kept: int = number(10_000, minimum=20)
-    # auto: weights that are on this machine or can be downloaded; off; or the path of a local file
+    # auto: use local weights or download them; off: skip the Inception metrics; or a local path
     inception_weights: str = "auto"
-    dinov2_weights: str = (
-        ""  # the authors' file of a DINOv2 without registers, for metrics.extractors=[dinov2]
-    )
-    clip_weights: str = ""  # OpenAI's file of a CLIP, for metrics.extractors=[clip]
-    allow_small_n: bool = (
-        False  # compute a Fréchet distance of fewer images than ten times its features
-    )
+    # path of the official DINOv2 weights (without registers), for metrics.extractors=[dinov2]
+    dinov2_weights: str = ""
+    # path of the official OpenAI CLIP weights, for metrics.extractors=[clip]
+    clip_weights: str = ""
+    # compute Fréchet distances even with fewer than 10 images per feature dimension
+    allow_small_n: bool = False
 
 
 @dataclass(frozen=True)
 class LogConfig:
     """Keys under ``log:``."""
 
-    wandb: Literal["auto", "online", "offline", "off"] = (
-        "auto"  # auto: online if a key is present, else offline
-    )
-    wandb_artifacts: bool = False  # send the best checkpoint too, when a training has ended
-    tensorboard: bool = False  # write event files for TensorBoard into the run folder
-    log_every_images: int = number(2_000, minimum=1)  # images between two rows of losses
-    grid_every_images: int | None = number(
-        None, minimum=1
-    )  # images between two sample grids; null: at each evaluation
-    progress_bar: bool = True  # in a log file a line every half minute; false: neither
+    # W&B mode; auto: online if an API key is set, else offline
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    # upload the best checkpoint to W&B after training
+    wandb_artifacts: bool = False
+    # write TensorBoard event files to the run folder
+    tensorboard: bool = False
+    # images between two logged rows of losses
+    log_every_images: int = number(2_000, minimum=1)
+    # images between two sample grids; null: one per evaluation
+    grid_every_images: int | None = number(None, minimum=1)
+    # show a progress bar, or one line every 30 s if the output is not a terminal
+    progress_bar: bool = True
 
 
 @dataclass(frozen=True)
 class EmaConfig:
     """Keys under ``ema:``."""
 
-    half_life_images: float = number(10_000.0, minimum=0)  # 0: no averaging
-    ramp: float = number(
-        0.05, above=0
-    )  # the half-life is at most this share of the images seen so far
+    # half-life of the EMA weights in images; 0: no EMA
+    half_life_images: float = number(10_000.0, minimum=0)
+    # EMA warmup: limits the half-life to this fraction of the images seen so far
+    ramp: float = number(0.05, above=0)
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Keys under ``augment:``, of what discriminators of families from latents to images see."""
+    """Keys under ``augment:``: discriminator augmentation of unconditional and conditional GANs."""
 
-    # diffaugment: colour, translation and cutout, always; ada: each of many changes with a probability that adapts
+    # diffaugment: color, translation and cutout, always applied; ada: adaptive discriminator
+    # augmentation, each transform applied with an adaptive probability p
     policy: Literal["off", "diffaugment", "ada"] = "off"
-    p: float = number(0.0, minimum=0, maximum=1)  # of ada, to begin with
-    target: float = number(
-        0.6, minimum=-1, maximum=1
-    )  # of ada: the mean sign of the discriminator's output on reals
-    speed_images: int = number(
-        500_000, minimum=1
-    )  # of ada: images in which the probability can go from 0 to 1
+    # ada: initial augmentation probability
+    p: float = number(0.0, minimum=0, maximum=1)
+    # ada: target of the overfitting heuristic r_t, the mean sign of the discriminator outputs on
+    # reals
+    target: float = number(0.6, minimum=-1, maximum=1)
+    # ada: number of images over which p can rise from 0 to 1
+    speed_images: int = number(500_000, minimum=1)
 
 
 @dataclass(frozen=True)
 class HealthConfig:
     """Keys under ``health:``."""
 
-    # where a weight is no number any more. stop: the run ends; rollback: it goes on from the last good checkpoint with
-    # other random numbers, three times at most
+    # what to do when a weight becomes NaN or Inf. stop: end the run; rollback: resume from the
+    # last good checkpoint with a new random seed, up to 3 times
     on_nan: Literal["stop", "rollback"] = "stop"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Keys under ``model:`` that all families have: how their learning rates fall, counted in images, and what stays."""
+    """Keys under ``model:`` shared by all families: learning rate decay and frozen layers."""
 
+    # shape of the learning rate decay
     decay: Literal["linear", "cosine"] = "linear"
-    decay_from: int = number(0, minimum=0)  # images after which they begin to fall
-    decay_images: int = number(0, minimum=0)  # images in which they fall; 0: they stay
-    decay_to: float = number(0.0, minimum=0, maximum=1)  # the share of each that is left then
-    # with run.start_from: so many layers of each discriminator, from the image on, keep their weights (Mo et al. 2020)
+    # images after which the decay begins
+    decay_from: int = number(0, minimum=0)
+    # duration of the decay in images; 0: constant learning rates
+    decay_images: int = number(0, minimum=0)
+    # final learning rate as a fraction of the initial one
+    decay_to: float = number(0.0, minimum=0, maximum=1)
+    # FreezeD (Mo et al. 2020), with run.start_from: number of discriminator layers, counted from
+    # the image, that are not trained
     freeze_d: int = number(0, minimum=0)
 
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment; ``model`` is the dataclass of the family, which stands in the family's file."""
+    """Configuration of one experiment; ``model`` is the ``Config`` dataclass of the family."""
 
     family: str = "gan"
     data: DataConfig = field(default_factory=DataConfig)
@@ -226,12 +248,12 @@ class Config:
 
     @property
     def iterations(self) -> int:
-        """The budget in iterations, rounded up."""
+        """Training budget in iterations, rounded up."""
         return -(-self.run.images // self.data.batch_size)
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """A copy of a config with other values, by their keys, such as ``{"run.images": 100}``."""
+    """Return a copy of a config with some values replaced, as in ``{"run.images": 100}``."""
     for key, value in values.items():
         group, name = key.split(".")
         config = replace(config, **{group: replace(getattr(config, group), **{name: value})})
@@ -239,7 +261,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested mappings or dataclasses as ('data.batch_size', 64)."""
+    """Iterate over the leaves of nested mappings or dataclasses, as ('data.batch_size', 64)."""
     if is_dataclass(tree):
         tree = {item.name: getattr(tree, item.name) for item in fields(tree)}
     for key, value in tree.items():
@@ -250,15 +272,21 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_ranges(config: Any, prefix: str = "") -> None:
-    """Raise UserError for the first number outside the range that its field was declared with."""
+    """Check every number against the range declared by its field.
+
+    Raises:
+        UserError: A number is out of range, NaN or Inf.
+    """
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
             check_ranges(value, f"{prefix}{item.name}.")
-        for name, bound in item.metadata.items() if value is not None else ():
-            words, holds = BOUNDS[name]
-            every = value if isinstance(value, tuple) else (value,)
-            if not all(holds(v, bound) and math.isfinite(v) for v in every):
+        if value is None:
+            continue
+        numbers = value if isinstance(value, tuple) else (value,)
+        for name, bound in item.metadata.items():
+            description, is_within = BOUNDS[name]
+            if not all(is_within(x, bound) and math.isfinite(x) for x in numbers):
                 raise UserError(
-                    f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}"
+                    f"{prefix}{item.name}={value} is out of range: it must be {description} {bound}"
                 )

@@ -102,7 +102,7 @@ def results() -> Path:
 def names() -> list[str]:
     """Every study, in the order of the chapters."""
     return sorted(
-        (path.stem for path in groups.files_in(folder())),
+        (path.stem for path in groups.list_yaml_files(folder())),
         key=lambda name: (load(name).chapter, name),
     )
 
@@ -111,7 +111,7 @@ def load(name: str) -> Study:
     """Load a study of ``studies/``, or a file by its path. Raises UserError if it is not there, or not as it should be."""
     path = Path(name) if name.endswith(".yaml") else folder() / f"{name}.yaml"
     if not path.is_file():
-        known = [each.stem for each in groups.files_in(folder())]
+        known = [each.stem for each in groups.list_yaml_files(folder())]
         raise UserError(extensions.explain_unknown_name("study", name, known))
     try:
         merged = OmegaConf.merge(

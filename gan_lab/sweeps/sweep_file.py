@@ -101,7 +101,9 @@ def sweep_folder() -> Path:
 
 def list_sweeps() -> dict[str, str]:
     """List the sweeps, each with its question, which is the first comment of its file."""
-    return {path.stem: loading.first_comment(path) for path in groups.files_in(sweep_folder())}
+    return {
+        path.stem: loading.first_comment(path) for path in groups.list_yaml_files(sweep_folder())
+    }
 
 
 def load(name: str) -> Sweep:

@@ -63,7 +63,7 @@ def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(
 
 def test_an_unknown_table_is_answered_with_the_nearest() -> None:
     with pytest.raises(
-        ValueError, match=r"no table 'famlies'\. Did you mean 'families'\? There are: families"
+        ValueError, match=r"unknown table 'famlies'\. Did you mean 'families'\? Available: families"
     ):
         benchmark.load("famlies")
 

@@ -38,7 +38,7 @@ def answer(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["cgam"], "no experiment 'cgam'. Did you mean 'cgan'?"),
+        (["cgam"], "unknown experiment 'cgam'. Did you mean 'cgan'?"),
         (
             ["cgan", "data.bach_size=3"],
             "Key 'data.bach_size' not in 'Config'. Did you mean 'data.batch_size'?",
@@ -59,7 +59,7 @@ def answer(
             "data.batch_size=15 is the global batch size. It must be divisible",
         ),
         (["gan", "metrics.headline=label_accuracy"], "metrics.headline=label_accuracy"),
-        (["gan", "data.name=mnits"], "no data set 'mnits'. Did you mean 'mnist'?"),
+        (["gan", "data.name=mnits"], "unknown data set 'mnits'. Did you mean 'mnist'?"),
         (["dcgan", "data.size=30"], "these networks cannot make images of 30 x 30"),
         (["gan", "run.devices=0"], "run.devices=0"),
         (["gan", "run.devices=two"], "run.devices=two"),
@@ -408,7 +408,7 @@ def test_a_checkpoint_of_another_network_is_one_line(
             f"{WEIGHTS} does not hold torch-fidelity's weights",
         ),
         ("metrics.extractors=[points]", "metrics.extractors=points: points are of the toy"),
-        ("metrics.headline=kd_digits", "no score 'kd_digits'"),
+        ("metrics.headline=kd_digits", "unknown score 'kd_digits'"),
     ],
 )
 def test_what_would_be_found_out_too_late_is_refused_first(

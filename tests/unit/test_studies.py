@@ -137,7 +137,7 @@ def test_chapters_are_each_one_study_s() -> None:
     ("change", "message"),
     [
         ("claim: ''", "a study needs claim"),
-        ("measure: nothing", r"no measure 'nothing'"),
+        ("measure: nothing", r"unknown measure 'nothing'"),
         (
             "predictions: [{value: growth, arm: nobody, relation: above, bound: 0}]",
             "about nobody, but the arms are",
@@ -167,7 +167,7 @@ def test_a_study_that_is_not_as_it_should_be_is_one_line(
 
 
 def test_an_unknown_study_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"no study 'optimun'\. Did you mean 'optimum'\?"):
+    with pytest.raises(ValueError, match=r"unknown study 'optimun'\. Did you mean 'optimum'\?"):
         studies.load("optimun")
 
 
