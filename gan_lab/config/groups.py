@@ -1,7 +1,7 @@
 """Config groups: presets such as ``data=faces64`` or ``budget=smoke`` for any experiment.
 
-Groups follow Hydra's conventions. A group is a folder of ``configs/``; its options are YAML files with
-the keys of an experiment. The ``defaults:`` list of an experiment selects options, as in
+Groups follow Hydra's conventions. A group is a folder of ``configs/``; its options are YAML files
+with the keys of an experiment. The ``defaults:`` list of an experiment selects options, as in
 ``- data: faces64``.
 """
 
@@ -35,7 +35,7 @@ def group_members(folder: Path) -> dict[str, list[str]]:
 
 
 def split_overrides(overrides: Sequence[str], folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Split overrides into the selected option of each config group and overrides of single keys."""
+    """Split overrides into the selected option of each config group and single keys."""
     known = group_members(folder)
     selected = {}
     key_overrides = []

@@ -1,7 +1,7 @@
 """List the experiments, and build a ``Config`` from YAML files and ``key=value`` overrides.
 
-This module does not import torch, so that a misspelled override is reported immediately. OmegaConf is
-an implementation detail of ``load``: its callers only see the dataclasses of schema.py.
+This module does not import torch, so that a misspelled override is reported immediately. OmegaConf
+is an implementation detail of ``load``: its callers only see the dataclasses of schema.py.
 """
 
 from __future__ import annotations
@@ -151,15 +151,16 @@ class LoadedConfig:
 def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     """Merge defaults, config groups, the experiment and overrides, and validate every value.
 
-    Later sources win: the defaults of the dataclasses, ``defaults:`` of the experiment, the experiment,
-    config groups in the overrides, other overrides.
+    Later sources win: the defaults of the dataclasses, ``defaults:`` of the experiment, the
+    experiment, config groups in the overrides, other overrides.
 
     Args:
         experiment: A name in ``configs/experiment``, or the path of a YAML file.
         overrides: ``key=value`` overrides and config groups.
 
     Raises:
-        UserError: An experiment or key is unknown, or a value has the wrong type or is out of range.
+        UserError: An experiment or key is unknown, or a value has the wrong type or is out of
+            range.
     """
     path = find_experiment(experiment)
     selected, overrides = groups.split_overrides(overrides, config_folder())

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+import gan_lab
 from gan_lab import cli
 from gan_lab.metrics.digit_classifier import WEIGHTS
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
@@ -307,8 +309,33 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
     assert read_checkpoint(newest)["iteration"] == 10
 
 
+def test_version_prints_the_package_version() -> None:
+    shown = CliRunner().invoke(cli.app, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"gan-lab {gan_lab.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "expected"),
+    [
+        ("gan-lab tra", 1, {"train", "translate"}),
+        ("gan-lab train cyc", 2, {"cyclegan", "cyclegan_256"}),
+    ],
+)
+def test_completion_lists_commands_and_experiments(
+    text: str, position: int, expected: set[str]
+) -> None:
+    environment = {
+        "_GAN_LAB_COMPLETE": "complete_bash",
+        "COMP_WORDS": text,
+        "COMP_CWORD": str(position),
+    }
+    shown = CliRunner().invoke(cli.app, [], prog_name="gan-lab", env=environment)
+    assert set(shown.output.split()) == expected
+
+
 def test_help_and_an_unknown_option_import_no_torch() -> None:
-    for words in (["--help"], ["train", "--help"], ["train", "--fast"]):
+    """Neither does ``--version``."""
+    for words in (["--help"], ["--version"], ["train", "--help"], ["train", "--fast"]):
         code = f"import sys; sys.argv = ['gan-lab', *{words!r}]\nfrom gan_lab.cli import main\n"
         code += "try:\n    main()\nexcept SystemExit:\n    pass\nprint('torch' in sys.modules)"
         said = subprocess.run(
