@@ -137,7 +137,8 @@ def load_data(
 ) -> tuple[Config, GANDataModule]:
     """Read the data of a config and complete the config with what only the data know: their source and class names.
 
-    ``dataset`` and ``test`` are data sets from Python (``gan_lab.train(data=...)``) in place of the configured one.
+    ``dataset`` and ``test`` are data sets from Python (``gan_lab.train(data=...)``) in place of the
+    configured one.
     """
     data = datasets.load(config.data, config.run.seed, dataset, test)
     facts = {"data.source": data.facts.source, "data.class_names": [*data.facts.class_names]}

@@ -39,7 +39,8 @@ logger = logging.getLogger("gan_lab")
 def evaluate_all(folder: Path, data: GANDataModule | None = None) -> None:
     """Score a run that has just ended with each of ``WEIGHTS``; equal weights are scored once.
 
-    On a CPU only the best weights get all scores, the others those of the training: Inception takes long there.
+    On a CPU only the best weights get all scores, the others those of the training: Inception takes
+    long there.
     """
     full = device.here().type == "cuda"
     run = Run(folder).restore(data=data, weights=None)
@@ -75,8 +76,9 @@ def score_run(
 ) -> dict[str, Any]:
     """Score some weights of a run; write and return the updated summary.
 
-    Each score has its protocol, which includes the real-vs-real score. For the best weights the distance of samples to
-    training images is measured too, and ``neighbours.png`` shows the nearest.
+    Each score has its protocol, which includes the real-vs-real score. For the best weights the
+    distance of samples to training images is measured too, and ``neighbours.png`` shows the
+    nearest.
 
     Args:
         restored: The run; its weights are replaced.

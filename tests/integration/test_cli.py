@@ -270,7 +270,7 @@ def test_a_signal_ends_the_training_with_a_checkpoint(
     process.join(30)
     assert process.exitcode == code
     assert latest_checkpoint(folder) is not None
-    assert f"stopped by signal {int(number)} with a checkpoint" in (tmp_path / "log").read_text()
+    assert f"Stopped by signal {int(number)}; checkpoint saved" in (tmp_path / "log").read_text()
 
 
 def wait_for(condition: object, seconds: float = 60.0) -> None:

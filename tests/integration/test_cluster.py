@@ -299,7 +299,7 @@ def test_a_job_that_was_requeued_overwrites_nothing(tmp_path: Path, data_root: P
     assert train("gan", [*words, "run.images=320"], log, Kill("step", 30)) == -9
     again = start("gan", [*words, "run.images=320"], log, environment={"SLURM_RESTART_COUNT": "1"})
     assert ended([again]) == [0], log.read_text()
-    assert f"continues {tmp_path / 'gan' / 'x'} after iteration" in log.read_text()
+    assert f"Resuming {tmp_path / 'gan' / 'x'} from iteration" in log.read_text()
 
 
 def test_processes_that_begin_at_different_places_are_told_so(

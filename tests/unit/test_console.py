@@ -75,7 +75,7 @@ def test_measuring_ends_when_it_has_taken_long_enough(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded, watch = loading.load("gan", small("gan", tmp_path, data_root)), profiling.Stopwatch()
-    monkeypatch.setattr(profiling, "ENOUGH", 0.0)
+    monkeypatch.setattr(profiling, "MAX_MEASUREMENT_S", 0.0)
     _, iteration, _ = profiling.measure(loaded, tmp_path / "measured", watch)
     assert [iteration] == watch.seconds
 
