@@ -67,7 +67,7 @@ def answer(
         (["gan", "run.devices=two"], "run.devices=two"),
         (
             ["gan", "data.labels_per_class=10"],
-            "data.labels_per_class=10: gan cannot learn from a few labels, family sgan",
+            "data.labels_per_class=10: gan is not semi-supervised",
         ),
         (
             ["sgan", "data.labels_per_class=401"],

@@ -314,8 +314,5 @@ def test_processes_that_begin_at_different_places_are_told_so(
     pair = [start("gan", [*words, "run.images=320"], log, environment=first),
             start("gan", elsewhere, log, environment=second)]  # fmt: skip
     assert ended(pair) == [1, 1]
-    assert (
-        "process 1 would train with iteration 0, process 0 with 10: run.root must be one folder"
-        in log.read_text()
-    )
+    assert "rank 1 has iteration 0, rank 0 has 10. run.root must be a folder" in log.read_text()
     assert read_checkpoint(tmp_path / "gan" / "x" / "checkpoints" / "last.ckpt")["iteration"] == 10

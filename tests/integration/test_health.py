@@ -435,7 +435,7 @@ def test_a_guard_looks_where_something_is_due_and_at_averages_too() -> None:
     for iteration in (10, 15, 100):
         budget.iteration = iteration
         with pytest.raises(
-            DivergedError, match=rf"averaged generator, loss_d not finite at iteration {iteration} "
+            DivergedError, match=rf"EMA generator, loss_d not finite at iteration {iteration} "
         ):
             finite_check.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
 
@@ -455,7 +455,7 @@ class Poison(Callback):
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -> Any:
     """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 1e9)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_INTERVAL_S", 1e9)
     monkeypatch.setattr(
         loop, "evaluate_all", lambda *_: None
     )  # of the end: scores and the page are tested elsewhere
@@ -560,7 +560,7 @@ def test_two_processes_go_back_together_and_give_up_together(
                   "log.log_every_images=80", "health.on_nan=rollback")  # fmt: skip
     assert processes.train("gan", words, tmp_path / "log", world=2) == 1
     said = (tmp_path / "log").read_text()
-    assert "ValueError: diverged: generator, discriminator, averaged generator" in said
+    assert "ValueError: diverged: generator, discriminator, EMA generator" in said
     assert "after 3 rollbacks; the last good checkpoint is" in said
     assert [line["kind"] for line in lines(tmp_path / "gan" / "pair")] == [
         "diverged",
