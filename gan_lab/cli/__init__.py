@@ -318,18 +318,18 @@ def main() -> None:
     Exits with 2 and one line for a user error, 1 and a traceback for a bug, 130 for Ctrl-C.
     """
     warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {terminal.flat(message)}", file=sys.stderr
+        f"warning: {terminal.escape_line_breaks(message)}", file=sys.stderr
     )
     # process 1 of a container: the kernel ignores SIGTERM if it has no handler
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    terminal.make_lasting()
+    terminal.protect_streams()
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        explanation = terminal.in_one_line(error)
+        explanation = terminal.explain_error(error)
         if explanation is None or os.environ.get("GAN_LAB_TRACEBACK"):
             traceback.print_exception(error)
             print(terminal.explain_bug(error), file=sys.stderr)

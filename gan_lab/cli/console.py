@@ -220,7 +220,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     iterations = config.iterations
     world = detect.count_local_processes(config.run.devices or "1") * max(1, config.run.num_nodes)
     watch = profiling.Stopwatch()
-    with tempfile.TemporaryDirectory() as folder, device.within_memory():
+    with tempfile.TemporaryDirectory() as folder, device.limit_memory():
         built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():

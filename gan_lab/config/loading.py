@@ -23,7 +23,7 @@ from gan_lab.config import groups
 from gan_lab.config.extensions import explain_unknown_name, find_extension, get_native_size
 from gan_lab.config.schema import Config, check_ranges, leaves, with_values
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import PACKAGE, shipped
+from gan_lab.utils.files import PACKAGE, find_shipped_folder
 
 # old keys and their current names, for the error message about an old key
 RENAMED_KEYS = {
@@ -47,7 +47,7 @@ PATH_KEYS = (
 
 def config_folder() -> Path:
     """Return the folder of experiments, config groups and tables."""
-    return shipped("configs")
+    return find_shipped_folder("configs")
 
 
 def experiments() -> dict[str, str]:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from gan_lab.config import extensions, groups
 from gan_lab.studies import measures
 from gan_lab.utils.errors import UserError, first_line
-from gan_lab.utils.files import shipped
+from gan_lab.utils.files import find_shipped_folder
 
 BUDGETS = ("quick", "full")
 
@@ -91,12 +91,12 @@ class Study:
 
 def folder() -> Path:
     """The folder of studies."""
-    return shipped("studies", inside="study_files")
+    return find_shipped_folder("studies", inside="study_files")
 
 
 def results() -> Path:
     """The folder of the results that docs/studies tells of, in a checkout of the lab."""
-    return shipped("docs/studies/results")
+    return find_shipped_folder("docs/studies/results")
 
 
 def names() -> list[str]:

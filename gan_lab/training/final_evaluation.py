@@ -40,7 +40,7 @@ def evaluate_all(folder: Path, data: GANDataModule | None = None) -> None:
     On a CPU, where Inception is slow, only the best weights get all scores; the others get those of
     the evaluations during training.
     """
-    full = device.here().type == "cuda"
+    full = device.get_default_device().type == "cuda"
     run = Run(folder).restore(data=data, weights=None)
     score_run(run, "best")
     summary = read_summary(folder)

@@ -87,7 +87,7 @@ def measure(
 
 def evaluation_time(built: Experiment) -> float:
     """Measure the seconds of an evaluation, without the first one, which also reads the reals."""
-    built.family.eval().to(device.here())
+    built.family.eval().to(device.get_default_device())
     built.evaluation.evaluator(built.family)
     started = time.perf_counter()
     built.evaluation.evaluator(built.family)

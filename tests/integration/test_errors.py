@@ -70,7 +70,7 @@ def command(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(
-        terminal, "make_lasting", lambda: None
+        terminal, "protect_streams", lambda: None
     )  # which would replace what pytest captures
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
         monkeypatch.delitem(sys.modules, name)
@@ -166,7 +166,7 @@ def test_a_user_error_is_one_line(arguments: list[str], sentence: str, command: 
 
 
 def test_only_user_errors_are_explained_in_one_line() -> None:
-    assert terminal.in_one_line(UserError("a: b.\n c")) == "a: b. c"
-    assert terminal.in_one_line(ValueError("a")) is None
-    assert terminal.in_one_line(PermissionError(13, "Permission denied", "x")) is not None
-    assert terminal.in_one_line(KeyError("a")) is None
+    assert terminal.explain_error(UserError("a: b.\n c")) == "a: b. c"
+    assert terminal.explain_error(ValueError("a")) is None
+    assert terminal.explain_error(PermissionError(13, "Permission denied", "x")) is not None
+    assert terminal.explain_error(KeyError("a")) is None

@@ -20,7 +20,7 @@ from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.runs.results import read_summary
 from gan_lab.training import loop
-from gan_lab.training.final_evaluation import evaluate, score, log_inception_cost
+from gan_lab.training.final_evaluation import evaluate, log_inception_cost, score
 from tests.helpers.families import small
 from tests.helpers.logs import logged
 

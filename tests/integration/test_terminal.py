@@ -71,14 +71,16 @@ def test_no_name_is_read_as_markup() -> None:
 
 
 def test_what_cannot_be_shown_is_replaced() -> None:
-    stream = terminal.Lasting(io.BytesIO(), "ascii", "replace", write_through=True)
+    stream = terminal.ResilientStream(io.BytesIO(), "ascii", "replace", write_through=True)
     stream.write("5 ± 1 of caf\udce9")
     assert stream.buffer.getvalue() == b"5 ? 1 of caf?"  # type: ignore[attr-defined]
 
 
 def test_a_reader_that_goes_away_silences_a_stream_and_raises_nothing() -> None:
     reading, writing = os.pipe()
-    stream = terminal.Lasting(os.fdopen(writing, "wb"), "utf-8", "replace", line_buffering=True)
+    stream = terminal.ResilientStream(
+        os.fdopen(writing, "wb"), "utf-8", "replace", line_buffering=True
+    )
     assert stream.write("first\n") == 6
     os.close(reading)
     for _ in range(3):
@@ -125,9 +127,9 @@ def test_a_memory_that_is_used_up_is_one_line(
 
 
 def test_a_fault_of_the_lab_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert terminal.in_one_line(RuntimeError("shapes differ")) is None
-    assert terminal.in_one_line(KeyError("x")) is None
-    assert terminal.in_one_line(ValueError("a\n b")) == "a b"
+    assert terminal.explain_error(RuntimeError("shapes differ")) is None
+    assert terminal.explain_error(KeyError("x")) is None
+    assert terminal.explain_error(ValueError("a\n b")) == "a b"
 
 
 def test_no_home_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +240,8 @@ def test_lines_are_of_the_leader_alone(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_name_with_a_line_break_and_a_full_table_of_files_are_one_line_each() -> None:
-    assert terminal.flat("left out: a\nb.png") == "left out: a\\nb.png"
-    said = terminal.in_one_line(OSError(errno.EMFILE, "Too many open files", "x.csv"))
+    assert terminal.escape_line_breaks("left out: a\nb.png") == "left out: a\\nb.png"
+    said = terminal.explain_error(OSError(errno.EMFILE, "Too many open files", "x.csv"))
     assert (
         said
         == "[Errno 24] Too many open files: 'x.csv': this shell allows too few open files, `ulimit -n 1024` allows more"
@@ -251,4 +253,4 @@ def test_of_an_error_in_a_loaders_process_the_last_line_is_said() -> None:
     error = ValueError(
         f"{caught}gan_lab.data.image_reader.UnreadableError: lz/1.png: [Errno 2] No such file or directory\n"
     )
-    assert terminal.in_one_line(error) == "lz/1.png: [Errno 2] No such file or directory"
+    assert terminal.explain_error(error) == "lz/1.png: [Errno 2] No such file or directory"
