@@ -227,7 +227,7 @@ def test_compiling_needs_a_compiler(
     code, said = answer(capsys, monkeypatch, "train", "gan", "run.compile=true", f"run.root={tmp_path}", "log.wandb=off",
                         f"data.root={data_root}", "data.source=sample")  # fmt: skip
     assert code == 2
-    assert "run.compile=true needs a C++ compiler, and nosuch is not there" in said
+    assert "run.compile=true needs a C++ compiler, but nosuch was not found" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -244,7 +244,7 @@ def test_a_name_with_a_line_break_and_a_full_table_of_files_are_one_line_each() 
     said = terminal.explain_error(OSError(errno.EMFILE, "Too many open files", "x.csv"))
     assert (
         said
-        == "[Errno 24] Too many open files: 'x.csv': this shell allows too few open files, `ulimit -n 1024` allows more"
+        == "[Errno 24] Too many open files: 'x.csv'. Raise the limit of open files: `ulimit -n 1024`"
     )
 
 
