@@ -55,8 +55,8 @@ def train(
     loaded = loading.load(experiment, overrides)
     if in_notebook() and loaded.config.run.devices not in (None, "1"):
         raise UserError(
-            f"run.devices={loaded.config.run.devices}: a notebook trains in one process. Use a script "
-            "or `gan-lab train`"
+            f"run.devices={loaded.config.run.devices}: a notebook trains in one process. Use a "
+            "script or `gan-lab train`"
         )
     if not logging.getLogger("gan_lab").handlers:
         terminal.log_to_stdout()
@@ -69,7 +69,7 @@ def train(
 
 
 def _with_data(data: Any, experiment: str, overrides: list[str]) -> list[str]:
-    """Return the overrides of a run on a data set from Python: its name and, by default, its size."""
+    """Return the overrides that select a data set from Python, and by default its size."""
     keys = {override.partition("=")[0] for override in overrides}
     if "data.name" in keys or "data" in keys:
         raise UserError("both data= and the override data.name select the data. Remove one of them")

@@ -133,7 +133,7 @@ def _measure_cost(runs: list[Run]) -> list[str]:
 
 
 def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
-    """Render the table in Markdown, sorted by the first score; mean ± standard deviation over the seeds.
+    """Render the table in Markdown: mean ± standard deviation over seeds, sorted by the first score.
 
     Bold: significantly better than every other row (``report/statistics.py``). The last columns are
     generator steps and training seconds, which depend on the machine; the last rows are the
@@ -158,10 +158,9 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
         ]
         first = cells[0]
         complete = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
-        lines.append(
-            (first.mean if first and complete else math.nan,
-             [f"`{row.name}`", *(cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells), *_measure_cost(row.runs)])
-        )  # fmt: skip
+        texts = [cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells]
+        sort_key = first.mean if first and complete else math.nan
+        lines.append((sort_key, [f"`{row.name}`", *texts, *_measure_cost(row.runs)]))
     first_column = positions.get(table.scores[0])
     sign = (
         -1 if first_column is not None and comparison.columns[first_column].higher_is_better else 1
@@ -170,10 +169,15 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
     head = ["EXP", *table.scores, "generator steps", "seconds"]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]
     for classes in REFERENCE_CLASSES:
-        floors = [
-            next((f"{cell.floor:.3g}" for row in comparison.rows if (cell := row.cells[positions[score]])
-                  and cell.floor is not None and cell.floor_classes == classes), "") if score in positions else ""
-            for score in table.scores
-        ]  # fmt: skip
-        body += [[f"real images, classes {classes}", *floors, "", ""]] if any(floors) else []
+        references = []
+        for score in table.scores:
+            cells = [row.cells[positions[score]] for row in comparison.rows if score in positions]
+            values = [
+                f"{cell.floor:.3g}"
+                for cell in cells
+                if cell and cell.floor is not None and cell.floor_classes == classes
+            ]
+            references.append(values[0] if values else "")
+        if any(references):
+            body.append([f"real images, classes {classes}", *references, "", ""])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in body)

@@ -33,7 +33,7 @@ def set_precision(precision: str) -> None:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Disable autocast and TF32 inside the context, so that scores do not depend on the precision."""
+    """Disable autocast and TF32 inside the context: scores do not depend on ``run.precision``."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     _allow_tf32(False)
     try:

@@ -54,7 +54,7 @@ def cache(config: Config) -> Finding:
 
 
 def samples(config: Config) -> Finding:
-    """Check the images shipped in the dependencies, and the digit classifier shipped with the lab."""
+    """Check the sample images of the dependencies, and the digit classifier of the lab."""
     from safetensors import safe_open
     from skimage import data as images
 

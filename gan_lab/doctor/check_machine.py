@@ -34,8 +34,9 @@ def torch_and_torchvision(config: Config) -> Finding:
     import torch
     import torchvision
 
-    return Finding("ok", f"{torch.__version__} with torchvision {torchvision.__version__}, "
-                         f"{f'CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'}")  # fmt: skip
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    versions = f"{torch.__version__} with torchvision {torchvision.__version__}"
+    return Finding("ok", f"{versions}, {cuda}")
 
 
 def devices(config: Config) -> Finding:
@@ -56,8 +57,12 @@ def devices(config: Config) -> Finding:
         reason = str(caught[0].message).splitlines()[0] if caught else "torch finds none"
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         shown = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden!r})"
-        return Finding("FAIL", f"an NVIDIA driver is installed, but no GPU is usable{shown}: {reason}",
-                       f"install a driver for CUDA {torch.version.cuda or 'and a torch with CUDA'}, or use --gpus all in Docker")  # fmt: skip
+        cuda = torch.version.cuda or "and a torch with CUDA"
+        return Finding(
+            "FAIL",
+            f"an NVIDIA driver is installed, but no GPU is usable{shown}: {reason}",
+            f"install a driver for CUDA {cuda}, or use --gpus all in Docker",
+        )
     gpus = []
     for number in range(torch.cuda.device_count()):
         ones = torch.ones(64, 64, device=f"cuda:{number}")

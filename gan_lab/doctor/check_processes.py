@@ -94,7 +94,7 @@ def _has_address(host: str) -> bool:
 
 
 def port(config: Config) -> Finding:
-    """Check that this process can listen: on MASTER_PORT if this is the first machine, else on any port."""
+    """Check that this process can listen, on MASTER_PORT if this is the first machine."""
     number = os.environ.get("MASTER_PORT", "")
     if number and not (number.isdigit() and 0 < int(number) < 65536):
         return Finding(
@@ -122,7 +122,7 @@ def port(config: Config) -> Finding:
 
 
 def all_reduce(config: Config) -> Finding:
-    """Check an all-reduce: with NCCL over all GPUs if there are several, else with gloo over two processes."""
+    """Check an all-reduce: NCCL over all GPUs if there are several, else gloo over two processes."""
     import torch
 
     gpus = torch.cuda.device_count()
@@ -134,8 +134,16 @@ def all_reduce(config: Config) -> Finding:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC")
     }
-    workers = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                env=environment) for rank in range(world)]  # fmt: skip
+    workers = [
+        subprocess.Popen(
+            [*command, str(rank)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        for rank in range(world)
+    ]
     end = time.monotonic() + ALL_REDUCE_TIMEOUT_S
     try:
         while any(process.poll() is None for process in workers) and time.monotonic() < end:

@@ -107,8 +107,8 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     family_class = loading.family_class(config.family)
     if config.data.labels_per_class and not family_class.semi_supervised:
         raise UserError(
-            f"data.labels_per_class={config.data.labels_per_class}: {config.family} is not semi-supervised. "
-            "Use family=sgan"
+            f"data.labels_per_class={config.data.labels_per_class}: {config.family} is not "
+            "semi-supervised. Use family=sgan"
         )
     if config.run.compile:
         device.check_compiler()
@@ -206,9 +206,18 @@ def build(
     # Lightning calls them in this order after each iteration: checks precede everything that uses
     # the weights, and the checkpoint includes the state of all others
     callbacks: list[Callback] = [
-        rank_consistency, progress, ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
+        rank_consistency,
+        progress,
+        ema,
+        finite_check,
+        sample_grids,
+        diversity,
+        evaluation,
+        csv_logger,
+        health,
+        checkpoint,
         *extra,
-    ]  # fmt: skip
+    ]
     if config.log.progress_bar:
         callbacks.append(build_progress_display(run, progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)
@@ -265,13 +274,13 @@ def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) 
         causes.append(f"{processes} processes on CPUs")
     images = config.data.batch_size // (processes * micro_batches)
     return [
-        f"{', '.join(causes)}: batch norm uses the statistics of {images} images instead of the whole "
-        f"batch of {config.data.batch_size}, so results differ from those of full batches"
+        f"{', '.join(causes)}: batch norm uses the statistics of {images} images instead of the "
+        f"whole batch of {config.data.batch_size}, so results differ from those of full batches"
     ]
 
 
 class NoProfiler(PassThroughProfiler):
-    """A profiler without overhead: Lightning's default creates a generator for each hook and callback."""
+    """A profiler without overhead: Lightning's default creates a generator for each hook."""
 
     _context: AbstractContextManager[Any] = nullcontext()
 

@@ -318,7 +318,7 @@ def test_version_prints_the_package_version() -> None:
     ("text", "position", "expected"),
     [
         ("gan-lab tra", 1, {"train", "translate"}),
-        ("gan-lab train cyc", 2, {"cyclegan", "cyclegan_256"}),
+        ("gan-lab train cyc", 2, {"cyclegan", "cyclegan_256", "cyclegan_emoji"}),
     ],
 )
 def test_completion_lists_commands_and_experiments(

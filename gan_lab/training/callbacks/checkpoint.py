@@ -68,7 +68,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class Checkpoint(FamilyCallback):
-    """Saves ``iteration-<n>.ckpt`` and links ``last.ckpt``, ``best.ckpt`` and ``best-<score>.ckpt``.
+    """Saves ``iteration-<n>.ckpt``; links ``last.ckpt``, ``best.ckpt`` and ``best-<score>.ckpt``.
 
     Saves at each evaluation, every ``CHECKPOINT_INTERVAL_S``, at the end and on a signal.
     ``best.ckpt`` has the best headline score, ``best-<score>.ckpt`` the best score of a baseline.

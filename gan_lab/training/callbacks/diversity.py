@@ -22,7 +22,7 @@ DIVERSITY_INTERVAL_ROWS = 5
 
 
 class Diversity(FamilyCallback):
-    """Logs ``ema_distance`` at each row of losses, and three diversity statistics at every fifth row.
+    """Logs ``ema_distance`` at each row of losses, and the diversity at every fifth row.
 
     The statistics ``diversity``, ``nearest_other`` and ``class_entropy`` are computed on the sample
     grid (fixed latents, EMA weights) and divided by their values for real images: 1 is as diverse

@@ -59,13 +59,13 @@ COLLAPSE = (
     "images). "
 )
 COLLAPSE_REMEDY = (
-    "Try a lower generator learning rate, a higher discriminator learning rate, or a gradient penalty "
-    "(wgan_gp, r3gan)"
+    "Try a lower generator learning rate, a higher discriminator learning rate, or a gradient "
+    "penalty (wgan_gp, r3gan)"
 )
 DOMINATED_REMEDY = "The discriminator dominates: fix that first"
 DOMINANCE = (
-    "the discriminator classifies all images correctly (accuracy {real:.3f} on reals, {fake:.3f} on "
-    "fakes) and "
+    "the discriminator classifies all images correctly (accuracy {real:.3f} on reals, {fake:.3f} "
+    "on fakes) and "
 )
 VANISHED_GRADIENT = (
     "the generator gradient has vanished (norm {gradient:.2g}). Try a lower discriminator learning "
