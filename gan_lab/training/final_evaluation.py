@@ -118,7 +118,7 @@ def score_run(
 
 
 def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule) -> str:
-    """Return the split that selected best.ckpt, with a remark if it is also the split of the scores."""
+    """Return the split that selected best.ckpt, with a remark if the scores use it too."""
     chosen = "validation" if data.divided else "test"
     if trained_with.split == "train":
         chosen = "train"
@@ -126,7 +126,7 @@ def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule)
 
 
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
-    """Score a family; return the entries of ``summary.json``: value, spread, direction, protocol, note."""
+    """Score a family; return the entries of ``summary.json`` with their protocols."""
     values = evaluator(family)
     floors = evaluator.floors(family.device)
     frechet = {
@@ -209,7 +209,7 @@ def neighbour_scores(
 def leak_scores(
     evaluator: Evaluator, family: Family, described: str, chosen_on: str
 ) -> dict[str, Any]:
-    """Measure augmentation leaks into the samples, if the discriminator was trained with augmentation."""
+    """Measure augmentation leaks into the samples, if the training used augmentation."""
     if family.augmentation is None or not evaluator.metrics:
         return {}
     values, protocol = find_leaks(family, evaluator.data, evaluator.seed)
@@ -236,7 +236,7 @@ def log_inception_cost(metrics: Sequence[Metric], setting: Setting, target: torc
         seconds_per_image = (time.monotonic() - start) / len(images)
         minutes = seconds_per_image * (2 * setting.fakes + setting.reals) / 60
         logger.info(
-            f"Computing fid, kid and is of {setting.fakes:,} fakes and {setting.reals:,} reals: about "
-            f"{minutes:.0f} minutes on this CPU, less if the features of the reals are cached; "
+            f"Computing fid, kid and is of {setting.fakes:,} fakes and {setting.reals:,} reals: "
+            f"about {minutes:.0f} minutes on this CPU, less if the features of the reals are cached; "
             "metrics.inception_weights=off skips them"
         )

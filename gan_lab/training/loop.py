@@ -161,7 +161,8 @@ def fit_and_conclude(built: Experiment, path: Path | None) -> int:
         conclude(built, time.time() - started)
     elif not diverged:
         announce(
-            f"Stopped by signal {caught}; checkpoint saved. Repeat the command to resume {built.run.path}"
+            f"Stopped by signal {caught}; checkpoint saved. Repeat the command to resume "
+            f"{built.run.path}"
         )
     for tracker in built.trackers:
         if caught == signal.SIGTERM:

@@ -158,7 +158,8 @@ def freeze_discriminators(family: Family, config: Config) -> None:
     ]
     if not networks:
         raise UserError(
-            f"model.freeze_d={count}: this {config.family} has no discriminator. Remove the override"
+            f"model.freeze_d={count}: this {config.family} has no discriminator. Remove the "
+            "override"
         )
     for network in networks:
         modules = [

@@ -30,7 +30,7 @@ def find_shipped_folder(name: str, inside: str | None = None) -> Path:
 
 @contextmanager
 def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Yield a temporary path that replaces ``path`` on success, so that the file is always complete.
+    """Yield a temporary path that replaces ``path`` on success: the file is always complete.
 
     ``suffix`` distinguishes the temporary paths of concurrent writers.
     """
@@ -65,5 +65,6 @@ def read_json(path: Path) -> Any:
     # JSONDecodeError and UnicodeDecodeError
     except ValueError as error:
         raise UserError(
-            f"{path} is damaged: {first_line(error)}. Delete it, then repeat the command that wrote it"
+            f"{path} is damaged: {first_line(error)}. Delete it, then repeat the command that wrote "
+            "it"
         ) from None

@@ -44,9 +44,14 @@ def start(
     output = log.open("ab") if log else None
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log and not errors else None,
-            env=None if environment is None else dict(environment), preexec_fn=preexec, **GROUP_OPTIONS,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if log and not errors else None,
+            env=None if environment is None else dict(environment),
+            preexec_fn=preexec,
+            **GROUP_OPTIONS,
+        )
     except FileNotFoundError:
         raise UserError(f"command: program not found: {command[0]}") from None
     finally:

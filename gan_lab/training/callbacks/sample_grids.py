@@ -20,12 +20,19 @@ from gan_lab.training.callbacks.tracker import Tracker
 
 
 class SampleGrids(FamilyCallback):
-    """Writes ``reals.png`` once, and ``samples/<images seen>.png`` of the EMA weights at intervals."""
+    """Writes ``reals.png`` once, and ``samples/<images>.png`` of the EMA weights at intervals."""
 
     def __init__(
-        self, folder: Path, every: int, data: GANDataModule, by_class: bool, seed: int, ema: EMA, progress: Progress,
+        self,
+        folder: Path,
+        every: int,
+        data: GANDataModule,
+        by_class: bool,
+        seed: int,
+        ema: EMA,
+        progress: Progress,
         trackers: Sequence[Tracker] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.folder = folder
         self.every = every
         self.data = data
