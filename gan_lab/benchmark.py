@@ -133,7 +133,7 @@ def _measure_cost(runs: list[Run]) -> list[str]:
 
 
 def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
-    """Render the table in Markdown: mean ± standard deviation over seeds, sorted by the first score.
+    """Render the table in Markdown: mean ± SD over seeds, sorted by the first score.
 
     Bold: significantly better than every other row (``report/statistics.py``). The last columns are
     generator steps and training seconds, which depend on the machine; the last rows are the

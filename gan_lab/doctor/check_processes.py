@@ -122,7 +122,7 @@ def port(config: Config) -> Finding:
 
 
 def all_reduce(config: Config) -> Finding:
-    """Check an all-reduce: NCCL over all GPUs if there are several, else gloo over two processes."""
+    """Check an all-reduce: NCCL over several GPUs, else gloo over two processes."""
     import torch
 
     gpus = torch.cuda.device_count()

@@ -237,6 +237,6 @@ def log_inception_cost(metrics: Sequence[Metric], setting: Setting, target: torc
         minutes = seconds_per_image * (2 * setting.fakes + setting.reals) / 60
         logger.info(
             f"Computing fid, kid and is of {setting.fakes:,} fakes and {setting.reals:,} reals: "
-            f"about {minutes:.0f} minutes on this CPU, less if the features of the reals are cached; "
-            "metrics.inception_weights=off skips them"
+            f"about {minutes:.0f} minutes on this CPU, less if the features of the reals are "
+            "cached; metrics.inception_weights=off skips them"
         )

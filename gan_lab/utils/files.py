@@ -65,6 +65,6 @@ def read_json(path: Path) -> Any:
     # JSONDecodeError and UnicodeDecodeError
     except ValueError as error:
         raise UserError(
-            f"{path} is damaged: {first_line(error)}. Delete it, then repeat the command that wrote "
-            "it"
+            f"{path} is damaged: {first_line(error)}. Delete it, then repeat the command that "
+            "wrote it"
         ) from None

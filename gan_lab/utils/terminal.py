@@ -102,8 +102,8 @@ def explain_error(error: Exception) -> str | None:
     if is_out_of_memory(error):
         return (
             f"out of memory ({sentence[:160] or type(error).__name__}). Try run.micro_batches=2 "
-            "or more, a smaller data.batch_size, data.size or model.width, or fewer images at a time; "
-            "`gan-lab dry-run` reports the memory of an iteration"
+            "or more, a smaller data.batch_size, data.size or model.width, or fewer images at a "
+            "time; `gan-lab dry-run` reports the memory of an iteration"
         )
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         return f"{sentence}. Raise the limit of open files: `ulimit -n 1024`"
@@ -142,6 +142,6 @@ def explain_bug(error: BaseException) -> str:
         message = f"{type(error).__name__}: {escape_line_breaks(error)}"
         return f"error in your code: {location}: {message}"
     return (
-        f"This is a bug in the lab, not in your command: {type(error).__name__}. Please report it with "
-        "the traceback above, the command and the output of `gan-lab doctor`."
+        f"This is a bug in the lab, not in your command: {type(error).__name__}. Please report it "
+        "with the traceback above, the command and the output of `gan-lab doctor`."
     )

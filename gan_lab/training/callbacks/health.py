@@ -72,18 +72,18 @@ VANISHED_GRADIENT = (
     "rate, the non-saturating loss, label smoothing or instance noise"
 )
 GROWING_MARGIN = (
-    "the margin between its outputs on reals and fakes keeps growing (from {before:.3g} to {now:.3g}), "
-    "so the generator is not catching up. Try a lower discriminator learning rate, a higher generator "
-    "learning rate, label smoothing, instance noise or a gradient penalty"
+    "the margin between its outputs on reals and fakes keeps growing (from {before:.3g} to "
+    "{now:.3g}), so the generator is not catching up. Try a lower discriminator learning rate, a higher "
+    "generator learning rate, label smoothing, instance noise or a gradient penalty"
 )
 EXPLODING_GRADIENT = (
-    "exploding gradient: the {name} norm is {value:.3g} (median of the previous rows: {median:.3g}). "
-    "Try lower learning rates, a gradient penalty or spectral norm"
+    "exploding gradient: the {name} norm is {value:.3g} (median of the previous rows: "
+    "{median:.3g}). Try lower learning rates, a gradient penalty or spectral norm"
 )
 NOT_FINITE = (
-    "NaN or Inf in {values}. Try lower learning rates, a gradient penalty, or run.precision=32-true if "
-    "it was bf16-mixed; health.on_nan=rollback resumes from the last good checkpoint with a new random "
-    "seed"
+    "NaN or Inf in {values}. Try lower learning rates, a gradient penalty, or "
+    "run.precision=32-true if it was bf16-mixed; health.on_nan=rollback resumes from the last good "
+    "checkpoint with a new random seed"
 )
 
 
@@ -183,7 +183,7 @@ class AlertRules:
         )
 
     def _record_margins(self, row: Row) -> None:
-        """Append the margin of each saturated discriminator; an unsaturated row resets its trend."""
+        """Record the margin of each saturated discriminator; other rows reset the trend."""
         for suffix in ("", "_back"):
             if f"accuracy_real{suffix}" not in row:
                 continue

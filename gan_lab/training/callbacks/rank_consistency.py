@@ -32,6 +32,6 @@ class RankConsistency(FamilyCallback):
             for name, value in theirs.items():
                 if value != ranks[0][name]:
                     raise UserError(
-                        f"rank {rank} has {name} {value}, rank 0 has {ranks[0][name]}. run.root must "
-                        "be a folder shared by all machines, and data.root the same data on each"
+                        f"rank {rank} has {name} {value}, rank 0 has {ranks[0][name]}. run.root "
+                        "must be a folder shared by all machines, data.root the same data on each"
                     )
