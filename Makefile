@@ -1,4 +1,4 @@
-# Every target sets itself up: the environment is made from requirements.lock when it is missing or out of date.
+# Every target that needs the environment (re)creates it from requirements.lock if it is missing or out of date.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,101 +9,101 @@ PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 .PHONY: help setup train dry-run inspect-data evaluate score sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
 
-help:  ## this list
-	@echo "make train EXP=cgan is all that a first run needs. ARGS= takes key=value overrides, such as ARGS='run.seed=1'."
+help:  ## show this help
+	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY)  ## make the environment (every other target does so when it must)
+setup: $(READY)  ## create the environment (other targets do so when needed)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "error: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; name it by PYTHON=..." >&2; exit 2; }
-	@echo "setting up $(VENV) from requirements.lock (some minutes, once)"
+	  echo "error: $$($(PYTHON) --version) is too old: Python 3.11 or newer is required. Set PYTHON=..." >&2; exit 2; }
+	@echo "Creating $(VENV) from requirements.lock (takes a few minutes, once)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-train: $(READY)  ## EXP=cgan [ARGS=...]: train, or go on training, and score; without EXP: list the experiments
+train: $(READY)  ## EXP=cgan [ARGS=...]: train or resume, and score; without EXP: list the experiments
 	@exec $(LAB) train $(EXP) $(ARGS)
 
-dry-run: $(READY)  ## EXP=cgan [ARGS=...]: the dry run: config, networks, one measured iteration, expected time
+dry-run: $(READY)  ## EXP=cgan [ARGS=...]: dry run: config, networks, measured iteration time, expected total time
 	@exec $(LAB) dry-run $(EXP) $(ARGS)
 
-inspect-data: $(READY)  ## EXP=dcgan ARGS="data.name=folder data.root=photos": layout, count, sizes, modes, and a contact sheet
+inspect-data: $(READY)  ## EXP=dcgan ARGS="data.name=folder data.root=photos": layout, count, sizes, modes, contact sheet
 	@exec $(LAB) inspect-data $(EXP) $(ARGS)
 
-evaluate: $(READY)  ## RUN=runs/cgan/seed0 [ARGS="data.root=..."]: score a run on held-out images
+evaluate: $(READY)  ## RUN=runs/cgan/seed0 [ARGS="data.root=..."]: score a run on the test set
 	@exec $(LAB) evaluate $(RUN) $(ARGS)
 
-score: $(READY)  ## FAKES=samples REALS=photos [METRICS=fid,kid,prdc,is] [EXTRACTOR=inception] [OUT=scores.json]: score any images, folders or .zip or .npz files
+score: $(READY)  ## FAKES=samples REALS=photos [METRICS=fid,kid,prdc,is] [EXTRACTOR=inception] [OUT=scores.json]: score folders, .zip or .npz files of images
 	@exec $(LAB) score "$(FAKES)" "$(REALS)" $(if $(METRICS),--metrics $(METRICS)) $(if $(EXTRACTOR),--extractor $(EXTRACTOR)) \
 	  $(if $(OUT),--out "$(OUT)") $(ARGS)
 
-sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTERPOLATE=8] [CODE=0]: draw images, walks, or a code varied, into one PNG
+sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTERPOLATE=8] [CODE=0]: samples, latent walks or a varied latent code, in one PNG
 	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(INTERPOLATE),--interpolate $(INTERPOLATE)) $(if $(CODE),--code $(CODE)) $(ARGS)
 
-project: $(READY)  ## RUN=runs/cgan/seed0 [IN=photos] [N=8]: the latents whose images are nearest to given, or held-out, ones
+project: $(READY)  ## RUN=runs/cgan/seed0 [IN=photos] [N=8]: GAN inversion: the latents closest to images, by default test images
 	@exec $(LAB) project $(RUN) $(if $(IN),"$(IN)") $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(OUT),--out "$(OUT)") $(ARGS)
 
-reconstruct: $(READY)  ## RUN=runs/vaegan/seed0 [N=32]: held-out images beside their reconstructions
+reconstruct: $(READY)  ## RUN=runs/vaegan/seed0 [N=32]: test images next to their reconstructions
 	@exec $(LAB) reconstruct $(RUN) $(if $(N),--n $(N)) $(ARGS)
 
-interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: ways between held-out images
+interpolate: $(READY)  ## RUN=runs/vaegan/seed0 [N=8]: latent interpolations between test images
 	@exec $(LAB) interpolate $(RUN) $(if $(N),--n $(N)) $(ARGS)
 
-translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA]: images of any size, in their size
+translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=BtoA]: translate images of any size
 	@exec $(LAB) translate $(RUN) "$(IN)" "$(OUT)" $(if $(DIRECTION),--direction $(DIRECTION)) $(ARGS)
 
-export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, for use without the lab
+export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
-publish: $(READY)  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: export, page and card, for others
+publish: $(READY)  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, report page and model card
 	@exec $(LAB) publish $(RUN) --to "$(TO)" $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminator's features
 	@exec $(LAB) probe $(RUN) $(ARGS)
 
-report: $(READY)  ## RUN=runs/cgan/seed0 [OUT=page.html]: one HTML page of a run; RUN="a b c" compares runs
+report: $(READY)  ## RUN=runs/cgan/seed0 [OUT=page.html]: HTML report of a run; RUN="a b c" compares runs
 	@exec $(LAB) report $(RUN) $(if $(OUT),--out "$(OUT)") $(ARGS)
 
-judge: $(READY)  ## DATA=emoji [N=50] [ARGS=...]: the smallest blur, noise, collapse that each extractor tells on this data, one page
+judge: $(READY)  ## DATA=emoji [N=50] [ARGS=...]: sensitivity of each extractor: smallest blur, noise, mode collapse detected
 	@exec $(LAB) judge $(DATA) $(if $(N),--n $(N)) $(ARGS)
 
-benchmark: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, and draw it
+benchmark: $(READY)  ## [TABLE=families] [ARGS="run.images=50_000"]: train every row of configs/tables/families.yaml, print the table
 	@exec $(LAB) benchmark $(or $(TABLE),families) $(ARGS)
 
-study: $(READY)  ## [STUDY=optimum or all] [BUDGET=quick] [WORKERS=2]: run a claim of the texts as an experiment, draw its page; without STUDY: list them
+study: $(READY)  ## [STUDY=optimum or all] [BUDGET=quick] [WORKERS=2]: test a claim of the literature, write its page; without STUDY: list the studies
 	@exec $(LAB) study $(STUDY) $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-book: $(READY)  ## draw docs/studies from the results there, and from those of runs/studies that are newer
+book: $(READY)  ## write docs/studies from its results and from newer ones in runs/studies
 	@$(VENV)/bin/python scripts/book.py
 
-compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean and spread over seeds, side by side
+compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean and standard deviation over seeds, side by side
 	@exec $(LAB) compare $(RUN) $(ARGS)
 
-sweep: $(READY)  ## SWEEP=cgan_lr [WORKERS=2] [TRIALS=20] [BACKEND=local] [STORAGE=postgresql://...]: many trials; without SWEEP: list them
+sweep: $(READY)  ## SWEEP=cgan_lr [WORKERS=2] [TRIALS=20] [BACKEND=local] [STORAGE=postgresql://...]: hyperparameter sweep; without SWEEP: list the sweeps
 	@exec $(LAB) sweep $(SWEEP) $(if $(WORKERS),--workers $(WORKERS)) $(if $(TRIALS),--trials $(TRIALS)) \
 	  $(if $(BACKEND),--backend $(BACKEND)) $(if $(STORAGE),--storage "$(STORAGE)") $(ARGS)
 
-sweep-check: $(READY)  ## SWEEP=cgan_lr: every value, the metric, the first halving, the expected time
+sweep-check: $(READY)  ## SWEEP=cgan_lr: check values and metric; first halving and expected time
 	@exec $(LAB) sweep-check $(SWEEP) $(if $(TRIALS),--trials $(TRIALS)) $(ARGS)
 
-sweep-report: $(READY)  ## SWEEP=cgan_lr [STORAGE=...]: the best configuration, what mattered, the history, as a page and here
+sweep-report: $(READY)  ## SWEEP=cgan_lr [STORAGE=...]: best configuration, parameter importances, history
 	@exec $(LAB) sweep-report $(SWEEP) $(if $(STORAGE),--storage "$(STORAGE)") $(ARGS)
 
-slurm: $(READY)  ## EXP=cgan [NODES=2] [GPUS=8] [TIME=04:00:00] [ARGS=...]: write a batch script, which continues what was interrupted
+slurm: $(READY)  ## EXP=cgan [NODES=2] [GPUS=8] [TIME=04:00:00] [ARGS=...]: write a batch script that requeues and resumes
 	@exec $(LAB) slurm $(EXP) $(if $(NODES),--nodes $(NODES)) $(if $(GPUS),--gpus $(GPUS)) $(if $(TIME),--time $(TIME)) $(ARGS)
 
-doctor: $(READY)  ## [ARGS="data.root=/scratch"]: what this machine lacks, one line for each check
+doctor: $(READY)  ## [ARGS="data.root=/scratch"]: check that this machine can train
 	@exec $(LAB) doctor $(ARGS)
 
-docker:  ## build the image gan-lab; of this machine it needs Docker alone
+docker:  ## build the Docker image gan-lab; needs only Docker
 	@exec docker build --tag gan-lab .
 
-docker-train:  ## EXP=cgan [GPUS=all] [ARGS=...]: the same training in a container, into the same runs/
+docker-train:  ## EXP=cgan [GPUS=all] [ARGS=...]: train in a container, into the same runs/
 	@docker image inspect gan-lab >/dev/null 2>&1 || $(MAKE) docker
 	@mkdir -p runs data
 	@exec docker run --rm --init --user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp --shm-size 2g \
@@ -111,57 +111,57 @@ docker-train:  ## EXP=cgan [GPUS=all] [ARGS=...]: the same training in a contain
 	  --volume "$(CURDIR)/runs:/runs" --volume "$(CURDIR)/data:/data" --volume gan-lab-cache:/cache \
 	  gan-lab train $(EXP) $(ARGS)
 
-container-test:  ## build and run the image without Docker, as root, by buildah and podman (some minutes)
+container-test:  ## build and run the image as root with buildah and podman, without Docker (some minutes)
 	@exec scripts/container-test.sh
 
-test: $(READY)  ## everything that must hold
+test: $(READY)  ## run all tests
 	@$(PYTEST) $(ARGS)
 
-# what a processor could change: networks, formulas, scores, samples, resumed runs
+# results that could differ across CPUs: networks, formulas, scores, samples, resumed runs
 PORTABLE := tests/contracts/test_families.py $(addprefix tests/unit/test_,$(addsuffix .py,feature_formulas pairwise metrics \
   evaluate losses penalties networks seeding sampling))
 RESUMED := tests/integration/test_resume.py::test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted
 
-test-portable: $(READY)  ## part of it once more, as on a processor without vector instructions, and with four threads
+test-portable: $(READY)  ## rerun CPU-dependent tests without vector instructions and with four threads
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
 	  $(PYTEST) $(PORTABLE) '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' '$(RESUMED)[vaegan]' $(ARGS)
 	@TEST_THREADS=4 GOMP_SPINCOUNT=0 $(PYTEST) -n 1 tests/contracts/test_families.py tests/unit/test_sampling.py \
 	  tests/unit/test_feature_formulas.py '$(RESUMED)[dcgan]' '$(RESUMED)[wgan_gp]' -k 'not bf16 and not moves and not counter' $(ARGS)
 
-configuration: $(READY)  ## write docs/configuration.md, the list of all keys, from the dataclasses
+configuration: $(READY)  ## write docs/configuration.md from the config dataclasses
 	@$(VENV)/bin/python scripts/configuration.py
 
-demo: $(READY)  ## train the three runs of the site's demo page, for the next `make docs` (some twenty minutes)
+demo: $(READY)  ## train the three runs of the demo page, for the next `make docs` (about 20 minutes)
 	@mkdir -p docs/_extra/demo
 	@for exp in cgan dcgan pix2pix; do \
 	  $(LAB) train $$exp data.source=sample run.id=demo log.wandb=off || exit; \
 	  cp runs/$$exp/demo/report.html docs/_extra/demo/$$exp.html; \
 	done
 
-docs: $(READY)  ## build the documentation site into site/, offline; fails on any warning or broken link
+docs: $(READY)  ## build the documentation in site/ offline; fails on warnings and broken links
 	@$(VENV)/bin/python -m sphinx -E -a -W --keep-going -q -b html docs site
 	@echo "site/index.html"
 
 check: $(READY)  ## ruff, mypy and the prose check
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python scripts/check_prose.py
 
-bench: $(READY)  ## training speed against two plain loops, interleaved
+bench: $(READY)  ## training speed compared to two plain training loops
 	@exec $(VENV)/bin/python -m benchmarks.throughput $(ARGS)
 
-bench-evaluation: $(READY)  ## what an evaluation costs beyond generating and extracting
+bench-evaluation: $(READY)  ## overhead of an evaluation beyond sampling and feature extraction
 	@exec $(VENV)/bin/python -m benchmarks.evaluation $(ARGS)
 
-bench-processes: $(READY)  ## two processes with one thread each against one, on two idle cores
+bench-processes: $(READY)  ## two single-threaded processes compared to one, on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.processes $(ARGS)
 
-bench-book: $(READY)  ## time all studies with their quick budget: up to 20 minutes on two idle cores
+bench-book: $(READY)  ## rerun every study with the quick budget: up to 20 minutes on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.book $(ARGS)
 
-bench-page: $(READY)  ## what an image costs in the page of a run, in Chromium
+bench-page: $(READY)  ## time per image of the generator in the report page, in Chromium
 	@exec $(VENV)/bin/python -m benchmarks.page $(ARGS)
 
-gpu-check: $(READY)  ## on a GPU: is it right, and how fast; one table
+gpu-check: $(READY)  ## on a GPU: correctness and speed, one table
 	@exec $(VENV)/bin/python -m benchmarks.gpu $(ARGS)
 
-clean:  ## remove the environment and the caches, but no run and no data
+clean:  ## remove the environment and the caches; keeps runs and data
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

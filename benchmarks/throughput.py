@@ -32,7 +32,7 @@ from torchvision import transforms
 from benchmarks import asked, told
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
-from gan_lab.device import here
+from gan_lab.device import get_default_device
 from gan_lab.images import to_unit
 from gan_lab.runs.folder import RunFolder
 from gan_lab.training import builder
@@ -81,7 +81,7 @@ def wait() -> None:
 
 def loop(built: builder.Experiment, batches: Batches) -> float:
     """The usual loop: both networks as they are, labels if the generator has classes."""
-    family, device = built.family, here()
+    family, device = built.family, get_default_device()
     recipe = family.generator.recipe["arguments"]
     from gan_lab import networks
 
@@ -111,7 +111,7 @@ def loop(built: builder.Experiment, batches: Batches) -> float:
 
 def plain(built: builder.Experiment) -> float:
     everything = built.data.train.__getitems__(range(len(built.data.train)))
-    device = here()
+    device = get_default_device()
     images = to_unit(everything.images).to(device)
     labels = (
         torch.zeros(len(images), device=device)

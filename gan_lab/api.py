@@ -1,4 +1,4 @@
-"""Train with the lab's loop from Python: what ``gan-lab train`` does, with any data set and a ``Run`` in return."""
+"""Train from Python, as ``gan-lab train`` does, with any data set."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ def train(
 
     Args:
         experiment: A name of configs/experiment, such as ``"sngan"``, or the path of a YAML file.
-        data: Any map-style data set, in place of the experiment's own: torchvision, ``torch.utils.data``, Hugging Face
-            ``datasets``, a list of PIL images, NumPy arrays or tensors of images, or ``(images, labels)``. It is divided
-            into training, validation and test images as a folder of images would be.
-        overrides: ``key=value`` pairs and config groups, as on the command line: ``["run.images=20000", "augment=ada"]``.
-        test: A data set of held-out images, in place of 10 % of ``data``.
+        data: A map-style data set that replaces that of the experiment: torchvision,
+            ``torch.utils.data``, Hugging Face ``datasets``, a list of PIL images, NumPy arrays or
+            tensors of images, or ``(images, labels)``. It is split into training, validation and
+            test images like a folder of images.
+        overrides: ``key=value`` overrides and config groups, as on the command line:
+            ``["run.images=20000", "augment=ada"]``.
+        test: A data set of test images; by default 10% of ``data``.
 
     Returns:
-        The run: scores, history, samples and files. Called again with the same arguments, the training resumes, or the
-        finished run is returned at once.
+        The run: scores, history, samples and files. Calling again with the same arguments resumes
+            the
+        training, or returns the finished run immediately.
 
     Raises:
-        UserError: A value does not fit, or the training diverged.
-        KeyboardInterrupt: The training was interrupted. Its checkpoint is written: call ``train`` again to resume.
+        UserError: The config is invalid, or the training diverged.
+        KeyboardInterrupt: The training was interrupted with a checkpoint. Call ``train`` again to
+            resume.
     """
     if isinstance(overrides, str):
         raise UserError(
@@ -51,7 +55,8 @@ def train(
     loaded = loading.load(experiment, overrides)
     if in_notebook() and loaded.config.run.devices not in (None, "1"):
         raise UserError(
-            f"run.devices={loaded.config.run.devices}: a notebook trains in one process. Use a script or `gan-lab train`"
+            f"run.devices={loaded.config.run.devices}: a notebook trains in one process. Use a "
+            "script or `gan-lab train`"
         )
     if not logging.getLogger("gan_lab").handlers:
         terminal.log_to_stdout()
@@ -64,11 +69,11 @@ def train(
 
 
 def _with_data(data: Any, experiment: str, overrides: list[str]) -> list[str]:
-    """The overrides of a run on a data set from Python: its name, and its size where none is given."""
-    given = {override.partition("=")[0] for override in overrides}
-    if "data.name" in given or "data" in given:
-        raise UserError("data.name and data= both say what to train on: leave one of them out")
+    """Return the overrides that select a data set from Python, and by default its size."""
+    keys = {override.partition("=")[0] for override in overrides}
+    if "data.name" in keys or "data" in keys:
+        raise UserError("both data= and the override data.name select the data. Remove one of them")
     result = ["data.name=python"]
-    if "data.size" not in given:
+    if "data.size" not in keys:
         result.append(f"data.size={usual_size(data)}")
     return [*result, *overrides]

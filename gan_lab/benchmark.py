@@ -1,4 +1,4 @@
-"""Benchmark table of methods at equal budget: each row is trained by its own command line and scored alike."""
+"""Benchmark tables: methods trained with equal budgets and evaluated with equal protocols."""
 
 from __future__ import annotations
 
@@ -19,52 +19,67 @@ from gan_lab.utils import process
 from gan_lab.utils.errors import UserError, first_line
 
 logger = logging.getLogger("gan_lab")
-FLOORS = ("as asked for", "at random")  # how the classes of the real images were drawn
+# how the classes of the real-vs-real reference were chosen: as requested from a class-conditional
+# generator, or at random
+REFERENCE_CLASSES = ("as asked for", "at random")
 
 
 @dataclass
 class Table:
-    """A table of ``configs/tables/<name>.yaml``."""
+    """A table of ``configs/tables/<name>.yaml``.
 
-    rows: list[str] = field(default_factory=list)  # each an experiment with its own overrides
-    words: list[str] = field(default_factory=list)  # overrides of all rows
+    Attributes:
+        rows: Experiments, each with its overrides.
+        words: Overrides of all rows.
+        seeds: Number of seeds per row.
+        scores: The columns; the first one sorts the rows.
+    """
+
+    rows: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
     seeds: int = 1
-    scores: list[str] = field(default_factory=list)  # the columns; the first one orders the rows
+    scores: list[str] = field(default_factory=list)
 
 
 def load(name: str) -> Table:
-    """Load the table of a name. Raises UserError for an unknown name, or a file that does not match ``Table``."""
+    """Load a table.
+
+    Raises:
+        UserError: The name is unknown, or the file does not match ``Table``.
+    """
     folder = loading.config_folder() / "tables"
     if not (folder / f"{name}.yaml").is_file():
         raise UserError(
             extensions.explain_unknown_name(
-                "table", name, [path.stem for path in groups.files_in(folder)]
+                "table", name, [path.stem for path in groups.list_yaml_files(folder)]
             )
         )
     try:
         merged = OmegaConf.merge(
             OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml")
         )
-    except Exception as error:  # the YAML reader and the schema have no common error type
+    # the exceptions of the YAML parser and of the schema have no common base class
+    except Exception as error:
         raise UserError(f"{folder / name}.yaml: {first_line(error)}") from None
     loaded: Any = OmegaConf.to_object(merged)
     assert isinstance(loaded, Table)
     if not loaded.rows or not all(row.strip() for row in loaded.rows) or not loaded.scores:
-        raise UserError(f"{folder / name}.yaml: a table needs rows, none of them empty, and scores")
+        raise UserError(f"{folder / name}.yaml: a table needs nonempty rows and scores")
     return loaded
 
 
-def train(table: Table, words: list[str]) -> list[tuple[str, list[Run]]]:
-    """Train the runs that are not finished, one after the other; return each row with the runs of its seeds.
+def train(table: Table, overrides: list[str]) -> list[tuple[str, list[Run]]]:
+    """Train the unfinished runs one after the other; return each row with the runs of its seeds.
 
-    Raises UserError before any training for overrides that a row refuses or that give two runs one folder, and later
-    if a training fails.
+    Raises:
+        UserError: Overrides are invalid or give two runs the same folder (before any training), or
+            a training fails.
     """
     commands: list[tuple[str, list[list[str]]]] = []
     for row in table.rows:
         experiment, *own = row.split()
         row_commands = [
-            [experiment, *own, *table.words, *words, f"run.seed={seed}"]
+            [experiment, *own, *table.words, *overrides, f"run.seed={seed}"]
             for seed in range(table.seeds)
         ]
         commands.append((row, row_commands))
@@ -73,7 +88,7 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Run]]]:
     }
     if len({RunFolder.of(run).path for run in loaded.values()}) < len(loaded):
         raise UserError(
-            "rows and seeds of a table each need a folder of their own: leave out run.id and RUN_ID"
+            "each row and seed of a table needs its own folder. Remove run.id and RUN_ID"
         )
     for number, command in enumerate(loaded, 1):
         train_once(list(command), f"{number} of {len(loaded)}: ")
@@ -84,24 +99,31 @@ def train(table: Table, words: list[str]) -> list[tuple[str, list[Run]]]:
 
 
 def train_once(command: list[str], label: str = "") -> Path:
-    """Train an experiment with its overrides in a process of its own unless it has ended; return its folder.
+    """Train an experiment in a subprocess unless it is finished; return its folder.
 
-    Raises UserError if the training fails, and SystemExit if a signal ended it: the same command continues then.
+    Args:
+        command: The experiment and its overrides.
+        label: Prefix of the log line.
+
+    Raises:
+        UserError: The training fails.
+        SystemExit: A signal stopped the training; the same command resumes it.
     """
     loaded = loading.load(command[0], command[1:])
     folder = RunFolder.of(loaded)
     if folder.finished(loaded.config) is None or not (folder.path / "report.html").is_file():
         logger.info(f"{label}{' '.join(command)}")
         code = process.run([sys.executable, "-m", "gan_lab", "train", *command])
-        if code in (130, 143):  # a signal, with a checkpoint
+        # stopped by SIGINT or SIGTERM, with a checkpoint
+        if code in (130, 143):
             raise SystemExit(code)
         if code:
-            raise UserError(f"'gan-lab train {' '.join(command)}' ended with {code}")
+            raise UserError(f"'gan-lab train {' '.join(command)}' failed with exit code {code}")
     return folder.path
 
 
 def _measure_cost(runs: list[Run]) -> list[str]:
-    """Measure the steps of the generator, and the seconds of the training, mean over the seeds."""
+    """Return the generator steps and the training seconds, mean over seeds."""
     config = runs[0].config
     seconds = [3600 * run.hours for run in runs]
     return [
@@ -111,11 +133,14 @@ def _measure_cost(runs: list[Run]) -> list[str]:
 
 
 def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
-    """Render the table in Markdown, sorted by the first score; mean ± standard deviation over the seeds.
+    """Render the table in Markdown: mean ± SD over seeds, sorted by the first score.
 
-    Bold: significantly better than every other row (``report/statistics.py``). The steps of the generator and the
-    seconds of the training, which depend on the machine, stand next to the scores; the last rows are the real-vs-real
-    scores. Raises UserError if the runs were not scored alike.
+    Bold: significantly better than every other row (``report/statistics.py``). The last columns are
+    generator steps and training seconds, which depend on the machine; the last rows are the
+    real-vs-real references.
+
+    Raises:
+        UserError: The runs were scored with different protocols.
     """
     comparison = side_by_side(trained)
     positions: dict[str, int] = {}
@@ -123,7 +148,7 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
         matches = [i for i, column in enumerate(comparison.columns) if column.score == score]
         if len(matches) > 1:
             notes = "; ".join(comparison.columns[i].note for i in matches)
-            raise UserError(f"{score} was not measured alike in all rows: {notes}")
+            raise UserError(f"{score} has different protocols: {notes}")
         if matches:
             positions[score] = matches[0]
     lines = []
@@ -133,10 +158,9 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
         ]
         first = cells[0]
         complete = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
-        lines.append(
-            (first.mean if first and complete else math.nan,
-             [f"`{row.name}`", *(cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells), *_measure_cost(row.runs)])
-        )  # fmt: skip
+        texts = [cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells]
+        sort_key = first.mean if first and complete else math.nan
+        lines.append((sort_key, [f"`{row.name}`", *texts, *_measure_cost(row.runs)]))
     first_column = positions.get(table.scores[0])
     sign = (
         -1 if first_column is not None and comparison.columns[first_column].higher_is_better else 1
@@ -144,11 +168,16 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
     lines.sort(key=lambda line: math.inf if math.isnan(line[0]) else sign * line[0])
     head = ["EXP", *table.scores, "generator steps", "seconds"]
     body = [head, ["---"] * len(head), *[cells for _, cells in lines]]
-    for classes in FLOORS:
-        floors = [
-            next((f"{cell.floor:.3g}" for row in comparison.rows if (cell := row.cells[positions[score]])
-                  and cell.floor is not None and cell.floor_classes == classes), "") if score in positions else ""
-            for score in table.scores
-        ]  # fmt: skip
-        body += [[f"real images, classes {classes}", *floors, "", ""]] if any(floors) else []
+    for classes in REFERENCE_CLASSES:
+        references = []
+        for score in table.scores:
+            cells = [row.cells[positions[score]] for row in comparison.rows if score in positions]
+            values = [
+                f"{cell.floor:.3g}"
+                for cell in cells
+                if cell and cell.floor is not None and cell.floor_classes == classes
+            ]
+            references.append(values[0] if values else "")
+        if any(references):
+            body.append([f"real images, classes {classes}", *references, "", ""])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in body)

@@ -1,4 +1,4 @@
-"""Settings of a GPU: exact arithmetic, and the same result each time; and what a compiled network needs."""
+"""Device settings: precision, determinism, memory limits, and the compiler of torch.compile."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 from gan_lab.utils.errors import UserError
 
 
-def here() -> torch.device:
-    """The GPU, if torch sees one, else the CPU."""
+def get_default_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def set_precision(precision: str) -> None:
-    """Set up torch for a training or an evaluation with this ``run.precision``.
+    """Configure torch for a ``run.precision``.
 
-    float32 is float32 in products and convolutions alike, as on a CPU, unless ``tf32`` is asked for (torch rounds the
-    factors of convolutions to 10 bits of its own accord), and of cuDNN's algorithms only those are taken that give the
-    same result each time: a continued run is bit-equal to an uninterrupted one.
+    TF32 is only enabled for ``tf32``; torch enables it for convolutions by default. cuDNN is
+    restricted to deterministic algorithms, so that a resumed run is bit-identical to an
+    uninterrupted one.
     """
     _allow_tf32(precision == "tf32")
     torch.backends.cudnn.deterministic = True
@@ -33,7 +33,7 @@ def set_precision(precision: str) -> None:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Switch autocast and TF32 off inside the context: scores do not depend on ``run.precision``."""
+    """Disable autocast and TF32 inside the context: scores do not depend on ``run.precision``."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     _allow_tf32(False)
     try:
@@ -48,7 +48,7 @@ def _allow_tf32(allowed: bool) -> None:
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held, in MB; on a GPU, of the GPU; 0 where the system does not say (Windows)."""
+    """Return the peak memory of this process in MB, on a GPU that of the GPU; 0 on Windows."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     try:
@@ -60,12 +60,13 @@ def peak_memory() -> float:
 
 
 @contextmanager
-def within_memory() -> Iterator[None]:
-    """Let an allocation fail inside the context where it is more than the machine has: torch's error names it.
+def limit_memory() -> Iterator[None]:
+    """Make allocations beyond the free memory fail inside the context, with torch's error message.
 
-    Without it Linux ends the process, or another one, without a word. Elsewhere, and on a GPU, nothing is changed.
+    Otherwise Linux kills a process without a message. No effect on other systems and on a GPU.
     """
-    if here().type == "cuda":  # whose driver reserves what it never uses
+    # the CUDA driver reserves address space that it never uses
+    if get_default_device().type == "cuda":
         yield
         return
     try:
@@ -78,7 +79,8 @@ def within_memory() -> Iterator[None]:
                 for file, name in ((memory, "MemAvailable"), (status, "VmData"))
             )
         import resource
-    except (OSError, ValueError, ImportError):  # another system
+    # not Linux
+    except (OSError, ValueError, ImportError):
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
@@ -91,21 +93,31 @@ def within_memory() -> Iterator[None]:
 
 
 def _kilobytes(table: str, name: str) -> int:
-    """A row of one of Linux's tables of memory. Raises UserError if it is not there."""
+    """Read a row of /proc/meminfo or /proc/self/status in kB.
+
+    Raises:
+        UserError: There is no such row.
+    """
     for line in table.splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
-    raise UserError(f"there is no {name}")
+    raise UserError(f"no row {name}")
 
 
 def check_compiler() -> None:
-    """Raise UserError if there is no C++ compiler, which ``run.compile`` needs; on a CPU warn that it may not be worth it."""
+    """Check that there is a C++ compiler for ``run.compile``; on a CPU warn that it may be slower.
+
+    Raises:
+        UserError: There is no compiler.
+    """
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
-        raise UserError(f"run.compile=true needs a C++ compiler, and {compiler} is not there: install one, name it by CXX=..., "
-                         "or leave run.compile out")  # fmt: skip
+        raise UserError(
+            f"run.compile=true needs a C++ compiler, but {compiler} was not found. Install it, set "
+            "CXX=..., or remove run.compile"
+        )
     if not torch.cuda.is_available():
         warnings.warn(
-            "run.compile=true is made for GPUs; on a CPU small networks train slower with it",
+            "run.compile=true is for GPUs; on a CPU small networks train slower with it",
             stacklevel=2,
         )

@@ -157,7 +157,7 @@ def score(
     for note in notes:
         logger.warning(note)
 
-    where = torch.device(device) if device is not None else devices.here()
+    where = torch.device(device) if device is not None else devices.get_default_device()
     real_set = ImageSet(reals, "reals", batch_size, normalize)
     fake_set = ImageSet(fakes, "fakes", batch_size, normalize)
     real = _extract(real_set, chosen, metrics, where, progress)

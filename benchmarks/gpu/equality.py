@@ -17,12 +17,12 @@ from torch import Tensor
 from benchmarks.gpu import FEW, Row, Rows, Setting, built, distance, families, trained
 from gan_lab import load_generator
 from gan_lab.config import loading
-from gan_lab.device import here
+from gan_lab.device import get_default_device
 from gan_lab.metrics import extractors
 from gan_lab.runs.checkpoints import latest_checkpoint
 from gan_lab.utils.files import read_rows
 
-DEVICE = here()
+DEVICE = get_default_device()
 ITERATIONS, BATCH = 5, 16
 SINGLE = ("diversity", "class_entropy")  # of a network that always computes in float32
 STILL = {

@@ -1,4 +1,8 @@
-"""The command line: parses words and calls what does the work. torch is imported inside a command only."""
+"""The command-line interface.
+
+Commands import torch and the modules that need it in their bodies, so that ``--help``, shell
+completion and errors about arguments are fast.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gan_lab import __version__
 from gan_lab.cli import inference, score, sweeps
-from gan_lab.cli.inference import Places, Run
+from gan_lab.cli.inference import DataOverrides, Run
 from gan_lab.utils import terminal
 
-# How long a thread that waits for the others keeps its core, in turns of a loop. The default is 30 times longer, is no
-# faster on an idle machine, and makes two trainings on the same cores several times slower than they must be.
+# Iterations that an idle OpenMP thread busy-waits before it yields its core. The default is 30
+# times higher, no faster on an idle machine, and slows two trainings on the same cores down several
+# times.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
     from gan_lab.config.loading import LoadedConfig
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -32,29 +37,53 @@ app = typer.Typer(
 app.add_typer(inference.app)
 app.add_typer(sweeps.app)
 app.add_typer(score.app)
-Words = Annotated[
+
+
+def complete_experiment(incomplete: str) -> list[str]:
+    """List the experiments that begin with a text, for shell completion."""
+    from gan_lab.config import loading
+
+    return [name for name in loading.experiments() if name.startswith(incomplete)]
+
+
+Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="key=value overrides and config groups, such as model.z_dim=64 data=faces64 budget=smoke"
+        help="key=value overrides and config groups, such as model.z_dim=64 data=faces64."
     ),
 ]
-Name = Annotated[
+Experiment = Annotated[
     str,
     typer.Argument(
-        help="an experiment of configs/experiment, or the path of a YAML file; empty: list them"
+        help="An experiment of configs/experiment, or a YAML file. Without it: list experiments.",
+        autocompletion=complete_experiment,
     ),
 ]
+
+
+def print_version(requested: bool) -> None:
+    """Print the version and exit, if requested."""
+    if requested:
+        typer.echo(f"gan-lab {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def main_options() -> None:
-    """Train, compare and understand generative adversarial networks."""
+def configure(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Train, evaluate and compare generative adversarial networks."""
     terminal.log_to_stdout()
 
 
 @app.command()
-def train(experiment: Name = "", overrides: Words = None) -> None:
-    """Train an experiment, or continue it, and score it."""
+def train(experiment: Experiment = "", overrides: Overrides = None) -> None:
+    """Train an experiment, or resume it, and score it."""
     loaded = _load(experiment, overrides)
     from gan_lab.cli import console
     from gan_lab.runs.folder import RunFolder
@@ -72,12 +101,12 @@ def train(experiment: Name = "", overrides: Words = None) -> None:
 @app.command()
 def evaluate(
     run: Run,
-    overrides: Places = None,
-    weights: Annotated[str, typer.Option(help="best or last")] = "best",
+    overrides: DataOverrides = None,
+    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
 ) -> None:
-    """Score a run on held-out reals.
+    """Score a run on the test set.
 
-    Each score is stored in summary.json with its protocol.
+    Stores each score with its protocol in summary.json.
     """
     from gan_lab import report
     from gan_lab.cli import console
@@ -92,21 +121,22 @@ def evaluate(
 @app.command()
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="a run folder, or several to compare")
+        list[Path],
+        typer.Argument(metavar="RUN...", help="A run folder, or several to compare."),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="HTML file; default: report.html in the run folder")
+        Path | None, typer.Option(help="HTML file. Default: report.html in the run folder.")
     ] = None,
 ) -> None:
-    """Draw a run, or several side by side, on an HTML page."""
+    """Write an HTML report of one run, or of several side by side."""
     from gan_lab import report as reporting
 
     typer.echo(reporting.write(runs, out))
 
 
 @app.command()
-def inspect_data(experiment: Name = "", overrides: Words = None) -> None:
-    """Look at the data: layout, sizes, a contact sheet."""
+def inspect_data(experiment: Experiment = "", overrides: Overrides = None) -> None:
+    """Inspect the data: layout, sizes, duplicates, contact sheet."""
     loaded = _load(experiment, overrides)
     from gan_lab.cli import console
 
@@ -118,15 +148,15 @@ def judge(
     data: Annotated[
         str,
         typer.Argument(
-            help="a data set, such as emoji, or a member of configs/data, such as faces64"
+            help="A data set, such as emoji, or a config group option, such as faces64."
         ),
     ],
-    overrides: Words = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=6, help="fakes, and as many reals")] = 50,
+    overrides: Overrides = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=6, help="Number of fakes, and of reals.")] = 50,
 ) -> None:
-    """Measure what extractors can tell from real images.
+    """Measure how sensitive feature extractors are.
 
-    The smallest blur, noise, collapse and so on that each extractor and measure tells, on one page.
+    Writes a page with the smallest blur, noise, mode collapse and so on that each metric detects.
     """
     from gan_lab import data as datasets
     from gan_lab.cli import console
@@ -134,28 +164,24 @@ def judge(
     from gan_lab.sensitivity import detection, sensitivity_page
 
     members = groups.group_members(loading.config_folder())["data"]
-    word = (
-        f"data={data}" if data in members and data not in datasets.names() else f"data.name={data}"
-    )
-    config = loading.load("gan", [word, *(overrides or [])]).config
+    is_group_option = data in members and data not in datasets.names()
+    data_override = f"data={data}" if is_group_option else f"data.name={data}"
+    config = loading.load("gan", [data_override, *(overrides or [])]).config
     served = datasets.load(config.data, config.run.seed)
     judgement = detection.judge(served, n, config.metrics.extractors, config.metrics)
     console.print_judgement(judgement)
-    typer.echo(
-        sensitivity_page.write(
-            judgement, Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"
-        )
-    )
+    page = Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"
+    typer.echo(sensitivity_page.write(judgement, page))
 
 
 @app.command()
 def benchmark(
-    name: Annotated[str, typer.Argument(help="a file of configs/tables")] = "families",
-    overrides: Words = None,
+    name: Annotated[str, typer.Argument(help="A table of configs/tables.")] = "families",
+    overrides: Overrides = None,
 ) -> None:
-    """Train all rows of a table at equal budget.
+    """Train and compare all rows of a benchmark table.
 
-    What was interrupted continues; then the table is drawn.
+    All rows get the same budget. Resumes interrupted runs and prints the table in Markdown.
     """
     from gan_lab import benchmark as tables
 
@@ -165,71 +191,62 @@ def benchmark(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="a file of studies, or all; empty: list them")] = "",
-    budget: Annotated[str, typer.Option(help="quick or full")] = "full",
-    root: Annotated[Path, typer.Option(help="the folder of runs")] = Path("runs"),
-    workers: Annotated[int, typer.Option(min=1, help="processes that share the work")] = 1,
+    name: Annotated[
+        str, typer.Argument(help="A study of studies/, or all. Without it: list the studies.")
+    ] = "",
+    budget: Annotated[str, typer.Option(help="quick or full.")] = "full",
+    root: Annotated[Path, typer.Option(help="Parent folder of the runs.")] = Path("runs"),
+    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 1,
     measure_only: Annotated[
-        bool, typer.Option("--measure-only", help="share the work of another, draw nothing")
+        bool,
+        typer.Option("--measure-only", help="Only share the work of another process; no page."),
     ] = False,
 ) -> None:
-    """Run a study: a claim of the texts, with a verdict.
+    """Test a claim of the literature by an experiment.
 
-    What was interrupted continues; then its page is drawn.
+    Resumes interrupted work, and writes a page with the results and a verdict.
     """
     from gan_lab import studies
     from gan_lab.cli import console
     from gan_lab.studies import engine, study_page
 
-    chosen = [
-        studies.load(each)
-        for each in (studies.names() if name == "all" else [name] if name else [])
-    ]
-    for each in chosen:
-        each.get_budget(budget)  # an unknown one is refused once, before others begin
-    same = [
-        sys.executable,
-        "-m",
-        "gan_lab",
-        "study",
-        name,
-        "--budget",
-        budget,
-        "--root",
-        str(root),
-        "--measure-only",
-    ]
-    with engine.start_workers(same, workers if chosen else 1):
-        for wait in (False, True):  # first what no other process measures
-            for each in list(chosen):
+    names = [name] if name else []
+    if name == "all":
+        names = studies.names()
+    pending = [studies.load(each) for each in names]
+    # report an unknown budget before any study starts
+    for each in pending:
+        each.get_budget(budget)
+    worker_command = [sys.executable, "-m", "gan_lab", "study", name, "--budget", budget]
+    worker_command += ["--root", str(root), "--measure-only"]
+    with engine.start_workers(worker_command, workers if pending else 1):
+        # the first pass skips studies that another process is measuring, the second waits for them
+        for wait in (False, True):
+            for each in list(pending):
                 if engine.measure(each, budget, root, wait):
-                    chosen.remove(each)
+                    pending.remove(each)
                     if not measure_only:
                         engine.collect(each, budget, root)
-                        drawn = study_page.read_results(root / "studies", each)[budget]
-                        typer.echo(study_page.write_page(each, drawn, root / "studies" / "pages"))
-    rows = [
-        (
-            each.name,
-            each.claim,
-            study_page.read_verdicts(studies.find_committed_results(), each),
-            study_page.read_verdicts(root / "studies", each),
-        )
-        for each in map(studies.load, studies.names())
-    ]
+                        results = study_page.read_results(root / "studies", each)[budget]
+                        typer.echo(study_page.write_page(each, results, root / "studies" / "pages"))
+    rows = []
+    for each in map(studies.load, studies.names()):
+        published = study_page.read_verdicts(studies.find_committed_results(), each)
+        local = study_page.read_verdicts(root / "studies", each)
+        rows.append((each.name, each.claim, published, local))
     console.print_studies(rows, studies.BUDGETS)
 
 
 @app.command()
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(help="run folders, runs/<experiment>/<run id>", metavar="RUN")
+        list[Path], typer.Argument(help="Run folders, runs/<experiment>/<run id>.", metavar="RUN")
     ],
-    weights: Annotated[str, typer.Option(help="best or last")] = "best",
+    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
 ) -> None:
-    """Compare runs: mean and spread over seeds.
+    """Compare runs: mean and standard deviation over seeds.
 
-    Only scores that were measured alike stand in one column.
+    Scores with different protocols are in separate columns.
     """
     from gan_lab.cli import console
     from gan_lab.report import compare as comparing
@@ -238,10 +255,10 @@ def compare(
 
 
 @app.command()
-def dry_run(experiment: Name = "", overrides: Words = None) -> None:
-    """Show what train would do, and how long it takes.
+def dry_run(experiment: Experiment = "", overrides: Overrides = None) -> None:
+    """Show the config, networks and expected time of a training.
 
-    Every value and where it came from, the networks, one measured iteration, the expected time.
+    Shows the origin of every value, and measures some iterations to estimate time and memory.
     """
     loaded = _load(experiment, overrides)
     from gan_lab.cli import console
@@ -251,25 +268,25 @@ def dry_run(experiment: Name = "", overrides: Words = None) -> None:
 
 @app.command()
 def slurm(
-    experiment: Name,
-    overrides: Words = None,
-    nodes: Annotated[int, typer.Option(help="machines")] = 1,
-    gpus: Annotated[int, typer.Option(help="GPUs of each machine, one process for each")] = 1,
+    experiment: Experiment,
+    overrides: Overrides = None,
+    nodes: Annotated[int, typer.Option(help="Number of nodes.")] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs per node, one process per GPU.")] = 1,
     time: Annotated[
-        str, typer.Option(help="limit of one stay on the cluster, HH:MM:SS or D-HH:MM:SS")
+        str, typer.Option(help="Time limit of one job, HH:MM:SS or D-HH:MM:SS.")
     ] = "04:00:00",
 ) -> None:
-    """Write a SLURM batch script that resumes by itself."""
+    """Write a SLURM batch script that requeues and resumes."""
     from gan_lab.distributed import slurm as batch
 
     typer.echo(f"sbatch {batch.write(experiment, overrides or [], nodes, gpus, time)}")
 
 
 @app.command()
-def doctor(overrides: Words = None) -> None:
-    """Check this machine in under a minute.
+def doctor(overrides: Overrides = None) -> None:
+    """Check in under a minute that this machine can train.
 
-    One line for each thing that a training needs, with its remedy.
+    Prints one line per check, with the remedy of each problem.
     """
     from gan_lab import doctor as checks
 
@@ -277,40 +294,42 @@ def doctor(overrides: Words = None) -> None:
 
 
 def _load(experiment: str, overrides: list[str] | None) -> LoadedConfig:
-    """Load an experiment with the words about it; without a name list all experiments and end."""
+    """Load an experiment with its overrides; without a name list all experiments and exit."""
     from gan_lab.config import loading
 
     if not experiment:
-        _list()
+        _list_experiments()
         raise typer.Exit
     return loading.load(experiment, overrides or [])
 
 
-def _list() -> None:
+def _list_experiments() -> None:
     from gan_lab.config import groups, loading
 
-    for name, about in loading.experiments().items():
-        typer.echo(f"{name:<13} {about}")
+    for name, description in loading.experiments().items():
+        typer.echo(f"{name:<13} {description}")
     for group, members in groups.group_members(loading.config_folder()).items():
-        typer.echo(f"with any of them {group}=<{' | '.join(members)}>")
+        typer.echo(f"config group: {group}=<{' | '.join(members)}>")
 
 
 def main() -> None:
-    """Run the console script. Exit code 2 and one line for a user error, 1 and a traceback for a bug, 130 for Ctrl-C."""
+    """Run the console script.
+
+    Exits with 2 and one line for a user error, 1 and a traceback for a bug, 130 for Ctrl-C.
+    """
     warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {terminal.flat(message)}", file=sys.stderr
+        f"warning: {terminal.escape_line_breaks(message)}", file=sys.stderr
     )
-    if (
-        os.getpid() == 1
-    ):  # in a container: the kernel ignores a SIGTERM that process 1 has no handler for
+    # process 1 of a container: the kernel ignores SIGTERM if it has no handler
+    if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    terminal.make_lasting()
+    terminal.protect_streams()
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        explanation = terminal.in_one_line(error)
+        explanation = terminal.explain_error(error)
         if explanation is None or os.environ.get("GAN_LAB_TRACEBACK"):
             traceback.print_exception(error)
             print(terminal.explain_bug(error), file=sys.stderr)

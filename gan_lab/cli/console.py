@@ -1,4 +1,4 @@
-"""Console output of the commands: scores, comparisons, data, and the dry run of an experiment."""
+"""Console output of the commands: scores, comparisons, data summaries and the dry run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ from gan_lab.training import profiling
 
 
 def print_scores(run: Run) -> None:
-    """Print the scores of a run's raw, last and best weights and of real images, and the path of the last grid."""
+    """Print the final scores of a run and the real-vs-real reference.
+
+    The columns are ``live`` (raw weights at the end), ``last`` (EMA weights at the end) and
+    ``best`` (EMA weights of the best checkpoint).
+    """
     scores = {weights: run.scores_of(weights) for weights in ("live", "last", "best")}
     title = f"{run.path}: {run.summary.get('images', 0):,} images"
     rows = Table("score", *scores, "real images", title=title, title_justify="left")
@@ -46,25 +50,30 @@ def print_scores(run: Run) -> None:
         best = scores["best"].get(name)
         if best and best.note:
             notes.append(f"{name}: {best.note}")
-    console = _as_wide_as(rows)
-    console.print(rows if rows.row_count else f"{title}, nothing could be scored", soft_wrap=True)
+    console = _make_console(rows)
+    console.print(rows if rows.row_count else f"{title}, no scores", soft_wrap=True)
     if run.summary.get("headline"):
         split = run.summary.get("validation_split")
-        chosen = f", on the images of {split}" if split else ""
+        images = f", computed on the {split} images" if split else ""
         console.print(
-            f"* selects best.ckpt, here after {run.best_images or 0:,} images{chosen}", style="dim"
+            f"* selects best.ckpt (here the checkpoint at {run.best_images or 0:,} images){images}",
+            style="dim",
+            soft_wrap=True,
         )
-    for note in [
-        *notes,
-        *(f"{protocol}: {', '.join(names)}" for protocol, names in names_by_protocol.items()),
-    ]:
+    for images, names in names_by_protocol.items():
+        notes.append(f"{images}: {', '.join(names)}")
+    for note in notes:
         console.print(note, style="dim", soft_wrap=True)
     if run.grids:
         console.print(f"last grid: {run.grids[-1][1]}", soft_wrap=True)
 
 
-def _as_wide_as(rows: Table) -> Console:
-    """A console on which no name and no number of a table is truncated: a terminal wraps lines that are too wide."""
+def _make_console(rows: Table) -> Console:
+    """Create a console at least as wide as a table.
+
+    rich truncates the cells of a table that is wider than its console. A narrow terminal wraps
+    lines instead.
+    """
     console = Console(markup=False)
     console.width = max(
         console.width,
@@ -74,12 +83,13 @@ def _as_wide_as(rows: Table) -> Console:
 
 
 def _describe_images(protocol: dict[str, Any]) -> str:
-    of = f"{protocol.get('fakes', 0):,} fakes and {protocol.get('reals', 0):,} reals"
-    return f"{of} ({protocol.get('split', '')}), {protocol.get('extractor', '')}"
+    fakes = f"{protocol.get('fakes', 0):,} generated"
+    reals = f"{protocol.get('reals', 0):,} real {protocol.get('split', '')} images"
+    return f"{fakes} and {reals}, extractor {protocol.get('extractor', '')}"
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print a row for each experiment, a column for each score, and notes. ``*`` marks the best of a column."""
+    """Print a table of experiments and scores. ``*`` marks a significantly best score."""
     rows = Table("EXP", "n", *(column.title for column in comparison.columns))
     for row in comparison.rows:
         rows.add_row(
@@ -87,13 +97,14 @@ def print_comparison(comparison: Comparison) -> None:
             str(len(row.runs)),
             *(cell.among(len(row.runs), "{} *") if cell else "" for cell in row.cells),
         )
-    console = _as_wide_as(rows)
+    console = _make_console(rows)
     if comparison.rows:
         console.print(rows)
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
         console.print(
-            "* told apart from every other row by Welch's test at 5 %, corrected by Holm",
+            "* significantly better than every other row (Welch's t-test, p < 0.05 after Holm)",
             style="dim",
+            soft_wrap=True,
         )
     titles_by_note: dict[str, list[str]] = {}
     for column in comparison.columns:
@@ -106,35 +117,40 @@ def print_comparison(comparison: Comparison) -> None:
 def print_studies(
     studies: Sequence[tuple[str, str, dict[str, str], dict[str, str]]], budgets: Sequence[str]
 ) -> None:
-    """Print name and claim of every study, and its verdicts so far: those kept in docs, and in their place own ones."""
+    """Print name, claim and verdicts of each study.
+
+    Args:
+        studies: Name, claim, published verdicts (docs/studies) and local verdicts, each by budget.
+            Local verdicts replace published ones.
+        budgets: The budgets, one column each.
+    """
     rows = Table("STUDY", "claim", *budgets)
-    for name, claim, kept, own in studies:
-        told = {budget: f"{verdict} *" for budget, verdict in kept.items()} | own
-        rows.add_row(name, claim, *(told.get(budget, "") for budget in budgets))
+    for name, claim, published, local in studies:
+        verdicts = {budget: f"{verdict} *" for budget, verdict in published.items()} | local
+        rows.add_row(name, claim, *(verdicts.get(budget, "") for budget in budgets))
     console = Console(markup=False)
     console.print(rows)
-    if any(kept.keys() - own.keys() for _, _, kept, own in studies):
+    if any(published.keys() - local.keys() for _, _, published, local in studies):
         console.print(
-            "* by the results that docs/studies tells of; the others are those of this folder of runs",
-            style="dim",
+            "* published in docs/studies; other verdicts are from your own runs", style="dim"
         )
 
 
 def print_judgement(judgement: Judgement) -> None:
-    """Print the smallest dose of each disturbance that each judge tells, and notes."""
-    title = f"{judgement.data}: smallest dose told at n = {judgement.n}"
-    rows = Table("judge", *heads(judgement), title=title, title_justify="left")
+    """Print the detection threshold of each metric for each distortion, and notes."""
+    title = f"{judgement.data}: smallest severity detected at n = {judgement.n}"
+    rows = Table("metric", *heads(judgement), title=title, title_justify="left")
     for judge, doses in smallest(judgement):
         rows.add_row(judge, *doses)
-    console = _as_wide_as(rows)
+    console = _make_console(rows)
     console.print(rows)
     for note in judgement.notes:
         console.print(note, soft_wrap=True)
 
 
 def print_probe(probed: dict[str, Any], folder: Path) -> None:
-    """Print the accuracy of each set of features."""
-    title = f"{folder}: {probed['labels']} labels, {probed['held_out']:,} held-out images"
+    """Print the linear probe accuracy of each kind of features."""
+    title = f"{folder}: {probed['labels']} labels, {probed['held_out']:,} test images"
     rows = Table("features", "accuracy", title=title, title_justify="left")
     for kind, accuracy in probed["accuracy"].items():
         rows.add_row(kind, f"{accuracy:.3f}")
@@ -142,14 +158,16 @@ def print_probe(probed: dict[str, Any], folder: Path) -> None:
 
 
 def print_data(loaded: LoadedConfig) -> None:
-    """Print the data of an experiment as served and the files of its folder, and save a contact sheet."""
-    console, config = Console(markup=False), loaded.config
+    """Print the splits, classes, duplicates and files of a data set, and save a contact sheet."""
+    console = Console(markup=False)
+    config = loaded.config
     served = datasets.load(config.data, config.run.seed)
     spec = served.spec
     console.print(f"data: {served.decoded.about}", soft_wrap=True)
     splits = {"train": served.train, "validation": served.validation, "test": served.test}
-    rows = Table("", *splits, title=f"served as {spec.channels} x {spec.height} x {spec.width}, "
-                 f"{spec.classes or 'no'} classes", title_justify="left")  # fmt: skip
+    shape = f"{spec.channels} x {spec.height} x {spec.width}"
+    title = f"image shape {shape}, {spec.classes or 'no'} classes"
+    rows = Table("", *splits, title=title, title_justify="left")
     rows.add_row("images", *(f"{len(split):,}" for split in splits.values()))
     if served.train.sources is not None:
         rows.add_row("inputs", *(f"{len(split.sources or ()):,}" for split in splits.values()))
@@ -161,46 +179,39 @@ def print_data(loaded: LoadedConfig) -> None:
         ]
         rows.add_row(f"class {label}", *(f"{count:,}" for count in counts))
     console.print(rows)
-    console.print("validation chooses checkpoints and settings, test is what a trained run is scored on" if served.divided
-                  else "one image is held out: it is validation and test at once", style="dim")  # fmt: skip
+    if served.divided:
+        note = "validation: checkpoint selection and tuning; test: final scores"
+    else:
+        note = "a single held-out image: the validation and test sets are the same"
+    console.print(note, style="dim")
     if spec.content != "points":
-        twice = duplicates.count(served)
-        rows = Table(
-            "duplicates",
-            "images",
-            "across the split",
-            title=f"among {twice.looked_at:,} images",
-            title_justify="left",
-        )
-        rows.add_row("exact", f"{twice.exact:,}", f"{twice.exact_across:,}")
-        rows.add_row("near", f"{twice.near:,}", f"{twice.near_across:,}")
+        found = duplicates.count(served)
+        title = f"among {found.looked_at:,} images"
+        columns = ("duplicates", "images", "across splits")
+        rows = Table(*columns, title=title, title_justify="left")
+        rows.add_row("exact", f"{found.exact:,}", f"{found.exact_across:,}")
+        rows.add_row("near", f"{found.near:,}", f"{found.near_across:,}")
         console.print(rows)
-    if (
-        served.decoded.source == "full"
-        and datasets.lies_in_root(config.data.name)
-        and Path(config.data.root).is_dir()
-    ):
+    root = Path(config.data.root)
+    is_in_root = served.decoded.source == "full" and datasets.lies_in_root(config.data.name)
+    if is_in_root and root.is_dir():
         on_disk = Table("on disk", "", title=config.data.root, title_justify="left")
-        for kind, value in survey(Path(config.data.root)).items():
+        for kind, value in survey(root).items():
             on_disk.add_row(kind, str(value))
         console.print(on_disk)
-    batch, columns = served.grid_batch(held_out=False, by_class=False)
+    batch, grid_columns = served.grid_batch(held_out=False, by_class=False)
     sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
     mark(Path(config.run.root))
-    save_grid(*interleave(batch.shown(), columns), sheet)
+    save_grid(*interleave(batch.shown(), grid_columns), sheet)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 
 def print_dry_run(loaded: LoadedConfig) -> None:
-    """Print the config with the origin of each value, the networks, and the expected time and memory of the run."""
-    console, config = Console(markup=False), loaded.config
-    values = Table(
-        "key",
-        "value",
-        "from",
-        title=f"{loaded.experiment}: {RunFolder.of(loaded).path}",
-        title_justify="left",
-    )
+    """Print the origin of each value, the networks, and the expected time and memory of a run."""
+    console = Console(markup=False)
+    config = loaded.config
+    title = f"{loaded.experiment}: {RunFolder.of(loaded).path}"
+    values = Table("key", "value", "from", title=title, title_justify="left")
     for key, value in leaves(config):
         origin = loaded.origin.get(key, "default")
         values.add_row(key, str(value), origin, style="" if origin == "default" else "bold")
@@ -209,27 +220,35 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     iterations = config.iterations
     world = detect.count_local_processes(config.run.devices or "1") * max(1, config.run.num_nodes)
     watch = profiling.Stopwatch()
-    with tempfile.TemporaryDirectory() as folder, device.within_memory():
+    with tempfile.TemporaryDirectory() as folder, device.limit_memory():
         built, iteration, evaluating = profiling.measure(loaded, Path(folder), watch)
     networks = Table("network", "parameters", "output", title="networks", title_justify="left")
     for name, network in built.family.named_children():
-        networks.add_row(
-            name, f"{_parameters(network):,}", " x ".join(map(str, watch.shapes.get(name, ())))
-        )
+        shape = " x ".join(map(str, watch.shapes.get(name, ())))
+        networks.add_row(name, f"{_count_parameters(network):,}", shape)
     console.print(networks)
 
     evaluations = config.run.images // config.run.evaluate_every_images + 1
     total = iterations * iteration + evaluations * evaluating
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
-    console.print(f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
-                  f"({config.data.batch_size / iteration:,.0f} images/s)")  # fmt: skip
+    images_per_s = config.data.batch_size / iteration
+    console.print(
+        f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
+        f"({images_per_s:,.0f} images/s)"
+    )
     if world > 1:
-        share = config.data.batch_size // world
-        console.print(f"with {world} processes each has {share} images of a batch of {config.data.batch_size}, which "
-                      "data.batch_size sets for all of them: too few do not keep a GPU busy", soft_wrap=True)  # fmt: skip
-    console.print(f"the whole run: {iterations:,} iterations and {evaluations} evaluations, about {total / 60:.1f} "
-                  f"minutes, peak memory about {device.peak_memory():,.0f} MB", soft_wrap=True)  # fmt: skip
+        per_process = config.data.batch_size // world
+        console.print(
+            f"{world} processes: {per_process} images per process and batch. data.batch_size="
+            f"{config.data.batch_size} is the global batch size; increase it if the GPUs are idle",
+            soft_wrap=True,
+        )
+    console.print(
+        f"full run: {iterations:,} iterations and {evaluations} evaluations, about "
+        f"{total / 60:.1f} minutes, peak memory about {device.peak_memory():,.0f} MB",
+        soft_wrap=True,
+    )
 
 
-def _parameters(network: nn.Module) -> int:
+def _count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""Commands that use a trained run; each imports what it needs inside."""
+"""The commands that use a trained run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import typer
 from gan_lab.utils.errors import UserError
 
 app = typer.Typer()
-Places = Annotated[
-    list[str] | None, typer.Argument(help="where the data is now, such as data.root=photos")
+DataOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="key=value overrides, such as data.root=photos if the data was moved."),
 ]
-Run = Annotated[Path, typer.Argument(help="a run folder, runs/<experiment>/<run id>")]
-Seed = Annotated[int, typer.Option(min=0)]
-Png = Annotated[Path | None, typer.Option(help="PNG file; default: in the run folder")]
+Run = Annotated[Path, typer.Argument(help="A run folder, runs/<experiment>/<run id>.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+Png = Annotated[Path | None, typer.Option(help="PNG file. Default: in the run folder.")]
+ExportFormat = Annotated[
+    str, typer.Option(help="safetensors; or torch or onnx, in addition to safetensors.")
+]
 
 
 @app.command()
@@ -23,50 +27,46 @@ def sample(
     run: Run,
     n: Annotated[
         int | None,
-        typer.Option("--n", "-n", min=1, help="number of images; 64, or 16 that move in a film"),
+        typer.Option("--n", "-n", min=1, help="Number of images. Default: 64, or 16 in a video."),
     ] = None,
     label: Annotated[
-        str | None, typer.Option("--label", "--class", help="class name or number")
+        str | None, typer.Option("--label", "--class", help="Class name or number.")
     ] = None,
     seed: Seed = 0,
     interpolate: Annotated[
-        int, typer.Option(help="draw latent walks of this many steps instead, one in each row")
+        int, typer.Option(help="Draw latent interpolations of this many steps, one per row.")
     ] = 0,
     code: Annotated[
-        int | None, typer.Option(help="vary this code along each row (generators with codes)")
+        int | None, typer.Option(help="Vary this latent code along each row (InfoGAN).")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="write each sample as a PNG of its own into a new folder")
+        Path | None, typer.Option(help="Write one PNG per sample into a new folder.")
     ] = None,
     truncation: Annotated[
-        float, typer.Option(help="share of the latents' length, for likelier images")
+        float, typer.Option(help="Truncation trick: scales the latents, for typical images.")
     ] = 1.0,
     video: Annotated[
-        Path | None, typer.Option(help="write a film of latent walks, .gif or .mp4")
+        Path | None, typer.Option(help="Write a video of latent walks, .gif or .mp4.")
     ] = None,
     out: Png = None,
 ) -> None:
-    """Draw samples or latent walks into a PNG, a folder or a film."""
+    """Draw samples or latent walks: a PNG, a folder or a video."""
     from gan_lab import load_generator
     from gan_lab.images import save_each, save_film, save_grid
 
-    given = [
-        option
-        for option, value in (("--folder", folder), ("--video", video), ("--code", code))
-        if value is not None
-    ]
-    given += ["--interpolate"] if interpolate else []
-    if len(given) > 1:
-        raise UserError(
-            f"{' and '.join(given)}: each says what to make of the samples, so give one of them"
-        )
-    if truncation != 1 and given in (["--code"], ["--interpolate"]):
-        raise UserError(
-            f"--truncation is for samples and films, not for {given[0]}: leave one of them out"
-        )
+    outputs = {
+        "--folder": folder,
+        "--video": video,
+        "--code": code,
+        "--interpolate": interpolate or None,
+    }
+    requested = [option for option, value in outputs.items() if value is not None]
+    if len(requested) > 1:
+        raise UserError(f"{' and '.join(requested)} exclude each other. Use one of them")
+    if truncation != 1 and requested in (["--code"], ["--interpolate"]):
+        raise UserError(f"--truncation does not apply to {requested[0]}. Use one of them")
     generator = load_generator(run, exact=video is None)
     n = n or (64 if video is None else 16)
-    across = generator.columns
     if folder is not None:
         save_each(
             generator(n, label, seed, truncation=truncation),
@@ -78,21 +78,27 @@ def sample(
         return
     if video is not None:
         frames = generator.film(n, label=label, seed=seed, truncation=truncation)
-        save_film(frames, min(n, across if n > 16 else max(1, round(n**0.5))), video)
+        columns = generator.columns if n > 16 else max(1, round(n**0.5))
+        save_film(frames, min(n, columns), video)
         typer.echo(video)
         return
     if code is not None:
+        kind = f"code{code}"
         images, columns = generator.vary_code(code, max(1, n // 10), seed)
     elif interpolate:
-        images, columns = (
-            generator.walk(max(1, n // interpolate), interpolate, label, seed),
-            interpolate,
-        )
+        kind = f"walk{interpolate}"
+        images = generator.walk(max(1, n // interpolate), interpolate, label, seed)
+        columns = interpolate
     else:
-        images, columns = generator(n, label, seed, truncation=truncation), min(n, across)
-    kind = f"code{code}" if code is not None else f"walk{interpolate}" if interpolate else "sample"
-    name = kind + f"-n{n}-seed{seed}" + (f"-truncation{truncation}" if truncation != 1 else "")
-    out = out or _default_png(run, name + ("" if label is None else f"-class{label}"))
+        kind = "sample"
+        images = generator(n, label, seed, truncation=truncation)
+        columns = min(n, generator.columns)
+    name = f"{kind}-n{n}-seed{seed}"
+    if truncation != 1:
+        name += f"-truncation{truncation}"
+    if label is not None:
+        name += f"-class{label}"
+    out = out or _default_png(run, name)
     save_grid(images, columns, out)
     typer.echo(out)
 
@@ -100,11 +106,11 @@ def sample(
 @app.command()
 def reconstruct(
     run: Run,
-    overrides: Places = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of images")] = 32,
+    overrides: DataOverrides = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of images.")] = 32,
     out: Png = None,
 ) -> None:
-    """Draw held-out images beside their reconstructions."""
+    """Draw test images next to their reconstructions."""
     from gan_lab.inference import autoencoding
 
     out = out or _default_png(run, f"reconstruct-n{n}")
@@ -115,16 +121,16 @@ def reconstruct(
 @app.command()
 def interpolate(
     run: Run,
-    overrides: Places = None,
+    overrides: DataOverrides = None,
     steps: Annotated[
-        int, typer.Option(min=2, help="images from one to the next, including both")
+        int, typer.Option(min=2, help="Images per interpolation, including both ends.")
     ] = 8,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of pairs")] = 8,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of image pairs.")] = 8,
     out: Png = None,
 ) -> None:
-    """Draw interpolations between held-out images.
+    """Draw latent interpolations between test images.
 
-    The lines are straight in the latent space of an encoder, one in each row.
+    Interpolates linearly in the latent space of the encoder, one pair per row.
     """
     from gan_lab.inference import autoencoding
 
@@ -136,21 +142,20 @@ def interpolate(
 @app.command()
 def translate(
     run: Run,
-    source: Annotated[Path, typer.Argument(help="an image, or a folder of images", metavar="IN")],
+    source: Annotated[Path, typer.Argument(help="An image, or a folder of images.", metavar="IN")],
     out: Annotated[
-        Path, typer.Argument(help="folder for the translated images, as PNG of the same size")
+        Path, typer.Argument(help="Folder for the translated images, PNG files of the same size.")
     ],
     direction: Annotated[
-        str, typer.Option(help="AtoB is the direction in which the run was trained; or BtoA")
+        str, typer.Option(help="AtoB, the direction of training, or BtoA.")
     ] = "AtoB",
 ) -> None:
-    """Translate images of any size."""
+    """Translate images of any size (image-to-image models)."""
     from gan_lab.inference import translation
 
     count, skipped = translation.translate(run, source, out, direction)
-    typer.echo(
-        f"{count} images translated into {out}" + (f", {skipped} skipped" if skipped else "")
-    )
+    note = f", {skipped} skipped" if skipped else ""
+    typer.echo(f"{count} images translated into {out}{note}")
 
 
 @app.command()
@@ -158,52 +163,48 @@ def project(
     run: Run,
     source: Annotated[
         Path | None,
-        typer.Argument(
-            help="an image, or a folder of images; without: held-out ones", metavar="IN"
-        ),
+        typer.Argument(help="An image, or a folder of images. Default: test images.", metavar="IN"),
     ] = None,
-    overrides: Places = None,
+    overrides: DataOverrides = None,
     label: Annotated[
-        str | None, typer.Option("--label", "--class", help="class; without: the best of all")
+        str | None,
+        typer.Option("--label", "--class", help="Class. Default: the class with the lowest error."),
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="number of held-out images")] = 8,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of test images.")] = 8,
     out: Png = None,
 ) -> None:
-    """Find the latents whose images are nearest to given ones.
+    """GAN inversion: find the latents closest to images.
 
-    A picture shows the way to each, and what is left of the difference; the latents lie beside it as JSON.
+    Writes a PNG with the optimization steps and the remaining error, and a JSON file of the
+    latents.
     """
     from gan_lab.inference import projection
 
     out = out or _default_png(run, "project")
-    places = overrides or []
-    if (
-        source is not None and "=" in str(source) and not source.exists()
-    ):  # no image, but where the data is
-        source, places = None, [str(source), *places]
-    found = projection.project_files(run, source, out, label, n, places)
+    overrides = overrides or []
+    # IN is optional: an argument such as data.root=photos in its position is an override
+    if source is not None and "=" in str(source) and not source.exists():
+        overrides = [str(source), *overrides]
+        source = None
+    found = projection.project_files(run, source, out, label, n, overrides)
     for name, each in found:
-        of = "" if each.label is None else f", class {each.label}"
-        typer.echo(f"{name}: {each.errors[-1]:.1f} of 255 levels apart{of}")
-    typer.echo(
-        f"median {projection.typical_error(found):.1f} (root mean square over the pixels); {out}"
-    )
+        note = "" if each.label is None else f", class {each.label}"
+        typer.echo(f"{name}: RMSE {each.errors[-1]:.1f} of 255 levels{note}")
+    typer.echo(f"median RMSE {projection.typical_error(found):.1f}; {out}")
 
 
 @app.command()
 def export(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option(help="folder; default: export in the run folder")
+        Path | None, typer.Option(help="Folder. Default: export in the run folder.")
     ] = None,
-    format: Annotated[
-        str, typer.Option(help="safetensors; or torch or onnx, for such a file beside them")
-    ] = "safetensors",
-    weights: Annotated[str, typer.Option(help="best or last")] = "best",
+    format: ExportFormat = "safetensors",
+    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
 ) -> None:
-    """Write the networks into files that others can use.
+    """Export the networks for use without the lab.
 
-    Weights as safetensors, a config with the networks as operations of torch, and a model card.
+    Writes safetensors weights, a config that lists the torch operations, and a model card.
     """
     from gan_lab.inference import export as exporting
 
@@ -214,19 +215,17 @@ def export(
 def publish(
     run: Run,
     to: Annotated[
-        str, typer.Option(help="a folder; or hf:owner/name, a model of the Hugging Face hub")
+        str, typer.Option(help="A folder, or hf:owner/name, a model on the Hugging Face Hub.")
     ],
-    format: Annotated[
-        str, typer.Option(help="safetensors; or torch or onnx, for such a file beside them")
-    ] = "safetensors",
-    weights: Annotated[str, typer.Option(help="best or last")] = "best",
+    format: ExportFormat = "safetensors",
+    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
     page: Annotated[
-        bool, typer.Option(help="with the page of the run, which shows training images too")
+        bool, typer.Option(help="Include the report page, which shows training images.")
     ] = True,
 ) -> None:
-    """Publish a run: its export, its page and a card.
+    """Publish a run: its export, report page and model card.
 
-    In a folder, or from there on the Hugging Face hub, if a token is here (HF_TOKEN, or `hf auth login`).
+    Uploading to the Hugging Face Hub needs a token (HF_TOKEN, or `hf auth login`).
     """
     from gan_lab.inference import publish as publishing
 
@@ -236,14 +235,15 @@ def publish(
 @app.command()
 def probe(
     run: Run,
-    overrides: Places = None,
-    labels: Annotated[int, typer.Option(min=1, help="labelled images to learn from")] = 100,
-    weights: Annotated[str, typer.Option(help="best or last")] = "last",
+    overrides: DataOverrides = None,
+    labels: Annotated[int, typer.Option(min=1, help="Number of labeled training images.")] = 100,
+    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "last",
     seed: Seed = 0,
 ) -> None:
-    """Measure how useful the learned features are.
+    """Evaluate the learned features by a linear probe.
 
-    Logistic regression on the features of a run's discriminator or encoder, and on raw pixels; written to probe.json.
+    Fits logistic regression on discriminator or encoder features, and on raw pixels. Writes
+    probe.json.
     """
     from gan_lab.cli import console
     from gan_lab.inference import linear_probe

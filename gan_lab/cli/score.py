@@ -1,4 +1,4 @@
-"""The command that scores images from anywhere."""
+"""The score command, for images from any source."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ if TYPE_CHECKING:
     from gan_lab.scoring import Scores
 
 app = typer.Typer()
-Images = "folder of images, .zip file of images, or .npz file"
+IMAGES = "folder of images, .zip file of images, or .npz file"
 
 
 @app.command()
 def score(
-    fakes: Annotated[Path, typer.Argument(help=f"generated images: {Images}")],
-    reals: Annotated[Path, typer.Argument(help=f"real images: {Images}")],
+    fakes: Annotated[Path, typer.Argument(help=f"Generated images: {IMAGES}.")],
+    reals: Annotated[Path, typer.Argument(help=f"Real images: {IMAGES}.")],
     metrics: Annotated[
-        str, typer.Option(help="some of fid, kid, prdc and is, separated by commas")
+        str, typer.Option(help="Comma-separated: fid, kid, prdc, is.")
     ] = "fid,kid,prdc",
     extractor: Annotated[
         str | None,
         typer.Option(
-            help="inception, lite0, lite0_mid, dinov2, clip, digits or random; default: inception if its weights are "
-            "available, else lite0"
+            help="inception, lite0, lite0_mid, dinov2, clip, digits or random. Default: inception "
+            "if its weights are available, else lite0."
         ),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="file with the weights of the extractor")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights file of the extractor.")] = None,
     normalize: Annotated[
-        bool, typer.Option("--normalize", help="accept float arrays in [0, 1]")
+        bool, typer.Option("--normalize", help="Accept float arrays in [0, 1].")
     ] = False,
-    reference: Annotated[bool, typer.Option(help="compute the real-vs-real reference")] = True,
-    batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 100,
+    reference: Annotated[bool, typer.Option(help="Compute the real-vs-real reference.")] = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the extractor.")] = 100,
     out: Annotated[
-        Path | None, typer.Option(help="write the scores and their protocols to a JSON file")
+        Path | None, typer.Option(help="JSON file for the scores and their protocols.")
     ] = None,
 ) -> None:
-    """Score generated against real images.
+    """Score generated images against real images.
 
-    FID, KID, precision, recall, density, coverage and the inception score, each with its protocol.
+    Computes FID, KID, precision, recall, density, coverage and Inception Score, with their
+    protocols.
     """
     from gan_lab.scoring import score as compute_scores
 
@@ -83,7 +82,7 @@ def _print_table(scores: Scores) -> None:
             "higher" if score.higher_is_better else "lower",
         )
     console = Console(markup=False)
-    # a narrow terminal wraps lines; rich would truncate names and numbers
+    # let a narrow terminal wrap lines: rich would truncate names and numbers
     options = console.options.update(max_width=10_000)
     console.width = max(console.width, console.measure(table, options=options).maximum)
     console.print(table, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands of sweeps; each imports what it needs inside."""
+"""The sweep commands."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Experiment configuration: the dataclasses, and how YAML files and command-line words fill them."""
+"""Experiment configuration: its dataclasses, YAML files and command-line overrides."""

@@ -1,4 +1,4 @@
-"""Find extensions by name: a file of one of the lab's packages, or a module of the user's own."""
+"""Find extensions by name: built-in modules, or modules of the user by their dotted path."""
 
 from __future__ import annotations
 
@@ -15,29 +15,42 @@ from gan_lab.utils.errors import UserError
 
 
 def find_extension(package: str, kind: str, name: str, known: Sequence[str], entry: str) -> Any:
-    """The module ``<name>.py`` in a package of the lab, which has ``entry``; a name with dots is a module of anyone's own.
+    """Import an extension module and check that it defines its entry point.
 
-    That is looked for as Python looks for modules, and in the current folder: ``family=mine.method`` is
-    ``mine/method.py``. Raises UserError if there is no such module, or nothing of this name in it.
+    Args:
+        package: Package of the built-in modules, relative to ``gan_lab``.
+        kind: What the extension is, for error messages.
+        name: Name of a built-in module, or the dotted path of a user module, which is also searched
+            in the current folder: ``family=mine.method`` is ``mine/method.py``.
+        known: Names of the built-in modules.
+        entry: Attribute that the module must define, such as ``FAMILY``.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        UserError: The module does not exist, or does not define ``entry``.
     """
     if "." not in name and name not in known:
         raise UserError(explain_unknown_name(kind, name, known))
     try:
-        module = _module(package, name)
+        module = _import_module(package, name)
     except ImportError as error:
-        if "." not in name:  # a fault of the lab, or of its environment
+        # a built-in module that fails to import is a bug of the lab or of its environment
+        if "." not in name:
             raise
         raise UserError(
-            f"{kind} {name}: {error}; a name with dots is a Python module, found from the current folder"
+            f"{kind} {name}: {error}. A dotted name is a Python module in the current folder or "
+            "on the import path"
         ) from None
     if not hasattr(module, entry):
-        raise UserError(f"{kind} {name}: {module.__file__} has no {entry}")
+        raise UserError(f"{kind} {name}: {module.__file__} does not define {entry}")
     return module
 
 
-def _module(package: str, name: str) -> ModuleType:
+def _import_module(package: str, name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ImportError(f"{name!r} is no name of a module")
+        raise ImportError(f"{name!r} is not a valid module name")
     if "." not in name:
         return importlib.import_module(f"gan_lab.{package}.{name}")
     if os.getcwd() not in sys.path:
@@ -45,17 +58,18 @@ def _module(package: str, name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def usual_size(data_set: str) -> int:
-    """The ``SIZE`` of a data set's file, in pixels; the common default where it says none, or there is no such set."""
+def get_native_size(data_set: str) -> int:
+    """Return ``SIZE`` of a data set's module in pixels, or the default of ``data.size``."""
     try:
-        module = _module("data", data_set)
-    except ImportError:  # loading the data says which sets there are
+        module = _import_module("data", data_set)
+    except ImportError:
+        # an unknown data set is reported when the data is loaded
         return DataConfig.size
     return int(getattr(module, "SIZE", DataConfig.size))
 
 
 def explain_unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
-    """One line: there is no such thing, the nearest name, and what there is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"no {kind} {name!r}. {hint}There are: {', '.join(known)}"
+    """Return an error message that suggests the closest name and lists the available ones."""
+    matches = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {matches[0]!r}? " if matches else ""
+    return f"unknown {kind} {name!r}. {hint}Available: {', '.join(known)}"

@@ -1,4 +1,7 @@
-"""The keys of an experiment as frozen dataclasses, with the range of each number."""
+"""Experiment configuration as frozen dataclasses, with the valid range of each number.
+
+The comment above each field is its description in docs/configuration.md.
+"""
 
 from __future__ import annotations
 
@@ -17,78 +20,80 @@ BOUNDS = {
     "below": ("less than", operator.lt),
 }
 
+# data sets whose data.root is a folder of the user's images
+USER_FOLDERS = ("folder", "pairs", "horse2zebra", "huggingface")
+
 
 def number(default: Any, **bounds: float) -> Any:
-    """A dataclass field with a range out of ``BOUNDS``, which ``load`` checks: ``lr: float = number(2e-4, above=0)``."""
+    """Declare a dataclass field with a range, which ``load`` checks.
+
+    Args:
+        default: The default value.
+        bounds: Keys of ``BOUNDS``, as in ``lr: float = number(2e-4, above=0)``.
+    """
     assert bounds.keys() <= BOUNDS.keys()
     return field(default=default, metadata=bounds)
-
-
-USER_FOLDERS = (
-    "folder",
-    "pairs",
-    "horse2zebra",
-    "huggingface",
-)  # data sets whose data.root is the user's own folder
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Keys under ``data:``."""
 
-    # A data set: a file of gan_lab/data, or your own module.
+    # data set: a module of gan_lab/data, or the dotted path of your own module
     name: str = "mnist"
-    # full: the real set, or an error. sample: the images bundled with our dependencies. auto:
-    # full if it is available, else sample.
+    # full: the complete data set, an error if it is missing; sample: the small sample shipped with
+    # the dependencies; auto: full if available, else sample
     source: Literal["auto", "full", "sample"] = "auto"
-    # Folder of downloaded sets and of the decoded cache. For folder, pairs and horse2zebra:
-    # your images.
+    # folder of the downloaded data sets and of the decoded-image cache; for folder, pairs and
+    # horse2zebra: the data set itself
     root: str = "data"
-    # Height and width in pixels. Default: the set's usual size. data.size=64x96 sets height 64
-    # and width 96.
+    # image height in pixels, and the width too unless data.width is set; default: the native size
+    # of the data set. data.size=64x96 sets height 64 and width 96
     size: int = number(28, minimum=1, maximum=4096)
-    # Width in pixels. null: the same as the height.
+    # image width in pixels; null: equal to the height
     width: int | None = number(None, minimum=1, maximum=4096)
-    # For your own images: center crop, pad with the edge pixels, or stretch.
+    # how your own images are fitted to the size: center crop, pad with edge pixels, or stretch
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    # 1 for gray, 3 for color. null: inferred from the data set; in a folder, the majority of
-    # the files decides.
+    # 1: grayscale, 3: RGB; null: inferred from the data set (for a folder: from the majority of
+    # its files)
     channels: Literal[1, 3] | None = None
-    # Images per iteration, over all processes.
+    # global batch size in images, summed over all processes
     batch_size: int = number(64, minimum=1)
-    # Number of training images to use. null: all.
+    # maximum number of training images; null: all
     images: int | None = number(None, minimum=2)
-    # false: ignore the labels of the data.
+    # false: ignore the labels of the data set
     labels: bool = True
-    # Semi-supervised: labeled images per class. 0: all are labeled.
+    # semi-supervised learning: number of labeled images per class; 0: all labels
     labels_per_class: int = number(0, minimum=0)
-    # CelebA: each combination of these attributes is a class.
+    # celeba only: attributes that define the classes, one class per combination
     attributes: list[str] = field(default_factory=list)
-    # Names of classes 0, 1, 2 ... []: the data set's own names.
+    # names of classes 0, 1, 2, ...; []: the names that the data set provides
     class_names: list[str] = field(default_factory=list)
-    # Image-to-image: which of the two images is the input.
+    # image-to-image translation: AtoB takes domain A as input, BtoA domain B
     direction: Literal["AtoB", "BtoA"] = "AtoB"
-    # Image-to-image: the input is the gray version of each image.
+    # image-to-image translation: use the grayscale version of each image as its input
+    # (colorization)
     gray_input: bool = False
-    # Image-to-image: false hides the correspondence of inputs and images in training.
+    # image-to-image translation: false shuffles the pairs, for unpaired training
     paired: bool = True
-    # Mirror half of the training images.
+    # augment the training images by random horizontal flips
     flip: bool = False
-    # Enlarge training images and inputs by this many pixels, then crop them back to their size
-    # at random.
+    # random crop augmentation: enlarge training images by this many pixels, then crop at random;
+    # input and target of a pair get the same crop
     jitter: int = number(0, minimum=0)
-    # Sets larger than this are not cached; the workers decode them image by image.
+    # maximum size in GB of the decoded-image cache; larger data sets are decoded on the fly by the
+    # workers
     cache_gb: float = number(8.0, minimum=0)
-    # Decoded sets smaller than this stay in GPU memory. 0: never.
+    # maximum size in GB of a decoded data set that is kept in GPU memory; 0: never
     device_gb: float = number(1.0, minimum=0)
-    # Tolerated share of unreadable files.
+    # maximum fraction of unreadable files before loading fails
     max_unreadable: float = number(0.01, minimum=0, maximum=1)
-    # Loader processes per device. 0: load in the training process.
+    # DataLoader workers per process; 0: load in the training process
     workers: int = number(0, minimum=0)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width in pixels."""
         return self.size, self.width or self.size
 
 
@@ -96,35 +101,33 @@ class DataConfig:
 class RunConfig:
     """Keys under ``run:``."""
 
-    # Budget: training images seen, repeats included.
+    # training budget in images shown to the discriminator, repeats included
     images: int = number(100_000, minimum=1)
-    # Random seed.
+    # random seed
     seed: int = number(0, minimum=0)
-    # Name of the run folder. Default: a slug of the overrides, and the seed.
+    # name of the run folder; null: built from the overrides and the seed
     id: str | None = None
-    # Folder of all runs.
+    # parent folder of all runs
     root: str = "runs"
-    # Processes per machine: a number, a list of GPUs such as "0,1", or auto. null: what
-    # torchrun or srun started, else 1.
+    # processes per machine: a number, a list of GPUs such as "0,1", or auto; null: set by torchrun
+    # or srun, else 1
     devices: str | None = None
-    # Number of machines. 0: those on which torchrun or srun started the run, else 1.
+    # number of machines; 0: set by torchrun or srun, else 1
     num_nodes: int = number(0, minimum=0)
-    # Seconds that a rank waits for the others.
+    # timeout of distributed operations in seconds
     timeout_s: int = number(300, minimum=1)
-    # 32-true is exact float32, on a GPU too. tf32 is faster on a GPU: its factors have 10
-    # bits. On a CPU the two are the same.
+    # tf32 is faster than 32-true on a GPU, with float32 products rounded to a 10-bit mantissa; on
+    # a CPU the two are equal
     precision: Literal["32-true", "tf32", "bf16-mixed", "64-true"] = "32-true"
-    # Gradient accumulation: micro-batches per batch, for a batch that does not fit into
-    # memory.
+    # gradient accumulation: micro-batches per batch, to reduce memory
     micro_batches: int = number(1, minimum=1)
-    # Compile the networks with torch.compile, which needs a C++ compiler.
+    # compile the networks with torch.compile, which needs a C++ compiler
     compile: bool = False
-    # Training images between two evaluations.
+    # images between two evaluations
     evaluate_every_images: int = number(50_000, minimum=1)
-    # Delete the run folder first.
+    # delete an existing run folder before training
     overwrite: bool = False
-    # Fine-tuning: a run folder, a checkpoint or an export, whose weights are loaded where they
-    # match.
+    # warm start: a run folder, checkpoint or export that provides the initial weights
     start_from: str | None = None
 
 
@@ -132,31 +135,30 @@ class RunConfig:
 class MetricsConfig:
     """Keys under ``metrics:``."""
 
-    # Score that selects best.ckpt. null: the first one that the data offer.
+    # metric that selects best.ckpt; null: the first one available for the data
     headline: str | None = None
-    # Generated images per evaluation. null: 1,000 during training; finally 50,000 on a GPU, on
-    # a CPU four times the reals and up to 10,000.
+    # number of generated images; null: 1,000 during training; in the final evaluation 50,000 on a
+    # GPU, on a CPU four times the reals, up to 10,000
     num_fakes: int | None = number(None, minimum=2)
-    # Maximum number of real images per evaluation. null: 1,000 during training, finally all of
-    # the split.
+    # maximum number of real images; null: 1,000 during training, the whole split in the final
+    # evaluation
     num_reals: int | None = number(None, minimum=2)
-    # Reals that a finished run is scored on. Published scores mostly use the training set.
-    # During training the validation set is used, or the training set with train.
+    # real images of the final evaluation; most published scores use train. During training the
+    # reals are from the validation set, or with train from the training set
     split: Literal["test", "train"] = "test"
-    # Extractors of every evaluation. []: chosen by the content of the data.
+    # feature extractors of every evaluation; []: chosen by the content of the images
     extractors: list[str] = field(default_factory=list)
-    # Your own metrics, as modules, in addition to all that apply.
+    # your own metric modules, in addition to the built-in metrics that apply
     include: list[str] = field(default_factory=list)
-    # Images whose features are kept for kernel distance, precision, recall, density and
-    # coverage.
+    # maximum number of images used by kernel distance, precision, recall, density and coverage
     max_features_kept: int = number(10_000, minimum=20)
-    # auto: weights on this machine, or downloaded. off. Or the path of a local file.
+    # auto: use local weights or download them; off: skip the Inception metrics; or a local path
     inception_weights: str = "auto"
-    # The authors' file of a DINOv2 without registers, for metrics.extractors=[dinov2].
+    # path of the official DINOv2 weights (without registers), for metrics.extractors=[dinov2]
     dinov2_weights: str = ""
-    # OpenAI's file of a CLIP, for metrics.extractors=[clip].
+    # path of the official OpenAI CLIP weights, for metrics.extractors=[clip]
     clip_weights: str = ""
-    # Compute a Fréchet distance even with fewer than ten images per feature.
+    # compute Fréchet distances even with fewer than 10 images per feature dimension
     allow_small_n: bool = False
 
 
@@ -164,18 +166,18 @@ class MetricsConfig:
 class LogConfig:
     """Keys under ``log:``."""
 
-    # auto: online if a W&B key is present, else offline. The report page, which shows training
-    # images, is uploaded too.
+    # W&B mode; auto: online if an API key is set, else offline. The report page, which shows
+    # training images, is uploaded too
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    # Upload the best checkpoint at the end of training.
+    # upload the best checkpoint to W&B after training
     wandb_artifacts: bool = False
-    # Write TensorBoard event files into the run folder.
+    # write TensorBoard event files to the run folder
     tensorboard: bool = False
-    # Training images between two rows of losses.
+    # images between two logged rows of losses
     log_every_images: int = number(2_000, minimum=1)
-    # Training images between two sample grids. null: at each evaluation.
+    # images between two sample grids; null: one per evaluation
     grid_every_images: int | None = number(None, minimum=1)
-    # In a log file: a line every half minute. false: neither.
+    # show a progress bar, or one line every 30 s if the output is not a terminal
     progress_bar: bool = True
 
 
@@ -183,24 +185,25 @@ class LogConfig:
 class EmaConfig:
     """Keys under ``ema:``."""
 
-    # Half-life of the EMA weights, in images seen. 0: no EMA.
+    # half-life of the EMA weights in images; 0: no EMA
     half_life_images: float = number(10_000.0, minimum=0)
-    # Upper limit of the half-life, as a share of the images seen so far.
+    # EMA warmup: limits the half-life to this fraction of the images seen so far
     ramp: float = number(0.05, above=0)
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Keys under ``augment:``, for unconditional and class-conditional families."""
+    """Keys under ``augment:``: discriminator augmentation of unconditional and conditional GANs."""
 
-    # diffaugment: color, translation and cutout in every pass. ada: many changes, each with an
-    # adaptive probability.
+    # diffaugment: color, translation and cutout, always applied; ada: adaptive discriminator
+    # augmentation, each transform applied with an adaptive probability p
     policy: Literal["off", "diffaugment", "ada"] = "off"
-    # ADA: initial probability.
+    # ada: initial augmentation probability
     p: float = number(0.0, minimum=0, maximum=1)
-    # ADA: target for the mean sign of the discriminator's output on real images.
+    # ada: target of the overfitting heuristic r_t, the mean sign of the discriminator outputs on
+    # reals
     target: float = number(0.6, minimum=-1, maximum=1)
-    # ADA: images in which the probability can go from 0 to 1.
+    # ada: number of images over which p can rise from 0 to 1
     speed_images: int = number(500_000, minimum=1)
 
 
@@ -208,31 +211,31 @@ class AugmentConfig:
 class HealthConfig:
     """Keys under ``health:``."""
 
-    # If a weight becomes NaN or Inf. stop: end the run. rollback: return to the last good
-    # checkpoint with a new random seed, up to three times.
+    # what to do when a weight becomes NaN or Inf. stop: end the run; rollback: resume from the
+    # last good checkpoint with a new random seed, up to 3 times
     on_nan: Literal["stop", "rollback"] = "stop"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Keys under ``model:`` of all families: learning-rate decay and frozen layers."""
+    """Keys under ``model:`` shared by all families: learning rate decay and frozen layers."""
 
-    # Schedule of the learning rates.
+    # shape of the learning rate decay
     decay: Literal["linear", "cosine"] = "linear"
-    # Images seen at which the learning rates begin to decay.
+    # images after which the decay begins
     decay_from: int = number(0, minimum=0)
-    # Images over which they decay. 0: constant.
+    # duration of the decay in images; 0: constant learning rates
     decay_images: int = number(0, minimum=0)
-    # Final share of each learning rate.
+    # final learning rate as a fraction of the initial one
     decay_to: float = number(0.0, minimum=0, maximum=1)
-    # With run.start_from: number of frozen layers of each discriminator, counted from the
-    # image (FreezeD, Mo et al. 2020).
+    # FreezeD (Mo et al. 2020), with run.start_from: number of discriminator layers, counted from
+    # the image, that are not trained
     freeze_d: int = number(0, minimum=0)
 
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment; ``model`` is the dataclass in the file of the family."""
+    """Configuration of one experiment; ``model`` is the ``Config`` dataclass of the family."""
 
     family: str = "gan"
     data: DataConfig = field(default_factory=DataConfig)
@@ -246,12 +249,12 @@ class Config:
 
     @property
     def iterations(self) -> int:
-        """The budget in iterations, rounded up."""
+        """Training budget in iterations, rounded up."""
         return -(-self.run.images // self.data.batch_size)
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """A copy of a config with other values, by their keys, such as ``{"run.images": 100}``."""
+    """Return a copy of a config with some values replaced, as in ``{"run.images": 100}``."""
     for key, value in values.items():
         group, name = key.split(".")
         config = replace(config, **{group: replace(getattr(config, group), **{name: value})})
@@ -259,7 +262,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested mappings or dataclasses as ('data.batch_size', 64)."""
+    """Iterate over the leaves of nested mappings or dataclasses, as ('data.batch_size', 64)."""
     if is_dataclass(tree):
         tree = {item.name: getattr(tree, item.name) for item in fields(tree)}
     for key, value in tree.items():
@@ -270,15 +273,21 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_ranges(config: Any, prefix: str = "") -> None:
-    """Raise UserError for the first number outside the range that its field was declared with."""
+    """Check every number against the range declared by its field.
+
+    Raises:
+        UserError: A number is out of range, NaN or Inf.
+    """
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
             check_ranges(value, f"{prefix}{item.name}.")
-        for name, bound in item.metadata.items() if value is not None else ():
-            words, holds = BOUNDS[name]
-            every = value if isinstance(value, tuple) else (value,)
-            if not all(holds(v, bound) and math.isfinite(v) for v in every):
+        if value is None:
+            continue
+        numbers = value if isinstance(value, tuple) else (value,)
+        for name, bound in item.metadata.items():
+            description, is_within = BOUNDS[name]
+            if not all(is_within(x, bound) and math.isfinite(x) for x in numbers):
                 raise UserError(
-                    f"{prefix}{item.name}={value} is out of range: it must be {words} {bound}"
+                    f"{prefix}{item.name}={value} is out of range: it must be {description} {bound}"
                 )

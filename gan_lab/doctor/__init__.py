@@ -1,4 +1,4 @@
-"""Check that this machine can train: one line for each check, with the remedy. Trains nothing.
+"""Check that this machine can train: one line per check, with the remedy of each problem.
 
 Only the checks import torch, so that a broken installation of it is reported too.
 """
@@ -34,23 +34,29 @@ CHECKS: dict[str, Callable[[Config], Finding]] = {
 }
 
 
-def examine(words: Sequence[str]) -> int:
-    """Log one line for each check; return the exit code: 2 if one failed, else 0.
+def examine(overrides: Sequence[str]) -> int:
+    """Run all checks and log one line for each.
 
-    Overrides such as data.root=/scratch set the folders that are checked. Raises ValueError for an override that a
-    training would refuse.
+    Args:
+        overrides: Overrides such as data.root=/scratch, which set the folders to check.
+
+    Returns:
+        The exit code: 2 if a check failed, else 0.
+
+    Raises:
+        UserError: An override is invalid.
     """
-    config = load("cgan", words).config
+    config = load("cgan", overrides).config
     levels = []
     for name, check in CHECKS.items():
         try:
             finding = check(config)
-        except Exception as error:  # by design: the other checks still run
+        # a check that raises must not stop the others
+        except Exception as error:
             finding = Finding("FAIL", f"{type(error).__name__}: {first_line(error)}", REINSTALL)
         levels.append(finding.level)
-        logger.info(
-            f"{finding.level:<5} {name:<13} {finding.text}{'; ' * bool(finding.remedy)}{finding.remedy}"
-        )
+        remedy = f"; {finding.remedy}" if finding.remedy else ""
+        logger.info(f"{finding.level:<5} {name:<13} {finding.text}{remedy}")
     failed, warned = levels.count("FAIL"), levels.count("warn")
     logger.info(f"{len(levels) - failed - warned} ok, {warned} warn, {failed} failed")
     return 2 if failed else 0

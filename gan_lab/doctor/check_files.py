@@ -10,25 +10,29 @@ from importlib import resources
 from pathlib import Path
 
 from gan_lab.config.schema import Config
-from gan_lab.doctor.finding import GB, REINSTALL, SECONDS, Finding
+from gan_lab.doctor.finding import GB, HOST_TIMEOUT_S, REINSTALL, Finding
 
-ENOUGH_DISK = 5 * GB  # for a run of a shipped experiment with its checkpoints, and the decoded data
+# for the checkpoints of a shipped experiment and its decoded data
+MIN_FREE_BYTES = 5 * GB
 
 
 def folder(path: Path, needed: bool = True) -> Finding:
-    """Check that files can be written to a folder, or to the place of a future one, and that enough space is free."""
+    """Check that a folder is writable, or can be created, and has enough free space."""
     path = path.absolute()
     existing = next(parent for parent in (path, *path.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
-    text = f"{path}{'' if existing == path else ' (will be made)'}, {free / GB:,.0f} GB free"
+    text = f"{path}{'' if existing == path else ' (will be created)'}, {free / GB:,.0f} GB free"
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"written")
     except OSError as error:
-        return Finding("FAIL" if needed else "warn", f"{path} cannot be written ({error.strerror})",
-                       "choose another by run.root=, data.root= or GAN_LAB_CACHE")  # fmt: skip
-    if free < ENOUGH_DISK:
-        return Finding("warn", text, "free some space: a checkpoint that does not fit ends the run")
+        return Finding(
+            "FAIL" if needed else "warn",
+            f"{path} cannot be written ({error.strerror})",
+            "choose another folder with run.root=, data.root= or GAN_LAB_CACHE",
+        )
+    if free < MIN_FREE_BYTES:
+        return Finding("warn", text, "free some space: a run fails if its checkpoint does not fit")
     return Finding("ok", text)
 
 
@@ -43,14 +47,14 @@ def data(config: Config) -> Finding:
 
 
 def cache(config: Config) -> Finding:
-    """Check the folder of the decoded data."""
+    """Check the folder of the decoded-image cache."""
     from gan_lab.data.cache import cache_folder
 
     return folder(cache_folder(Path(config.data.root)))
 
 
 def samples(config: Config) -> Finding:
-    """Check the images shipped in the dependencies, and the digit classifier shipped with the lab."""
+    """Check the sample images of the dependencies, and the digit classifier of the lab."""
     from safetensors import safe_open
     from skimage import data as images
 
@@ -65,11 +69,11 @@ def samples(config: Config) -> Finding:
         return Finding(
             "FAIL", f"{digits} digits, {len(faces)} faces: not the shipped data", REINSTALL
         )
-    return Finding("ok", "5,000 digits, 200 faces, a horse and the digit classifier can be read")
+    return Finding("ok", "sample images and digit classifier are readable")
 
 
 def inception(config: Config) -> Finding:
-    """Check that the Inception weights of fid, kid and is exist and are the published ones."""
+    """Check that the Inception weights exist and are the published ones."""
     from torch.hub import get_dir
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
@@ -77,11 +81,10 @@ def inception(config: Config) -> Finding:
 
     chosen = config.metrics.inception_weights
     if chosen == "off":
-        return Finding("ok", "metrics.inception_weights=off: fid, kid and is are left out")
+        return Finding("ok", "metrics.inception_weights=off: fid, kid and is are skipped")
     published = URL_INCEPTION_V3.rpartition("/")[2]
-    prefix = Path(published).stem.rpartition("-")[
-        2
-    ]  # the beginning of its SHA-256, as torch's hub names files
+    # torch.hub file names end with the beginning of their SHA-256
+    prefix = Path(published).stem.rpartition("-")[2]
     path = Path(get_dir()) / "checkpoints" / published if chosen == "auto" else Path(chosen)
     if path.is_file():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[: len(prefix)]
@@ -100,10 +103,13 @@ def inception(config: Config) -> Finding:
     if chosen != "auto":
         return Finding(
             "FAIL",
-            f"metrics.inception_weights={chosen}: there is no such file",
-            "auto finds or downloads them",
+            f"metrics.inception_weights={chosen}: file not found",
+            "use auto to find or download them",
         )
-    if is_reachable(URL_INCEPTION_V3, SECONDS):
-        return Finding("ok", f"not here; the first fid downloads them to {path}")
-    return Finding("warn", "not here, and their host does not answer: fid, kid and is are left out",
-                   f"put {URL_INCEPTION_V3} at {path}")  # fmt: skip
+    if is_reachable(URL_INCEPTION_V3, HOST_TIMEOUT_S):
+        return Finding("ok", f"not downloaded yet; the first fid downloads them to {path}")
+    return Finding(
+        "warn",
+        "not downloaded, and the server does not respond: fid, kid and is will be skipped",
+        f"save {URL_INCEPTION_V3} as {path}",
+    )

@@ -12,14 +12,15 @@ from pathlib import Path
 from gan_lab.config.schema import Config
 from gan_lab.doctor.finding import GB, Finding, Level
 
-ENOUGH_SHARED_MEMORY = 0.5 * GB  # in Docker's default of 64 MB loader processes die of a bus error
+# DataLoader workers crash with a bus error in the 64 MB that Docker provides by default
+MIN_SHARED_MEMORY_BYTES = 0.5 * GB
 SHARED_MEMORY = Path("/dev/shm")
 DRIVER = Path("/proc/driver/nvidia/version")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def interpreter(config: Config) -> Finding:
-    """Check the version of the interpreter."""
+    """Check the Python version."""
     level: Level = "ok" if sys.version_info >= (3, 11) else "FAIL"
     return Finding(
         level,
@@ -29,16 +30,17 @@ def interpreter(config: Config) -> Finding:
 
 
 def torch_and_torchvision(config: Config) -> Finding:
-    """Check that torch and torchvision fit: the import of a torchvision built for another torch raises."""
+    """Check that torch and torchvision match: otherwise the import of torchvision raises."""
     import torch
     import torchvision
 
-    return Finding("ok", f"{torch.__version__} with torchvision {torchvision.__version__}, "
-                         f"{f'CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'}")  # fmt: skip
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    versions = f"{torch.__version__} with torchvision {torchvision.__version__}"
+    return Finding("ok", f"{versions}, {cuda}")
 
 
 def devices(config: Config) -> Finding:
-    """Check that each GPU multiplies two matrices correctly, and that torch can use the driver if there is one."""
+    """Check that torch can use the GPUs, and that each computes a matrix product correctly."""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:
@@ -48,21 +50,27 @@ def devices(config: Config) -> Finding:
         driver = DRIVER.exists() or shutil.which("nvidia-smi")
         if not driver and torch.backends.mps.is_available():
             return Finding(
-                "ok", "Apple's GPU has no float64, which the lab needs: training uses the processor"
+                "ok", "Apple GPUs have no float64, which the lab needs: training uses the CPU"
             )
         if not driver:
-            return Finding("ok", "no GPU, training uses the processor")
-        reason = str(caught[0].message).splitlines()[0] if caught else "torch sees none"
+            return Finding("ok", "no GPU: training uses the CPU")
+        reason = str(caught[0].message).splitlines()[0] if caught else "torch finds none"
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         shown = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden!r})"
-        return Finding("FAIL", f"there is an NVIDIA driver, but no GPU can be used{shown}: {reason}",
-                       f"a driver for CUDA {torch.version.cuda or 'and a torch with CUDA'}, or --gpus all in Docker")  # fmt: skip
+        cuda = torch.version.cuda or "and a torch with CUDA"
+        return Finding(
+            "FAIL",
+            f"an NVIDIA driver is installed, but no GPU is usable{shown}: {reason}",
+            f"install a driver for CUDA {cuda}, or use --gpus all in Docker",
+        )
     gpus = []
     for number in range(torch.cuda.device_count()):
         ones = torch.ones(64, 64, device=f"cuda:{number}")
         if float((ones @ ones).sum()) != 64**3:
             return Finding(
-                "FAIL", f"GPU {number} multiplies wrongly", "exclude it by CUDA_VISIBLE_DEVICES"
+                "FAIL",
+                f"GPU {number} computes a wrong product",
+                "exclude it with CUDA_VISIBLE_DEVICES",
             )
         free, total = torch.cuda.mem_get_info(number)
         gpus.append(
@@ -72,7 +80,7 @@ def devices(config: Config) -> Finding:
 
 
 def threads(config: Config) -> Finding:
-    """Check that torch uses no more threads than this process has cores."""
+    """Check that torch does not use more threads than there are cores."""
     import torch
 
     cores = float(
@@ -85,17 +93,19 @@ def threads(config: Config) -> Finding:
     text = f"{used} threads on {cores:g} cores"
     if used > cores + 0.99:
         return Finding(
-            "warn", text, f"OMP_NUM_THREADS={max(1, int(cores))}, or they wait for each other"
+            "warn",
+            text,
+            f"OMP_NUM_THREADS={max(1, int(cores))}: too many threads slow each other down",
         )
     return Finding("ok", text)
 
 
 def shared_memory(config: Config) -> Finding:
-    """Check the size of /dev/shm, through which loader processes pass their batches."""
+    """Check the size of /dev/shm, through which DataLoader workers pass their batches."""
     if not SHARED_MEMORY.is_dir():
         return Finding("ok", "this system has no /dev/shm")
     size = shutil.disk_usage(SHARED_MEMORY).total
     text = f"/dev/shm has {size / 1e6:,.0f} MB"
-    if size < ENOUGH_SHARED_MEMORY:
-        return Finding("warn", text, "data.workers=0, or in a container --shm-size=2g")
+    if size < MIN_SHARED_MEMORY_BYTES:
+        return Finding("warn", text, "use data.workers=0, or --shm-size=2g in a container")
     return Finding("ok", text)

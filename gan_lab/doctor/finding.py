@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 Level = Literal["ok", "warn", "FAIL"]
 GB = 1e9
-SECONDS = 3.0  # time limit for each answer of another machine
-REINSTALL = "make clean setup installs the versions of requirements.lock"
+HOST_TIMEOUT_S = 3.0
+REINSTALL = "run make clean setup to install the versions of requirements.lock"
 
 
 class Finding(NamedTuple):

@@ -10,13 +10,17 @@ from torch import distributed
 
 from gan_lab.utils.errors import UserError
 
-SECONDS = 30
+TIMEOUT_S = 30
 
 
 def reduce(backend: str, world: int, number: int, rank: int) -> None:
-    """Run one process of the all-reduce. Raises UserError if the sum is wrong."""
+    """Run one process of the all-reduce.
+
+    Raises:
+        UserError: The sum is wrong.
+    """
     address = f"tcp://127.0.0.1:{number}"
-    limit = timedelta(seconds=SECONDS)
+    limit = timedelta(seconds=TIMEOUT_S)
     distributed.init_process_group(
         backend, init_method=address, timeout=limit, world_size=world, rank=rank
     )
@@ -28,4 +32,4 @@ def reduce(backend: str, world: int, number: int, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    reduce(sys.argv[1], *(int(word) for word in sys.argv[2:]))
+    reduce(sys.argv[1], *(int(argument) for argument in sys.argv[2:]))

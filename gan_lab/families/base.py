@@ -510,9 +510,9 @@ class Family(LightningModule, ABC):
             optimized = {id(weight) for weight in _weights(optimizer)}
             updated: dict[str, list[Tensor]] = {}
             for name, network in self.named_children():
-                weights = [weight for weight in network.parameters() if id(weight) in optimized]
-                if weights:
-                    updated[name] = weights
+                moved: list[Tensor] = [w for w in network.parameters() if id(w) in optimized]
+                if moved:
+                    updated[name] = moved
             self._updated_weights[id(optimizer)] = updated
         for name, weights in self._updated_weights[id(optimizer)].items():
             gradients = [weight.grad for weight in weights if weight.grad is not None]

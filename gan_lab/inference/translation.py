@@ -12,11 +12,11 @@ from torch.nn.functional import pad
 from torchvision.utils import save_image
 
 from gan_lab.data import image_files, image_reader
-from gan_lab.device import here
+from gan_lab.device import get_default_device
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.terminal import no_memory
+from gan_lab.utils.terminal import is_out_of_memory
 from gan_lab.utils.track import track
 
 logger = logging.getLogger("gan_lab")
@@ -43,7 +43,7 @@ class TrainedTranslator:
             )
         if NETWORKS[direction] not in loaded.networks:
             raise UserError(f"{loaded.checkpoint} translates AtoB only")
-        self.device = here()
+        self.device = get_default_device()
         self.network = loaded.networks[NETWORKS[direction]].to(self.device)
         self.channels: int = self.network.recipe["arguments"]["source_channels"]
 
@@ -149,7 +149,7 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
         try:
             translated = translator(to_unit(torch.from_numpy(pixels)[None]))
         except (MemoryError, RuntimeError) as error:
-            if not no_memory(error):
+            if not is_out_of_memory(error):
                 raise
             logger.info(f"skipped: {path}: {pixels.shape[2]} x {pixels.shape[1]} pixels do not fit in memory: "
                 "make a smaller copy")  # fmt: skip

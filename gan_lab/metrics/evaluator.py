@@ -78,7 +78,7 @@ def metric_setting(
     split: str = config.metrics.split
     if split == "test" and not final:
         split = "validation"
-    gpu = device.here().type == "cuda"
+    gpu = device.get_default_device().type == "cuda"
     reals, fakes = count_images(config.metrics, data.spec, count_reals(data, split), final, gpu)
     return Setting(
         data.spec,

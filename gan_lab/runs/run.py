@@ -369,7 +369,9 @@ class Run:
         if data is None or not hasattr(data, "decoded"):
             data = datasets.load(config.data, config.run.seed, data)
         self.check_data(data.decoded.fingerprint)
-        family = build_family(config, data).eval().requires_grad_(False).to(device.here())
+        family = (
+            build_family(config, data).eval().requires_grad_(False).to(device.get_default_device())
+        )
         restored = RestoredRun(self, config, data, family)
         if weights is not None:
             restored.load(weights)

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from gan_lab.config import extensions, groups
 from gan_lab.studies import measures
 from gan_lab.utils.errors import UserError, first_line
-from gan_lab.utils.files import shipped
+from gan_lab.utils.files import find_shipped_folder
 
 BUDGETS = ("quick", "full")
 
@@ -120,18 +120,18 @@ class Study:
 
 def find_folder() -> Path:
     """Return the folder of the study files."""
-    return shipped("studies", inside="study_files")
+    return find_shipped_folder("studies", inside="study_files")
 
 
 def find_committed_results() -> Path:
     """Return the folder of the results behind docs/studies, in a checkout of the repository."""
-    return shipped("docs/studies/results")
+    return find_shipped_folder("docs/studies/results")
 
 
 def names() -> list[str]:
     """List every study by chapter."""
     return sorted(
-        (path.stem for path in groups.files_in(find_folder())),
+        (path.stem for path in groups.list_yaml_files(find_folder())),
         key=lambda name: (load(name).chapter, name),
     )
 
@@ -144,7 +144,7 @@ def load(name: str) -> Study:
     """
     path = Path(name) if name.endswith(".yaml") else find_folder() / f"{name}.yaml"
     if not path.is_file():
-        known = [each.stem for each in groups.files_in(find_folder())]
+        known = [each.stem for each in groups.list_yaml_files(find_folder())]
         raise UserError(extensions.explain_unknown_name("study", name, known))
     try:
         merged = OmegaConf.merge(

@@ -15,7 +15,7 @@ import yaml
 from gan_lab.config import groups, loading
 from gan_lab.sweeps.search_space import Parameter, parse
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import shipped
+from gan_lab.utils.files import find_shipped_folder
 
 ARGUMENTS = "${args_no_hyphens}"
 METHODS = ("grid", "random", "bayes")
@@ -99,12 +99,14 @@ def format_overrides(values: dict[str, Any]) -> list[str]:
 
 def sweep_folder() -> Path:
     """Return the folder of the sweep files."""
-    return shipped("sweeps", inside="sweep_files")
+    return find_shipped_folder("sweeps", inside="sweep_files")
 
 
 def list_sweeps() -> dict[str, str]:
     """List the sweeps, each with its question, which is the first comment of its file."""
-    return {path.stem: loading.first_comment(path) for path in groups.files_in(sweep_folder())}
+    return {
+        path.stem: loading.first_comment(path) for path in groups.list_yaml_files(sweep_folder())
+    }
 
 
 def load(name: str) -> Sweep:

@@ -1,4 +1,4 @@
-"""The composition root: data facts and config in; family, metrics, callbacks and trainer out, in this order."""
+"""Composition root: builds family, metrics, callbacks and trainer from a config and its data."""
 
 from __future__ import annotations
 
@@ -50,18 +50,16 @@ from gan_lab.utils.errors import UserError, first_line
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's hints out of the output: the lab decides about workers, devices and checkpoints itself."""
+    """Silence Lightning's hints: the lab handles workers, devices and checkpoints itself."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*does not have many workers.*"
-        )  # workers=0 is faster here
-        warnings.filterwarnings(
-            "ignore", message=".*isinstance.treespec, LeafSpec.*"
-        )  # Lightning with a newer torch
+        # batches of decoded images are gathered faster without workers
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning with a newer torch
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         try:
             yield
         finally:
@@ -70,13 +68,13 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def rank() -> int:
-    """This process's number among all of the training."""
+    """Return the global rank of this process."""
     return int(getattr(rank_zero_only, "rank", 0))
 
 
 @dataclass
 class Experiment:
-    """Everything that one run is made of."""
+    """The objects of one run; ``notes`` are log lines, such as skipped metrics with the reason."""
 
     config: Config
     run: RunFolder
@@ -87,7 +85,7 @@ class Experiment:
     checkpoint: Checkpoint
     health: Health
     trackers: list[Tracker]
-    notes: list[str]  # which scores are left out, and why
+    notes: list[str]
 
     @property
     def name(self) -> str:
@@ -96,26 +94,30 @@ class Experiment:
 
     @property
     def images(self) -> int:
-        """Images seen so far."""
+        """Training images seen so far."""
         return self.family.iteration * self.config.data.batch_size
 
 
 def build_family(config: Config, data: GANDataModule) -> Family:
-    """The family on freshly drawn weights. Raises UserError if the data does not suit it."""
+    """Build the family with newly initialized weights.
+
+    Raises:
+        UserError: The family does not support the data.
+    """
     family_class = loading.family_class(config.family)
     if config.data.labels_per_class and not family_class.semi_supervised:
         raise UserError(
-            f"data.labels_per_class={config.data.labels_per_class}: {config.family} cannot learn from a few labels, "
-            "family sgan can"
+            f"data.labels_per_class={config.data.labels_per_class}: {config.family} is not "
+            "semi-supervised. Use family=sgan"
         )
     if config.run.compile:
         device.check_compiler()
     device.set_precision(config.run.precision)
     seeding.seed_torch(config.run.seed, "weights")
+    # initialize in the dtype of the training: float32 random numbers differ in their last bits
+    # between CPUs
     dtype = torch.float64 if config.run.precision == "64-true" else torch.float32
-    torch.set_default_dtype(
-        dtype
-    )  # of what is drawn: float32 weights differ in their last bits between processors
+    torch.set_default_dtype(dtype)
     try:
         family: Family = family_class(spec=data.spec, config=config.model, seed=config.run.seed)
     finally:
@@ -123,9 +125,8 @@ def build_family(config: Config, data: GANDataModule) -> Family:
     freeze_discriminators(family, config)
     family.augment_by(config.augment)
     family.in_lab_loop = True
-    family.to(
-        dtype, memory_format=torch.channels_last
-    )  # before weights are restored, or Lightning rounds to float32
+    # before weights are restored: otherwise Lightning would round float64 weights to float32
+    family.to(dtype, memory_format=torch.channels_last)
     if config.run.compile:
         for network in family.children():
             network.compile()
@@ -135,9 +136,13 @@ def build_family(config: Config, data: GANDataModule) -> Family:
 def load_data(
     config: Config, dataset: Any = None, test: Any = None
 ) -> tuple[Config, GANDataModule]:
-    """Read the data of a config and complete the config with what only the data know: their source and class names.
+    """Load the data, and complete the config with the source and the class names of the data.
 
-    ``dataset`` and ``test`` are data sets from Python (``gan_lab.train(data=...)``) in place of the configured one.
+    Args:
+        config: The config.
+        dataset: A data set from Python (``gan_lab.train(data=...)``), which replaces the configured
+            one.
+        test: Its test images.
     """
     data = datasets.load(config.data, config.run.seed, dataset, test)
     facts = {"data.source": data.facts.source, "data.class_names": [*data.facts.class_names]}
@@ -152,18 +157,18 @@ def build(
     trackers: list[Tracker] | None = None,
     launched: detect.Launch | None = None,
 ) -> Experiment:
-    """Build family, callbacks and trainer on data that were read by ``load_data``.
+    """Build family, callbacks and trainer.
 
     Args:
-        config: The complete config; nothing changes it from here on.
-        data: The data module.
-        run: The folder of the run.
-        extra: Further callbacks, after the lab's own.
-        trackers: Experiment trackers that are open already.
-        launched: How the processes were started, if it is not what the launcher says.
+        config: The complete config, as returned by ``load_data``.
+        data: The data module, as returned by ``load_data``.
+        run: The run folder.
+        extra: Additional callbacks, which run after the built-in ones.
+        trackers: Open experiment trackers; by default new ones are created.
+        launched: How the processes were started; by default detected from the launcher.
 
     Raises:
-        UserError: Values do not go together.
+        UserError: The config is inconsistent, or does not suit the data.
     """
     launched = launched or detect.detect_launcher(config.run)
     data.iterations = config.iterations
@@ -173,16 +178,18 @@ def build(
     evaluator, headline, notes = build_evaluator(config, family, data)
     trackers = build_trackers(config, run) if trackers is None else trackers
 
-    images_every = config.log.grid_every_images or config.run.evaluate_every_images
+    log_every = config.log.log_every_images
+    evaluate_every = config.run.evaluate_every_images
+    grid_every = config.log.grid_every_images or evaluate_every
     progress = Progress(config.data.batch_size, config.iterations)
     ema = EMA(config.ema, progress)
-    evaluation = Evaluation(evaluator, headline, config.run.evaluate_every_images, ema, progress)
+    evaluation = Evaluation(evaluator, headline, evaluate_every, ema, progress)
     sample_grids = SampleGrids(
-        run.path, images_every, data, family.conditional, config.run.seed, ema, progress, trackers
+        run.path, grid_every, data, family.conditional, config.run.seed, ema, progress, trackers
     )
     extractor = extractors.load(extractors.default(data.spec))
     diversity = Diversity(
-        config.log.log_every_images,
+        log_every,
         sample_grids.batch,
         extractor,
         family.conditional,
@@ -190,18 +197,27 @@ def build(
         ema,
         progress,
     )
-    csv_logger = CSVLogger(run.path, config.log.log_every_images, progress, evaluation, trackers)
-    finite_check = FiniteCheck(
-        (config.log.log_every_images, images_every, config.run.evaluate_every_images), ema, progress
-    )
+    csv_logger = CSVLogger(run.path, log_every, progress, evaluation, trackers)
+    finite_check = FiniteCheck((log_every, grid_every, evaluate_every), ema, progress)
     health = Health(run.path, progress, csv_logger, trackers)
     at_start = config.health.on_nan == "rollback"
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
     rank_consistency = RankConsistency(data=data.decoded.fingerprint, budget=config.iterations)
-    callbacks: list[Callback] = [  # in this order at the end of each iteration
-        rank_consistency, progress, ema, finite_check, sample_grids, diversity, evaluation, csv_logger, health, checkpoint,
+    # Lightning calls them in this order after each iteration: checks precede everything that uses
+    # the weights, and the checkpoint includes the state of all others
+    callbacks: list[Callback] = [
+        rank_consistency,
+        progress,
+        ema,
+        finite_check,
+        sample_grids,
+        diversity,
+        evaluation,
+        csv_logger,
+        health,
+        checkpoint,
         *extra,
-    ]  # fmt: skip
+    ]
     if config.log.progress_bar:
         callbacks.append(build_progress_display(run, progress, csv_logger, evaluation))
     trainer = build_trainer(config, callbacks, launched)
@@ -215,19 +231,19 @@ def build(
 def build_progress_display(
     run: RunFolder, progress: Progress, csv_logger: CSVLogger, evaluation: Evaluation
 ) -> Callback:
-    """A cell in a notebook, a bar on a terminal, and lines in a log file."""
+    """Build the progress display for a notebook, a terminal or a log file."""
     if in_notebook():
         return NotebookDisplay(run.path, progress, csv_logger, evaluation)
-    return (ProgressBar if Console().is_terminal else ProgressLines)(
-        progress, csv_logger, evaluation
-    )
+    display = ProgressBar if Console().is_terminal else ProgressLines
+    return display(progress, csv_logger, evaluation)
 
 
 def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
-    """Everybody who is to watch a run beside its files, in the first process; none in others."""
+    """Create the experiment trackers of the config on rank 0; other ranks have none."""
     if rank() != 0:
         return []
-    log, trackers = config.log, list[Tracker]()
+    log = config.log
+    trackers: list[Tracker] = []
     if not is_disabled(log.wandb):
         trackers.append(
             WandbLogger(
@@ -240,43 +256,48 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
 
 
 def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) -> list[str]:
-    """A note where batch norm is not over the whole batch, so that it is not the experiment of one process and one part."""
-    normed = any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in family.modules())
-    processes, parts = (
-        1 if torch.cuda.is_available() else launched.world_size,
-        config.run.micro_batches,
+    """Explain that batch norm statistics are not those of the global batch, if so.
+
+    On GPUs batch norm is synchronized between the processes, but not between micro-batches.
+    """
+    has_batch_norm = any(
+        isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in family.modules()
     )
-    if processes * parts == 1 or not normed:
+    processes = 1 if torch.cuda.is_available() else launched.world_size
+    micro_batches = config.run.micro_batches
+    if processes * micro_batches == 1 or not has_batch_norm:
         return []
-    share, of = (
-        config.data.batch_size // (processes * parts),
-        [f"run.micro_batches={parts}"] if parts > 1 else [],
-    )
-    of += [f"{processes} processes on CPUs"] if processes > 1 else []
+    causes = []
+    if micro_batches > 1:
+        causes.append(f"run.micro_batches={micro_batches}")
+    if processes > 1:
+        causes.append(f"{processes} processes on CPUs")
+    images = config.data.batch_size // (processes * micro_batches)
     return [
-        f"{', '.join(of)}: batch norm is over {share} images at a time, not over all {config.data.batch_size}, so this is "
-        "another experiment than that of the whole batch at once"
+        f"{', '.join(causes)}: batch norm uses the statistics of {images} images instead of the "
+        f"whole batch of {config.data.batch_size}, so results differ from those of full batches"
     ]
 
 
 class NoProfiler(PassThroughProfiler):
-    """Lightning's own that measures nothing, without the generator that it makes for each hook of each callback."""
+    """A profiler without overhead: Lightning's default creates a generator for each hook."""
 
-    _nothing: AbstractContextManager[Any] = nullcontext()
+    _context: AbstractContextManager[Any] = nullcontext()
 
     def profile(self, action_name: str) -> Any:
-        """A context that does nothing."""
-        return self._nothing
+        """Return a context that does nothing."""
+        return self._context
 
 
 def build_trainer(config: Config, callbacks: list[Callback], launched: detect.Launch) -> Trainer:
-    """Lightning's trainer, with everything that it would do on its own and the lab does otherwise switched off."""
+    """Build Lightning's trainer without the features that the lab implements itself."""
     try:
         with quiet_lightning():
             trainer = Trainer(
                 **ddp_strategy.trainer_options(launched, config.run),
                 precision="32-true" if config.run.precision == "tf32" else config.run.precision,
-                max_epochs=1,  # the order of the data runs on over all passes
+                # the batch sampler iterates over the data until the budget is spent
+                max_epochs=1,
                 callbacks=callbacks,
                 plugins=[AtomicCheckpointIO(), ddp_strategy.create_environment(launched)],
                 logger=False,
@@ -289,7 +310,8 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: detect.La
                 use_distributed_sampler=False,
                 profiler=NoProfiler(),
             )
-    except Exception as error:  # Lightning's own type for a device that is not there
+    # Lightning raises several exception types for unavailable devices
+    except Exception as error:
         raise UserError(f"run.devices={config.run.devices}: {first_line(error)}") from None
     leave_signals_alone(trainer)
     return trainer

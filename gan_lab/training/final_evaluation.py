@@ -1,4 +1,4 @@
-"""Score a checkpoint of a run, and write ``summary.json``."""
+"""Final evaluation: score the checkpoints of a run, and write ``summary.json``."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 from gan_lab.runs.run import RestoredRun, Run
 from gan_lab.utils.errors import UserError
 
-MIN_LOGGED_IMAGES = (
-    20_000  # training images from which on the search for copies is logged, since it takes long
-)
-MAX_REAL_VS_REAL_SHARE = (
-    0.1  # of a Fréchet distance, above which a note reports the real-vs-real score
-)
+# training images above which the slow search for memorized images is logged
+MIN_LOGGED_IMAGES = 20_000
+# fraction of a Fréchet distance above which a note reports the real-vs-real score
+MAX_REAL_VS_REAL_SHARE = 0.1
 logger = logging.getLogger("gan_lab")
 
 
 def evaluate_all(folder: Path, data: GANDataModule | None = None) -> None:
-    """Score a run that has just ended with each of ``WEIGHTS``; equal weights are scored once.
+    """Score each of ``WEIGHTS`` of a run that has just ended; equal weights are scored once.
 
-    On a CPU only the best weights get all scores, the others those of the training: Inception takes long there.
+    On a CPU, where Inception is slow, only the best weights get all scores; the others get those of
+    the evaluations during training.
     """
-    full = device.here().type == "cuda"
+    full = device.get_default_device().type == "cuda"
     run = Run(folder).restore(data=data, weights=None)
     score_run(run, "best")
     summary = read_summary(folder)
@@ -60,29 +59,31 @@ def evaluate_all(folder: Path, data: GANDataModule | None = None) -> None:
 
 
 def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Score some of the ``WEIGHTS`` of a run by all available metrics; return the updated summary.
+    """Score one of the ``WEIGHTS`` of a run by all available metrics; return the updated summary.
 
-    ``overrides`` of metrics measure a run by another protocol; its other scores stay as they are.
+    Overrides of ``metrics`` keys select another protocol; the scores of other metrics are kept
+    then.
     """
     if weights not in WEIGHTS:
-        raise UserError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
+        raise UserError(f"weights={weights} is not valid. Choose one of {', '.join(WEIGHTS)}")
     other_protocol = any(override.startswith("metrics") for override in overrides)
-    return score_run(Run(folder).restore(overrides, weights=None), weights, kept=other_protocol)
+    restored = Run(folder).restore(overrides, weights=None)
+    return score_run(restored, weights, keep_others=other_protocol)
 
 
 def score_run(
-    restored: RestoredRun, weights: str, full: bool = True, kept: bool = False
+    restored: RestoredRun, weights: str, full: bool = True, keep_others: bool = False
 ) -> dict[str, Any]:
-    """Score some weights of a run; write and return the updated summary.
+    """Score one set of weights of a run; write and return the updated summary.
 
-    Each score has its protocol, which includes the real-vs-real score. For the best weights the distance of samples to
-    training images is measured too, and ``neighbours.png`` shows the nearest.
+    The protocol of each score includes the real-vs-real score. For the best weights, memorization
+    is measured too: ``neighbours.png`` shows samples with their nearest training images.
 
     Args:
         restored: The run; its weights are replaced.
-        weights: Some of ``WEIGHTS``.
-        full: Measure all available scores; otherwise those of the training.
-        kept: Keep the other scores of these weights.
+        weights: One of ``WEIGHTS``.
+        full: Compute all available metrics instead of those of the evaluations during training.
+        keep_others: Keep the other scores of these weights in the summary.
     """
     folder, config = restored.run.path, restored.config
     data, family = restored.data, restored.family
@@ -91,7 +92,7 @@ def score_run(
     metrics = select_metrics(setting)
     for note in setting.notes if full else ():
         logger.info(note)
-    state_cost(metrics, setting, family.device)
+    log_inception_cost(metrics, setting, family.device)
     evaluator = Evaluator(
         data, metrics, setting, config.run.seed, shared=False, bar=config.log.progress_bar
     )
@@ -105,26 +106,29 @@ def score_run(
     if weights == "best":
         scores |= neighbour_scores(folder, evaluator, family, described, chosen_on)
         scores |= leak_scores(evaluator, family, described, chosen_on)
-        scores |= own_best_scores(
-            restored, evaluator, chosen_on
-        )  # last, since it loads other weights
+        # last, since it loads other weights
+        scores |= own_best_scores(restored, evaluator, chosen_on)
     summary: dict[str, Any] = {"experiment": folder.resolve().parent.name, "iteration": iteration}
     summary |= {"images": iteration * config.data.batch_size} | read_summary(folder)
-    every = summary.setdefault("scores", {})
-    every[weights] = (every.get(weights, {}) if kept else {}) | scores
+    all_scores = summary.setdefault("scores", {})
+    kept_scores = all_scores.get(weights, {}) if keep_others else {}
+    all_scores[weights] = kept_scores | scores
     write_summary(folder, summary)
     return summary
 
 
 def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule) -> str:
-    """Return the split on which best.ckpt was selected, with a remark if it is also scored on it."""
-    chosen = "train" if trained_with.split == "train" else "validation" if data.divided else "test"
+    """Return the split that selected best.ckpt, with a remark if the scores use it too."""
+    chosen = "validation" if data.divided else "test"
+    if trained_with.split == "train":
+        chosen = "train"
     return f"{chosen}, the same images" if chosen == split else chosen
 
 
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
-    """Build the entries of ``summary.json`` for all scores of a family: value, spread, direction, protocol, note."""
-    values, floors = evaluator(family), evaluator.floors(family.device)
+    """Score a family; return the entries of ``summary.json`` with their protocols."""
+    values = evaluator(family)
+    floors = evaluator.floors(family.device)
     frechet = {
         metric.extractor.distance
         for metric in evaluator.metrics
@@ -142,7 +146,8 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
             entries[name]["protocol"] |= {"floor": floors[name], "floor_classes": classes}
             if name in frechet and floors[name] > MAX_REAL_VS_REAL_SHARE * values[name]:
                 entries[name]["note"] = (
-                    f"the real-vs-real score is {floors[name]:.3g}, more than 10% of this value; sample-size bias matters here"
+                    f"the real-vs-real score is {floors[name]:.3g}, more than 10% of this value; "
+                    "sample-size bias matters here"
                 )
     for name, value in evaluator.baselines().items():
         protocol = evaluator.protocol(name, "none", "none")
@@ -158,7 +163,7 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
 
 
 def own_best_scores(restored: RestoredRun, evaluator: Evaluator, chosen_on: str) -> dict[str, Any]:
-    """Score each baseline at its own best iteration, as the family is: otherwise the comparison would be unfair."""
+    """Score each baseline at its own best checkpoint, as the family is, for a fair comparison."""
     entries: dict[str, Any] = {}
     for name in evaluator.own_best:
         if f"best-{name}" in restored.run.checkpoints:
@@ -181,23 +186,20 @@ def own_best_scores(restored: RestoredRun, evaluator: Evaluator, chosen_on: str)
 def neighbour_scores(
     folder: Path, evaluator: Evaluator, family: Family, described: str, chosen_on: str
 ) -> dict[str, Any]:
-    """Find how near samples are to training images, for images of latents; draws ``neighbours.png``."""
-    compared, data = (
-        [metric for metric in evaluator.metrics if isinstance(metric, FeatureScores)],
-        evaluator.data,
-    )
-    if (
-        not compared
-        or data.spec.source_channels
-        or data.spec.content == "points"
-        or len(data.train) < 2
-    ):
+    """Measure the memorization of a latent-to-image generator, and draw ``neighbours.png``."""
+    data = evaluator.data
+    feature_scores = [metric for metric in evaluator.metrics if isinstance(metric, FeatureScores)]
+    is_translation = bool(data.spec.source_channels)
+    if not feature_scores or is_translation or data.spec.content == "points":
+        return {}
+    if len(data.train) < 2:
         return {}
     if len(data.train) > MIN_LOGGED_IMAGES:
-        logger.info(f"looking for copies among all {len(data.train):,} training images")
-    values, protocol, pairs = find_neighbours(family, data, compared[0].extractor, evaluator.seed)
+        logger.info(f"Searching {len(data.train):,} training images for memorized ones")
+    metric = feature_scores[0]
+    values, protocol, pairs = find_neighbours(family, data, metric.extractor, evaluator.seed)
     save_grid(pairs, 8, folder / "neighbours.png")
-    usual = evaluator.protocol(compared[0].names[0], described, chosen_on) | protocol
+    usual = evaluator.protocol(metric.names[0], described, chosen_on) | protocol
     return {
         name: {"value": value, "higher_is_better": None, "protocol": usual}
         for name, value in values.items()
@@ -207,7 +209,7 @@ def neighbour_scores(
 def leak_scores(
     evaluator: Evaluator, family: Family, described: str, chosen_on: str
 ) -> dict[str, Any]:
-    """Find how far samples look augmented, where the discriminator saw augmented images."""
+    """Measure augmentation leaks into the samples, if the training used augmentation."""
     if family.augmentation is None or not evaluator.metrics:
         return {}
     values, protocol = find_leaks(family, evaluator.data, evaluator.seed)
@@ -221,20 +223,20 @@ def leak_scores(
     }
 
 
-def state_cost(metrics: Sequence[Metric], setting: Setting, where: torch.device) -> None:
+def log_inception_cost(metrics: Sequence[Metric], setting: Setting, target: torch.device) -> None:
     """Log how long Inception will take on a CPU, measured on a few images."""
+    if target.type != "cpu":
+        return
     for metric in metrics:
-        if (
-            where.type == "cpu"
-            and isinstance(metric, FeatureScores)
-            and metric.extractor.name == "inception"
-        ):
-            few, start = torch.zeros(4, *setting.spec.shape, dtype=torch.uint8), time.monotonic()
-            metric.extractor(few)
-            minutes = (
-                (time.monotonic() - start) / len(few) * (2 * setting.fakes + setting.reals) / 60
-            )
-            logger.info(
-                f"fid, kid and is of {setting.fakes:,} fakes and {setting.reals:,} reals: about {minutes:.0f} minutes on this "
-                "CPU, fewer where the reals are known; metrics.inception_weights=off leaves them out"
-            )
+        if not isinstance(metric, FeatureScores) or metric.extractor.name != "inception":
+            continue
+        images = torch.zeros(4, *setting.spec.shape, dtype=torch.uint8)
+        start = time.monotonic()
+        metric.extractor(images)
+        seconds_per_image = (time.monotonic() - start) / len(images)
+        minutes = seconds_per_image * (2 * setting.fakes + setting.reals) / 60
+        logger.info(
+            f"Computing fid, kid and is of {setting.fakes:,} fakes and {setting.reals:,} reals: "
+            f"about {minutes:.0f} minutes on this CPU, less if the features of the reals are "
+            "cached; metrics.inception_weights=off skips them"
+        )

@@ -1,10 +1,13 @@
-"""Gradient accumulation: a batch goes through the networks in parts, and the weights move as if it had gone at once.
+"""Gradient accumulation: process a batch in micro-batches, with the same update as the full batch.
 
-A step has several updates, each at weights that the one before has moved, so the parts cannot go through whole steps one
-after the other. They take turns: each part goes through the family's own ``step`` up to its ``minimize``, the
-last one moves the weights there, and all go on. To the family a part is what a process is: it draws its rows of the
-global batch's random numbers, and the buffers of networks (batch norm, spectral norm) and torch's own random numbers
-are its own until the step ends, when the first part's are kept.
+A GAN step has several optimizer updates, and each depends on the weights of the previous one. The
+micro-batches therefore cannot run the step one after the other. They run as coroutines (greenlets):
+each runs the family's ``step`` up to ``minimize`` and yields; the last one updates the weights, and
+all resume.
+
+Micro-batches behave like the ranks of a distributed training: each uses its rows of the random
+numbers of the global batch, and its own network buffers (batch norm, spectral norm) and torch
+generators. After the step, those of the first micro-batch are kept.
 """
 
 from __future__ import annotations
@@ -25,44 +28,47 @@ Step = Callable[[Batch], None]
 
 
 def accumulate(family: Family, parts: int) -> None:
-    """Let the family's step take each batch in so many parts."""
+    """Let ``family.step`` process each batch in ``parts`` micro-batches."""
     if parts > 1:
         family.parts = parts
-        family.step = partial(_in_turns, family, family.step)  # type: ignore[method-assign]
+        family.step = partial(_step_in_parts, family, family.step)  # type: ignore[method-assign]
 
 
-def _in_turns(family: Family, step: Step, batch: Batch) -> None:
-    turns = [greenlet(lambda _, part=part: step(part)) for part in batch.chunk(family.parts)]
-    states, brought = (
-        [_State.seeded(family, part) for part in range(family.parts)],
-        [None] * family.parts,
-    )
-    family.end_turn = _end_turn
-    while not all(turn.dead for turn in turns):
-        shared = [*brought]
-        for part, turn in enumerate(turns):
+def _step_in_parts(family: Family, step: Step, batch: Batch) -> None:
+    steps = [greenlet(lambda _, part=part: step(part)) for part in batch.chunk(family.parts)]
+    states = [_PartState.seeded(family, part) for part in range(family.parts)]
+    yielded = [None] * family.parts
+    family.end_turn = _yield_value
+    while not all(each.dead for each in steps):
+        # every micro-batch receives what all of them yielded in the previous round
+        received = [*yielded]
+        for part, each in enumerate(steps):
             family.part = part
             states[part].restore(family)
-            brought[part] = turn.switch(shared)  # until it ends its turn, or the step
-            states[part] = _State(family)
-            torch.clear_autocast_cache()  # which knows nothing of parts
-    family.part, family.end_turn = 0, None
+            # runs until the micro-batch yields or completes the step
+            yielded[part] = each.switch(received)
+            states[part] = _PartState(family)
+            # the cache holds weights cast for another micro-batch
+            torch.clear_autocast_cache()
+    family.part = 0
+    family.end_turn = None
     states[0].restore(family)
 
 
-def _end_turn(brought: Any) -> list[Any]:
-    shared: list[Any] = getcurrent().parent.switch(brought)
-    return shared
+def _yield_value(value: Any) -> list[Any]:
+    received: list[Any] = getcurrent().parent.switch(value)
+    return received
 
 
-class _State:
-    """The state that a part has for itself: buffers, torch's generators, and for which weights gradients are taken."""
+class _PartState:
+    """State of one micro-batch: network buffers, torch generators and ``requires_grad`` flags."""
 
     def __init__(self, family: Family, copied: bool = False) -> None:
+        # all micro-batches fill the same image pools, one after the other
         self.buffers = [
             (module, name, buffer.clone() if copied else buffer)
             for module in family.modules()
-            if not isinstance(module, ImagePool)  # all parts fill these, one after the other
+            if not isinstance(module, ImagePool)
             for name, buffer in module.named_buffers(recurse=False)
         ]
         self.flags = [(weight, weight.requires_grad) for weight in family.parameters()]
@@ -72,14 +78,18 @@ class _State:
             self.generators.append(torch.cuda.get_rng_state(family.device))
 
     @classmethod
-    def seeded(cls, family: Family, part: int) -> _State:
-        """The state in which a part begins its step: the first with the networks' own buffers."""
+    def seeded(cls, family: Family, part: int) -> _PartState:
+        """Create the initial state of a micro-batch; the first uses the buffers of the networks."""
         family.part = part
         family.seed_networks()
         return cls(family, copied=part > 0)
 
     def restore(self, family: Family) -> None:
-        """Put it back: of buffers the tensors themselves, since a backward to come may need those of its own forward."""
+        """Restore the state.
+
+        Buffers are replaced rather than copied, since a later backward may need those of its
+        forward.
+        """
         for module, name, buffer in self.buffers:
             setattr(module, name, buffer)
         for weight, flag in self.flags:

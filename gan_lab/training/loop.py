@@ -1,4 +1,4 @@
-"""Train an experiment: resume, fit, roll back where it diverged, conclude with scores and the page of the run."""
+"""Train an experiment: resume, fit, roll back on divergence, then evaluate and report."""
 
 from __future__ import annotations
 
@@ -32,61 +32,64 @@ from gan_lab.training.final_evaluation import evaluate_all
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
-MAX_ROLLBACKS = 3  # per run
+# per run
+MAX_ROLLBACKS = 3
 logger = logging.getLogger("gan_lab")
 
 
 @rank_zero_only
 def announce(text: str) -> None:
-    """Log a line, in the first of all processes alone."""
+    """Log a line on rank 0."""
     logger.info(text)
 
 
 def train(
     loaded: LoadedConfig, overrides: Sequence[str], dataset: Any = None, test: Any = None
 ) -> int:
-    """Train, or resume, and score. Returns the exit code: 0, or 128 + the signal that ended the training.
+    """Train or resume an experiment, and evaluate it.
 
     Args:
         loaded: The experiment.
-        overrides: The command line that it was loaded with, for ``command.txt``.
-        dataset: A data set from Python, in place of the configured one.
-        test: Held-out images of it, in place of 10 %.
+        overrides: The overrides that it was loaded with, for ``command.txt``.
+        dataset: A data set from Python, which replaces the configured one.
+        test: Its test images; by default 10% of ``dataset``.
+
+    Returns:
+        The exit code: 0, or 128 + the signal that stopped the training.
 
     Raises:
-        UserError: The user can fix it: values that do not fit, or a training that diverged.
+        UserError: The config is invalid, or the training diverged.
         OSError: A file cannot be read or written.
     """
-    run, launched = RunFolder.of(loaded), detect.detect_launcher(loaded.config.run)
+    run = RunFolder.of(loaded)
+    launched = detect.detect_launcher(loaded.config.run)
     set_rank(launched.rank)
-    config = for_this_start(loaded.config, run, launched)
+    config = adapt_to_start(loaded.config, run, launched)
     finished = None if config.run.overwrite else run.finished(config)
     if finished:
-        if rank() == 0 and not (run.path / "report.html").is_file():  # killed before it was drawn
+        # a run that was killed between its evaluation and its report
+        if rank() == 0 and not (run.path / "report.html").is_file():
             report.write_or_warn([run.path])
         announce(
-            f"{run.path} is already finished ({finished.images:,} images). Train longer: run.images=...; second run: "
-            "run.id=...; start over: run.overwrite=true"
+            f"{run.path} is already finished ({finished.images:,} images). Train longer: "
+            "run.images=...; second run: run.id=...; start over: run.overwrite=true"
         )
         return 0
+    command = ["train", loaded.experiment, *overrides]
     with quiet_lightning():
-        return train_run(
-            *load_data(config, dataset, test),
-            run,
-            launched,
-            ["train", loaded.experiment, *overrides],
-        )
+        return train_run(*load_data(config, dataset, test), run, launched, command)
 
 
-def for_this_start(config: Config, run: RunFolder, launched: detect.Launch) -> Config:
-    """The config of this start: a restart by the launcher overwrites nothing, a resumed run keeps its source of data."""
+def adapt_to_start(config: Config, run: RunFolder, launched: detect.Launch) -> Config:
+    """Adapt a config to a restart or a resumed run.
+
+    A restart by the launcher must not overwrite the run, and a resumed run keeps its data source.
+    """
     overwrite = config.run.overwrite and not launched.is_restart
-    resumes = run.has_config and not overwrite
-    source = (
-        Run(run.path).config.data.source
-        if resumes and config.data.source == "auto"
-        else config.data.source
-    )
+    is_resumed = run.has_config and not overwrite
+    source = config.data.source
+    if is_resumed and source == "auto":
+        source = Run(run.path).config.data.source
     return with_values(config, {"run.overwrite": overwrite, "data.source": source})
 
 
@@ -97,29 +100,35 @@ def train_run(
     launched: detect.Launch,
     command: Sequence[str],
 ) -> int:
-    """Train a run whose config is complete and whose data are read; the exit code, as ``train`` returns it."""
-    built = build(config, data, run, launched=launched)  # before anything is written or deleted
+    """Train a run with a complete config and loaded data; return the exit code of ``train``."""
+    # before anything is written or deleted: an invalid config must leave the run folder unchanged
+    built = build(config, data, run, launched=launched)
     announce(data.facts.about)
     for note in built.notes:
         announce(note)
     overwrite = config.run.overwrite
     first = overwrite or latest_checkpoint(run.path) is None
-    taken = warm_start.begin(built.family, config) if first else None
-    if taken:
-        announce(str(taken))
+    loaded = warm_start.load_initial_weights(built.family, config) if first else None
+    if loaded:
+        announce(str(loaded))
     with run.locked() if rank() == 0 else nullcontext():
         if rank() == 0:
             run.prepare(config, command, data.facts.fingerprint, data.facts.about)
-            if taken:
-                write_text(run.path / "start_from.txt", f"{taken}\n")
+            if loaded:
+                write_text(run.path / "start_from.txt", f"{loaded}\n")
         code = fit_and_conclude(built, None if overwrite else resume(built))
+    # torchrun and srun kill the other ranks as soon as one exits with an error code
     if code > 128:
-        detect.barrier_if_distributed()  # torchrun and srun end the first process for another rank's code
+        detect.barrier_if_distributed()
     return code if rank() == 0 or code > 128 else 0
 
 
 def resume(built: Experiment) -> Path | None:
-    """Load the latest checkpoint of the run, if there is one. Raises UserError, in one line, if it does not fit."""
+    """Load the latest checkpoint of the run, if any, and return its path.
+
+    Raises:
+        UserError: The checkpoint does not match the networks.
+    """
     path = latest_checkpoint(built.run.path)
     if path:
         checkpoint = read_checkpoint(path)
@@ -133,20 +142,27 @@ def resume(built: Experiment) -> Path | None:
 
 
 def fit_and_conclude(built: Experiment, path: Path | None) -> int:
-    """Train to the end and score; the exit code. Raises UserError if the training diverged for good."""
+    """Train, evaluate and close the trackers; return the exit code.
+
+    Raises:
+        UserError: The training diverged and could not be rolled back.
+    """
     for tracker in built.trackers:
         tracker.start(built.images)
     started = time.time()
     built, diverged = fit(built, path)
     caught = built.checkpoint.signal
-    code = 128 + caught if caught else 2 if diverged else 0
+    code = 2 if diverged else 0
+    if caught:
+        code = 128 + caught
     if rank() != 0:
         return code
     if code == 0:
         conclude(built, time.time() - started)
     elif not diverged:
         announce(
-            f"stopped by signal {caught} with a checkpoint; the same command continues {built.run.path}"
+            f"Stopped by signal {caught}; checkpoint saved. Repeat the command to resume "
+            f"{built.run.path}"
         )
     for tracker in built.trackers:
         if caught == signal.SIGTERM:
@@ -159,7 +175,12 @@ def fit_and_conclude(built: Experiment, path: Path | None) -> int:
 
 
 def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError | None]:
-    """Train from a checkpoint, or from the start: the experiment that ended, and the divergence that broke it off."""
+    """Train from a checkpoint or from the start, with rollbacks.
+
+    Returns:
+        The experiment, which a rollback rebuilds, and the error of a divergence that was not rolled
+        back.
+    """
     while True:
         built.checkpoint.listen(*PREEMPTED)
         try:
@@ -177,45 +198,51 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
                     detect.detect_launcher(built.config.run), error, built.config.run.timeout_s
                 ) from None
             raise
-        except (
-            SystemExit
-        ) as ended:  # what Lightning makes of a Ctrl-C that comes before the first iteration
-            if isinstance(ended.__context__, KeyboardInterrupt):
+        # Lightning turns a Ctrl-C before the first iteration into SystemExit
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
 
 
 def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, Path]:
-    """Rebuild a run at its last good checkpoint, in its next branch; one that is killed from now on continues there too."""
-    path, branch = latest_checkpoint(built.run.path), built.family.branch + 1
-    assert path is not None  # on_nan=rollback writes one before the first iteration
+    """Rebuild a run from its last good checkpoint, on the next branch (random seed).
+
+    The branch is written to the checkpoint, so that a killed run resumes on it.
+    """
+    path = latest_checkpoint(built.run.path)
+    branch = built.family.branch + 1
+    # health.on_nan=rollback writes a checkpoint before the first iteration
+    assert path is not None
     if rank() == 0:
         iteration = read_checkpoint(path)["iteration"]
-        sentence = f"Rolled back to iteration {iteration:,} with a new random seed (rollback {branch} of {MAX_ROLLBACKS})"
-        built.health.report(
-            Alert("rollback", diverged.iteration, diverged.images, sentence), is_global_zero=True
+        sentence = (
+            f"Rolled back to iteration {iteration:,} with a new random seed "
+            f"(rollback {branch} of {MAX_ROLLBACKS})"
         )
+        alert = Alert("rollback", diverged.iteration, diverged.images, sentence)
+        built.health.report(alert, is_global_zero=True)
         branch_off(path, branch, [asdict(alert) for alert in built.health.alerts[-2:]])
     detect.barrier_if_distributed()
     return build(built.config, built.data, built.run, trackers=built.trackers), path
 
 
 def explain_divergence(built: Experiment, diverged: DivergedError) -> str:
-    """One line for a user whose training diverged: where the last good checkpoint is, and what to try."""
-    path, branch = latest_checkpoint(built.run.path), built.family.branch
+    """Return the error message for a training that diverged, with remedies."""
+    path = latest_checkpoint(built.run.path)
+    branch = built.family.branch
     last = f"the last good checkpoint is {path}" if path else "there was no checkpoint yet"
     tried = f" after {branch} rollbacks" if branch else ""
-    again = (
-        ""
-        if branch
-        else ", or health.on_nan=rollback, which resumes from there with another random seed"
-    )
-    return f"{diverged}{tried}; {last}. Try lower learning rates, a gradient penalty or run.precision=32-true{again}"
+    remedies = "lower learning rates, a gradient penalty or run.precision=32-true"
+    if not branch:
+        remedies += ", or health.on_nan=rollback, which resumes from there with a new random seed"
+    return f"{diverged}{tried}; {last}. Try {remedies}"
 
 
 def conclude(built: Experiment, seconds: float) -> None:
-    """Score the generator by all metrics at hand; write summary.json and the page of the run."""
-    iteration, evaluator = built.family.iteration, built.evaluation.evaluator
+    """Run the final evaluation, and write summary.json and the report."""
+    iteration = built.family.iteration
+    evaluator = built.evaluation.evaluator
     summary = {
         "experiment": built.name,
         "run_id": built.run.id,
@@ -234,14 +261,16 @@ def conclude(built: Experiment, seconds: float) -> None:
     write_summary(built.run.path, summary)
     try:
         evaluate_all(built.run.path, built.data)
-    finally:  # a page of what there is
+    # even if a metric fails, report the training
+    finally:
         report.write_or_warn([built.run.path])
-    show(built)
+    log_results(built)
 
 
-def show(built: Experiment) -> None:
-    """Hand what a run has ended with to its trackers."""
-    folder, images = built.run.path, built.images
+def log_results(built: Experiment) -> None:
+    """Send the nearest neighbors, the report and the best checkpoint to the trackers."""
+    folder = built.run.path
+    images = built.images
     for tracker in built.trackers:
         if (picture := folder / "neighbours.png").is_file():
             tracker.log_image("neighbours", picture, images)

@@ -1,4 +1,4 @@
-"""Time the iterations and the evaluations of an experiment in a short training."""
+"""Measure the iterations and the evaluation of an experiment in a short training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from gan_lab.distributed import detect
 from gan_lab.runs.folder import RunFolder
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning
 
-MEASURED = 10  # iterations, after the first one, which warms up
-ENOUGH = 60.0  # seconds of iterations, after which fewer have to do
+# after one warmup iteration
+MEASURED_ITERATIONS = 10
+# slow trainings are stopped after fewer iterations
+MAX_MEASUREMENT_S = 60.0
 
 
 class Stopwatch(Callback):
-    """Seconds of each iteration, and the output shapes of each network."""
+    """Records the seconds of each iteration and the output shape of each network."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -35,7 +37,8 @@ class Stopwatch(Callback):
             network.register_forward_hook(partial(self._record_shape, name))
 
     def _record_shape(self, name: str, network: nn.Module, inputs: Any, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple | list) else output  # the means of an encoder
+        # an encoder returns means and log-variances
+        first = output[0] if isinstance(output, tuple | list) else output
         self.shapes.setdefault(name, tuple(first.shape))
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -45,21 +48,25 @@ class Stopwatch(Callback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self._start)
-        if sum(self.seconds) > ENOUGH:
+        if sum(self.seconds) > MAX_MEASUREMENT_S:
             trainer.should_stop = True
 
     @property
     def iteration(self) -> float:
-        """The median of the iterations after the first one, or the first one where it took all the time."""
+        """Median seconds of an iteration, without the warmup iteration if there are others."""
         return statistics.median(self.seconds[1:] or self.seconds)
 
 
 def measure(
     loaded: LoadedConfig, folder: Path, watch: Stopwatch
 ) -> tuple[Experiment, float, float]:
-    """Train an experiment for some iterations; return it and the seconds of an iteration and of an evaluation."""
+    """Train an experiment for ``MEASURED_ITERATIONS``, in a temporary folder.
+
+    Returns:
+        The experiment, the seconds per iteration and the seconds per evaluation.
+    """
     short = {
-        "run.images": (1 + MEASURED) * loaded.config.data.batch_size,
+        "run.images": (1 + MEASURED_ITERATIONS) * loaded.config.data.batch_size,
         "run.devices": None,
         "run.num_nodes": 0,
     }
@@ -79,8 +86,8 @@ def measure(
 
 
 def evaluation_time(built: Experiment) -> float:
-    """Seconds of an evaluation after the first one, which reads the reals too."""
-    built.family.eval().to(device.here())
+    """Measure the seconds of an evaluation, without the first one, which also reads the reals."""
+    built.family.eval().to(device.get_default_device())
     built.evaluation.evaluator(built.family)
     started = time.perf_counter()
     built.evaluation.evaluator(built.family)

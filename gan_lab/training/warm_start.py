@@ -1,4 +1,4 @@
-"""Begin with the weights of another run, and keep some of them as they are."""
+"""Warm start: initialize a run with the weights of another one, and freeze some of them."""
 
 from __future__ import annotations
 
@@ -13,99 +13,136 @@ from gan_lab.families.base import Family
 from gan_lab.runs.checkpoints import find_checkpoint, read_checkpoint
 from gan_lab.utils.errors import UserError
 
-LEAST = 0.5  # of the weights must fit: fewer are those of another architecture
+# minimum fraction of matching tensors; fewer indicate another architecture
+MIN_MATCHING_FRACTION = 0.5
 
 
 @dataclass(frozen=True)
-class Taken:
-    """The tensors that a family took over, and those that it drew anew."""
+class LoadedWeights:
+    """Summary of a warm start.
+
+    Attributes:
+        checkpoint: The checkpoint that provided the weights.
+        iteration: Its iteration.
+        tensors: Number of tensors loaded.
+        initialized: Tensors that do not match and keep their new initialization, with both shapes.
+        partial: Tensors loaded only for the classes that both runs have.
+    """
 
     checkpoint: Path
     iteration: int
     tensors: int
-    anew: list[str]  # each with its two shapes
-    grown: list[str]  # taken for the classes that both have
+    initialized: list[str]
+    partial: list[str]
 
     def __str__(self) -> str:
-        """One line for the user."""
-        anew = f"; drawn anew: {', '.join(self.anew)}" if self.anew else ""
-        grown = f"; for the classes that both have: {', '.join(self.grown)}" if self.grown else ""
-        return f"starts from {self.checkpoint}, iteration {self.iteration:,}: {self.tensors} tensors{grown}{anew}"
+        """Format one log line."""
+        line = (
+            f"Warm start from {self.checkpoint}, iteration {self.iteration:,}: "
+            f"loaded {self.tensors} tensors"
+        )
+        if self.partial:
+            line += f"; only the common classes: {', '.join(self.partial)}"
+        if self.initialized:
+            line += f"; newly initialized: {', '.join(self.initialized)}"
+        return line
 
 
-def begin(family: Family, config: Config) -> Taken | None:
-    """Take the weights of ``run.start_from``; None if the run begins with its own draw.
+def load_initial_weights(family: Family, config: Config) -> LoadedWeights | None:
+    """Load the weights of ``run.start_from``; return None if it is not set.
 
-    Raises UserError if there are no such weights, or most do not fit.
+    Raises:
+        UserError: There is no such checkpoint, or it has another architecture.
     """
     if config.run.start_from is None:
         return None
-    return take_weights(family, find_checkpoint(Path(config.run.start_from)))
+    return load_matching_weights(family, find_checkpoint(Path(config.run.start_from)))
 
 
 @torch.no_grad()
-def take_weights(family: Family, path: Path) -> Taken:
-    """Weights and buffers of the networks of a checkpoint, averaged ones where it has them, wherever name and shape agree.
+def load_matching_weights(family: Family, path: Path) -> LoadedWeights:
+    """Load weights and buffers with matching names and shapes, EMA weights if available.
 
-    Of tensors that are longer or shorter by the difference in classes alone the common part is taken: class i keeps the
-    weights of class i. Networks that are not there at all, as the discriminator of an export, are drawn anew. Raises
-    ValueError if less than ``LEAST`` of the tensors of the others fit.
+    If a tensor only differs in the number of classes, the weights of the common classes are loaded.
+    Networks that the checkpoint lacks, such as the discriminator in an export, stay newly
+    initialized.
+
+    Raises:
+        UserError: Less than ``MIN_MATCHING_FRACTION`` of the tensors of the other networks match.
     """
     checkpoint = read_checkpoint(path)
-    there: dict[str, Tensor] = dict(checkpoint["state_dict"])
+    source: dict[str, Tensor] = dict(checkpoint["state_dict"])
     for network, state in checkpoint["ema"].items():
-        there |= {f"{network}.{name}": value for name, value in state.items()}
-    before = [recipe["arguments"].get("classes", 0) for recipe in checkpoint["recipes"].values()]
-    more_classes = family.spec.classes - max(before, default=0)
-    learning = [name for name, network in family.named_children() if [*network.parameters()]]
-    absent = [name for name in learning if not any(key.startswith(f"{name}.") for key in there)]
-    networks = tuple(f"{name}." for name in learning if name not in absent)
-    here = {name: value for name, value in family.state_dict().items() if name.startswith(networks)}
-    parts = {name: _common(value, there.get(name), more_classes) for name, value in here.items()}
-    anew = [
-        f"{name} ({_shape(there.get(name))} there, {_shape(value)} here)"
-        for name, value in here.items()
-        if parts[name] is None
+        source |= {f"{network}.{name}": value for name, value in state.items()}
+    recipes = checkpoint["recipes"].values()
+    source_classes = max((recipe["arguments"].get("classes", 0) for recipe in recipes), default=0)
+    added_classes = family.spec.classes - source_classes
+    trainable = [name for name, network in family.named_children() if [*network.parameters()]]
+    missing = [name for name in trainable if not any(key.startswith(f"{name}.") for key in source)]
+    prefixes = tuple(f"{name}." for name in trainable if name not in missing)
+    target = {
+        name: value for name, value in family.state_dict().items() if name.startswith(prefixes)
+    }
+    overlaps = {
+        name: _find_overlap(value, source.get(name), added_classes)
+        for name, value in target.items()
+    }
+    initialized = [
+        f"{name} ({_format_shape(source.get(name))} in the checkpoint, {_format_shape(value)} here)"
+        for name, value in target.items()
+        if overlaps[name] is None
     ]
-    if not here or len(here) - len(anew) < LEAST * len(here):
-        shown = ", ".join(anew[:3]) + (f" and {len(anew) - 3} more" if len(anew) > 3 else "")
+    matching = len(target) - len(initialized)
+    if not target or matching < MIN_MATCHING_FRACTION * len(target):
+        shown = ", ".join(initialized[:3])
+        if len(initialized) > 3:
+            shown += f" and {len(initialized) - 3} more"
         raise UserError(
-            f"run.start_from: {len(here) - len(anew)} of {len(here)} tensors fit those of {path}, another architecture: {shown}"
+            f"run.start_from: {path} has another architecture, only {matching} of {len(target)} "
+            f"tensors match: {shown}"
         )
-    for name, part in parts.items():
-        if part is not None:
-            here[name][part].copy_(there[name][part])  # a state_dict holds the tensors themselves
-    grown = [name for name, part in parts.items() if part and there[name].shape != here[name].shape]
-    anew += [f"{name} (not there)" for name in absent]
-    return Taken(
-        path,
-        int(checkpoint["iteration"]),
-        sum(part is not None for part in parts.values()),
-        anew,
-        grown,
-    )
+    for name, overlap in overlaps.items():
+        # state_dict() returns the parameters themselves, so this copies in place
+        if overlap is not None:
+            target[name][overlap].copy_(source[name][overlap])
+    partial = [
+        name
+        for name, overlap in overlaps.items()
+        if overlap and source[name].shape != target[name].shape
+    ]
+    initialized += [f"{name} (not in the checkpoint)" for name in missing]
+    return LoadedWeights(path, int(checkpoint["iteration"]), matching, initialized, partial)
 
 
-def _common(here: Tensor, there: Tensor | None, more_classes: int) -> tuple[slice, ...] | None:
-    """The part of two tensors that belongs together: all of it, or, along one side, all but the classes of one of them."""
-    if there is None or here.dim() != there.dim():
+def _find_overlap(
+    target: Tensor, source: Tensor | None, added_classes: int
+) -> tuple[slice, ...] | None:
+    """Return the slices of the common part of two tensors, None if they do not match.
+
+    They match if their shapes are equal, or differ in one dimension by the difference in classes.
+    """
+    if source is None or target.dim() != source.dim():
         return None
-    longer = [a - b for a, b in zip(here.shape, there.shape, strict=True)]
-    others = [by for by in longer if by]
-    if others and others != [more_classes]:
+    differences = [a - b for a, b in zip(target.shape, source.shape, strict=True) if a != b]
+    if differences and differences != [added_classes]:
         return None
-    return tuple(slice(min(a, b)) for a, b in zip(here.shape, there.shape, strict=True))
+    return tuple(slice(min(a, b)) for a, b in zip(target.shape, source.shape, strict=True))
 
 
-def _shape(value: Tensor | None) -> str:
-    return "not" if value is None else " x ".join(map(str, value.shape)) or "a number"
+def _format_shape(value: Tensor | None) -> str:
+    if value is None:
+        return "missing"
+    return " x ".join(map(str, value.shape)) or "scalar"
 
 
 def freeze_discriminators(family: Family, config: Config) -> None:
-    """Keep the weights of the first ``model.freeze_d`` layers of each discriminator.
+    """Freeze the first ``model.freeze_d`` layers of each discriminator (FreezeD).
 
-    A layer is a convolution or a dense layer with the norm behind it, in the order in which the network has them, from the
-    image on; embeddings of labels are none. Raises UserError where nothing was learned that is worth keeping, and if no layer would be left.
+    A layer is a convolution or linear layer with its norm, counted from the image. Label embeddings
+    do not count.
+
+    Raises:
+        UserError: The run is not a warm start, or no layer would be trained.
 
     Source: Mo et al. 2020 (arXiv 2002.10964).
     """
@@ -114,28 +151,30 @@ def freeze_discriminators(family: Family, config: Config) -> None:
         return
     if config.run.start_from is None:
         raise UserError(
-            f"model.freeze_d={count} keeps layers as they were learned: name the run that they come from by run.start_from"
+            f"model.freeze_d={count} freezes pretrained layers. Set run.start_from to a trained run"
         )
     networks = [
         network for name, network in family.named_children() if name.startswith("discriminator")
     ]
     if not networks:
         raise UserError(
-            f"model.freeze_d={count}: {config.family} has no discriminator here, leave it out"
+            f"model.freeze_d={count}: this {config.family} has no discriminator. Remove the "
+            "override"
         )
     for network in networks:
-        seen, modules = (
-            0,
-            [module for name, module in network.named_modules() if not name.endswith("embedding")],
-        )
+        modules = [
+            module for name, module in network.named_modules() if not name.endswith("embedding")
+        ]
         layers = sum(_is_layer(module) for module in modules)
         if count >= layers:
             raise UserError(
-                f"model.freeze_d={count}: the discriminator has {layers} layers, and the last must learn"
+                f"model.freeze_d={count}: the discriminator has {layers} layers. Freeze at most "
+                f"{layers - 1}"
             )
+        depth = 0
         for module in modules:
-            seen += _is_layer(module)
-            if 0 < seen <= count:
+            depth += _is_layer(module)
+            if 0 < depth <= count:
                 for weight in module.parameters(recurse=False):
                     weight.requires_grad_(False)
 

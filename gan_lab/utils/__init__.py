@@ -1,1 +1,1 @@
-"""Helpers without a subject: whole files, error messages, terminals, hosts."""
+"""General helpers: files, errors, terminals, processes, network."""

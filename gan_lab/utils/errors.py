@@ -1,4 +1,4 @@
-"""UserError, the one error that the command line prints as a line; and texts of errors."""
+"""UserError, which the command line prints as one line, and helpers for error messages."""
 
 from __future__ import annotations
 
@@ -7,25 +7,35 @@ from types import ModuleType
 
 
 class UserError(ValueError):
-    """Something that the user can fix: a value, a file, a missing package.
+    """An error that the user can fix: an invalid value, a file, a missing package.
 
-    The command line prints its message as one line and exits with code 2. Every other exception is a bug of the lab, of a
-    library or of the user's own code, and keeps its traceback. Write the message as ``<what is wrong>: <value>. <what to
-    do>``.
+    The command line prints its message as one line and exits with code 2. Other exceptions are bugs
+    of the lab, a library or user code, and keep their traceback. Write messages as ``<what is
+    wrong>: <value>. <what to do>``.
     """
 
 
 def import_extra(module: str, extra: str, asked: str) -> ModuleType:
-    """Import a module of an extra of the lab. Raises UserError, for what was ``asked``, if it is not installed."""
+    """Import a module of an optional dependency.
+
+    Args:
+        module: The module.
+        extra: The extra of the lab that installs it.
+        asked: The option that needs it, for the error message.
+
+    Raises:
+        UserError: The module is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError:
         raise UserError(
-            f"{asked}: the package {module} is not installed: pip install 'lightning-gan-lab[{extra}]'"
+            f"{asked}: the package {module} is not installed: "
+            f"pip install 'lightning-gan-lab[{extra}]'"
         ) from None
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or the name of its type if it has no text."""
+    """Return the first line of an error message, or the exception type if it is empty."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

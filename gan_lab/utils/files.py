@@ -1,4 +1,4 @@
-"""Files that readers never see half-written, by atomic writes and reading of complete CSV rows; and those that ship."""
+"""Atomic writes, reading of files that are being written, and files shipped with the lab."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from typing import Any
 from gan_lab.utils.errors import UserError, first_line
 
 PACKAGE = Path(__file__).parent.parent
-MARKER = ".gan-lab"  # a file in every folder of runs, so that a run is never read as training data
+# a file in every folder of runs, so that runs are never read as training data
+MARKER = ".gan-lab"
 
 
-def shipped(name: str, inside: str | None = None) -> Path:
-    """A folder that ships with the lab: as ``inside``, or by the same name, in the package when installed, else beside it."""
+def find_shipped_folder(name: str, inside: str | None = None) -> Path:
+    """Return a folder shipped with the lab.
+
+    Args:
+        name: Its path in the repository.
+        inside: Its path in the installed package, if different.
+    """
     installed = PACKAGE / (inside or name)
     return installed if installed.is_dir() else PACKAGE.parent / name
 
 
 @contextmanager
 def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Yield a hidden path to write to, which replaces ``path`` at the end: the file is complete or absent.
+    """Yield a temporary path that replaces ``path`` on success: the file is always complete.
 
-    ``suffix`` separates the hidden paths of several writers.
+    ``suffix`` distinguishes the temporary paths of concurrent writers.
     """
     unfinished = path.with_name(f".{path.name}{suffix}")
     yield unfinished
@@ -34,13 +40,13 @@ def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, errors: str = "surrogateescape", suffix: str = "") -> None:
-    """Write a UTF-8 text file, complete or not at all; ``errors`` as for ``str.encode``: file names may need it."""
+    """Write a UTF-8 text file atomically; ``errors`` as for ``str.encode``."""
     with atomic_path(path, suffix) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors=errors, newline="\n")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the complete rows of a CSV file that another process may be writing; empty if there is no file."""
+    """Read the complete rows of a CSV file, which may still be written; empty without a file."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     except FileNotFoundError:
@@ -49,10 +55,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises UserError, which names the file, if it is damaged."""
+    """Read a JSON file.
+
+    Raises:
+        UserError: The file is damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # a JSONDecodeError or a UnicodeDecodeError
+    # JSONDecodeError and UnicodeDecodeError
+    except ValueError as error:
         raise UserError(
-            f"{path} is damaged: {first_line(error)}. Delete it, then repeat the command that wrote it"
+            f"{path} is damaged: {first_line(error)}. Delete it, then repeat the command that "
+            "wrote it"
         ) from None

@@ -9,7 +9,10 @@ from http.client import HTTPException
 
 
 def is_reachable(url: str, seconds: float = 5.0) -> bool:
-    """True if the address answers in time. The limit covers name resolution, which has no time-out of its own."""
+    """Return whether a server responds in time.
+
+    Runs in a thread, since name resolution has no timeout of its own.
+    """
     answers: list[bool] = []
 
     def ask() -> None:
@@ -19,7 +22,8 @@ def is_reachable(url: str, seconds: float = 5.0) -> bool:
             ).close()
             answers.append(True)
         except urllib.error.HTTPError:
-            answers.append(True)  # a refusal is an answer
+            # an HTTP error is a response
+            answers.append(True)
         except (OSError, HTTPException):
             pass
 

@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one: each has its own group, and ends even if this one gets SIGKILL."""
+"""Child processes that do not outlive this one, even if it gets SIGKILL (on Linux)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from typing import Any
 from gan_lab.utils.errors import UserError
 
 PR_SET_PDEATHSIG = 1
-TICK = 0.1  # seconds
-GROUP: dict[str, Any] = (
-    {"process_group": 0} if hasattr(os, "killpg") else {}
-)  # Windows has no process groups
+POLL_INTERVAL_S = 0.1
+# Windows has no process groups
+GROUP_OPTIONS: dict[str, Any] = {"process_group": 0} if hasattr(os, "killpg") else {}
 
 
 def start(
@@ -29,67 +28,80 @@ def start(
     on_death: signal.Signals = signal.SIGTERM,
     errors: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a command and append its output to a file; with ``errors`` what it says on stderr stays where it is.
+    """Start a command in its own process group.
 
-    When this process dies it gets ``on_death``. Raises UserError if the program does not exist.
+    Args:
+        command: The command.
+        log: File to append its output to; by default the output is inherited.
+        environment: Its environment; by default inherited.
+        on_death: Signal that it gets when this process dies.
+        errors: Inherit stderr instead of writing it to ``log``.
+
+    Raises:
+        UserError: The program does not exist.
     """
     preexec = _die_with_parent(os.getpid(), on_death) if sys.platform == "linux" else None
     output = log.open("ab") if log else None
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log and not errors else None,
-            env=None if environment is None else dict(environment), preexec_fn=preexec, **GROUP,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if log and not errors else None,
+            env=None if environment is None else dict(environment),
+            preexec_fn=preexec,
+            **GROUP_OPTIONS,
+        )
     except FileNotFoundError:
-        raise UserError(f"command: there is no program {command[0]}") from None
+        raise UserError(f"command: program not found: {command[0]}") from None
     finally:
         if output:
             output.close()
 
 
 def run(command: Sequence[str]) -> int:
-    """Run a command to its end, its output dropped but for stderr; return its exit code.
+    """Run a command, discard its stdout, and return its exit code.
 
-    Ctrl-C and SIGTERM are handed on, and when the command has ended SystemExit says that they came. A command whose
-    parent was killed is killed too: it must not be in the way of the one that takes its place.
+    Ctrl-C and SIGTERM are forwarded; after the command has ended they raise SystemExit. If this
+    process is killed, so is the command: it must not block a command that replaces it.
     """
     with Signals().watched() as signals:
         child = start(command, Path(os.devnull), on_death=signal.SIGKILL, errors=True)
-        handed_on = 0
+        forwarded = 0
         while (code := child.poll()) is None:
-            if signals.times > handed_on:
+            if signals.times > forwarded:
                 child.terminate()
-                handed_on = signals.times
-            time.sleep(TICK)
+                forwarded = signals.times
+            time.sleep(POLL_INTERVAL_S)
     if signals.number:
         raise SystemExit(128 + signals.number)
     return code
 
 
 def _die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
-    prctl = ctypes.CDLL(
-        None
-    ).prctl  # looked up before the fork: as little as possible may run between fork and exec
+    # looked up before the fork: as little code as possible may run between fork and exec
+    prctl = ctypes.CDLL(None).prctl
 
     def request_signal() -> None:
         prctl(PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:  # the parent died in between
+        # the parent died before prctl
+        if os.getppid() != parent:
             os.kill(os.getpid(), number)
 
     return request_signal
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and the processes that it started."""
+    """Kill a process and its process group."""
     with suppress(ProcessLookupError, PermissionError):
-        if GROUP:
+        if GROUP_OPTIONS:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
 
 
 class Signals:
-    """The signal that asked this process to end, if any, and how many such signals came."""
+    """Records Ctrl-C and SIGTERM: the latest signal, and the number of signals."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -97,7 +109,7 @@ class Signals:
 
     @contextmanager
     def watched(self) -> Iterator[Signals]:
-        """Record Ctrl-C and SIGTERM inside the context instead of ending."""
+        """Record the signals inside the context instead of exiting."""
         previous = {
             number: signal.signal(number, self._record)
             for number in (signal.SIGINT, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Keep a training alive when its terminal, pipe or log file fails, and explain errors in one line."""
+"""Output streams that survive a closed terminal or pipe, logging, and error messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import PACKAGE
 
-NO_MEMORY = (
+# messages of out-of-memory errors
+OUT_OF_MEMORY_MESSAGES = (
     "out of memory",
     "can't allocate memory",
     "not enough memory",
@@ -23,11 +24,11 @@ NO_MEMORY = (
 )
 
 
-class Lasting(io.TextIOWrapper):
-    """A stream that never fails: unknown characters become ``?``, and output is discarded once its reader is gone."""
+class ResilientStream(io.TextIOWrapper):
+    """A stream that never fails: it discards its output once the reader is gone."""
 
     def write(self, text: str) -> int:
-        """Write the text, or discard it if that is no longer possible."""
+        """Write the text, or discard it if the stream is closed."""
         try:
             return super().write(text)
         except OSError:
@@ -35,7 +36,7 @@ class Lasting(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Flush the stream, or discard its content if that is no longer possible."""
+        """Flush the stream, or discard its content if it is closed."""
         try:
             super().flush()
         except OSError:
@@ -43,23 +44,25 @@ class Lasting(io.TextIOWrapper):
 
     def _discard_output(self) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self.fileno())  # child processes inherit it
+        # replaces the file descriptor, which child processes inherit
+        os.dup2(null, self.fileno())
         os.close(null)
 
 
-def make_lasting() -> None:
-    """Replace standard output and standard error by streams that cannot end a training."""
+def protect_streams() -> None:
+    """Replace stdout and stderr by streams that never fail; unencodable characters become ``?``."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if type(stream) is io.TextIOWrapper:
-            lines = stream.line_buffering or name == "stderr"
-            setattr(
-                sys, name, Lasting(stream.buffer, stream.encoding, "replace", line_buffering=lines)
+            line_buffering = stream.line_buffering or name == "stderr"
+            resilient = ResilientStream(
+                stream.buffer, stream.encoding, "replace", line_buffering=line_buffering
             )
+            setattr(sys, name, resilient)
 
 
 class EchoHandler(logging.Handler):
-    """Print log records on the current standard output."""
+    """Prints log records to the current ``sys.stdout``."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
@@ -67,56 +70,59 @@ class EchoHandler(logging.Handler):
 
 
 def log_to_stdout() -> None:
-    """Configure the lab's logger to print plain lines."""
+    """Configure the lab's logger to print plain lines to stdout."""
     logger = logging.getLogger("gan_lab")
     logger.setLevel(logging.INFO)
     logger.handlers = [EchoHandler()]
 
 
-def no_memory(error: BaseException) -> bool:
-    """True if this error means that the memory of the machine or of a GPU is used up."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that the machine or a GPU is out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, RuntimeError) and any(
+        text in str(error) for text in OUT_OF_MEMORY_MESSAGES
+    )
 
 
-def flat(sentence: object) -> str:
-    """Escape the line breaks of a text; a file name may hold some."""
-    return "\\n".join(str(sentence).splitlines())
+def escape_line_breaks(text: object) -> str:
+    """Escape the line breaks of a text, such as a file name."""
+    return "\\n".join(str(text).splitlines())
 
 
-def in_one_line(error: Exception) -> str | None:
-    """Explain an error that the user can fix in one line; None for everything else, whose traceback is needed.
+def explain_error(error: Exception) -> str | None:
+    """Return a one-line message for an error that the user can fix, None for bugs.
 
-    One line is for a ``UserError``, for memory that ran out, and for an ``OSError`` (a full disk, a missing permission)
-    unless it came out of the user's own code: of that the file and the line matter most.
+    Users can fix a ``UserError``, a lack of memory, and an ``OSError`` such as a full disk, unless
+    it was raised by user code: then the traceback is needed.
     """
-    # an error from a loader process holds its traceback, and ends with the original message
+    # an error from a DataLoader worker contains its traceback, and ends with the original message
     original = str(error).partition("\nOriginal Traceback")[2].rpartition("Error: ")[2]
     sentence = " ".join(original.split()) or " ".join(str(error).split())
-    if no_memory(error):
+    if is_out_of_memory(error):
         return (
-            f"out of memory ({sentence[:160] or type(error).__name__}). Try run.micro_batches=2 or more, a smaller "
-            "data.batch_size, data.size or model.width, or fewer images at a time; `gan-lab dry-run` reports the memory "
-            "of an iteration"
+            f"out of memory ({sentence[:160] or type(error).__name__}). Try run.micro_batches=2 "
+            "or more, a smaller data.batch_size, data.size or model.width, or fewer images at a "
+            "time; `gan-lab dry-run` reports the memory of an iteration"
         )
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return f"{sentence}: this shell allows too few open files, `ulimit -n 1024` allows more"
-    if isinstance(error, UserError) or (isinstance(error, OSError) and not user_code(error)):
+        return f"{sentence}. Raise the limit of open files: `ulimit -n 1024`"
+    if isinstance(error, UserError) or (isinstance(error, OSError) and not find_user_frame(error)):
         return sentence
     return None
 
 
-def user_code(error: BaseException) -> traceback.FrameSummary | None:
-    """The innermost frame of a traceback in a file of the user's own: outside the lab and all installed packages."""
+def find_user_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Return the innermost frame of a traceback in user code, if any."""
     frames = traceback.extract_tb(error.__traceback__)
-    return next((frame for frame in reversed(frames) if _is_users(frame.filename)), None)
+    return next((frame for frame in reversed(frames) if _is_user_file(frame.filename)), None)
 
 
-def _is_users(filename: str) -> bool:
-    """True for a Python file that is neither the lab's, nor an installed package's, nor of the standard library."""
+def _is_user_file(filename: str) -> bool:
+    """Return whether a file is outside the lab, installed packages and the standard library."""
     path = Path(filename)
-    if not path.is_file():  # <string>, <frozen importlib>
+    # <string>, <frozen importlib>
+    if not path.is_file():
         return False
     libraries = {
         Path(sysconfig.get_path(name)).resolve()
@@ -129,11 +135,13 @@ def _is_users(filename: str) -> bool:
 
 
 def explain_bug(error: BaseException) -> str:
-    """One line to print below a traceback: whose code raised, and what to do about it."""
-    frame = user_code(error)
+    """Return the line to print below a traceback: whose code raised, and what to do about it."""
+    frame = find_user_frame(error)
     if frame:
-        return f"error in your code: {frame.filename}, line {frame.lineno}, in {frame.name}: {type(error).__name__}: {flat(error)}"
+        location = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+        message = f"{type(error).__name__}: {escape_line_breaks(error)}"
+        return f"error in your code: {location}: {message}"
     return (
-        f"This is a bug in the lab, not in your command: {type(error).__name__}. Please report it with the traceback "
-        "above, the command and the output of `gan-lab doctor`."
+        f"This is a bug in the lab, not in your command: {type(error).__name__}. Please report it "
+        "with the traceback above, the command and the output of `gan-lab doctor`."
     )

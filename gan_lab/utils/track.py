@@ -1,4 +1,4 @@
-"""A bar on the terminal while something takes long; in a log file there is none."""
+"""A progress bar for long computations on a terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ T = TypeVar("T")
 def track(
     items: Iterable[T], description: str, total: int | None = None, shown: bool = True
 ) -> Iterable[T]:
-    """Go through items, of which there are ``total``, with a bar if it is ``shown`` and standard error is a terminal."""
+    """Iterate over items with a progress bar, if ``shown`` and stderr is a terminal."""
     console = Console(stderr=True, markup=False)
     if not (shown and console.is_terminal):
-        return items  # a bar that is disabled has a thread all the same
+        # a disabled rich progress bar would still start a thread
+        return items
     return progress.track(items, description, total, console=console, transient=True)

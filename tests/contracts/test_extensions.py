@@ -140,11 +140,11 @@ def test_a_metric_outside_the_package_says_itself_which_of_two_evaluations_is_th
     ("word", "said"),
     [
         ("family=mine.nothing", "No module named 'mine.nothing'"),
-        ("family=mine.noise", "noise.py has no FAMILY"),
-        ("family=.mine", "'.mine' is no name of a module"),
-        ("metrics.include=[mine.noise]", "noise.py has no METRIC"),
-        ("metrics.include=[swd]", "no metric 'swd'"),
-        ("family=gann", "no family 'gann'. Did you mean 'gan'?"),
+        ("family=mine.noise", "noise.py does not define FAMILY"),
+        ("family=.mine", "'.mine' is not a valid module name"),
+        ("metrics.include=[mine.noise]", "noise.py does not define METRIC"),
+        ("metrics.include=[swd]", "unknown metric 'swd'"),
+        ("family=gann", "unknown family 'gann'. Did you mean 'gan'?"),
     ],
 )
 def test_what_is_not_there_or_is_something_else_is_one_line(

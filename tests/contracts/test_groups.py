@@ -62,9 +62,9 @@ def test_a_group_word_stays_in_the_name_of_the_run() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["data=face64"], "no data= 'face64'. Did you mean 'faces64'?"),
+        (["data=face64"], "unknown data option 'face64'. Did you mean 'faces64'?"),
         (["dat=faces64"], "Did you mean 'data"),
-        (["budget="], "no budget= ''"),
+        (["budget="], "unknown budget option ''"),
     ],
 )
 def test_an_unknown_group_or_member_is_one_line_with_the_nearest_name(

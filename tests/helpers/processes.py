@@ -80,8 +80,10 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     from gan_lab.training.callbacks import checkpoint, progress_bar
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
-    checkpoint.SECONDS_BETWEEN = float(environment.get("CHECKPOINT_EVERY", 0.3))
-    progress_bar.SECONDS = float(environment.get("LINES_EVERY", progress_bar.SECONDS))
+    checkpoint.CHECKPOINT_INTERVAL_S = float(environment.get("CHECKPOINT_EVERY", 0.3))
+    progress_bar.LINE_INTERVAL_S = float(
+        environment.get("LINES_EVERY", progress_bar.LINE_INTERVAL_S)
+    )
     detect.ROLL_CALL_TIMEOUT_S = 1.0
 
 

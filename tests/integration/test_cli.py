@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+import gan_lab
 from gan_lab import cli
 from gan_lab.metrics.digit_classifier import WEIGHTS
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
@@ -38,7 +40,7 @@ def answer(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["cgam"], "no experiment 'cgam'. Did you mean 'cgan'?"),
+        (["cgam"], "unknown experiment 'cgam'. Did you mean 'cgan'?"),
         (
             ["cgan", "data.bach_size=3"],
             "Key 'data.bach_size' not in 'Config'. Did you mean 'data.batch_size'?",
@@ -59,13 +61,13 @@ def answer(
             "data.batch_size=15 is the global batch size. It must be divisible",
         ),
         (["gan", "metrics.headline=label_accuracy"], "metrics.headline=label_accuracy"),
-        (["gan", "data.name=mnits"], "no data set 'mnits'. Did you mean 'mnist'?"),
+        (["gan", "data.name=mnits"], "unknown data set 'mnits'. Did you mean 'mnist'?"),
         (["dcgan", "data.size=30"], "Image size 30 x 30 is not supported"),
         (["gan", "run.devices=0"], "run.devices=0"),
         (["gan", "run.devices=two"], "run.devices=two"),
         (
             ["gan", "data.labels_per_class=10"],
-            "data.labels_per_class=10: gan cannot learn from a few labels, family sgan",
+            "data.labels_per_class=10: gan is not semi-supervised",
         ),
         (
             ["sgan", "data.labels_per_class=401"],
@@ -268,7 +270,7 @@ def test_a_signal_ends_the_training_with_a_checkpoint(
     process.join(30)
     assert process.exitcode == code
     assert latest_checkpoint(folder) is not None
-    assert f"stopped by signal {int(number)} with a checkpoint" in (tmp_path / "log").read_text()
+    assert f"Stopped by signal {int(number)}; checkpoint saved" in (tmp_path / "log").read_text()
 
 
 def wait_for(condition: object, seconds: float = 60.0) -> None:
@@ -307,8 +309,33 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(
     assert read_checkpoint(newest)["iteration"] == 10
 
 
+def test_version_prints_the_package_version() -> None:
+    shown = CliRunner().invoke(cli.app, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"gan-lab {gan_lab.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "expected"),
+    [
+        ("gan-lab tra", 1, {"train", "translate"}),
+        ("gan-lab train cyc", 2, {"cyclegan", "cyclegan_256", "cyclegan_emoji"}),
+    ],
+)
+def test_completion_lists_commands_and_experiments(
+    text: str, position: int, expected: set[str]
+) -> None:
+    environment = {
+        "_GAN_LAB_COMPLETE": "complete_bash",
+        "COMP_WORDS": text,
+        "COMP_CWORD": str(position),
+    }
+    shown = CliRunner().invoke(cli.app, [], prog_name="gan-lab", env=environment)
+    assert set(shown.output.split()) == expected
+
+
 def test_help_and_an_unknown_option_import_no_torch() -> None:
-    for words in (["--help"], ["train", "--help"], ["train", "--fast"]):
+    """Neither does ``--version``."""
+    for words in (["--help"], ["--version"], ["train", "--help"], ["train", "--fast"]):
         code = f"import sys; sys.argv = ['gan-lab', *{words!r}]\nfrom gan_lab.cli import main\n"
         code += "try:\n    main()\nexcept SystemExit:\n    pass\nprint('torch' in sys.modules)"
         said = subprocess.run(
@@ -408,7 +435,7 @@ def test_a_checkpoint_of_another_network_is_one_line(
             f"{WEIGHTS} does not hold torch-fidelity's weights",
         ),
         ("metrics.extractors=[points]", "metrics.extractors=points: points are of the toy"),
-        ("metrics.headline=kd_digits", "no score 'kd_digits'"),
+        ("metrics.headline=kd_digits", "unknown score 'kd_digits'"),
     ],
 )
 def test_what_would_be_found_out_too_late_is_refused_first(

@@ -126,7 +126,7 @@ def test_any_rank_is_pre_empted_six_times(whole: Path, tmp_path: Path, data_root
             "step", rng.randrange(1, 18), number
         )  # between the two steps of an iteration, or before both
         assert together("gan", words, log, {rng.randrange(2): kill}) == [143, 143], log.read_text()
-        assert "stopped by signal 15 with a checkpoint" in log.read_text()
+        assert "Stopped by signal 15; checkpoint saved" in log.read_text()
         now = read_checkpoint(folder / "checkpoints" / "last.ckpt")["iteration"]
         assert now == before + (kill.count + 1) // 2  # the whole iteration, and no other
         before = now

@@ -102,10 +102,10 @@ def test_a_driver_that_torch_cannot_use_fails_and_none_at_all_does_not(
     monkeypatch.setattr("torch.cuda.is_available", old_driver)
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr(check_machine, "DRIVER", tmp_path / "version")
-    assert check_machine.devices(config()).text == "no GPU, training uses the processor"
+    assert check_machine.devices(config()).text == "no GPU: training uses the CPU"
     with monkeypatch.context() as on_a_mac:
         on_a_mac.setattr("torch.backends.mps.is_available", lambda: True)
-        assert check_machine.devices(config()).text.startswith("Apple's GPU has no float64")
+        assert check_machine.devices(config()).text.startswith("Apple GPUs have no float64")
     (tmp_path / "version").touch()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     found = check_machine.devices(config())
@@ -151,7 +151,7 @@ def test_more_threads_than_a_container_may_use(
     found = check_machine.threads(config())
     assert (found.level, found.text) == finding
     assert found.level == "ok" or found.remedy.startswith(
-        f"OMP_NUM_THREADS={1 if quota[0] == '1' else 4},"
+        f"OMP_NUM_THREADS={1 if quota[0] == '1' else 4}:"
     )
 
 
@@ -175,7 +175,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(30, "Read-only file system")
 
     words = (f"run.root={tmp_path}/runs", f"data.root={tmp_path}/data")
-    assert check_files.runs(config(*words)).text.startswith(f"{tmp_path}/runs (will be made)")
+    assert check_files.runs(config(*words)).text.startswith(f"{tmp_path}/runs (will be created)")
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
     assert check_files.runs(config(*words))[:2] == (
         "FAIL",
@@ -212,7 +212,7 @@ def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     found = check_files.inception(config())
     name = "weights-inception-2015-12-05-6726825d.pth"
-    assert (found.level, found.remedy.endswith(f"at {tmp_path}/checkpoints/{name}")) == (
+    assert (found.level, found.remedy.endswith(f"as {tmp_path}/checkpoints/{name}")) == (
         "warn",
         True,
     )
@@ -240,36 +240,34 @@ def test_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert check_processes.wandb(config()).text == "runs are recorded offline (WANDB_MODE=offline)"
+    assert check_processes.wandb(config()).text == "logging offline (WANDB_MODE=offline)"
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert check_processes.wandb(config()).text.startswith("no key")
+    assert check_processes.wandb(config()).text.startswith("no API key")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
     assert check_processes.wandb(config())[:2] == (
         "warn",
-        "there is a key, but https://wandb.invalid does not answer",
+        "API key found, but https://wandb.invalid does not respond",
     )
     monkeypatch.setattr(
         "gan_lab.utils.network.is_reachable", lambda url, seconds: url == "https://wandb.invalid"
     )
-    assert (
-        check_processes.wandb(config()).text == "there is a key, and https://wandb.invalid answers"
-    )
+    assert check_processes.wandb(config()).text == "API key found, https://wandb.invalid responds"
 
 
 @pytest.mark.parametrize(
     ("told", "finding"),
     [
-        ({}, ("ok", "none, a direct start")),
+        ({}, ("ok", "none")),
         (
             {"RANK": "0", "MASTER_ADDR": "127.0.0.1"},
             ("FAIL", "RANK, MASTER_ADDR without WORLD_SIZE, MASTER_PORT"),
         ),
         (
             {"MASTER_ADDR": "no.such.host.invalid"},
-            ("FAIL", "MASTER_ADDR=no.such.host.invalid has no address here"),
+            ("FAIL", "MASTER_ADDR=no.such.host.invalid cannot be resolved"),
         ),
         (
             {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
@@ -278,7 +276,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1"}, ("ok", "SLURM job 7, 1 machines, 1 tasks")),
         (
             {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16", "SLURM_JOB_NUM_NODES": "2"},
-            ("warn", "SLURM job 7, 2 machines, 16 tasks, and this is not one of them"),
+            ("warn", "SLURM job 7, 2 machines, 16 tasks, but this process is not a task"),
         ),
         (
             {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16", "SLURM_PROCID": "3"},
@@ -327,7 +325,7 @@ def free_number() -> int:
             "[ $6 = 0 ] || { echo trace; echo 'gloo: no route to host'; exit 1; }; exec sleep 60",
             "gloo: no route to host",
         ),
-        ("exec sleep 60", "no answer in 0.5 seconds"),
+        ("exec sleep 60", "timed out after 0.5 s"),
     ],
 )
 def test_processes_that_cannot_talk_fail_with_their_reason_and_none_is_left(
@@ -338,11 +336,11 @@ def test_processes_that_cannot_talk_fail_with_their_reason_and_none_is_left(
     stand_in.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(stand_in))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    monkeypatch.setattr(check_processes, "REDUCE_SECONDS", 0.5 if "answer" in text else 20)
+    monkeypatch.setattr(check_processes, "ALL_REDUCE_TIMEOUT_S", 0.5 if "timed out" in text else 20)
     found = check_processes.all_reduce(config())
     assert found == (
         "FAIL",
-        f"2 processes by gloo: {text}",
+        f"2 processes with gloo: {text}",
         "GLOO_SOCKET_IFNAME=lo, or the name of the network card",
     )
     started = [int(line) for line in (tmp_path / "started").read_text().split()]

@@ -37,7 +37,7 @@ from gan_lab.training.callbacks.diversity import (
 )
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.finite_check import DivergedError, FiniteCheck, not_finite
-from gan_lab.training.callbacks.health import LASTING, Rules
+from gan_lab.training.callbacks.health import MIN_CONSECUTIVE_ROWS, AlertRules
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.wandb_logger import WandbLogger
 from tests.contracts.test_families import fit
@@ -215,7 +215,7 @@ def test_pictures_that_come_again_are_a_collapse_however_many_they_are(
     again = batch.images[rows if by_class else torch.arange(n) % pictures]
     seen = {name: float(value) for name, value in watch.measure(Shown(again)).items()}  # type: ignore[arg-type]
     assert seen["nearest_other"] == pytest.approx(0, abs=1e-6)
-    assert found([WELL | seen] * LASTING) == [(LASTING - 1, "collapse")]
+    assert found([WELL | seen] * MIN_CONSECUTIVE_ROWS) == [(MIN_CONSECUTIVE_ROWS - 1, "collapse")]
     whole = {name: float(value) for name, value in watch.measure(Shown(batch.images)).items()}  # type: ignore[arg-type]
     assert whole["nearest_other"] == pytest.approx(1)
 
@@ -228,7 +228,7 @@ def test_two_of_eight_modes_are_a_collapse() -> None:
     two = batch.images[batch.labels < 2]
     seen = {name: float(value) for name, value in
             watch.measure(Shown(two[torch.arange(len(batch.images)) % len(two)])).items()}  # type: ignore[arg-type]  # fmt: skip
-    assert found([WELL | seen] * LASTING) == [(LASTING - 1, "collapse")]
+    assert found([WELL | seen] * MIN_CONSECUTIVE_ROWS) == [(MIN_CONSECUTIVE_ROWS - 1, "collapse")]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -239,10 +239,10 @@ WELL: Row = {"accuracy_real": 0.8, "accuracy_fake": 0.7, "gradient_generator": 1
 CERTAIN = WELL | {"accuracy_real": 1.0, "accuracy_fake": 0.995}
 
 
-def found(rows: list[Row], start: int = health.YOUNG) -> list[tuple[int, str]]:
+def found(rows: list[Row], start: int = health.WARMUP_ITERATIONS) -> list[tuple[int, str]]:
     """At which of the rows which finding begins."""
-    rules = Rules()
-    return [(i, flag) for i, row in enumerate(rows) for flag, _ in rules.read(row, start + i)]
+    rules = AlertRules()
+    return [(i, flag) for i, row in enumerate(rows) for flag, _ in rules.update(row, start + i)]
 
 
 @pytest.mark.parametrize(
@@ -262,13 +262,18 @@ def found(rows: list[Row], start: int = health.YOUNG) -> list[tuple[int, str]]:
 )
 def test_what_lasts_is_found_once_and_again_only_after_it_was_over(flag: str, change: Row) -> None:
     bad = WELL | change
-    noise = [WELL] * 12 + [bad] * (LASTING - 1) + [WELL] + [bad] * (LASTING - 1)
+    noise = (
+        [WELL] * 12
+        + [bad] * (MIN_CONSECUTIVE_ROWS - 1)
+        + [WELL]
+        + [bad] * (MIN_CONSECUTIVE_ROWS - 1)
+    )
     assert found([*noise, *[WELL] * 5]) == []
-    first = 12 + LASTING - 1
+    first = 12 + MIN_CONSECUTIVE_ROWS - 1
     assert found([WELL] * 12 + [bad] * 7) == [(first, flag)]
     flicker = [*[WELL] * 12, *[bad] * 5, WELL, *[bad] * 5]
     assert found(flicker) == [(first, flag)]
-    over = [*[WELL] * 12, *[bad] * 5, *[WELL] * LASTING, *[bad] * 5]
+    over = [*[WELL] * 12, *[bad] * 5, *[WELL] * MIN_CONSECUTIVE_ROWS, *[bad] * 5]
     assert [name for _, name in found(over)] == [flag, flag]
 
 
@@ -315,7 +320,9 @@ def test_a_discriminator_that_grows_ever_surer_has_won_though_no_gradient_vanish
         CERTAIN | {"d_real": 5.0 + i, "d_fake": -5.0 - i, "gradient_generator": 6.0 + i}
         for i in range(20)
     ]
-    assert found([WELL] * 5 + lost) == [(5 + health.RISING - 1 + LASTING - 1, "discriminator_won")]
+    assert found([WELL] * 5 + lost) == [
+        (5 + health.MARGIN_TREND_ROWS - 1 + MIN_CONSECUTIVE_ROWS - 1, "discriminator_won")
+    ]
     caught_up = [row | {"d_fake": -30.0 + 2 * i} for i, row in enumerate(lost)]  # the margin falls
     assert found([WELL] * 5 + caught_up) == []
     interrupted = [*lost[:9], WELL, *lost[9:18]]
@@ -323,37 +330,43 @@ def test_a_discriminator_that_grows_ever_surer_has_won_though_no_gradient_vanish
 
 
 def test_who_is_told_that_the_discriminator_has_won_is_not_told_to_speed_it_up() -> None:
-    rules = Rules()
+    rules = AlertRules()
     lost = [CERTAIN | {"d_real": 5.0 + i, "class_entropy": 0.0} for i in range(20)]
     sentences = dict(
-        finding for i, row in enumerate(lost) for finding in rules.read(row, health.YOUNG - 10 + i)
+        finding
+        for i, row in enumerate(lost)
+        for finding in rules.update(row, health.WARMUP_ITERATIONS - 10 + i)
     )
     assert list(sentences) == ["discriminator_won", "collapse"]
-    assert "faster discriminator" not in sentences["collapse"]
-    assert sentences["collapse"].endswith("mend that first")
-    alone = Rules()
+    assert "higher discriminator learning rate" not in sentences["collapse"]
+    assert sentences["collapse"].endswith("fix that first")
+    alone = AlertRules()
     (finding,) = (
         finding
         for i in range(5)
-        for finding in alone.read(WELL | {"diversity": 0.0}, health.YOUNG + i)
+        for finding in alone.update(WELL | {"diversity": 0.0}, health.WARMUP_ITERATIONS + i)
     )
-    assert "faster discriminator" in finding[1]
+    assert "higher discriminator learning rate" in finding[1]
 
 
 def test_a_row_that_says_nothing_of_a_condition_neither_breaks_nor_prolongs_it() -> None:
     silent = {
         name: value for name, value in WELL.items() if name not in ("diversity", "class_entropy")
     }
-    rows = [row for _ in range(LASTING) for row in (WELL | {"diversity": 0.0}, silent, silent)]
-    assert found(rows) == [(3 * (LASTING - 1), "collapse")]
+    rows = [
+        row
+        for _ in range(MIN_CONSECUTIVE_ROWS)
+        for row in (WELL | {"diversity": 0.0}, silent, silent)
+    ]
+    assert found(rows) == [(3 * (MIN_CONSECUTIVE_ROWS - 1), "collapse")]
 
 
 def test_the_rules_go_on_from_their_state() -> None:
     rows = [WELL] * 12 + [WELL | {"gradient_generator": 1e3, "diversity": 0.0}] * 6
-    whole, halves, flags = Rules(), Rules(), []
+    whole, halves, flags = AlertRules(), AlertRules(), []
     for i, row in enumerate(rows):
-        flags.append((whole.read(row, 2000 + i), halves.read(row, 2000 + i)))
-        halves = Rules.from_state(json.loads(json.dumps(halves.state())))
+        flags.append((whole.update(row, 2000 + i), halves.update(row, 2000 + i)))
+        halves = AlertRules.from_state(json.loads(json.dumps(halves.state())))
     assert all(a == b for a, b in flags)
     assert sum(len(a) for a, _ in flags) == 2
     assert whole == halves
@@ -388,7 +401,7 @@ def test_a_discriminator_against_a_generator_that_stands_still_is_found_to_have_
     built, _ = fit("gan", tmp_path, data_root, *words)
     (alert,) = built.health.alerts
     assert alert.kind == "discriminator_won"
-    assert "grows still surer of it" in alert.sentence
+    assert "keeps growing" in alert.sentence
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -422,7 +435,7 @@ def test_a_guard_looks_where_something_is_due_and_at_averages_too() -> None:
     for iteration in (10, 15, 100):
         budget.iteration = iteration
         with pytest.raises(
-            DivergedError, match=rf"averaged generator, loss_d not finite at iteration {iteration} "
+            DivergedError, match=rf"EMA generator, loss_d not finite at iteration {iteration} "
         ):
             finite_check.on_train_batch_end(trainer, made)  # type: ignore[arg-type]
 
@@ -442,7 +455,7 @@ class Poison(Callback):
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_root: Path) -> Any:
     """Trains gan of which iteration 14 of the first branches breaks; checkpoints fall on evaluations alone."""
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 1e9)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_INTERVAL_S", 1e9)
     monkeypatch.setattr(
         loop, "evaluate_all", lambda *_: None
     )  # of the end: scores and the page are tested elsewhere
@@ -533,7 +546,7 @@ def test_a_run_goes_back_and_on_with_other_numbers_and_can_be_killed_there(poiso
     ] * 2
     assert read_summary(whole)["health"][1]["sentence"] == lines(whole)[1]["sentence"]
     assert lines(whole)[1]["sentence"].startswith(
-        "back to iteration 10, and on with other random numbers (1 of 3"
+        "Rolled back to iteration 10 with a new random seed (rollback 1 of 3"
     )
     assert lines(plain) == read_summary(plain)["health"] == []
 
@@ -547,7 +560,7 @@ def test_two_processes_go_back_together_and_give_up_together(
                   "log.log_every_images=80", "health.on_nan=rollback")  # fmt: skip
     assert processes.train("gan", words, tmp_path / "log", world=2) == 1
     said = (tmp_path / "log").read_text()
-    assert "ValueError: diverged: generator, discriminator, averaged generator" in said
+    assert "ValueError: diverged: generator, discriminator, EMA generator" in said
     assert "after 3 rollbacks; the last good checkpoint is" in said
     assert [line["kind"] for line in lines(tmp_path / "gan" / "pair")] == [
         "diverged",
@@ -601,13 +614,12 @@ def test_a_finding_goes_to_the_console_the_file_and_the_tracker(tmp_path: Path) 
             for _ in range(2):  # a row is read once
                 watched.on_train_batch_end(trainer, None)  # type: ignore[arg-type]
 
-    with pytest.warns(
-        UserWarning, match=r"^collapse at 50,000 images: the generated images hardly differ"
-    ):
+    with pytest.warns(UserWarning, match=r"^collapse at 50,000 images: mode collapse"):
         six_rows()
     (line,) = lines(tmp_path)
     assert (
-        "(diversity 0.00, nearest other 1.10, class entropy 0.95 of the reals')" in line["sentence"]
+        "(diversity 0.00, nearest other 1.10, class entropy 0.95 relative to real images)"
+        in line["sentence"]
     )
     assert (line["kind"], line["iteration"], line["images"]) == ("collapse", "5000", "50000")
     assert told == [{"title": "collapse", "text": f"50,000 images: {line['sentence']}"}]

@@ -20,7 +20,7 @@ from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.runs.results import read_summary
 from gan_lab.training import loop
-from gan_lab.training.final_evaluation import evaluate, score, state_cost
+from gan_lab.training.final_evaluation import evaluate, log_inception_cost, score
 from tests.helpers.families import small
 from tests.helpers.logs import logged
 
@@ -103,7 +103,9 @@ def test_a_finished_run_is_scored_by_another_protocol_without_losing_the_first(r
         evaluate(run, "best", ["run.seed=2"])
     with pytest.raises(ValueError, match=r"budget=smoke: for an existing run only"):
         evaluate(run, "best", ["budget=smoke"])
-    with pytest.raises(ValueError, match=r"weights=newest: there are best, last, live"):
+    with pytest.raises(
+        ValueError, match=r"weights=newest is not valid\. Choose one of best, last, live"
+    ):
         evaluate(run, "newest")
 
 
@@ -127,8 +129,8 @@ def test_on_a_cpu_it_is_said_how_long_inception_takes_and_how_to_leave_it_out() 
     setting = Setting(ImageSpec(1, 28, 28), MetricsConfig(), reals=1000, fakes=4000)
     metrics = [FeatureScores(Slow(), False, 100, True)]
     with logged() as lines:
-        state_cost(metrics, setting, torch.device("cpu"))
-        state_cost(metrics, setting, torch.device("cuda"))
+        log_inception_cost(metrics, setting, torch.device("cpu"))
+        log_inception_cost(metrics, setting, torch.device("cuda"))
     (line,) = lines
     minutes = re.search(r"of 4,000 fakes and 1,000 reals: about (\d+) minutes on this CPU", line)
     assert minutes is not None

@@ -132,6 +132,6 @@ def test_sweep_check_tells_the_first_halving_and_the_time(
 
     path.write_text("# Which?\n" + yaml.safe_dump(given | {"metric": {"name": "fd_digit"}}))
     with pytest.raises(
-        ValueError, match=r"sweep checked: no score 'fd_digit'. Did you mean 'fd_digits'\?"
+        ValueError, match=r"sweep checked: unknown score 'fd_digit'. Did you mean 'fd_digits'\?"
     ):
         check.check(sweep_file.load(str(path)), words)

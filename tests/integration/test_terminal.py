@@ -71,14 +71,16 @@ def test_no_name_is_read_as_markup() -> None:
 
 
 def test_what_cannot_be_shown_is_replaced() -> None:
-    stream = terminal.Lasting(io.BytesIO(), "ascii", "replace", write_through=True)
+    stream = terminal.ResilientStream(io.BytesIO(), "ascii", "replace", write_through=True)
     stream.write("5 ± 1 of caf\udce9")
     assert stream.buffer.getvalue() == b"5 ? 1 of caf?"  # type: ignore[attr-defined]
 
 
 def test_a_reader_that_goes_away_silences_a_stream_and_raises_nothing() -> None:
     reading, writing = os.pipe()
-    stream = terminal.Lasting(os.fdopen(writing, "wb"), "utf-8", "replace", line_buffering=True)
+    stream = terminal.ResilientStream(
+        os.fdopen(writing, "wb"), "utf-8", "replace", line_buffering=True
+    )
     assert stream.write("first\n") == 6
     os.close(reading)
     for _ in range(3):
@@ -125,9 +127,9 @@ def test_a_memory_that_is_used_up_is_one_line(
 
 
 def test_a_fault_of_the_lab_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert terminal.in_one_line(RuntimeError("shapes differ")) is None
-    assert terminal.in_one_line(KeyError("x")) is None
-    assert terminal.in_one_line(ValueError("a\n b")) == "a b"
+    assert terminal.explain_error(RuntimeError("shapes differ")) is None
+    assert terminal.explain_error(KeyError("x")) is None
+    assert terminal.explain_error(ValueError("a\n b")) == "a b"
 
 
 def test_no_home_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +139,7 @@ def test_no_home_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
         os.path, "expanduser", lambda path: path
     )  # as it is for a user id that nobody has
     assert not wandb_logger.key_is_present()
-    with pytest.raises(ValueError, match=r"data.root=~/x: there is no such home folder"):
+    with pytest.raises(ValueError, match=r"data.root=~/x: home folder not found"):
         loading.load("gan", ["data.root=~/x"])
 
 
@@ -211,7 +213,7 @@ def test_files_that_are_none_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert loading.experiments() == {"empty": "", "odd": "caf\N{REPLACEMENT CHARACTER}"}
     with pytest.raises(ValueError, match=r"odd.yaml: 'utf-8' codec can't decode"):
         loading.load("odd")
-    with pytest.raises(ValueError, match=r"there is no file mine.yaml"):
+    with pytest.raises(ValueError, match=r"file not found: mine.yaml"):
         loading.load("mine.yaml")
 
 
@@ -225,7 +227,7 @@ def test_compiling_needs_a_compiler(
     code, said = answer(capsys, monkeypatch, "train", "gan", "run.compile=true", f"run.root={tmp_path}", "log.wandb=off",
                         f"data.root={data_root}", "data.source=sample")  # fmt: skip
     assert code == 2
-    assert "run.compile=true needs a C++ compiler, and nosuch is not there" in said
+    assert "run.compile=true needs a C++ compiler, but nosuch was not found" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -238,11 +240,11 @@ def test_lines_are_of_the_leader_alone(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_name_with_a_line_break_and_a_full_table_of_files_are_one_line_each() -> None:
-    assert terminal.flat("left out: a\nb.png") == "left out: a\\nb.png"
-    said = terminal.in_one_line(OSError(errno.EMFILE, "Too many open files", "x.csv"))
+    assert terminal.escape_line_breaks("left out: a\nb.png") == "left out: a\\nb.png"
+    said = terminal.explain_error(OSError(errno.EMFILE, "Too many open files", "x.csv"))
     assert (
         said
-        == "[Errno 24] Too many open files: 'x.csv': this shell allows too few open files, `ulimit -n 1024` allows more"
+        == "[Errno 24] Too many open files: 'x.csv'. Raise the limit of open files: `ulimit -n 1024`"
     )
 
 
@@ -251,4 +253,4 @@ def test_of_an_error_in_a_loaders_process_the_last_line_is_said() -> None:
     error = ValueError(
         f"{caught}gan_lab.data.image_reader.UnreadableError: lz/1.png: [Errno 2] No such file or directory\n"
     )
-    assert terminal.in_one_line(error) == "lz/1.png: [Errno 2] No such file or directory"
+    assert terminal.explain_error(error) == "lz/1.png: [Errno 2] No such file or directory"

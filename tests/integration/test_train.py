@@ -172,7 +172,7 @@ def test_the_command_line_draws_the_walks_of_the_generator(
         ("gan", ["probe", "RUN", "--weights", "newest"], "there is no checkpoint"),
         ("gan", ["probe", "nowhere"], "nowhere is not a run folder"),
         ("gan", ["reconstruct", "nowhere"], "nowhere is not a run folder"),
-        ("gan", ["benchmark", "famlies"], "no table 'famlies'. Did you mean 'families'?"),
+        ("gan", ["benchmark", "famlies"], "unknown table 'famlies'. Did you mean 'families'?"),
     ],
 )
 def test_a_wrong_question_is_answered_in_one_line_and_writes_nothing(
@@ -243,7 +243,7 @@ def test_classes_have_the_names_that_the_data_or_the_user_give_them(
     assert torch.equal(generator(2, label=["dog", 0]), generator(2, label=[1, 0]))
     assert torch.equal(generator(3, label="1"), generator(3, label=1))
     with pytest.raises(
-        ValueError, match=r"no class 'dgo'. Did you mean 'dog'\? There are: cat, dog"
+        ValueError, match=r"unknown class 'dgo'. Did you mean 'dog'\? Available: cat, dog"
     ):
         generator(1, label="dgo")
     renamed = with_values(loaded.config, {"data.class_names": ["Katze", "Hund"]})

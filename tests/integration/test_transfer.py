@@ -49,9 +49,9 @@ def test_all_weights_are_those_of_the_other_run_the_generators_averaged(
 ) -> None:
     built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "run.seed=5")
     drawn = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = warm_start.begin(built.family, built.config)
+    taken = warm_start.load_initial_weights(built.family, built.config)
     assert taken is not None
-    assert taken.anew == []
+    assert taken.initialized == []
     there = averaged(source)
     for name, value in built.family.state_dict().items():
         assert torch.equal(value, there[name]), name
@@ -64,9 +64,9 @@ def test_a_run_starts_from_an_export_which_has_the_generator_alone(
     folder = export(source, tmp_path / "export")
     built = build("cgan", tmp_path, data_root, f"run.start_from={folder}", "run.seed=5")
     drawn = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = warm_start.begin(built.family, built.config)
+    taken = warm_start.load_initial_weights(built.family, built.config)
     assert taken is not None
-    assert taken.anew == ["discriminator (not there)"]
+    assert taken.initialized == ["discriminator (not in the checkpoint)"]
     there = averaged(source)
     for name, value in built.family.state_dict().items():
         assert torch.equal(value, (there if name.startswith("generator.") else drawn)[name]), name
@@ -85,19 +85,21 @@ def test_classes_that_both_have_keep_their_weights(
     words = ["data.name=folder", f"data.root={root}", "data.source=auto", "data.size=28"]
     built = build("cgan", tmp_path, data_root, *words, "run.start_from=x")
     assert built.data.spec.classes == 4
-    taken = warm_start.take_weights(built.family, source / "checkpoints" / "best.ckpt")
+    taken = warm_start.load_matching_weights(built.family, source / "checkpoints" / "best.ckpt")
     now = built.family.state_dict()
-    assert taken.grown == ["generator.project.weight", "discriminator.embedding.weight"]
+    assert taken.partial == ["generator.project.weight", "discriminator.embedding.weight"]
     assert torch.equal(
         now["generator.project.weight"], there["generator.project.weight"][:, :-6]
     )  # latents, then labels
     assert torch.equal(
         now["discriminator.embedding.weight"], there["discriminator.embedding.weight"][:, :4]
     )
-    assert all("there" in words for words in taken.anew)  # the folder has colours
-    assert {words.split(" (")[0] for words in taken.anew} <= {"discriminator.layers.0.weight"} | {
-        name for name in now if name.startswith("generator.layers")
-    }
+    assert all(
+        "in the checkpoint" in words for words in taken.initialized
+    )  # the folder has colours
+    assert {words.split(" (")[0] for words in taken.initialized} <= {
+        "discriminator.layers.0.weight"
+    } | {name for name in now if name.startswith("generator.layers")}
 
 
 def test_what_does_not_fit_is_drawn_anew_and_another_architecture_is_refused(
@@ -106,25 +108,26 @@ def test_what_does_not_fit_is_drawn_anew_and_another_architecture_is_refused(
     best = source / "checkpoints" / "best.ckpt"
     built = build("cgan", tmp_path, data_root, f"run.start_from={source}", "model.z_dim=65")
     before = {name: value.clone() for name, value in built.family.state_dict().items()}
-    taken = warm_start.take_weights(built.family, best)
-    assert [words.split(" (")[0] for words in taken.anew] == ["generator.project.weight"]
+    taken = warm_start.load_matching_weights(built.family, best)
+    assert [words.split(" (")[0] for words in taken.initialized] == ["generator.project.weight"]
     assert torch.equal(
         built.family.state_dict()["generator.project.weight"], before["generator.project.weight"]
     )
-    assert "drawn anew: generator.project.weight (392 x 74 there, 392 x 75 here)" in str(taken)
+    shapes = "(392 x 74 in the checkpoint, 392 x 75 here)"
+    assert f"newly initialized: generator.project.weight {shapes}" in str(taken)
     wider = build("cgan", tmp_path / "wide", data_root, "model.width=8")
     with pytest.raises(
         ValueError,
-        match=r"run\.start_from: \d+ of \d+ tensors fit those of .*another architecture: ",
+        match=r"run\.start_from: .* has another architecture, only \d+ of \d+ tensors match: ",
     ):
-        warm_start.take_weights(wider.family, best)
+        warm_start.load_matching_weights(wider.family, best)
     with pytest.raises(ValueError, match="there is no checkpoint"):
         build_and_begin(tmp_path / "nothing", data_root, f"run.start_from={tmp_path / 'nowhere'}")
 
 
 def build_and_begin(root: Path, data_root: Path, *words: str) -> None:
     built = build("cgan", root, data_root, *words)
-    warm_start.begin(built.family, built.config)
+    warm_start.load_initial_weights(built.family, built.config)
 
 
 def test_a_run_says_where_it_came_from_and_is_continued_without_it(
@@ -141,7 +144,7 @@ def test_a_run_says_where_it_came_from_and_is_continued_without_it(
     )
     assert train(loading.load("cgan", [*words, "run.images=32"]), words) == 0
     said = (tmp_path / "cgan" / "tuned" / "start_from.txt").read_text(encoding="utf-8")
-    assert said.startswith(f"starts from {other / 'checkpoints' / 'best.ckpt'}, iteration ")
+    assert said.startswith(f"Warm start from {other / 'checkpoints' / 'best.ckpt'}, iteration ")
     (other / "checkpoints" / "best.ckpt").unlink()
     assert train(loading.load("cgan", [*words, "run.images=64"]), words) == 0
     newest = read_checkpoint(tmp_path / "cgan" / "tuned" / "checkpoints" / "last.ckpt")
@@ -179,15 +182,15 @@ def test_frozen_layers_stay_and_all_others_move(
 
 def test_what_cannot_be_frozen_is_one_line(tmp_path: Path, data_root: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"model\.freeze_d=1 keeps layers as they were learned: name the run"
+        ValueError, match=r"model\.freeze_d=1 freezes pretrained layers\. Set run\.start_from"
     ):
         build("cgan", tmp_path, data_root, "model.freeze_d=1")
     with pytest.raises(
         ValueError,
-        match=r"model\.freeze_d=9: the discriminator has \d layers, and the last must learn",
+        match=r"model\.freeze_d=9: the discriminator has \d layers\. Freeze at most",
     ):
         build("cgan", tmp_path, data_root, "model.freeze_d=9", "run.start_from=x")
-    with pytest.raises(ValueError, match=r"model\.freeze_d=1: vaegan has no discriminator here"):
+    with pytest.raises(ValueError, match=r"model\.freeze_d=1: this vaegan has no discriminator"):
         builder.build_family(*vae(tmp_path, data_root))
 
 

@@ -142,5 +142,6 @@ def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: 
         notes = builder.explain_batch_norm(config, family, launched)  # type: ignore[arg-type]
         assert len(notes) == count
         assert all(
-            "batch norm is over 8 images at a time, not over all 16" in note for note in notes
+            "batch norm uses the statistics of 8 images instead of the whole batch of 16" in note
+            for note in notes
         )

@@ -128,7 +128,7 @@ def test_a_tracker_that_fails_is_one_warning_and_no_more(
     monkeypatch.setattr(
         broken, "_init", lambda mode: (_ for _ in ()).throw(RuntimeError("no service"))
     )
-    with pytest.warns(UserWarning, match="W&B is off for the rest of this run: no service"):
+    with pytest.warns(UserWarning, match="W&B disabled for the rest of this run: no service"):
         broken.start(0)
     broken.log({"images": 1.0})
     broken.run = SimpleNamespace(log=lambda row: 1 / 0)
@@ -145,6 +145,6 @@ def test_a_host_that_does_not_answer_means_offline(
     chosen: list[str] = []
     online = wandb_logger.WandbLogger("online", tmp_path, "gan", "id", {})
     monkeypatch.setattr(online, "_init", chosen.append)
-    with pytest.warns(UserWarning, match="does not answer: W&B records offline"):
+    with pytest.warns(UserWarning, match="does not respond: logging to W&B offline"):
         online.start(0)
     assert chosen == ["offline"]

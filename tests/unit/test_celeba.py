@@ -140,7 +140,7 @@ def test_an_unreadable_face_takes_its_label_with_it(tmp_path: Path) -> None:
     [
         (
             ["Smilling"],
-            "data.attributes=Smilling: no attribute 'Smilling'. Did you mean 'Smiling'? There are: 5_o_",
+            "data.attributes=Smilling: unknown attribute 'Smilling'. Did you mean 'Smiling'? Available: 5_o_",
         ),
         (["Male", "Male"], "data.attributes=Male,Male: each once, and at most 8 of them"),
     ],

@@ -285,6 +285,6 @@ def test_the_drawing_cuts_nothing_off_and_says_below_what_the_numbers_mean(
         ["dcgan", "1", "", "1", "", "4"],
     ]
     assert "fd_digits [2], digit_score [2]: reals=500" in said
-    assert "* told apart from every other row by Welch's test" in said
+    assert "* significantly better than every other row (Welch's t-test" in said
     console.print_comparison(compare([run(tmp_path, "wgan")]))
     assert len(capsys.readouterr().out.splitlines()) == 1

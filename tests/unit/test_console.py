@@ -39,7 +39,7 @@ def test_the_dry_run_names_origins_networks_and_the_expected_time(
     count = sum(parameter.numel() for parameter in generator.parameters())
     assert [cell.strip() for cell in rows["generator"]] == [f"{count:,}", "16 x 1 x 28 x 28"]
     assert rows["discriminator"][1].strip() == "16"
-    assert "the whole run: 100 iterations and 3 evaluations" in said
+    assert "full run: 100 iterations and 3 evaluations" in said
     assert re.search(r"one iteration, measured on this machine: [\d.]+ ms", said)
     assert not list(tmp_path.iterdir())
 
@@ -49,7 +49,7 @@ def test_the_dry_run_says_how_few_images_each_of_many_processes_has(
 ) -> None:
     words = small("gan", tmp_path, data_root, "run.devices=4", "run.num_nodes=2")
     console.print_dry_run(loading.load("gan", words))
-    assert "with 8 processes each has 2 images of a batch of 16" in " ".join(
+    assert "8 processes: 2 images per process and batch" in " ".join(
         capsys.readouterr().out.split()
     )
 
@@ -75,7 +75,7 @@ def test_measuring_ends_when_it_has_taken_long_enough(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded, watch = loading.load("gan", small("gan", tmp_path, data_root)), profiling.Stopwatch()
-    monkeypatch.setattr(profiling, "ENOUGH", 0.0)
+    monkeypatch.setattr(profiling, "MAX_MEASUREMENT_S", 0.0)
     _, iteration, _ = profiling.measure(loaded, tmp_path / "measured", watch)
     assert [iteration] == watch.seconds
 
@@ -97,4 +97,4 @@ def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
         "kd_digits": ["", "", "0.25 ± 0.013", "0.5"],
     }
     assert "fd_digits: of real images it is 0.5" in said
-    assert "800 fakes and 90 reals (test), digits: fd_digits, kd_digits" in said
+    assert "800 generated and 90 real test images, extractor digits: fd_digits, kd_digits" in said

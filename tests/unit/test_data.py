@@ -248,6 +248,7 @@ def test_the_ring_has_eight_modes_of_its_radius_and_spread() -> None:
 
 def test_an_unknown_data_set_is_answered_with_the_nearest_and_all_there_are() -> None:
     with pytest.raises(
-        ValueError, match=r"no data set 'mnits'\. Did you mean 'mnist'\? There are: .*mnist, .*toy"
+        ValueError,
+        match=r"unknown data set 'mnits'\. Did you mean 'mnist'\? Available: .*mnist, .*toy",
     ):
         datasets.load(DataConfig(name="mnits"), 0)

@@ -115,11 +115,11 @@ def test_gpu_check_says_in_a_line_that_there_is_none_and_rehearses_without(
 )
 def test_more_than_the_memory_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = resource.getrlimit(resource.RLIMIT_DATA)
-    with device.within_memory():
+    with device.limit_memory():
         torch.zeros(2**18)
         with pytest.raises(RuntimeError) as raised:
             torch.zeros(2**42)
-    assert "run.micro_batches=2" in (terminal.in_one_line(raised.value) or "")
+    assert "run.micro_batches=2" in (terminal.explain_error(raised.value) or "")
     real = device._kilobytes
     monkeypatch.setattr(
         device,
@@ -127,7 +127,7 @@ def test_more_than_the_memory_is_an_error_with_its_remedy(monkeypatch: pytest.Mo
         lambda table, name: 200_000 if name == "MemAvailable" else real(table, name),
     )
     with (
-        device.within_memory(),
+        device.limit_memory(),
         pytest.raises(RuntimeError, match="memory"),
     ):  # 400 MB of the 200 that are left
         torch.zeros(10**8)

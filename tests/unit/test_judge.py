@@ -198,7 +198,7 @@ def test_a_page_has_a_row_for_each_judge_and_a_chart_for_each_disturbance(
     }
     with pytest.raises(ValueError, match="8 images are too few to judge by: at least 12"):
         detection.judge(few(8), 6, ["random"])
-    with pytest.raises(ValueError, match="no extractor 'eyes'"):
+    with pytest.raises(ValueError, match="unknown extractor 'eyes'"):
         detection.judge(few(24), 6, ["eyes"])
 
 

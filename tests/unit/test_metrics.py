@@ -218,7 +218,7 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
     ]
     with pytest.raises(
         ValueError,
-        match=r"no extractor 'clop'\. .*There are: clip, digits, dinov2, inception, lite0, lite0_mid, points, random",
+        match=r"unknown extractor 'clop'\. .*Available: clip, digits, dinov2, inception, lite0, lite0_mid, points, random",
     ):
         names_of(labelled, extractors=["clop"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):

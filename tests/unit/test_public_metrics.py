@@ -140,9 +140,9 @@ def test_images_of_another_range_or_shape_are_refused(
 
 
 def test_bad_arguments_name_the_remedy() -> None:
-    with pytest.raises(UserError, match=r"no extractor 'lite1'\. Did you mean 'lite0'\?"):
+    with pytest.raises(UserError, match=r"unknown extractor 'lite1'\. Did you mean 'lite0'\?"):
         metrics.KernelDistance("lite1")
-    with pytest.raises(UserError, match=r"no extractor 'points'"):
+    with pytest.raises(UserError, match=r"unknown extractor 'points'"):
         metrics.KernelDistance("points")
     with pytest.raises(UserError, match=r"num_features is missing for Identity"):
         metrics.FrechetDistance(nn.Identity())

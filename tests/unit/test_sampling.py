@@ -327,7 +327,7 @@ def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(
     assert isinstance(again.exception, ValueError)
     assert "out is not empty" in str(again.exception)
     walk = CliRunner().invoke(app, [*command[:-1], str(tmp_path / "walk"), "--interpolate", "4"])
-    assert "--folder and --interpolate: each says what to make" in str(walk.exception)
+    assert "--folder and --interpolate exclude each other" in str(walk.exception)
 
 
 def test_truncated_latents_are_shorter_and_make_images_more_alike(
@@ -348,7 +348,7 @@ def test_truncated_latents_are_shorter_and_make_images_more_alike(
     refused = CliRunner().invoke(
         app, ["sample", str(path), "--truncation", "0.5", "--interpolate", "4"]
     )
-    assert "--truncation is for samples and films, not for --interpolate" in str(refused.exception)
+    assert "--truncation does not apply to --interpolate" in str(refused.exception)
 
 
 @pytest.mark.parametrize("truncation", [1.0, 0.5])

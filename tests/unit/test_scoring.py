@@ -342,10 +342,10 @@ def test_bad_metrics_and_extractors_are_one_sentence(folders: tuple[Path, Path])
         (
             ["fdi"],
             "random",
-            r"no metric 'fdi'\. Did you mean 'fid'\? There are: fid, kid, prdc, is",
+            r"unknown metric 'fdi'\. Did you mean 'fid'\? Available: fid, kid, prdc, is",
         ),
         ([], "random", "There are no metrics to compute"),
-        (["fid"], "lite", r"no extractor 'lite'\. Did you mean 'lite0'\?"),
+        (["fid"], "lite", r"unknown extractor 'lite'\. Did you mean 'lite0'\?"),
     ):
         with pytest.raises(UserError, match=expected):
             score(*folders, metrics, extractor)

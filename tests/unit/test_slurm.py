@@ -158,7 +158,7 @@ def test_the_script_is_clean(here: Path) -> None:
             {"time": "00:09:59"},
             "--time is too short: 00:09:59. Ask for at least 10 minutes; the last 120 seconds",
         ),
-        ({"experiment": "cgn"}, "no experiment 'cgn'. Did you mean 'cgan'?"),
+        ({"experiment": "cgn"}, "unknown experiment 'cgn'. Did you mean 'cgan'?"),
         ({"overrides": ["model.zdim=3"]}, "Did you mean 'model.z_dim'?"),
         (
             {"overrides": ["run.devices=4"]},

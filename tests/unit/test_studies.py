@@ -137,7 +137,7 @@ def test_chapters_are_unique() -> None:
     ("change", "message"),
     [
         ("claim: ''", "missing keys: claim"),
-        ("measure: nothing", r"no measure 'nothing'"),
+        ("measure: nothing", r"unknown measure 'nothing'"),
         (
             "predictions: [{value: growth, arm: nobody, relation: above, bound: 0}]",
             "unknown arm in a prediction: nobody. The arms are",
@@ -165,7 +165,7 @@ def test_invalid_study_file_is_one_line_error(change: str, message: str, tmp_pat
 
 
 def test_unknown_study_error_suggests_nearest_name() -> None:
-    with pytest.raises(ValueError, match=r"no study 'optimun'\. Did you mean 'optimum'\?"):
+    with pytest.raises(ValueError, match=r"unknown study 'optimun'\. Did you mean 'optimum'\?"):
         studies.load("optimun")
 
 

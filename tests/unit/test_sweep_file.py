@@ -209,7 +209,7 @@ def test_a_file_that_cannot_be_mapped_says_what_and_where(
 
 
 def test_a_misspelt_sweep_and_a_file_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no sweep 'cgan_rl'\. Did you mean 'cgan_lr'"):
+    with pytest.raises(ValueError, match=r"unknown sweep 'cgan_rl'\. Did you mean 'cgan_lr'"):
         file.load("cgan_rl")
     for text, message in (
         ("- a\n", "bad.yaml: not a mapping"),
@@ -272,7 +272,7 @@ def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
         ),
         (
             {"model.lr": {"value": 1}},
-            "sweep stand_in: model.lr=1: model.lr is now called model.lr_d and model.lr_g",
+            "sweep stand_in: model.lr=1: model.lr was renamed to model.lr_d and model.lr_g",
         ),
         ({"model.loss": {"values": ["hinge", "hing"]}}, "sweep stand_in: model.loss=hing: "),
         (
@@ -339,7 +339,7 @@ def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(
     path.write_text(yaml.safe_dump(given))
     words = [f"data.root={data_root}", "data.source=sample", f"run.root={tmp_path}"]
     with pytest.raises(
-        ValueError, match=r"sweep typo: no score 'fd_digit'. Did you mean 'fd_digits'"
+        ValueError, match=r"sweep typo: unknown score 'fd_digit'. Did you mean 'fd_digits'"
     ):
         check.check_metric(file.load(str(path)), words)
     assert list(tmp_path.iterdir()) == [path]
@@ -357,6 +357,6 @@ def test_a_sweep_may_vary_a_config_group_and_a_member_that_is_none_is_refused(
             check.check_values(sweep)
             continue
         with pytest.raises(
-            ValueError, match=r"data=face64: no data= 'face64'. Did you mean 'faces64'"
+            ValueError, match=r"data=face64: unknown data option 'face64'. Did you mean 'faces64'"
         ):
             check.check_values(sweep)

@@ -1,1 +1,1 @@
-"""Lightning callbacks that every family has. They run in the order in which experiment.py lists them."""
+"""Lightning callbacks for all families; ``builder.build`` defines their order."""

@@ -1,4 +1,4 @@
-"""Lightning's Callback whose module is a family: the hooks that the lab uses, with the narrower type."""
+"""Base class of callbacks: Lightning's hooks, typed for families."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from lightning.pytorch import Callback, Trainer
 
 from gan_lab.families.base import Family
 
-LightningCallback: Any = Callback  # its hooks take any LightningModule; the type checker is not told, so that these may narrow it
+# Lightning's hooks take any LightningModule; Any lets the hooks below narrow the type
+LightningCallback: Any = Callback
 
 
 class FamilyCallback(LightningCallback):
-    """A callback of a family; every hook does nothing until it is overridden."""
+    """A Lightning callback of a family, with empty hooks."""
 
     def setup(self, trainer: Trainer, family: Family, stage: str) -> None:
-        """Before anything else, on each rank."""
+        """Called first, on each rank."""
 
     def teardown(self, trainer: Trainer, family: Family, stage: str) -> None:
-        """After everything else, at a good end."""
+        """Called last, if the training succeeds."""
 
     def on_fit_start(self, trainer: Trainer, family: Family) -> None:
-        """When the networks are on their device."""
+        """Called when the networks are on their device."""
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
-        """When a checkpoint is loaded, before the first iteration."""
+        """Called after a checkpoint is loaded, before the first iteration."""
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
-        """After each iteration."""
+        """Called after each iteration."""
 
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
-        """When the training is broken off."""
+        """Called when an exception stops the training."""
 
     def on_save_checkpoint(
         self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
     ) -> None:
-        """Add to a checkpoint that is about to be written."""
+        """Add state to a checkpoint before it is saved."""
 
     def on_load_checkpoint(
         self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
     ) -> None:
-        """Take from a checkpoint that was read."""
+        """Restore state from a loaded checkpoint."""

@@ -1,4 +1,4 @@
-"""Checkpoints that survive anything: written aside, flushed, renamed; and the signals that ask for one."""
+"""Atomic checkpoints: written to a temporary file, flushed and renamed; also on signals."""
 
 from __future__ import annotations
 
@@ -23,37 +23,40 @@ from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.finite_check import FiniteCheck
 from gan_lab.training.callbacks.progress import Progress
 
-SECONDS_BETWEEN = 30.0  # of training; also the most that a killed run loses
-# what clusters send, and a terminal that hangs up; the end is the same
+# maximum training time between two checkpoints, which a killed run loses
+CHECKPOINT_INTERVAL_S = 30.0
+# signals of cluster schedulers and of a closed terminal
 PREEMPTED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
-KEPT = 2  # numbered checkpoints: the newest, and one more in case it is torn
+# numbered checkpoints: the newest, and one more in case it is damaged
+KEPT_CHECKPOINTS = 2
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Files that are complete or not there, read as plain tensors only: a pickle with code in it is refused."""
+    """Writes checkpoints atomically, and loads plain tensors only (no pickled code)."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         path = Path(path)
-        serialised = io.BytesIO()
-        torch.save(checkpoint, serialised)
+        serialized = io.BytesIO()
+        torch.save(checkpoint, serialized)
         unfinished = path.with_name(f".{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
-                file.write(serialised.getbuffer())
+                file.write(serialized.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
-            raise OSError(
-                error.errno, f"cannot write {path} ({error.strerror}); the checkpoint before it is whole: "
-                "make room, then the same command continues"
-            ) from None  # fmt: skip
+            message = (
+                f"cannot write {path} ({error.strerror}). The previous checkpoint is intact: free "
+                "some space, then repeat the command to resume"
+            )
+            raise OSError(error.errno, message) from None
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = True
@@ -65,11 +68,12 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class Checkpoint(FamilyCallback):
-    """Writes ``iteration-<n>.ckpt`` and links ``last.ckpt`` to it: at each evaluation, at least once in half a minute,
-    at the end, and when a signal asks for the end. ``best.ckpt`` is linked to the best evaluation's, and
-    ``best-<score>.ckpt`` to that of each yardstick.
+    """Saves ``iteration-<n>.ckpt``; links ``last.ckpt``, ``best.ckpt`` and ``best-<score>.ckpt``.
 
-    A signal only sets a flag: the iteration ends, all ranks agree, and the training stops with a checkpoint.
+    Saves at each evaluation, every ``CHECKPOINT_INTERVAL_S``, at the end and on a signal.
+    ``best.ckpt`` has the best headline score, ``best-<score>.ckpt`` the best score of a baseline.
+
+    A signal only sets a flag. After the iteration all ranks agree on it, save and stop.
     """
 
     def __init__(
@@ -80,14 +84,14 @@ class Checkpoint(FamilyCallback):
         finite_check: FiniteCheck,
         at_start: bool = False,
     ) -> None:
-        self.folder, self.progress, self.evaluation, self.finite_check = (
-            folder,
-            progress,
-            evaluation,
-            finite_check,
-        )
-        self.at_start = at_start  # one of iteration 0 too, which a run can go back to
-        self.signal: int | None = None  # the one that ended the training
+        self.folder = folder
+        self.progress = progress
+        self.evaluation = evaluation
+        self.finite_check = finite_check
+        # save iteration 0 too, for a rollback
+        self.at_start = at_start
+        # the signal that stopped the training
+        self.signal: int | None = None
         self._saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
@@ -97,13 +101,14 @@ class Checkpoint(FamilyCallback):
             self.save(trainer, family)
 
     def listen(self, *numbers: int) -> None:
-        """From now on these signals are only noted."""
+        """Record these signals from now on instead of exiting."""
         for number in numbers:
             if number not in self._handlers and not _under_nohup(number):
                 self._handlers[number] = signal.signal(number, self._remember)
 
     def _remember(self, number: int, frame: Any) -> None:
-        if self.signal == number == signal.SIGINT:  # the second Ctrl-C
+        # a second Ctrl-C stops immediately
+        if self.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.SIGTERM if number in PREEMPTED else number
 
@@ -112,27 +117,32 @@ class Checkpoint(FamilyCallback):
             signal.signal(*self._handlers.popitem())
 
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
-        if not is_connection_error(
-            exception
-        ):  # else torchrun is about to end this process, which has something to say first
-            self.teardown(trainer, family, "fit")  # which Lightning calls at a good end only
+        # Lightning skips teardown after an exception. After a connection error keep the handlers:
+        # torchrun is about to send SIGTERM, and this process must report the error first.
+        if not is_connection_error(exception):
+            self.teardown(trainer, family, "fit")
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
-        ending, due = self.signal is not None, time.monotonic() - self._saved_at > SECONDS_BETWEEN
+        is_stopping = self.signal is not None
+        is_due = time.monotonic() - self._saved_at > CHECKPOINT_INTERVAL_S
         if trainer.world_size > 1:
-            both = torch.tensor([ending, due], dtype=torch.uint8, device=family.device)
-            distributed.all_reduce(both, distributed.ReduceOp.MAX)
-            ending, due = (bool(any_of_them) for any_of_them in both.tolist())
-        if ending:
+            flags = torch.tensor([is_stopping, is_due], dtype=torch.uint8, device=family.device)
+            distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+            is_stopping, is_due = (bool(flag) for flag in flags.tolist())
+        if is_stopping:
             self.signal = self.signal or signal.SIGTERM
             trainer.should_stop = True
-        if ending or due or self.evaluation.evaluated or self.progress.spent:
+        if is_stopping or is_due or self.evaluation.evaluated or self.progress.spent:
             self.save(trainer, family)
 
     def save(self, trainer: Trainer, family: Family) -> None:
-        """A checkpoint of the iteration just ended. ``best`` is linked first: a run killed in between repeats this.
+        """Save the current iteration.
 
-        Raises DivergedError, and writes none, if a weight is not finite.
+        The best checkpoints are linked first, so that a run killed in between repeats the
+        iteration.
+
+        Raises:
+            DivergedError: A weight is NaN or Inf; nothing is saved.
         """
         self.finite_check.check(trainer, family)
         path = self.folder / f"iteration-{self.progress.iteration:08d}.ckpt"
@@ -151,7 +161,7 @@ class Checkpoint(FamilyCallback):
             trainer.save_checkpoint(path)
         if trainer.is_global_zero:
             _link(path, self.folder / "last.ckpt")
-            for old in sorted(self.folder.glob("iteration-*.ckpt"))[:-KEPT]:
+            for old in sorted(self.folder.glob("iteration-*.ckpt"))[:-KEPT_CHECKPOINTS]:
                 old.unlink()
         self._saved_at = time.monotonic()
 
@@ -161,7 +171,7 @@ def _under_nohup(number: int) -> bool:
 
 
 def branch_off(path: Path, branch: int, alerts: list[dict[str, Any]]) -> None:
-    """Make a checkpoint the beginning of another branch of its run, with findings that it does not know of yet."""
+    """Move a checkpoint to another branch (random seed) of its run, and add alerts to it."""
     checkpoint = read_checkpoint(path)
     checkpoint["branch"] = branch
     checkpoint["callbacks"]["Health"]["alerts"] += alerts
@@ -170,11 +180,12 @@ def branch_off(path: Path, branch: int, alerts: list[dict[str, Any]]) -> None:
 
 
 def _link(path: Path, name: Path) -> None:
-    """Give a file a second name, replacing what had it; a second copy of the bytes is not needed."""
+    """Replace ``name`` by a hard link to ``path``."""
     aside = name.with_name(f".{name.name}")
     aside.unlink(missing_ok=True)
     try:
         os.link(path, aside)
-    except (OSError, AttributeError):  # a file system, or a system, without links
+    # file systems and operating systems without hard links
+    except (OSError, AttributeError):
         shutil.copyfile(path, aside)
     os.replace(aside, name)

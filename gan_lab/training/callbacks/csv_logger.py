@@ -1,4 +1,7 @@
-"""Log means and scores to metrics.csv (no wall-clock, so that equal runs have equal files), timing.csv and trackers."""
+"""Log means and scores to metrics.csv, timing.csv and trackers.
+
+metrics.csv has no wall-clock times, so that equal runs have equal files.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ Row = dict[str, float]
 
 
 class Table:
-    """A CSV file of rows under one header, complete after every row; a column that comes later is added to the header."""
+    """A CSV file that is complete after every row; new columns are added to the header."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.columns: list[str] = []
 
     def rewind(self, iteration: int) -> None:
-        """Forget the rows after an iteration, and a last line that was cut off in the middle."""
+        """Remove the rows after an iteration, and an incomplete last line."""
         rows = [row for row in read_rows(self.path) if int(row["iteration"]) <= iteration]
         self.columns = [
             name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)
@@ -56,16 +59,17 @@ class Table:
 
 
 def csv_lines(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """Rows as the lines of a CSV file, without the header."""
+    """Format rows as the lines of a CSV file, without the header."""
     text = io.StringIO()
     csv.DictWriter(text, columns, restval="", lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 class Mean:
-    """The mean of scalars on a device, added up many at a time: each addition is a launch there."""
+    """Running mean of scalars on a device, summed in chunks to launch fewer kernels."""
 
-    MANY = 64  # at a fixed number, so that a continued run adds in the same order
+    # fixed, so that a resumed run sums in the same order
+    CHUNK_SIZE = 64
 
     def __init__(
         self, total: Tensor | None = None, count: int = 0, pending: Sequence[Tensor] = ()
@@ -74,11 +78,11 @@ class Mean:
 
     def add(self, value: Tensor) -> None:
         self.pending.append(value)
-        if len(self.pending) == self.MANY:
-            self.total, self.count, self.pending = self._sum(), self.count + self.MANY, []
+        if len(self.pending) == self.CHUNK_SIZE:
+            self.total, self.count, self.pending = self._sum(), self.count + self.CHUNK_SIZE, []
 
     def value(self) -> Tensor:
-        """In float64."""
+        """Return the mean in float64."""
         return self._sum() / (self.count + len(self.pending))
 
     def _sum(self) -> Tensor:
@@ -87,19 +91,20 @@ class Mean:
         return parts[0] if len(parts) == 1 else parts[1] + parts[0]
 
     def state(self) -> tuple[Tensor | None, int, list[Tensor]]:
-        """Return the arguments that ``Mean(*state)`` continues from, on the CPU."""
+        """Return the arguments of ``Mean`` that restore this mean, on the CPU."""
         pending = list(torch.stack(self.pending).cpu()) if self.pending else []
         return None if self.total is None else self.total.cpu(), self.count, pending
 
     def to(self, device: torch.device) -> Mean:
-        """On another device."""
+        """Return a copy on another device."""
         total = None if self.total is None else self.total.to(device)
         return Mean(total, self.count, [value.to(device) for value in self.pending])
 
 
-def _means_of(share: Mapping[str, Any]) -> dict[str, Mean]:
-    """Rebuild the means that one process has saved."""
-    if "sums" in share:  # in older checkpoints
+def _restore_means(share: Mapping[str, Any]) -> dict[str, Mean]:
+    """Restore the means that one rank has saved."""
+    # older checkpoints
+    if "sums" in share:
         return {
             name: Mean(torch.as_tensor(total), share["counts"][name])
             for name, total in share["sums"].items()
@@ -108,7 +113,7 @@ def _means_of(share: Mapping[str, Any]) -> dict[str, Mean]:
 
 
 class CSVLogger(FamilyCallback):
-    """A row of the means since the last row every so many images, and at each evaluation with the scores in it."""
+    """Logs the means since the last row at intervals, and the scores at each evaluation."""
 
     def __init__(
         self,
@@ -118,14 +123,14 @@ class CSVLogger(FamilyCallback):
         evaluation: Evaluation,
         trackers: Sequence[Tracker] = (),
     ) -> None:
-        self.every, self.progress, self.evaluation, self.trackers = (
-            every,
-            progress,
-            evaluation,
-            trackers,
-        )
-        self.metrics, self.timing = Table(folder / "metrics.csv"), Table(folder / "timing.csv")
-        self.latest: Row = {}  # the last means, for the progress bar
+        self.every = every
+        self.progress = progress
+        self.evaluation = evaluation
+        self.trackers = trackers
+        self.metrics = Table(folder / "metrics.csv")
+        self.timing = Table(folder / "timing.csv")
+        # the latest means, for health checks and the progress bar
+        self.latest: Row = {}
         self._since_row: dict[str, Mean] = {}
         self._since = (0.0, 0)
 
@@ -172,10 +177,12 @@ class CSVLogger(FamilyCallback):
             return {}
         means = torch.stack([mean.value() for mean in self._since_row.values()])
         if trainer.world_size > 1:
-            distributed.all_reduce(means)  # one message, not one for each
+            # one message for all means
+            distributed.all_reduce(means)
             means = means / trainer.world_size
         names, self._since_row = list(self._since_row), {}
-        return dict(zip(names, means.tolist(), strict=True))  # the device is waited for once
+        # tolist() synchronizes with the device once for all means
+        return dict(zip(names, means.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         states = {name: mean.state() for name, mean in self._since_row.items()}
@@ -190,10 +197,11 @@ class CSVLogger(FamilyCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         parallel = distributed.is_available() and distributed.is_initialized()
-        ranks = [_means_of(share) for share in state_dict["ranks"]]
+        ranks = [_restore_means(share) for share in state_dict["ranks"]]
         if len(ranks) == (distributed.get_world_size() if parallel else 1):
             self._since_row = ranks[distributed.get_rank() if parallel else 0]
-        else:  # it goes on with another number of processes
+        # resumed with another number of processes
+        else:
             for name, first in ranks[0].items():
                 n = first.count + len(first.pending)
                 total = torch.stack([share[name].value() for share in ranks]).mean() * n

@@ -1,4 +1,4 @@
-"""Log how far the EMA is from the live weights, and how diverse the generated images are."""
+"""Log the distance of the EMA from the raw weights, and the diversity of the generated images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.progress import Progress
 
-ROWS = 5  # between two looks at the diversity, which costs a batch of images
+# the diversity costs a batch of images, so it is measured at every fifth row of losses
+DIVERSITY_INTERVAL_ROWS = 5
 
 
 class Diversity(FamilyCallback):
-    """Records ``ema_distance`` at each row of losses, and at every fifth ``diversity``, ``nearest_other`` and
-    ``class_entropy``.
+    """Logs ``ema_distance`` at each row of losses, and the diversity at every fifth row.
 
-    They are of the grid that the samples show: the same latents all through, of the averaged generator. They are
-    relative to the reals beside which the fakes are made, so that 1 is as diverse as the data. ``diversity`` is 0 of
-    one image again and again; ``nearest_other`` of any number of images that come again.
+    The statistics ``diversity``, ``nearest_other`` and ``class_entropy`` are computed on the sample
+    grid (fixed latents, EMA weights) and divided by their values for real images: 1 is as diverse
+    as the data. ``diversity`` is 0 if all images are identical, ``nearest_other`` if every image
+    has a duplicate.
     """
 
     def __init__(
@@ -39,31 +40,31 @@ class Diversity(FamilyCallback):
         ema: EMA,
         progress: Progress,
     ) -> None:
-        self.every, self.batch, self.extractor, self.by_class, self.seed = (
-            every,
-            batch,
-            extractor,
-            by_class,
-            seed,
-        )
-        self.ema, self.progress = ema, progress
+        self.every = every
+        self.batch = batch
+        self.extractor = extractor
+        self.by_class = by_class
+        self.seed = seed
+        self.ema = ema
+        self.progress = progress
         self.groups = rows_by_label(batch.labels) if by_class and batch.labels is not None else None
         self._real: dict[str, float] | None = None
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
-        ends = self.progress.spent
-        if ends or self.progress.has_crossed(self.every):
+        is_last = self.progress.spent
+        if is_last or self.progress.has_crossed(self.every):
             family.log_scalars(ema_distance=self.ema.distance(family))
-        if ends or self.progress.has_crossed(ROWS * self.every):
+        if is_last or self.progress.has_crossed(DIVERSITY_INTERVAL_ROWS * self.every):
             with self.ema.applied(family):
                 family.log_scalars(**self.measure(family))
 
     @torch.no_grad()
     def measure(self, family: Family) -> dict[str, Tensor]:
-        """The three of the family's generator as it is now; nothing of a single image."""
+        """Compute the statistics of the current generator; empty if the grid has one image."""
         batch = self.batch.on(family.device, family.dtype)
         with exact_arithmetic(family.device):
-            if self._real is None:  # the only time that the device is waited for
+            # cached, so that only the first measurement synchronizes with the device
+            if self._real is None:
                 self.groups = self.groups and [rows.to(family.device) for rows in self.groups]
                 real = self._statistics(batch.images)
                 self._real = dict(zip(real, torch.stack(list(real.values())).tolist(), strict=True))
@@ -75,7 +76,8 @@ class Diversity(FamilyCallback):
             images if self.extractor.name == "points" else to_uint8(images)
         )
         statistics = {"diversity": mean_pairwise_distance(features, self.groups)}
-        if self.extractor.name != "points":  # whose neighbours tell how wide a mode is
+        # for 2-D points, the distance to the nearest neighbor measures the width of a mode
+        if self.extractor.name != "points":
             statistics["nearest_other"] = mean_nearest_distance(features, self.groups)
         if logits is not None:
             statistics["class_entropy"] = entropy(logits)
@@ -83,20 +85,34 @@ class Diversity(FamilyCallback):
 
 
 def rows_by_label(labels: Tensor) -> list[Tensor]:
-    """The rows of each label of labels [B], in the order of the labels; made on the host, once."""
+    """Return the row indices of each label of labels [N], ordered by label."""
     return [(labels == label).nonzero().squeeze(1) for label in labels.unique()]
 
 
 def mean_pairwise_distance(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
-    """The mean distance between two of the features [B, D], with ``groups`` of rows between two of one; 0 without a pair."""
+    """Compute the mean distance between pairs of features [N, D].
+
+    Args:
+        features: The features.
+        groups: Row indices; if given, only pairs within a group count.
+
+    Returns:
+        A scalar; 0 if there are no pairs.
+    """
     parts = [features] if groups is None else [features[rows] for rows in groups]
     distances = torch.cat([torch.pdist(part) for part in parts]).double()
     return distances.sum() / max(1, len(distances))
 
 
 def mean_nearest_distance(features: Tensor, groups: Sequence[Tensor] | None = None) -> Tensor:
-    """The mean distance of the features [B, D] to the nearest other one, with ``groups`` to that of their group; 0 of a
-    single one.
+    """Compute the mean distance of features [N, D] to their nearest neighbor.
+
+    Args:
+        features: The features.
+        groups: Row indices; if given, neighbors are searched within the group.
+
+    Returns:
+        A scalar; 0 if there are no pairs.
     """
     parts = [features] if groups is None else [features[rows] for rows in groups]
     distances = [
@@ -111,9 +127,8 @@ def mean_nearest_distance(features: Tensor, groups: Sequence[Tensor] | None = No
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """The entropy, in nats, of the histogram of the likeliest classes of logits [B, classes]."""
-    classes = torch.arange(
-        logits.shape[1], device=logits.device
-    )  # bincount would make the host wait
+    """Compute the entropy in nats of the predicted classes of logits [N, classes]."""
+    # bincount would synchronize with the device
+    classes = torch.arange(logits.shape[1], device=logits.device)
     shares = (logits.argmax(dim=1, keepdim=True) == classes).double().mean(dim=0)
     return torch.special.entr(shares).sum()

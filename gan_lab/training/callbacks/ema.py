@@ -1,4 +1,4 @@
-"""The exponential moving average of the networks that make images."""
+"""Exponential moving average (EMA) of the generator weights."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from gan_lab.training.callbacks.progress import Progress
 
 
 class EMA(FamilyCallback):
-    """Averages parameters and floating buffers with a half-life in images, which grows with the images seen so far.
+    """Keeps EMA copies of networks, with a half-life in images that ramps up with the images seen.
 
-    The weight of the past is 0.5^(batch size / half-life).
+    The decay per iteration is 0.5^(batch size / half-life). Integer buffers are copied.
 
-    Source: Karras et al. 2018 (arXiv 1710.10196), appendix A; half-life and ramp as the code of Karras et al. 2020
-    (arXiv 2006.06676).
+    Source: Karras et al. 2018 (arXiv 1710.10196), appendix A; half-life and ramp as the code of
+    Karras et al. 2020 (arXiv 2006.06676).
     """
 
     def __init__(self, cfg: EmaConfig, progress: Progress) -> None:
-        self.cfg, self.progress = cfg, progress
+        self.cfg = cfg
+        self.progress = progress
         self.networks: dict[str, nn.Module] = {}
-        self._floating: tuple[list[Tensor], list[Tensor]] = (
-            [],
-            [],
-        )  # averaged and live, in the same order
-        self._counts: list[tuple[Tensor, Tensor]] = []  # buffers of whole numbers, which are copied
+        # EMA tensors and raw tensors in the same order
+        self._floating: tuple[list[Tensor], list[Tensor]] = ([], [])
+        # integer buffers, which are copied
+        self._counts: list[tuple[Tensor, Tensor]] = []
 
     def setup(self, trainer: Trainer, family: Family, stage: str) -> None:
         if not self.networks:
@@ -49,55 +49,55 @@ class EMA(FamilyCallback):
     def on_fit_start(self, trainer: Trainer, family: Family) -> None:
         for network in self.networks.values():
             network.to(family.device)
-        self._floating, self._counts = ([], []), []  # buffers that move are other tensors
+        # moving a buffer to another device creates a new tensor
+        self._floating = ([], [])
+        self._counts = []
 
-    def _pair(self, family: Family) -> None:
-        """Make the lists of tensors once, not in each iteration."""
-        pairs = [pair for name, network in self.networks.items()
-                 for pair in zip(_tensors(network), _tensors(getattr(family, name)), strict=True)]  # fmt: skip
+    def _pair_tensors(self, family: Family) -> None:
+        """Cache the pairs of EMA and raw tensors."""
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for name, network in self.networks.items():
+            pairs += zip(_tensors(network), _tensors(getattr(family, name)), strict=True)
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._floating = [mean for mean, _ in floating], [now for _, now in floating]
+        self._floating = [ema for ema, _ in floating], [raw for _, raw in floating]
         self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         half_life = min(self.cfg.half_life_images, self.cfg.ramp * self.progress.images)
-        average: Any = get_ema_multi_avg_fn(
-            0.5 ** (self.progress.batch_size / half_life) if half_life else 0.0
-        )
+        decay = 0.5 ** (self.progress.batch_size / half_life) if half_life else 0.0
+        update: Any = get_ema_multi_avg_fn(decay)
         if not self._floating[0]:
-            self._pair(family)
-        average(*self._floating, None)
-        for count, now in self._counts:
-            count.copy_(now)
+            self._pair_tensors(family)
+        update(*self._floating, None)
+        for ema, raw in self._counts:
+            ema.copy_(raw)
 
     @torch.no_grad()
     def distance(self, family: Family) -> Tensor:
-        """‖average - live‖ / ‖live‖ over all weights of the averaged networks."""
-        live: list[Tensor] = [
-            weight for name in self.networks for weight in getattr(family, name).parameters()
-        ]
-        average: list[Tensor] = [
-            weight for network in self.networks.values() for weight in network.parameters()
-        ]
-        return get_total_norm(subtract_all(average, live)) / get_total_norm(live)
+        """Compute ‖EMA - raw‖ / ‖raw‖ over all weights."""
+        raw: list[Tensor] = []
+        ema: list[Tensor] = []
+        for name, network in self.networks.items():
+            raw += getattr(family, name).parameters()
+            ema += network.parameters()
+        return get_total_norm(subtract_all(ema, raw)) / get_total_norm(raw)
 
     @contextmanager
     def applied(self, family: Family) -> Iterator[None]:
-        """Let the family generate with the averaged networks inside the context; every rank with those of rank 0."""
-        live = {name: getattr(family, name) for name in self.networks}
+        """Use the EMA networks inside the context, those of rank 0 on every rank."""
+        raw_networks = {name: getattr(family, name) for name in self.networks}
         if distributed.is_available() and distributed.is_initialized():
             for network in self.networks.values():
-                for buffer in (
-                    network.buffers()
-                ):  # batch-norm statistics, which each rank has of its own images
+                # batch norm statistics differ between the ranks
+                for buffer in network.buffers():
                     distributed.broadcast(buffer, src=0)
         try:
             for name, network in self.networks.items():
                 setattr(family, name, network)
             yield
         finally:
-            for name, network in live.items():
+            for name, network in raw_networks.items():
                 setattr(family, name, network)
 
     def on_save_checkpoint(

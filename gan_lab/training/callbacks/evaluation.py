@@ -1,4 +1,4 @@
-"""Evaluate at intervals counted in images, and remember the best."""
+"""Evaluate at intervals of images, and track the best scores."""
 
 from __future__ import annotations
 
@@ -14,36 +14,44 @@ from gan_lab.training.callbacks.progress import Progress
 
 
 class Evaluation(FamilyCallback):
-    """Evaluates the averaged generator; ``improved`` says whether the iteration just ended has the best headline.
+    """Evaluates the EMA weights at intervals.
 
-    A yardstick has a best iteration of its own: ``own_best`` names those that it has just reached.
+    The state names are part of the checkpoint format.
+
+    Attributes:
+        scores: Scores of the latest evaluation.
+        best: All scores of the evaluation with the best headline score.
+        evaluated_at: Iteration of the latest evaluation.
+        best_at: Iteration of the best headline score.
+        yardsticks: Best value and its iteration of each baseline.
     """
 
     def __init__(
         self, evaluator: Evaluator, headline: str | None, every: int, ema: EMA, progress: Progress
     ) -> None:
-        self.evaluator, self.headline, self.every = evaluator, headline, every
-        self.ema, self.progress = ema, progress
-        self.scores: dict[str, float] = {}  # of the latest evaluation
-        self.best: dict[str, float] = {}  # all scores of the best one
-        self.evaluated_at = self.best_at = -1  # iterations
-        self.yardsticks: dict[
-            str, list[float]
-        ] = {}  # of each its best value, and the iteration of it
+        self.evaluator = evaluator
+        self.headline = headline
+        self.every = every
+        self.ema = ema
+        self.progress = progress
+        self.scores: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self.evaluated_at = self.best_at = -1
+        self.yardsticks: dict[str, list[float]] = {}
 
     @property
     def evaluated(self) -> bool:
-        """True if the iteration just ended was evaluated."""
+        """True if the current iteration was evaluated."""
         return self.evaluated_at == self.progress.iteration
 
     @property
     def improved(self) -> bool:
-        """True if the iteration just ended was evaluated and is the best so far."""
+        """True if the current iteration was evaluated and has the best headline score."""
         return self.best_at == self.progress.iteration
 
     @property
     def own_best(self) -> list[str]:
-        """The yardsticks of which the iteration just ended is the best so far."""
+        """Baselines that reached their best score in the current iteration."""
         return [name for name, (_, at) in self.yardsticks.items() if at == self.progress.iteration]
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
@@ -80,5 +88,5 @@ class Evaluation(FamilyCallback):
 
 
 def is_better(now: float, before: float, higher: bool | None) -> bool:
-    """True if a score is better than it was; as good is not better."""
+    """Return whether a score is strictly better than before."""
     return now > before if higher else now < before

@@ -1,4 +1,4 @@
-"""Stop before a checkpoint, score or grid is made from NaN or infinite weights."""
+"""Stop before a checkpoint, score or grid is computed from NaN or infinite weights."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.ema import EMA
 from gan_lab.training.callbacks.progress import Progress
 
-NAMED = 3  # values, of what can be a dozen
+# values named in the error message
+MAX_NAMED_VALUES = 3
 
 
 class DivergedError(ValueError):
-    """Weights or losses of this iteration are not finite: the training can't go on from here."""
+    """Weights or losses of an iteration are NaN or Inf."""
 
     def __init__(self, values: Sequence[str], iteration: int, images: int) -> None:
-        self.named = ", ".join(values[:NAMED]) + (
-            f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
-        )
-        self.iteration, self.images = iteration, images
+        self.named = ", ".join(values[:MAX_NAMED_VALUES])
+        if len(values) > MAX_NAMED_VALUES:
+            self.named += f" and {len(values) - MAX_NAMED_VALUES} more"
+        self.iteration = iteration
+        self.images = images
         super().__init__(
             f"diverged: {self.named} not finite at iteration {iteration:,} ({images:,} images)"
         )
 
 
 class FiniteCheck(FamilyCallback):
-    """Raises ``DivergedError``, on all ranks alike, where something is due and a weight or a recorded value is not finite.
+    """Raises ``DivergedError`` on all ranks if a weight or logged value is NaN or Inf.
 
-    It stands before all that draws, scores and writes. ``every`` are the intervals, in images, at which they do.
+    Checks at the intervals ``every``, in images, of the callbacks that use the weights. It must
+    precede them.
     """
 
     def __init__(self, every: Sequence[int], ema: EMA, progress: Progress) -> None:
@@ -45,30 +48,36 @@ class FiniteCheck(FamilyCallback):
             self.check(trainer, family)
 
     def check(self, trainer: Trainer, family: Family) -> None:
-        """Raise ``DivergedError`` if this iteration's weights, averaged ones or recorded values are not finite."""
+        """Check the raw weights, EMA weights and logged values.
+
+        Raises:
+            DivergedError: One of them is NaN or Inf.
+        """
         networks = dict(family.named_children()) | {
-            f"averaged {name}": net for name, net in self.ema.networks.items()
+            f"EMA {name}": net for name, net in self.ema.networks.items()
         }
         tensors = {
             name: [*network.parameters(), *network.buffers()] for name, network in networks.items()
         }
         bad = not_finite(tensors | {name: [value] for name, value in family.logged_scalars.items()})
         diverged = bool(bad)
-        if trainer.world_size > 1:  # batch-norm statistics differ between the ranks
+        # batch norm statistics differ between the ranks
+        if trainer.world_size > 1:
             diverged = trainer.strategy.reduce_boolean_decision(diverged, all=False)
         if diverged:
             raise DivergedError(
-                bad or ["a value of another process"], self.progress.iteration, self.progress.images
+                bad or ["a value on another rank"], self.progress.iteration, self.progress.images
             )
 
 
 @torch.no_grad()
 def not_finite(groups: Mapping[str, Sequence[Tensor]]) -> list[str]:
-    """Find the groups that hold a NaN or an infinite number; the device is waited for once."""
+    """Return the names of the groups that contain NaN or Inf; synchronizes with the device once."""
     finite = {}
     for name, tensors in groups.items():
         floating = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
-        if floating:  # the largest magnitude of each is finite where all of it is: one launch for many tensors
+        # a tensor is finite if its maximum norm is; computed in one kernel launch for many tensors
+        if floating:
             finite[name] = torch.stack(norm_all(floating, math.inf)).isfinite().all()
     if not finite:
         return []

@@ -1,7 +1,8 @@
-"""Raise an alert when a training goes wrong: once when it begins, in one plain sentence.
+"""Alerts for mode collapse, a discriminator that dominates, and divergence.
 
-The rules read the rows of ``metrics.csv`` and nothing else: all processes decide alike, and a run that was killed and
-continued finds what an undisturbed one does.
+The rules only read the rows of ``metrics.csv``. Therefore all ranks decide alike, and a resumed run
+raises the same alerts as an uninterrupted one. docs/health.md lists the runs on which the
+thresholds were chosen, and how close healthy runs come to them.
 """
 
 from __future__ import annotations
@@ -25,178 +26,231 @@ from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.files import write_text
 
-# docs/health.md says on which runs these were chosen, and how far they are from either side.
-YOUNG = 1_000  # iterations in which a generator may still be without diversity, or a discriminator ahead
-LASTING = 3  # rows in turn, that have the values in question, before a finding begins, or is over
-DIVERSE = 0.3  # of the reals' mean feature distance, and of that to the nearest other image
-BALANCED = 0.5  # of the entropy of the reals' classes
-CERTAIN = 0.99  # accuracy
-VANISHING = 0.01  # of the largest gradient so far
-RISING = (
-    10  # rows in turn with such accuracies, over which the margin between the outputs still grows
-)
-EXPLODING = 100.0  # times the median of the rows before
-HUGE, GROWN = (
-    1e5,
-    10.0,
-)  # the norm of a gradient that is too large already when it has grown so many times
-BEFORE = 100  # rows that the median is of, at most
-KNOWN = 10  # and at least
+# An untrained generator has no diversity, and an early discriminator is often ahead: no alert about
+# collapse or dominance before this iteration.
+WARMUP_ITERATIONS = 1_000
+# Consecutive rows with the condition before an alert is raised, and without it before it is
+# cleared.
+MIN_CONSECUTIVE_ROWS = 3
+
+# mode collapse: statistics of the sample grid relative to those of real images
+MIN_RELATIVE_DIVERSITY = 0.3
+MIN_RELATIVE_CLASS_ENTROPY = 0.5
+
+# dominance: the discriminator is saturated if both its accuracies reach this value
+SATURATED_ACCURACY = 0.99
+# ... and the generator gets no signal if its gradient norm is below this fraction of its maximum,
+VANISHED_GRADIENT_FRACTION = 0.01
+# ... or falls behind if the margin d_real - d_fake grows over this many saturated rows.
+MARGIN_TREND_ROWS = 10
+
+# divergence: gradient norms relative to their median over the previous rows
+MAX_GRADIENT_RATIO = 100.0
+# A norm above this is too large even at a smaller ratio. The ratio excludes losses of a large
+# scale, such as the summed likelihood of an autoencoder.
+MAX_GRADIENT_NORM = 1e5
+MAX_RATIO_OF_LARGE_GRADIENT = 10.0
+# rows of the median: at most, and at least for MAX_GRADIENT_RATIO to apply
+GRADIENT_HISTORY_ROWS = 100
+MIN_GRADIENT_HISTORY_ROWS = 10
 
 COLLAPSE = (
-    "the generated images hardly differ from each other, or few come again and again ({shares} of the reals'): the generator "
-    "has collapsed. "
+    "mode collapse: the generated images are nearly identical or repeat ({values} relative to real "
+    "images). "
 )
-TRY = "Try a lower learning rate of the generator, a faster discriminator, or a gradient penalty (wgan_gp, r3gan)"
-TRY_FIRST = "The discriminator has won: mend that first"
-WON = (
-    "the discriminator tells every real from every fake (accuracies {real:.3f} and {fake:.3f}) and "
+COLLAPSE_REMEDY = (
+    "Try a lower generator learning rate, a higher discriminator learning rate, or a gradient "
+    "penalty (wgan_gp, r3gan)"
 )
-VANISHED = (
-    "the generator's gradient has all but vanished ({gradient:.2g}): it learns nothing any more. Try a lower learning rate of "
-    "the discriminator, the non-saturating loss, label smoothing or instance noise"
+DOMINATED_REMEDY = "The discriminator dominates: fix that first"
+DOMINANCE = (
+    "the discriminator classifies all images correctly (accuracy {real:.3f} on reals, {fake:.3f} "
+    "on fakes) and "
 )
-LOST = (
-    "grows still surer of it, the generator does not catch up (the margin between the outputs was {before:.3g} some rows "
-    "ago, {now:.3g} now). Try a lower learning rate of the discriminator, a higher one of the generator, label smoothing, "
-    "instance noise or a gradient penalty"
+VANISHED_GRADIENT = (
+    "the generator gradient has vanished (norm {gradient:.2g}). Try a lower discriminator learning "
+    "rate, the non-saturating loss, label smoothing or instance noise"
 )
-EXPLODED = (
-    "the {name} has grown to {value:.3g} (median of the rows before: {usual:.3g}): the training is about to diverge. Try "
-    "lower learning rates, a gradient penalty or spectral norm"
+GROWING_MARGIN = (
+    "the margin between its outputs on reals and fakes keeps growing (from {before:.3g} to "
+    "{now:.3g}), so the generator is not catching up. Try a lower discriminator learning rate, a higher "
+    "generator learning rate, label smoothing, instance noise or a gradient penalty"
 )
-NO_NUMBERS = (
-    "{values} not finite: the training cannot go on from here. Try lower learning rates, a gradient penalty, or "
-    "run.precision=32-true where it was bf16-mixed; health.on_nan=rollback goes on from the last good checkpoint with other "
-    "random numbers"
+EXPLODING_GRADIENT = (
+    "exploding gradient: the {name} norm is {value:.3g} (median of the previous rows: "
+    "{median:.3g}). Try lower learning rates, a gradient penalty or spectral norm"
+)
+NOT_FINITE = (
+    "NaN or Inf in {values}. Try lower learning rates, a gradient penalty, or "
+    "run.precision=32-true if it was bf16-mixed; health.on_nan=rollback resumes from the last good "
+    "checkpoint with a new random seed"
 )
 
 
 @dataclass
 class AlertState:
-    """Begins, and is over, once it has been seen ``LASTING`` times in turn."""
+    """Debounced state of one alert: raised or cleared after ``MIN_CONSECUTIVE_ROWS`` equal rows.
 
-    turn: int = 0  # observations that were like the last
+    The field names are part of the checkpoint format.
+
+    Attributes:
+        turn: Number of consecutive rows with the same observation.
+        last: The latest observation.
+        raised: True while the alert is active.
+    """
+
+    turn: int = 0
     last: bool = False
     raised: bool = False
 
-    def begins(self, holds: bool) -> bool:
-        """Take in one observation; True if the alert begins with it."""
-        self.turn = self.turn + 1 if holds == self.last else 1
-        self.last = holds
-        if self.turn < LASTING or holds == self.raised:
+    def update(self, observed: bool) -> bool:
+        """Add the observation of one row; return True if it raises the alert."""
+        self.turn = self.turn + 1 if observed == self.last else 1
+        self.last = observed
+        if self.turn < MIN_CONSECUTIVE_ROWS or observed == self.raised:
             return False
-        self.raised = holds
-        return holds
+        self.raised = observed
+        return observed
 
 
 @dataclass
-class Rules:
-    """State of the alert rules over the rows so far, and the rules. A plain tree of numbers: it goes into checkpoints."""
+class AlertRules:
+    """The alert rules, and their state over the rows so far.
+
+    Each rule returns the message of its alert, an empty string if the row is healthy, and None if
+    the row lacks the values that the rule needs. The state consists of plain numbers, since it is
+    part of the checkpoint.
+
+    Attributes:
+        conditions: State of each alert, by kind.
+        gradients: Gradient norms of the previous rows, by column.
+        largest: Largest gradient norm so far, by column.
+        margins: d_real - d_fake of the consecutive rows with a saturated discriminator, by suffix
+            of the columns: "" and, for the second discriminator of CycleGAN, "_back".
+    """
 
     conditions: dict[str, AlertState] = field(default_factory=dict)
-    gradients: dict[str, list[float]] = field(
-        default_factory=dict
-    )  # of the rows before, by their names
+    gradients: dict[str, list[float]] = field(default_factory=dict)
     largest: dict[str, float] = field(default_factory=dict)
-    margins: dict[str, list[float]] = field(
-        default_factory=dict
-    )  # of the rows in turn in which D is right, by suffix
+    margins: dict[str, list[float]] = field(default_factory=dict)
 
-    def read(self, row: Row, iteration: int) -> list[tuple[str, str]]:
-        """The findings that begin with this row of means, each with its sentence."""
-        self._note_margins(row)
+    def update(self, row: Row, iteration: int) -> list[tuple[str, str]]:
+        """Apply the rules to a row of means.
+
+        Returns:
+            Kind and message of each alert that this row raises.
+        """
+        self._record_margins(row)
         rules = {
-            "discriminator_won": self._won,
-            "collapse": self._collapse,
-            "diverged": self._explosion,
+            "discriminator_won": self._check_dominance,
+            "collapse": self._check_collapse,
+            "diverged": self._check_gradients,
         }
-        new_alerts = []
+        raised = []
         for kind, rule in rules.items():
-            seen = rule(row, iteration)
-            if seen is not None and self.conditions.setdefault(kind, AlertState()).begins(
-                bool(seen)
-            ):
-                new_alerts.append((kind, seen))
+            message = rule(row, iteration)
+            if message is None:
+                continue
+            state = self.conditions.setdefault(kind, AlertState())
+            if state.update(bool(message)):
+                raised.append((kind, message))
+        # after the rules, so that a norm is compared with those of the previous rows only
         for name, value in row.items():
             if name.startswith("gradient_"):
-                self.gradients[name] = [*self.gradients.get(name, []), value][-BEFORE:]
+                history = [*self.gradients.get(name, []), value]
+                self.gradients[name] = history[-GRADIENT_HISTORY_ROWS:]
                 self.largest[name] = max(self.largest.get(name, 0.0), value)
-        return new_alerts
+        return raised
 
-    def _collapse(self, row: Row, iteration: int) -> str | None:
-        """The sentence, empty if all is well, None if the row says nothing of it: so with the rules below."""
-        if "diversity" not in row or iteration < YOUNG:
+    def _check_collapse(self, row: Row, iteration: int) -> str | None:
+        """Check the statistics of the sample grid, which only some rows have."""
+        if "diversity" not in row or iteration < WARMUP_ITERATIONS:
             return None
-        least = {"diversity": DIVERSE, "nearest_other": DIVERSE, "class_entropy": BALANCED}
-        seen = {name: row[name] for name in least if name in row}
-        if all(value >= least[name] for name, value in seen.items()):
-            return ""
-        shares = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in seen.items())
-        won = "discriminator_won" in self.conditions and self.conditions["discriminator_won"].raised
-        return COLLAPSE.format(shares=shares) + (TRY_FIRST if won else TRY)
-
-    def _note_margins(self, row: Row) -> None:
-        """Note how far apart the outputs are, for as long as the discriminator is right about all; "_back" is of a second one."""
-        for suffix in ("", "_back"):
-            if f"accuracy_real{suffix}" in row:
-                certain = (
-                    min(row[f"accuracy_real{suffix}"], row[f"accuracy_fake{suffix}"]) >= CERTAIN
-                )
-                margins = [
-                    *self.margins.get(suffix, []),
-                    row[f"d_real{suffix}"] - row[f"d_fake{suffix}"],
-                ]
-                self.margins[suffix] = margins[-RISING:] if certain else []
-
-    def _won(self, row: Row, iteration: int) -> str | None:
-        judged = {
-            suffix: margins
-            for suffix, margins in self.margins.items()
-            if f"accuracy_real{suffix}" in row
+        minima = {
+            "diversity": MIN_RELATIVE_DIVERSITY,
+            "nearest_other": MIN_RELATIVE_DIVERSITY,
+            "class_entropy": MIN_RELATIVE_CLASS_ENTROPY,
         }
-        if not judged or iteration < YOUNG:
+        values = {name: row[name] for name in minima if name in row}
+        if all(value >= minima[name] for name, value in values.items()):
+            return ""
+        shown = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in values.items())
+        # a dominated generator must not be told to train a faster discriminator
+        dominance = self.conditions.get("discriminator_won")
+        is_dominated = dominance is not None and dominance.raised
+        return COLLAPSE.format(values=shown) + (
+            DOMINATED_REMEDY if is_dominated else COLLAPSE_REMEDY
+        )
+
+    def _record_margins(self, row: Row) -> None:
+        """Record the margin of each saturated discriminator; other rows reset the trend."""
+        for suffix in ("", "_back"):
+            if f"accuracy_real{suffix}" not in row:
+                continue
+            accuracy = min(row[f"accuracy_real{suffix}"], row[f"accuracy_fake{suffix}"])
+            if accuracy < SATURATED_ACCURACY:
+                self.margins[suffix] = []
+                continue
+            margin = row[f"d_real{suffix}"] - row[f"d_fake{suffix}"]
+            self.margins[suffix] = [*self.margins.get(suffix, []), margin][-MARGIN_TREND_ROWS:]
+
+    def _check_dominance(self, row: Row, iteration: int) -> str | None:
+        """Check that a saturated discriminator leaves the generator a useful, sufficient gradient.
+
+        A saturating loss (minimax) makes the generator gradient vanish. With the other losses the
+        gradient grows while the generator falls behind; then the growing margin is the symptom.
+        """
+        suffixes = [suffix for suffix in self.margins if f"accuracy_real{suffix}" in row]
+        if not suffixes or iteration < WARMUP_ITERATIONS:
             return None
-        for suffix, margins in judged.items():
-            gradient = row.get(f"gradient_generator{suffix}", math.inf)
-            before, now = (
-                statistics.median(half or [0.0])
-                for half in (margins[: RISING // 2], margins[RISING // 2 :])
+        for suffix in suffixes:
+            margins = self.margins[suffix]
+            if not margins:
+                continue
+            column = f"gradient_generator{suffix}"
+            gradient = row.get(column, math.inf)
+            accuracies = DOMINANCE.format(
+                real=row[f"accuracy_real{suffix}"], fake=row[f"accuracy_fake{suffix}"]
             )
-            vanished = bool(margins) and gradient <= VANISHING * self.largest.get(
-                f"gradient_generator{suffix}", 0.0
-            )
-            if vanished or (len(margins) == RISING and now > before):
-                sentence = WON.format(
-                    real=row[f"accuracy_real{suffix}"], fake=row[f"accuracy_fake{suffix}"]
-                )
-                return sentence + (VANISHED if vanished else LOST).format(
-                    gradient=gradient, before=before, now=now
-                )
+            if gradient <= VANISHED_GRADIENT_FRACTION * self.largest.get(column, 0.0):
+                return accuracies + VANISHED_GRADIENT.format(gradient=gradient)
+            if len(margins) == MARGIN_TREND_ROWS:
+                # medians of the two halves are robust against single rows
+                before = statistics.median(margins[: MARGIN_TREND_ROWS // 2])
+                now = statistics.median(margins[MARGIN_TREND_ROWS // 2 :])
+                if now > before:
+                    return accuracies + GROWING_MARGIN.format(before=before, now=now)
         return ""
 
-    def _explosion(self, row: Row, iteration: int) -> str | None:
+    def _check_gradients(self, row: Row, iteration: int) -> str | None:
+        """Check the gradient norm of each network against the median of the previous rows."""
         for name in [name for name in row if name.startswith("gradient_")]:
-            before = self.gradients.get(name, [])
-            usual = statistics.median(before) if before else 0.0
-            known, grown = len(before) >= KNOWN, row[name] / usual if usual else 0.0
-            if (row[name] > HUGE and grown > GROWN) or (known and grown > EXPLODING):
-                return EXPLODED.format(
-                    name=name.replace("_", " of the ", 1), value=row[name], usual=usual
+            value = row[name]
+            history = self.gradients.get(name, [])
+            median = statistics.median(history) if history else 0.0
+            ratio = value / median if median else 0.0
+            is_huge = value > MAX_GRADIENT_NORM and ratio > MAX_RATIO_OF_LARGE_GRADIENT
+            has_history = len(history) >= MIN_GRADIENT_HISTORY_ROWS
+            if is_huge or (has_history and ratio > MAX_GRADIENT_RATIO):
+                network = name.removeprefix("gradient_").replace("_", " ")
+                return EXPLODING_GRADIENT.format(
+                    name=f"{network} gradient", value=value, median=median
                 )
         return ""
 
     def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
         return asdict(self)
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Rules:
+    def from_state(cls, state: dict[str, Any]) -> AlertRules:
+        """Restore the rules from the state in a checkpoint."""
         conditions = {name: AlertState(**values) for name, values in state["conditions"].items()}
         return cls(conditions, state["gradients"], state["largest"], state["margins"])
 
 
 class Health(FamilyCallback):
-    """Reports the alerts: on the console, in ``health.csv``, to trackers, and in the summary."""
+    """Reports alerts on the console, in ``health.csv``, to trackers and in ``summary.json``."""
 
     def __init__(
         self,
@@ -205,49 +259,42 @@ class Health(FamilyCallback):
         csv_logger: CSVLogger,
         trackers: Sequence[Tracker] = (),
     ) -> None:
-        self.path, self.progress, self.csv_logger, self.trackers = (
-            folder / "health.csv",
-            progress,
-            csv_logger,
-            trackers,
-        )
+        self.path = folder / "health.csv"
+        self.progress = progress
+        self.csv_logger = csv_logger
+        self.trackers = trackers
         self.alerts: list[Alert] = []
-        self.rules = Rules()
-        self._read: Row = {}
+        self.rules = AlertRules()
+        self._checked_row: Row = {}
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
+        # drops alerts of iterations after the checkpoint, which will be repeated
         if trainer.is_global_zero:
-            write_text(
-                self.path, table(self.alerts)
-            )  # without what the checkpoint does not know of
+            write_text(self.path, format_csv(self.alerts))
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: object) -> None:
         row = self.csv_logger.latest
-        if not row or row is self._read:
+        if not row or row is self._checked_row:
             return
-        self._read = row
-        bad = [name for name, value in row.items() if not math.isfinite(value)]
-        if bad:
-            raise DivergedError(bad, self.progress.iteration, self.progress.images)
-        for kind, sentence in self.rules.read(row, self.progress.iteration):
-            self.report(
-                Alert(kind, self.progress.iteration, self.progress.images, sentence),
-                trainer.is_global_zero,
-            )
+        self._checked_row = row
+        not_finite = [name for name, value in row.items() if not math.isfinite(value)]
+        if not_finite:
+            raise DivergedError(not_finite, self.progress.iteration, self.progress.images)
+        for kind, message in self.rules.update(row, self.progress.iteration):
+            alert = Alert(kind, self.progress.iteration, self.progress.images, message)
+            self.report(alert, trainer.is_global_zero)
 
     def on_exception(self, trainer: Trainer, family: Family, exception: BaseException) -> None:
         if isinstance(exception, DivergedError):
-            sentence = NO_NUMBERS.format(values=exception.named)
-            self.report(
-                Alert("diverged", exception.iteration, exception.images, sentence),
-                trainer.is_global_zero,
-            )
+            message = NOT_FINITE.format(values=exception.named)
+            alert = Alert("diverged", exception.iteration, exception.images, message)
+            self.report(alert, trainer.is_global_zero)
 
     def report(self, alert: Alert, is_global_zero: bool) -> None:
-        """Add a finding; the leader tells everyone."""
+        """Record an alert on every rank; rank 0 also writes, prints and sends it."""
         self.alerts.append(alert)
         if is_global_zero:
-            write_text(self.path, table(self.alerts))
+            write_text(self.path, format_csv(self.alerts))
             warnings.warn(
                 f"{alert.kind} at {alert.images:,} images: {alert.sentence}", stacklevel=2
             )
@@ -259,10 +306,10 @@ class Health(FamilyCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.alerts = [Alert(**alert) for alert in state_dict["alerts"]]
-        self.rules = Rules.from_state(state_dict["rules"])
+        self.rules = AlertRules.from_state(state_dict["rules"])
 
 
-def table(alerts: list[Alert]) -> str:
-    """``health.csv``: one line for each finding, under a header."""
+def format_csv(alerts: list[Alert]) -> str:
+    """Format ``health.csv``: a header, and one line per alert."""
     columns = [item.name for item in fields(Alert)]
     return ",".join(columns) + "\n" + csv_lines((asdict(alert) for alert in alerts), columns)

@@ -1,4 +1,4 @@
-"""Progress in a notebook: a bar, the latest losses and scores, and the newest sample grid, redrawn in place."""
+"""Progress display for notebooks: progress bar, latest losses and scores, and sample grid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REDRAW_INTERVAL_S = 1.0
 
 
 def in_notebook() -> bool:
-    """True in a Jupyter kernel, whose output cells can show HTML."""
+    """Return whether this is a Jupyter kernel, whose output cells can show HTML."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
@@ -32,15 +32,15 @@ class NotebookDisplay(FamilyCallback):
     def __init__(
         self, folder: Path, progress: Progress, csv_logger: CSVLogger, evaluation: Evaluation
     ) -> None:
-        self.folder, self.progress, self.csv_logger, self.evaluation = (
-            folder,
-            progress,
-            csv_logger,
-            evaluation,
-        )
+        self.folder = folder
+        self.progress = progress
+        self.csv_logger = csv_logger
+        self.evaluation = evaluation
         self.handle: Any = None
         self.scores: Row = {}
-        self._drawn_at, self._started, self._images_at_start = 0.0, 0.0, 0
+        self._drawn_at = 0.0
+        self._started = 0.0
+        self._images_at_start = 0
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         from IPython.display import HTML, display
@@ -66,9 +66,10 @@ class NotebookDisplay(FamilyCallback):
             self.handle.update(HTML(self.render()))
 
     def render(self) -> str:
-        """The content of the cell as HTML."""
+        """Render the content of the cell as HTML."""
         total = self.progress.iterations * self.progress.batch_size
-        images, elapsed = self.progress.images, time.monotonic() - self._started
+        images = self.progress.images
+        elapsed = time.monotonic() - self._started
         speed = (images - self._images_at_start) / elapsed if elapsed > 0 else 0.0
         left = f", {(total - images) / speed:,.0f} s left" if speed and images < total else ""
         losses = {
@@ -86,7 +87,8 @@ class NotebookDisplay(FamilyCallback):
         if grids:
             data = base64.b64encode(grids[-1].read_bytes()).decode()
             parts.append(
-                f'<img src="data:image/png;base64,{data}" alt="Samples" style="max-width:360px;image-rendering:pixelated">'
+                f'<img src="data:image/png;base64,{data}" alt="Samples" '
+                'style="max-width:360px;image-rendering:pixelated">'
                 f"<small>samples after {int(grids[-1].stem):,} images</small>"
             )
         return "<br>".join(parts)

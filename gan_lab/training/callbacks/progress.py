@@ -1,4 +1,4 @@
-"""Progress in the unit of the lab: images seen, which are iterations x global batch size."""
+"""Training progress in images seen: iterations x global batch size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from gan_lab.training.callbacks.base import FamilyCallback
 
 
 class Progress(FamilyCallback):
-    """Ends the training when its budget is spent; first of the callbacks, so that the others see the new count."""
+    """Counts iterations, and stops the training at the end of its budget.
+
+    Must precede all callbacks that read the count.
+    """
 
     def __init__(self, batch_size: int, iterations: int) -> None:
         self.batch_size, self.iterations = batch_size, iterations
@@ -19,7 +22,7 @@ class Progress(FamilyCallback):
 
     @property
     def images(self) -> int:
-        """Training images seen so far, by all processes together."""
+        """Training images seen so far, summed over all processes."""
         return self.iteration * self.batch_size
 
     @property
@@ -28,7 +31,7 @@ class Progress(FamilyCallback):
         return self.iteration >= self.iterations
 
     def has_crossed(self, every: int) -> bool:
-        """True if the last iteration reached the next multiple of so many images."""
+        """Return whether the last iteration reached a multiple of ``every`` images."""
         return self.images // every > (self.images - self.batch_size) // every
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
@@ -39,7 +42,8 @@ class Progress(FamilyCallback):
     def on_save_checkpoint(
         self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint.pop("loops")  # Lightning's own counters: the batch sampler knows where to resume
+        # the batch sampler resumes by the iteration, without Lightning's own counters
+        checkpoint.pop("loops")
 
     def on_load_checkpoint(
         self, trainer: Trainer, family: Family, checkpoint: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Show the progress of a training: Lightning's rich bar, counting images, or in a log file a line now and then."""
+"""Progress display: a rich progress bar on a terminal, or periodic lines in a log file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gan_lab.training.callbacks.csv_logger import CSVLogger, Row
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.progress import Progress
 
-SECONDS = 30.0  # between two lines
+LINE_INTERVAL_S = 30.0
 
 
 class ImagesPerSecond(ProgressColumn):
-    """Speed of the last seconds."""
+    """Recent training speed."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f} images/s")
 
 
 class ProgressBar(OpenProgressBar):
-    """Images seen of the budget, images/s, time left, and the latest losses; a line for each evaluation."""
+    """A bar with images, speed, time left and losses; prints a line for each evaluation."""
 
     def __init__(self, counter: Progress, csv_logger: CSVLogger, evaluation: Evaluation) -> None:
         super().__init__(refresh_rate=2, leave=True)
@@ -59,9 +59,8 @@ class ProgressBar(OpenProgressBar):
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:  # type: ignore[override]
         self.move_to(self.counter.images)
-        if (
-            self.csv_logger.latest is not self._shown
-        ):  # drawing them at every iteration costs more than it tells
+        # redraw the losses only when they change: drawing them slows down fast iterations
+        if self.csv_logger.latest is not self._shown:
             self._shown = self.csv_logger.latest
             self.show_metrics(trainer, family)
         if self.evaluation.evaluated and self.evaluation.scores and self.progress is not None:
@@ -71,7 +70,7 @@ class ProgressBar(OpenProgressBar):
 
 
 class ProgressLines(FamilyCallback):
-    """Images seen of the budget, images/s and the latest losses every half minute; a line for each evaluation."""
+    """Prints images, speed and losses every ``LINE_INTERVAL_S``, and each evaluation."""
 
     def __init__(self, counter: Progress, csv_logger: CSVLogger, evaluation: Evaluation) -> None:
         self.counter, self.csv_logger, self.evaluation = counter, csv_logger, evaluation
@@ -86,20 +85,17 @@ class ProgressLines(FamilyCallback):
             return
         if self.evaluation.evaluated and self.evaluation.scores:
             print(f"{images:>11,} images  {format_values(self.evaluation.scores)}", flush=True)
-        if now - self._since[0] >= SECONDS:
+        if now - self._since[0] >= LINE_INTERVAL_S:
             speed = (images - self._since[1]) / (now - self._since[0])
+            latest = self.csv_logger.latest
             losses = format_values(
-                {
-                    name: value
-                    for name, value in self.csv_logger.latest.items()
-                    if name.startswith("loss")
-                }
+                {name: latest[name] for name in latest if name.startswith("loss")}
             )
-            whole = self.counter.iterations * self.counter.batch_size
-            print(f"{images:>11,} of {whole:,} images  {speed:,.0f} images/s  {losses}", flush=True)
+            total = self.counter.iterations * self.counter.batch_size
+            print(f"{images:>11,} of {total:,} images  {speed:,.0f} images/s  {losses}", flush=True)
             self._since = (now, images)
 
 
 def format_values(values: Row) -> str:
-    """Names and values in a line."""
+    """Format names and values in one line."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())

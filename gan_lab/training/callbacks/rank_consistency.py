@@ -1,4 +1,4 @@
-"""Check that all processes of a training begin at the same place."""
+"""Check that all ranks start with the same state."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from gan_lab.utils.errors import UserError
 
 
 class RankConsistency(FamilyCallback):
-    """Raises UserError on all ranks if one begins at another iteration, with other data or another budget than rank 0.
+    """Checks that all ranks have the same iteration, data and budget as rank 0.
 
-    Each reads them by itself: on another machine, from what may be another folder.
+    Each rank reads the run folder and the data itself, on another machine possibly from other
+    folders.
     """
 
     def __init__(self, **facts: Any) -> None:
@@ -31,6 +32,6 @@ class RankConsistency(FamilyCallback):
             for name, value in theirs.items():
                 if value != ranks[0][name]:
                     raise UserError(
-                        f"process {rank} would train with {name} {value}, process 0 with {ranks[0][name]}: run.root must be "
-                        "one folder for all machines, and data.root the same data on each"
+                        f"rank {rank} has {name} {value}, rank 0 has {ranks[0][name]}. run.root "
+                        "must be a folder shared by all machines, data.root the same data on each"
                     )

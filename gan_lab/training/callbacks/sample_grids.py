@@ -1,4 +1,4 @@
-"""Write grids of the same latents all through the training."""
+"""Write sample grids of fixed latents during training."""
 
 from __future__ import annotations
 
@@ -20,25 +20,32 @@ from gan_lab.training.callbacks.tracker import Tracker
 
 
 class SampleGrids(FamilyCallback):
-    """Writes ``reals.png`` once and ``samples/<images seen>.png`` of the averaged generator at intervals."""
+    """Writes ``reals.png`` once, and ``samples/<images>.png`` of the EMA weights at intervals."""
 
     def __init__(
-        self, folder: Path, every: int, data: GANDataModule, by_class: bool, seed: int, ema: EMA, progress: Progress,
+        self,
+        folder: Path,
+        every: int,
+        data: GANDataModule,
+        by_class: bool,
+        seed: int,
+        ema: EMA,
+        progress: Progress,
         trackers: Sequence[Tracker] = (),
-    ) -> None:  # fmt: skip
-        self.folder, self.every, self.data, self.by_class, self.seed = (
-            folder,
-            every,
-            data,
-            by_class,
-            seed,
-        )
-        self.ema, self.progress, self.trackers = ema, progress, trackers
+    ) -> None:
+        self.folder = folder
+        self.every = every
+        self.data = data
+        self.by_class = by_class
+        self.seed = seed
+        self.ema = ema
+        self.progress = progress
+        self.trackers = trackers
         self.batch, self.columns = data.grid_batch(held_out=True, by_class=by_class)
         names = data.class_names[:10] if by_class else []
-        self.rows = (
-            names if names != [str(i) for i in range(len(names))] else []
-        )  # a row of digits says it itself
+        # rows of digits need no titles
+        are_digits = names == [str(i) for i in range(len(names))]
+        self.rows = [] if are_digits else names
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
@@ -55,7 +62,7 @@ class SampleGrids(FamilyCallback):
 
     @torch.no_grad()
     def write(self, trainer: Trainer, family: Family) -> None:
-        """One grid of the generator as it is now."""
+        """Write a grid of the current EMA weights."""
         with self.ema.applied(family):
             if trainer.is_global_zero:
                 path = self.folder / "samples" / f"{self.progress.images:09d}.png"

@@ -1,4 +1,4 @@
-"""TensorBoard: event files in the run folder, which ``tensorboard --logdir runs`` shows. Its axis is the images seen."""
+"""TensorBoard event files in the run folder; the step is the number of images seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gan_lab.utils.errors import import_extra
 
 
 class TensorBoardLogger(Tracker):
-    """Scalars, pictures and alerts of a run, in ``tensorboard/`` of its folder."""
+    """Logs scalars, images and alerts to ``tensorboard/`` in the run folder."""
 
     name = "TensorBoard"
 
@@ -25,9 +25,8 @@ class TensorBoardLogger(Tracker):
         self.writer = SummaryWriter
 
     def _open(self, images: int) -> None:
-        self.run = self.writer(
-            str(self.folder), purge_step=images + 1
-        )  # what was shown of later steps comes again
+        # hide later steps of an interrupted run, which will be repeated
+        self.run = self.writer(str(self.folder), purge_step=images + 1)
 
     def _log(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():

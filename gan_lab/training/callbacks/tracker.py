@@ -1,4 +1,4 @@
-"""Somebody who watches a run from outside, beside its files. Whatever goes wrong there, the training goes on."""
+"""Experiment trackers. An error in a tracker never stops the training."""
 
 from __future__ import annotations
 
@@ -9,43 +9,47 @@ from typing import Any
 
 
 class Tracker:
-    """A service or a viewer that is told rows, pictures and files, by the first process alone; nothing before ``start``.
+    """Base class of experiment trackers, which receive rows, images and files on rank 0.
 
-    A subclass says how in ``_open`` and in those of the other methods with an underscore that it has a place for.
+    Calls before ``start`` are ignored. Subclasses implement ``_open``, and the other methods with
+    an underscore that they support.
+
+    Attributes:
+        name: Name of the tracker, for messages.
+        id: The tracker's id of this run. Stored in the checkpoint, so that a resumed run keeps it.
+        run: The tracker's run object while it is open.
     """
 
     name = ""
-    id: str | None = (
-        None  # the service's for this run, kept in the checkpoint so that a resumed run is the same run
-    )
-    run: Any = None  # what is written to, while it is open
+    id: str | None = None
+    run: Any = None
 
     def start(self, images: int) -> None:
-        """Begin, or go on after so many images."""
+        """Open the run, new or resumed after ``images`` images."""
         self._safely(lambda: self._open(images))
 
     def log(self, row: Mapping[str, float]) -> None:
-        """One row; ``images`` is its place on the axis."""
+        """Log one row; its ``images`` are the step."""
         self._if_open(lambda: self._log(row))
 
     def log_image(self, title: str, path: Path, images: int) -> None:
-        """A picture, as it is after so many images."""
+        """Log an image."""
         self._if_open(lambda: self._log_image(title, path, images))
 
     def log_report(self, path: Path, images: int) -> None:
-        """The page of the run."""
+        """Log the HTML report of the run."""
         self._if_open(lambda: self._log_report(path, images))
 
     def log_checkpoint(self, path: Path) -> None:
-        """The checkpoint that a finished run has chosen."""
+        """Upload the best checkpoint of a finished run."""
         self._if_open(lambda: self._log_checkpoint(path))
 
     def alert(self, title: str, text: str, images: int) -> None:
-        """A message to whoever watches the run."""
+        """Send an alert."""
         self._if_open(lambda: self._alert(title, text, images))
 
     def mark_preempted(self) -> None:
-        """Say that the run will be continued: by the same job, once it is given machines again."""
+        """Mark the run as preempted: its job will be requeued and resume it."""
         self._if_open(self._mark_preempted)
 
     def finish(self, code: int = 0) -> None:
@@ -60,8 +64,9 @@ class Tracker:
     def _safely(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception as error:  # by design: a tracker can never stop a training
-            warnings.warn(f"{self.name} is off for the rest of this run: {error}", stacklevel=2)
+        # a tracker must never stop a training
+        except Exception as error:
+            warnings.warn(f"{self.name} disabled for the rest of this run: {error}", stacklevel=2)
             self.run = None
 
     def _open(self, images: int) -> None:

@@ -1,4 +1,4 @@
-"""Weights & Biases: rows, pictures, the page of the run and, where that is wanted, the best checkpoint."""
+"""Weights & Biases: logs rows, images, the report and optionally the best checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gan_lab.utils.network import is_reachable
 
 
 class WandbLogger(Tracker):
-    """One W&B run whose axis is the images seen; ``files``: with the best checkpoint as an artifact."""
+    """One W&B run; the step is the images seen. ``files``: upload the best checkpoint."""
 
     name = "W&B"
 
@@ -29,27 +29,24 @@ class WandbLogger(Tracker):
         config: dict[str, Any],
         files: bool = False,
     ) -> None:
-        self.mode, self.folder, self.experiment, self.run_id, self.config = (
-            mode,
-            folder,
-            experiment,
-            run_id,
-            config,
-        )
+        self.mode = mode
+        self.folder = folder
+        self.experiment = experiment
+        self.run_id = run_id
+        self.config = config
         self.files = files
 
     def _open(self, images: int) -> None:
-        """Open the run: online where that was asked for or a key is present, and the host answers, else offline."""
+        """Open the run: online if requested or an API key is set, and the server responds."""
         online = self.mode == "online" or (self.mode == "auto" and is_wanted())
         if online and not is_reachable(host(), 3.0):
-            warnings.warn(f"{host()} does not answer: W&B records offline", stacklevel=2)
+            warnings.warn(f"{host()} does not respond: logging to W&B offline", stacklevel=2)
             online = False
         self._init("online" if online else "offline")
 
     def _init(self, mode: Literal["online", "offline"]) -> None:
-        os.environ["WANDB_MODE"] = (
-            mode  # before the import: init(mode="offline") alone still looks up a host
-        )
+        # before the import: init(mode="offline") alone still resolves a host name
+        os.environ["WANDB_MODE"] = mode
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
@@ -65,7 +62,8 @@ class WandbLogger(Tracker):
             project="gan-lab", group=self.experiment, name=self.run_id, id=self.id, resume="allow",
             dir=str(self.folder), mode=mode, config=self.config, settings=settings,
         )  # fmt: skip
-        self.id = self.run.id  # an agent of a sweep gives it another
+        # a sweep agent overrides the id
+        self.id = self.run.id
         self.run.define_metric("images")
         self.run.define_metric("*", step_metric="images")
 
@@ -80,9 +78,8 @@ class WandbLogger(Tracker):
     def _log_report(self, path: Path, images: int) -> None:
         import wandb
 
-        self.run.log(
-            {"report": wandb.Html(str(path), inject=False), "images": images}
-        )  # the very page
+        # inject=False keeps the page unchanged
+        self.run.log({"report": wandb.Html(str(path), inject=False), "images": images})
 
     def _log_checkpoint(self, path: Path) -> None:
         import wandb
@@ -90,9 +87,8 @@ class WandbLogger(Tracker):
         if not self.files:
             return
         with _copies_in(self.folder / "wandb"):
-            name = re.sub(
-                r"[^\w.-]", "-", f"{self.experiment}-{self.run_id}", flags=re.ASCII
-            )  # no others are allowed
+            # artifact names may only contain these characters
+            name = re.sub(r"[^\w.-]", "-", f"{self.experiment}-{self.run_id}", flags=re.ASCII)
             artifact = wandb.Artifact(name[:128], type="model")
             artifact.add_file(str(path))
             self.run.log_artifact(artifact, aliases=["best"])
@@ -104,12 +100,16 @@ class WandbLogger(Tracker):
         self.run.mark_preempting()
 
     def _finish(self, code: int) -> None:
-        self.run.finish(exit_code=code)  # never waits for longer than the time-out above
+        # waits up to finish_timeout
+        self.run.finish(exit_code=code)
 
 
 @contextmanager
 def _copies_in(folder: Path) -> Iterator[None]:
-    """Inside, W&B copies what is to be sent into this folder: by default it is one of the user's, which ``sync`` may not find."""
+    """Let W&B stage uploads in this folder inside the context.
+
+    By default they are staged in a folder of the user, where ``wandb sync`` may not find them.
+    """
     before = os.environ.get("WANDB_DATA_DIR")
     os.environ["WANDB_DATA_DIR"] = before or str(folder.resolve())
     try:
@@ -120,27 +120,26 @@ def _copies_in(folder: Path) -> Iterator[None]:
 
 
 def host() -> str:
-    """The address of the server."""
+    """Return the URL of the W&B server."""
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
 def is_disabled(mode: str) -> bool:
-    """True if nothing is to be recorded: ``log.wandb=off``, or WANDB_MODE=disabled where it says auto."""
+    """Return whether W&B is disabled: ``log.wandb=off``, or ``auto`` with WANDB_MODE=disabled."""
     return mode == "off" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled")
 
 
 def is_wanted() -> bool:
-    """True if runs are to be recorded online: WANDB_MODE does not say otherwise, and a key is present."""
+    """Return whether ``auto`` logs online: an API key is set and WANDB_MODE does not disagree."""
     return os.environ.get("WANDB_MODE", "online") == "online" and key_is_present()
 
 
 def key_is_present() -> bool:
-    """True if the server would know the user, by WANDB_API_KEY or by ``wandb login``."""
+    """Return whether there is an API key, from WANDB_API_KEY or ``wandb login``."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path(
-        os.path.expanduser(os.environ.get("NETRC", "~/.netrc"))
-    )  # as it is, for a user without a home
+    # expanduser, unlike Path.expanduser, does not raise for a user without a home folder
+    netrc = Path(os.path.expanduser(os.environ.get("NETRC", "~/.netrc")))
     try:
         return "wandb" in netrc.read_text(encoding="utf-8", errors="ignore")
     except OSError:
