@@ -51,14 +51,14 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor | None = None
     sources: Tensor | None = None
-    by_turns: bool = False  # rows 0, 2, 4 ... show their labels and the others do not: known without asking the device
+    alternating_labels: bool = False  # rows 0, 2, 4 ... show their labels and the others do not: known without asking the device
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The same change of images and sources."""
         sources = None if self.sources is None else change(self.sources)
         return self._replace(images=change(self.images), sources=sources)
 
-    def on(self, device: torch.device, dtype: Any = None) -> Batch:
+    def to_device(self, device: torch.device, dtype: Any = None) -> Batch:
         """On a device, images and sources as this floating type, or as they are."""
         moved = self.map(lambda images: send_to_device(images, device, dtype))
         return moved._replace(
@@ -72,7 +72,7 @@ class Batch(NamedTuple):
             nothing if rows is None else rows.chunk(parts) for rows in (self.labels, self.sources)
         )
         every = zip(self.images.chunk(parts), labels, sources, strict=True)
-        return [Batch(*rows, self.by_turns) for rows in every]
+        return [Batch(*rows, self.alternating_labels) for rows in every]
 
     def shown(self) -> list[Tensor]:
         """Images for a grid of reals: the sources, if there are any, and the images."""
@@ -174,7 +174,7 @@ def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = 
         picture.save(folder / f"{i:05}-seed{seed}{ending}.png")
 
 
-def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
+def save_video(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
     """Write grids of images [N, C, H, W] as an endless GIF or an MP4, complete or not at all; small ones enlarged.
 
     Raises UserError for another ending, and for MP4 where the package av is not installed, before a frame is taken.

@@ -164,12 +164,12 @@ def print_data(loaded: LoadedConfig) -> None:
     console.print("validation chooses checkpoints and settings, test is what a trained run is scored on" if served.divided
                   else "one image is held out: it is validation and test at once", style="dim")  # fmt: skip
     if spec.content != "points":
-        twice = duplicates.count(served)
+        twice = duplicates.count_duplicates(served)
         rows = Table(
             "duplicates",
             "images",
             "across the split",
-            title=f"among {twice.looked_at:,} images",
+            title=f"among {twice.checked:,} images",
             title_justify="left",
         )
         rows.add_row("exact", f"{twice.exact:,}", f"{twice.exact_across:,}")

@@ -48,7 +48,7 @@ def sample(
 ) -> None:
     """Draw samples or latent walks into a PNG, a folder or a film."""
     from gan_lab import load_generator
-    from gan_lab.images import save_each, save_film, save_grid
+    from gan_lab.images import save_each, save_grid, save_video
 
     given = [
         option
@@ -78,7 +78,7 @@ def sample(
         return
     if video is not None:
         frames = generator.film(n, label=label, seed=seed, truncation=truncation)
-        save_film(frames, min(n, across if n > 16 else max(1, round(n**0.5))), video)
+        save_video(frames, min(n, across if n > 16 else max(1, round(n**0.5))), video)
         typer.echo(video)
         return
     if code is not None:

@@ -156,7 +156,7 @@ def split_labelled(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """The labelled images and their labels, and the unlabelled images: where all are labelled, all of them."""
     x, y = batch.images, batch.labels
     assert y is not None
-    return (x[::2], y[::2], x[1::2]) if batch.by_turns else (x, y, x)
+    return (x[::2], y[::2], x[1::2]) if batch.alternating_labels else (x, y, x)
 
 
 FAMILY = SGAN

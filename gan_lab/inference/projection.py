@@ -195,8 +195,8 @@ def _read_files(loaded: EMANetworks, source: Path) -> list[tuple[str, Tensor]]:
     fit: Any = loaded.values.get("data.fit") or "crop"
     frame = image_reader.Frame(height, width, fit, channels == 1)
     return [
-        (path.name, to_unit(torch.from_numpy(image_reader.framed(path, frame))))
-        for path in image_files.given(source)
+        (path.name, to_unit(torch.from_numpy(image_reader.read_framed(path, frame))))
+        for path in image_files.list_images(source)
     ]
 
 

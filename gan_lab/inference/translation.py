@@ -136,12 +136,12 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
         raise UserError(
             f"the images of {source} would be overwritten: choose another folder than {out}"
         )
-    paths = image_files.given(source, apart_from=out)
+    paths = image_files.list_images(source, exclude=out)
     targets = _choose_targets(paths, source if source.is_dir() else source.parent, out)
     skipped = 0
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
         try:
-            pixels = image_reader.read(path)
+            pixels = image_reader.read_image(path)
         except (OSError, ValueError) as error:
             logger.info(f"skipped: {error}")
             skipped += 1

@@ -116,10 +116,10 @@ class ImageSet:
 
     def _read_path(self, path: Path) -> Iterator[tuple[Tensor, str]]:
         if path.is_dir():
-            paths = image_files.find(path)
+            paths = image_files.find_images(path)
             if not paths:
                 raise UserError(
-                    f"The {self.name} folder has no images: {path} contains {image_files.seen(path)}. Pass a folder "
+                    f"The {self.name} folder has no images: {path} contains {image_files.count_suffixes(path)}. Pass a folder "
                     "of image files."
                 )
             for file in paths:
@@ -136,7 +136,7 @@ class ImageSet:
     def _read_image(self, path: Path, label: str) -> Tensor:
         """Read an image file as uint8 [1, 3, H, W]; ``label`` names it in errors."""
         try:
-            return torch.from_numpy(image_reader.read(path))[None]
+            return torch.from_numpy(image_reader.read_image(path))[None]
         except image_reader.UnreadableError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise UserError(

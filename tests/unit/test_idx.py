@@ -97,7 +97,7 @@ def test_a_file_that_is_something_else_or_cut_off_is_one_line(
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=reason):
-        idx.read(path)
+        idx.read_array(path)
 
 
 def test_what_is_missing_is_named(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,9 +187,9 @@ def test_runs_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     (tmp_path / "runs" / "dcgan" / "seed0" / "config.yaml").touch()
     flat(tmp_path / "out" / "dcgan" / "data-folder.png", 0)
     (tmp_path / "out" / MARKER).touch()
-    assert [path.name for path in image_files.find(tmp_path)] == ["0.png", "1.png", "2.png"]
+    assert [path.name for path in image_files.find_images(tmp_path)] == ["0.png", "1.png", "2.png"]
     assert (
-        len(image_files.find(tmp_path / "out")) == 1
+        len(image_files.find_images(tmp_path / "out")) == 1
     )  # where that is the folder that was asked for
 
 
@@ -222,7 +222,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.warns(UserWarning, match="left out") as said:
-        assert len(image_files.find(tmp_path)) == 3
+        assert len(image_files.find_images(tmp_path)) == 3
     assert [str(one.message) for one in said] == [
         f"left out of {tmp_path}: 3 .heic (not read: convert to PNG or JPEG), 1 folder that cannot be entered (closed), "
         "3 links that lead nowhere, 1 without an ending (add .png or .jpg)"
@@ -254,7 +254,7 @@ def test_images_of_many_levels_have_one_scale(
 )
 def test_a_tenth_is_held_out_whatever_the_sizes_of_the_classes(sizes: list[int], held: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    train, test = decoding.split(len(labels), labels)
+    train, test = decoding.split_train_test(len(labels), labels)
     assert len(test) == held
     assert sorted([*train, *test]) == [*range(len(labels))]
     counts = np.bincount(labels[test], minlength=len(sizes))

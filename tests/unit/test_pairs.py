@@ -140,5 +140,5 @@ def test_no_pairs_are_an_error_with_the_layouts_or_the_sample(
         (made.test_images, made.test_sources),
     ):
         assert (images[np.arange(3)] != sources[np.arange(3)]).any(1).mean((1, 2)).max() < 0.8  # type: ignore[index,union-attr]
-    striped = horses.Painter(8).pictures(horses.views("A", 6), striped=True)
+    striped = horses.HorsePainter(8).paint_all(horses.sample_scenes("A", 6), striped=True)
     assert np.array_equal(made.train_images[np.arange(6)], striped)

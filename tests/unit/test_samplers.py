@@ -11,14 +11,14 @@ import torch
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.decoding import Files
+from gan_lab.data.decoding import LazyImageFiles
 from gan_lab.data.samplers import (
     EndlessBatchSampler,
     Row,
     SemiSupervisedBatchSampler,
     UnpairedBatchSampler,
 )
-from gan_lab.data.split import Rows, Subset
+from gan_lab.data.split import SelectedRows, Subset
 from gan_lab.images import Batch
 from tests.helpers.trainers import attach
 from tests.unit.test_data import numbered
@@ -160,18 +160,18 @@ def test_what_lies_on_a_device_gives_the_same_batches_and_only_what_has_room_lie
     sources: bool,
 ) -> None:
     images = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
-    part = Rows(images, np.array([8, 2, 5]), (0, 1))
+    part = SelectedRows(images, np.array([8, 2, 5]), (0, 1))
     split = Subset(images, np.arange(10), part if sources else None)
     rows = [Row(7, 2), Row(1, 0), Row(0, 1)] if sources else [Row(7, 7), Row(1, 1, 1), Row(0, 0)]
     room = images.nbytes + (part.nbytes if sources else 0)
-    assert split.on(torch.device("cpu"), room - 1) is split
+    assert split.to_device(torch.device("cpu"), room - 1) is split
     resident, read = (
-        split.on(torch.device("cpu"), room).__getitems__(rows),
+        split.to_device(torch.device("cpu"), room).__getitems__(rows),
         split.__getitems__(rows),
     )
-    assert split.on(torch.device("cpu"), room) is not split
+    assert split.to_device(torch.device("cpu"), room) is not split
     assert torch.equal(resident.images, read.images)
     assert torch.equal(resident.labels, read.labels)
     assert resident.sources is None or torch.equal(resident.sources, read.sources)
-    lazy = Subset(Files([], lambda item: item), None, None)
-    assert lazy.on(torch.device("cpu"), 1e18) is lazy
+    lazy = Subset(LazyImageFiles([], lambda item: item), None, None)
+    assert lazy.to_device(torch.device("cpu"), 1e18) is lazy

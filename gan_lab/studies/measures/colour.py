@@ -29,9 +29,9 @@ def measure(arm: Arm) -> Values:
     family, data = restored.family, restored.data
     made, real = [], []
     for batch in data.reference(data.available("test")):
-        fakes = family.generate(batch.on(family.device, family.dtype), Stream(0, "colour"))
+        fakes = family.generate(batch.to_device(family.device, family.dtype), Stream(0, "colour"))
         made.append(colourfulness(fakes).cpu())
-        real.append(colourfulness(batch.on(torch.device("cpu"), torch.float32).images))
+        real.append(colourfulness(batch.to_device(torch.device("cpu"), torch.float32).images))
     return scores.of_run(folder) | {
         "colourfulness": float(torch.cat(made).mean() / torch.cat(real).mean())
     }

@@ -22,7 +22,7 @@ def measure(arm: Arm) -> Values:
     assert isinstance(F, torch.nn.Module)
     errors, disturbed = [], []
     for number, batch in enumerate(restored.data.reference(restored.data.available("test"))):
-        x = batch.on(family.device, family.dtype).sources
+        x = batch.to_device(family.device, family.dtype).sources
         assert x is not None
         y = G(x)
         noise = NOISE * Stream(arm.seed, "hidden", number).normal(len(y), *y.shape[1:], like=y)

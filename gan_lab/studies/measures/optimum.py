@@ -19,9 +19,9 @@ SHAPE = (2, 1, 1)
 
 def log_ring(x: Tensor) -> Tensor:
     """The logarithm of the density of ``data.name=toy`` at points [N, 2]."""
-    centres = torch.from_numpy(toy.centres()).double()
-    return torch.logsumexp(_log_gaussian(x[:, None] - centres, toy.SPREAD), dim=1) - math.log(
-        len(centres)
+    centers = torch.from_numpy(toy.centers()).double()
+    return torch.logsumexp(_log_gaussian(x[:, None] - centers, toy.SPREAD), dim=1) - math.log(
+        len(centers)
     )
 
 
@@ -32,7 +32,7 @@ def _log_gaussian(x: Tensor, spread: float) -> Tensor:
 def _draw(stream: Stream, n: int, spread: float) -> tuple[Tensor, Tensor]:
     """Points of the ring and of the Gaussian, [n, 2] each."""
     like = torch.zeros(0)
-    modes = torch.from_numpy(toy.centres())[(stream.uniform(n, like=like) * toy.MODES).long()]
+    modes = torch.from_numpy(toy.centers())[(stream.uniform(n, like=like) * toy.MODES).long()]
     noise = stream.normal(n, 4, like=like)
     return modes + toy.SPREAD * noise[:, :2], spread * noise[:, 2:]
 

@@ -61,7 +61,7 @@ class Diversity(FamilyCallback):
     @torch.no_grad()
     def measure(self, family: Family) -> dict[str, Tensor]:
         """The three of the family's generator as it is now; nothing of a single image."""
-        batch = self.batch.on(family.device, family.dtype)
+        batch = self.batch.to_device(family.device, family.dtype)
         with exact_arithmetic(family.device):
             if self._real is None:  # the only time that the device is waited for
                 self.groups = self.groups and [rows.to(family.device) for rows in self.groups]
