@@ -124,9 +124,9 @@ def judge(
     overrides: Words = None,
     n: Annotated[int, typer.Option("--n", "-n", min=6, help="fakes, and as many reals")] = 50,
 ) -> None:
-    """Measure what extractors can tell from real images.
+    """Measure the sensitivity of metrics to distorted images.
 
-    The smallest blur, noise, collapse and so on that each extractor and measure tells, on one page.
+    Writes a page with the smallest blur, noise, collapse and so on that each score detects.
     """
     from gan_lab import data as datasets
     from gan_lab.cli import console
@@ -139,11 +139,11 @@ def judge(
     )
     config = loading.load("gan", [word, *(overrides or [])]).config
     served = datasets.load(config.data, config.run.seed)
-    judgement = detection.judge(served, n, config.metrics.extractors, config.metrics)
-    console.print_judgement(judgement)
+    report = detection.measure_sensitivity(served, n, config.metrics.extractors, config.metrics)
+    console.print_sensitivity(report)
     typer.echo(
-        sensitivity_page.write(
-            judgement, Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"
+        sensitivity_page.write_page(
+            report, Path(config.run.root) / "judge" / f"{data}-n{report.n}.html"
         )
     )
 

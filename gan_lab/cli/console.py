@@ -24,8 +24,8 @@ from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.folder import RunFolder, mark
 from gan_lab.runs.run import Run
-from gan_lab.sensitivity.detection import Judgement
-from gan_lab.sensitivity.sensitivity_page import heads, smallest
+from gan_lab.sensitivity.detection import SensitivityReport
+from gan_lab.sensitivity.sensitivity_page import list_columns, list_thresholds
 from gan_lab.training import profiling
 
 
@@ -120,15 +120,15 @@ def print_studies(
         )
 
 
-def print_judgement(judgement: Judgement) -> None:
-    """Print the smallest dose of each disturbance that each judge tells, and notes."""
-    title = f"{judgement.data}: smallest dose told at n = {judgement.n}"
-    rows = Table("judge", *heads(judgement), title=title, title_justify="left")
-    for judge, doses in smallest(judgement):
-        rows.add_row(judge, *doses)
+def print_sensitivity(report: SensitivityReport) -> None:
+    """Print the detection threshold of each score for each distortion, and notes."""
+    title = f"{report.data}: detection thresholds for n = {report.n}"
+    rows = Table("score", *list_columns(report), title=title, title_justify="left")
+    for score, thresholds in list_thresholds(report):
+        rows.add_row(score, *thresholds)
     console = _as_wide_as(rows)
     console.print(rows)
-    for note in judgement.notes:
+    for note in report.notes:
         console.print(note, soft_wrap=True)
 
 
