@@ -174,11 +174,11 @@ class ImageDataModule(LightningDataModule):
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation images: half of what is held out."""
+        """Return the validation images: half of the held-out images."""
         return self._loader("validation", shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test images: the other half of what is held out."""
+        """Return the test images: the other half of the held-out images."""
         return self._loader("test", shuffle=False)
 
     def _loader(self, split: str, shuffle: bool) -> DataLoader[Any]:

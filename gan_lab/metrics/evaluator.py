@@ -65,8 +65,8 @@ def build_evaluator(
         )
     if headline and scores[headline] is None:
         raise UserError(
-            f"metrics.headline={headline}: this score has no direction, so it cannot select a checkpoint. "
-            "Choose another one."
+            f"metrics.headline={headline}: this score has no direction, so it cannot select a "
+            "checkpoint. Choose another one."
         )
     return evaluator, headline, setting.notes
 

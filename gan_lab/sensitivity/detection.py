@@ -125,7 +125,8 @@ def measure_sensitivity(
     pixels, labels = _collect_pixels(data, max(2 * n, MIN_POOL_IMAGES))
     if len(pixels) < MIN_IMAGES:
         raise UserError(
-            f"Too few images to measure sensitivity: {len(pixels)}. At least {MIN_IMAGES} are needed."
+            f"Too few images to measure sensitivity: {len(pixels)}. At least {MIN_IMAGES} are "
+            "needed."
         )
     notes = []
     if 2 * n > len(pixels):

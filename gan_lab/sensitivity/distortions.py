@@ -25,8 +25,8 @@ class Distortion:
 
     Attributes:
         change: Maps pixels float [N, C, H, W] in 0..255 and a severity to pixels.
-        choose: Maps rows [n] of fakes, rows [n] of the reals that they are compared with, the labels
-            of all images or None, and a severity to rows of fakes.
+        choose: Maps rows [n] of fakes, rows [n] of the reals that they are compared with, the
+            labels of all images or None, and a severity to rows of fakes.
     """
 
     name: str
