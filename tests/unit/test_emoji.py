@@ -139,9 +139,11 @@ def test_a_drawing_has_one_colouring_and_something_to_colour(data_root: Path) ->
 def test_pairs_can_be_hidden_in_training_and_only_pairs_can(data_root: Path) -> None:
     data = load(data_root, "emoji_pairs", size=16, paired=False)
     assert data.spec.pairs == "held out"
-    with pytest.raises(ValueError, match=r"data\.paired=false: these data have no pairs"):
+    with pytest.raises(ValueError, match=r"data\.paired=false needs a paired data set"):
         load(data_root, "emoji", size=16, paired=False)
-    with pytest.raises(ValueError, match=r"data\.paired=false: an image and its gray version"):
+    with pytest.raises(
+        ValueError, match=r"data\.paired=false does not apply to data\.gray_input=true"
+    ):
         load(data_root, "emoji", size=16, paired=False, gray_input=True)
 
 

@@ -171,7 +171,7 @@ def test_the_sample_is_unpaired_in_training_and_known_when_held_out(
     expected = (striped, plain) if direction == "AtoB" else (plain, striped)
     assert np.array_equal(every(made.test_images), expected[0])
     assert np.array_equal(every(made.test_sources), expected[1])
-    assert made.about.endswith("8 held out in both: data.source=sample")
+    assert made.about.endswith("(8 pairs held out): data.source=sample")
 
 
 def test_the_directions_and_the_paired_sample_have_other_fingerprints(
@@ -213,8 +213,8 @@ def test_the_four_folders_are_the_four_parts(
                             "test_sources": [*range(50, 53)], "test_images": [*range(150, 154)]}  # fmt: skip
     assert (made.spec.pairs, made.spec.content, made.source) == ("none", "photos", "full")
     assert made.about == (
-        f"12 images A and 15 B (3 and 4 held out), unpaired: found in {tmp_path / 'root' / inside}"
-        "; of A (15 cut to their middle); of B (19 cut to their middle)"
+        f"12 images of A and 15 of B (3 and 4 held out), unpaired, from {tmp_path / 'root' / inside}"
+        "; A: (15 center-cropped); B: (19 center-cropped)"
     )
     assert not [
         path for path in (tmp_path / "root").rglob("*") if path.suffix != ".png" and path.is_file()
@@ -242,7 +242,7 @@ def test_an_empty_or_a_missing_second_set_is_named(tmp_path: Path) -> None:
     flat(tmp_path / "trainA" / "a.png", 0)
     with pytest.raises(
         ValueError,
-        match=f"{tmp_path} holds trainA, but not trainB: there should be trainA and trainB, ",
+        match=f"{tmp_path} contains trainA, but not trainB. Use one of these layouts: trainA and trainB, ",
     ):
         horse2zebra.decode(cfg(tmp_path))
     (tmp_path / "trainB").mkdir()

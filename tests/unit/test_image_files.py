@@ -40,7 +40,7 @@ def test_links_are_followed_the_cache_and_the_output_are_not(
     flat(root / "cache" / "c.png", 0)
     flat(root / "out" / "d.png", 0)
     flat(root / "__MACOSX" / "e.png", 0)
-    with pytest.warns(UserWarning, match=f"left out of {root}: 1 links that lead nowhere$"):
+    with pytest.warns(UserWarning, match=f"skipped in {root}: 1 broken links$"):
         names = [path.name for path in image_files.find_images(root, exclude=root / "out")]
     assert names == ["b.png", "c.png", "a.png"]  # a class may be called cache
     (root / "dead link.png").unlink()
@@ -213,7 +213,7 @@ def test_decoded_now_or_when_they_are_read_the_pixels_are_the_same(
 ) -> None:
     made = opened(three, tmp_path, cache_gb=cache_gb)
     assert made.lazy == (cache_gb == 0)
-    assert made.note == " (3 cut to their middle)" + (
+    assert made.note == " (3 center-cropped)" + (
         "" if cache_gb else " (more than data.cache_gb: decoded as they are read, see data.workers)"
     )
     pixels = made.pixels[np.array([2, 0, 2])]
@@ -244,9 +244,11 @@ def test_unreadable_files_are_named_and_left_out_at_every_start(
     three: list[Path], tmp_path: Path, cache_gb: float
 ) -> None:
     three[1].write_bytes(three[1].read_bytes()[:-30])
-    words = r"1 of 3 images cannot be read \(20.png: .*\)"  # by their names under what they have in common
+    words = (
+        r"1 of 3 images are unreadable: 20.png: .*"  # by their names under what they have in common
+    )
     for _ in range(2):
-        with pytest.warns(UserWarning, match=f"{words}: left out"):
+        with pytest.warns(UserWarning, match=f"skipping unreadable files: {words}"):
             made = opened(three, tmp_path, cache_gb=cache_gb, max_unreadable=0.5)
         assert made.indices.tolist() == [0, 2]
         assert made.pixels[np.array([0, 1])][:, 0, 0, 0].tolist() == [10, 30]
@@ -258,7 +260,7 @@ def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> N
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for path in paths:
         path.write_text("x")
-    with pytest.raises(ValueError, match=r"^5 of 5 images cannot be read \(0.png: [^;]*; 1.png: [^;]*; 2.png: "
+    with pytest.raises(ValueError, match=r"^5 of 5 images are unreadable: 0.png: [^;]*; 1.png: [^;]*; 2.png: "
                        r"[^;]* and 2 more\)$"):  # fmt: skip
         opened(paths, tmp_path, max_unreadable=1.0)
 

@@ -149,9 +149,13 @@ def test_which_labels_are_shown_is_chosen_by_the_seed_and_not_the_first_ones() -
 
 
 def test_labels_that_the_data_does_not_have_are_refused() -> None:
-    with pytest.raises(ValueError, match="labels_per_class=9: a class has 8 images only"):
+    with pytest.raises(
+        ValueError, match="labels_per_class=9 is more than the smallest class has: 8 images"
+    ):
         GANDataModule(numbered(train=40, classes=5), DataConfig(labels_per_class=9), 0)
-    with pytest.raises(ValueError, match="labels_per_class=2, but this data has no labels"):
+    with pytest.raises(
+        ValueError, match="labels_per_class=2 needs labels, but the data set has none"
+    ):
         GANDataModule(numbered(), DataConfig(labels_per_class=2, labels=False), 0)
 
 

@@ -225,4 +225,4 @@ def test_the_command_writes_the_page_and_refuses_points(tmp_path: Path, data_roo
     assert (tmp_path / "judge" / "mnist-n10.html").is_file()
     refused = CliRunner().invoke(cli.app, ["judge", "ring", *words])
     assert isinstance(refused.exception, ValueError)
-    assert "points are no images" in str(refused.exception)
+    assert "has points, not images" in str(refused.exception)
