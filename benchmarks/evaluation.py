@@ -45,7 +45,7 @@ def ratios(name: str, words: list[str], rounds: int) -> list[float]:
                 (part, i) for part in (evaluator.first, evaluator.more) for i in range(len(part))
             ]
             for number, (part, i) in enumerate(parts):
-                asked = part.conditions(i).on(family.device, family.dtype)
+                asked = part.conditions(i).to_device(family.device, family.dtype)
                 metric.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", number))))
 
         evaluator(family), alone()  # reads the reals, once

@@ -29,9 +29,10 @@ RANGES: tuple[PixelRange, ...] = ((0.0, 1.0), (-1.0, 1.0))
 class BatchReader:
     """Converts the batches of any DataLoader for one model.
 
-    A batch is a tensor of images, ``(image, label)`` or a dict with these; for image-to-image translation ``(source,
-    target)``, or a list or dict of the batches of two loaders. Images are uint8, or floats in [0, 1] or [-1, 1]: the first
-    float batch decides which, unless ``pixel_range`` says it.
+    A batch is a tensor of images, ``(image, label)`` or a dict with these; for image-to-image
+    translation ``(source, target)``, or a list or dict of the batches of two loaders. Images are
+    uint8, or floats in [0, 1] or [-1, 1]: the first float batch decides which, unless
+    ``pixel_range`` says it.
     """
 
     spec: ImageSpec
@@ -44,7 +45,8 @@ class BatchReader:
         """Return the images [B, C, H, W] as uint8 or as floats in [-1, 1], labels [B] int64 and sources [B, C', H, W].
 
         Raises:
-            UserError: The batch is of another type, size or range, or labels are missing or out of range.
+            UserError: The batch is of another type, size or range, or labels are missing or out of
+                range.
         """
         if isinstance(batch, Batch):
             return batch
@@ -85,8 +87,9 @@ class BatchReader:
             two = batch[0], batch[1]
         else:
             raise UserError(
-                f"cannot read a batch of type {_describe(batch)}: image-to-image translation takes (source, target), or "
-                "the batches of two loaders as a list or a dict with the keys A and B"
+                f"cannot read a batch of type {_describe(batch)}: image-to-image translation takes "
+                "(source, target), or the batches of two loaders as a list or a dict with the keys "
+                "A and B"
             )
         # a loader of (image, label) pairs: translation has no use for the label
         return tuple(
@@ -110,14 +113,15 @@ class BatchReader:
                 else "resize them in the transform"
             )
             raise UserError(
-                f"{what} have the shape {tuple(images.shape[1:])}, but the model was made for {shape}: {hint}, or pass "
-                "another image_shape"
+                f"{what} have the shape {tuple(images.shape[1:])}, but the model was made for "
+                f"{shape}: {hint}, or pass another image_shape"
             )
         if images.dtype == torch.uint8:
             return images
         if not images.is_floating_point():
             raise UserError(
-                f"{what} are {images.dtype}: convert them to uint8 with 0 for black and 255 for white"
+                f"{what} are {images.dtype}: convert them to uint8 with 0 for black and 255 for "
+                "white"
             )
         return self._in_symmetric_range(images, what)
 
@@ -138,8 +142,8 @@ class BatchReader:
                 else "floats in [0, 1] or [-1, 1]"
             )
             raise UserError(
-                f"{what} have pixel values from {low:.3g} to {high:.3g}: they must be uint8, or {expected}. Change the "
-                "transform, or pass pixel_range=(low, high)"
+                f"{what} have pixel values from {low:.3g} to {high:.3g}: they must be uint8, or "
+                f"{expected}. Change the transform, or pass pixel_range=(low, high)"
             )
         self.pixel_range = known
         return self._scaled(images, known)
@@ -154,7 +158,8 @@ class BatchReader:
         if labels is None:
             if self.labels == "required":
                 raise UserError(
-                    "this model is class-conditional, but the batches have no labels: yield (images, labels)"
+                    "this model is class-conditional, but the batches have no labels: yield "
+                    "(images, labels)"
                 )
             return None
         if (
@@ -176,8 +181,8 @@ class BatchReader:
         lowest, highest = (int(bound) for bound in labels.aminmax())
         if lowest < (-1 if self.labels == "optional" else 0) or highest >= self.spec.classes:
             raise UserError(
-                f"labels range from {lowest} to {highest}, but the model was made with num_classes={self.spec.classes}: "
-                f"labels go from 0 to {self.spec.classes - 1}"
+                f"labels range from {lowest} to {highest}, but the model was made with "
+                f"num_classes={self.spec.classes}: labels go from 0 to {self.spec.classes - 1}"
             )
         return labels.long()
 
@@ -208,7 +213,8 @@ def _value(batch: Mapping[Any, Any], keys: Sequence[str], what: str) -> Any:
         if key in batch:
             return batch[key]
     raise UserError(
-        f"a batch has the keys {', '.join(map(str, batch))}, none of them for {what}: use {keys[0]!r}"
+        f"a batch has the keys {', '.join(map(str, batch))}, none of them for {what}: use "
+        f"{keys[0]!r}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Images between data, networks and files. The only place where pixel ranges change."""
+"""Image batches, pixel ranges, grids and files. Pixel ranges change only in this module."""
 
 from __future__ import annotations
 
@@ -23,11 +23,19 @@ from gan_lab.utils.files import atomic_path
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Description of a data set's images: their shape, their classes (0: unlabelled), and which scores make sense.
+    """Description of the images of a data set.
 
-    For image-to-image sets also the inputs: ``source_channels`` (0: there are none) and ``pairs``, which says where
-    input i is the counterpart of image i: nowhere, among the held-out images only (the truth of an unpaired set), or in
-    all. Of "horses" input and image differ inside the animal alone.
+    Attributes:
+        channels: Number of channels.
+        height: Height in pixels.
+        width: Width in pixels.
+        classes: Number of classes; 0: unlabeled.
+        content: Decides which metrics apply. For "horses", source and image differ only inside the
+            animal.
+        source_channels: Number of channels of the sources in image-to-image translation; 0: there
+            are no sources.
+        pairs: Where source i and image i are a pair: nowhere, among held-out images only (the
+            ground truth of an unpaired set), or everywhere.
     """
 
     channels: int
@@ -45,55 +53,62 @@ class ImageSpec:
 
 
 class Batch(NamedTuple):
-    """Images [B, C, H, W], float in [-1, 1] once they are on the device; where there are any, labels [B] int64 (-1: not
-    shown) and sources [B, C', H, W], the inputs of an image-to-image family."""
+    """A batch of images, with optional labels and sources.
+
+    Attributes:
+        images: [B, C, H, W], floats in [-1, 1] once they are on the device.
+        labels: [B] int64; -1: hidden.
+        sources: [B, C', H, W], the inputs of image-to-image translation.
+        alternating_labels: Whether only rows 0, 2, 4 ... have labels. Checking the labels
+            themselves would synchronize with the device.
+    """
 
     images: Tensor
     labels: Tensor | None = None
     sources: Tensor | None = None
-    by_turns: bool = False  # rows 0, 2, 4 ... show their labels and the others do not: known without asking the device
+    alternating_labels: bool = False
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The same change of images and sources."""
+        """Apply a function to images and sources."""
         sources = None if self.sources is None else change(self.sources)
         return self._replace(images=change(self.images), sources=sources)
 
-    def on(self, device: torch.device, dtype: Any = None) -> Batch:
-        """On a device, images and sources as this floating type, or as they are."""
+    def to_device(self, device: torch.device, dtype: Any = None) -> Batch:
+        """Move to a device, optionally converting images and sources to a floating-point type."""
         moved = self.map(lambda images: send_to_device(images, device, dtype))
         return moved._replace(
             labels=None if self.labels is None else send_to_device(self.labels, device)
         )
 
     def chunk(self, parts: int) -> list[Batch]:
-        """As many batches of equal length, the first rows in the first."""
-        nothing = [None] * parts
-        labels, sources = (
-            nothing if rows is None else rows.chunk(parts) for rows in (self.labels, self.sources)
-        )
-        every = zip(self.images.chunk(parts), labels, sources, strict=True)
-        return [Batch(*rows, self.by_turns) for rows in every]
+        """Split into batches of equal length, in order."""
+        missing = [None] * parts
+        labels = missing if self.labels is None else self.labels.chunk(parts)
+        sources = missing if self.sources is None else self.sources.chunk(parts)
+        chunks = zip(self.images.chunk(parts), labels, sources, strict=True)
+        return [Batch(*rows, self.alternating_labels) for rows in chunks]
 
     def shown(self) -> list[Tensor]:
-        """Images for a grid of reals: the sources, if there are any, and the images."""
+        """Return the sets of images for a grid of reals: the sources, if any, and the images."""
         return [self.images] if self.sources is None else [self.sources, self.images]
 
 
 def to_unit(pixels: Tensor) -> Tensor:
-    """Pixels 0..255 (uint8) as float32 in [-1, 1]: x / 127.5 - 1. Floats are taken to be in range already."""
-    # sums and products are rounded alike on every device; a GPU divides by a number as it multiplies by its inverse
+    """Convert uint8 pixels to float32 in [-1, 1]: x / 127.5 - 1. Floats are returned unchanged."""
+    # Subtraction and multiplication round equally on every device; a GPU replaces division by a
+    # number with multiplication by its inverse.
     return pixels.float().sub_(127.5).mul_(1 / 127.5) if pixels.dtype == torch.uint8 else pixels
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as pixels 0..255 (uint8): clamped, then rounded, so that 1.01 is white and never wraps."""
+    """Convert images in [-1, 1] to uint8: clamped, then rounded, so that 1.01 does not wrap."""
     return images.float().add(1.0).mul(127.5).clamp(0, 255).round().to(torch.uint8)
 
 
 def to_gray(images: Tensor) -> Tensor:
-    """The luma of colour images [B, 3, H, W], [B, 1, H, W]: 0.299 R + 0.587 G + 0.114 B; gray ones as they are.
+    """Convert RGB images [B, 3, H, W] to luma [B, 1, H, W]; gray images are returned unchanged.
 
-    Source: ITU-R BT.601.
+    Source: ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B.
     """
     if images.shape[1] == 1:
         return images
@@ -102,14 +117,15 @@ def to_gray(images: Tensor) -> Tensor:
 
 
 def mirror(images: Tensor, which: Tensor) -> Tensor:
-    """Images [B, C, H, W], those of ``which`` [B] (bool) with left and right exchanged."""
+    """Flip the images [B, C, H, W] with ``which`` [B] (bool) horizontally."""
     return torch.where(which.view(-1, 1, 1, 1), images.flip(3), images)
 
 
 def interleave(sets: Sequence[Tensor], columns: int) -> tuple[Tensor, int]:
-    """Images for a grid and its number of columns: one set as it is; of several, image i of each side by side.
+    """Arrange sets of images for a grid; return the images and the number of columns.
 
-    Sets are [B, 1 or C, H, W]; of several, as many images are shown as make eight rows.
+    One set [B, C, H, W] is returned unchanged. Of several sets [B, 1 or C, H, W], images i are side
+    by side, in up to eight rows.
     """
     if len(sets) == 1:
         return sets[0], columns
@@ -120,14 +136,14 @@ def interleave(sets: Sequence[Tensor], columns: int) -> tuple[Tensor, int]:
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
-    """Images [B, C, H, W] in [-1, 1] as one picture [3, H', W'] in [0, 1], row by row; 2-D points as a scatter."""
+    """Tile images [B, C, H, W] in [-1, 1] to one image [3, H', W'] in [0, 1]; plot 2-D points."""
     if images.shape[1:] == (2, 1, 1):
         return scatter(images)
     return make_grid(to_uint8(images).float() / 255, nrow=columns, padding=2, pad_value=0.25)
 
 
 def scatter(points: Tensor, size: int = 256) -> Tensor:
-    """Points [B, 2, 1, 1] in [-1, 1] as a picture [3, size, size] in [0, 1], dark on white, y upwards."""
+    """Plot points [B, 2, 1, 1] in [-1, 1] as an image [3, size, size] in [0, 1], y upwards."""
     x, y = (
         ((points.detach().float().cpu().flatten(1).T + 1) / 2 * (size - 1))
         .round()
@@ -141,12 +157,12 @@ def scatter(points: Tensor, size: int = 256) -> Tensor:
 
 
 def draw_grid(images: Tensor, columns: int) -> Image.Image:
-    """Draw ``grid`` as a picture."""
+    """Draw ``grid`` as a PIL image."""
     return to_pil_image(grid(images.detach().cpu(), columns).add(0.5 / 255))
 
 
 def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()) -> None:
-    """Write ``grid`` as a PNG file, complete or not at all; ``rows`` are written beside its rows."""
+    """Write ``grid`` as a PNG file, atomically; ``rows`` are captions to the left of its rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = draw_grid(images, columns)
     with atomic_path(path) as unfinished:
@@ -154,15 +170,16 @@ def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()
 
 
 def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = ()) -> None:
-    """Write images [N, C, H, W] in [-1, 1] as PNG files whose names have their number, the seed and the class.
+    """Write images [N, C, H, W] in [-1, 1] as PNG files named by index, seed and class.
 
-    Raises UserError for points, and for a folder that is there and not empty: a program that reads it would find more
-    than these.
+    Raises:
+        UserError: The images are points, or the folder is not empty. Programs that read it would
+            find other images too.
     """
     if images.shape[1] == 2:
-        raise UserError("points are no images: there is nothing to write as PNG")
+        raise UserError("Points cannot be written as PNG files. Use a data set of images.")
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty: name a new folder")
+        raise UserError(f"{folder} is not empty. Choose a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     endings = [f"-class{re.sub('[^A-Za-z0-9_.-]+', '_', name)}" for name in classes] or [""] * len(
         images
@@ -174,17 +191,19 @@ def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = 
         picture.save(folder / f"{i:05}-seed{seed}{ending}.png")
 
 
-def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
-    """Write grids of images [N, C, H, W] as an endless GIF or an MP4, complete or not at all; small ones enlarged.
+def save_video(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
+    """Write grids of images [N, C, H, W] as a looping GIF or an MP4, atomically; upsample small ones.
 
-    Raises UserError for another ending, and for MP4 where the package av is not installed, before a frame is taken.
+    Raises:
+        UserError: The extension is neither .gif nor .mp4, or MP4 needs the package av. Raised
+            before the first frame is generated.
     """
     if path.suffix.lower() not in (".gif", ".mp4"):
-        raise UserError(f"{path}: a film ends in .gif or .mp4")
+        raise UserError(f"Unsupported video format: {path}. Use a path that ends in .gif or .mp4.")
     if path.suffix.lower() == ".mp4":
         import_extra("av", "video", f"{path} (a .gif needs no package)")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = (_enlarged(draw_grid(images, columns)) for images in frames)
+    pictures = (_enlarge(draw_grid(images, columns)) for images in frames)
     with atomic_path(path) as unfinished:
         if path.suffix.lower() == ".gif":
             first = next(pictures)
@@ -200,9 +219,9 @@ def save_film(frames: Iterable[Tensor], columns: int, path: Path, per_second: in
             _save_mp4(pictures, unfinished, per_second)
 
 
-def _enlarged(picture: Image.Image, least: int = 256) -> Image.Image:
-    """A picture as many times as large as makes its shorter side ``least`` at least, and both even: codecs halve them."""
-    times = math.ceil(least / min(picture.size))
+def _enlarge(picture: Image.Image, min_side: int = 256) -> Image.Image:
+    """Upsample by an integer to at least ``min_side``, with even sides, which codecs require."""
+    times = math.ceil(min_side / min(picture.size))
     picture = picture.resize(
         (picture.width * times, picture.height * times), Image.Resampling.NEAREST
     )
@@ -226,22 +245,22 @@ def _save_mp4(pictures: Iterable[Image.Image], path: Path, per_second: int) -> N
 
 
 def add_captions(picture: Image.Image, rows: Sequence[str]) -> Image.Image:
-    """A grid with a name to the left of each of its rows."""
+    """Add a caption to the left of each row of a grid."""
     font = ImageFont.load_default(size=12)
     shown = [name if len(name) <= 24 else f"{name[:23]}…" for name in rows]
     margin = math.ceil(max(font.getlength(name) for name in shown)) + 8
     wider = Image.new("RGB", (picture.width + margin, picture.height), "white")
     wider.paste(picture, (margin, 0))
     for row, name in enumerate(shown):
-        place = margin - 4, (row + 0.5) * picture.height / len(rows)
-        ImageDraw.Draw(wider).text(place, name, "black", font, anchor="rm")
+        position = margin - 4, (row + 0.5) * picture.height / len(rows)
+        ImageDraw.Draw(wider).text(position, name, "black", font, anchor="rm")
     return wider
 
 
 def jitter(images: Tensor, by: int, corners: Tensor) -> Tensor:
-    """Images [B, C, H, W] enlarged by so many pixels a side, then each cropped to its size at its own corner.
+    """Upsample images [B, C, H, W] by ``by`` pixels and crop each back to its size at its corner.
 
-    ``corners`` are [B, 2] in [0, 1): down and right, in shares of what is possible.
+    ``corners`` [B, 2] in [0, 1) are the vertical and horizontal positions within the free space.
 
     Source: Isola et al. 2017 (arXiv 1611.07004), section 6.2.
     """
@@ -254,7 +273,7 @@ def jitter(images: Tensor, by: int, corners: Tensor) -> Tensor:
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Images uint8 [N, C, H, W] as uint8 [N, C, size, size], bilinear with antialias."""
+    """Resize uint8 images [N, C, H, W] to [N, C, size, size], bilinear with antialiasing."""
     if images.shape[-2:] == (size, size):
         return images
     pixels: Tensor = torch.from_numpy(images).float()

@@ -110,20 +110,20 @@ def score(
 ) -> Scores:
     """Score fake images against real images.
 
-    Fakes and reals can be a folder of images, a .zip file of images, an .npz file, an array, a tensor,
-    a data set, or an iterable of batches such as a DataLoader; see ``ImageSet``. Both have the same
-    size. Arrays are uint8 in [0, 255] or, with ``normalize``, floats in [0, 1].
+    Fakes and reals can be a folder of images, a .zip file of images, an .npz file, an array, a
+    tensor, a data set, or an iterable of batches such as a DataLoader; see ``ImageSet``. Both have
+    the same size. Arrays are uint8 in [0, 255] or, with ``normalize``, floats in [0, 1].
 
     Each score has a real-vs-real reference: the score of every second real against the others, or,
-    for the inception score, the score of all reals. With half as many images it is an upper estimate
-    of what a perfect generator would reach.
+    for the inception score, the score of all reals. With half as many images it is an upper
+    estimate of what a perfect generator would reach.
 
     Args:
         fakes: The generated images.
         reals: The images to compare them with.
         metrics: Some of fid (Fréchet distance), kid (kernel distance), prdc (precision, recall,
-            density, coverage) and is (inception score). Only scores of Inception are called fid, kid
-            and is; of other extractors they are called fd_<extractor>, kd_<extractor> ...
+            density, coverage) and is (inception score). Only scores of Inception are called fid,
+            kid and is; of other extractors they are called fd_<extractor>, kd_<extractor> ...
         extractor: inception, lite0, lite0_mid, dinov2, clip, digits or random; or a module from
             uint8 images to features. None: inception or, if its weights are not available, lite0.
         weights: File with the extractor's weights; required for dinov2 and clip.
@@ -137,8 +137,8 @@ def score(
         The scores by name: ``scores["fid"].value``.
 
     Raises:
-        UserError: A metric or an extractor is unknown or not available, images cannot be read, differ
-            in size or are fewer than two, or none of the metrics can be computed.
+        UserError: A metric or an extractor is unknown or not available, images cannot be read,
+            differ in size or are fewer than two, or none of the metrics can be computed.
     """
     metrics = _check_metrics(metrics)
     if batch_size < 1:
@@ -148,11 +148,13 @@ def score(
     if "is" in metrics and chosen.score is None:
         if metrics == ["is"]:
             raise UserError(
-                f"is needs class logits, which the extractor {chosen.name} lacks. Use inception or digits."
+                f"is needs class logits, which the extractor {chosen.name} lacks. Use inception or "
+                "digits."
             )
         metrics.remove("is")
         notes.append(
-            f"Skipping is: the extractor {chosen.name} has no class logits. Use inception or digits."
+            f"Skipping is: the extractor {chosen.name} has no class logits. Use inception or "
+            "digits."
         )
     for note in notes:
         logger.warning(note)
@@ -164,8 +166,8 @@ def score(
     fake = _extract(fake_set, chosen, metrics, where, progress)
     if real_set.shape[1:] != fake_set.shape[1:]:
         raise UserError(
-            f"Fakes and reals differ in size: {fake_set.shape[1:]} and {real_set.shape[1:]} (height, width). Resize "
-            "the larger ones."
+            f"Fakes and reals differ in size: {fake_set.shape[1:]} and {real_set.shape[1:]} "
+            "(height, width). Resize the larger ones."
         )
 
     protocol = {
@@ -185,7 +187,8 @@ def score(
             references |= _compute(chosen, ["is"], real.features, real.features)
     if not values:
         raise UserError(
-            f"Too few images for {', '.join(metrics)}: {fake.count} fakes and {real.count} reals. Pass more images."
+            f"Too few images for {', '.join(metrics)}: {fake.count} fakes and {real.count} reals. "
+            "Pass more images."
         )
     # metrics that need more images
     missing = [
@@ -241,7 +244,8 @@ def _choose_extractor(
             reason = str(error)
     remedy = "" if REMEDY in reason else f". {REMEDY}"
     notes.append(
-        f"Using the extractor {FALLBACK_EXTRACTOR} (fd_{FALLBACK_EXTRACTOR}, not fid): {reason}{remedy}"
+        f"Using the extractor {FALLBACK_EXTRACTOR} (fd_{FALLBACK_EXTRACTOR}, not fid): "
+        f"{reason}{remedy}"
     )
     return extractors.load(FALLBACK_EXTRACTOR)
 
@@ -319,7 +323,8 @@ def _extract(
         found.add(features.cpu(), None if logits is None else logits.cpu(), metrics)
     if found.count < MIN_IMAGES:
         raise UserError(
-            f"The {images.name} are {found.count} images ({images.description}). Pass at least {MIN_IMAGES}."
+            f"The {images.name} are {found.count} images ({images.description}). Pass at least "
+            f"{MIN_IMAGES}."
         )
     return found
 
@@ -390,7 +395,7 @@ def _explain_frechet(
         return f"{name}: {explain_bias(images, features)} Prefer the kernel distance (kid)."
     if reference is not None and reference.value > NOTABLE_REFERENCE * value:
         return (
-            f"{name}: the real-vs-real score is {reference.value:.3g}, more than 10% of this value; sample-size bias "
-            "matters here."
+            f"{name}: the real-vs-real score is {reference.value:.3g}, more than 10% of this "
+            "value; sample-size bias matters here."
         )
     return ""

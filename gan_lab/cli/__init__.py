@@ -154,9 +154,9 @@ def judge(
     overrides: Overrides = None,
     n: Annotated[int, typer.Option("--n", "-n", min=6, help="Number of fakes, and of reals.")] = 50,
 ) -> None:
-    """Measure how sensitive feature extractors are.
+    """Measure the sensitivity of metrics to distorted images.
 
-    Writes a page with the smallest blur, noise, mode collapse and so on that each metric detects.
+    Writes a page with the smallest blur, noise, collapse and so on that each metric detects.
     """
     from gan_lab import data as datasets
     from gan_lab.cli import console
@@ -168,10 +168,10 @@ def judge(
     data_override = f"data={data}" if is_group_option else f"data.name={data}"
     config = loading.load("gan", [data_override, *(overrides or [])]).config
     served = datasets.load(config.data, config.run.seed)
-    judgement = detection.judge(served, n, config.metrics.extractors, config.metrics)
-    console.print_judgement(judgement)
-    page = Path(config.run.root) / "judge" / f"{data}-n{judgement.n}.html"
-    typer.echo(sensitivity_page.write(judgement, page))
+    report = detection.measure_sensitivity(served, n, config.metrics.extractors, config.metrics)
+    console.print_sensitivity(report)
+    page = Path(config.run.root) / "judge" / f"{data}-n{report.n}.html"
+    typer.echo(sensitivity_page.write_page(report, page))
 
 
 @app.command()

@@ -24,8 +24,8 @@ from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.folder import RunFolder, mark
 from gan_lab.runs.run import Run
-from gan_lab.sensitivity.detection import Judgement
-from gan_lab.sensitivity.sensitivity_page import heads, smallest
+from gan_lab.sensitivity.detection import SensitivityReport
+from gan_lab.sensitivity.sensitivity_page import list_columns, list_thresholds
 from gan_lab.training import profiling
 
 
@@ -136,15 +136,15 @@ def print_studies(
         )
 
 
-def print_judgement(judgement: Judgement) -> None:
-    """Print the detection threshold of each metric for each distortion, and notes."""
-    title = f"{judgement.data}: smallest severity detected at n = {judgement.n}"
-    rows = Table("metric", *heads(judgement), title=title, title_justify="left")
-    for judge, doses in smallest(judgement):
-        rows.add_row(judge, *doses)
+def print_sensitivity(report: SensitivityReport) -> None:
+    """Print the detection threshold of each score for each distortion, and notes."""
+    title = f"{report.data}: detection thresholds for n = {report.n}"
+    rows = Table("metric", *list_columns(report), title=title, title_justify="left")
+    for score, thresholds in list_thresholds(report):
+        rows.add_row(score, *thresholds)
     console = _make_console(rows)
     console.print(rows)
-    for note in judgement.notes:
+    for note in report.notes:
         console.print(note, soft_wrap=True)
 
 
@@ -185,8 +185,8 @@ def print_data(loaded: LoadedConfig) -> None:
         note = "a single held-out image: the validation and test sets are the same"
     console.print(note, style="dim")
     if spec.content != "points":
-        found = duplicates.count(served)
-        title = f"among {found.looked_at:,} images"
+        found = duplicates.count_duplicates(served)
+        title = f"among {found.checked:,} images"
         columns = ("duplicates", "images", "across splits")
         rows = Table(*columns, title=title, title_justify="left")
         rows.add_row("exact", f"{found.exact:,}", f"{found.exact_across:,}")

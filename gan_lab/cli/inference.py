@@ -52,7 +52,7 @@ def sample(
 ) -> None:
     """Draw samples or latent walks: a PNG, a folder or a video."""
     from gan_lab import load_generator
-    from gan_lab.images import save_each, save_film, save_grid
+    from gan_lab.images import save_each, save_grid, save_video
 
     outputs = {
         "--folder": folder,
@@ -79,7 +79,7 @@ def sample(
     if video is not None:
         frames = generator.film(n, label=label, seed=seed, truncation=truncation)
         columns = generator.columns if n > 16 else max(1, round(n**0.5))
-        save_film(frames, min(n, columns), video)
+        save_video(frames, min(n, columns), video)
         typer.echo(video)
         return
     if code is not None:

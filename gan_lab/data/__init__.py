@@ -1,4 +1,4 @@
-"""Data sets. The file name is the registry: ``data.name=mnist`` is ``mnist.py`` with its function ``decode``."""
+"""Data sets, found by file name: ``data.name=mnist`` is the function ``decode`` in ``mnist.py``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gan_lab.config.extensions import find_extension
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import from_python
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.image_files import seen as seen_in
+from gan_lab.data.image_files import count_suffixes
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
 
 def names() -> list[str]:
-    """Every data set, found without importing it: the files with a function ``decode``."""
+    """List the data sets, without importing them: the files with a function ``decode``."""
     folder = Path(__file__).parent
     files = [path for path in folder.glob("*.py") if not path.name.startswith(".")]
     return sorted(
@@ -25,7 +25,7 @@ def names() -> list[str]:
 
 
 def lies_in_root(name: str) -> bool:
-    """True if the set is files under ``data.root``, and neither drawn nor a package's."""
+    """True if the set consists of files in ``data.root``, and is not generated or in a package."""
     if name == from_python.NAME:
         return False
     module = find_extension("data", "data set", name, names(), "decode")
@@ -38,12 +38,12 @@ def load(cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None) -> G
     Args:
         cfg: The keys under ``data:``.
         seed: The seed of the run, which decides the order of the training images.
-        dataset: A data set as ``from_python.decode_dataset`` takes it. ``data.name`` is then ``python``, whatever the
-            config says.
-        test: A data set that is held out, next to ``dataset``.
+        dataset: A data set for ``from_python.decode_dataset``. It overrides ``data.name``.
+        test: A held-out data set, in addition to ``dataset``.
 
     Raises:
-        UserError: for an unknown name, data that is not available, and ``data.name=python`` without a data set.
+        UserError: The name is unknown, the data are not available, or ``data.name=python`` has no
+            data set.
     """
     if dataset is not None:
         cfg = replace(cfg, name=from_python.NAME)
@@ -53,51 +53,60 @@ def load(cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None) -> G
         raise UserError("test= is given without data=. Pass both.")
     if cfg.name == from_python.NAME:
         raise UserError(
-            "data.name=python: the data set was passed from Python and is not stored with the run. Pass it again: "
-            "gan_lab.open_run(path).restore(data=...), or gan_lab.train(experiment, data=...) to train."
+            "data.name=python: the data set was passed from Python and is not stored with the run. "
+            "Pass it again: gan_lab.open_run(path).restore(data=...), or "
+            "gan_lab.train(experiment, data=...) to train."
         )
     _check_attributes(cfg)
     module = find_extension("data", "data set", cfg.name, names(), "decode")
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "is_present"):
-        _check_place(cfg, module)
+        _check_root(cfg, module)
     decoded = module.decode(cfg)
     _check_shape(cfg, decoded.spec)
     return GANDataModule(decoded, cfg, seed)
 
 
 def _check_attributes(cfg: DataConfig) -> None:
-    """Raise UserError for attributes of a shipped data set that has none: its labels would be other ones."""
+    """Raise UserError if a built-in data set without attributes is asked for attributes."""
     if cfg.attributes and cfg.name != "celeba" and cfg.name in (*names(), from_python.NAME):
         raise UserError(
-            f"data.attributes={','.join(cfg.attributes)}: data.name={cfg.name} has no attributes. Use data.name=celeba, or "
-            "remove data.attributes."
+            f"data.attributes={','.join(cfg.attributes)}: data.name={cfg.name} has no attributes. "
+            "Use data.name=celeba, or remove data.attributes."
         )
 
 
 def _check_shape(cfg: DataConfig, spec: ImageSpec) -> None:
-    """Raise UserError if the images are not what somebody asked for: most sets have one shape and one kind of colour."""
+    """Raise UserError if a data set does not support the configured shape or number of channels."""
     if cfg.channels not in (None, spec.channels):
         raise UserError(
-            f"data.channels={cfg.channels}: the images of data.name={cfg.name} have {spec.channels}"
+            f"data.channels={cfg.channels}: the images of data.name={cfg.name} have "
+            f"{spec.channels} {'channel' if spec.channels == 1 else 'channels'}. Remove "
+            "data.channels."
         )
     if cfg.shape != (spec.height, spec.width) and spec.content != "points":
         height, width = cfg.shape
         raise UserError(
-            f"data.size={height}x{width}: the images of data.name={cfg.name} are here {spec.height} high and {spec.width} "
-            "wide; folder, pairs and horse2zebra take one's own images of any shape"
+            f"data.size={height}x{width}: data.name={cfg.name} supports {spec.height}x{spec.width} "
+            "(height x width). For your own images of any shape, use data.name=folder, pairs or "
+            "horse2zebra."
         )
 
 
-def _check_place(cfg: DataConfig, module: Any) -> None:
-    """Raise UserError if the place that somebody named does not hold the set: a sample is no stand-in there, and nothing
-    is written into it.
+def _check_root(cfg: DataConfig, module: Any) -> None:
+    """Raise UserError if the user's ``data.root`` does not contain the data set.
+
+    A mistyped folder must neither be replaced by the sample nor be filled by a download.
     """
     root = Path(cfg.root)
     if root.exists() and module.is_present(root):
         return
-    seen = f"holds no {cfg.name} (seen: {seen_in(root)})" if root.is_dir() else "is no such folder"
-    others = [f"data.source=full downloads {cfg.name} into it"] if module.DOWNLOADS else []
-    others += [f"data.source=sample takes {module.SAMPLE} instead"] if module.SAMPLE else []
-    raise UserError(
-        f"data.root={cfg.root} {seen}. There should be {module.LAYOUT}; {', '.join(others)}"
-    )
+    problem = "does not exist"
+    if root.is_dir():
+        problem = f"does not contain {cfg.name} (found: {count_suffixes(root)})"
+    options = []
+    if module.DOWNLOADS:
+        options.append(f"download {cfg.name} into it with data.source=full")
+    if module.SAMPLE:
+        options.append(f"use {module.SAMPLE} with data.source=sample")
+    alternatives = f" Or {', or '.join(options)}." if options else ""
+    raise UserError(f"data.root={cfg.root} {problem}. Expected {module.LAYOUT}.{alternatives}")

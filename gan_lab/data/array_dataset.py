@@ -1,4 +1,4 @@
-"""A data set as arrays: what each file of this folder makes of ``data:``."""
+"""A decoded data set, which the ``decode`` function of every data set returns."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gan_lab.images import ImageSpec
 
 @dataclass
 class ArrayDataset:
-    """A data set: images, their labels [N] int64 where it has any, and the sources where it is about translation.
+    """A data set: images, optional labels [N] int64, and sources for image-to-image translation.
 
-    ``spec.pairs`` says where sources and images correspond; where they do not, their numbers may differ.
+    ``spec.pairs`` says which sources and images are pairs; unpaired sets may differ in size.
     """
 
     spec: ImageSpec
@@ -23,13 +23,16 @@ class ArrayDataset:
     train_labels: np.ndarray | None
     test_images: PixelArray
     test_labels: np.ndarray | None
-    source: str  # full or sample
-    about: str  # one line for the user: which data, and why
+    # "full" or "sample".
+    source: str
+    # One line for the user: which data, and why.
+    about: str
     fingerprint: str
     train_sources: PixelArray | None = None
     test_sources: PixelArray | None = None
-    class_names: Sequence[str] = ()  # in the order of the labels, where they have any
-    validation: np.ndarray | None = (
-        None  # rows of test_images that choose; None: ``halves`` decides
-    )
-    license: str = ""  # of the images, where it is known
+    # In the order of the labels; empty if the classes have no names.
+    class_names: Sequence[str] = ()
+    # The rows of test_images that are the validation set; None: see ``split_in_half``.
+    validation: np.ndarray | None = None
+    # License of the images; empty if unknown.
+    license: str = ""

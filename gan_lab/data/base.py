@@ -1,4 +1,4 @@
-"""The one data module: decoded arrays in, batches of the global order out."""
+"""The data module: turns decoded arrays into the batches of the global sample order."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from gan_lab.data.samplers import (
     EndlessBatchSampler,
     SemiSupervisedBatchSampler,
     UnpairedBatchSampler,
-    table,
+    stack_rows,
 )
-from gan_lab.data.split import PixelArray, Subset, halves
+from gan_lab.data.split import PixelArray, Subset, split_in_half
 from gan_lab.images import Batch, ImageSpec, jitter, mirror, to_gray, to_unit
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
 
-class Position(Protocol):
-    """Where a training stands, which decides the images that are read next and how they are augmented.
+class TrainingPosition(Protocol):
+    """Progress of a training run, which decides the next images and their augmentation.
 
-    Every family is one: ``data.follow(family)`` connects the two before the training starts.
+    Every family implements it: ``data.follow(family)`` connects the two before training starts.
     """
 
     @property
@@ -43,19 +43,19 @@ class Position(Protocol):
 
     @property
     def branch(self) -> int:
-        """Number of rollbacks so far: each branch of a run reads in another order."""
+        """Number of rollbacks so far. Each branch of a run reads in a different order."""
 
     @property
     def minibatches(self) -> int:
-        """Minibatches of different images that one iteration reads."""
+        """Number of minibatches of different images per iteration."""
 
     @property
     def parts(self) -> int:
-        """Micro-batches that each batch is divided into."""
+        """Number of micro-batches per batch (gradient accumulation)."""
 
     @property
     def shares(self) -> list[tuple[int, int]]:
-        """For each micro-batch of this rank: its index among all shares of the global batch, and their number."""
+        """For each micro-batch of this rank: its index in the global batch, and their number."""
 
     @property
     def dtype(self) -> torch.dtype | str:
@@ -67,33 +67,37 @@ class Position(Protocol):
 
 
 class GANDataModule(LightningDataModule):
-    """Serves training batches in the order of ``samplers.py``, held-out reals for the scores, and fixed ones for grids.
+    """Serves training batches, the reals that scores compare against, and fixed reals for grids.
 
-    What is held out has two parts: ``validation`` chooses checkpoints and settings, and ``test``, which chooses
-    nothing, is what the scores of a finished run are of. A single held-out image is both.
+    Held-out images are divided into a validation set, for the selection of checkpoints and
+    settings, and a test set, for the reported scores. A single held-out image is in both.
 
-    Raises UserError for keys that this data cannot serve.
+    Raises:
+        UserError: A configuration key does not apply to this data set.
     """
 
     def __init__(self, decoded: ArrayDataset, cfg: DataConfig, seed: int) -> None:
         super().__init__()
-        self.decoded, self.cfg, self.seed = decoded, cfg, seed
+        self.decoded = decoded
+        self.cfg = cfg
+        self.seed = seed
         self.spec = self._spec()
         self.class_names = self._class_names()
         self.all_train = self._subset(
             decoded.train_images, decoded.train_labels, decoded.train_sources
         )
-        self.train = self._few(self.all_train)
+        self.train = self._choose_train_images(self.all_train)
         if self.train is not self.all_train:
             self.decoded = replace(
                 decoded,
-                about=f"{decoded.about}; {len(self.train):,} of them learned from (data.images)",
+                about=f"{decoded.about}; training on {len(self.train):,} of them (data.images)",
             )
         self.held_out = self._subset(decoded.test_images, decoded.test_labels, decoded.test_sources)
-        self.validation, self.test = self._divide(self.held_out, decoded.validation)
+        self.validation, self.test = self._split_held_out(self.held_out, decoded.validation)
         self.labelled = self._choose_labelled() if cfg.labels_per_class else None
-        self.iterations = 0  # where the training ends; set by the builder
-        self._position: Position | None = None
+        # The last iteration of the run. The builder sets it.
+        self.iterations = 0
+        self._position: TrainingPosition | None = None
         splits = {
             "train": self.all_train,
             "learned": self.train,
@@ -110,16 +114,16 @@ class GANDataModule(LightningDataModule):
             license=self.decoded.license,
         )
 
-    def follow(self, position: Position) -> None:
-        """Read the training batches from this position on; it is looked up at each batch."""
+    def follow(self, position: TrainingPosition) -> None:
+        """Read the training batches from this position. It is looked up for each batch."""
         self._position = position
 
     @property
-    def position(self) -> Position:
-        """The position of the training. Raises RuntimeError before ``follow``."""
+    def position(self) -> TrainingPosition:
+        """Progress of the training run. Raises RuntimeError before ``follow``."""
         if self._position is None:
             raise RuntimeError(
-                "No training to serve: call data.follow(family) before reading training batches."
+                "No training run is connected. Call data.follow(family) before reading batches."
             )
         return self._position
 
@@ -130,30 +134,39 @@ class GANDataModule(LightningDataModule):
             images, labels if self.spec.classes else None, None if self.cfg.gray_input else sources
         )
 
-    def _few(self, train: Subset) -> Subset:
-        """``data.images`` of the training images, chosen once and for all: 100 are among 300."""
+    def _choose_train_images(self, train: Subset) -> Subset:
+        """Choose ``data.images`` training images, independent of the seed.
+
+        Smaller subsets are nested: the 100 images of ``data.images=100`` are among those of 300.
+        """
         if self.cfg.images is None or self.cfg.images >= len(train):
             return train
-        rows = others = seeding.permutation(0, "few", 0, len(train))[: self.cfg.images]
+        rows = seeding.permutation(0, "few", 0, len(train))[: self.cfg.images]
+        source_rows = rows
         if train.sources is not None and self.spec.pairs != "all":
-            others = seeding.permutation(0, "few sources", 0, len(train.sources))[: self.cfg.images]
-        return train.at(rows, others)
+            order = seeding.permutation(0, "few sources", 0, len(train.sources))
+            source_rows = order[: self.cfg.images]
+        return train.select(rows, source_rows)
 
-    def _divide(self, held_out: Subset, validation: np.ndarray | None) -> tuple[Subset, Subset]:
+    def _split_held_out(
+        self, held_out: Subset, validation: np.ndarray | None
+    ) -> tuple[Subset, Subset]:
         n = len(held_out)
-        labels = None if held_out.labels is None else held_out.labels[np.arange(n)]
-        parts = (
-            halves(n, labels)
-            if validation is None
-            else (validation, np.setdiff1d(np.arange(n), validation))
-        )
-        others = parts
+        if validation is None:
+            labels = None if held_out.labels is None else held_out.labels[np.arange(n)]
+            validation, test = split_in_half(n, labels)
+        else:
+            test = np.setdiff1d(np.arange(n), validation)
+        validation_sources, test_sources = validation, test
         if held_out.sources is not None and self.spec.pairs == "none":
-            others = halves(len(held_out.sources))
-        return held_out.at(parts[0], others[0]), held_out.at(parts[1], others[1])
+            validation_sources, test_sources = split_in_half(len(held_out.sources))
+        return held_out.select(validation, validation_sources), held_out.select(test, test_sources)
 
     def subset(self, split: str) -> Subset:
-        """The images of a split: train, validation, test, or those of train that are learned from (``data.images``)."""
+        """The images of a split: train, validation, test, or learned.
+
+        "learned" is the subset of train that the model is trained on (``data.images``).
+        """
         return {
             "train": self.all_train,
             "learned": self.train,
@@ -163,18 +176,18 @@ class GANDataModule(LightningDataModule):
 
     @property
     def divided(self) -> bool:
-        """True if validation and test are different images."""
+        """True if the validation set and the test set are different images."""
         return len(self.held_out) > 1
 
     def available(self, split: str) -> int:
-        """Count the reals to score against; of two sets that do not correspond, as many as the smaller has."""
+        """Count the reals to score against: for unpaired sets, the size of the smaller one."""
         return len(self.reference(sys.maxsize, split=split).rows)
 
     @property
     def cache(self) -> Path:
-        """Under which folder what is made of the data is kept: not under a folder of the user's own images."""
-        own = self.cfg.name in USER_FOLDERS and self.facts.source == "full"
-        return Path("data" if own else self.cfg.root)
+        """The folder for results computed from the data: never a folder of the user's images."""
+        is_user_folder = self.cfg.name in USER_FOLDERS and self.facts.source == "full"
+        return Path("data" if is_user_folder else self.cfg.root)
 
     def _spec(self) -> ImageSpec:
         spec, cfg = self.decoded.spec, self.cfg
@@ -183,95 +196,112 @@ class GANDataModule(LightningDataModule):
         if cfg.gray_input:
             if spec.channels not in (1, 3):
                 raise UserError(
-                    f"data.gray_input=true: images of {spec.channels} channels have no gray version"
+                    "data.gray_input=true needs gray or RGB images, but these have "
+                    f"{spec.channels} channels. Set data.gray_input=false."
                 )
             content: Any = "photos" if spec.content == "horses" else spec.content
             spec = replace(spec, source_channels=1, pairs="all", content=content)
         if not cfg.paired:
             if spec.pairs == "none":
-                raise UserError("data.paired=false: these data have no pairs to hide")
+                raise UserError(
+                    "data.paired=false needs a paired data set, but this one is not. Remove the "
+                    "key."
+                )
             if cfg.gray_input:
                 raise UserError(
-                    "data.paired=false: an image and its gray version, data.gray_input, are always a pair"
+                    "data.paired=false does not apply to data.gray_input=true: an image and its "
+                    "gray version are always a pair. Remove one of the two keys."
                 )
             spec = replace(spec, pairs="held out")
         return spec
 
     def _class_names(self) -> list[str]:
-        """``data.class_names``, or the data's own; none where there are no classes."""
+        """Return ``data.class_names`` or those of the data set; an empty list without classes."""
+        if not self.spec.classes:
+            return []
         names = (
             self.cfg.class_names
             or [*self.decoded.class_names]
             or [str(label) for label in range(self.spec.classes)]
         )
-        if self.spec.classes and len(names) != self.spec.classes:
+        if len(names) != self.spec.classes:
             raise UserError(
-                f"data.class_names={','.join(names)}: the data have {self.spec.classes} classes"
+                f"data.class_names={','.join(names)} has {len(names)} names, but the data set has "
+                f"{self.spec.classes} classes. Name each class once."
             )
-        return names if self.spec.classes else []
+        return names
 
     def _choose_labelled(self) -> np.ndarray:
-        """The rows whose labels are shown: ``data.labels_per_class`` of each class, chosen by the seed."""
+        """Choose the labeled rows: ``data.labels_per_class`` per class, sampled with the seed."""
         wanted, labels = self.cfg.labels_per_class, self.train.labels
         if labels is None:
-            raise UserError(f"data.labels_per_class={wanted}, but this data has no labels")
+            raise UserError(
+                f"data.labels_per_class={wanted} needs labels, but the data set has none. "
+                "Remove the key, or choose a labeled data set."
+            )
         order = seeding.permutation(self.seed, "labelled", 0, len(labels))
         rows = [order[labels[order] == label][:wanted] for label in range(self.spec.classes)]
         fewest = min(len(members) for members in rows)
         if fewest < wanted:
-            raise UserError(f"data.labels_per_class={wanted}: a class has {fewest} images only")
+            raise UserError(
+                f"data.labels_per_class={wanted} is more than the smallest class has: {fewest} "
+                f"images. Use at most {fewest}."
+            )
         return np.concatenate(rows)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         position = self.position
         rank, shares = position.shares[0]
         world = shares // position.parts
-        n, span = (
-            len(self.train),
-            (position.iteration, self.iterations, rank, world, position.parts),
-        )
+        n = len(self.train)
+        batch_size = self.cfg.batch_size
         seed = self._branch_seed()
-        order: EndlessBatchSampler
+        span = (position.iteration, self.iterations, rank, world, position.parts)
+        sampler: EndlessBatchSampler
         if self.labelled is not None:
-            order = SemiSupervisedBatchSampler(n, self.labelled, self.cfg.batch_size, seed, *span)
+            sampler = SemiSupervisedBatchSampler(n, self.labelled, batch_size, seed, *span)
         elif self.train.sources is not None and self.spec.pairs != "all":
-            order = UnpairedBatchSampler(
-                n, len(self.train.sources), self.cfg.batch_size, seed, *span
-            )
+            sampler = UnpairedBatchSampler(n, len(self.train.sources), batch_size, seed, *span)
         else:
-            order = EndlessBatchSampler(n, self.cfg.batch_size * position.minibatches, seed, *span)
-        workers, device = self.cfg.workers, position.device
-        gpu = device.type == "cuda"
-        split = (
-            self.train.on(device, self.cfg.device_gb * 1e9) if gpu and workers == 0 else self.train
-        )
+            sampler = EndlessBatchSampler(n, batch_size * position.minibatches, seed, *span)
+        workers = self.cfg.workers
+        is_gpu = position.device.type == "cuda"
+        split = self.train
+        if is_gpu and workers == 0:
+            split = split.to_device(position.device, self.cfg.device_gb * 1e9)
         return DataLoader(
-            split, batch_sampler=order, collate_fn=_as_is, num_workers=workers, persistent_workers=workers > 0,
-            pin_memory=gpu and workers > 0,
-        )  # fmt: skip
+            split,
+            batch_sampler=sampler,
+            collate_fn=_return_batch,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=is_gpu and workers > 0,
+        )
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int = 0
     ) -> Batch:
-        """All of the batch on the device, without Lightning's walk over types."""
-        return batch.on(device)
+        """Move the batch without Lightning's recursive traversal."""
+        return batch.to_device(device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """To [-1, 1], shifted and mirrored by chance, whole batches at a time, on the device."""
+        """Scale to [-1, 1], then crop and flip at random: whole batches, on the device."""
         position = self.position
         batch = self.in_range(batch).map(lambda images: images.to(position.dtype))
         if not (self.cfg.jitter or self.cfg.flip):
             return batch
-        seed, n = self._branch_seed(), len(batch.images) // position.parts
-        images, sources, alike = batch.images, batch.sources, self.spec.pairs == "all"
+        seed = self._branch_seed()
+        n = len(batch.images) // position.parts
+        images, sources = batch.images, batch.sources
+        is_paired = self.spec.pairs == "all"
 
         def draw(purpose: str, *columns: int) -> list[Tensor]:
-            """Numbers for the images, and for the sources: the same where these are their counterparts."""
+            """Sample numbers for the images and for the sources, which are equal for pairs."""
             streams = [
                 Stream(seed, purpose, position.iteration, *share) for share in position.shares
             ]
             drawn = torch.cat([stream.uniform(n, 2, *columns, like=images) for stream in streams])
-            return [drawn[:, 0], drawn[:, 0 if alike else 1]]
+            return [drawn[:, 0], drawn[:, 0 if is_paired else 1]]
 
         if self.cfg.jitter:
             corners = draw("jitter", 2)
@@ -284,58 +314,59 @@ class GANDataModule(LightningDataModule):
         return batch._replace(images=images, sources=sources)
 
     def _branch_seed(self) -> int:
-        """The seed of what the training reads: another in each branch of a run."""
+        """Return the seed of the sample order, which is different in each branch of a run."""
         return seeding.branch_seed(self.seed, self.position.branch)
 
     def in_range(self, batch: Batch) -> Batch:
-        """A batch of the data with images in [-1, 1], and gray ones as its inputs where these are asked for."""
+        """Scale a batch to [-1, 1] and add gray inputs if ``data.gray_input`` is set."""
         batch = batch.map(to_unit)
         return batch._replace(sources=to_gray(batch.images)) if self.cfg.gray_input else batch
 
     def reference(self, n: int, size: int | None = None, split: str = "test") -> Reference:
-        """Up to n reals of a split, in batches of ``size`` and in an order that never changes.
+        """Return up to n reals of a split, in batches of ``size`` and in a fixed order.
 
-        Sources that are no counterparts have an order of their own, and where there are fewer of them, so many.
+        Unpaired sources have their own order; the smaller of the two sets limits n.
         """
         reals = self.subset(split)
-        if size is None:  # 100 images of 64 x 64, and as many pixels of larger ones
+        if size is None:
+            # As many pixels as 100 images of 64 x 64.
             size = max(1, min(100, 100 * 64 * 64 // (self.spec.height * self.spec.width)))
         rows = seeding.permutation(0, "reference", 0, len(reals))[:n]
         if reals.sources is not None and self.spec.pairs == "none":
             others = seeding.permutation(0, "reference of sources", 0, len(reals.sources))[:n]
             n = min(len(rows), len(others))
-            rows = table(rows[:n], others[:n])
-        name = (
-            "train"
-            if reals is self.all_train
-            else f"{split} {len(reals)}"
-            if split == "learned"
-            else split
-        )
+            rows = stack_rows(rows[:n], others[:n])
+        name = split
+        if reals is self.all_train:
+            name = "train"
+        elif split == "learned":
+            name = f"{split} {len(reals)}"
         return Reference(reals, rows, size, self, name)
 
     def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
-        """A batch for a grid and its number of columns: 8 x 8, or one row for each of the first ten classes.
+        """Return a batch for a grid and its number of columns.
 
-        Where too few are held out, training images fill it up.
+        The grid is 8 x 8, or one row for each of the first ten classes. If there are too few
+        held-out images, training images complete it.
         """
         split = self.held_out if held_out else self.train
         rows = seeding.permutation(0, "grid", 0, len(split))
         if by_class:
+            shown_classes = range(min(self.spec.classes, 10))
             batch = _concatenate(
-                [self._for_grid(held_out, 10, label) for label in range(min(self.spec.classes, 10))]
+                [self._choose_grid_images(held_out, 10, label) for label in shown_classes]
             )
         elif self.spec.content != "points" and split.sources is None:
-            batch = self._for_grid(held_out, 64)
+            batch = self._choose_grid_images(held_out, 64)
         else:
             rows = rows[: 1000 if self.spec.content == "points" else 64]
             if split.sources is not None and self.spec.pairs == "none":
-                rows = table(rows, np.resize(np.arange(len(split.sources)), len(rows)))
+                rows = stack_rows(rows, np.resize(np.arange(len(split.sources)), len(rows)))
             batch = split.__getitems__(rows.tolist())
         return self.in_range(batch), 10 if by_class else 8
 
-    def _for_grid(self, held_out: bool, n: int, label: int | None = None) -> Batch:
-        """n images, of one label: held-out ones, then those of the training, then these over again."""
+    def _choose_grid_images(self, held_out: bool, n: int, label: int | None = None) -> Batch:
+        """Choose n images, of one label if given: held-out, then training images, then repeats."""
         parts, count = [], 0
         for split in (self.held_out, self.train) if held_out else (self.train,):
             rows = seeding.permutation(0, "grid", 0, len(split))
@@ -351,10 +382,11 @@ class GANDataModule(LightningDataModule):
 
 
 def _concatenate(parts: Sequence[Batch]) -> Batch:
-    """Images and labels of several batches."""
+    """Concatenate the images and labels of several batches."""
     labels = [part.labels for part in parts if part.labels is not None]
     return Batch(torch.cat([part.images for part in parts]), torch.cat(labels) if labels else None)
 
 
-def _as_is(batch: Any) -> Any:
+def _return_batch(batch: Any) -> Any:
+    """Return the batch unchanged: ``Subset.__getitems__`` collates already."""
     return batch

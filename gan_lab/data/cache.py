@@ -1,4 +1,4 @@
-"""A data set is decoded once, into arrays that every later start maps into memory."""
+"""The cache of decoded data sets: arrays that are computed once and memory-mapped afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def file_hash(paths: Iterable[Path]) -> str:
-    """SHA-256 over the contents of the files, hexadecimal."""
+    """Compute the hexadecimal SHA-256 of the contents of the files."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -27,9 +27,9 @@ def file_hash(paths: Iterable[Path]) -> str:
 
 
 def cache_folder(root: Path) -> Path:
-    """The folder of decoded arrays: ``cache`` under the data folder, or the value of GAN_LAB_CACHE.
+    """Return the folder of decoded arrays: ``cache`` under the data folder, or GAN_LAB_CACHE.
 
-    A folder of the user's own photos is no place for it: for these, root is the lab's own ``data``.
+    Nothing is written into a folder of the user's own photos: for these, pass ``data`` as root.
     """
     return Path(os.path.expanduser(os.environ.get("GAN_LAB_CACHE") or root / "cache"))
 
@@ -37,11 +37,20 @@ def cache_folder(root: Path) -> Path:
 def decoded_once(
     root: Path, name: str, key: str, build: Callable[[], Arrays]
 ) -> tuple[Arrays, str]:
-    """The arrays that ``build`` makes, memory-mapped, and their fingerprint (16 hexadecimal digits of SHA-256).
+    """Return the arrays of ``build``, memory-mapped, from the cache if they are there.
 
-    ``key`` says all that the arrays depend on: the hash of the source and the transform. Processes that start together
-    build one cache; a half-built one is never seen, because the folder gets its name when it is complete. The mapping
-    is copy-on-write: nothing that is written to an array reaches the file.
+    One of several processes builds the cache, and the folder is renamed when it is complete, so
+    that nobody reads half of it. The mapping is copy-on-write: writing to an array does not change
+    the file.
+
+    Args:
+        root: The data folder, see ``cache_folder``.
+        name: The start of the folder's name.
+        key: Everything that the arrays depend on: the hash of the source and the transform.
+        build: Computes the arrays. Names with an underscore are not part of the fingerprint.
+
+    Returns:
+        The arrays, and their fingerprint (16 hexadecimal digits of SHA-256).
     """
     cache = cache_folder(root)
     cache.mkdir(parents=True, exist_ok=True)
@@ -52,13 +61,12 @@ def decoded_once(
             digest = hashlib.sha256()
             unfinished = Path(tempfile.mkdtemp(dir=cache, prefix=".unfinished-"))
             try:
-                _check_room(cache, sum(array.nbytes for array in arrays.values()))
+                _check_free_space(cache, sum(array.nbytes for array in arrays.values()))
                 for part, array in arrays.items():
-                    if not part.startswith("_"):  # what is only said of them
+                    if not part.startswith("_"):
                         digest.update(f"{part}{array.shape}{array.dtype}".encode())
-                        digest.update(
-                            np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-                        )  # no copy of it
+                        # ``data`` is a view: no copy of a large array.
+                        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
                     np.save(unfinished / f"{part}.npy", array)
                 about = {"key": key, "fingerprint": digest.hexdigest()[:16], "parts": list(arrays)}
                 (unfinished / "about.json").write_text(
@@ -69,16 +77,16 @@ def decoded_once(
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    return {part: np.load(folder / f"{part}.npy", mmap_mode="c") for part in about["parts"]}, about[
-        "fingerprint"
-    ]
+    arrays = {part: np.load(folder / f"{part}.npy", mmap_mode="c") for part in about["parts"]}
+    return arrays, about["fingerprint"]
 
 
-def _check_room(cache: Path, needed: int) -> None:
-    """Raise OSError, in one line, if so many bytes have no room."""
+def _check_free_space(cache: Path, needed: int) -> None:
+    """Raise OSError with a hint if the disk has fewer free bytes than needed."""
     free = shutil.disk_usage(cache).free
     if free < needed + 2**20:
         raise OSError(
-            f"no room in {cache}: the decoded images take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free. "
-            "GAN_LAB_CACHE=<folder> keeps them elsewhere, data.cache_gb=0 decodes folders of images as they are read"
+            f"no space left in {cache}: the decoded images take {needed / 1e6:,.0f} MB, "
+            f"{free / 1e6:,.0f} MB are free. Set GAN_LAB_CACHE to another folder, or decode image "
+            "folders on the fly with data.cache_gb=0."
         )

@@ -1,8 +1,9 @@
-"""CelebA: 202,599 faces with 40 attributes of Liu et al. 2015 (arXiv 1411.7766), or the 100 faces inside scikit-image.
+"""CelebA: 202,599 faces with 40 attributes (Liu et al. 2015, arXiv 1411.7766), or 100 sample faces.
 
-Recognised are torchvision's layout, Kaggle's, and one folder with images and attribute file. The centre of 178 x 178
-pixels is resized. Training, validation and test faces are those of the authors' partition, where its file is there. The
-sample is gray: 80 faces of 25 x 25 pixels for training, 20 held out.
+Supported layouts are torchvision's, Kaggle's, and a folder with the images and the attribute file.
+The 178 x 178 center crop is resized. If the authors' partition file exists, it decides the
+training, validation and test sets. The sample is from scikit-image: gray, 25 x 25 pixels, 80 faces
+for training and 20 held out.
 """
 
 from __future__ import annotations
@@ -21,35 +22,39 @@ from gan_lab.data import decoding, download
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import SUFFIXES
-from gan_lab.data.split import Rows
+from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
 
-CROP = 178  # the width of the aligned images, whose height is 218
-FACES, TRAIN = 100, 80  # of the sample: the first 100 rows of lfw_subset are faces
+# The aligned images have 178 x 218 pixels.
+CROP_PIXELS = 178
+# The first 100 rows of lfw_subset are faces.
+SAMPLE_FACES, SAMPLE_TRAIN_FACES = 100, 80
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
-MOST = 8  # attributes, which make 256 classes
+# 8 attributes make 256 classes.
+MAX_ATTRIBUTES = 8
 SITE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 ON_DRIVE = {name: f"{DRIVE}{number}" for number, _, name in CelebA.file_list}
 MIRRORS = ("https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",)
-BUNDLES = (
-    "https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",
-)  # images and attributes in one
-SHA256 = {  # of the authors' files
+# Archives with images and attributes.
+BUNDLES = ("https://www.dropbox.com/s/d1kjpkqklf0uw77/celeba.zip?dl=1",)
+# Hashes of the authors' files.
+SHA256 = {
     f"{IMAGES}.zip": "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
     f"{ATTRIBUTES}.txt": "f0e5da289d5ccf75ffe8811132694922b60f2af59256ed362afa03fefba324d0",
     f"{PARTITION}.txt": "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7",
 }
-SIZE = 64  # usual, in pixels
+# The default of data.size.
+SIZE = 64
 LAYOUT = (
-    f"the folder celeba with {IMAGES}.zip or what is in it, {ATTRIBUTES}.txt and {PARTITION}.txt"
+    f"the folder celeba with {IMAGES}.zip or its contents, {ATTRIBUTES}.txt and {PARTITION}.txt"
 )
 SAMPLE, DOWNLOADS = "100 faces", True
 
 
 class Layout(NamedTuple):
-    """Paths of the parts of CelebA."""
+    """Paths of the files of CelebA."""
 
     images: Path
     attributes: Path | None
@@ -57,26 +62,33 @@ class Layout(NamedTuple):
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it cannot be had, and for
-    attributes that the data do not have."""
+    """Decode the set of ``cfg.source``.
+
+    Raises:
+        UserError: The full set is required but not available, or an attribute does not exist.
+    """
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if not problem:
         return _full(cfg, _layout(root))
     if cfg.source == "full":
         raise UserError(
-            f"data.source=full: {problem}. From {SITE} (or Kaggle: jessicali9530/celeba-dataset) put "
-            f"img_align_celeba.zip or the folder in it, list_attr_celeba.txt and list_eval_partition.txt into "
-            f"{root / 'celeba'}, or take data.source=sample"
+            f"data.source=full: {problem}. Download img_align_celeba.zip, list_attr_celeba.txt and "
+            f"list_eval_partition.txt from {SITE} (or Kaggle: jessicali9530/celeba-dataset) into "
+            f"{root / 'celeba'}, or set data.source=sample."
         )
     if cfg.attributes:
         raise UserError(
-            f"data.attributes={','.join(cfg.attributes)}, but the sample of faces has none: {problem}"
+            f"data.attributes={','.join(cfg.attributes)}: the sample faces have no attributes. "
+            f"They are used because: {problem}."
         )
     arrays, fingerprint = decoded_once(
         root, f"faces-{cfg.size}", f"lfw_subset/{cfg.size}/1", lambda: _sample(cfg.size)
     )
-    about = f"the {FACES} real faces (LFW) embedded in scikit-image ({TRAIN} train, {FACES - TRAIN} held out): {problem}"
+    about = (
+        f"{SAMPLE_FACES} real faces (LFW) from scikit-image ({SAMPLE_TRAIN_FACES} train, "
+        f"{SAMPLE_FACES - SAMPLE_TRAIN_FACES} held out): {problem}"
+    )
     images = arrays["train_images"], None, arrays["test_images"], None
     return ArrayDataset(ImageSpec(1, cfg.size, cfg.size), *images, "sample", about, fingerprint)
 
@@ -84,11 +96,11 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 def _sample(size: int) -> Arrays:
     from skimage import data
 
-    faces = (data.lfw_subset()[:FACES, None] * 255).round().astype(np.uint8)
-    order = np.random.default_rng(0).permutation(FACES)
+    faces = (data.lfw_subset()[:SAMPLE_FACES, None] * 255).round().astype(np.uint8)
+    order = np.random.default_rng(0).permutation(SAMPLE_FACES)
     return {
-        "train_images": resize(faces[np.sort(order[:TRAIN])], size),
-        "test_images": resize(faces[np.sort(order[TRAIN:])], size),
+        "train_images": resize(faces[np.sort(order[:SAMPLE_TRAIN_FACES])], size),
+        "test_images": resize(faces[np.sort(order[SAMPLE_TRAIN_FACES:])], size),
     }
 
 
@@ -96,53 +108,75 @@ def _full(cfg: DataConfig, layout: Layout | None) -> ArrayDataset:
     assert layout is not None
     paths = sorted(path for path in layout.images.iterdir() if path.suffix.lower() in SUFFIXES)
     labels = _labels(cfg, layout, paths) if cfg.attributes else None
-    crop = partial(decoding.read_file, crop=CROP)
     opened = decoding.open_items(
-        cfg, [(path,) for path in paths], "celeba", crop, f"crop {CROP}", cache=Path(cfg.root)
+        cfg,
+        [(path,) for path in paths],
+        "celeba",
+        partial(decoding.read_file, crop=CROP_PIXELS),
+        f"crop {CROP_PIXELS}",
+        cache=Path(cfg.root),
     )
-    paths, labels = (
-        [paths[place] for place in opened.places],
-        None if labels is None else labels[opened.places],
-    )
+    paths = [paths[index] for index in opened.indices]
+    labels = None if labels is None else labels[opened.indices]
     train, test, validation = _split(layout, paths, labels)
     about = (
-        f"{len(paths):,} faces of CelebA ({len(train):,} train, {len(test):,} held out): found in {layout.images}"
-        + (f", classes by {', '.join(cfg.attributes)}" if cfg.attributes else "") + opened.note
-    )  # fmt: skip
+        f"{len(paths):,} faces of CelebA ({len(train):,} train, {len(test):,} held out) from "
+        f"{layout.images}"
+    )
+    if cfg.attributes:
+        about += f", classes by {', '.join(cfg.attributes)}"
+    about += opened.note
     return ArrayDataset(
-        ImageSpec(opened.frame.channels, cfg.size, cfg.size, classes=2 ** len(cfg.attributes) if cfg.attributes else 0),
-        Rows(opened.pixels, train), None if labels is None else labels[train],
-        Rows(opened.pixels, test), None if labels is None else labels[test],
-        "full", about, decoding.combine_fingerprints(opened.fingerprint, train, test, labels),
-        class_names=_class_names(cfg.attributes), validation=validation,
-    )  # fmt: skip
+        spec=ImageSpec(
+            opened.frame.channels,
+            cfg.size,
+            cfg.size,
+            classes=2 ** len(cfg.attributes) if cfg.attributes else 0,
+        ),
+        train_images=SelectedRows(opened.pixels, train),
+        train_labels=None if labels is None else labels[train],
+        test_images=SelectedRows(opened.pixels, test),
+        test_labels=None if labels is None else labels[test],
+        source="full",
+        about=about,
+        fingerprint=decoding.combine_fingerprints(opened.fingerprint, train, test, labels),
+        class_names=_class_names(cfg.attributes),
+        validation=validation,
+    )
 
 
 def _class_names(attributes: Sequence[str]) -> list[str]:
-    """Name each combination of attributes, such as 'Smiling, not Male'; class 1 has the first alone."""
-    return [
-        ", ".join(name if label >> i & 1 else f"not {name}" for i, name in enumerate(attributes))
-        for label in range(2 ** len(attributes) if attributes else 0)
-    ]
+    """Name each combination of attributes, such as "Smiling, not Male".
+
+    Bit i of a class number says whether attribute i is present.
+    """
+    if not attributes:
+        return []
+    names = []
+    for label in range(2 ** len(attributes)):
+        parts = [name if label >> i & 1 else f"not {name}" for i, name in enumerate(attributes)]
+        names.append(", ".join(parts))
+    return names
 
 
 def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
-    """The class of each image [N] int64: the sum of 2^i over the attributes i that it has."""
-    words = f"data.attributes={','.join(cfg.attributes)}"
+    """Return the class of each image [N] int64: the sum of 2^i over its attributes i."""
+    key = f"data.attributes={','.join(cfg.attributes)}"
     if layout.attributes is None:
         raise UserError(
-            f"{words}: no {ATTRIBUTES}.txt or .csv beside {layout.images}; {SITE} has it"
+            f"{key}: no {ATTRIBUTES}.txt or .csv next to {layout.images}. Download it from {SITE}."
         )
-    names, rows = _table(layout.attributes)
+    names, rows = _read_table(layout.attributes)
     for name in cfg.attributes:
         if name not in names:
-            raise UserError(f"{words}: {explain_unknown_name('attribute', name, names)}")
-    if len(set(cfg.attributes)) < len(cfg.attributes) or len(cfg.attributes) > MOST:
-        raise UserError(f"{words}: each once, and at most {MOST} of them")
+            raise UserError(f"{key}: {explain_unknown_name('attribute', name, names)}")
+    if len(set(cfg.attributes)) < len(cfg.attributes) or len(cfg.attributes) > MAX_ATTRIBUTES:
+        raise UserError(f"{key}: list up to {MAX_ATTRIBUTES} attributes, each once.")
     missing = [path.name for path in paths if path.name not in rows]
     if missing:
         raise UserError(
-            f"{layout.attributes} says nothing about {missing[0]} and {len(missing) - 1:,} others"
+            f"{layout.attributes} lacks {missing[0]} and {len(missing) - 1:,} others. Download the "
+            f"complete file from {SITE}."
         )
     columns = [names.index(name) for name in cfg.attributes]
     has = np.array([[int(rows[path.name][column]) > 0 for column in columns] for path in paths])
@@ -152,64 +186,75 @@ def _labels(cfg: DataConfig, layout: Layout, paths: list[Path]) -> np.ndarray:
 def _split(
     layout: Layout, paths: list[Path], labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """The rows for training and those held out; of these the places that are for validation, where the authors say."""
+    """Return training rows, held-out rows, and the positions of validation images among the latter.
+
+    The positions are None without the authors' partition.
+    """
     if layout.partition is not None:
-        _, rows = _table(layout.partition)
+        _, rows = _read_table(layout.partition)
+        # 0: train, 1: validation, 2: test.
         part = np.array([int(rows.get(path.name, ["-1"])[0]) for path in paths])
-        train, held, validation = (
-            np.flatnonzero(which) for which in (part == 0, part > 0, part[part > 0] == 1)
-        )
-        if len(train) and 0 < len(validation) < len(held):
-            return train, held, validation
-        if len(train) and len(held):
-            return train, held, None
-    return *decoding.split(len(paths), labels), None
+        train = np.flatnonzero(part == 0)
+        held_out = np.flatnonzero(part > 0)
+        validation = np.flatnonzero(part[part > 0] == 1)
+        if len(train) and 0 < len(validation) < len(held_out):
+            return train, held_out, validation
+        if len(train) and len(held_out):
+            return train, held_out, None
+    return *decoding.split_train_test(len(paths), labels), None
 
 
-def _table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
-    """The columns' names and the rows by file name: of the authors' .txt (words; in the list of attributes first the
-    count and the names), or of Kaggle's .csv. Raises UserError for a file that is neither."""
+def _read_table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Read the column names and the rows by file name, from the authors' .txt or Kaggle's .csv.
+
+    The authors' attribute file starts with the number of rows and a line of names; their partition
+    file has neither.
+
+    Raises:
+        UserError: The file has another format.
+    """
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    comma = "," if path.suffix == ".csv" else None
-    split = [[word.strip() for word in line.split(comma)] for line in lines if line.strip()]
+    separator = "," if path.suffix == ".csv" else None
+    rows = [[field.strip() for field in line.split(separator)] for line in lines if line.strip()]
     try:
-        if comma:
-            names, split = split[0][1:], split[1:]
-        elif len(split[0]) == 1:
-            names, split = split[1], split[2:]
+        if separator:
+            names, rows = rows[0][1:], rows[1:]
+        elif len(rows[0]) == 1:
+            names, rows = rows[1], rows[2:]
         else:
-            names = [str(i) for i in range(len(split[0]) - 1)]
-        if any(len(words) != len(names) + 1 for words in split):
+            names = [str(i) for i in range(len(rows[0]) - 1)]
+        if any(len(fields) != len(names) + 1 for fields in rows):
             raise IndexError
-        int(split[0][1])
+        int(rows[0][1])
     except (IndexError, ValueError):
-        raise UserError(f"{path} is not a table of CelebA") from None
-    return names, {words[0]: words[1:] for words in split}
+        raise UserError(f"{path} is not a CelebA table. Download it from {SITE}.") from None
+    return names, {fields[0]: fields[1:] for fields in rows}
 
 
 def _layout(root: Path) -> Layout | None:
-    """The first place that holds images under one of the known names; images beside the attribute file are one too."""
+    """Find the first folder of images in one of the known layouts."""
     for base in (root / "celeba", root / "CelebA", root / "celeba" / "celeba", root):
         for name in (f"{IMAGES}/{IMAGES}", IMAGES, "images", "."):
             folder = base / name
             near = [folder, folder.parent, folder.parent.parent] if name != "." else [folder]
-            attributes, partition = _find_beside(near, ATTRIBUTES), _find_beside(near, PARTITION)
+            attributes, partition = _find_table(near, ATTRIBUTES), _find_table(near, PARTITION)
+            # Any folder may be called "images": it is CelebA only with the attribute file.
             if name in (".", "images") and attributes is None:
                 continue
-            if folder.is_dir() and any(
-                path.suffix.lower() in SUFFIXES for path in folder.iterdir()
-            ):
+            if not folder.is_dir():
+                continue
+            if any(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
                 return Layout(folder, attributes, partition)
     return None
 
 
-def _find_beside(folders: list[Path], stem: str) -> Path | None:
+def _find_table(folders: list[Path], stem: str) -> Path | None:
     candidates = (folder / f"{stem}{suffix}" for folder in folders for suffix in (".txt", ".csv"))
     return next((path for path in candidates if path.is_file()), None)
 
 
 def is_present(root: Path) -> bool:
-    """True if CelebA, or its archive, lies in a folder."""
+    """True if a folder contains CelebA or its archive."""
     return _layout(root) is not None or any(archive.is_file() for archive in _archives(root))
 
 
@@ -224,7 +269,7 @@ def _archives(root: Path) -> list[Path]:
 
 
 def find_full(root: Path) -> str:
-    """Make sure that CelebA is in ``root``, unpacking or downloading it if need be; otherwise say why not."""
+    """Unpack or download CelebA into ``root`` if needed; return '' or why it is missing."""
     home = root / "celeba"
     return download.provide(root, _layout, lambda: _archive(root, home), home, "celeba", "CelebA")
 
@@ -237,18 +282,21 @@ def _archive(root: Path, home: Path) -> tuple[Path, str]:
             download.check_published(archive, SHA256.get(archive.name, ""))
             return archive, ""
     problem = download.fetch((ON_DRIVE[f"{IMAGES}.zip"],), images, sha256=SHA256[images.name])
-    if problem:  # mirrors have another archive with the same images
-        mirrored = download.fetch(MIRRORS, images)
-        problem = mirrored and f"{problem}; {mirrored}"
     if problem:
-        further = download.fetch(BUNDLES, home / "celeba.zip")
-        problem = (
-            f"CelebA is not in {root} and the downloads failed ({problem}; {further})"
-            if further
-            else ""
-        )
+        # Mirrors have a different archive of the same images, so there is no hash to verify.
+        mirror_problem = download.fetch(MIRRORS, images)
+        problem = mirror_problem and f"{problem}; {mirror_problem}"
+    if problem:
+        bundle_problem = download.fetch(BUNDLES, home / "celeba.zip")
+        if bundle_problem:
+            problem = (
+                f"CelebA is not in {root} and the downloads failed ({problem}; {bundle_problem})"
+            )
+        else:
+            problem = ""
         return home / "celeba.zip", problem
-    for name in (ATTRIBUTES, PARTITION):  # without them there are no classes, and the split is ours
+    # Optional: without them there are no classes, and 10% are held out.
+    for name in (ATTRIBUTES, PARTITION):
         download.fetch(
             (ON_DRIVE[f"{name}.txt"],),
             home / f"{name}.txt",

@@ -1,7 +1,8 @@
-"""CIFAR-10 (Krizhevsky 2009): 60,000 color images of ten classes, 50,000 for training and 10,000 for test.
+"""CIFAR-10 (Krizhevsky 2009): color images of ten classes, 50,000 for training, 10,000 for testing.
 
-Read from ``data.root``, where it is cifar-10-batches-bin or its archive, or downloaded; there is no sample. torchvision
-reads the Python version only, which consists of pickles; the binary version has none.
+``data.root`` contains cifar-10-batches-bin or its archive, or it is downloaded; there is no sample.
+torchvision reads only the Python version, which consists of pickles, so this reads the binary
+version.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
 
 SOURCES = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
-# Of the archive.
+# Hash of the archive.
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 FOLDER = "cifar-10-batches-bin"
 PARTS = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
@@ -31,13 +32,11 @@ SAMPLE, DOWNLOADS = "", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """Decode the whole set. Raises UserError if it is not there and cannot be downloaded."""
+    """Decode the whole set. Raises UserError if it cannot be found or downloaded."""
     root = Path(cfg.root)
-    problem = "it has no sample" if cfg.source == "sample" else find_full(root)
+    problem = "there is no sample" if cfg.source == "sample" else find_full(root)
     if problem:
-        raise UserError(
-            f"data.name=cifar10: {problem}. Put {Path(SOURCES[0]).name} from {SOURCES[0]}, or what is in it, into {root}"
-        )
+        raise UserError(f"data.name=cifar10: {problem}. Download {SOURCES[0]} into {root}.")
     folder = _find_folder(root)
     assert folder is not None
     files = [folder / name for names in PARTS.values() for name in names]
@@ -48,27 +47,31 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         lambda: _arrays(folder, cfg.size),
     )
     train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PARTS)
-    about = f"{len(train[0]) + len(test[0]):,} images of CIFAR-10 ({len(train[0]):,} train, {len(test[0]):,} held out): found in {folder}"
+    count = len(train[0]) + len(test[0])
+    about = (
+        f"{count:,} images of CIFAR-10 ({len(train[0]):,} train, {len(test[0]):,} held out) "
+        f"from {folder}"
+    )
     spec = ImageSpec(3, cfg.size, cfg.size, classes=len(CLASSES))
     return ArrayDataset(spec, *train, *test, "full", about, fingerprint, class_names=CLASSES)
 
 
 def _find_folder(root: Path) -> Path | None:
-    """Find the folder with all six files: the root, or its own folder there."""
+    """Find the folder with all six files: the root, or ``FOLDER`` in it."""
     names = [name for part in PARTS.values() for name in part]
-    return next(
-        (home for home in (root / FOLDER, root) if all((home / name).is_file() for name in names)),
-        None,
-    )
+    for folder in (root / FOLDER, root):
+        if all((folder / name).is_file() for name in names):
+            return folder
+    return None
 
 
 def is_present(root: Path) -> bool:
-    """True if the set, or its archive, is in a folder."""
+    """True if a folder contains the set or its archive."""
     return _find_folder(root) is not None or (root / Path(SOURCES[0]).name).is_file()
 
 
 def find_full(root: Path) -> str:
-    """Make sure that the set is in ``root``: unpack or download it if needed; return '' or the reason why it is not."""
+    """Unpack or download the set into ``root`` if needed; return '' or why it is missing."""
     return download.provide(root, _find_folder, lambda: _archive(root), root, "cifar10", FOLDER)
 
 
@@ -79,14 +82,15 @@ def _archive(root: Path) -> tuple[Path, str]:
 
 
 def _arrays(folder: Path, size: int) -> Arrays:
-    """Read the records, each a label and 3 x 32 x 32 pixels. Raises UserError for a truncated file."""
+    """Read records of a label and 3 x 32 x 32 pixels. Raises UserError for a truncated file."""
     arrays: Arrays = {}
     for part, names in PARTS.items():
         content = np.concatenate([np.fromfile(folder / name, np.uint8) for name in names])
         record = 1 + 3 * FILE_SIZE_PX * FILE_SIZE_PX
         if not len(content) or len(content) % record:
             raise UserError(
-                f"{folder} is damaged: {len(content):,} bytes of {part} are no records of {record}"
+                f"{folder} is damaged: the {len(content):,} bytes of {part} are not a multiple of "
+                f"the record size, {record}. Delete it and unpack the archive again."
             )
         rows = content.reshape(-1, record)
         images = np.ascontiguousarray(rows[:, 1:]).reshape(-1, 3, FILE_SIZE_PX, FILE_SIZE_PX)

@@ -1,6 +1,7 @@
 """Downloads from unreliable hosts: several sources, resumed partial files, HTML pages detected.
 
-pooch has hashes and retries, but neither resumes a partial file nor detects an HTML page that a host sends in its place.
+pooch has hashes and retries, but neither resumes a partial file nor detects an HTML page that a
+host sends in its place.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from gan_lab.data.cache import file_hash
 from gan_lab.utils.network import is_reachable
 
-# Without a byte for this long, a host is given up.
+# A host that sends nothing for this long is abandoned.
 STALL_TIMEOUT_S = 10.0
-# Each attempt resumes where the last one broke off.
+# Each attempt resumes the partial file of the previous one.
 MAX_ATTEMPTS_PER_SOURCE = 5
 CHUNK_BYTES = 1 << 20
 
@@ -45,7 +46,7 @@ def fetch(sources: Sequence[str], to: Path, archive: bool = True, sha256: str = 
         sha256: The hash of the publisher's file, if it is known.
 
     Returns:
-        '' once the file is there, else the reason of each host.
+        '' once the file exists, else the problem with each host.
     """
     if to.is_file() and not _find_content_problem(to, archive):
         check_published(to, sha256)
@@ -61,7 +62,7 @@ def fetch(sources: Sequence[str], to: Path, archive: bool = True, sha256: str = 
             if not problem:
                 partial.replace(to)
                 return ""
-            # It cannot be resumed.
+            # A wrong file cannot be resumed.
             partial.unlink()
         reasons[host] = problem
     return "; ".join(f"{host}: {problem}" for host, problem in reasons.items())
@@ -75,25 +76,25 @@ def _download(source: str, partial: Path) -> str:
         try:
             if _resume(source, partial):
                 return ""
-            problem = "broke off"
+            problem = "connection lost"
         except urllib.error.HTTPError as error:
             if error.code != 416 or not before:
-                return f"answers {error.code}"
+                return f"HTTP status {error.code}"
             if error.headers.get("Content-Range", "").endswith(f"/{before}"):
                 # The partial file was complete already.
                 return ""
-            # The source has another file now.
+            # The file of the source has changed.
             partial.unlink()
             continue
         except (OSError, HTTPException) as error:
-            problem = f"broke off ({str(error) or type(error).__name__})"
+            problem = f"connection lost ({str(error) or type(error).__name__})"
         if partial.is_file() and partial.stat().st_size <= before:
             break
     return problem
 
 
 def _resume(source: str, partial: Path) -> bool:
-    """Download the missing bytes; return whether the file has the length that the host reports, if it reports one."""
+    """Download the missing bytes; return True if the file has the length that the host reports."""
     have = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(source, headers={"User-Agent": "Mozilla/5.0 (gan-lab)"})
     if have:
@@ -124,82 +125,94 @@ def _copy_with_progress(
 
 
 def _find_content_problem(path: Path, archive: bool) -> str:
-    """Return '' if the content has the right kind; hosts send an HTML page when they get too many requests."""
+    """Return '' if the content is of the right kind, else the problem.
+
+    Hosts send an HTML page when they get too many requests.
+    """
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        return "sent a page of HTML (too many downloads there?)"
+        return "sent an HTML page instead of the file (rate limit?)"
     if archive and not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
-        return "sent no archive"
-    return "" if start else "sent nothing"
+        return "sent something other than an archive"
+    return "" if start else "sent an empty file"
 
 
 def _find_hash_problem(path: Path, sha256: str) -> str:
-    """Return '' if the file has this hash, or none is known."""
+    """Return '' if the file has this hash or none is known, else the problem."""
     found = sha256 and file_hash([path])
-    return (
-        ""
-        if found == sha256
-        else f"sent another file than its publisher's (SHA-256 {found[:12]}, not {sha256[:12]})"
-    )
+    if found == sha256:
+        return ""
+    return f"sent a different file: SHA-256 {found[:12]} instead of {sha256[:12]}"
 
 
 def check_published(path: Path, sha256: str) -> None:
-    """Warn if a file that the user provided differs from the publisher's: it may be damaged, or another data set."""
+    """Warn if a file that the user provided differs from the published one."""
     if _find_hash_problem(path, sha256):
         warnings.warn(
-            f"{path} is not its publisher's file (SHA-256 {sha256[:12]}…): damaged, or another set",
+            f"{path} differs from the published file (SHA-256 {sha256[:12]}…). It may be damaged, "
+            "or another data set.",
             stacklevel=2,
         )
 
 
-def provide(root: Path, find: Callable[[Path], object], fetched: Callable[[], tuple[Path, str]], into: Path, name: str,
-            what: str) -> str:  # fmt: skip
+def provide(
+    root: Path,
+    find: Callable[[Path], object],
+    fetch_archive: Callable[[], tuple[Path, str]],
+    into: Path,
+    name: str,
+    what: str,
+) -> str:
     """Make sure that a data set is in ``root``: find it, or unpack its archive.
 
     Args:
         root: The folder of the data.
-        find: Returns something true if the data set is in a folder.
-        fetched: Downloads the archive; returns its path, or the reason why there is none.
+        find: Returns a true value if the data set is in a folder.
+        fetch_archive: Downloads the archive; returns its path and '', or the problem.
         into: The folder to unpack the archive into.
         name: The name of the data set.
-        what: The part that an incomplete archive lacks.
+        what: The contents that an incomplete archive lacks, for the message.
 
     Returns:
-        '' or the reason why the data set is not there.
+        '' or the reason why the data set is missing.
     """
-    # Before the lock: nothing is written into a folder that is complete, which may be read-only.
+    # Check before locking: a complete folder may be read-only.
     if find(root):
         return ""
     root.mkdir(parents=True, exist_ok=True)
-    # If several processes start together, one downloads.
+    # Only one of several processes downloads.
     with FileLock(root / f".{name}.lock"):
         if find(root):
             return ""
-        archive, problem = fetched()
-        return (
-            problem or unpack(archive, into) or ("" if find(root) else f"{archive} holds no {what}")
-        )
+        archive, problem = fetch_archive()
+        problem = problem or unpack(archive, into)
+        if not problem and not find(root):
+            problem = f"{archive} does not contain {what}"
+        return problem
 
 
 def unpack(archive: Path, folder: Path) -> str:
-    """Unpack a zip or tar file; its top-level entries appear in the folder once complete; return '' or the reason."""
+    """Unpack a zip or tar file; return '' or the problem.
+
+    Top-level entries are moved into the folder only once they are complete.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     try:
         if tarfile.is_tarfile(archive):
-            with tarfile.open(archive, "r:*", encoding="utf-8") as tape:
-                # This filter refuses a path outside of the folder.
-                tape.extractall(unfinished, filter="data")
+            with tarfile.open(archive, "r:*", encoding="utf-8") as tar_file:
+                # This filter rejects paths outside of the folder.
+                tar_file.extractall(unfinished, filter="data")
         else:
-            with zipfile.ZipFile(archive) as packed:
-                packed.extractall(unfinished)
+            with zipfile.ZipFile(archive) as zip_file:
+                zip_file.extractall(unfinished)
         # Folders come last: other processes look for them.
         for path_inside in sorted(unfinished.iterdir(), key=Path.is_dir):
             if not (folder / path_inside.name).exists():
                 path_inside.rename(folder / path_inside.name)
         return ""
     except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        return f"{archive} is damaged ({error}): delete it"
+        return f"{archive} is damaged ({error}). Delete it and try again."
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Count images that a data set has twice: pixel by pixel, or nearly so."""
+"""Count exact and near duplicates in a data set."""
 
 from __future__ import annotations
 
@@ -14,64 +14,70 @@ from torch.nn.functional import interpolate
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import to_gray
 
-BLOCK, MOST = 500, 50_000  # images that are read at once, and that are looked at
-SIDE, NEAR = (
-    16,
-    4.0,
-)  # of the small gray copies in pixels, and their largest mean difference in levels of 255
+BLOCK_IMAGES = 500
+MAX_IMAGES = 50_000
+# Near duplicates have gray thumbnails of this side whose mean absolute difference (of 255) is at
+# most this.
+THUMBNAIL_SIDE_PIXELS = 16
+MAX_MEAN_DIFFERENCE = 4.0
 
 
 @dataclass
 class Duplicates:
-    """Images that came before among those looked at, and those of them whose first one is on the other side of the split."""
+    """Number of duplicates, and of those whose first copy is in the other split ("across")."""
 
-    looked_at: int = 0
+    checked: int = 0
     exact: int = 0
     exact_across: int = 0
     near: int = 0
     near_across: int = 0
 
 
-def count(data: GANDataModule) -> Duplicates:
-    """Count duplicates among the first ``MOST`` images of the training and what is held out together.
+def count_duplicates(data: GANDataModule) -> Duplicates:
+    """Count duplicates among the first ``MAX_IMAGES`` training and held-out images.
 
-    Near ones have the same difference hash (each pixel of 8 x 9 brighter than the next, or not) and small gray copies
-    that hardly differ: the same picture in another size, or compressed anew.
+    Near duplicates have the same difference hash (whether each of 8 x 9 pixels is brighter than the
+    next) and almost equal thumbnails: the same image resized or compressed again.
     """
     found = Duplicates()
-    first: dict[bytes, bool] = {}  # of each image when it came first: whether it is held out
-    copies: dict[bytes, list[tuple[Tensor, bool]]] = {}  # by difference hash
-    for block, held_out in _blocks(data):
+    # For each distinct image, whether its first copy is held out.
+    first_is_held_out: dict[bytes, bool] = {}
+    thumbnails_of_hash: dict[bytes, list[tuple[Tensor, bool]]] = {}
+    for block, held_out in _iterate_blocks(data):
         images = torch.from_numpy(np.asarray(block))
         gray = to_gray(images.float()) if images.shape[1] == 3 else images[:, :1].float()
-        small = interpolate(gray, (SIDE, SIDE), mode="bilinear", antialias=True)
-        for image, copy, key in zip(images, small, _difference_hashes(gray), strict=True):
-            found.looked_at += 1
+        side = THUMBNAIL_SIDE_PIXELS
+        thumbnails = interpolate(gray, (side, side), mode="bilinear", antialias=True)
+        hashes = _difference_hashes(gray)
+        for image, thumbnail, difference_hash in zip(images, thumbnails, hashes, strict=True):
+            found.checked += 1
             digest = hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).digest()
-            if digest in first:
+            if digest in first_is_held_out:
                 found.exact += 1
-                found.exact_across += first[digest] != held_out
+                found.exact_across += first_is_held_out[digest] != held_out
                 continue
-            first[digest] = held_out
-            others = copies.setdefault(key, [])
-            alike = [where for other, where in others if float((copy - other).abs().mean()) <= NEAR]
-            if alike:
+            first_is_held_out[digest] = held_out
+            candidates = thumbnails_of_hash.setdefault(difference_hash, [])
+            similar = [
+                other_is_held_out
+                for other, other_is_held_out in candidates
+                if float((thumbnail - other).abs().mean()) <= MAX_MEAN_DIFFERENCE
+            ]
+            if similar:
                 found.near += 1
-                found.near_across += alike[0] != held_out
+                found.near_across += similar[0] != held_out
             else:
-                others.append((copy, held_out))
+                candidates.append((thumbnail, held_out))
     return found
 
 
-def _blocks(data: GANDataModule) -> Iterator[tuple[np.ndarray, bool]]:
-    left = MOST
+def _iterate_blocks(data: GANDataModule) -> Iterator[tuple[np.ndarray, bool]]:
+    left = MAX_IMAGES
     for split, held_out in ((data.train, False), (data.held_out, True)):
-        for rows in np.split(
-            np.arange(min(left, len(split))), np.arange(BLOCK, min(left, len(split)), BLOCK)
-        ):
-            if len(rows):
-                yield split.images[rows], held_out
-        left -= min(left, len(split))
+        n = min(left, len(split))
+        for start in range(0, n, BLOCK_IMAGES):
+            yield split.images[np.arange(start, min(start + BLOCK_IMAGES, n))], held_out
+        left -= n
 
 
 def _difference_hashes(gray: Tensor) -> list[bytes]:

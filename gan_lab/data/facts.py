@@ -1,4 +1,4 @@
-"""Facts of a data set that the rest of the lab needs without its pixels."""
+"""Facts about a data set that other modules need without its pixels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from gan_lab.images import ImageSpec
 
 @dataclass(frozen=True)
 class DataFacts:
-    """A data set as it is served to a run: what its images are, how many, and which.
+    """Facts about a data set as it is served to a run.
 
-    ``counts`` has the number of images of ``train``, ``learned`` (those of ``train`` that are trained on, up to
-    ``data.images``), ``validation`` and ``test``.
+    ``counts`` has the number of images of ``train``, ``learned`` (the subset of ``train`` that the
+    model is trained on, see ``data.images``), ``validation`` and ``test``.
     """
 
     spec: ImageSpec
     counts: Mapping[str, int]
-    class_names: tuple[str, ...]  # in the order of the labels; empty for an unlabeled set
-    source: str  # full or sample
-    about: str  # one line for the user
-    fingerprint: str  # hash of the pixels and labels
-    license: str = ""  # empty where it is not known
+    # In the order of the labels; empty for an unlabeled set.
+    class_names: tuple[str, ...]
+    # "full" or "sample".
+    source: str
+    # One line for the user.
+    about: str
+    # Hash of the pixels and labels.
+    fingerprint: str
+    # Empty if unknown.
+    license: str = ""

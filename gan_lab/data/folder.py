@@ -1,7 +1,7 @@
-"""Anyone's images: every readable file under ``data.root``, the middle of each in the shape of ``data.size``.
+"""A folder of images: every readable file under ``data.root``, center-cropped to ``data.size``.
 
-Folders of the first level are the classes, where there are at least two and every image lies in one. Folders called
-train and test (or val) are no classes: those below them are, and what is in test is held out.
+Top-level folders are classes if there are at least two and every image is in one. The folders train
+and test (or val) are splits, whose subfolders are the classes; the images of test are held out.
 """
 
 from __future__ import annotations
@@ -15,95 +15,115 @@ import numpy as np
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.split import Rows
+from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
-SIZE = 64  # usual, in pixels
-METADATA = (
-    "metadata.csv",
-    "metadata.jsonl",
-)  # of Hugging Face's image folders, which data.name=huggingface reads
+# The default of data.size.
+SIZE = 64
+# The metadata files of a Hugging Face image folder, which data.name=huggingface reads.
+METADATA = ("metadata.csv", "metadata.jsonl")
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The images of the folder, a tenth held out. Raises UserError, with what was seen, if there are none."""
+    """Decode the images of the folder. Without a folder test or val, 10% are held out.
+
+    Raises:
+        UserError: The folder contains no images.
+    """
     if cfg.source == "sample":
         raise UserError(
-            "data.source=sample: data.name=folder has no sample, data.root names a folder of images"
+            "data.source=sample: data.name=folder has no sample. Set data.root to a folder of "
+            "images."
         )
-    root = layouts.place(cfg.root)
-    parts = layouts.parts(root)
-    first, held, unused = parts or (root, None, [])
-    paths = images_under(first)
-    more = images_under(held) if held else []
-    inside = [
-        path.relative_to(place)
-        for place, some in ((first, paths), (held, more))
-        if place
-        for path in some
-    ]
-    items = [(path,) for path in (*paths, *more)]
+    root = layouts.resolve_root(cfg.root)
+    train_folder, held_out_folder, unused = layouts.find_splits(root) or (root, None, [])
+    train_paths = list_images_under(train_folder)
+    relative_paths = [path.relative_to(train_folder) for path in train_paths]
+    held_out_paths: list[Path] = []
+    if held_out_folder:
+        held_out_paths = list_images_under(held_out_folder)
+        relative_paths += [path.relative_to(held_out_folder) for path in held_out_paths]
+    items = [(path,) for path in (*train_paths, *held_out_paths)]
     if cfg.labels:
-        _warn_of_metadata([root, first, *([held] if held else [])])
+        _warn_of_metadata([root, train_folder, *([held_out_folder] if held_out_folder else [])])
     opened = decoding.open_items(cfg, items, "folder", as_files=True)
-    names, labels = (
-        classes(first, [inside[place] for place in opened.places]) if cfg.labels else ([], None)
-    )
-    train, test = opened.parts(len(paths), labels)
-    about = (
-        f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
-        + (f" (those of {held.name})" if held else "")
-        + (
-            f", in {len(names)} classes ({join_names(names)}), which data.labels=false hides"
-            if names
-            else ""
-        )
-        + (f"; not used: {', '.join(unused)}" if unused else "")
-        + opened.note
-    )
+    names: list[str] = []
+    labels = None
+    if cfg.labels:
+        readable = [relative_paths[index] for index in opened.indices]
+        names, labels = infer_classes(train_folder, readable)
+    train, test = opened.split(len(train_paths), labels)
+    about = f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
+    if held_out_folder:
+        about += f" (folder {held_out_folder.name})"
+    if names:
+        about += f", {len(names)} classes ({join_names(names)}; data.labels=false ignores them)"
+    if unused:
+        about += f"; unused folders: {', '.join(unused)}"
+    about += opened.note
     return ArrayDataset(
-        ImageSpec(opened.frame.channels, *cfg.shape, classes=len(names)),
-        Rows(opened.pixels, train), None if labels is None else labels[train],
-        Rows(opened.pixels, test), None if labels is None else labels[test],
-        "full", about, decoding.combine_fingerprints(opened.fingerprint, train, test, labels), class_names=names,
-    )  # fmt: skip
+        spec=ImageSpec(opened.frame.channels, *cfg.shape, classes=len(names)),
+        train_images=SelectedRows(opened.pixels, train),
+        train_labels=None if labels is None else labels[train],
+        test_images=SelectedRows(opened.pixels, test),
+        test_labels=None if labels is None else labels[test],
+        source="full",
+        about=about,
+        fingerprint=decoding.combine_fingerprints(opened.fingerprint, train, test, labels),
+        class_names=names,
+    )
 
 
 def _warn_of_metadata(folders: Sequence[Path]) -> None:
-    """Warn that labels in a file of metadata are not read, in one line."""
+    """Warn that the labels of a metadata file are ignored."""
     files = [folder / name for folder in folders for name in METADATA if (folder / name).is_file()]
     if files:
         warnings.warn(
-            f"{files[0]} is not read. Set data.name=huggingface to use its labels.", stacklevel=3
+            f"{files[0]} is ignored. Set data.name=huggingface to use its labels.", stacklevel=3
         )
 
 
-def images_under(root: Path) -> list[Path]:
-    """The image files under a folder. Raises UserError, with what was seen, if there are none."""
-    paths = image_files.find(root)
+def list_images_under(root: Path) -> list[Path]:
+    """List the image files under a folder. Raises UserError if there are none."""
+    paths = image_files.find_images(root)
     if not paths:
-        raise UserError(f"data.root={root}: no images (seen: {image_files.seen(root)})")
+        raise UserError(
+            f"data.root={root}: no images (found: {image_files.count_suffixes(root)}). Set it to a "
+            "folder of images."
+        )
     return paths
 
 
-def classes(root: Path, inside: Sequence[Path]) -> tuple[list[str], np.ndarray | None]:
-    """The first-level folders' names and the number of each image's [N] int64; none if that would be no labelling.
+def infer_classes(
+    root: Path, relative_paths: Sequence[Path]
+) -> tuple[list[str], np.ndarray | None]:
+    """Infer the classes from the top-level folders.
 
-    ``inside`` are the images, relative to the root. Where images beside the folders are the reason, a warning says so.
+    Images outside of these folders disable the labels, with a warning.
+
+    Args:
+        root: The folder, for the warning.
+        relative_paths: The images, relative to the root.
+
+    Returns:
+        The class names and the labels [N] int64, or an empty list and None.
     """
-    beside = [path.name for path in inside if len(path.parts) == 1]
-    names = sorted({path.parts[0] for path in inside if len(path.parts) > 1})
-    if len(names) >= 2 and beside:
+    outside = [path.name for path in relative_paths if len(path.parts) == 1]
+    names = sorted({path.parts[0] for path in relative_paths if len(path.parts) > 1})
+    if len(names) >= 2 and outside:
         warnings.warn(
-            f"{root} has no labels, for {image_files.join_names(beside)} {'lies' if len(beside) == 1 else 'lie'} beside the folders "
-            f"{join_names(names)}: put every image into a folder, or say data.labels=false", stacklevel=2,
-        )  # fmt: skip
-    if len(names) < 2 or beside:
+            f"{root}: training without labels, because {image_files.join_names(outside)} "
+            f"{'is' if len(outside) == 1 else 'are'} outside of the class folders "
+            f"{join_names(names)}. Move every image into a class folder, or set data.labels=false.",
+            stacklevel=2,
+        )
+    if len(names) < 2 or outside:
         return [], None
-    return names, np.array([names.index(path.parts[0]) for path in inside], dtype=np.int64)
+    labels = [names.index(path.parts[0]) for path in relative_paths]
+    return names, np.array(labels, dtype=np.int64)
 
 
 def join_names(names: Sequence[str], most: int = 10) -> str:
-    """Names in a row, at most so many of them."""
+    """Join up to ``most`` names."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,4 +1,7 @@
-"""Data sets that are passed from Python: ``gan_lab.train(experiment, data=my_dataset)``, whose ``data.name`` is ``python``."""
+"""Data sets passed from Python, as in ``gan_lab.train(experiment, data=my_dataset)``.
+
+Their ``data.name`` is ``python``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from gan_lab.data import decoding
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.folder import join_names
 from gan_lab.data.pixel_store import PixelStore, is_image
-from gan_lab.data.split import Rows
+from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.track import track
@@ -54,7 +57,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """One map-style data set: how many items it has, how to read item i, and the names of its labels."""
+    """One map-style data set: the number of items, how to read item i, and the label names."""
 
     count: int
     read: Callable[[int], Any]
@@ -66,35 +69,41 @@ class Split:
 def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayDataset:
     """Read a data set from Python into uint8 arrays of ``data.size``.
 
-    Every item is read once, in order, and kept as uint8 in memory. Random transforms are therefore applied once, under a
-    fixed seed, and not again in each epoch: augment with ``data.flip``, ``data.jitter`` or ``augment.policy``. Reading
-    is repeated at each start and at the final evaluation; the fingerprint of pixels and labels shows whether the data
-    set is still the same.
+    Every item is read once, in order, and kept as uint8 in memory. Random transforms are therefore
+    applied once, under a fixed seed, and not again in each epoch: augment with ``data.flip``,
+    ``data.jitter`` or ``augment.policy``. Reading is repeated at each start and at the final
+    evaluation; the fingerprint of pixels and labels shows whether the data set is still the same.
 
     Args:
         dataset: One of
 
-            - a map-style data set (torchvision, ``torch.utils.data.Dataset``, Hugging Face ``datasets.Dataset``), or a
-              list, of images, (image, label) or mappings with the keys ``image`` and ``label``;
+            - a map-style data set (torchvision, ``torch.utils.data.Dataset``, Hugging Face
+              ``datasets.Dataset``), or a list, of images, (image, label) or mappings with the keys
+              ``image`` and ``label``;
             - an array or tensor of images [N, H, W], [N, H, W, C] or [N, C, H, W];
             - a tuple (images, labels) of arrays or sequences;
-            - for image-to-image translation: items (source, target), mappings with the keys ``source`` and ``target``,
-              or a tuple of two arrays; or, unpaired, a dict of two data sets ``{"A": ..., "B": ...}``;
-            - a dict, or a ``datasets.DatasetDict``, of the splits ``train``, ``validation`` and ``test``.
+            - for image-to-image translation: items (source, target), mappings with the keys
+              ``source`` and ``target``, or a tuple of two arrays; or, unpaired, a dict of two data
+              sets ``{"A": ..., "B": ...}``;
+            - a dict, or a ``datasets.DatasetDict``, of the splits ``train``, ``validation`` and
+              ``test``.
 
-            Images are PIL images, uint8 or boolean arrays, or floats in [0, 1] or [-1, 1]. Labels are integers;
+            Images are PIL images, uint8 or boolean arrays, or floats in [0, 1] or [-1, 1]. Labels
+            are integers;
             they are renumbered 0..K-1 in ascending order.
-        cfg: The data config; ``size``, ``width``, ``fit``, ``channels``, ``labels``, ``direction`` and ``cache_gb``
+        cfg: The data config; ``size``, ``width``, ``fit``, ``channels``, ``labels``, ``direction``
+            and ``cache_gb``
             apply.
-        test: A data set of the same kind that is held out. Without it and without a validation or test split, 10% is
+        test: A data set of the same kind that is held out. Without it and without a validation or
+            test split, 10% is
             held out, stratified by label.
 
     Returns:
         The data set, as every other ``decode`` returns it.
 
     Raises:
-        UserError: for a data set that cannot be read by index, items of different types, fewer than 4 images, labels
-            that are not integers, and pixels that are NaN or in no clear range.
+        UserError: for a data set that cannot be read by index, items of different types, fewer than
+            4 images, labels that are not integers, and pixels that are NaN or in no clear range.
     """
     if cfg.source == "sample":
         raise UserError(
@@ -128,7 +137,7 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
     names, numbers = _number_classes(labels, splits, train_count)
     validation = None
     if len(splits) == 1:
-        train, held_out = decoding.split(count, numbers)
+        train, held_out = decoding.split_train_test(count, numbers)
     else:
         train, held_out = np.arange(train_count), np.arange(train_count, count)
         if "validation" in splits and "test" in splits:
@@ -140,7 +149,8 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
     notes += images.notes
     about = (
         f"{len(train):,} {'images' if source_pixels is None else 'pairs'} passed from Python "
-        f"({splits['train'].type_name}), {len(held_out):,} held out{''.join(f'; {note}' for note in notes)}"
+        f"({splits['train'].type_name}), {len(held_out):,} held "
+        f"out{''.join(f'; {note}' for note in notes)}"
     )
     hashes = [_hash_array(part) for part in (pixels, source_pixels) if part is not None]
     has_sources = source_pixels is not None
@@ -152,15 +162,15 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
             source_channels=0 if source_pixels is None else source_pixels.shape[1],
             pairs="all" if has_sources else "none",
         ),
-        train_images=Rows(pixels, train),
+        train_images=SelectedRows(pixels, train),
         train_labels=None if numbers is None else numbers[train],
-        test_images=Rows(pixels, held_out),
+        test_images=SelectedRows(pixels, held_out),
         test_labels=None if numbers is None else numbers[held_out],
         source="full",
         about=about,
         fingerprint=decoding.combine_fingerprints(*hashes, train, held_out, validation, numbers),
-        train_sources=None if source_pixels is None else Rows(source_pixels, train),
-        test_sources=None if source_pixels is None else Rows(source_pixels, held_out),
+        train_sources=None if source_pixels is None else SelectedRows(source_pixels, train),
+        test_sources=None if source_pixels is None else SelectedRows(source_pixels, held_out),
         class_names=names,
         validation=validation,
         license=splits["train"].license,
@@ -168,7 +178,7 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
 
 
 def usual_size(dataset: Any) -> int:
-    """Return the ``data.size`` to use where the user gives none: that of small square images, else 64 pixels.
+    """Return the default ``data.size``: that of small square images, else 64 pixels.
 
     Reads the first image only.
     """
@@ -199,8 +209,9 @@ def find_splits(dataset: Any, test: Any = None) -> dict[str, Split]:
         if "train" not in found:
             has = join_names([str(key) for key in dataset])
             raise UserError(
-                f"data: a dict with the keys {has}, but without train. Pass the data set to train on, such as "
-                f"data=splits[{next(iter(dataset), '...')!r}], or a dict with train, validation and test."
+                f"data: a dict with the keys {has}, but without train. Pass the data set to train "
+                f"on, such as data=splits[{next(iter(dataset), '...')!r}], or a dict with train, "
+                "validation and test."
             )
     if test is not None:
         if "test" in found:
@@ -222,7 +233,8 @@ def open_split(dataset: Any, name: str) -> Split:
     kind = type(dataset).__name__
     if isinstance(dataset, str | Path):
         raise UserError(
-            f"data: {str(dataset)!r} is a path. Set data.name=folder and data.root={dataset} instead."
+            f"data: {str(dataset)!r} is a path. Set data.name=folder and data.root={dataset} "
+            "instead."
         )
     if isinstance(dataset, DataLoader):
         raise UserError("data: a DataLoader returns batches. Pass its data set: loader.dataset.")
@@ -230,8 +242,8 @@ def open_split(dataset: Any, name: str) -> Split:
     is_table = hasattr(dataset, "iloc")  # of pandas, whose index is a column
     if isinstance(dataset, IterableDataset | Mapping | bytes) or is_table or not can_index:
         raise UserError(
-            f"data: the {name} split has the type {kind}, which cannot be read by index. Pass a map-style data set with "
-            "__len__ and __getitem__, a list or an array."
+            f"data: the {name} split has the type {kind}, which cannot be read by index. Pass a "
+            "map-style data set with __len__ and __getitem__, a list or an array."
         )
     names = find_class_names(dataset)
     license_text = str(getattr(getattr(dataset, "info", None), "license", None) or "")
@@ -242,7 +254,8 @@ def open_split(dataset: Any, name: str) -> Split:
     _check_array_of_images(images)
     if len(images) != len(seconds):
         raise UserError(
-            f"data: a tuple of {len(images):,} images and {len(seconds):,} labels. Pass equally many."
+            f"data: a tuple of {len(images):,} images and {len(seconds):,} labels. Pass equally "
+            "many."
         )
     return Split(
         len(images), lambda i: (images[i], seconds[i]), names, type(images).__name__, license_text
@@ -252,12 +265,13 @@ def open_split(dataset: Any, name: str) -> Split:
 def _check_array_of_images(dataset: Any) -> None:
     if _is_array(dataset) and dataset.ndim not in (3, 4):
         raise UserError(
-            f"data: an array of the shape {list(dataset.shape)}. Pass images [N, H, W] or [N, C, H, W]."
+            f"data: an array of the shape {list(dataset.shape)}. Pass images [N, H, W] or [N, C, "
+            "H, W]."
         )
 
 
 def find_class_names(dataset: Any) -> list[str]:
-    """Return the names of labels 0, 1, 2 ...: ``dataset.classes``, or the names of a Hugging Face ClassLabel.
+    """Return the label names: ``dataset.classes``, or those of a Hugging Face ClassLabel.
 
     ``Subset`` and ``ConcatDataset`` are looked through.
     """
@@ -301,7 +315,7 @@ def _read_all(splits: Mapping[str, Split], count: int) -> Iterator[Any]:
 
 
 def _parse_item(raw: Any, index: int, cfg: DataConfig) -> Item:
-    """Find image, label and source in what a data set returns. Raises UserError if there is no image in it."""
+    """Find image, label and source in an item of a data set. Raises UserError without an image."""
     item = _split_item(raw, index)
     if item.source is not None and cfg.direction == "BtoA":
         item = item._replace(image=item.source, source=item.image)
@@ -309,8 +323,8 @@ def _parse_item(raw: Any, index: int, cfg: DataConfig) -> Item:
         if (image is not None or item.image is None) and not is_image(image):
             shape = f" of the shape {list(image.shape)}" if _is_array(image) else ""
             raise UserError(
-                f"data: item {index:,} has the type {type(image).__name__}{shape}, which is no image. Return a PIL image, an "
-                "array or a tensor, alone or as (image, label)."
+                f"data: item {index:,} has the type {type(image).__name__}{shape}, which is no "
+                "image. Return a PIL image, an array or a tensor, alone or as (image, label)."
             )
     return item if cfg.labels else item._replace(label=None)
 
@@ -322,8 +336,9 @@ def _split_item(raw: Any, index: int) -> Item:
         key = next((key for key in IMAGE_KEYS if key in raw), None)
         if key is None:
             raise UserError(
-                f"data: item {index:,} has the keys {join_names([str(key) for key in raw])}. Name the image {IMAGE_KEYS[0]} "
-                f"and the label {LABEL_KEYS[0]}, or the images of a pair source and target."
+                f"data: item {index:,} has the keys {join_names([str(key) for key in raw])}. Name "
+                f"the image {IMAGE_KEYS[0]} and the label {LABEL_KEYS[0]}, or the images of a pair "
+                "source and target."
             )
         return Item(raw[key], next((raw[key] for key in LABEL_KEYS if key in raw), None))
     if isinstance(raw, tuple | list):
@@ -331,7 +346,8 @@ def _split_item(raw: Any, index: int) -> Item:
             return Item(raw[0])
         if len(raw) != 2:
             raise UserError(
-                f"data: item {index:,} has {len(raw)} parts. Return (image, label) or (source, target)."
+                f"data: item {index:,} has {len(raw)} parts. Return (image, label) or (source, "
+                "target)."
             )
         image, second = raw
         return Item(second, None, image) if is_image(second) else Item(image, second)
@@ -351,7 +367,7 @@ def _check_same_form(item: Item, first: Item, index: int) -> None:
 
 
 def _to_int(label: Any, index: int) -> int:
-    """Convert a label to an integer. Raises UserError for what is none, and for -1, which stands for an unknown one."""
+    """Convert a label to an integer. Raises UserError for other types, and for -1 (unknown)."""
     value = label.item() if _is_array(label) and int(np.prod(label.shape)) == 1 else label
     value = value.item() if isinstance(value, np.generic) else value
     if not isinstance(value, int) or value > np.iinfo(np.int64).max:
@@ -362,11 +378,13 @@ def _to_int(label: Any, index: int) -> int:
             else "Convert labels"
         )
         raise UserError(
-            f"data: the label of item {index:,} is {shown}, not an integer. {remedy}, or hide them with data.labels=false."
+            f"data: the label of item {index:,} is {shown}, not an integer. {remedy}, or hide them "
+            "with data.labels=false."
         )
     if value < 0:
         raise UserError(
-            f"data: the label of item {index:,} is {value}. Remove unlabeled items, or hide labels with data.labels=false."
+            f"data: the label of item {index:,} is {value}. Remove unlabeled items, or hide labels "
+            "with data.labels=false."
         )
     return int(value)
 
@@ -374,7 +392,11 @@ def _to_int(label: Any, index: int) -> int:
 def _number_classes(
     labels: Sequence[int], splits: Mapping[str, Split], train_count: int
 ) -> tuple[list[str], np.ndarray | None]:
-    """Renumber labels to 0..K-1. Returns the K names and the labels [N] int64; none for fewer than two classes."""
+    """Renumber labels to 0..K-1.
+
+    Returns:
+        The K names and the labels [N] int64; an empty list and None for fewer than two classes.
+    """
     if not labels:
         return [], None
     raw = np.array(labels, dtype=np.int64)
@@ -382,13 +404,14 @@ def _number_classes(
     unseen = np.setdiff1d(values, raw[:train_count])
     if len(unseen):
         raise UserError(
-            f"data: {join_names([f'label {value}' for value in unseen])} is held out, but no training image has it. Remove "
-            "these images, or add some to the training split."
+            f"data: {join_names([f'label {value}' for value in unseen])} is held out, but no "
+            "training image has it. Remove these images, or add some to the training split."
         )
     known = splits["train"].class_names
     if known and values[-1] >= len(known):
         raise UserError(
-            f"data: label {values[-1]}, but the data set names {len(known)} classes. Correct one of them."
+            f"data: label {values[-1]}, but the data set names {len(known)} classes. Correct one "
+            "of them."
         )
     if len(values) < 2:
         return [], None
@@ -431,7 +454,7 @@ def _hash_array(array: np.ndarray) -> str:
 
 @contextlib.contextmanager
 def _fixed_randomness() -> Iterator[None]:
-    """Seed the global random generators, and restore them: random transforms give the same images at each start."""
+    """Seed the global random generators and restore them, so that random transforms repeat."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(0)

@@ -1,7 +1,8 @@
-"""Two sets of images without pairs: horses and zebras of Zhu et al. 2017 (arXiv 1703.10593), or any other two.
+"""Two unpaired domains: the horses and zebras of Zhu et al. 2017 (arXiv 1703.10593), or your own.
 
-Under ``data.root``, or in ``horse2zebra`` there, lie the folders of ``layouts.TWO_SIDES``; without folders to hold out
-a tenth is held out. The sample is generated: plain horses and other ones striped, of the held-out ones both coats.
+``data.root``, or ``horse2zebra`` in it, contains one of ``layouts.DOMAIN_LAYOUTS``; without a test
+or val folder, 10% are held out. The sample is generated: brown horses and other horses with
+stripes; the held-out horses have both coats.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download, horses, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.split import Rows
+from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
@@ -19,80 +20,97 @@ SOURCES = (
     "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip",
     "https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets/horse2zebra.zip",
 )
-SHA256 = "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1"  # of the archive
-SIZE = 64  # usual, in pixels
-LAYOUT = f"two folders of images: {layouts.TWO_SIDES}"
+# Hash of the archive.
+SHA256 = "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1"
+# The default of data.size.
+SIZE = 64
+LAYOUT = f"two folders of images: {layouts.DOMAIN_LAYOUTS}"
 SAMPLE, DOWNLOADS = "generated horses", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it cannot be had."""
+    """Decode the set of ``cfg.source``. Raises UserError if a required full set is missing."""
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if not problem:
-        layout = _home(root)
+        layout = _find_domains(root)
         assert layout is not None
         return _full(cfg, *layout)
     if cfg.source == "full":
         raise UserError(
-            f"data.source=full: {problem}. Unpack {SOURCES[0]} into {root}, or name by data.root a folder with {LAYOUT}, "
-            "or take data.source=sample"
+            f"data.source=full: {problem}. Unpack {SOURCES[0]} into {root}, set data.root to a "
+            f"folder with {LAYOUT}, or set data.source=sample."
         )
     return horses.sample(cfg, paired=False, reason=problem)
 
 
-def _full(cfg: DataConfig, home: Path, folders: layouts.Sides) -> ArrayDataset:
-    lists = [image_files.find(folder) for folder in (*folders.train, *(folders.held or ()))]
+def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayDataset:
+    lists = [
+        image_files.find_images(folder) for folder in (*folders.train, *(folders.held_out or ()))
+    ]
     for folder, paths in zip(folders.train, lists, strict=False):
         if not paths:
-            raise UserError(f"{folder}: no images (seen: {image_files.seen(folder)})")
-    sides = {}
+            raise UserError(
+                f"{folder}: no images (found: {image_files.count_suffixes(folder)}). Add images of "
+                "this domain."
+            )
+    domains = {}
     notes = ""
-    for i, side in enumerate("AB"):
-        train, test = lists[i], lists[i + 2] if folders.held else []
+    for i, domain in enumerate("AB"):
+        train, test = lists[i], lists[i + 2] if folders.held_out else []
         items = [(path,) for path in (*train, *test)]
-        opened = decoding.open_items(cfg, items, f"unpaired-{side}")
-        sides[side] = (opened, *opened.parts(len(train)))
-        notes += f"; of {side}{opened.note}" if opened.note else ""
+        opened = decoding.open_items(cfg, items, f"unpaired-{domain}")
+        domains[domain] = (opened, *opened.split(len(train)))
+        notes += f"; {domain}:{opened.note}" if opened.note else ""
     target, source = ("B", "A") if cfg.direction == "AtoB" else ("A", "B")
-    images, train_images, test_images = sides[target]
-    sources, train_sources, test_sources = sides[source]
+    images, train_images, test_images = domains[target]
+    sources, train_sources, test_sources = domains[source]
     about = (
-        f"{len(train_sources):,} images {source} and {len(train_images):,} {target} ({len(test_sources):,} and "
-        f"{len(test_images):,} held out), unpaired: found in {home}{notes}"
+        f"{len(train_sources):,} images of {source} and {len(train_images):,} of {target} "
+        f"({len(test_sources):,} and {len(test_images):,} held out), unpaired, from {home}{notes}"
     )
     return ArrayDataset(
-        ImageSpec(images.frame.channels, *cfg.shape, source_channels=sources.frame.channels),
-        Rows(images.pixels, train_images), None, Rows(images.pixels, test_images), None, "full", about,
-        decoding.combine_fingerprints(images.fingerprint, sources.fingerprint, train_images, test_images, test_sources),
-        Rows(sources.pixels, train_sources), Rows(sources.pixels, test_sources),
-    )  # fmt: skip
+        spec=ImageSpec(images.frame.channels, *cfg.shape, source_channels=sources.frame.channels),
+        train_images=SelectedRows(images.pixels, train_images),
+        train_labels=None,
+        test_images=SelectedRows(images.pixels, test_images),
+        test_labels=None,
+        source="full",
+        about=about,
+        fingerprint=decoding.combine_fingerprints(
+            images.fingerprint, sources.fingerprint, train_images, test_images, test_sources
+        ),
+        train_sources=SelectedRows(sources.pixels, train_sources),
+        test_sources=SelectedRows(sources.pixels, test_sources),
+    )
 
 
 def is_present(root: Path) -> bool:
-    """True if two sets, or their archive, lie in a folder. Raises UserError for ambiguous folders."""
-    return _home(root) is not None or (root / "horse2zebra.zip").is_file()
+    """True if a folder contains two domains or the archive. Raises UserError if ambiguous."""
+    return _find_domains(root) is not None or (root / "horse2zebra.zip").is_file()
 
 
-def _home(root: Path) -> tuple[Path, layouts.Sides] | None:
+def _find_domains(root: Path) -> tuple[Path, layouts.DomainFolders] | None:
     if root.is_file():
-        root = layouts.place(str(root))
+        root = layouts.resolve_root(str(root))
     for home in (root, root / "horse2zebra"):
-        if home.is_dir() and (sides := layouts.two_sides(home)):
-            return home, sides
+        if home.is_dir() and (folders := layouts.find_domains(home)):
+            return home, folders
     return None
 
 
 def find_full(root: Path) -> str:
-    """Make sure that the two sets are in ``root``, downloading horses and zebras if need be; otherwise say why not."""
-    return download.provide(root, _home, lambda: _archive(root), root, "horse2zebra", "trainA")
+    """Download horse2zebra into ``root`` if needed; return '' or the reason why it is missing."""
+    return download.provide(
+        root, _find_domains, lambda: _archive(root), root, "horse2zebra", "trainA"
+    )
 
 
 def _archive(root: Path) -> tuple[Path, str]:
     archive = root / "horse2zebra.zip"
     problem = download.fetch(SOURCES, archive, sha256=SHA256)
-    return (
-        archive,
-        problem
-        and f"no trainA and trainB in {root}, and the download of horse2zebra failed ({problem})",
-    )
+    if problem:
+        problem = (
+            f"no trainA and trainB in {root}, and the download of horse2zebra failed ({problem})"
+        )
+    return archive, problem

@@ -3,11 +3,13 @@
 ``data.root`` is a folder (or a zip file of one) of one of these kinds:
 
 - a data set or ``DatasetDict`` that ``save_to_disk`` wrote;
-- Parquet files, as data sets lie on the Hub: ``data/train-00000-of-00001.parquet``; or one such file;
-- image files with ``metadata.csv`` or ``metadata.jsonl``, whose column ``file_name`` names the images.
+- Parquet files, as data sets lie on the Hub: ``data/train-00000-of-00001.parquet``; or one such
+  file;
+- image files with ``metadata.csv`` or ``metadata.jsonl``, whose column ``file_name`` names the
+  images.
 
-The splits train, validation and test are kept; without them 10% is held out. Labels are the column ``label``, or the only
-other column that is categorical; they may be text.
+The splits train, validation and test are kept; without them 10% is held out. Labels are the column
+``label``, or the only other column that is categorical; they may be text.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.folder import METADATA, join_names
 from gan_lab.data.from_python import IMAGE_KEYS, LABEL_KEYS, SPLIT_NAMES
-from gan_lab.data.split import Rows
+from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError, first_line, import_extra
 
@@ -40,16 +42,18 @@ SAVED = (
 )  # of DatasetDict.save_to_disk, and of Dataset.save_to_disk
 FILE_NAME = "file_name"  # the column of METADATA
 LAYOUT = (
-    "a data set written by save_to_disk, Parquet files, or images with metadata.csv or metadata.jsonl; "
-    "data.name=folder reads images without metadata"
+    "a data set written by save_to_disk, Parquet files, or images with metadata.csv or "
+    "metadata.jsonl; data.name=folder reads images without metadata"
 )
 SPLIT_OF_FILE = re.compile(
-    rf"(?:^|[-_./])({'|'.join(alias for aliases in SPLIT_NAMES.values() for alias in aliases)})(?=[-_./\d]|$)"
+    r"(?:^|[-_./])("
+    + "|".join(alias for aliases in SPLIT_NAMES.values() for alias in aliases)
+    + r")(?=[-_./\d]|$)"
 )
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """Read the data set under ``data.root``. Raises UserError, with what was found, if there is none."""
+    """Read the data set under ``data.root``. Raises UserError if there is none."""
     if cfg.source == "sample":
         raise UserError(
             "data.source=sample: data.name=huggingface has no sample. Set data.root to a folder."
@@ -57,7 +61,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     path = Path(cfg.root)
     if path.is_file() and path.suffix.lower() == ".parquet":
         return _decode_tables(cfg, path)
-    root = layouts.place(cfg.root)
+    root = layouts.resolve_root(cfg.root)
     if any((root / name).is_file() for name in SAVED):
         return _decode_tables(cfg, root)
     if find_metadata(root):
@@ -65,22 +69,23 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     if _find_parquet(root):
         return _decode_tables(cfg, root)
     raise UserError(
-        f"data.root={cfg.root}: no data set (found: {image_files.seen(root)}). There should be {LAYOUT}."
+        f"data.root={cfg.root}: no data set (found: {image_files.count_suffixes(root)}). There "
+        f"should be {LAYOUT}."
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # image files with metadata
 
 
 def find_metadata(root: Path) -> list[Path]:
-    """Return the metadata files of an image folder: in the folder itself, or in those of its splits."""
+    """Return the metadata files of an image folder, in the folder itself or in its splits."""
     folders = [root, *_split_folders(root).values()]
     return [folder / name for folder in folders for name in METADATA if (folder / name).is_file()]
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """Return the folders train, validation and test by the name of their split; none if there is no train."""
+    """Return the folders of the splits by name; an empty dict if there is no train folder."""
     folders = {child.name.lower(): child for child in sorted(root.iterdir()) if child.is_dir()}
     found = {
         name: folders[alias]
@@ -107,11 +112,12 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
     missing = [str(path.relative_to(root)) for path in rows if not path.is_file()]
     if missing:
         raise UserError(
-            f"data.root={cfg.root}: the metadata list {image_files.join_names(missing)}, which are not there. Add the "
-            "images, or remove their rows."
+            f"data.root={cfg.root}: the metadata list {image_files.join_names(missing)}, which are "
+            "not there. Add the images, or remove their rows."
         )
     unlisted = len(
-        {path.resolve() for path in image_files.find(root)} - {path.resolve() for path in rows}
+        {path.resolve() for path in image_files.find_images(root)}
+        - {path.resolve() for path in rows}
     )
 
     splits = _split_folders(root)
@@ -137,18 +143,18 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
     numbers = None
     if column:
         names, every = encode_labels([rows[path].get(column) for path in paths], column)
-        numbers = every[opened.places]
+        numbers = every[opened.indices]
         if len(names) < 2:
             names, numbers, column = [], None, None
     split_names = [name for name, listed in of_split.items() for _ in listed]
-    split_of_row = np.array(split_names)[opened.places]
+    split_of_row = np.array(split_names)[opened.indices]
     train, held_out, validation = (
         np.flatnonzero(split_of_row == "train"),
         np.flatnonzero(split_of_row != "train"),
         None,
     )
     if not len(held_out):
-        train, held_out = decoding.split(len(split_of_row), numbers)
+        train, held_out = decoding.split_train_test(len(split_of_row), numbers)
     elif {"validation", "test"} <= set(split_of_row):
         validation = np.flatnonzero(split_of_row[held_out] == "validation")
     _check_held_out_labels(names, numbers, train, held_out)
@@ -160,9 +166,9 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
     )
     return ArrayDataset(
         spec=ImageSpec(opened.frame.channels, *cfg.shape, classes=len(names)),
-        train_images=Rows(opened.pixels, train),
+        train_images=SelectedRows(opened.pixels, train),
         train_labels=None if numbers is None else numbers[train],
-        test_images=Rows(opened.pixels, held_out),
+        test_images=SelectedRows(opened.pixels, held_out),
         test_labels=None if numbers is None else numbers[held_out],
         source="full",
         about=about,
@@ -179,7 +185,7 @@ def _names_of(rows: Any) -> list[str]:
 
 
 def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
-    """Return the row of each image file. Raises UserError for a file that is no table, or that names an image twice."""
+    """Return the row of each image file. Raises UserError for invalid or duplicate rows."""
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".csv":
@@ -193,11 +199,13 @@ def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
         if not isinstance(row, dict) or not row.get(FILE_NAME):
             has = join_names([str(key) for key in row]) if isinstance(row, dict) else repr(row)
             raise UserError(
-                f"{file}: row {number:,} has no {FILE_NAME} (columns: {has}). Name the image of each row."
+                f"{file}: row {number:,} has no {FILE_NAME} (columns: {has}). Name the image of "
+                "each row."
             )
         if None in row:
             raise UserError(
-                f"{file}: row {number:,} has more values than columns. Quote texts that hold a comma."
+                f"{file}: row {number:,} has more values than columns. Quote texts that hold a "
+                "comma."
             )
         path = file.parent / str(row[FILE_NAME])
         if path in found:
@@ -208,13 +216,13 @@ def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # tables: save_to_disk and Parquet
 
 
 @dataclass
 class LabeledImages:
-    """One split as ``from_python`` reads it: images of one column, labels that are numbered already."""
+    """One split in the form that ``from_python`` reads: one column of images, numbered labels."""
 
     images: Any  # a datasets.Dataset of one column
     key: str
@@ -234,7 +242,7 @@ def _decode_tables(cfg: DataConfig, root: Path) -> ArrayDataset:
     """Decode a saved data set or Parquet files, once: the arrays are kept in the cache."""
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
     applies = (cfg.shape, cfg.fit, cfg.channels, cfg.labels, cfg.direction)
-    key = f"{applies}/1/{decoding.listing([(file,) for file in files])}"
+    key = f"{applies}/1/{decoding.hash_file_stats([(file,) for file in files])}"
     import_extra("datasets", "datasets", f"data.root={cfg.root}")
 
     def build() -> Arrays:
@@ -246,7 +254,11 @@ def _decode_tables(cfg: DataConfig, root: Path) -> ArrayDataset:
 
 
 def _open_tables(cfg: DataConfig, root: Path) -> dict[str, Any]:
-    """Return the ``datasets.Dataset`` of each split. Raises UserError for files that are damaged or have no train."""
+    """Return the ``datasets.Dataset`` of each split.
+
+    Raises:
+        UserError: A file is damaged, or there is no train split.
+    """
     datasets = import_extra("datasets", "datasets", f"data.root={cfg.root}")
     try:
         if root.is_dir() and any((root / name).is_file() for name in SAVED):
@@ -269,8 +281,8 @@ def _open_tables(cfg: DataConfig, root: Path) -> dict[str, Any]:
     }
     if "train" not in splits:
         raise UserError(
-            f"data.root={cfg.root}: the splits are {join_names(list(map(str, tables)))}, and none is train. Rename the one "
-            "to train on."
+            f"data.root={cfg.root}: the splits are {join_names(list(map(str, tables)))}, and none "
+            "is train. Rename the one to train on."
         )
     return splits
 
@@ -281,7 +293,7 @@ def _find_parquet(root: Path) -> list[Path]:
 
 
 def _read_parquet(root: Path) -> dict[str, Any]:
-    """Read Parquet files into memory, the files of each split as one. Without names of splits all are train."""
+    """Read the Parquet files of each split into memory. Without split names, all are train."""
     from datasets import Dataset, concatenate_datasets
     from pyarrow import parquet
 
@@ -296,8 +308,8 @@ def _read_parquet(root: Path) -> dict[str, Any]:
         named = {"train": named[""]}
     elif "" in named:
         raise UserError(
-            f"data.root={root}: {image_files.join_names([file.name for file in named['']])} belong to no split, others do. "
-            "Begin each file name with train, validation or test."
+            f"data.root={root}: {image_files.join_names([file.name for file in named['']])} belong "
+            "to no split, others do. Begin each file name with train, validation or test."
         )
     return {
         name: concatenate_datasets([Dataset(parquet.read_table(file)) for file in files])
@@ -306,9 +318,10 @@ def _read_parquet(root: Path) -> dict[str, Any]:
 
 
 def _prepare(cfg: DataConfig, table: Any) -> tuple[Any, str, list[Any] | None, Any]:
-    """Return one split as images, the key of an image, raw labels, and what is known of the data set.
+    """Return one split as images, the key of an image, raw labels, and the data set's info.
 
-    A pair has the key ''. Raises UserError where the columns do not say which is the image, or the label.
+    A pair has the key ''. Raises UserError where the columns do not say which is the image, or the
+    label.
     """
     from datasets import ClassLabel, Image
 
@@ -360,8 +373,8 @@ def _check_known(labels: Sequence[Any], count: int, column: str) -> None:
     bad = [row for row, label in enumerate(labels) if label is None or not 0 <= label < count]
     if bad:
         raise UserError(
-            f"data: {len(bad):,} images have no label in the column {column}, such as row {bad[0]:,}. Remove them, or hide "
-            "labels with data.labels=false."
+            f"data: {len(bad):,} images have no label in the column {column}, such as row "
+            f"{bad[0]:,}. Remove them, or hide labels with data.labels=false."
         )
 
 
@@ -377,8 +390,8 @@ def _choose_image_column(cfg: DataConfig, features: Mapping[str, Any]) -> str:
         if name in features:
             if str(getattr(features[name], "dtype", "")).endswith("string"):
                 raise UserError(
-                    f"data.root={cfg.root}: the column {name} holds text. Store the images themselves, or list their files in "
-                    "metadata.csv."
+                    f"data.root={cfg.root}: the column {name} holds text. Store the images "
+                    "themselves, or list their files in metadata.csv."
                 )
             return name
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
@@ -386,8 +399,8 @@ def _choose_image_column(cfg: DataConfig, features: Mapping[str, Any]) -> str:
         return images[0]
     has = join_names(list(features))
     raise UserError(
-        f"data.root={cfg.root}: {len(images)} columns of images among {has}. Name one of them image, or two of them source "
-        "and target."
+        f"data.root={cfg.root}: {len(images)} columns of images among {has}. Name one of them "
+        "image, or two of them source and target."
     )
 
 
@@ -398,8 +411,8 @@ def _number_together(
     labeled = {name: labels for name, (_, _, labels, _) in splits.items() if labels is not None}
     if labeled and len(labeled) < len(splits):
         raise UserError(
-            f"data: the splits {join_names(sorted(labeled))} have labels, and others have none. Hide labels with "
-            "data.labels=false."
+            f"data: the splits {join_names(sorted(labeled))} have labels, and others have none. "
+            "Hide labels with data.labels=false."
         )
     names: list[str] = []
     numbers: dict[str, np.ndarray] = {}
@@ -421,12 +434,12 @@ def _number_together(
 def _to_arrays(decoded: ArrayDataset) -> Arrays:
     """Convert to what the cache keeps; ``_facts`` holds the rest as JSON."""
     train, held_out = decoded.train_images, decoded.test_images
-    assert isinstance(train, Rows)
-    assert isinstance(held_out, Rows)
+    assert isinstance(train, SelectedRows)
+    assert isinstance(held_out, SelectedRows)
     arrays = {"images": np.asarray(train.pixels), "train": train.rows, "held_out": held_out.rows}
     if decoded.train_labels is not None and decoded.test_labels is not None:
         arrays |= {"train_labels": decoded.train_labels, "test_labels": decoded.test_labels}
-    if isinstance(decoded.train_sources, Rows):
+    if isinstance(decoded.train_sources, SelectedRows):
         arrays["sources"] = np.asarray(decoded.train_sources.pixels)
     if decoded.validation is not None:
         arrays["validation"] = decoded.validation
@@ -448,30 +461,30 @@ def _from_arrays(cfg: DataConfig, arrays: Arrays) -> ArrayDataset:
     notes = facts["about"].partition(" held out")[2]
     return ArrayDataset(
         spec=ImageSpec(**facts["spec"]),
-        train_images=Rows(arrays["images"], train),
+        train_images=SelectedRows(arrays["images"], train),
         train_labels=arrays.get("train_labels"),
-        test_images=Rows(arrays["images"], held_out),
+        test_images=SelectedRows(arrays["images"], held_out),
         test_labels=arrays.get("test_labels"),
         source="full",
         about=f"{len(train):,} {kind} of {cfg.root}, {len(held_out):,} held out{notes}",
         fingerprint=facts["fingerprint"],
-        train_sources=None if sources is None else Rows(sources, train),
-        test_sources=None if sources is None else Rows(sources, held_out),
+        train_sources=None if sources is None else SelectedRows(sources, train),
+        test_sources=None if sources is None else SelectedRows(sources, held_out),
         class_names=facts["class_names"],
         validation=arrays.get("validation"),
         license=facts["license"],
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # labels
 
 
 def choose_label_column(columns: Mapping[str, Sequence[Any]], where: str) -> str | None:
-    """Return the column of labels: ``label`` or ``labels``, or the only one that is categorical; None without one.
+    """Return the label column: ``label``, ``labels`` or the only categorical one; None without one.
 
-    A column is categorical if its values are integers or text that repeat: at most half as many values as rows. Raises
-    UserError where several columns are.
+    A column is categorical if its values are integers or text that repeat: at most half as many
+    values as rows. Raises UserError where several columns are.
     """
     for name in LABEL_KEYS:
         if name in columns:
@@ -479,8 +492,8 @@ def choose_label_column(columns: Mapping[str, Sequence[Any]], where: str) -> str
     candidates = [name for name, values in columns.items() if _is_categorical(values)]
     if len(candidates) > 1:
         raise UserError(
-            f"{where}: the columns {join_names(candidates)} could all be labels. Name one of them label, or hide labels with "
-            "data.labels=false."
+            f"{where}: the columns {join_names(candidates)} could all be labels. Name one of them "
+            "label, or hide labels with data.labels=false."
         )
     return candidates[0] if candidates else None
 
@@ -497,7 +510,9 @@ def _is_categorical(values: Sequence[Any]) -> bool:
 
 
 def encode_labels(values: Sequence[Any], column: str) -> tuple[list[str], np.ndarray]:
-    """Number labels 0..K-1: whole numbers in ascending order, text alphabetically. Returns the K names and [N] int64.
+    """Number labels 0..K-1: integers in ascending order, text alphabetically.
+
+    Returns the K names and the labels [N] int64.
 
     Raises UserError for missing labels and for those that are neither whole numbers nor text.
     """
@@ -506,14 +521,14 @@ def encode_labels(values: Sequence[Any], column: str) -> tuple[list[str], np.nda
     ]
     if missing:
         raise UserError(
-            f"data: {len(missing):,} images have no label in the column {column}, such as row {missing[0]:,}. Add the labels, "
-            "or hide them with data.labels=false."
+            f"data: {len(missing):,} images have no label in the column {column}, such as row "
+            f"{missing[0]:,}. Add the labels, or hide them with data.labels=false."
         )
     bad = next((value for value in values if not isinstance(value, str | int | _Named)), None)
     if bad is not None:
         raise UserError(
-            f"data: the column {column} holds {bad!r}, which is no label. Write whole numbers or text, or hide labels with "
-            "data.labels=false."
+            f"data: the column {column} holds {bad!r}, which is no label. Write whole numbers or "
+            "text, or hide labels with data.labels=false."
         )
     distinct: list[Any] = list(set(values))
     if all(isinstance(value, _Named) for value in distinct):
@@ -534,6 +549,6 @@ def _check_held_out_labels(
     unseen = np.setdiff1d(numbers[held_out], numbers[train])
     if len(unseen):
         raise UserError(
-            f"data: {join_names([names[number] for number in unseen])}: held out, but no training image has this label. "
-            "Remove these images, or add some to the training split."
+            f"data: {join_names([names[number] for number in unseen])}: held out, but no training "
+            "image has this label. Remove these images, or add some to the training split."
         )

@@ -1,7 +1,7 @@
 """Any data set in MNIST's file format: Fashion-MNIST, KMNIST, or your own.
 
-Four files under ``data.root``: train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k, gzipped or not.
-t10k is the test set.
+``data.root`` contains four files, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte
+and the same with t10k, the test set.
 """
 
 from __future__ import annotations
@@ -33,68 +33,66 @@ PUBLISHED = {
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """Decode the set in the folder. Raises UserError if one of its four files is missing or has another content."""
+    """Decode the set in the folder. Raises UserError if one of its files is missing or invalid."""
     if cfg.source == "sample":
         raise UserError(
-            "data.source=sample: data.name=idx has no sample, data.root names a folder of four files"
+            "data.source=sample: data.name=idx has no sample. Set data.root to a folder with the "
+            "four files."
         )
-    files = find(Path(cfg.root))
+    files = find_files(Path(cfg.root))
     missing = [name for name in NAMES if name not in files]
     if missing:
         raise UserError(
-            f"data.root={cfg.root} holds no {missing[0]}-ubyte, packed (.gz) or not: there should be four such files"
+            f"data.root={cfg.root} does not contain {missing[0]}-ubyte or {missing[0]}-ubyte.gz. "
+            f"Add the four files {', '.join(f'{name}-ubyte' for name in NAMES)}."
         )
-    name = published(files) or "a set"
-    root = Path("data")
+    published_name = find_published_name(files)
     arrays, fingerprint = decoded_once(
-        root,
+        Path("data"),
         f"idx-{cfg.size}",
         f"{file_hash(files[name] for name in NAMES)}/{cfg.size}/1",
         lambda: _arrays(files, cfg.size),
     )
     train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PARTS)
-    about = f"{len(train[0]):,} images of {name} in MNIST's format, {len(test[0]):,} held out: found in {cfg.root}"
+    what = f"images of {published_name}" if published_name else "images"
+    about = f"{len(train[0]):,} {what} (MNIST format) from {cfg.root}, {len(test[0]):,} held out"
     classes = int(max(train[1].max(), test[1].max())) + 1
-    content = "digits" if name == "MNIST" else "photos"
+    content = "digits" if published_name == "MNIST" else "photos"
     spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content=content)  # type: ignore[arg-type]
     return ArrayDataset(spec, *train, *test, "full", about, fingerprint)
 
 
-def find(root: Path) -> dict[str, Path]:
-    """Find the four files anywhere under a folder; an unpacked file takes precedence over a gzipped one."""
+def find_files(root: Path) -> dict[str, Path]:
+    """Find the four files anywhere under a folder; unpacked files take precedence."""
     found: dict[str, Path] = {}
-    for path in (
-        sorted(root.rglob("*ubyte*"), key=lambda path: path.suffix == ".gz")
-        if root.is_dir()
-        else ()
-    ):
+    if not root.is_dir():
+        return found
+    for path in sorted(root.rglob("*ubyte*"), key=lambda path: path.suffix == ".gz"):
         for name in NAMES:
             if path.name in (f"{name}-ubyte", f"{name}-ubyte.gz", f"{name}.ubyte"):
                 found.setdefault(name, path)
     return found
 
 
-def published(files: dict[str, Path]) -> str:
+def find_published_name(files: dict[str, Path]) -> str:
     """Return the name of the published set that the gzipped files belong to, or ''."""
     images = files.get(NAMES[0])
-    packed = images and next(
-        (
-            path
-            for path in (images, Path(f"{images}.gz"))
-            if path.suffix == ".gz" and path.is_file()
-        ),
-        None,
-    )
-    return PUBLISHED.get(file_hash([packed]), "") if packed else ""
+    if images is None:
+        return ""
+    for path in (images, Path(f"{images}.gz")):
+        if path.suffix == ".gz" and path.is_file():
+            return PUBLISHED.get(file_hash([path]), "")
+    return ""
 
 
 def _arrays(files: dict[str, Path], size: int) -> Arrays:
     arrays: Arrays = {}
     for part, (images, labels) in PARTS.items():
-        pixels, numbers = read(files[images]), read(files[labels])
+        pixels, numbers = read_array(files[images]), read_array(files[labels])
         if pixels.ndim != 3 or numbers.ndim != 1 or len(pixels) != len(numbers):
             raise UserError(
-                f"{files[images]} and {files[labels]} are no images and their labels: {pixels.shape} and {numbers.shape}"
+                f"{files[images]} and {files[labels]} are not images [N, H, W] and labels [N]: "
+                f"their shapes are {pixels.shape} and {numbers.shape}. Replace them."
             )
         arrays |= {
             f"{part}_images": resize(pixels[:, None], size),
@@ -103,13 +101,13 @@ def _arrays(files: dict[str, Path], size: int) -> Arrays:
     return arrays
 
 
-def read(path: Path) -> np.ndarray:
-    """Read an array of unsigned bytes, of any number of dimensions, from a file that may be gzipped.
+def read_array(path: Path) -> np.ndarray:
+    """Read an array of unsigned bytes of any shape from a file that may be gzipped.
 
     torchvision's reader does not read gzipped files, and fails with an assertion for damaged ones.
 
-    Source: LeCun's page of MNIST: two zero bytes, 8 for unsigned bytes, the number of dimensions, then their sizes as
-    big-endian 32-bit integers.
+    The format, from LeCun's page of MNIST: two zero bytes, 8 for unsigned bytes, the number of
+    dimensions, then their sizes as big-endian 32-bit integers.
 
     Raises:
         UserError: The file has another format, or is too short or too long.
@@ -117,12 +115,15 @@ def read(path: Path) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error})") from None
+        raise UserError(f"{path} is damaged ({error}). Download it again.") from None
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise UserError(f"{path} is no file of unsigned bytes in MNIST's format")
+        raise UserError(f"{path} is not a file of unsigned bytes in MNIST's format. Replace it.")
     dimensions = content[3]
     shape = tuple(int(size) for size in np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4"))
     body = np.frombuffer(content[4 + 4 * dimensions :], np.uint8)
     if len(shape) != dimensions or body.size != int(np.prod(shape, dtype=np.int64)):
-        raise UserError(f"{path} is damaged: {body.size:,} bytes, its head says {shape}")
+        raise UserError(
+            f"{path} is damaged: it contains {body.size:,} bytes, but its header has the shape "
+            f"{shape}. Download it again."
+        )
     return body.reshape(shape)

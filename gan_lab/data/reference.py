@@ -1,4 +1,4 @@
-"""Reals to compare with, in batches that are read when they are asked for."""
+"""Reals that scores compare against, read lazily in batches."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 
 class Reference(Sequence[Batch]):
-    """Reals to compare with, in batches [-1, 1] that are read when they are asked for."""
+    """Reals that scores compare against: batches in [-1, 1], read lazily."""
 
     def __init__(
         self, split: Subset, rows: np.ndarray, size: int, data: GANDataModule, name: str
     ) -> None:
-        self.split, self.rows, self.size, self.data, self.name = split, rows, size, data, name
+        self.split = split
+        self.rows = rows
+        self.size = size
+        self.data = data
+        self.name = name
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
@@ -32,30 +36,30 @@ class Reference(Sequence[Batch]):
 
     @property
     def labels(self) -> np.ndarray:
-        """The label of each row, of data that have labels."""
+        """The label of each row. Only for labeled data."""
         assert self.split.labels is not None
         return self.split.labels[self.rows]
 
-    def wrapped(self, start: int, stop: int) -> Reference:
-        """The rows from ``start`` to ``stop`` of an endless repetition of these, which come again after the last."""
-        return self._with(np.take(self.rows, np.arange(start, stop), axis=0, mode="wrap"))
+    def repeat_rows(self, start: int, stop: int) -> Reference:
+        """Return the rows from ``start`` to ``stop`` of an endless repetition of these rows."""
+        return self._with_rows(np.take(self.rows, np.arange(start, stop), axis=0, mode="wrap"))
 
     def with_labels(self, labels: np.ndarray) -> Reference:
-        """As many of each label as stand in ``labels`` [N], as far as there are."""
-        of_label = {label: self.rows[self.labels == label] for label in np.unique(labels)}
-        return self._with(
-            np.concatenate([rows[: np.sum(labels == label)] for label, rows in of_label.items()])
-        )
+        """Return rows with the label counts of ``labels`` [N], or fewer if a class is too small."""
+        rows_of_label = {label: self.rows[self.labels == label] for label in np.unique(labels)}
+        chosen = [rows[: np.sum(labels == label)] for label, rows in rows_of_label.items()]
+        return self._with_rows(np.concatenate(chosen))
 
-    def _with(self, rows: np.ndarray) -> Reference:
+    def _with_rows(self, rows: np.ndarray) -> Reference:
         return Reference(self.split, rows, self.size, self.data, self.name)
 
     def conditions(self, i: int) -> Batch:
-        """Batch i without its images, which are zeros: what a generator is asked for by labels and sources."""
-        if self.data.cfg.gray_input:  # the sources are made of the images
-            return self[i]._replace(images=self._zeros(i))
+        """Return the labels and sources of batch i, with zeros as images: the generator's input."""
+        # With gray_input, the sources are computed from the images.
+        if self.data.cfg.gray_input:
+            return self[i]._replace(images=self._make_zeros(i))
         batch = self.split.__getitems__(self._rows(i), images=False)
-        return batch._replace(images=self._zeros(i)).map(to_unit)
+        return batch._replace(images=self._make_zeros(i)).map(to_unit)
 
     def _rows(self, i: int) -> list[Any]:
         if not 0 <= i < len(self):
@@ -63,5 +67,5 @@ class Reference(Sequence[Batch]):
         rows: list[Any] = self.rows[i * self.size : (i + 1) * self.size].tolist()
         return rows
 
-    def _zeros(self, i: int) -> Tensor:
+    def _make_zeros(self, i: int) -> Tensor:
         return torch.zeros(len(self._rows(i)), *self.data.spec.shape)

@@ -1,6 +1,4 @@
-"""Batch samplers: the rows that each iteration reads, a pure function of (seed, iteration) that each rank takes its
-part of.
-"""
+"""Batch samplers. The global batch is a function of (seed, iteration); ranks take shares of it."""
 
 from __future__ import annotations
 
@@ -14,28 +12,29 @@ from gan_lab import seeding
 
 
 class Row(NamedTuple):
-    """A row of a batch where a number alone does not say it: the numbers of image and source, and whether to hide the
-    label.
-    """
+    """A row of a batch: the indices of the image and its source, and whether to hide the label."""
 
     image: int
     source: int
     label_hidden: int = 0
 
 
-def table(
+def stack_rows(
     images: np.ndarray, sources: np.ndarray | None = None, label_hidden: np.ndarray | None = None
 ) -> np.ndarray:
-    """Rows as an array int64 [B, 3], with the columns of ``Row``; without sources each image has the source of its number."""
+    """Stack rows to an int64 array [B, 3] with the columns of ``Row``.
+
+    Without ``sources``, each image has the source of the same index.
+    """
     hidden = np.zeros_like(images) if label_hidden is None else label_hidden
     return np.stack([images, images if sources is None else sources, hidden], axis=1)
 
 
 class EndlessBatchSampler(Sampler[list[Any]]):
-    """A new order of the whole set for each pass, batches running on across its border.
+    """Shuffles the whole set for each epoch; batches continue across the epoch boundary.
 
-    A resumed run goes on with the next unseen image, and rank r of N reads the r-th share of what one process would
-    read: of each part, where a batch has ``parts`` that go through the networks one after the other.
+    A resumed run continues with the next unseen image. Rank r of N reads the r-th share of the
+    batch of a single process, or of each of its ``parts`` micro-batches (gradient accumulation).
     """
 
     def __init__(
@@ -51,9 +50,17 @@ class EndlessBatchSampler(Sampler[list[Any]]):
         *,
         purpose: str = "order",
     ) -> None:
-        self.n, self.batch_size, self.seed, self.purpose = n, batch_size, seed, purpose
-        self.start, self.stop, self.rank, self.world, self.parts = start, stop, rank, world, parts
-        self._pass, self._order = -1, np.empty(0, dtype=np.int64)
+        self.n = n
+        self.batch_size = batch_size
+        self.seed = seed
+        self.purpose = purpose
+        self.start = start
+        self.stop = stop
+        self.rank = rank
+        self.world = world
+        self.parts = parts
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
@@ -64,23 +71,21 @@ class EndlessBatchSampler(Sampler[list[Any]]):
             yield np.concatenate(shares[self.rank :: self.world]).tolist()
 
     def rows(self, iteration: int) -> np.ndarray:
-        """The rows of the global batch, [batch_size]."""
+        """Return the rows of the global batch, [batch_size]."""
         begin, end = iteration * self.batch_size, (iteration + 1) * self.batch_size
         parts = []
         while begin < end:
-            number, offset = divmod(begin, self.n)
-            if number != self._pass:
-                self._pass, self._order = (
-                    number,
-                    seeding.permutation(self.seed, self.purpose, number, self.n),
-                )
+            epoch, offset = divmod(begin, self.n)
+            if epoch != self._epoch:
+                self._epoch = epoch
+                self._order = seeding.permutation(self.seed, self.purpose, epoch, self.n)
             parts.append(self._order[offset : offset + end - begin])
             begin += len(parts[-1])
         return np.concatenate(parts)
 
 
 class UnpairedBatchSampler(EndlessBatchSampler):
-    """Images and sources, each in an order of its own: nobody knows which belong together."""
+    """Shuffles images and sources independently, for unpaired translation."""
 
     def __init__(self, n: int, sources: int, batch_size: int, seed: int, *rest: int) -> None:
         super().__init__(n, batch_size, seed, *rest)
@@ -89,25 +94,26 @@ class UnpairedBatchSampler(EndlessBatchSampler):
         )
 
     def rows(self, iteration: int) -> np.ndarray:
-        """The rows of the global batch, [batch_size, 3]."""
-        return table(super().rows(iteration), self.sources.rows(iteration))
+        """Return the rows of the global batch, [batch_size, 3]."""
+        return stack_rows(super().rows(iteration), self.sources.rows(iteration))
 
 
 class SemiSupervisedBatchSampler(EndlessBatchSampler):
-    """By turns a row of the few that are labelled, and one of all with its label hidden."""
+    """Alternates labeled rows and rows of the whole set with their labels hidden."""
 
     def __init__(
         self, n: int, labelled: np.ndarray, batch_size: int, seed: int, *rest: int
     ) -> None:
         super().__init__(n, batch_size, seed, *rest)
         self.labelled = labelled
-        self.known = EndlessBatchSampler(
+        self.labeled_sampler = EndlessBatchSampler(
             len(labelled), batch_size // 2, seed, 0, 0, purpose="order of the labelled"
         )
-        self.hidden = EndlessBatchSampler(n, batch_size // 2, seed, 0, 0)
+        self.unlabeled_sampler = EndlessBatchSampler(n, batch_size // 2, seed, 0, 0)
 
     def rows(self, iteration: int) -> np.ndarray:
-        """The rows of the global batch, [batch_size, 3]."""
-        known, hidden = self.labelled[self.known.rows(iteration)], self.hidden.rows(iteration)
-        images = np.stack([known, hidden], axis=1).reshape(-1)
-        return table(images, label_hidden=np.arange(len(images)) % 2)
+        """Return the rows of the global batch, [batch_size, 3]."""
+        labeled = self.labelled[self.labeled_sampler.rows(iteration)]
+        unlabeled = self.unlabeled_sampler.rows(iteration)
+        images = np.stack([labeled, unlabeled], axis=1).reshape(-1)
+        return stack_rows(images, label_hidden=np.arange(len(images)) % 2)

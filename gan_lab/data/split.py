@@ -1,4 +1,4 @@
-"""Rows of a data set as batches, from wherever its pixels are."""
+"""Subsets of a data set, whose pixels are in an array, in files or on a device."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gan_lab import seeding
-from gan_lab.data.samplers import Row, table
+from gan_lab.data.samplers import Row, stack_rows
 from gan_lab.images import Batch
 from gan_lab.seeding import send_to_device
 
 
 class PixelArray(Protocol):
-    """Images uint8 [N, C, H, W] (points: float in [-1, 1]), read by rows: an array, or files not yet decoded."""
+    """Images uint8 [N, C, H, W] (points: float in [-1, 1]), read by row: an array or lazy files."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: np.ndarray, /) -> Any: ...  # a Tensor where they lie on a device
+    # Returns an array, or a Tensor if the pixels are on a device.
+    def __getitem__(self, rows: np.ndarray, /) -> Any: ...
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Some rows of other pixels, and some of their channels, without a copy."""
+class SelectedRows:
+    """A view of selected rows and channels of another pixel array."""
 
     pixels: PixelArray
     rows: np.ndarray
-    channels: tuple[int, int | None] = (0, None)  # from, to
+    # Start and stop.
+    channels: tuple[int, int | None] = (0, None)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def nbytes(self) -> float:
-        """Size of the decoded array; infinite if the files are read one by one."""
+        """Size of the decoded array in bytes; infinite if the files are decoded on the fly."""
         return getattr(self.pixels, "nbytes", math.inf) * len(self.rows) / max(1, len(self.pixels))
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
@@ -47,9 +49,10 @@ class Rows:
 
 
 class Subset(Dataset[Batch]):
-    """Images, labels and sources; whole batches are gathered at once.
+    """Images, labels and sources, which are read as whole batches.
 
-    A row is the number of an image, or a ``Row`` where its source has another number or its label is hidden.
+    A row is the index of an image, or a ``Row`` if its source has another index or its label is
+    hidden.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Subset(Dataset[Batch]):
 
     def __getitems__(self, rows: Sequence[int] | Sequence[Row], images: bool = True) -> Batch:
         numbers = np.asarray(rows, dtype=np.int64)
-        image, source, label_hidden = (table(numbers) if numbers.ndim == 1 else numbers).T
+        image, source, label_hidden = (stack_rows(numbers) if numbers.ndim == 1 else numbers).T
         labels = (
             None
             if self.labels is None
@@ -70,25 +73,25 @@ class Subset(Dataset[Batch]):
         )
         sources = None if self.sources is None else _read(self.sources, source)
         read = _read(self.images, image) if images else torch.empty(0)
-        return Batch(read, labels, sources, by_turns=bool(label_hidden.any()))
+        return Batch(read, labels, sources, alternating_labels=bool(label_hidden.any()))
 
-    def at(self, images: np.ndarray, sources: np.ndarray) -> Subset:
-        """The images at some rows, with their labels, and the sources at others, without a copy."""
+    def select(self, images: np.ndarray, sources: np.ndarray) -> Subset:
+        """Select images with their labels, and sources, by row and without a copy."""
         labels = None if self.labels is None else self.labels[images]
-        held = None if self.sources is None else Rows(self.sources, sources)
-        return Subset(Rows(self.images, images), labels, held)
+        selected = None if self.sources is None else SelectedRows(self.sources, sources)
+        return Subset(SelectedRows(self.images, images), labels, selected)
 
-    def on(self, device: torch.device, room: float) -> Subset:
-        """With the images and the sources in the memory of a device, if they are decoded and take at most ``room`` bytes."""
-        held = [self.images] if self.sources is None else [self.images, self.sources]
-        if sum(getattr(pixels, "nbytes", math.inf) for pixels in held) > room:
+    def to_device(self, device: torch.device, max_bytes: float) -> Subset:
+        """Copy the pixels to a device if they are decoded and take at most ``max_bytes``."""
+        arrays = [self.images] if self.sources is None else [self.images, self.sources]
+        if sum(getattr(pixels, "nbytes", math.inf) for pixels in arrays) > max_bytes:
             return self
-        sources = None if self.sources is None else Resident(self.sources, device)
-        return Subset(Resident(self.images, device), self.labels, sources)
+        sources = None if self.sources is None else DeviceArray(self.sources, device)
+        return Subset(DeviceArray(self.images, device), self.labels, sources)
 
 
-class Resident:
-    """Images in the memory of a device, where their rows are gathered as well."""
+class DeviceArray:
+    """Images in device memory, where their rows are gathered as well."""
 
     def __init__(self, pixels: PixelArray, device: torch.device) -> None:
         self.pixels = torch.from_numpy(np.asarray(pixels[np.arange(len(pixels))])).to(device)
@@ -106,17 +109,20 @@ def _read(pixels: PixelArray, rows: np.ndarray) -> Tensor:
 
 
 def stratified_split(labels: np.ndarray, *counts: int) -> list[np.ndarray]:
-    """Rows of so many of each class for each count, and last all others, chosen once and for all."""
+    """Return one sorted set of rows per count, with that many of each class, then all others.
+
+    The split does not depend on the seed.
+    """
     rng = np.random.default_rng(0)
     orders = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    parts = zip(*(np.split(order, np.cumsum(counts)) for order in orders), strict=True)
-    return [np.sort(np.concatenate(part)) for part in parts]
+    parts_of_class = [np.split(order, np.cumsum(counts)) for order in orders]
+    return [np.sort(np.concatenate(parts)) for parts in zip(*parts_of_class, strict=True)]
 
 
-def halves(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of ``validation`` and of ``test`` among n held-out ones: every second of each class in a fixed order.
+def split_in_half(n: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Divide n held-out rows into validation and test rows, alternating within each class.
 
-    Of an odd number test has one more; a single one is in both.
+    The order is fixed. If n is odd, the test set has one more; a single row is in both.
     """
     order = seeding.permutation(0, "validation", 0, n)
     if labels is not None:

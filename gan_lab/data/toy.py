@@ -1,7 +1,7 @@
-"""A ring of eight Gaussians in the plane, as images of two channels and one pixel: a GAN's smallest honest test.
+"""A ring of eight 2-D Gaussians, as images of two channels and one pixel: a minimal test of GANs.
 
-The labels are the modes. A ring of eight is the usual test for dropped modes, as in Metz et al. 2016 (arXiv
-1611.02163); here it fits into [-1, 1], and each mode is a twentieth of the radius wide.
+The labels are the modes. The ring is a common test of mode dropping (Metz et al. 2016, arXiv
+1611.02163). Here it fits into [-1, 1], and the standard deviation is 1/20 of the radius.
 """
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ from gan_lab.images import ImageSpec
 
 MODES = 8
 RADIUS = 0.7
-SPREAD = 0.035  # standard deviation of each mode along each axis
+# Standard deviation of each mode along each axis.
+SPREAD = 0.035
 COUNT = 50_000
+HELD_OUT = 10_000
 
 
-def centres() -> np.ndarray:
-    """The modes' centres, [8, 2] float32."""
+def centers() -> np.ndarray:
+    """Return the centers of the modes, [8, 2] float32."""
     angle = 2 * np.pi * np.arange(MODES) / MODES
     return (RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.float32)
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
-    """Drawn anew at each start, from seed 0; ``cfg`` changes nothing."""
+    """Sample the points, always from seed 0; ``cfg`` has no effect."""
     rng = np.random.Generator(np.random.Philox(key=seeding.key(0, "toy")))
-    labels = rng.integers(MODES, size=COUNT + 10_000)
+    labels = rng.integers(MODES, size=COUNT + HELD_OUT)
     noise = SPREAD * rng.standard_normal((len(labels), 2), dtype=np.float32)
-    points = (centres()[labels] + noise).reshape(-1, 2, 1, 1)
+    points = (centers()[labels] + noise).reshape(-1, 2, 1, 1)
     spec = ImageSpec(2, 1, 1, classes=MODES, content="points")
-    about = f"points of a ring of {MODES} Gaussians ({COUNT:,} train, 10,000 held out): drawn here"
+    about = (
+        f"generated points, a ring of {MODES} Gaussians ({COUNT:,} train, {HELD_OUT:,} held out)"
+    )
     return ArrayDataset(
         spec,
         points[:COUNT],

@@ -171,7 +171,7 @@ def split_labeled(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """
     x, y = batch.images, batch.labels
     assert y is not None
-    return (x[::2], y[::2], x[1::2]) if batch.by_turns else (x, y, x)
+    return (x[::2], y[::2], x[1::2]) if batch.alternating_labels else (x, y, x)
 
 
 FAMILY = SGAN

@@ -43,4 +43,4 @@ def _load_held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any,
     if "reconstructed" not in family.output_names:
         raise UserError(f"{folder} has no encoder, as the runs of family vaegan have")
     (batch,) = restored.data.reference(n, size=n)
-    return family, batch.on(family.device, family.dtype)
+    return family, batch.to_device(family.device, family.dtype)

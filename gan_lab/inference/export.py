@@ -35,9 +35,10 @@ PAGE, PICTURE = "report.html", "samples.png"  # which an export may contain
 def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best") -> Path:
     """Write the EMA networks of a run into a folder: weights, ``config.json`` and a model card; return the folder.
 
-    The config has each network as a list of operations too, checked against it, which runs without the lab. With
-    ``also="torch"`` a program of ``torch.export`` is added for each, with ``also="onnx"`` an ONNX file. Raises UserError
-    for a run without a checkpoint, another format, and a folder that holds something else.
+    The config has each network as a list of operations too, checked against it, which runs without
+    the lab. With ``also="torch"`` a program of ``torch.export`` is added for each, with
+    ``also="onnx"`` an ONNX file. Raises UserError for a run without a checkpoint, another format,
+    and a folder that holds something else.
     """
     if also not in FORMATS:
         raise UserError(f"format={also}: there are {', '.join(FORMATS)}")

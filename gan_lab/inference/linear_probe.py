@@ -38,10 +38,10 @@ def probe(
     seed: int = 0,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Measure the held-out accuracy of each set of features with so many labels; also written to ``probe.json``.
+    """Measure the held-out accuracy of each set of features with this many labels; also written to ``probe.json``.
 
-    The features are those of the encoder if the family has one, else of the discriminator. Raises UserError if the
-    data has no labels, if the network reads them itself, or if there are too few.
+    The features are those of the encoder if the family has one, else of the discriminator. Raises
+    UserError if the data has no labels, if the network reads them itself, or if there are too few.
     """
     restored = Run(folder).restore(overrides, weights=None)
     data, family = restored.data, restored.family
@@ -55,7 +55,8 @@ def probe(
         raise UserError(f"a probe needs labels, and the data of {folder} has none")
     if network.recipe["arguments"].get("classes"):
         raise UserError(
-            f"the {name} of {folder} reads the labels itself, which a probe would find in its features"
+            f"the {name} of {folder} reads the labels itself, which a probe would find in its "
+            "features"
         )
     rows = chosen(data.train, data.spec.classes, labels, seed)
     with torch.random.fork_rng():
@@ -77,7 +78,7 @@ def probe(
 
 
 def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
-    """Rows of so many labelled images, equally many of each class."""
+    """Choose rows of labeled images, balanced over the classes."""
     assert split.labels is not None
     per_class = labels // classes
     order = seeding.permutation(seed, "probe", 0, len(split))
@@ -85,7 +86,8 @@ def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
     fewest = min(len(members) for members in rows)
     if per_class < 5 or fewest < per_class:
         raise UserError(
-            f"labels={labels} of {classes} classes: each needs 5 for cross-validation, and one has {fewest} images here"
+            f"labels={labels} of {classes} classes: each needs 5 for cross-validation, and one has "
+            f"{fewest} images here"
         )
     return [int(row) for row in np.concatenate(rows)]
 

@@ -58,7 +58,8 @@ def load_code(name: str, described: dict[str, Any], template: str = LOAD) -> str
 def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> str:
     """Write the card in Markdown, with the front matter that model hubs read.
 
-    ``also``: the format in addition to the weights; ``attachments``: names of pictures and of the page.
+    ``also``: the format in addition to the weights; ``attachments``: names of pictures and of the
+    page.
     """
     name = next(iter(config["networks"]))
     scores = [
@@ -79,14 +80,15 @@ def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> 
         f"**Data.** {config['data']}.",
         "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores) if scores else
         "**Scores.** None were measured.",
-        "**Limits.** It makes images like those it learned from, and carries what is wrong with them; some samples are "
-        "wrong or near copies, and the scores say how many on average. Images are float32 in [-1, 1].",
+        "**Limits.** It makes images like those it learned from, and carries what is wrong with "
+        "them; some samples are wrong or near copies, and the scores say how many on average. "
+        "Images are float32 in [-1, 1].",
         "**Without the lab**, with torch and safetensors, in this folder:\n\n```python\n"
         + load_code(name, config["networks"][name]) + "```",
         *(["**With onnxruntime and numpy**:\n\n```python\n" + load_code(name, config["networks"][name], ONNX) + "```"]
           if also == "onnx" else []),
-        "**With it:** `gan_lab.load_generator(folder)(n=16)`, or `gan-lab sample folder`; a translator by `gan-lab "
-        "translate folder IN OUT`.",
+        "**With it:** `gan_lab.load_generator(folder)(n=16)`, or `gan-lab sample folder`; a "
+        "translator by `gan-lab translate folder IN OUT`.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 

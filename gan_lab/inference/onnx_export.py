@@ -28,8 +28,8 @@ def write(
 ) -> None:
     """Write a network into one file, with the ``dynamic`` sides of its inputs free.
 
-    Raises ValueError where onnxruntime makes of fresh inputs, of other lengths of these sides, something else than the
-    network does, by more than ``graph.MAX_DIFFERENCE``.
+    Raises ValueError where onnxruntime makes of fresh inputs, of other lengths of these sides,
+    something else than the network does, by more than ``graph.MAX_DIFFERENCE``.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself

@@ -40,7 +40,8 @@ SNAPSHOTS = 3  # of each of the two descents
 class Projection:
     """The latent z [Z] that was found for an image, its class, and the images [S, C, H, W] on the way to it.
 
-    ``errors`` are those of the way: the root mean square of the difference of the pixels, in levels of 255.
+    ``errors`` are those of the way: the root mean square of the difference of the pixels, in levels
+    of 255.
     """
 
     z: Tensor
@@ -60,19 +61,21 @@ def project(
 ) -> Projection:
     """Find the latent whose image is nearest to an image [C, H, W] in [-1, 1].
 
-    The starts are the nearest of many samples, of the class ``label`` or of all, and ``encoded`` [Z], which an encoder
-    has given. From each, ``steps`` of Adam descend the squared difference of pixels; from where the best has come, a
-    quarter as many, which are dearer, descend the distance of features too. Raises UserError for fewer than one start or
-    step, for latents with codes, and for a label that the generator does not have.
+    The starts are the nearest of many samples, of the class ``label`` or of all, and ``encoded``
+    [Z], which an encoder has given. From each, ``steps`` of Adam descend the squared difference of
+    pixels; from where the best has come, a quarter as many, which are dearer, descend the distance
+    of features too. Raises UserError for fewer than one start or step, for latents with codes, and
+    for a label that the generator does not have.
 
-    Source: Zhu et al. 2016 (arXiv 1609.03552), section 3.1, has both terms and the encoder's start; several starts and
-    these features are the lab's own.
+    Source: Zhu et al. 2016 (arXiv 1609.03552), section 3.1, has both terms and the encoder's start;
+    several starts and these features are the lab's own.
     """
     if starts < 1 or steps < 1:
         raise UserError(f"starts={starts} and steps={steps} must be at least 1")
     if generator.network.codes:
         raise UserError(
-            "the latents of this generator have codes, which do not change by small steps: not projected"
+            "the latents of this generator have codes, which do not change by small steps: not "
+            "projected"
         )
     image = image.to(generator.device, generator.dtype)
     z, labels = _nearest_samples(generator, image, label, starts, seed)
@@ -163,8 +166,8 @@ def project_files(
 ) -> list[tuple[str, Projection]]:
     """Project an image, a folder of images or, without ``source``, ``n`` held-out images of a run; name and result of each.
 
-    Writes a picture, of which each row is an image, the way to its projection and what is left of the difference, and
-    the latents as JSON next to it. Raises UserError if there is no image.
+    Writes a picture, of which each row is an image, the way to its projection and what is left of
+    the difference, and the latents as JSON next to it. Raises UserError if there is no image.
     """
     loaded = load_ema_networks(run)
     generator, encoder = TrainedGenerator(loaded), loaded.networks.get("encoder")
@@ -195,8 +198,8 @@ def _read_files(loaded: EMANetworks, source: Path) -> list[tuple[str, Tensor]]:
     fit: Any = loaded.values.get("data.fit") or "crop"
     frame = image_reader.Frame(height, width, fit, channels == 1)
     return [
-        (path.name, to_unit(torch.from_numpy(image_reader.framed(path, frame))))
-        for path in image_files.given(source)
+        (path.name, to_unit(torch.from_numpy(image_reader.read_framed(path, frame))))
+        for path in image_files.list_images(source)
     ]
 
 

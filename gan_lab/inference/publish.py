@@ -23,10 +23,11 @@ def publish(
 ) -> str:
     """Write all of a run that others need into a folder, and send it where ``to`` says; the address.
 
-    ``to`` is a folder, or ``hf:owner/name``, a model of the hub, which is made if it is not there; then the folder is
-    ``publish`` in the run, and stays. ``page``: with the page of the run, which shows training images too. Raises
-    ValueError for a run without a checkpoint, a folder that holds something else, and where there is no token, no answer
-    or no permission; the folder is complete then.
+    ``to`` is a folder, or ``hf:owner/name``, a model of the hub, which is made if it is not there;
+    then the folder is ``publish`` in the run, and stays. ``page``: with the page of the run, which
+    shows training images too. Raises ValueError for a run without a checkpoint, a folder that holds
+    something else, and where there is no token, no answer or no permission; the folder is complete
+    then.
     """
     name = hub.parse_name(to) if to.startswith(hub.PREFIX) else None
     folder = Path(to) if name is None else run / "publish"
@@ -54,7 +55,8 @@ def _send(folder: Path, name: str) -> str:
     huggingface_hub = import_extra("huggingface_hub", "hub", f"hf:{name} ({there})")
     if huggingface_hub.get_token() is None:
         raise UserError(
-            f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; {there}"
+            f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; "
+            f"{there}"
         )
     logger.info(
         f"sending {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:,.1f} MB to {name}"

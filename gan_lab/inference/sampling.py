@@ -19,8 +19,8 @@ from gan_lab.utils.errors import UserError
 class TrainedGenerator(nn.Module):
     """The EMA generator of a run in eval mode, as a module whose weights take no gradient.
 
-    ``exact`` is to compute in float64, so that an image does not depend on the other images of its batch; the much faster
-    float32 lets an image differ in its last bits.
+    ``exact`` is to compute in float64, so that an image does not depend on the other images of its
+    batch; the much faster float32 lets an image differ in its last bits.
     """
 
     def __init__(
@@ -31,7 +31,8 @@ class TrainedGenerator(nn.Module):
         arguments = self.network.recipe["arguments"]
         if "z_dim" not in arguments:
             raise UserError(
-                f"the generator of {loaded.checkpoint} makes images of images, not of latents: use translate"
+                f"the generator of {loaded.checkpoint} makes images of images, not of latents: use "
+                "translate"
             )
         self.z_dim: int = arguments["z_dim"]
         self.classes: int = arguments.get("classes", 0)
@@ -65,12 +66,14 @@ class TrainedGenerator(nn.Module):
         """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone: but
         for its last bits, unless ``exact``.
 
-        ``label`` is a class, by name or number, for all images, or one class for each; without it a conditional
-        generator cycles through its classes. ``truncation`` in (0, 1] shortens the latents to this share of their length,
-        towards the mean of their prior: likelier images, and less different ones. Raises UserError for a label that the
-        generator does not have, and for latents with codes, whose prior has no middle that is likelier.
+        ``label`` is a class, by name or number, for all images, or one class for each; without it a
+        conditional generator cycles through its classes. ``truncation`` in (0, 1] shortens the
+        latents to this share of their length, towards the mean of their prior: likelier images, and
+        less different ones. Raises UserError for a label that the generator does not have, and for
+        latents with codes, whose prior has no middle that is likelier.
 
-        Source: the truncation trick of Karras et al. 2019 (arXiv 1812.04948), which shortens w; these generators have z alone.
+        Source: the truncation trick of Karras et al. 2019 (arXiv 1812.04948), which shortens w;
+        these generators have z alone.
         """
         if n < 1 or batch_size < 1:
             raise UserError(f"n={n} and batch_size={batch_size} must be at least 1")
@@ -90,14 +93,16 @@ class TrainedGenerator(nn.Module):
     ) -> Tensor:
         """Walk through the latent space: ``walks`` paths of ``steps`` images, [walks * steps, C, H, W], path by path.
 
-        A path follows the great circle from one latent to the next and keeps its class. Without ``label``, every
-        second path of a conditional generator keeps its latent instead and moves from its class to the next one.
+        A path follows the great circle from one latent to the next and keeps its class. Without
+        ``label``, every second path of a conditional generator keeps its latent instead and moves
+        from its class to the next one.
 
         Source: White 2016 (arXiv 1609.04468), section 2.1, for the great circle.
         """
         if walks < 1 or steps < 2:
             raise UserError(
-                f"a walk needs 2 steps at least, and walks must be at least 1: walks={walks}, steps={steps}"
+                f"a walk needs 2 steps at least, and walks must be at least 1: walks={walks}, "
+                f"steps={steps}"
             )
         z = self.latents(walks + 1, seed)
         share = torch.linspace(0, 1, steps, dtype=z.dtype)
@@ -125,8 +130,9 @@ class TrainedGenerator(nn.Module):
     ) -> Iterator[Tensor]:
         """Generate the legs * steps frames of a walk that ends where it began, each of ``n`` images [n, C, H, W].
 
-        Image i keeps its class and goes from latent to latent, ``legs`` of its own, along great circles. The first frame
-        is what a call makes of the same arguments, which are those of a call.
+        Image i keeps its class and goes from latent to latent, ``legs`` of its own, along great
+        circles. The first frame is what a call makes of the same arguments, which are those of a
+        call.
         """
         if legs < 1 or steps < 1:
             raise UserError(
@@ -158,11 +164,13 @@ class TrainedGenerator(nn.Module):
         """The latents [n, Z] of a call with these arguments."""
         if not 0 < truncation <= 1:
             raise UserError(
-                f"truncation={truncation}: it is a share of the latent's length, more than 0 and at most 1"
+                f"truncation={truncation}: it is a share of the latent's length, more than 0 and "
+                "at most 1"
             )
         if truncation < 1 and self.network.codes:
             raise UserError(
-                f"truncation={truncation}: the latents of this generator have codes, so leave it out"
+                f"truncation={truncation}: the latents of this generator have codes, so leave it "
+                "out"
             )
         return truncation * self.network.sample_latents(
             Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype)
@@ -219,7 +227,8 @@ def load_generator(
     """Load a trained generator; its images come to the CPU.
 
     Args:
-        run: A run folder, a checkpoint file, an export, or ``hf:owner/name`` for an export on the Hugging Face hub.
+        run: A run folder, a checkpoint file, an export, or ``hf:owner/name`` for an export on the
+            Hugging Face hub.
         weights: Of a run folder: best or last.
         device: Where to compute.
         exact: Compute in float64, as ``gan-lab sample`` does.
@@ -234,7 +243,8 @@ def load_generator(
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
     """Points on the great circles from ``start`` to ``end`` [N, D] at shares of the angle [S]: [N, S, D].
 
-    sin((1 - t) θ) / sin θ · start + sin(t θ) / sin θ · end, with θ the angle between them; a straight line if θ is 0.
+    sin((1 - t) θ) / sin θ · start + sin(t θ) / sin θ · end, with θ the angle between them; a
+    straight line if θ is 0.
     """
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)
     angle, t = cosine.acos().view(-1, 1, 1), share.view(1, -1, 1)

@@ -21,8 +21,8 @@ from gan_lab.utils.track import track
 
 logger = logging.getLogger("gan_lab")
 
-# pixels: the side of a tile; how much of its inner edges is thrown away, since the network saw no neighbours there; and how
-# wide the seam is across which one tile passes into the next
+# pixels: the side of a tile; how much of its inner edges is thrown away, since the network saw no
+# neighbors there; and how wide the seam is across which one tile passes into the next
 TILE, MARGIN, SEAM = 768, 96, 64
 NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
 
@@ -39,7 +39,8 @@ class TrainedTranslator:
             raise UserError(f"direction={direction}: there are {', '.join(NETWORKS)}")
         if "source_channels" not in loaded.networks["generator"].recipe["arguments"]:
             raise UserError(
-                f"{loaded.checkpoint} is not an image-to-image run: its generator makes images of latents"
+                f"{loaded.checkpoint} is not an image-to-image run: its generator is unconditional "
+                "or class-conditional"
             )
         if NETWORKS[direction] not in loaded.networks:
             raise UserError(f"{loaded.checkpoint} translates AtoB only")
@@ -50,8 +51,9 @@ class TrainedTranslator:
     def __call__(self, images: Tensor) -> Tensor:
         """Translate images [B, 1 or 3, H, W] in [-1, 1] of any size at that size; the result is on the CPU.
 
-        What is larger than a tile is translated tile by tile, and these are faded into each other: memory does not grow
-        with the image beyond the image itself. A network that normalises by the whole of an image sees a tile for it.
+        What is larger than a tile is translated tile by tile, and these are faded into each other:
+        memory does not grow with the image beyond the image itself. A network that normalizes over
+        the whole image uses the tile instead.
         """
         if self.channels == 1:
             images = to_gray(images)
@@ -127,21 +129,21 @@ def _pad_by_reflection(images: Tensor, height: int, width: int) -> Tensor:
 def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") -> tuple[int, int]:
     """Translate every image under ``source`` into ``out`` as PNG; return the numbers of translated and skipped images.
 
-    A file that cannot be read, or is too large for the memory, is named and skipped; names are kept, so the frames of a
-    film stay in order. Raises UserError if there is no
-    image, or if one would be overwritten.
+    A file that cannot be read, or is too large for the memory, is named and skipped; names are
+    kept, so the frames of a film stay in order. Raises UserError if there is no image, or if one
+    would be overwritten.
     """
     translator = TrainedTranslator(folder, direction)
     if out.resolve() == source.resolve():
         raise UserError(
             f"the images of {source} would be overwritten: choose another folder than {out}"
         )
-    paths = image_files.given(source, apart_from=out)
+    paths = image_files.list_images(source, exclude=out)
     targets = _choose_targets(paths, source if source.is_dir() else source.parent, out)
     skipped = 0
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
         try:
-            pixels = image_reader.read(path)
+            pixels = image_reader.read_image(path)
         except (OSError, ValueError) as error:
             logger.info(f"skipped: {error}")
             skipped += 1
@@ -170,7 +172,8 @@ def _choose_targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
     ]
     if len(set(targets)) < len(targets):
         raise UserError(
-            f"two images of {base} would be written to one PNG: rename one, or translate them separately"
+            f"two images of {base} would be written to one PNG: rename one, or translate them "
+            "separately"
         )
     if {path.resolve() for path in paths} & {target.resolve() for target in targets}:
         raise UserError(

@@ -1,7 +1,7 @@
 """The contract of a metric: statistics of each batch first, scores of all batches at the end.
 
-A metric is one file of this folder with ``METRIC``, a class, in it; or a user's own module, listed in
-``metrics.include``.
+A metric is one file of this folder with ``METRIC``, a class, in it; or a user's own module, listed
+in ``metrics.include``.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ def build_evaluator(
         )
     if headline and scores[headline] is None:
         raise UserError(
-            f"metrics.headline={headline}: this score has no direction, so it cannot select a checkpoint. "
-            "Choose another one."
+            f"metrics.headline={headline}: this score has no direction, so it cannot select a "
+            "checkpoint. Choose another one."
         )
     return evaluator, headline, setting.notes
 
@@ -158,10 +158,10 @@ class Evaluator:
         self.bar = bar
         every = data.reference(sys.maxsize, split=setting.split)
         available = len(every.rows)
-        self.reals = every.wrapped(0, min(setting.reals, available))
+        self.reals = every.repeat_rows(0, min(setting.reals, available))
         # fakes that are compared with their real, and the others
-        self.first = every.wrapped(0, min(setting.least, available))
-        self.more = every.wrapped(setting.least, setting.fakes)
+        self.first = every.repeat_rows(0, min(setting.least, available))
+        self.more = every.repeat_rows(setting.least, setting.fakes)
         self._real_statistics: list[Statistics] | None = None
 
     @property
@@ -240,7 +240,7 @@ class Evaluator:
             one_by_one = i < len(self.first)
             part, k = (self.first, i) if one_by_one else (self.more, i - len(self.first))
             batch = part[k] if needs_reals and one_by_one else part.conditions(k)
-            batch = batch.on(family.device, family.dtype)
+            batch = batch.to_device(family.device, family.dtype)
             stream = Stream(self.seed, "evaluate", i)
             outputs = (
                 family.outputs(batch, stream)
@@ -375,7 +375,7 @@ def real_statistics(
         for i, batch in enumerate(track(reals, "scoring reals", shown=bar)):
             tally.add(
                 i * reals.size,
-                metric.update_real(_to_pixels(batch.on(where, torch.float32), points)),
+                metric.update_real(_to_pixels(batch.to_device(where, torch.float32), points)),
             )
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
@@ -406,11 +406,13 @@ def floor(
     def compute() -> dict[str, numpy.ndarray]:
         reals = data.reference(sys.maxsize if conditional else setting.fakes, split=split)
         if conditional:
-            conditions = data.reference(sys.maxsize, split=setting.split).wrapped(0, setting.fakes)
+            conditions = data.reference(sys.maxsize, split=setting.split).repeat_rows(
+                0, setting.fakes
+            )
             reals = reals.with_labels(conditions.labels)
         tally, points = Tally(metric, cap), data.spec.content == "points"
         for i, batch in enumerate(reals):
-            pixels = _to_pixels(batch.on(where, torch.float32), points)
+            pixels = _to_pixels(batch.to_device(where, torch.float32), points)
             tally.add(i * reals.size, metric.update_fake({"generated": pixels.images}, pixels))
         values = metric.compute(known, tally.statistics())
         return {name: numpy.array(value) for name, value in values.items()}

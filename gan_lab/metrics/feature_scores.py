@@ -59,8 +59,8 @@ class FeatureScores(Metric):
         for name in dict.fromkeys(cfg.extractors) or default_names:
             if (name == "points") != points:
                 raise UserError(
-                    f"metrics.extractors={name} does not suit {spec.content}: the extractor points is for the toy "
-                    "data, all others are for images"
+                    f"metrics.extractors={name} does not suit {spec.content}: the extractor points "
+                    "is for the toy data, all others are for images"
                 )
             extractor = extractors.load(name, cfg)
             conditions = name == "digits" and spec.content == "digits" and setting.conditional
@@ -68,8 +68,10 @@ class FeatureScores(Metric):
             frechet = cfg.allow_small_n or enough or (setting.final and name == "inception")
             if not frechet:
                 setting.notes.append(
-                    f"Skipping {extractor.distance}: {explain_bias(setting.least, extractor.features)} Reporting "
-                    f"{extractor.kernel} instead. metrics.allow_small_n=true computes {extractor.distance} anyway."
+                    f"Skipping {extractor.distance}: "
+                    f"{explain_bias(setting.least, extractor.features)} Reporting "
+                    f"{extractor.kernel} instead. metrics.allow_small_n=true computes "
+                    f"{extractor.distance} anyway."
                 )
             created.append(
                 cls(extractor, conditions, cfg.max_features_kept, setting.final, frechet)
@@ -190,8 +192,8 @@ class FeatureScores(Metric):
 def explain_bias(images: int, features: int) -> str:
     """Explain why a Fréchet distance of so few images is of little use."""
     return (
-        f"{images:,} images are fewer than {MIN_IMAGES_PER_FEATURE} per feature ({features:,} features), so the "
-        "estimate would be mostly bias."
+        f"{images:,} images are fewer than {MIN_IMAGES_PER_FEATURE} per feature ({features:,} "
+        "features), so the estimate would be mostly bias."
     )
 
 

@@ -42,7 +42,8 @@ def frechet_distance(real: Statistics, fake: Statistics) -> float:
     counts = [int(part["count"]) for part in (real, fake)]
     if min(counts) < 2:
         raise UserError(
-            f"Too few images for a Fréchet distance: {counts[0]} real and {counts[1]} fake. Pass at least 2 of each."
+            f"Too few images for a Fréchet distance: {counts[0]} real and {counts[1]} fake. Pass "
+            "at least 2 of each."
         )
     mean_real, covariance_real = _mean_and_covariance(real)
     mean_fake, covariance_fake = _mean_and_covariance(fake)
@@ -99,8 +100,9 @@ class FrechetDistance(ImageSetMetric):
         features = num_features if isinstance(extractor, nn.Module) else self.extractor.features
         if features is None:
             raise UserError(
-                f"num_features is missing for {type(extractor).__name__}: the states of a Fréchet distance "
-                "have the size of the features. Pass num_features=<columns of the module's output>."
+                f"num_features is missing for {type(extractor).__name__}: the states of a Fréchet "
+                "distance have the size of the features. Pass num_features=<columns of the "
+                "module's output>."
             )
         for kind in ("real", "fake"):
             shapes = {"count": (1,), "sum": (features,), "outer": (features, features)}

@@ -94,12 +94,13 @@ def to_pixels(images: Tensor, normalize: bool) -> Tensor:
         return images
     if not images.is_floating_point():
         raise UserError(
-            f"Images have the type {images.dtype}. Pass uint8 images in [0, 255], or floats in [0, 1]."
+            f"Images have the type {images.dtype}. Pass uint8 images in [0, 255], or floats in [0, "
+            "1]."
         )
     if not normalize:
         raise UserError(
-            f"Images have the type {images.dtype}, whose range is ambiguous. Pass uint8 images in [0, 255], "
-            "or floats in [0, 1] with normalize=True."
+            f"Images have the type {images.dtype}, whose range is ambiguous. Pass uint8 images in "
+            "[0, 255], or floats in [0, 1] with normalize=True."
         )
     low, high = images.min().item(), images.max().item()
     # also False for NaN

@@ -30,8 +30,8 @@ SOURCES = (
 class ImageSet:
     """Images from anywhere as batches of uint8 [B, C, H, W], all of the same size.
 
-    All batches but the last have ``batch_size`` images, so that the features do not depend on how the
-    source delivers its images.
+    All batches but the last have ``batch_size`` images, so that the features do not depend on how
+    the source delivers its images.
 
     Accepted sources:
 
@@ -41,8 +41,8 @@ class ImageSet:
     - a torch data set of images, or of tuples that begin with the image
     - an iterable of batches, such as a DataLoader; tuples begin with the images
 
-    Image files are read as RGB, with EXIF orientation applied and transparency over white. Arrays are
-    uint8 in [0, 255] or, with ``normalize``, floats in [0, 1].
+    Image files are read as RGB, with EXIF orientation applied and transparency over white. Arrays
+    are uint8 in [0, 255] or, with ``normalize``, floats in [0, 1].
 
     Args:
         source: The images.
@@ -93,8 +93,8 @@ class ImageSet:
             self._first = label or "image 0"
         elif self.shape != shape:
             raise UserError(
-                f"The {self.name} differ in size: {label or f'image {self.count}'} is {shape}, {self._first} is "
-                f"{self.shape} (channels, height, width). Resize them to one size."
+                f"The {self.name} differ in size: {label or f'image {self.count}'} is {shape}, "
+                f"{self._first} is {self.shape} (channels, height, width). Resize them to one size."
             )
 
     def _read(self) -> Iterator[tuple[Tensor, str]]:
@@ -116,11 +116,11 @@ class ImageSet:
 
     def _read_path(self, path: Path) -> Iterator[tuple[Tensor, str]]:
         if path.is_dir():
-            paths = image_files.find(path)
+            paths = image_files.find_images(path)
             if not paths:
                 raise UserError(
-                    f"The {self.name} folder has no images: {path} contains {image_files.seen(path)}. Pass a folder "
-                    "of image files."
+                    f"The {self.name} folder has no images: {path} contains "
+                    f"{image_files.count_suffixes(path)}. Pass a folder of image files."
                 )
             for file in paths:
                 yield self._read_image(file, str(file)), str(file)
@@ -136,11 +136,12 @@ class ImageSet:
     def _read_image(self, path: Path, label: str) -> Tensor:
         """Read an image file as uint8 [1, 3, H, W]; ``label`` names it in errors."""
         try:
-            return torch.from_numpy(image_reader.read(path))[None]
+            return torch.from_numpy(image_reader.read_image(path))[None]
         except image_reader.UnreadableError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise UserError(
-                f"The {self.name} contain an unreadable image: {label} ({reason}). Remove or replace it."
+                f"The {self.name} contain an unreadable image: {label} ({reason}). Remove or "
+                "replace it."
             ) from None
 
     def _read_zip(self, path: Path) -> Iterator[tuple[Tensor, str]]:
@@ -149,7 +150,8 @@ class ImageSet:
                 members = sorted(filter(_is_image_member, archive.namelist()), key=Path)
                 if not members:
                     raise UserError(
-                        f"The {self.name} file has no images: {path}. Pass a .zip file of image files."
+                        f"The {self.name} file has no images: {path}. Pass a .zip file of image "
+                        "files."
                     )
                 for member in members:
                     label = f"{path}: {member}"
@@ -181,7 +183,8 @@ class ImageSet:
             if isinstance(error, UserError):
                 raise
             raise UserError(
-                f"The {self.name} cannot be read: {path} ({error}). Pass a valid {path.suffix} file."
+                f"The {self.name} cannot be read: {path} ({error}). Pass a valid {path.suffix} "
+                "file."
             ) from None
 
     def _split(self, images: np.ndarray | Tensor) -> Iterator[tuple[Tensor, str]]:
@@ -191,7 +194,8 @@ class ImageSet:
     def _read_data_set(self, data_set: Any) -> Iterator[tuple[Tensor, str]]:
         if not hasattr(data_set, "__len__"):
             raise UserError(
-                f"The {self.name} have no length: {type(data_set).__name__}. Pass a DataLoader of it."
+                f"The {self.name} have no length: {type(data_set).__name__}. Pass a DataLoader of "
+                "it."
             )
         fetch_rows = getattr(data_set, "__getitems__", None)
         for i in range(0, len(data_set), self.batch_size):

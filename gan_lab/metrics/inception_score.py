@@ -35,7 +35,8 @@ def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
     n = len(logits)
     if n < splits:
         raise UserError(
-            f"Too few images for an inception score of {splits} splits: {n}. Pass at least {splits}."
+            f"Too few images for an inception score of {splits} splits: {n}. Pass at least "
+            f"{splits}."
         )
     order = np.random.RandomState(SHUFFLE_SEED).permutation(n)
     logits = logits[order, :].double()
@@ -75,8 +76,8 @@ class InceptionScore(ImageSetMetric):
         super().__init__(extractor, **kwargs)
         if self.extractor.score is None and not isinstance(self.extractor, ModuleExtractor):
             raise UserError(
-                f"The extractor {self.extractor.name} has no class logits. Use inception, digits, or a module "
-                "that returns logits."
+                f"The extractor {self.extractor.name} has no class logits. Use inception, digits, "
+                "or a module that returns logits."
             )
         self.splits = self.extractor.splits if splits is None else splits
         self.add_state("fake_logits", [], dist_reduce_fx="cat")

@@ -89,8 +89,9 @@ def kernel_distance(
     size = choose_subset_size(min(len(real), len(fake))) if subset_size is None else subset_size
     if not 2 <= size <= min(len(real), len(fake)):
         raise UserError(
-            f"Too few images for a kernel distance with subsets of {size}: {len(real)} real and {len(fake)} "
-            f"fake. Pass at least {MIN_IMAGES} of each, or a subset_size from 2 to their number."
+            f"Too few images for a kernel distance with subsets of {size}: {len(real)} real and "
+            f"{len(fake)} fake. Pass at least {MIN_IMAGES} of each, or a subset_size from 2 to "
+            "their number."
         )
     x, y = fake.cpu().numpy(), real.cpu().numpy()
     random = np.random.RandomState(SUBSET_SEED)
@@ -119,7 +120,8 @@ def gaussian_kernel_distance(real: Tensor, fake: Tensor, sigma: float) -> float:
     """
     if min(len(real), len(fake)) < 2:
         raise UserError(
-            f"Too few images for a kernel distance: {len(real)} real and {len(fake)} fake. Pass at least 2 of each."
+            f"Too few images for a kernel distance: {len(real)} real and {len(fake)} fake. Pass at "
+            "least 2 of each."
         )
     real, fake = real.double(), fake.double()
     within = _mean_kernel(real, real, sigma, same=True) + _mean_kernel(fake, fake, sigma, same=True)
@@ -136,7 +138,7 @@ def _mean_kernel(x: Tensor, y: Tensor, sigma: float, same: bool) -> float:
 
 
 def describe_kernel(rows: int, sigma: float | None) -> dict[str, Any]:
-    """Describe a kernel distance over so many rows of features, for its protocol."""
+    """Describe a kernel distance over ``rows`` rows of features, for its protocol."""
     if sigma:
         return {"sigma": sigma, "rows": rows}
     return {"subsets": SUBSETS, "subset_size": choose_subset_size(rows), "rows": rows}
@@ -154,8 +156,8 @@ class KernelDistance(ImageSetMetric):
         extractor: Name of a feature extractor, or a module; see ``ImageSetMetric``.
         subsets: Number of subsets of the polynomial kernel.
         subset_size: Images in each; None: 1,000, or half of fewer than 2,000 images.
-        sigma: Use a Gaussian kernel of this width on features of unit length, over all images; None:
-            the extractor's own, which is 10 for clip and a polynomial kernel for all others.
+        sigma: Use a Gaussian kernel of this width on features of unit length, over all images;
+            None: the extractor's own, which is 10 for clip and a polynomial kernel for all others.
         **kwargs: See ``ImageSetMetric``.
     """
 

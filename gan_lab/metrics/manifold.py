@@ -27,7 +27,8 @@ def compute_radii(features: Tensor, neighbors: tuple[int, ...]) -> list[Tensor]:
     """
     if len(features) <= max(neighbors):
         raise UserError(
-            f"Too few images for {max(neighbors)} neighbors each: {len(features)}. Pass at least {max(neighbors) + 1}."
+            f"Too few images for {max(neighbors)} neighbors each: {len(features)}. Pass at least "
+            f"{max(neighbors) + 1}."
         )
     # the nearest row is the row itself
     distances, _ = find_nearest(features, features, max(neighbors) + 1)
@@ -75,7 +76,7 @@ def precision_recall_density_coverage(real: Tensor, fake: Tensor) -> dict[str, f
 
 
 def describe_share(share: str, rows: int) -> dict[str, Any]:
-    """Describe one of ``SHARES`` over so many rows of features, for its protocol."""
+    """Describe one of ``SHARES`` over ``rows`` rows of features, for its protocol."""
     neighbors = PRECISION_NEIGHBORS if share in ("precision", "recall") else DENSITY_NEIGHBORS
     # the key is stored in summary.json
     return {"neighbours": neighbors, "rows": rows}

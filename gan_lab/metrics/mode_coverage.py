@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lab.data.toy import MODES, SPREAD, centres
+from gan_lab.data.toy import MODES, SPREAD, centers
 from gan_lab.images import Batch
 from gan_lab.metrics.base import Metric, Setting, Statistics
 
@@ -36,7 +36,7 @@ class ModeCoverage(Metric):
 
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         distance = torch.cdist(
-            outputs["generated"].flatten(1).float().cpu(), torch.from_numpy(centres())
+            outputs["generated"].flatten(1).float().cpu(), torch.from_numpy(centers())
         )
         nearest = distance.min(dim=1)
         return {"mode": nearest.indices, "near": nearest.values < MAX_DEVIATIONS * SPREAD}

@@ -65,10 +65,10 @@ def near_share(fake: Tensor, held_out: Tensor) -> float:
 @torch.no_grad()
 def draw_samples(family: Family, data: GANDataModule, seed: int, purpose: str) -> Tensor:
     """Draw ``FAKES`` samples, uint8 [N, C, H, W] on the CPU, with the labels of test images."""
-    conditions = data.reference(FAKES).wrapped(0, FAKES)
+    conditions = data.reference(FAKES).repeat_rows(0, FAKES)
     pixels = []
     for i in range(len(conditions)):
-        batch = conditions.conditions(i).on(family.device, family.dtype)
+        batch = conditions.conditions(i).to_device(family.device, family.dtype)
         pixels.append(to_uint8(family.generate(batch, Stream(seed, purpose, i))).cpu())
     return torch.cat(pixels)
 

@@ -19,8 +19,8 @@ from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import mean_and_spread, rounded
 
-# Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the fakes, the libraries, and
-# the last digits of the real-vs-real score.
+# Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the
+# fakes, the libraries, and the last digits of the real-vs-real score.
 FREE_KEYS = ("weights", "seed", "versions", "floor", "floor_classes")
 
 
@@ -80,8 +80,8 @@ class Comparison:
 def compare(folders: Sequence[Path | Run], weights: str = "best") -> Comparison:
     """Compare finished runs, grouped over their seeds, by the scores of some of ``WEIGHTS``.
 
-    Runs that were not scored are named in the notes. Raises UserError for a folder that is not a run, for one seed
-    twice, and if the runs of a group have different protocols.
+    Runs that were not scored are named in the notes. Raises UserError for a folder that is not a
+    run, for one seed twice, and if the runs of a group have different protocols.
     """
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
@@ -115,8 +115,8 @@ def _group(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
         seed = run.config.run.seed
         if seed in seeds:
             raise UserError(
-                f"{seeds[seed].path} and {run.path} are one experiment with one seed: compare one of them, "
-                "since the spread is over seeds"
+                f"{seeds[seed].path} and {run.path} are one experiment with one seed: compare one "
+                "of them, since the spread is over seeds"
             )
         seeds[seed] = run
     others = list(values_of_group.values())
@@ -192,7 +192,8 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
                 undecided.append(column.title)
     if undecided:
         comparison.notes.append(
-            f"no best is marked of {', '.join(undecided)}: that takes {SEEDS} seeds of each row; run.seed=1 trains another"
+            f"no best is marked of {', '.join(undecided)}: that takes {SEEDS} seeds of each row; "
+            "run.seed=1 trains another"
         )
     return comparison
 
@@ -212,8 +213,8 @@ def _collect_scores(runs: Sequence[Run], weights: str) -> dict[str, list[Score]]
             if keys:
                 difference = f"{_describe(protocol, keys)} and {_describe(other, keys)}"
                 raise UserError(
-                    f"{name} of {first.path} and {run.path} was not measured alike ({difference}), so it has no mean: "
-                    "score both again with gan-lab evaluate"
+                    f"{name} of {first.path} and {run.path} was not measured alike ({difference}), "
+                    "so it has no mean: score both again with gan-lab evaluate"
                 )
     return collected
 

@@ -10,7 +10,8 @@ from typing import Any
 from gan_lab.runs.run import Points, Run
 
 MAX_POINTS = 1500  # of a series: a screen has fewer columns
-# The first pattern that fits a column says its group; what is drawn in one chart is of one kind of number.
+# The first pattern that fits a column says its group; what is drawn in one chart is of one kind of
+# number.
 GROUPS = (
     ("Losses", re.compile(r"loss|wasserstein|class_[dg]$")),
     ("Discriminator", re.compile(r"d_(real|fake)|accuracy_")),

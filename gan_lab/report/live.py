@@ -35,8 +35,8 @@ def describe_run(
 ) -> tuple[dict[str, Any] | None, str]:
     """Describe the networks of a run for the script of the page; None, and the reason, if it cannot run them.
 
-    Points in the plane and runs without a checkpoint are left out without a reason. ``latents_only``: the generator
-    alone, and only if it makes images of latents.
+    Points in the plane and runs without a checkpoint are left out without a reason.
+    ``latents_only``: the generator alone, and only if it takes latents.
     """
     if not (run.path / "checkpoints").is_dir():
         return None, ""
@@ -70,8 +70,8 @@ def shape_of(network: Network) -> tuple[int, int, int]:
 def describe(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """A network as the script reads it: operations, shapes, and weights as text.
 
-    The weights are float16 if images stay within half a gray level of what float32 makes. Raises UserError for an
-    operation that the script does not have.
+    The weights are float16 if images stay within half a gray level of what float32 makes. Raises
+    UserError for an operation that the script does not have.
     """
     if unknown := {step["op"] for step in traced["steps"]} - operations():
         raise UserError(f"the page has no {sorted(unknown)[0]}")

@@ -1,7 +1,7 @@
 """Render a page: what was read goes into a template, with the style, the script and the pictures in it.
 
-Jinja escapes every value, and data for the script as JSON. The page tells the browser that nothing may be loaded, and
-by its hash that no other script than its own may run.
+Jinja escapes every value, and data for the script as JSON. The page tells the browser that nothing
+may be loaded, and by its hash that no other script than its own may run.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ ASSETS = Path(__file__).parent / "assets"
 def write(folders: Sequence[Path | Run], out: Path | None = None) -> Path:
     """Write the page of a run or of several, each a folder or a ``Run``; return the path of the page.
 
-    By default it is ``report.html`` in the folder of the run, or ``comparison.html`` next to the folders of the
-    experiments. A damaged file of results is left out with a warning. Raises UserError for a folder that is not a run.
+    By default it is ``report.html`` in the folder of the run, or ``comparison.html`` next to the
+    folders of the experiments. A damaged file of results is left out with a warning. Raises
+    UserError for a folder that is not a run.
     """
     opened = [folder if isinstance(folder, Run) else Run(folder) for folder in folders]
     runs = list({run.path.resolve(): run for run in opened}.values())

@@ -86,6 +86,7 @@ def find_checkpoint(run: Path, weights: str = "best") -> Path:
     path = run / "checkpoints" / f"{weights}.ckpt" if run.is_dir() else run
     if not path.is_file():
         raise UserError(
-            f"there is no checkpoint {path}: train the run first, or name its folder runs/<experiment>/<id>"
+            f"there is no checkpoint {path}: train the run first, or name its folder "
+            "runs/<experiment>/<id>"
         )
     return path

@@ -19,7 +19,8 @@ from gan_lab.utils.errors import UserError
 class EMANetworks:
     """Networks by their names, float32 on the CPU in evaluation mode, with the config that they were trained with.
 
-    ``class_names`` are those of the generator; ``values`` is the flat config, empty if it is unknown.
+    ``class_names`` are those of the generator; ``values`` is the flat config, empty if it is
+    unknown.
     """
 
     checkpoint: Path
@@ -49,7 +50,8 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
             network.load_state_dict(content["ema"][name])
             loaded[name] = network.float().requires_grad_(False).eval()
         classes = content["recipes"]["generator"]["arguments"].get("classes", 0)
-        # In an export nothing but the class names is read: a foreign folder may not name code to import.
+        # In an export nothing but the class names is read: a foreign folder may not name code to
+        # import.
         known = (
             content["export"].get("classes")
             if checkpoint.name == CONFIG

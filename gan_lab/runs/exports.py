@@ -1,6 +1,7 @@
 """Exported generators: a folder of ``config.json``, weights as safetensors, and a card; read with suspicion.
 
-Nothing in such a folder is run, nothing outside it is opened, and no more memory is used than its files are large.
+Nothing in such a folder is run, nothing outside it is opened, and no more memory is used than its
+files are large.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def read_export(path: Path) -> dict[str, Any]:
         return _read(path)
     except Exception as error:  # a foreign file can raise anything
         raise UserError(
-            f"{path.parent} is no export of this lab that can be used, nothing was loaded: {first_line(error)}"
+            f"{path.parent} is no export of this lab that can be used, nothing was loaded: "
+            f"{first_line(error)}"
         ) from None
 
 
@@ -102,7 +104,8 @@ def _weights(path: Path, recipe: dict[str, Any]) -> dict[str, Tensor]:
         for name, shape in shapes.items():
             if found.get(name) != shape:
                 raise UserError(
-                    f"{path.name}: {name} is {found.get(name, 'not there')}, but its recipe has {shape}"
+                    f"{path.name}: {name} is {found.get(name, 'not there')}, but its recipe has "
+                    f"{shape}"
                 )
         weights = {name: file.get_tensor(name) for name in shapes}
     for name, value in weights.items():

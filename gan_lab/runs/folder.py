@@ -25,7 +25,8 @@ from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER, write_text
 
-# Keys that may differ when a run resumes: how long, where and how it is watched. So may all of log. and health.
+# Keys that may differ when a run resumes: how long, where and how it is watched. So may all of log.
+# and health.
 RESUMABLE_KEYS = (
     "run.images",
     "run.id",
@@ -106,7 +107,8 @@ class RunFolder:
         write_text(folder / "config.yaml", OmegaConf.to_yaml(to_dict(config)))
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(
-                f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {shlex.join(['gan-lab', *overrides])}\n"
+                f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  "
+                f"{shlex.join(['gan-lab', *overrides])}\n"
             )
         write_text(folder / "environment.txt", describe_environment())
         write_text(folder / "data.txt", f"{fingerprint}\n{about}\n")
@@ -161,7 +163,8 @@ def run_id(loaded: LoadedConfig) -> str:
     if name:
         if name in (".", "..") or Path(name).name != name:
             raise UserError(
-                f"run.id={name} must be the name of a folder, without '/'; run.root says where it lies"
+                f"run.id={name} must be the name of a folder, without '/'; run.root says where it "
+                "lies"
             )
         return name
     values = dict(leaves(loaded.config))

@@ -23,11 +23,13 @@ def download_export(address: str) -> Path:
     """Download an export to the hub's cache, or find it there, and return its folder.
 
     Raises:
-        UserError: The package huggingface-hub is missing, the hub does not answer, or there is no such export.
+        UserError: The package huggingface-hub is missing, the hub does not answer, or there is no
+            such export.
     """
     name = parse_name(address)
     hub = import_extra("huggingface_hub", "hub", address)
-    # real files and no links into the hub's cache: an export is read with suspicion (runs/exports.py)
+    # real files and no links into the hub's cache: an export is read with suspicion
+    # (runs/exports.py)
     folder = Path(hub.constants.HF_HUB_CACHE) / "gan-lab" / name.replace("/", "--")
     try:
         hub.snapshot_download(name, allow_patterns=FILES, local_dir=folder)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 Points = list[tuple[int, float]]  # images seen, value (may be NaN or Inf)
 
-# The only keys besides those under metrics. that may be overridden for an existing run: where its data is now.
+# The only keys besides those under metrics. that may be overridden for an existing run: where its
+# data is now.
 DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")
 
 
@@ -77,7 +78,7 @@ class RestoredRun:
 
 
 class Run:
-    """A run folder. Each part is read when it is first asked for, then kept.
+    """A run folder. Each part is read lazily and cached.
 
     ``values`` has the recorded config as a flat mapping, such as ``run.values["data.batch_size"]``;
     ``shown_path`` is the path as reports print it.
@@ -176,8 +177,9 @@ class Run:
         before = lines[0] if lines else fingerprint
         if before != fingerprint:
             raise UserError(
-                f"the data of {self.path} have changed since it began: fingerprint {before}, now {fingerprint}. "
-                "Restore them, or train a new run with run.id=... or run.overwrite=true"
+                f"the data of {self.path} have changed since it began: fingerprint {before}, now "
+                f"{fingerprint}. Restore them, or train a new run with run.id=... or "
+                "run.overwrite=true"
             )
 
     # -------------------------------------------------------------------------------------------
@@ -353,8 +355,8 @@ class Run:
 
         Args:
             overrides: Where the data are now (``DATA_KEYS``), and how to measure (``metrics.``).
-            data: The data module of the run, if it is loaded already; or the data set from Python on which the run
-                was trained (``gan_lab.train(data=...)``).
+            data: The data module of the run, if it is loaded already; or the data set from Python
+                on which the run was trained (``gan_lab.train(data=...)``).
             weights: Some of ``WEIGHTS``; None loads no checkpoint and leaves the family untrained.
 
         Raises:
@@ -386,7 +388,8 @@ class Run:
             key = pair.partition("=")[0]
             if key not in DATA_KEYS and not key.startswith("metrics."):
                 raise UserError(
-                    f"{pair}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be given"
+                    f"{pair}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be "
+                    "given"
                 )
         members = [loading.read_yaml(loading.find_member(*item)) for item in chosen.items()]
         layers = [self.values, *members, OmegaConf.from_dotlist(pairs)]
@@ -425,7 +428,8 @@ class Run:
     def published(self) -> Run:
         """Return a view of this run for others, in which an absolute path is its last part alone.
 
-        Paths name people and machines. ``path`` stays, since pictures and checkpoints are read there.
+        Paths name people and machines. ``path`` stays, since pictures and checkpoints are read
+        there.
         """
         environment = [line.partition(" ")[2] for line in self.environment]
         texts = [*self.values.values(), *self.command, self.summary.get("experiment"), *environment]
@@ -474,7 +478,8 @@ def _read_values(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         problem = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
         raise UserError(
-            f"{folder} is not a run folder: {problem}. Name a folder such as runs/<experiment>/<run id>"
+            f"{folder} is not a run folder: {problem}. Name a folder such as "
+            "runs/<experiment>/<run id>"
         )
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path))

@@ -1,1 +1,1 @@
-"""Judge the judges: how extractors and measures answer to images that were spoiled on purpose."""
+"""Sensitivity of metrics: the smallest distortions of real images that each score detects."""

@@ -1,4 +1,4 @@
-"""Measure what extractors and measures make of disturbed images, against real images in their place."""
+"""Measure how scores respond to distorted images, relative to their real-vs-real reference."""
 
 from __future__ import annotations
 
@@ -19,131 +19,157 @@ from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
 from gan_lab.metrics.kernel import gaussian_kernel, polynomial_kernel, squared_mmd
 from gan_lab.metrics.manifold import precision_recall_density_coverage
-from gan_lab.sensitivity.distortions import DISTURBANCES, Disturbance, disturbed, order
+from gan_lab.sensitivity.distortions import (
+    DISTORTIONS,
+    Distortion,
+    apply_distortion,
+    make_random_order,
+)
 from gan_lab.utils.errors import UserError
 
-NULL, REPEATS = 60, 20  # divisions of the images: of undisturbed ones, and of each dose
-TAIL, SURE = (
-    0.025,
-    0.9,
-)  # a dose is told where so many repeats lie beyond one tail of the undisturbed
-POOL = 300  # images, of which each repeat takes 2 n; all of 2 n where these are more
-FEWEST = 12  # images, of which half can be compared with half
+# Random splits into fakes and reals: of undistorted images, and for each severity.
+NULL_REPEATS, DISTORTED_REPEATS = 60, 20
+# A severity is detected if this share of its repeats is beyond one tail of the undistorted images.
+TAIL_QUANTILE, MIN_DETECTED_SHARE = 0.025, 0.9
+# Each repeat takes 2 n of at least this many images.
+MIN_POOL_IMAGES = 300
+MIN_IMAGES = 12
 logger = logging.getLogger("gan_lab")
 
 
 @dataclass
-class Answer:
-    """One measure of one extractor, asked about a disturbance."""
+class DetectionResult:
+    """Response of one score to one distortion.
+
+    Attributes:
+        extractor: Name of the feature extractor.
+        measure: Name of the measure, such as "kd".
+        distortion: The distortion.
+        deviations: For each severity, the mean over the repeats minus the mean of undistorted
+            images, in standard deviations of the latter.
+        detected: Whether each severity is detected.
+    """
 
     extractor: str
     measure: str
-    disturbance: Disturbance
-    # of each dose the mean over the repeats, in standard deviations of the undisturbed from their mean
+    distortion: Distortion
     deviations: list[float] = field(default_factory=list)
-    told: list[bool] = field(default_factory=list)  # of each dose
+    detected: list[bool] = field(default_factory=list)
 
     @property
-    def judge(self) -> str:
+    def score(self) -> str:
         """Name of the score."""
         return f"{self.measure}_{self.extractor}"
 
     @property
-    def smallest(self) -> int | None:
-        """The smallest dose from which on every dose is told; None if the largest is not."""
-        kept = None
-        for dose, told in zip(reversed(self.disturbance.doses), reversed(self.told), strict=True):
-            if not told:
+    def threshold(self) -> int | None:
+        """The smallest severity from which all are detected; None if the largest is not."""
+        threshold = None
+        by_severity = zip(self.distortion.severities, self.detected, strict=True)
+        for severity, is_severity_detected in reversed(list(by_severity)):
+            if not is_severity_detected:
                 break
-            kept = dose
-        return kept
+            threshold = severity
+        return threshold
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """All answers on a data set, of n fakes against n reals."""
+class SensitivityReport:
+    """The results on a data set, for n fakes against n reals."""
 
     data: str
     n: int
-    answers: list[Answer]
+    results: list[DetectionResult]
     notes: list[str]
 
     @property
-    def judges(self) -> list[str]:
-        """Each extractor with each measure."""
-        return list(dict.fromkeys(answer.judge for answer in self.answers))
+    def scores(self) -> list[str]:
+        """The names of the scores: each measure of each extractor."""
+        return list(dict.fromkeys(result.score for result in self.results))
 
     @property
-    def disturbances(self) -> list[Disturbance]:
-        """Those that were given."""
-        return list(
-            {answer.disturbance.name: answer.disturbance for answer in self.answers}.values()
-        )
+    def distortions(self) -> list[Distortion]:
+        """The distortions that were applied."""
+        return list({each.distortion.name: each.distortion for each in self.results}.values())
 
-    def of(self, judge: str, disturbance: str) -> Answer:
-        """One answer."""
-        return next(
-            one
-            for one in self.answers
-            if one.judge == judge and one.disturbance.name == disturbance
-        )
+    def get_result(self, score: str, distortion: str) -> DetectionResult:
+        """Return the result of a score for a distortion."""
+        for result in self.results:
+            if result.score == score and result.distortion.name == distortion:
+                return result
+        raise KeyError(f"{score}, {distortion}")
 
 
-def judge(
+def measure_sensitivity(
     data: GANDataModule, n: int, wanted: list[str], cfg: MetricsConfig | None = None
-) -> Judgement:
-    """The answers of the extractors ``wanted``, or of all that suit the images and are at hand, to all disturbances.
+) -> SensitivityReport:
+    """Measure the response of scores to every distortion.
 
-    Fakes and reals are images of the data set, held-out ones too where others do not suffice, never the same ones in a
-    repeat; of fewer than 2 n images half are compared with half. Raises UserError for fewer than ``FEWEST`` images, for
-    points, and for extractors that are not there.
+    Fakes and reals are disjoint images of the data set in each repeat. With fewer than 2 n images,
+    n is half of them.
+
+    Args:
+        data: The data set. Held-out images are used if there are too few training images.
+        n: Number of fakes, and of reals.
+        wanted: Names of the extractors; empty: all that suit the images and are installed.
+        cfg: The keys under ``metrics:``.
+
+    Raises:
+        UserError: The data are points or fewer than ``MIN_IMAGES`` images, or an extractor is not
+            available.
     """
     if data.spec.content == "points":
         raise UserError(
-            f"data.name={data.cfg.name}: points are no images, there is nothing to disturb"
+            f"data.name={data.cfg.name} has points, not images. Use a data set of images."
         )
-    pixels, labels = _pool(data, max(2 * n, POOL))
-    if len(pixels) < FEWEST:
+    pixels, labels = _collect_pixels(data, max(2 * n, MIN_POOL_IMAGES))
+    if len(pixels) < MIN_IMAGES:
         raise UserError(
-            f"{len(pixels)} images are too few to judge by: at least {FEWEST} are needed"
+            f"Too few images to measure sensitivity: {len(pixels)}. At least {MIN_IMAGES} are "
+            "needed."
         )
-    notes = (
-        []
-        if 2 * n <= len(pixels)
-        else [f"n is {len(pixels) // 2}, not {n}: there are {len(pixels):,} images"]
-    )
+    notes = []
+    if 2 * n > len(pixels):
+        notes.append(f"n is {len(pixels) // 2}, not {n}: there are {len(pixels):,} images")
     n = min(n, len(pixels) // 2)
-    given = [one for one in DISTURBANCES if labels is not None or not one.needs_labels]
-    given = [_fitting(one, labels) for one in given]
-    answers: list[Answer] = []
-    for extractor in _at_hand(data, wanted, cfg or MetricsConfig(), notes):
-        logger.info(f"{extractor.name}: {len(pixels):,} images, {len(given)} disturbances")
-        answers += _answers(extractor, pixels, labels, n, given)
-    return Judgement(data.cfg.name, n, answers, notes)
+    distortions = [
+        _limit_to_classes(distortion, labels)
+        for distortion in DISTORTIONS
+        if labels is not None or not distortion.needs_labels
+    ]
+    results: list[DetectionResult] = []
+    for extractor in _load_extractors(data, wanted, cfg or MetricsConfig(), notes):
+        logger.info(
+            f"Measuring {extractor.name}: {len(pixels):,} images, {len(distortions)} distortions"
+        )
+        results += _measure_extractor(extractor, pixels, labels, n, distortions)
+    return SensitivityReport(data.cfg.name, n, results, notes)
 
 
-def _pool(data: GANDataModule, wanted: int) -> tuple[Tensor, np.ndarray | None]:
-    """Pixels uint8 [N, C, H, W] of so many images, or of all there are, and their labels [N] where they have several."""
+def _collect_pixels(data: GANDataModule, wanted: int) -> tuple[Tensor, np.ndarray | None]:
+    """Return up to ``wanted`` images uint8 [N, C, H, W], and their labels [N] if there are classes."""
     parts: list[Reference] = []
     for split in ("learned", "validation", "test") if data.divided else ("learned", "test"):
         left = wanted - sum(len(part.rows) for part in parts)
-        parts += [data.reference(left, split=split)] if left > 0 else []
+        if left > 0:
+            parts.append(data.reference(left, split=split))
     pixels = torch.cat([to_uint8(batch.images) for part in parts for batch in part])
-    return pixels, np.concatenate(
-        [part.labels for part in parts]
-    ) if data.spec.classes > 1 else None
+    labels = None
+    if data.spec.classes > 1:
+        labels = np.concatenate([part.labels for part in parts])
+    return pixels, labels
 
 
-def _fitting(disturbance: Disturbance, labels: np.ndarray | None) -> Disturbance:
-    """Without doses that take more classes than there are."""
-    if not disturbance.needs_labels or labels is None:
-        return disturbance
+def _limit_to_classes(distortion: Distortion, labels: np.ndarray | None) -> Distortion:
+    """Remove severities that drop more classes than there are."""
+    if not distortion.needs_labels or labels is None:
+        return distortion
     most = len(np.unique(labels)) - 1
-    kept = tuple(dose for dose in disturbance.doses if dose <= most)
-    return replace(disturbance, doses=kept)
+    kept = tuple(severity for severity in distortion.severities if severity <= most)
+    return replace(distortion, severities=kept)
 
 
-def _at_hand(
+def _load_extractors(
     data: GANDataModule, wanted: list[str], cfg: MetricsConfig, notes: list[str]
 ) -> Iterator[Extractor]:
     for name in wanted or extractors.names():
@@ -154,79 +180,79 @@ def _at_hand(
         except ValueError as error:
             if wanted:
                 raise
-            notes.append(f"{name} is left out: {error}")
+            notes.append(f"Skipping {name}: {error}")
 
 
-def _answers(
+def _measure_extractor(
     extractor: Extractor,
     pixels: Tensor,
     labels: np.ndarray | None,
     n: int,
-    given: list[Disturbance],
-) -> list[Answer]:
-    clean = _features(extractor, pixels)
-    measures = Measures(
-        clean, frechet=n >= MIN_IMAGES_PER_FEATURE * extractor.features, sigma=extractor.sigma
-    )
-    orders = [order(repeat, len(pixels)) for repeat in range(NULL)]
-    null = _table([measures(clean, rows[:n], rows[n : 2 * n]) for rows in orders])
-    answers: list[Answer] = []
-    for disturbance in given:
-        each = {name: Answer(extractor.name, name, disturbance) for name in null}
-        for dose in disturbance.doses:
-            changed = disturbance.change is not None
-            spoiled = (
-                _features(extractor, disturbed(pixels, disturbance, dose)) if changed else clean
-            )
-            measures.prepare(spoiled)
-            found = []
-            for rows in orders[:REPEATS]:
+    distortions: list[Distortion],
+) -> list[DetectionResult]:
+    clean = _extract(extractor, pixels)
+    has_frechet = n >= MIN_IMAGES_PER_FEATURE * extractor.features
+    measures = Measures(clean, frechet=has_frechet, sigma=extractor.sigma)
+    orders = [make_random_order(repeat, len(pixels)) for repeat in range(NULL_REPEATS)]
+    null = _stack_values([measures(clean, rows[:n], rows[n : 2 * n]) for rows in orders])
+    results: list[DetectionResult] = []
+    for distortion in distortions:
+        of_measure = {name: DetectionResult(extractor.name, name, distortion) for name in null}
+        for severity in distortion.severities:
+            distorted = clean
+            if distortion.change is not None:
+                distorted = _extract(extractor, apply_distortion(pixels, distortion, severity))
+            measures.prepare(distorted)
+            repeats = []
+            for rows in orders[:DISTORTED_REPEATS]:
                 reals, fakes = rows[:n], rows[n : 2 * n]
-                if disturbance.choose:
-                    fakes = disturbance.choose(fakes, reals, labels, dose)
-                found.append(measures(spoiled, reals, fakes))
-            for name, values in _table(found).items():
-                each[name].deviations.append(
-                    float((values.mean() - null[name].mean()) / (null[name].std() + 1e-12))
-                )
-                each[name].told.append(is_told(values, null[name]))
-        answers += each.values()
-    return answers
+                if distortion.choose:
+                    fakes = distortion.choose(fakes, reals, labels, severity)
+                repeats.append(measures(distorted, reals, fakes))
+            for name, values in _stack_values(repeats).items():
+                deviation = (values.mean() - null[name].mean()) / (null[name].std() + 1e-12)
+                of_measure[name].deviations.append(float(deviation))
+                of_measure[name].detected.append(is_detected(values, null[name]))
+        results += of_measure.values()
+    return results
 
 
-def is_told(values: np.ndarray, null: np.ndarray) -> bool:
-    """True if most values lie beyond one and the same tail of those of undisturbed images."""
-    low, high = np.quantile(null, [TAIL, 1 - TAIL])
-    return bool(max((values > high).mean(), (values < low).mean()) >= SURE)
+def is_detected(values: np.ndarray, null: np.ndarray) -> bool:
+    """True if most values are beyond the same tail of the values of undistorted images."""
+    low, high = np.quantile(null, [TAIL_QUANTILE, 1 - TAIL_QUANTILE])
+    return bool(max((values > high).mean(), (values < low).mean()) >= MIN_DETECTED_SHARE)
 
 
-def _table(found: list[dict[str, float]]) -> dict[str, np.ndarray]:
-    return {name: np.array([values[name] for values in found]) for name in found[0]}
+def _stack_values(repeats: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    return {name: np.array([values[name] for values in repeats]) for name in repeats[0]}
 
 
-def _features(extractor: Extractor, pixels: Tensor) -> Tensor:
+def _extract(extractor: Extractor, pixels: Tensor) -> Tensor:
     return torch.cat([extractor(block)[0].double().cpu() for block in pixels.split(100)])
 
 
 class Measures:
-    """Kernel distance, precision, recall, density and coverage of rows of features; Fréchet distance where there are enough.
+    """Kernel distance, precision, recall, density and coverage; optionally the Fréchet distance.
 
-    The kernel distance is of all n images at once, the unbiased estimator whose mean over subsets a score is.
+    The kernel distance is over all n images at once, the unbiased estimator. A score is the mean of
+    this estimator over subsets.
     """
 
     def __init__(self, clean: Tensor, frechet: bool, sigma: float | None = None) -> None:
-        self.clean, self.frechet, self.sigma = clean, frechet, sigma
+        self.clean = clean
+        self.frechet = frechet
+        self.sigma = sigma
         self.among_clean = self._kernel(clean, clean)
         self.prepare(clean)
 
     def prepare(self, fakes: Tensor) -> None:
-        """Remember the kernel between all fakes, and to the reals: the repeats only choose rows of it."""
+        """Cache the kernels among all fakes and to the reals; the repeats select rows."""
         self.among_fakes = self._kernel(fakes, fakes)
         self.between = self._kernel(self.clean, fakes)
 
-    def __call__(self, spoiled: Tensor, reals: np.ndarray, fakes: np.ndarray) -> dict[str, float]:
-        """The values of some rows of ``prepare``'s fakes against some of the reals."""
-        real, fake = self.clean[reals], spoiled[fakes]
+    def __call__(self, distorted: Tensor, reals: np.ndarray, fakes: np.ndarray) -> dict[str, float]:
+        """Compute the measures of some rows of the prepared fakes against some of the reals."""
+        real, fake = self.clean[reals], distorted[fakes]
         values = {"kd": self._distance(torch.from_numpy(reals), torch.from_numpy(fakes))}
         if self.frechet:
             values["fd"] = frechet_distance(moments(real), moments(fake))

@@ -1,4 +1,4 @@
-"""The page of a judgement: one chart for each disturbance, and the smallest doses that are told."""
+"""The sensitivity page: detection thresholds, and one chart per distortion."""
 
 from __future__ import annotations
 
@@ -7,67 +7,73 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.report import run_page
-from gan_lab.sensitivity.detection import NULL, REPEATS, Judgement
-from gan_lab.sensitivity.distortions import Disturbance
+from gan_lab.sensitivity.detection import DISTORTED_REPEATS, NULL_REPEATS, SensitivityReport
+from gan_lab.sensitivity.distortions import Distortion
 from gan_lab.utils.files import write_text
 
-LEAST, MOST = 0.5, 1000.0  # deviations on the logarithmic axis
-LINES = (1, 10, 100, 1000)
+# Range of the logarithmic axis, in standard deviations.
+MIN_DEVIATION, MAX_DEVIATION = 0.5, 1000.0
+GRID_DEVIATIONS = (1, 10, 100, 1000)
 
 
-def smallest(judgement: Judgement) -> list[tuple[str, list[str]]]:
-    """A row for each judge: the smallest dose of each disturbance that it tells, or a dash."""
+def list_thresholds(report: SensitivityReport) -> list[tuple[str, list[str]]]:
+    """List a row per score: its detection threshold for each distortion, or a dash."""
     rows = []
-    for judge in judgement.judges:
-        doses = [
-            judgement.of(judge, disturbance.name).smallest for disturbance in judgement.disturbances
-        ]
-        rows.append((judge, ["-" if dose is None else str(dose) for dose in doses]))
+    for score in report.scores:
+        results = [report.get_result(score, each.name) for each in report.distortions]
+        thresholds = [result.threshold for result in results]
+        rows.append((score, ["-" if each is None else str(each) for each in thresholds]))
     return rows
 
 
-def heads(judgement: Judgement) -> list[str]:
-    """The title of each column of ``smallest``."""
-    return [f"{one.name} ({one.unit})" for one in judgement.disturbances]
+def list_columns(report: SensitivityReport) -> list[str]:
+    """List the titles of the columns of ``list_thresholds``."""
+    return [f"{distortion.name} ({distortion.unit})" for distortion in report.distortions]
 
 
-def write(judgement: Judgement, out: Path) -> Path:
-    """Write the page."""
+def write_page(report: SensitivityReport, out: Path) -> Path:
+    """Write the page and return its path."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    charts = [_chart(judgement, disturbance) for disturbance in judgement.disturbances]
-    title = f"Judges of {judgement.data}, {judgement.n} fakes against {judgement.n} reals"
-    values: dict[str, Any] = {
-        "judgement": judgement,
-        "heads": heads(judgement),
-        "rows": smallest(judgement),
-        "charts": charts,
-    }
-    values |= {"null": NULL, "repeats": REPEATS, "lines": [(line, _height(line)) for line in LINES]}
-    write_text(out, run_page.render("judge.html", title=title, data={"charts": []}, **values))
+    page = run_page.render(
+        "sensitivity.html",
+        title=f"Sensitivity of metrics on {report.data}, {report.n} fakes against {report.n} reals",
+        data={"charts": []},
+        report=report,
+        columns=list_columns(report),
+        rows=list_thresholds(report),
+        charts=[_build_chart(report, distortion) for distortion in report.distortions],
+        null_repeats=NULL_REPEATS,
+        distorted_repeats=DISTORTED_REPEATS,
+        lines=[(deviation, _scale_height(deviation)) for deviation in GRID_DEVIATIONS],
+    )
+    write_text(out, page)
     return out
 
 
-def _chart(judgement: Judgement, disturbance: Disturbance) -> dict[str, Any]:
-    """Lines in a drawing of 640 x 200, the doses at equal steps."""
-    doses = disturbance.doses
-    places = [50 + 580 * (i + 0.5) / len(doses) for i in range(len(doses))]
+def _build_chart(report: SensitivityReport, distortion: Distortion) -> dict[str, Any]:
+    """Build lines in a drawing of 640 x 200, with the severities at equal steps."""
+    severities = distortion.severities
+    positions = [50 + 580 * (i + 0.5) / len(severities) for i in range(len(severities))]
     lines = []
-    for judge in judgement.judges:
-        answer = judgement.of(judge, disturbance.name)
+    for score in report.scores:
+        result = report.get_result(score, distortion.name)
         points = [
-            (round(x, 1), _height(abs(value)))
-            for x, value in zip(places, answer.deviations, strict=True)
+            (round(x, 1), _scale_height(abs(deviation)))
+            for x, deviation in zip(positions, result.deviations, strict=True)
         ]
         lines.append(
-            {"judge": judge, "points": points, "told": answer.told, "deviations": answer.deviations}
+            {
+                "score": score,
+                "points": points,
+                "detected": result.detected,
+                "deviations": result.deviations,
+            }
         )
-    return {
-        "disturbance": disturbance,
-        "lines": lines,
-        "ticks": list(zip(places, doses, strict=True)),
-    }
+    ticks = list(zip(positions, severities, strict=True))
+    return {"distortion": distortion, "lines": lines, "ticks": ticks}
 
 
-def _height(deviation: float) -> float:
-    share = math.log(min(MOST, max(LEAST, deviation)) / LEAST) / math.log(MOST / LEAST)
+def _scale_height(deviation: float) -> float:
+    clipped = min(MAX_DEVIATION, max(MIN_DEVIATION, deviation))
+    share = math.log(clipped / MIN_DEVIATION) / math.log(MAX_DEVIATION / MIN_DEVIATION)
     return round(180 - 165 * share, 1)

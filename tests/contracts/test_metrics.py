@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.toy import SPREAD, centres
+from gan_lab.data.toy import SPREAD, centers
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics import lpips
 from gan_lab.metrics.base import Metric, Setting
@@ -68,7 +68,7 @@ def reals(spec: ImageSpec, sample: ArrayDataset) -> Batch:
             torch.from_numpy(np.asarray(sample.test_images)[rows]), torch.from_numpy(labels[rows])
         )
     if spec.content == "points":
-        points = centres()[np.arange(104) % 8] + SPREAD * draws.standard_normal((104, 2))
+        points = centers()[np.arange(104) % 8] + SPREAD * draws.standard_normal((104, 2))
         return Batch(torch.from_numpy(points.astype(np.float32)).view(-1, 2, 1, 1), None)
     images, sources = (
         torch.from_numpy(draws.integers(256, size=(20, channels, 64, 64), dtype=np.uint8))

@@ -200,7 +200,7 @@ def _on(
         callbacks["CSVLogger"].on_train_batch_end(trainer, family)
     waits, any_order = {"step": sum(gpu.seen.values())}, sorted(gpu.any_order)
     family.eval()
-    reals = _to_pixels(evaluator.reals[0].on(device), False)
+    reals = _to_pixels(evaluator.reals[0].to_device(device), False)
     evaluator._real_statistics = [
         metric.update_real(reals) if metric.reals_key else {} for metric in metrics
     ]

@@ -71,10 +71,13 @@ def answer(
         ),
         (
             ["sgan", "data.labels_per_class=401"],
-            "data.labels_per_class=401: a class has 370 images only",
+            "data.labels_per_class=401 is more than the smallest class has: 370 images",
         ),
         (["sgan", "data.batch_size=15"], "divisible by the two halves (with and without labels)"),
-        (["sgan", "data.labels=false"], "data.labels_per_class=10, but this data has no labels"),
+        (
+            ["sgan", "data.labels=false"],
+            "data.labels_per_class=10 needs labels, but the data set has none",
+        ),
         (
             ["cyclegan", "data.name=mnist", "data.size=28"],
             "the data has one: choose data.name=horse2zebra",

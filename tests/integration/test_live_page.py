@@ -319,7 +319,7 @@ def test_a_page_says_why_networks_are_not_in_it(
     folder = folders["gan"]
     monkeypatch.setattr(live, "operations", lambda: frozenset())
     text = report.write([folder], tmp_path / "none.html").read_text("utf-8")
-    assert "left out of this page: they cannot run in a page: the page has no aten." in text
+    assert "does not include the networks: they cannot run in a page: the page has no aten." in text
     assert f"gan-lab export {folder}" in text
     model, why = live.describe_run(Run(folder), max_weights=10)
     assert model is None

@@ -262,7 +262,7 @@ def test_tables_sort_by_click_and_by_keyboard_with_missing_values_last(opened: O
     runs = page.locator("#runs table")
     runs.get_by_role("button", name="health").click()
     health = runs.locator("tbody td:nth-child(3)").all_text_contents()
-    assert health == [HOSTILE, *["no alert"] * 6, "not watched"]
+    assert health == [HOSTILE, *["no alert"] * 6, "no health checks"]
     chart = page.locator("[data-chart]").first
     assert chart.locator("path.line").count() == 7  # the hostile run has no curve of scores
 

@@ -208,7 +208,7 @@ def pets(tmp_path: Path) -> Path:
 
 def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"photos: there is no such folder"):
+    with pytest.raises(ValueError, match=r"photos does not exist"):
         Run(pets).restore(weights=None)
     data = Run(pets).restore([f"data.root={tmp_path / 'elsewhere'}"], weights=None).data
     assert len(data.train) + len(data.validation) + len(data.test) == 24
@@ -227,7 +227,10 @@ def test_the_words_of_a_place_reach_each_command(
 ) -> None:
     for command in ("evaluate", "probe", "reconstruct", "interpolate"):
         code, error = answer(capsys, monkeypatch, command, str(pets), "data.root=nowhere")
-        assert (code, error) == (2, "error: data.root=nowhere: there is no such folder")
+        assert (code, error) == (
+            2,
+            "error: data.root=nowhere does not exist. Set it to a folder or a zip file.",
+        )
 
 
 def test_classes_have_the_names_that_the_data_or_the_user_give_them(
@@ -249,5 +252,7 @@ def test_classes_have_the_names_that_the_data_or_the_user_give_them(
     renamed = with_values(loaded.config, {"data.class_names": ["Katze", "Hund"]})
     assert datasets.load(renamed.data, 0).class_names == ["Katze", "Hund"]
     renamed = with_values(loaded.config, {"data.class_names": ["one"]})
-    with pytest.raises(ValueError, match=r"data.class_names=one: the data have 2 classes"):
+    with pytest.raises(
+        ValueError, match=r"data.class_names=one has 1 names, but the data set has 2 classes"
+    ):
         datasets.load(renamed.data, 0)

@@ -111,7 +111,7 @@ def test_every_layout_is_recognised_with_its_partition_and_attributes(
     assert made.source == "full"
     assert (
         made.about
-        == f"16 faces of CelebA (10 train, 6 held out): found in {images}, classes by Smiling, Male"
+        == f"16 faces of CelebA (10 train, 6 held out) from {images}, classes by Smiling, Male"
     )
     plain = celeba.decode(cfg(tmp_path))
     assert (plain.spec.classes, plain.train_labels) == (0, None)
@@ -129,7 +129,7 @@ def test_without_a_partition_some_are_held_out_of_each_class(tmp_path: Path) -> 
 def test_an_unreadable_face_takes_its_label_with_it(tmp_path: Path) -> None:
     images = write(tmp_path, "torchvision")
     (images / "000004.jpg").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"1 of 16 images cannot be read .*000004.jpg"):
+    with pytest.warns(UserWarning, match=r"1 of 16 images are unreadable: .*000004.jpg"):
         made = celeba.decode(cfg(tmp_path, attributes=["Male", "Smiling"], max_unreadable=0.1))
     assert numbers(made.train_images) == [0, 1, 2, *range(4, 10)]
     assert made.train_labels.tolist() == [i % 2 + 2 * (i >= 8) for i in numbers(made.train_images)]
@@ -157,7 +157,8 @@ def test_a_missing_or_damaged_attribute_file_is_named(tmp_path: Path) -> None:
     images = write(tmp_path, "torchvision", attributed=False)
     asked = cfg(tmp_path, attributes=["Male"])
     with pytest.raises(
-        ValueError, match=rf"no list_attr_celeba.txt or .csv beside {images}; https://mmlab"
+        ValueError,
+        match=rf"no list_attr_celeba.txt or .csv next to {images}. Download it from https://mmlab",
     ):
         celeba.decode(asked)
     table = tmp_path / "celeba" / "list_attr_celeba.txt"
@@ -193,7 +194,7 @@ def test_the_sample_is_the_first_hundred_rows_which_are_faces(tmp_path: Path) ->
     faces = (pictures.lfw_subset()[:100] * 255).round().astype(np.uint8)
     assert mine == sorted(face.tobytes() for face in faces)
     assert made.about == (
-        "the 100 real faces (LFW) embedded in scikit-image (80 train, 20 held out): data.source=sample"
+        "100 real faces (LFW) from scikit-image (80 train, 20 held out): data.source=sample"
     )
     larger = sample(tmp_path, 64)
     assert larger.train_images.shape == (80, 1, 64, 64)  # type: ignore[attr-defined]
@@ -212,7 +213,7 @@ def test_without_network_full_says_what_to_do_and_auto_takes_the_sample(tmp_path
     assert "cannot be reached" in made.about
     with pytest.raises(
         ValueError,
-        match=r"data.attributes=Male, but the sample of faces has none: data.source=sample",
+        match=r"data.attributes=Male: the sample faces have no attributes. .*data.source=sample",
     ):
         celeba.decode(cfg(tmp_path, source="sample", attributes=["Male"]))
 
@@ -248,7 +249,7 @@ def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "celeba").mkdir()
     with zipfile.ZipFile(tmp_path / "celeba" / "celeba.zip", "w") as file:
         file.writestr("dogs/a.txt", "x")
-    with pytest.raises(ValueError, match=rf"{tmp_path}/celeba/celeba.zip holds no CelebA"):
+    with pytest.raises(ValueError, match=rf"{tmp_path}/celeba/celeba.zip does not contain CelebA"):
         celeba.decode(cfg(tmp_path, source="full"))
 
 
@@ -293,6 +294,6 @@ def test_the_bundle_is_the_last_resort(tmp_path: Path, host: Host) -> None:
 def test_when_every_source_fails_each_is_named(tmp_path: Path, host: Host) -> None:
     with pytest.raises(
         ValueError,
-        match=r"the downloads failed \(127.0.0.1: sent a page.*; 127.0.0.1: answers 404; 127.0.0.1: answers 404\)",
+        match=r"the downloads failed \(127.0.0.1: sent an HTML page.*; 127.0.0.1: HTTP status 404; 127.0.0.1: HTTP status 404\)",
     ):
         celeba.decode(cfg(tmp_path, source="full"))

@@ -50,7 +50,7 @@ def test_a_few_training_images_are_the_same_for_every_seed_and_among_those_of_mo
     assert levels_of(few.train) == levels_of(same.train) != list(range(5))
     assert set(levels_of(few.train)) < set(levels_of(more.train))
     assert (len(few.train), len(more.train), len(lab_data(images=1_000).train)) == (5, 12, 30)
-    assert few.decoded.about == "numbers; 5 of them learned from (data.images)"
+    assert few.decoded.about == "numbers; training on 5 of them (data.images)"
     for split in SPLITS:  # what is scored against, and its floors, are those of the whole
         assert levels_of(few.subset(split)) == levels_of(lab_data().subset(split))
     names = [few.reference(3, split=split).name for split in ("train", "learned")]
@@ -130,9 +130,9 @@ def test_the_reference_is_the_same_held_out_images_for_every_seed_and_in_every_b
 def test_the_endless_reference_goes_on_where_it_is_told_to_and_then_begins_again() -> None:
     data = lab_data()
     whole = torch.cat([batch.images for batch in data.reference(13)])
-    more = torch.cat([batch.images for batch in data.reference(13).wrapped(12, 32)])
+    more = torch.cat([batch.images for batch in data.reference(13).repeat_rows(12, 32)])
     assert torch.equal(more, torch.cat([whole[12:], whole, whole[:6]]))
-    assert len(data.reference(13).wrapped(5, 5)) == 0
+    assert len(data.reference(13).repeat_rows(5, 5)) == 0
 
 
 def test_validation_and_test_are_other_images_with_as_many_of_each_class() -> None:
@@ -157,7 +157,7 @@ def test_validation_and_test_are_other_images_with_as_many_of_each_class() -> No
 
 def test_as_many_reals_of_each_label_as_the_fakes_have_are_drawn_from_another_split() -> None:
     data = GANDataModule(numbered(train=100, test=100, classes=5), DataConfig(), seed=0)
-    wanted = data.reference(1000).wrapped(0, 20).labels
+    wanted = data.reference(1000).repeat_rows(0, 20).labels
     drawn = data.reference(1000, split="train").with_labels(wanted)
     assert (
         np.bincount(torch.cat([batch.labels for batch in drawn])).tolist()

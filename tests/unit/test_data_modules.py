@@ -231,7 +231,7 @@ def test_a_fallback_to_the_sample_is_a_warning(
 
 
 def test_a_folder_without_the_set_is_refused_with_names_of_arguments(tmp_path: Path) -> None:
-    said = rf"^root={tmp_path} holds no mnist .*; source=full downloads mnist into it, source=sample takes 5,000 digits"
+    said = rf"^root={tmp_path} does not contain mnist .* Or download mnist into it with source=full, or use 5,000 digits with source=sample"
     with pytest.raises(UserError, match=said):
         MNISTDataModule(tmp_path).setup()
     with pytest.raises(UserError, match=r"^image_size=8x10: the images of"):
@@ -249,9 +249,7 @@ WRONG = {
     r"fit='cut'\. Pass crop, pad or stretch": lambda: ImageFolderDataModule(".", fit="cut"),  # type: ignore[arg-type]
     r"channels=4\. Pass 1": lambda: ImageFolderDataModule(".", channels=4),  # type: ignore[arg-type]
     r"attributes='Male'\. Pass a list": lambda: CelebADataModule(attributes="Male"),
-    r"^root=/no/folder: there is no such folder": lambda: ImageFolderDataModule(
-        "/no/folder"
-    ).setup(),
+    r"^root=/no/folder does not exist": lambda: ImageFolderDataModule("/no/folder").setup(),
 }
 
 

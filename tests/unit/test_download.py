@@ -31,14 +31,11 @@ def test_a_whole_file_arrives_and_is_asked_for_once(host: Host, tmp_path: Path) 
 def test_a_file_must_be_its_publishers_where_the_hash_is_known(host: Host, tmp_path: Path) -> None:
     to, right = tmp_path / "set.zip", hashlib.sha256(ARCHIVE).hexdigest()
     problem = download.fetch([host.url("set.zip")], to, sha256="0" * 64)
-    assert (
-        f"sent another file than its publisher's (SHA-256 {right[:12]}, not 000000000000)"
-        in problem
-    )
+    assert f"sent a different file: SHA-256 {right[:12]} instead of 000000000000" in problem
     assert list(tmp_path.iterdir()) == []  # nothing to go on from
     assert download.fetch([host.url("set.zip")], to, sha256=right) == ""
     with pytest.warns(
-        UserWarning, match="set.zip is not its publisher's file"
+        UserWarning, match="set.zip differs from the published file"
     ):  # one that was found
         assert download.fetch([host.url("set.zip")], to, sha256="0" * 64) == ""
 
@@ -61,7 +58,10 @@ def test_the_next_start_goes_on_where_the_last_one_ended(
     host.breaks = 1
     with monkeypatch.context() as patch:
         patch.setattr(download, "MAX_ATTEMPTS_PER_SOURCE", 1)
-        assert download.fetch([host.url("set.zip")], tmp_path / "set.zip") == "127.0.0.1: broke off"
+        assert (
+            download.fetch([host.url("set.zip")], tmp_path / "set.zip")
+            == "127.0.0.1: connection lost"
+        )
     assert not (tmp_path / "set.zip").exists()
     assert download.fetch([host.url("set.zip")], tmp_path / "set.zip") == ""
     assert (tmp_path / "set.zip").read_bytes() == ARCHIVE
@@ -104,7 +104,7 @@ def test_a_page_of_html_is_recognised_and_the_next_source_is_asked(
     to = tmp_path / "set.zip"
     assert (
         download.fetch([host.url("page.zip")], to)
-        == "127.0.0.1: sent a page of HTML (too many downloads there?)"
+        == "127.0.0.1: sent an HTML page instead of the file (rate limit?)"
     )
     assert list(tmp_path.iterdir()) == []
     assert (
@@ -115,8 +115,8 @@ def test_a_page_of_html_is_recognised_and_the_next_source_is_asked(
 
 @pytest.mark.parametrize(
     ("name", "archive", "reason"),
-    [("none.zip", True, "answers 404"), ("other.zip", True, "sent no archive"), ("page.zip", False, "sent a page of HTML"),
-     ("empty.txt", False, "sent nothing")],
+    [("none.zip", True, "HTTP status 404"), ("other.zip", True, "sent something other than an archive"), ("page.zip", False, "sent an HTML page"),
+     ("empty.txt", False, "sent an empty file")],
 )  # fmt: skip
 def test_other_faults_are_named(
     host: Host, tmp_path: Path, name: str, archive: bool, reason: str
@@ -134,7 +134,7 @@ def test_a_host_that_falls_silent_is_given_up_in_time(
     monkeypatch.setattr(download, "MAX_ATTEMPTS_PER_SOURCE", 1)
     host.breaks, host.silent = 1, True
     assert re.fullmatch(
-        r"127.0.0.1: broke off \(.*timed out.*\)",
+        r"127.0.0.1: connection lost \(.*timed out.*\)",
         download.fetch([host.url("set.zip")], tmp_path / "a"),
     )
 
@@ -156,7 +156,8 @@ def test_an_archive_is_unpacked_whole_or_not_at_all(tmp_path: Path) -> None:
     broken[100] ^= 1  # inside the first member
     archive.write_bytes(broken)
     assert re.fullmatch(
-        rf"{archive} is damaged \(.*\): delete it", download.unpack(archive, tmp_path / "again")
+        rf"{archive} is damaged \(.*\)\. Delete it and try again\.",
+        download.unpack(archive, tmp_path / "again"),
     )
     assert list((tmp_path / "again").iterdir()) == []
 

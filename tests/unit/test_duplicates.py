@@ -38,15 +38,15 @@ def test_exact_and_near_ones_are_counted_within_and_across_the_split(channels: i
     train[650], train[651] = train[3], train[3]  # beyond the first block
     train[60] = np.clip(train[5].astype(int) + 1, 0, 255)  # compressed anew
     held[4], held[5] = train[7], np.clip(train[8].astype(int) - 1, 0, 255)
-    found = duplicates.count(data_of(train, held))
+    found = duplicates.count_duplicates(data_of(train, held))
     assert found == duplicates.Duplicates(
-        looked_at=720, exact=3, exact_across=1, near=2, near_across=1
+        checked=720, exact=3, exact_across=1, near=2, near_across=1
     )
 
 
 def test_plain_images_of_different_gray_are_not_alike_though_their_hashes_are() -> None:
     plain = np.stack([np.full((3, 32, 32), level, np.uint8) for level in (0, 60, 120, 180)])
-    found = duplicates.count(data_of(plain[:3], plain[3:]))
+    found = duplicates.count_duplicates(data_of(plain[:3], plain[3:]))
     assert (found.exact, found.near) == (0, 0)
 
 

@@ -33,7 +33,10 @@ def load(root: Path, name: str, **keys: Any) -> datasets.GANDataModule:
 
 
 def test_a_grinning_face_is_yellow_on_white_and_its_lines_are_black_on_white() -> None:
-    face, lines = openmoji.draw(svg(FACE), 72), openmoji.draw(openmoji.lines(svg(FACE)), 72)
+    face, lines = (
+        openmoji.render(svg(FACE), 72),
+        openmoji.render(openmoji.keep_line_layers(svg(FACE)), 72),
+    )
     assert face[:, 20, 36].tolist() == [0xFC, 0xEA, 0x2B]  # the fill in the file, between the eyes
     assert (
         face[:, 2, 2].tolist()
@@ -48,7 +51,7 @@ def test_a_grinning_face_is_yellow_on_white_and_its_lines_are_black_on_white() -
 
 
 def test_lines_keep_every_layer_of_lines_wherever_it_lies_and_nothing_else() -> None:
-    drawn = ET.fromstring(openmoji.lines(
+    drawn = ET.fromstring(openmoji.keep_line_layers(
         '<svg xmlns="http://www.w3.org/2000/svg"><g id="color"><path/></g><g id="Standing"><g id="line-2"><path/><g id="x"/></g>'
         '<g id="skin"/></g><g id="line-supplement"><circle/></g><g id="hair"><path/></g><path/></svg>'
     ))  # fmt: skip
@@ -75,13 +78,13 @@ def test_lines_keep_every_layer_of_lines_wherever_it_lies_and_nothing_else() -> 
     ],
 )
 def test_variants_share_a_base(one: str, other: str, same: bool) -> None:
-    assert (openmoji.base(one) == openmoji.base(other)) == same
+    assert (openmoji.find_base(one) == openmoji.find_base(other)) == same
 
 
 def test_variants_and_equal_pictures_lie_on_one_side_of_the_split_and_a_fifth_is_held_out_of_each_group() -> (
     None
 ):
-    chosen = openmoji.pictures()
+    chosen = openmoji.list_emoji()
     assert len(chosen) == len(set(chosen)) > 4000
     pixels = np.arange(len(chosen), dtype=np.uint32).reshape(-1, 1, 1, 1)
     parts = openmoji.split(chosen, pixels)
@@ -111,7 +114,7 @@ def test_variants_and_equal_pictures_lie_on_one_side_of_the_split_and_a_fifth_is
 
 
 def test_groups_are_unicodes() -> None:
-    groups = {picture.code: picture.group for picture in openmoji.pictures()}
+    groups = {picture.code: picture.group for picture in openmoji.list_emoji()}
     expected = {FACE: "Smileys & Emotion", "1F44B-1F3FD": "People & Body", "1F98A": "Animals & Nature", "1F34E": "Food & Drink",
                 "1F680": "Travel & Places", "26BD": "Activities", "2702-FE0F" if "2702-FE0F" in groups else "2702": "Objects",
                 "2764": "Smileys & Emotion", "1F1E9-1F1EA": "Flags", "0023-FE0F-20E3": "Symbols"}  # fmt: skip
@@ -136,9 +139,11 @@ def test_a_drawing_has_one_colouring_and_something_to_colour(data_root: Path) ->
 def test_pairs_can_be_hidden_in_training_and_only_pairs_can(data_root: Path) -> None:
     data = load(data_root, "emoji_pairs", size=16, paired=False)
     assert data.spec.pairs == "held out"
-    with pytest.raises(ValueError, match=r"data\.paired=false: these data have no pairs"):
+    with pytest.raises(ValueError, match=r"data\.paired=false needs a paired data set"):
         load(data_root, "emoji", size=16, paired=False)
-    with pytest.raises(ValueError, match=r"data\.paired=false: an image and its gray version"):
+    with pytest.raises(
+        ValueError, match=r"data\.paired=false does not apply to data\.gray_input=true"
+    ):
         load(data_root, "emoji", size=16, paired=False, gray_input=True)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.toy import SPREAD, centres
+from gan_lab.data.toy import SPREAD, centers
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import evaluator, extractors
 from gan_lab.metrics.base import Metric, Setting
@@ -239,12 +239,12 @@ def test_autocast_changes_no_feature_of_fixed_images(name: str) -> None:
 
 
 def test_points_are_their_own_features_and_the_logits_name_the_mode() -> None:
-    around = centres() + SPREAD / 2
+    around = centers() + SPREAD / 2
     features, logits = extractors.load("points")(torch.from_numpy(around).view(-1, 2, 1, 1))
     assert features.numpy() == pytest.approx(around)
     assert logits is not None
     assert logits.argmax(dim=1).tolist() == list(range(len(around)))
-    densities = np.exp(-((around[0] - centres()) ** 2).sum(axis=1) / (2 * SPREAD**2))
+    densities = np.exp(-((around[0] - centers()) ** 2).sum(axis=1) / (2 * SPREAD**2))
     assert logits[0].exp().numpy() == pytest.approx(densities, abs=1e-6)
 
 

@@ -45,8 +45,8 @@ def test_first_level_folders_are_the_classes_and_one_may_hold_a_single_image(
     made = folder.decode(cfg(tmp_path))
     assert made.spec.classes == 3
     assert made.about == (
-        f"37 images of {tmp_path}, 4 held out, in 3 classes (ant, cats, dogs), which data.labels=false hides"
-        " (41 cut to their middle)"
+        f"37 images of {tmp_path}, 4 held out, 3 classes (ant, cats, dogs; data.labels=false ignores them)"
+        " (41 center-cropped)"
     )
     right = {
         value: 0 if value == 200 else 1 if value < 100 else 2
@@ -93,14 +93,14 @@ def test_no_image_is_an_error_that_lists_what_was_seen(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(
         ValueError,
-        match=rf"data.root={tmp_path}: no images \(seen: 2 .txt, 1 .mp4, 1 without ending\)",
+        match=rf"data.root={tmp_path}: no images \(found: 2 .txt, 1 .mp4, 1 without extension\)",
     ):
         folder.decode(cfg(tmp_path))
-    with pytest.raises(ValueError, match=f"data.root={tmp_path}/none: there is no such folder"):
+    with pytest.raises(ValueError, match=f"data.root={tmp_path}/none does not exist"):
         folder.decode(cfg(tmp_path / "none"))
     (tmp_path / "zero.png").touch()
     with pytest.raises(
-        ValueError, match=r"1 of 1 images cannot be read .*zero.png: cannot identify image file"
+        ValueError, match=r"1 of 1 images are unreadable: .*zero.png: cannot identify image file"
     ):
         folder.decode(cfg(tmp_path, max_unreadable=1.0))
     (tmp_path / "zero.png").unlink()
@@ -139,7 +139,7 @@ def test_nothing_is_written_into_the_photos_and_the_cache_is_where_it_is_asked_f
 def test_every_mode_and_fault_is_served_or_named(tmp_path: Path, lazy: bool) -> None:
     readable, faults = every_mode(tmp_path / "all"), every_fault(tmp_path / "all" / "bad")
     with pytest.warns(
-        UserWarning, match=f"{len(faults)} of {readable + len(faults)} images cannot be read"
+        UserWarning, match=f"{len(faults)} of {readable + len(faults)} images are unreadable"
     ) as said:
         lab = datasets.load(
             cfg(tmp_path / "all", max_unreadable=0.5, cache_gb=0.0 if lazy else 1.0), 0
@@ -161,7 +161,7 @@ def test_a_folder_with_every_mode_and_fault_trains_two_steps(tmp_path: Path) -> 
              "log.wandb=off", "log.progress_bar=false"]  # fmt: skip
     assert train("dcgan", words, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "log").read_text()
-    assert f"{len(faults)} of {readable + len(faults)} images cannot be read" in said
+    assert f"{len(faults)} of {readable + len(faults)} images are unreadable" in said
     assert list((tmp_path / "runs").rglob("checkpoints/iteration-*2.ckpt"))
 
 

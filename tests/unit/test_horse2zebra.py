@@ -18,8 +18,8 @@ from tests.helpers.pictures import flat
 
 
 @pytest.fixture(scope="module")
-def painter() -> horses.Painter:
-    return horses.Painter(64)
+def painter() -> horses.HorsePainter:
+    return horses.HorsePainter(64)
 
 
 @pytest.fixture
@@ -42,15 +42,15 @@ def every(images: object) -> np.ndarray:
     return np.asarray(images[np.arange(len(images))])  # type: ignore[index,arg-type]
 
 
-VIEW = horses.View(0.95, 0.5, 0.5, False, "grass", (0.3, 0.6), 0.3, 1.0)
+VIEW = horses.Scene(0.95, 0.5, 0.5, False, "grass", (0.3, 0.6), 0.3, 1.0)
 
 
-def differing(painter: horses.Painter, view: horses.View) -> np.ndarray:
+def differing(painter: horses.HorsePainter, view: horses.Scene) -> np.ndarray:
     """Where the two coats differ, [H, W]."""
     return (painter.paint(view, striped=True) != painter.paint(view, striped=False)).any(0)
 
 
-def within(painter: horses.Painter, view: horses.View) -> np.ndarray:
+def within(painter: horses.HorsePainter, view: horses.Scene) -> np.ndarray:
     """The pixels of which the ground is no part, [H, W]."""
     first, second = (
         painter.paint(view._replace(ground=ground), striped=False) for ground in ("grass", "gravel")
@@ -61,7 +61,7 @@ def within(painter: horses.Painter, view: horses.View) -> np.ndarray:
 
 
 def test_the_coats_differ_inside_the_animal_and_nowhere_else() -> None:
-    inside = differing(horses.Painter(256), VIEW)
+    inside = differing(horses.HorsePainter(256), VIEW)
     shape = ~pictures.horse()
     rows, columns = np.flatnonzero(shape.any(1)), np.flatnonzero(shape.any(0))
     length = 0.95 * 256
@@ -73,13 +73,13 @@ def test_the_coats_differ_inside_the_animal_and_nowhere_else() -> None:
     assert inside.mean() == pytest.approx(share, rel=0.1)
 
 
-def test_the_animal_fills_a_good_part_of_every_picture(painter: horses.Painter) -> None:
-    shares = [differing(painter, view).mean() for view in horses.views("held out", 40)]
+def test_the_animal_fills_a_good_part_of_every_picture(painter: horses.HorsePainter) -> None:
+    shares = [differing(painter, view).mean() for view in horses.sample_scenes("held out", 40)]
     assert min(shares) > 0.25
     assert max(shares) < 0.45
 
 
-def test_the_stripes_turn_with_the_animal(painter: horses.Painter) -> None:
+def test_the_stripes_turn_with_the_animal(painter: horses.HorsePainter) -> None:
     view = VIEW._replace(across=0.2)
     turned = painter.paint(view._replace(mirrored=True), striped=True)
     painted = painter.paint(view, striped=True)
@@ -87,7 +87,7 @@ def test_the_stripes_turn_with_the_animal(painter: horses.Painter) -> None:
     assert not np.array_equal(turned[:, :, ::-1], painted)  # the ground does not turn
 
 
-def test_the_stripes_move_with_the_animal(painter: horses.Painter) -> None:
+def test_the_stripes_move_with_the_animal(painter: horses.HorsePainter) -> None:
     here = VIEW._replace(length=0.9, across=0.0)
     there = here._replace(across=5 / (64 - 0.9 * 64))  # five pixels to the right
     moved = np.roll(painter.paint(there, striped=True), -5, axis=2)
@@ -96,14 +96,16 @@ def test_the_stripes_move_with_the_animal(painter: horses.Painter) -> None:
     assert not np.array_equal(moved, painted)
 
 
-def test_a_larger_picture_shows_the_same_animal(painter: horses.Painter) -> None:
-    large = horses.Painter(128).paint(VIEW, striped=True)
+def test_a_larger_picture_shows_the_same_animal(painter: horses.HorsePainter) -> None:
+    large = horses.HorsePainter(128).paint(VIEW, striped=True)
     halved = large.reshape(3, 64, 2, 64, 2).mean((2, 4))
     error = abs(halved - painter.paint(VIEW, striped=True))[:, within(painter, VIEW)]
     assert error.mean() < 8  # both are averages of the same stripes
 
 
-def test_a_black_and_a_white_stripe_are_five_pixels_or_more_at_64(painter: horses.Painter) -> None:
+def test_a_black_and_a_white_stripe_are_five_pixels_or_more_at_64(
+    painter: horses.HorsePainter,
+) -> None:
     gray = painter.paint(VIEW, striped=True).mean(0)
     inside = differing(painter, VIEW)
     row = int(np.flatnonzero(inside.any(1)).mean())  # through the flank
@@ -114,7 +116,7 @@ def test_a_black_and_a_white_stripe_are_five_pixels_or_more_at_64(painter: horse
     assert borders >= 6
 
 
-def test_a_plain_coat_is_brown_and_without_stripes(painter: horses.Painter) -> None:
+def test_a_plain_coat_is_brown_and_without_stripes(painter: horses.HorsePainter) -> None:
     picture = painter.paint(VIEW, striped=False)
     row = int(np.flatnonzero(differing(painter, VIEW).any(1)).mean()) - 6
     red, green, blue = picture[:, row, 20:44].astype(int)
@@ -124,7 +126,7 @@ def test_a_plain_coat_is_brown_and_without_stripes(painter: horses.Painter) -> N
 
 
 def test_both_grounds_both_sides_and_the_light_are_alike_in_the_two_domains() -> None:
-    plain, striped = horses.views("A", 1000), horses.views("B", 1000)
+    plain, striped = horses.sample_scenes("A", 1000), horses.sample_scenes("B", 1000)
     for of in (plain, striped):
         assert 0.45 < np.mean([view.ground == "grass" for view in of]) < 0.55
         assert 0.45 < np.mean([view.mirrored for view in of]) < 0.55
@@ -132,10 +134,10 @@ def test_both_grounds_both_sides_and_the_light_are_alike_in_the_two_domains() ->
         np.mean([v.light for v in striped]), abs=0.02
     )
     assert not set(plain) & set(striped)
-    assert horses.views("A", 10) == plain[:10]
+    assert horses.sample_scenes("A", 10) == plain[:10]
 
 
-def test_grass_is_green_and_gravel_is_not(painter: horses.Painter) -> None:
+def test_grass_is_green_and_gravel_is_not(painter: horses.HorsePainter) -> None:
     away = ~differing(painter, VIEW)
     grass, gravel = (
         painter.paint(VIEW._replace(ground=g), striped=False)[:, away].mean(1)
@@ -163,13 +165,13 @@ def test_the_sample_is_unpaired_in_training_and_known_when_held_out(
     assert train_differ.min() > 0.9  # other animals on other grounds
     assert len(test_differ) == 8
     assert test_differ.max() < 0.5
-    painter = horses.Painter(32)
-    held = horses.views("held out", 8)
-    striped, plain = painter.pictures(held, striped=True), painter.pictures(held, striped=False)
+    painter = horses.HorsePainter(32)
+    held = horses.sample_scenes("held out", 8)
+    striped, plain = painter.paint_all(held, striped=True), painter.paint_all(held, striped=False)
     expected = (striped, plain) if direction == "AtoB" else (plain, striped)
     assert np.array_equal(every(made.test_images), expected[0])
     assert np.array_equal(every(made.test_sources), expected[1])
-    assert made.about.endswith("8 held out in both: data.source=sample")
+    assert made.about.endswith("(8 pairs held out): data.source=sample")
 
 
 def test_the_directions_and_the_paired_sample_have_other_fingerprints(
@@ -211,8 +213,8 @@ def test_the_four_folders_are_the_four_parts(
                             "test_sources": [*range(50, 53)], "test_images": [*range(150, 154)]}  # fmt: skip
     assert (made.spec.pairs, made.spec.content, made.source) == ("none", "photos", "full")
     assert made.about == (
-        f"12 images A and 15 B (3 and 4 held out), unpaired: found in {tmp_path / 'root' / inside}"
-        "; of A (15 cut to their middle); of B (19 cut to their middle)"
+        f"12 images of A and 15 of B (3 and 4 held out), unpaired, from {tmp_path / 'root' / inside}"
+        "; A: (15 center-cropped); B: (19 center-cropped)"
     )
     assert not [
         path for path in (tmp_path / "root").rglob("*") if path.suffix != ".png" and path.is_file()
@@ -240,7 +242,7 @@ def test_an_empty_or_a_missing_second_set_is_named(tmp_path: Path) -> None:
     flat(tmp_path / "trainA" / "a.png", 0)
     with pytest.raises(
         ValueError,
-        match=f"{tmp_path} holds trainA, but not trainB: there should be trainA and trainB, ",
+        match=f"{tmp_path} contains trainA, but not trainB. Use one of these layouts: trainA and trainB, ",
     ):
         horse2zebra.decode(cfg(tmp_path))
     (tmp_path / "trainB").mkdir()

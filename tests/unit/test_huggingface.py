@@ -271,7 +271,7 @@ def test_wrong_folders_are_refused_by_name(tmp_path: Path) -> None:
         match=r"no data set \(found: 1 \.png\)\. There should be .* data\.name=folder reads",
     ):
         load(tmp_path / "photos")
-    with pytest.raises(UserError, match=r"data\.root=.*typo: there is no such folder"):
+    with pytest.raises(UserError, match=r"data\.root=.*typo does not exist"):
         load(tmp_path / "typo")
     with pytest.raises(
         UserError, match=r"data\.source=sample: data\.name=huggingface has no sample"

@@ -13,20 +13,20 @@ from PIL import Image
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, image_reader
 from gan_lab.data.image_reader import UnreadableError
-from gan_lab.data.split import Rows
+from gan_lab.data.split import SelectedRows
 from tests.helpers.pictures import every_fault, every_mode, flat, noise
 
 
 def test_images_are_found_at_any_depth_and_nothing_else(tmp_path: Path) -> None:
     count = every_mode(tmp_path)
-    found = image_files.find(tmp_path)
+    found = image_files.find_images(tmp_path)
     assert len(found) == len(set(found)) == count  # a loop of links does not repeat them
     assert found == sorted(found)
     assert tmp_path / "deeper" / "nested.bmp" in found
     assert tmp_path / "sixteen bits.PNG" in found  # endings in capitals
     assert not [path for path in found if path.name.startswith(".") or path.suffix == ".txt"]
-    assert image_files.seen(tmp_path).startswith("6 .png, 4 .jpg, 1 .bmp")
-    assert "1 .txt" in image_files.seen(tmp_path)
+    assert image_files.count_suffixes(tmp_path).startswith("6 .png, 4 .jpg, 1 .bmp")
+    assert "1 .txt" in image_files.count_suffixes(tmp_path)
 
 
 def test_links_are_followed_the_cache_and_the_output_are_not(
@@ -40,18 +40,18 @@ def test_links_are_followed_the_cache_and_the_output_are_not(
     flat(root / "cache" / "c.png", 0)
     flat(root / "out" / "d.png", 0)
     flat(root / "__MACOSX" / "e.png", 0)
-    with pytest.warns(UserWarning, match=f"left out of {root}: 1 links that lead nowhere$"):
-        names = [path.name for path in image_files.find(root, apart_from=root / "out")]
+    with pytest.warns(UserWarning, match=f"skipped in {root}: 1 broken links$"):
+        names = [path.name for path in image_files.find_images(root, exclude=root / "out")]
     assert names == ["b.png", "c.png", "a.png"]  # a class may be called cache
     (root / "dead link.png").unlink()
     (root / "cache" / ".horses-0123.lock").touch()
-    assert [path.name for path in image_files.find(root)] == ["b.png", "a.png", "d.png"]
+    assert [path.name for path in image_files.find_images(root)] == ["b.png", "a.png", "d.png"]
 
 
 def test_a_folder_of_two_names_is_known_by_its_own(tmp_path: Path) -> None:
     flat(tmp_path / "z" / "a.png", 0)
     (tmp_path / "a link").symlink_to(tmp_path / "z")
-    assert image_files.find(tmp_path) == [tmp_path / "z" / "a.png"]
+    assert image_files.find_images(tmp_path) == [tmp_path / "z" / "a.png"]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "LA", "RGBA"])
@@ -59,7 +59,7 @@ def test_what_every_mode_shows_is_kept(mode: str, tmp_path: Path) -> None:
     picture = Image.new("RGB", (6, 4), "black")
     picture.paste("white", (0, 0, 3, 4))
     picture.convert(mode).save(tmp_path / "a.png")
-    pixels = image_reader.read(tmp_path / "a.png")
+    pixels = image_reader.read_image(tmp_path / "a.png")
     assert pixels.shape == (3, 4, 6)
     assert pixels.dtype == np.uint8
     assert (pixels[..., :3] == 255).all()
@@ -68,7 +68,7 @@ def test_what_every_mode_shows_is_kept(mode: str, tmp_path: Path) -> None:
 
 def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), (200, 30, 90)).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
-    assert abs(image_reader.read(tmp_path / "a.jpg").mean((1, 2)) - (200, 30, 90)).max() < 5
+    assert abs(image_reader.read_image(tmp_path / "a.jpg").mean((1, 2)) - (200, 30, 90)).max() < 5
 
 
 def test_transparency_is_white_and_half_of_it_half_white(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_transparency_is_white_and_half_of_it_half_white(tmp_path: Path) -> None
     picture.paste((0, 0, 255, 255), (2, 2, 6, 6))
     picture.paste((0, 0, 0, 128), (3, 3, 5, 5))
     picture.save(tmp_path / "a.png")
-    pixels = image_reader.read(tmp_path / "a.png")
+    pixels = image_reader.read_image(tmp_path / "a.png")
     assert pixels[:, 0, 0].tolist() == [255, 255, 255]
     assert pixels[:, 2, 2].tolist() == [0, 0, 255]
     assert pixels[:, 3, 3].tolist() == [127, 127, 127]
@@ -86,7 +86,7 @@ def test_transparency_is_white_and_half_of_it_half_white(tmp_path: Path) -> None
     palette.save(tmp_path / "p.png", transparency=0)
     hidden = np.asarray(palette) == 0
     assert hidden.any()
-    assert (image_reader.read(tmp_path / "p.png")[:, hidden] == 255).all()
+    assert (image_reader.read_image(tmp_path / "p.png")[:, hidden] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_sixteen_and_thirty_two_bits_are_scaled_and_not_clipped(
     levels: np.ndarray, ending: str, tmp_path: Path
 ) -> None:
     Image.fromarray(levels[None]).save(tmp_path / f"a.{ending}")
-    assert image_reader.read(tmp_path / f"a.{ending}")[0, 0].tolist() == [0, 1, 128, 255]
+    assert image_reader.read_image(tmp_path / f"a.{ending}")[0, 0].tolist() == [0, 1, 128, 255]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -113,12 +113,12 @@ def test_exif_turns_the_picture_as_the_camera_was_held(orientation: int, tmp_pat
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored[orientation])).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(image_reader.read(tmp_path / "a.png").transpose(1, 2, 0), upright)
+    assert np.array_equal(image_reader.read_image(tmp_path / "a.png").transpose(1, 2, 0), upright)
 
 
 def test_damaged_exif_costs_no_picture(tmp_path: Path) -> None:
     noise().save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
-    assert image_reader.read(tmp_path / "a.jpg").shape == (3, 20, 24)
+    assert image_reader.read_image(tmp_path / "a.jpg").shape == (3, 20, 24)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_middle_square_is_taken_whatever_the_shape(
     picture.paste("blue", (int((width - side) / 2), int((height - side) / 2),
                            -int(-(width + side) // 2), -int(-(height + side) // 2)))  # fmt: skip
     picture.save(tmp_path / "a.png")
-    pixels = image_reader.framed(tmp_path / "a.png", image_reader.Frame(10, 10))
+    pixels = image_reader.read_framed(tmp_path / "a.png", image_reader.Frame(10, 10))
     assert pixels.shape == (3, 10, 10)
     inside = pixels[:, 1:-1, 1:-1]
     assert inside[2].min() == 255
@@ -146,9 +146,9 @@ def test_resizing_averages_what_falls_together(tmp_path: Path) -> None:
     Image.fromarray(stripes).save(tmp_path / "a.png")
     assert (
         abs(
-            image_reader.framed(tmp_path / "a.png", image_reader.Frame(10, 10))[:, :, 1:-1].astype(
-                int
-            )
+            image_reader.read_framed(tmp_path / "a.png", image_reader.Frame(10, 10))[
+                :, :, 1:-1
+            ].astype(int)
             - 63
         ).max()
         <= 1
@@ -157,24 +157,25 @@ def test_resizing_averages_what_falls_together(tmp_path: Path) -> None:
 
 def test_a_crop_of_pixels_is_exact_and_smaller_pictures_give_what_they_have(tmp_path: Path) -> None:
     noise(11, 15).save(tmp_path / "a.png")
-    whole = image_reader.read(tmp_path / "a.png")
+    whole = image_reader.read_image(tmp_path / "a.png")
     assert np.array_equal(
-        image_reader.framed(tmp_path / "a.png", image_reader.Frame(7, 7), crop=7),
+        image_reader.read_framed(tmp_path / "a.png", image_reader.Frame(7, 7), crop=7),
         whole[:, 4:11, 2:9],
     )
     assert np.array_equal(
-        image_reader.framed(tmp_path / "a.png", image_reader.Frame(11, 11), crop=99), whole[:, 2:13]
+        image_reader.read_framed(tmp_path / "a.png", image_reader.Frame(11, 11), crop=99),
+        whole[:, 2:13],
     )
 
 
 def test_every_fault_is_refused_with_its_name_and_reason(tmp_path: Path) -> None:
     reasons = every_fault(tmp_path)
-    assert sorted(reasons) == [path.name for path in image_files.find(tmp_path)]
+    assert sorted(reasons) == [path.name for path in image_files.find_images(tmp_path)]
     for name, reason in reasons.items():
         with pytest.raises(
             UnreadableError, match=f"^{re.escape(str(tmp_path / name))}: [^/]*{re.escape(reason)}"
         ) as seen:
-            image_reader.read(tmp_path / name)
+            image_reader.read_image(tmp_path / name)
         assert len(str(seen.value).splitlines()) == 1
 
 
@@ -194,7 +195,7 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
     }
 
 
-def opened(paths: list[Path], cache: Path, **keys: object) -> decoding.Opened:
+def opened(paths: list[Path], cache: Path, **keys: object) -> decoding.DecodedItems:
     cfg = DataConfig(size=8, **keys)  # type: ignore[arg-type]
     items = [(path,) for path in paths]
     return decoding.open_items(cfg, items, "test", cache=cache)
@@ -212,14 +213,14 @@ def test_decoded_now_or_when_they_are_read_the_pixels_are_the_same(
 ) -> None:
     made = opened(three, tmp_path, cache_gb=cache_gb)
     assert made.lazy == (cache_gb == 0)
-    assert made.note == " (3 cut to their middle)" + (
+    assert made.note == " (3 center-cropped)" + (
         "" if cache_gb else " (more than data.cache_gb: decoded as they are read, see data.workers)"
     )
     pixels = made.pixels[np.array([2, 0, 2])]
     assert pixels.shape == (3, 3, 8, 8)
     assert pixels.reshape(3, -1).tolist() == [[30] * 192, [10] * 192, [30] * 192]
     assert len(made.pixels) == 3
-    some = Rows(made.pixels, np.array([1, 2]), (0, 2))
+    some = SelectedRows(made.pixels, np.array([1, 2]), (0, 2))
     assert len(some) == 2
     assert some[np.array([1, 0])][:, :, 0, 0].tolist() == [[30, 30], [20, 20]]
 
@@ -243,11 +244,13 @@ def test_unreadable_files_are_named_and_left_out_at_every_start(
     three: list[Path], tmp_path: Path, cache_gb: float
 ) -> None:
     three[1].write_bytes(three[1].read_bytes()[:-30])
-    words = r"1 of 3 images cannot be read \(20.png: .*\)"  # by their names under what they have in common
+    words = (
+        r"1 of 3 images are unreadable: 20.png: .*"  # by their names under what they have in common
+    )
     for _ in range(2):
-        with pytest.warns(UserWarning, match=f"{words}: left out"):
+        with pytest.warns(UserWarning, match=f"skipping unreadable files: {words}"):
             made = opened(three, tmp_path, cache_gb=cache_gb, max_unreadable=0.5)
-        assert made.places.tolist() == [0, 2]
+        assert made.indices.tolist() == [0, 2]
         assert made.pixels[np.array([0, 1])][:, 0, 0, 0].tolist() == [10, 30]
     with pytest.raises(ValueError, match=f"{words}: more than data.max_unreadable=0.01 of them"):
         opened(three, tmp_path, cache_gb=cache_gb)
@@ -257,7 +260,7 @@ def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> N
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for path in paths:
         path.write_text("x")
-    with pytest.raises(ValueError, match=r"^5 of 5 images cannot be read \(0.png: [^;]*; 1.png: [^;]*; 2.png: "
+    with pytest.raises(ValueError, match=r"^5 of 5 images are unreadable: 0.png: [^;]*; 1.png: [^;]*; 2.png: "
                        r"[^;]* and 2 more\)$"):  # fmt: skip
         opened(paths, tmp_path, max_unreadable=1.0)
 
@@ -266,22 +269,22 @@ def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> N
     ("n", "held"), [(2, 1), (3, 1), (4, 2), (12, 4), (50, 5), (1000, 100), (30_000, 2000)]
 )
 def test_a_tenth_is_held_out_at_least_four_and_at_most_two_thousand(n: int, held: int) -> None:
-    train, test = decoding.split(n)
+    train, test = decoding.split_train_test(n)
     assert len(test) == held
     assert sorted([*train, *test]) == list(range(n))
     assert n < 50 or test.max() > held  # not the first ones
-    assert np.array_equal(test, decoding.split(n)[1])
+    assert np.array_equal(test, decoding.split_train_test(n)[1])
 
 
 def test_each_class_gives_its_tenth_and_keeps_an_only_image() -> None:
     labels = np.array([0] * 40 + [1] * 100 + [2])
-    train, test = decoding.split(len(labels), labels)
+    train, test = decoding.split_train_test(len(labels), labels)
     assert np.bincount(labels[test]).tolist() == [4, 10]
     assert 140 in train
-    train, test = decoding.split(3, np.array([0, 1, 1]))
+    train, test = decoding.split_train_test(3, np.array([0, 1, 1]))
     assert 0 in train
     with pytest.raises(ValueError, match="1 image is too few"):
-        decoding.split(1)
+        decoding.split_train_test(1)
 
 
 def test_fingerprints_of_other_things_differ() -> None:

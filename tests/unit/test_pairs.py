@@ -96,7 +96,7 @@ def test_files_without_a_counterpart_are_named(tmp_path: Path) -> None:
     for name in ("A/1.png", "A/2.png", "B/1.png", "B/3.png"):
         flat(tmp_path / name, 0)
     with pytest.raises(
-        ValueError, match=r"A and B should hold files of equal names: A lacks 3; B lacks 2$"
+        ValueError, match=r"the files of A and B do not match: A lacks 3; B lacks 2"
     ):
         pairs.decode(cfg(tmp_path))
 
@@ -105,7 +105,9 @@ def test_a_picture_that_is_no_pair_is_refused_with_its_size(tmp_path: Path) -> N
     for i in range(5):
         beside(tmp_path / f"{i}.png", i, 100 + i)
     noise(20, 20).save(tmp_path / "single.png")
-    with pytest.warns(UserWarning, match=r"single.png: 20 x 20 are not two images side by side"):
+    with pytest.warns(
+        UserWarning, match=r"single.png: 20 x 20 pixels cannot be two images side by side"
+    ):
         made = pairs.decode(cfg(tmp_path, max_unreadable=0.2))
     assert len(made.train_images) + len(made.test_images) == 5
 
@@ -130,15 +132,17 @@ def test_no_pairs_are_an_error_with_the_layouts_or_the_sample(
         match=rf"data.source=full: no pairs in {tmp_path} \(1 .txt\). There should be images si",
     ):
         pairs.decode(cfg(tmp_path, source="full"))
-    with pytest.raises(ValueError, match=rf"no pairs in {tmp_path}/none \(no such folder\)"):
+    with pytest.raises(
+        ValueError, match=rf"no pairs in {tmp_path}/none \(the folder does not exist\)"
+    ):
         pairs.decode(cfg(tmp_path / "none", source="full"))
     made = pairs.decode(cfg(tmp_path))
     assert (made.source, made.spec.pairs, made.spec.content) == ("sample", "all", "horses")
-    assert made.about.endswith(f"3 held out in both: no pairs in {tmp_path}")
+    assert made.about.endswith(f"(3 pairs held out): no pairs in {tmp_path}")
     for images, sources in (
         (made.train_images, made.train_sources),
         (made.test_images, made.test_sources),
     ):
         assert (images[np.arange(3)] != sources[np.arange(3)]).any(1).mean((1, 2)).max() < 0.8  # type: ignore[index,union-attr]
-    striped = horses.Painter(8).pictures(horses.views("A", 6), striped=True)
+    striped = horses.HorsePainter(8).paint_all(horses.sample_scenes("A", 6), striped=True)
     assert np.array_equal(made.train_images[np.arange(6)], striped)

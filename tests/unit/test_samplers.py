@@ -11,14 +11,14 @@ import torch
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.decoding import Files
+from gan_lab.data.decoding import LazyImageFiles
 from gan_lab.data.samplers import (
     EndlessBatchSampler,
     Row,
     SemiSupervisedBatchSampler,
     UnpairedBatchSampler,
 )
-from gan_lab.data.split import Rows, Subset
+from gan_lab.data.split import SelectedRows, Subset
 from gan_lab.images import Batch
 from tests.helpers.trainers import attach
 from tests.unit.test_data import numbered
@@ -149,9 +149,13 @@ def test_which_labels_are_shown_is_chosen_by_the_seed_and_not_the_first_ones() -
 
 
 def test_labels_that_the_data_does_not_have_are_refused() -> None:
-    with pytest.raises(ValueError, match="labels_per_class=9: a class has 8 images only"):
+    with pytest.raises(
+        ValueError, match="labels_per_class=9 is more than the smallest class has: 8 images"
+    ):
         GANDataModule(numbered(train=40, classes=5), DataConfig(labels_per_class=9), 0)
-    with pytest.raises(ValueError, match="labels_per_class=2, but this data has no labels"):
+    with pytest.raises(
+        ValueError, match="labels_per_class=2 needs labels, but the data set has none"
+    ):
         GANDataModule(numbered(), DataConfig(labels_per_class=2, labels=False), 0)
 
 
@@ -160,18 +164,18 @@ def test_what_lies_on_a_device_gives_the_same_batches_and_only_what_has_room_lie
     sources: bool,
 ) -> None:
     images = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
-    part = Rows(images, np.array([8, 2, 5]), (0, 1))
+    part = SelectedRows(images, np.array([8, 2, 5]), (0, 1))
     split = Subset(images, np.arange(10), part if sources else None)
     rows = [Row(7, 2), Row(1, 0), Row(0, 1)] if sources else [Row(7, 7), Row(1, 1, 1), Row(0, 0)]
     room = images.nbytes + (part.nbytes if sources else 0)
-    assert split.on(torch.device("cpu"), room - 1) is split
+    assert split.to_device(torch.device("cpu"), room - 1) is split
     resident, read = (
-        split.on(torch.device("cpu"), room).__getitems__(rows),
+        split.to_device(torch.device("cpu"), room).__getitems__(rows),
         split.__getitems__(rows),
     )
-    assert split.on(torch.device("cpu"), room) is not split
+    assert split.to_device(torch.device("cpu"), room) is not split
     assert torch.equal(resident.images, read.images)
     assert torch.equal(resident.labels, read.labels)
     assert resident.sources is None or torch.equal(resident.sources, read.sources)
-    lazy = Subset(Files([], lambda item: item), None, None)
-    assert lazy.on(torch.device("cpu"), 1e18) is lazy
+    lazy = Subset(LazyImageFiles([], lambda item: item), None, None)
+    assert lazy.to_device(torch.device("cpu"), 1e18) is lazy

@@ -404,7 +404,7 @@ def test_a_film_is_written_that_others_can_read(tmp_path: Path, ending: str) -> 
 def test_a_film_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=0)
     refused = CliRunner().invoke(app, ["sample", str(path), "--video", str(tmp_path / "walk.avi")])
-    assert str(refused.exception).endswith("walk.avi: a film ends in .gif or .mp4")
+    assert str(refused.exception).endswith("walk.avi. Use a path that ends in .gif or .mp4.")
     monkeypatch.setitem(sys.modules, "av", None)
     refused = CliRunner().invoke(app, ["sample", str(path), "--video", str(tmp_path / "walk.mp4")])
     assert (

@@ -63,7 +63,7 @@ def test_the_losses_are_those_of_section_5_and_of_feature_matching() -> None:
         unsupervised = -(1 - real.exp()).log().mean() - fake.mean()
         apart = D.features(x[1::2]).mean(dim=0) - D.features(second).mean(dim=0)
         baseline = cross_entropy(family.baseline(x[::2]), torch.tensor([2, 0, 1]))
-    assert step(family, Batch(x, LABELS, by_turns=True)) == pytest.approx(
+    assert step(family, Batch(x, LABELS, alternating_labels=True)) == pytest.approx(
         {
             "discriminator": float(supervised + 0.5 * unsupervised),
             "generator": float(apart.square().mean()),
@@ -77,8 +77,8 @@ def test_the_baseline_learns_from_the_labelled_images_alone() -> None:
     x = images()
     other = torch.where(LABELS.view(-1, 1, 1, 1) < 0, images(seed=2), x)
     one, two = (
-        step(made(), Batch(x, LABELS, by_turns=True)),
-        step(made(), Batch(other, LABELS, by_turns=True)),
+        step(made(), Batch(x, LABELS, alternating_labels=True)),
+        step(made(), Batch(other, LABELS, alternating_labels=True)),
     )
     assert one["baseline"] == two["baseline"]
     assert one["discriminator"] != two["discriminator"]
@@ -89,7 +89,9 @@ def test_matching_means_is_not_matching_images() -> None:
     family = made(noise=0.0)
     reals = images(8)
     family.generator = Given(reals[torch.randperm(8, generator=torch.Generator().manual_seed(0))])
-    labelled = Batch(reals.repeat_interleave(2, dim=0), torch.tensor([0, -1] * 8), by_turns=True)
+    labelled = Batch(
+        reals.repeat_interleave(2, dim=0), torch.tensor([0, -1] * 8), alternating_labels=True
+    )
     assert step(family, labelled)["generator"] == pytest.approx(0, abs=1e-20)
     family.generator = Given(reals[:1].expand(8, -1, -1, -1))
     assert step(family, labelled)["generator"] > 1e-6
@@ -111,7 +113,7 @@ class Given(nn.Module):
 
 def test_every_other_row_shows_its_label_and_the_rest_are_the_unlabelled_images() -> None:
     x = images()
-    x_l, y_l, x_u = split_labeled(Batch(x, LABELS, by_turns=True))
+    x_l, y_l, x_u = split_labeled(Batch(x, LABELS, alternating_labels=True))
     assert torch.equal(x_l, x[[0, 2, 4]])
     assert y_l.tolist() == [2, 0, 1]
     assert torch.equal(x_u, x[[1, 3, 5]])

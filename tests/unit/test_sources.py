@@ -152,7 +152,8 @@ def test_points_have_no_gray_version() -> None:
         ImageSpec(2, 1, 1, content="points"), *[np.zeros((3, 2, 1, 1)), None] * 2, "full", "", "0"
     )  # type: ignore[arg-type]
     with pytest.raises(
-        ValueError, match=r"data\.gray_input=true: images of 2 channels have no gray version"
+        ValueError,
+        match=r"data\.gray_input=true needs gray or RGB images, but these have 2 channels",
     ):
         GANDataModule(made, DataConfig(gray_input=True), seed=0)
 

@@ -58,7 +58,8 @@ def resolve_extractor(
     key = _find_class(extractor).weights_key
     if key is None:
         raise UserError(
-            f"weights={weights}: the extractor {extractor} ships with its weights. Leave weights out."
+            f"weights={weights}: the extractor {extractor} ships with its weights. Leave weights "
+            "out."
         )
     values: dict[str, Any] = {key: str(weights)}
     return load(extractor, MetricsConfig(**values))

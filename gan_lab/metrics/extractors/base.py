@@ -112,8 +112,8 @@ class ModuleExtractor(Extractor):
                 list(features.shape) if isinstance(features, Tensor) else type(features).__name__
             )
             raise UserError(
-                f"The module {type(self.network).__name__} returned {shape} for {len(pixels)} images. "
-                "Return features [N, D]."
+                f"The module {type(self.network).__name__} returned {shape} for {len(pixels)} "
+                "images. Return features [N, D]."
             )
         features = features.flatten(1)
         self.features = features.shape[1]

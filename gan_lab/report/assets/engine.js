@@ -1,12 +1,12 @@
 "use strict";
-// The networks of a page: lists of operations as gan_lab/networks/graph.py writes them, run here as torch runs them.
-// A tensor is { shape, data }, data a Float32Array in the order of rows.
+// Runs the networks of a page: lists of torch operations from gan_lab/networks/graph.py.
+// A tensor is { shape, data }; data is a row-major Float32Array.
 const engine = (() => {
   const count = (shape) => shape.reduce((all, n) => all * n, 1);
   const tensor = (shape, data = new Float32Array(count(shape))) => ({ shape, data });
   const pair = (value, fallback) => value === undefined || value === null ? [fallback, fallback] : value.length === 1 ? [value[0], value[0]] : value;
 
-  // out [m, n] += a [m, k] b [k, n], with the steps of a from row to row and from column to column; all from offsets.
+  // out [m, n] += a [m, k] b [k, n], with row and column strides of a, and offsets of all three.
   function multiply(out, to, a, from, rowStep, columnStep, b, m, n, k) {
     for (let i = 0; i < m; i++) {
       const row = to + i * n;
@@ -23,7 +23,7 @@ const engine = (() => {
     }
   }
 
-  // Calls visit(row of the columns, place in the plane, place in the window's grid) for all that lies inside.
+  // Calls visit(column row, index in the plane, index in the window grid) for all positions inside the plane.
   function windows(channels, [height, width], [kh, kw], [sy, sx], [py, px], [dy, dx], [oh, ow], visit) {
     for (let c = 0, row = 0; c < channels; c++) for (let ky = 0; ky < kh; ky++) for (let kx = 0; kx < kw; kx++, row++) {
       for (let y = 0; y < oh; y++) {
@@ -89,7 +89,7 @@ const engine = (() => {
 
   const each = (x, change) => tensor(x.shape, x.data.map(change));
 
-  // Values a and b, tensors or numbers, with sides of length 1 stretched.
+  // Combines a and b, tensors or numbers, with broadcasting.
   function together(a, b, join) {
     if (typeof b === "number") return each(a, (value) => join(value, b));
     if (typeof a === "number") return each(b, (value) => join(a, value));
@@ -144,7 +144,7 @@ const engine = (() => {
     });
   }
 
-  // Each plane [height, width] of x as one [oh, ow], by from(plane's data, its offset, y, x).
+  // Resizes each plane [height, width] of x to [oh, ow] with from(data, offset, y, x).
   function planes(x, oh, ow, from) {
     const [height, width] = x.shape.slice(-2), number = x.data.length / height / width;
     const out = tensor([...x.shape.slice(0, -2), oh, ow]);
@@ -280,7 +280,7 @@ const engine = (() => {
   return { open, run, floats, operations, tensor };
 })();
 
-if (typeof document === "undefined") { // this is the worker: the script of the page once more, without a page
+if (typeof document === "undefined") { // In the worker, the same script runs without a document.
   const opened = {};
   onmessage = ({ data: { id, name, network, inputs } }) => {
     if (network) {

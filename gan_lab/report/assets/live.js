@@ -1,4 +1,4 @@
-// The networks of the page: what is asked of them, and where their images are shown.
+// The interactive networks of the page: controls, and canvases for their images.
 (() => {
   const models = data.models ?? [];
   if (!models.length) return;
@@ -7,7 +7,7 @@
   const run = runner();
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  // A function (model, network, inputs) => promise of a tensor. The networks run beside the page, or in it if they must.
+  // A function (model, network, inputs) => promise of a tensor. The networks run in a worker, or in the page as a fallback.
   function runner() {
     const waiting = new Map();
     let worker = null, next = 0;
@@ -15,7 +15,7 @@
       const address = URL.createObjectURL(new Blob([document.currentScript.textContent], { type: "text/javascript" }));
       worker = new Worker(address);
       worker.onmessage = ({ data: { id, result } }) => { waiting.get(id)(result); waiting.delete(id); };
-      worker.onerror = ({ message }) => { say(`The network could not be run: ${message}`); };
+      worker.onerror = ({ message }) => { say(`Cannot run the network: ${message}`); };
     } catch { /* a browser without workers from the page */ }
     const opened = {};
     return (model, name, inputs) => {
@@ -88,14 +88,14 @@
     const seed = one("live-seed"), seeds = Number(seed.max) + 1, sliders = all("input.direction"), way = one("live-way"), walk = one("live-walk");
     const state = { label: 0, base: models.map((model) => model.latent(0)), ends: [null, null] };
 
-    // Between two latents by the share t: on the great circle, or straight where the prior is no ball.
+    // Interpolate between two latents: spherically, or linearly if the prior is not Gaussian.
     function between(a, b, t, straight) {
       const dot = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
       const angle = Math.acos(Math.min(1, Math.max(-1, dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))))), sine = Math.sin(angle);
       const [u, v] = straight || sine < 1e-6 ? [1 - t, t] : [Math.sin((1 - t) * angle) / sine, Math.sin(t * angle) / sine];
       return a.map((value, i) => u * value + v * b[i]);
     }
-    // What the sliders add.
+    // The sum of the directions, weighted by the sliders.
     function steered(index) {
       const z = Float32Array.from(state.base[index]);
       sliders.forEach((slider, k) => (models[index].directions[k] ?? []).forEach((x, i) => { z[i] += Number(slider.value) * x; }));
@@ -135,7 +135,7 @@
       fill();
     }));
 
-    // Two latents that are kept, and the way between them.
+    // Two stored latents and the interpolation between them.
     all("button.end").forEach((button) => button.addEventListener("click", () => {
       state.ends[Number(button.dataset.end)] = models.map((_, index) => steered(index));
       button.setAttribute("aria-pressed", "true");
@@ -148,7 +148,7 @@
       place(models.map((model, index) => between(a[index], b[index], Number(way.value), model.straight)));
     });
 
-    // A walk from seed to seed, in forty steps each; for who wants no motion, one step for each press.
+    // A latent walk with forty steps per seed; with reduced motion, one step per click.
     let timer = null, from = 0, share = 0;
     function step() {
       if (share === 0) from = Number(seed.value) || 0;
@@ -187,7 +187,7 @@
       place([(await run(0, "encoder", { image: read(canvas, channels) })).data]);
     }));
 
-    // The wall: the next sixteen seeds, of which one can be taken.
+    // The wall shows the next sixteen seeds; a click selects one.
     const wall = document.querySelector(".wall"), fresh = one("live-fresh");
     let first = 0;
     const places = wall ? Array.from({ length: 16 }, () => {
@@ -202,7 +202,7 @@
       for (const [i, [button, canvas]] of places.entries()) {
         const number = (first + i) % seeds;
         button.dataset.seed = number;
-        button.setAttribute("aria-label", `Take seed ${number}`);
+        button.setAttribute("aria-label", `Select seed ${number}`);
         show(canvas, await make(0, models[0].latent(number)));
       }
     });
@@ -222,7 +222,7 @@
       context.fillStyle = "white";
       context.fillRect(0, 0, input.width, input.height);
     }
-    // The middle of a picture, as large as can be.
+    // The largest center crop of an image.
     function take(picture) {
       const { width: w, height: h } = picture, scale = Math.max(input.width / w, input.height / h);
       clear();
@@ -233,7 +233,7 @@
     }
     async function open(file) {
       if (!file) return;
-      try { take(await createImageBitmap(file)); } catch { say(`${file.name} is no picture that this browser reads`); }
+      try { take(await createImageBitmap(file)); } catch { say(`This browser cannot read ${file.name} as an image`); }
     }
     all("button.held-out").forEach((button) => button.addEventListener("click", async () => take(await decoded(button.firstElementChild.src))));
     const ways = all("button.way");
@@ -243,7 +243,7 @@
       all(".examples").forEach((box) => { box.hidden = box.dataset.network !== network; });
       draw();
     }));
-    one("live-file").addEventListener("change", async ({ target }) => { await open(target.files[0]); target.value = ""; }); // the same one again
+    one("live-file").addEventListener("change", async ({ target }) => { await open(target.files[0]); target.value = ""; }); // so that the same file can be chosen again
     const stage = document.querySelector(".stage");
     stage.addEventListener("dragover", (event) => event.preventDefault());
     stage.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });

@@ -1,4 +1,4 @@
-// What both parts of the page need; the networks are in it, so it is read once.
+// Shared by both scripts of the page; parsed once because it includes the networks.
 const data = JSON.parse(document.getElementById("data").textContent);
 const say = (text) => { document.getElementById("said").textContent = text; };
 
@@ -6,14 +6,14 @@ const say = (text) => { document.getElementById("said").textContent = text; };
   const whole = (value) => Math.round(value).toLocaleString("en-US");
   const short = (value) => value === null ? "–" : String(Number(value.toPrecision(4)));
 
-  // ---- the grids: one picture for each place of the slider; the last one stands in the page
+  // ---- the grids: one image per slider position; the last one is in the HTML
 
   const slider = document.getElementById("when");
   if (slider) {
     const grid = document.getElementById("grid");
     const frames = [...data.frames, grid.src];
     const seen = document.getElementById("seen");
-    slider.value = frames.length - 1; // a browser may remember another place
+    slider.value = frames.length - 1; // a browser may restore another position
     slider.addEventListener("input", () => {
       const at = Number(slider.value);
       grid.src = frames[at];
@@ -22,7 +22,7 @@ const say = (text) => { document.getElementById("said").textContent = text; };
       slider.setAttribute("aria-valuetext", `${whole(data.seen[at])} images seen`);
     });
   }
-  // Enlarged pictures keep their pixels; smaller ones are smoothed.
+  // Upsampled images stay pixelated; downsampled ones are smoothed.
   const measure = () => document.querySelectorAll("figure img").forEach((img) => {
     img.classList.toggle("enlarged", img.naturalWidth > 0 && img.clientWidth > img.naturalWidth);
   });
@@ -172,7 +172,7 @@ const say = (text) => { document.getElementById("said").textContent = text; };
     extent() {
       let low = Infinity, high = -Infinity;
       for (const one of this.series.filter((other) => other.shown)) {
-        // one point beyond each border, for the line goes on to it
+        // Include one point beyond each border, so that the line reaches it.
         const from = Math.max(0, first(one.x, view.from) - 1), to = Math.min(one.x.length, first(one.x, view.to) + 1);
         for (let i = from; i < to; i++) if (one.y[i] !== null) { low = Math.min(low, one.y[i]); high = Math.max(high, one.y[i]); }
       }
@@ -233,7 +233,7 @@ const say = (text) => { document.getElementById("said").textContent = text; };
       if (at !== null) for (const end of ["x1", "x2"]) this.rule.setAttribute(end, this.x(at));
     }
 
-    // The nearest recorded place.
+    // The nearest recorded x.
     snap(images) {
       const found = this.series.filter((one) => one.shown && one.x.length).map((one) => one.x[nearest(one.x, images)]);
       return found.length ? found.reduce((a, b) => Math.abs(b - images) < Math.abs(a - images) ? b : a) : null;
@@ -305,7 +305,7 @@ const say = (text) => { document.getElementById("said").textContent = text; };
       this.chosen.setAttribute("visibility", "hidden");
     }
 
-    // What was under two fingers stays under them.
+    // Keep the points under the two fingers fixed.
     pinch() {
       const [a, b] = [...this.fingers.values()], [p, q] = this.held;
       if (Math.abs(a - b) < 10 || p === q) return;

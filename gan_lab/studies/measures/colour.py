@@ -30,9 +30,9 @@ def measure(arm: Arm) -> Values:
     generated: list[Tensor] = []
     real: list[Tensor] = []
     for batch in data.reference(data.available("test")):
-        fakes = family.generate(batch.on(family.device, family.dtype), Stream(0, "colour"))
+        fakes = family.generate(batch.to_device(family.device, family.dtype), Stream(0, "colour"))
         generated.append(compute_colorfulness(fakes).cpu())
-        truth = batch.on(torch.device("cpu"), torch.float32).images
+        truth = batch.to_device(torch.device("cpu"), torch.float32).images
         real.append(compute_colorfulness(truth))
     return scores.collect_scores(folder) | {
         "colourfulness": float(torch.cat(generated).mean() / torch.cat(real).mean())

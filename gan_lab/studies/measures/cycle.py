@@ -28,7 +28,7 @@ def measure(arm: Arm) -> Values:
     errors: list[torch.Tensor] = []
     noisy_errors: list[torch.Tensor] = []
     for number, batch in enumerate(restored.data.reference(restored.data.available("test"))):
-        x = batch.on(family.device, family.dtype).sources
+        x = batch.to_device(family.device, family.dtype).sources
         assert x is not None
         y = G(x)
         noise = NOISE_STD * Stream(arm.seed, "hidden", number).normal(len(y), *y.shape[1:], like=y)

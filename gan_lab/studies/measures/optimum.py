@@ -21,10 +21,10 @@ SHAPE = (2, 1, 1)
 
 def compute_log_density(x: Tensor) -> Tensor:
     """Compute the log density [N] of ``data.name=toy`` at points [N, 2]."""
-    centres = torch.from_numpy(toy.centres()).double()
+    centers = torch.from_numpy(toy.centers()).double()
     return torch.logsumexp(
-        _compute_log_gaussian(x[:, None] - centres, toy.SPREAD), dim=1
-    ) - math.log(len(centres))
+        _compute_log_gaussian(x[:, None] - centers, toy.SPREAD), dim=1
+    ) - math.log(len(centers))
 
 
 def _compute_log_gaussian(x: Tensor, spread: float) -> Tensor:
@@ -34,7 +34,7 @@ def _compute_log_gaussian(x: Tensor, spread: float) -> Tensor:
 def _sample_points(stream: Stream, n: int, spread: float) -> tuple[Tensor, Tensor]:
     """Sample points of the ring and of the Gaussian, [n, 2] each."""
     like = torch.zeros(0)
-    modes = torch.from_numpy(toy.centres())[(stream.uniform(n, like=like) * toy.MODES).long()]
+    modes = torch.from_numpy(toy.centers())[(stream.uniform(n, like=like) * toy.MODES).long()]
     noise = stream.normal(n, 4, like=like)
     return modes + toy.SPREAD * noise[:, :2], spread * noise[:, 2:]
 

@@ -61,7 +61,7 @@ class Diversity(FamilyCallback):
     @torch.no_grad()
     def measure(self, family: Family) -> dict[str, Tensor]:
         """Compute the statistics of the current generator; empty if the grid has one image."""
-        batch = self.batch.on(family.device, family.dtype)
+        batch = self.batch.to_device(family.device, family.dtype)
         with exact_arithmetic(family.device):
             # cached, so that only the first measurement synchronizes with the device
             if self._real is None:

@@ -67,7 +67,7 @@ class SampleGrids(FamilyCallback):
             if trainer.is_global_zero:
                 path = self.folder / "samples" / f"{self.progress.images:09d}.png"
                 sets = family.sample_grid(
-                    self.batch.on(family.device, family.dtype), Stream(self.seed, "samples")
+                    self.batch.to_device(family.device, family.dtype), Stream(self.seed, "samples")
                 )
                 save_grid(*interleave(sets, self.columns), path, self.rows)
                 for tracker in self.trackers:
