@@ -42,6 +42,10 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+# autodoc finds Config, a class attribute of every family, under many names
+suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = f"GAN lab {release}"

@@ -34,9 +34,8 @@ def train(
         test: A data set of test images; by default 10% of ``data``.
 
     Returns:
-        The run: scores, history, samples and files. Calling again with the same arguments resumes
-            the
-        training, or returns the finished run immediately.
+        The run with its scores, history, samples and files. Calling again with the same arguments
+        resumes the training, or returns the finished run immediately.
 
     Raises:
         UserError: The config is invalid, or the training diverged.

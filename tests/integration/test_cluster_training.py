@@ -197,7 +197,7 @@ def test_torchrun_starts_a_killed_pair_again_to_the_same_end(
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("error: lost rank 1 of 2") == 1
-    assert re.search(r"continues .* after iteration (15|16|17|18|19|20)\n", done.stdout)
+    assert re.search(r"Resuming .* from iteration (15|16|17|18|19|20)\n", done.stdout)
     same_end(whole, tmp_path / "gan" / "x")
 
 

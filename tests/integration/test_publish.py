@@ -152,7 +152,7 @@ def test_a_published_generator_is_loaded_from_the_hub(
         assert torch.equal(loaded(4, seed=3), load_generator(run)(4, seed=3))
         kept = {
             path.name
-            for path in (tmp_path / "cache").rglob("*")
+            for path in (tmp_path / "cache" / "gan-lab").rglob("*")
             if path.is_file() and ".cache" not in path.parts
         }
         assert kept == {

@@ -162,5 +162,5 @@ def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
             return {}
 
     (near,) = score(Evaluated(), SimpleNamespace(device="cpu"), "best", "validation").values()  # type: ignore[arg-type]
-    assert near["note"].startswith("of real images it is 0.5, more than a tenth of it")
+    assert near["note"].startswith("the real-vs-real score is 0.5, more than 10% of this value")
     assert near["protocol"]["floor"] == 0.5

@@ -21,6 +21,7 @@ from gan_lab.training.callbacks.checkpoint import Checkpoint
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.progress_bar import ProgressLines
 from gan_lab.utils import terminal
+from gan_lab.utils.errors import UserError
 from tests.helpers.processes import Kill, start, train
 from tests.integration.test_cli import answer
 
@@ -63,7 +64,7 @@ def test_no_name_is_read_as_markup() -> None:
         if ast.unparse(call.func) == "Console"
     ]
     printing = [
-        (name, call) for name, call in made if name != "experiment.py"
+        (name, call) for name, call in made if name != "builder.py"
     ]  # which only asks for a terminal
     assert printing
     for name, call in printing:
@@ -129,7 +130,7 @@ def test_a_memory_that_is_used_up_is_one_line(
 def test_a_fault_of_the_lab_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.explain_error(RuntimeError("shapes differ")) is None
     assert terminal.explain_error(KeyError("x")) is None
-    assert terminal.explain_error(ValueError("a\n b")) == "a b"
+    assert terminal.explain_error(UserError("a\n b")) == "a b"
 
 
 def test_no_home_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +251,7 @@ def test_a_name_with_a_line_break_and_a_full_table_of_files_are_one_line_each() 
 
 def test_of_an_error_in_a_loaders_process_the_last_line_is_said() -> None:
     caught = 'Caught UnreadableError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "x.py"\n'
-    error = ValueError(
+    error = UserError(
         f"{caught}gan_lab.data.image_reader.UnreadableError: lz/1.png: [Errno 2] No such file or directory\n"
     )
     assert terminal.explain_error(error) == "lz/1.png: [Errno 2] No such file or directory"

@@ -105,7 +105,7 @@ class Undirected(Metric):
 def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "select_metrics", lambda _: [Undirected()])
+    monkeypatch.setattr("gan_lab.metrics.evaluator.select_metrics", lambda _: [Undirected()])
     loaded = loading.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
     with pytest.raises(ValueError, match="headline=swd"):
         builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "x"))

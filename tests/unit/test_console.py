@@ -10,6 +10,8 @@ import pytest
 from gan_lab import networks
 from gan_lab.cli import console
 from gan_lab.config import loading
+from gan_lab.runs.results import write_summary
+from gan_lab.runs.run import Run
 from gan_lab.training import profiling
 from tests.helpers.families import small
 
@@ -88,7 +90,9 @@ def test_the_table_shows_a_score_with_its_spread_and_what_it_was_measured_by(
     best = {"kd_digits": {"value": 0.25, "spread": 0.0125, "protocol": protocol},
             "fd_digits": {"value": 3.0, "protocol": protocol, "note": "of real images it is 0.5"}}  # fmt: skip
     last = {"fd_digits": {"value": 4.0, "protocol": protocol}}
-    console.print_scores({"scores": {"best": best, "last": last}}, tmp_path)
+    (tmp_path / "config.yaml").write_text("family: gan\n")
+    write_summary(tmp_path, {"scores": {"best": best, "last": last}})
+    console.print_scores(Run(tmp_path))
     said = capsys.readouterr().out
     rows = {cells[1].strip(): [cell.strip() for cell in cells[2:6]] for line in said.splitlines()
             if len(cells := line.split("│")) > 4}  # fmt: skip
