@@ -223,7 +223,7 @@ def test_keys_and_images_that_do_not_fit_are_named() -> None:
     with pytest.raises(UserError, match=r"lr_d=-1\.0 is out of range: it must be greater than 0"):
         gan(image_shape=(1, 28, 28), lr_d=-1.0)
     with pytest.raises(
-        UserError, match=r"image_shape=\(28, 28\): pass \(channels, height, width\)"
+        UserError, match=r"image_shape=\(28, 28\) is invalid\. Pass \(channels, height, width\)"
     ):
         gan(image_shape=(28, 28))
     with pytest.raises(UserError, match=r"\(28, 28, 1\): channels come first, pass \(1, 28, 28\)"):

@@ -105,6 +105,6 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, data_root: Pa
     words = small("gan", tmp_path, data_root, "run.micro_batches=3")
     with pytest.raises(
         ValueError,
-        match=r"data\.batch_size=16 .* divisible by the 3 parts \(run\.micro_batches\) of the 1 pro",
+        match=r"data\.batch_size=16 .* divisible by the 3 micro-batches \(run\.micro_batches\) of the 1 ranks",
     ):
         builder.build(*builder.load_data(loading.load("gan", words).config), RunFolder(tmp_path))

@@ -170,7 +170,7 @@ def test_a_word_that_a_row_does_not_take_is_refused_before_anything_is_trained(
 def test_rows_that_would_share_a_folder_are_refused_before_anything_is_trained(
     tmp_path: Path, trained: list[list[str]]
 ) -> None:
-    with pytest.raises(ValueError, match=r"each need a folder of their own: leave out run\.id"):
+    with pytest.raises(ValueError, match=r"each row and seed of a table needs its own folder\. Remove run\.id"):
         benchmark.train(two_rows(), [f"run.root={tmp_path}", "run.id=mine"])
     assert not trained
 

@@ -80,7 +80,7 @@ def answer(
         ),
         (
             ["cyclegan", "data.name=mnist", "data.size=28"],
-            "the data has one: choose data.name=horse2zebra",
+            "the data has one. Choose data.name=horse2zebra",
         ),
         (
             ["gan", "model.loss=hinge", "model.label_smoothing=0.1"],
@@ -437,7 +437,7 @@ def test_a_checkpoint_of_another_network_is_one_line(
             f"metrics.inception_weights={WEIGHTS}",
             f"{WEIGHTS} does not hold torch-fidelity's weights",
         ),
-        ("metrics.extractors=[points]", "metrics.extractors=points: points are of the toy"),
+        ("metrics.extractors=[points]", "metrics.extractors=points does not suit digits"),
         ("metrics.headline=kd_digits", "unknown score 'kd_digits'"),
     ],
 )

@@ -196,6 +196,6 @@ def test_data_that_do_not_suit_it_are_refused() -> None:
     ):
         made(source_channels=0)
     with pytest.raises(
-        ValueError, match=r"inputs of 1 channels with images of 3: set model\.identity_weight=0"
+        ValueError, match=r"equally many channels, not 1 and 3\. Set model\.identity_weight=0"
     ):
         made(source_channels=1)

@@ -107,7 +107,7 @@ def test_gpu_check_says_in_a_line_that_there_is_none_and_rehearses_without(
     monkeypatch.setattr(sys, "argv", ["gpu-check", "sampling", "speed"])
     with pytest.raises(SystemExit, match="2"):
         gpu_check.main()
-    assert "no check" in capsys.readouterr().err
+    assert "unknown check" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(

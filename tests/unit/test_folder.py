@@ -74,7 +74,7 @@ def test_labels_that_are_not_wanted_change_the_fingerprint_and_nothing_is_said_o
     assert with_labels.fingerprint != without.fingerprint
 
 
-@pytest.mark.filterwarnings("ignore:.* has no labels")
+@pytest.mark.filterwarnings("ignore:.* training without labels")
 @pytest.mark.parametrize("lonely", ["only class/extra.png", "beside the classes.png"])
 def test_one_folder_or_images_beside_the_folders_are_no_classes(
     tmp_path: Path, lonely: str
@@ -105,14 +105,14 @@ def test_no_image_is_an_error_that_lists_what_was_seen(tmp_path: Path) -> None:
         folder.decode(cfg(tmp_path, max_unreadable=1.0))
     (tmp_path / "zero.png").unlink()
     flat(tmp_path / "one.png", 0)
-    with pytest.raises(ValueError, match="1 image is too few"):
+    with pytest.raises(ValueError, match="Too few images: 1"):
         folder.decode(cfg(tmp_path))
 
 
 def test_a_folder_has_no_sample(tmp_path: Path) -> None:
     flat(tmp_path / "one.png", 0)
     with pytest.raises(
-        ValueError, match=r"data.source=sample: data.name=folder has no sample, data.root names"
+        ValueError, match=r"data.source=sample: data.name=folder has no sample. Set data.root"
     ):
         folder.decode(cfg(tmp_path, source="sample"))
 
@@ -224,7 +224,7 @@ def test_deep_levels_are_scaled_before_they_are_rounded(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = datasets.load(DataConfig(name="folder", root=str(tmp_path), size=20), seed=0)
-    assert "gray, as most of the files are" in data.decoded.about
+    assert "gray, like most of the files" in data.decoded.about
     images = np.concatenate(
         [np.asarray(part.images[np.arange(len(part))]) for part in (data.train, data.held_out)]
     )
@@ -259,6 +259,6 @@ def test_a_folder_is_gray_where_most_of_it_is_and_where_somebody_says_so(tmp_pat
         datasets.load(DataConfig(name="emoji", root=str(tmp_path), size=8, channels=1), seed=0)
     with pytest.raises(
         ValueError,
-        match=r"data\.size=8x12: the images of data\.name=emoji are here 8 high and 8 wide; folder",
+        match=r"data\.size=8x12: data\.name=emoji supports 8x8",
     ):
         datasets.load(DataConfig(name="emoji", root=str(tmp_path), size=8, width=12), seed=0)

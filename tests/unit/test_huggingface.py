@@ -239,7 +239,7 @@ def test_images_that_the_metadata_do_not_list_are_left_out(tmp_path: Path) -> No
 
 def test_a_folder_says_that_its_metadata_are_not_read(tmp_path: Path) -> None:
     image_folder(tmp_path, [{"label": text} for text in TEXTS])
-    said = r"metadata\.csv is not read\. Set data\.name=huggingface to use its labels\."
+    said = r"metadata\.csv is ignored\. Set data\.name=huggingface to use its labels\."
     with pytest.warns(UserWarning, match=said):
         datasets.load(DataConfig(name="folder", root=str(tmp_path), size=10), 0)
     datasets.load(DataConfig(name="folder", root=str(tmp_path), size=10, labels=False), 0)

@@ -60,7 +60,7 @@ def test_any_set_in_mnists_format_is_read_as_what_it_is(
         idx.PUBLISHED, file_hash([raw / "train-images-idx3-ubyte.gz"]), "Fashion-MNIST"
     )
     assert load(clothes, "idx", monkeypatch).decoded.about.startswith(
-        "60 images of Fashion-MNIST in MNIST's format"
+        "60 images of Fashion-MNIST (MNIST format)"
     )
 
 
@@ -155,7 +155,7 @@ def test_cifar10_that_is_cut_off_or_nowhere_says_what_to_put_where(
         load(tape, "cifar10", monkeypatch)
     monkeypatch.setattr(download, "is_reachable", lambda url: False)
     with pytest.raises(
-        ValueError, match=r"the download failed .* Put cifar-10-binary\.tar\.gz from https://"
+        ValueError, match=r"the download failed .* Download https://"
     ):
         data_sets.load(
             DataConfig(name="cifar10", root=str(tmp_path / "empty"), source="full", size=32), 0

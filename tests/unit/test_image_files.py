@@ -186,12 +186,12 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
     (tmp_path / "e.jpg").write_bytes(b"nothing")
     (tmp_path / "README").touch()
     assert image_files.survey(tmp_path) == {
-        "images": "4", "files": "3 .png, 1 .jpg, 1 without ending", "modes": "2 RGB, 1 LA",
+        "images": "4", "files": "3 .png, 1 .jpg, 1 without extension", "modes": "2 RGB, 1 LA",
         "widths": "4 to 8, median 6", "heights": "5 to 9, median 7", "unreadable": "e.jpg (UnidentifiedImageError)",
     }  # fmt: skip
     assert image_files.survey(tmp_path / "c" / "nothing") == {
         "images": "0",
-        "files": "no files at all",
+        "files": "no files",
     }
 
 
@@ -214,7 +214,7 @@ def test_decoded_now_or_when_they_are_read_the_pixels_are_the_same(
     made = opened(three, tmp_path, cache_gb=cache_gb)
     assert made.lazy == (cache_gb == 0)
     assert made.note == " (3 center-cropped)" + (
-        "" if cache_gb else " (more than data.cache_gb: decoded as they are read, see data.workers)"
+        "" if cache_gb else " (decoded on the fly, larger than data.cache_gb; see data.workers)"
     )
     pixels = made.pixels[np.array([2, 0, 2])]
     assert pixels.shape == (3, 3, 8, 8)
@@ -252,7 +252,7 @@ def test_unreadable_files_are_named_and_left_out_at_every_start(
             made = opened(three, tmp_path, cache_gb=cache_gb, max_unreadable=0.5)
         assert made.indices.tolist() == [0, 2]
         assert made.pixels[np.array([0, 1])][:, 0, 0, 0].tolist() == [10, 30]
-    with pytest.raises(ValueError, match=f"{words}: more than data.max_unreadable=0.01 of them"):
+    with pytest.raises(ValueError, match=f"{words}.* This exceeds data.max_unreadable=0.01"):
         opened(three, tmp_path, cache_gb=cache_gb)
 
 
@@ -261,7 +261,7 @@ def test_of_many_unreadable_files_the_first_three_are_named(tmp_path: Path) -> N
     for path in paths:
         path.write_text("x")
     with pytest.raises(ValueError, match=r"^5 of 5 images are unreadable: 0.png: [^;]*; 1.png: [^;]*; 2.png: "
-                       r"[^;]* and 2 more\)$"):  # fmt: skip
+                       r"[^;]* and 2 more\. Convert them"):  # fmt: skip
         opened(paths, tmp_path, max_unreadable=1.0)
 
 
@@ -283,7 +283,7 @@ def test_each_class_gives_its_tenth_and_keeps_an_only_image() -> None:
     assert 140 in train
     train, test = decoding.split_train_test(3, np.array([0, 1, 1]))
     assert 0 in train
-    with pytest.raises(ValueError, match="1 image is too few"):
+    with pytest.raises(ValueError, match="Too few images: 1"):
         decoding.split_train_test(1)
 
 

@@ -81,7 +81,7 @@ def test_training_and_held_out_folders_are_no_classes(
             flat(tmp_path / part / ("cat" if i % 2 else "dog") / f"{i}.png", (first + i,) * 3)
     made = folder.decode(cfg("folder", tmp_path))
     assert made.class_names == ["cat", "dog"]
-    assert "in 2 classes (cat, dog)" in made.about
+    assert "2 classes (cat, dog; " in made.about
     if held:
         assert levels(made.train_images) == [1, 3, 5, 7, 9, 0, 2, 4, 6, 8]
         assert made.train_labels.tolist() == [0] * 5 + [1] * 5
@@ -95,7 +95,7 @@ def test_of_test_and_val_one_is_held_out_and_the_other_named(tmp_path: Path) -> 
             flat(tmp_path / part / f"{i}.png", (value,) * 3)
     made = folder.decode(cfg("folder", tmp_path))
     assert (levels(made.train_images), levels(made.test_images)) == ([1] * 3, [3] * 3)
-    assert "; not used: val" in made.about
+    assert "; unused folders: val" in made.about
 
 
 SIDES = ["trainA trainB testA testB", "train/A train/B test/A test/B", "A/train B/train A/val B/val", "A B",
@@ -243,7 +243,7 @@ def test_images_of_many_levels_have_one_scale(
     found = levels(made.train_images) + levels(made.test_images)
     expected = {round(min(255, 255 * float(np.dtype(dtype).type(peak)) / white)) for peak in peaks}
     assert set(found) == expected | {77}
-    assert f"12 of more than 8 bits: in all of them {white:g} is white)" in made.about
+    assert f"12 with more than 8 bits, white level {white:g})" in made.about
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_disk_without_room_is_said_with_the_folder_and_the_remedies(
     )
     with pytest.raises(
         OSError,
-        match=r"no space left in .*: the decoded images take 38 MB, and 1 MB are free. Set GAN_LAB_CACHE .*cache_gb=0",
+        match=r"no space left in .*: the decoded images take 38 MB, 1 MB are free. Set GAN_LAB_CACHE .*cache_gb=0",
     ):
         folder.decode(cfg("folder", tmp_path, size=1024))
     assert not list(layouts.cache_folder(tmp_path).glob("[!.]*"))

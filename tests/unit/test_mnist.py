@@ -133,7 +133,7 @@ def test_a_full_set_that_was_replaced_is_decoded_anew(tmp_path: Path, no_host: N
 def test_without_network_full_says_what_to_do_and_auto_takes_the_sample(
     root: Path, no_host: None
 ) -> None:
-    remedy = f"Put its four files .* into {root}/MNIST/raw, or take data.source=sample"
+    remedy = f"Download its four files .* into {root}/MNIST/raw, or set data.source=sample"
     with pytest.raises(
         ValueError,
         match=f"data.source=full: MNIST is not in .* and its hosts cannot be reached. {remedy}",

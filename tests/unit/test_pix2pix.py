@@ -106,7 +106,7 @@ def test_the_picture_shows_source_generated_and_truth() -> None:
 )
 def test_data_without_pairs_are_refused(changed: dict[str, Any], reason: str) -> None:
     spec = ImageSpec(3, 16, 16, **changed)
-    with pytest.raises(ValueError, match=rf"{reason}: choose data.name=pairs, .* family=cyclegan"):
+    with pytest.raises(ValueError, match=rf"{reason}\. Choose data.name=pairs, .* family=cyclegan"):
         Pix2Pix(spec=spec, config=Pix2PixConfig())
 
 

@@ -100,7 +100,7 @@ def test_what_a_folder_lacks_is_left_out_of_its_page(missing: str, tmp_path: Pat
             path.rename(tmp_path / path.name)
     text = report.write([folder]).read_text()
     if missing in ("samples", "all"):
-        assert "No grid has been drawn yet." in text
+        assert "There is no sample grid yet." in text
     if missing == "all":
         assert "Nothing has been scored in this run." in text
         assert "No values are recorded yet." in text
@@ -136,7 +136,7 @@ def test_a_config_of_an_older_lab_is_shown_as_it_is(tmp_path: Path) -> None:
     assert found["run.images"] == ("256", "100000")
     assert "data.size" not in found
     (folder / "config.yaml").write_text(text.replace("family: cgan", "family: gone"))
-    assert "no longer known" in report.write([folder]).read_text()
+    assert "<td>unknown</td>" in report.write([folder]).read_text()
 
 
 def test_alarms_stand_on_top_with_their_sentence(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(
 def test_runs_that_fit_in_no_table_are_still_drawn_and_the_reason_given(tmp_path: Path) -> None:
     folders = [written_run(tmp_path / name) for name in "ab"]
     text = report.write(folders, tmp_path / "both.html").read_text()
-    assert "These runs cannot stand in one table" in text
+    assert "These runs cannot be compared in one table" in text
     assert "are one experiment with one seed" in text
     assert text.count("<figure>") == 2
     assert (

@@ -199,7 +199,7 @@ def test_page_has_a_row_per_score_and_a_chart_per_distortion(
         encoding="utf-8"
     )
     assert text.count("<figure") == len(report.distortions) == 8
-    for name in report.judges:
+    for name in report.scores:
         assert f">{name}</th>" in text
     console.print_sensitivity(report)
     assert all(name in capsys.readouterr().out for name in ["kd_random"])

@@ -130,7 +130,7 @@ def test_runs_and_directions_that_cannot_translate_are_refused(
         TrainedTranslator(best(both_ways), "BtoC")
     latent = networks.generator("mlp", z_dim=3, shape=(1, 8, 8), width=2, norm="batch")
     with pytest.raises(
-        ValueError, match="is not an image-to-image run: its generator makes images of latents"
+        ValueError, match="is not an image-to-image run: its generator is unconditional"
     ):
         TrainedTranslator(best(checkpoint(tmp_path, generator=latent)))
     torch.save({"iteration": 1, "ema": {}, "recipes": {}}, tmp_path / "other.ckpt")
@@ -232,7 +232,7 @@ def test_no_image_is_written_over_by_its_translation(
 def test_a_folder_without_images_is_answered_with_what_it_holds(unet: Path, tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt", "c.pdf"):
         (tmp_path / name).write_text("")
-    with pytest.raises(ValueError, match=r"there is no image in .*: 2 \.txt, 1 \.pdf"):
+    with pytest.raises(ValueError, match=r"no images in .* \(found: 2 \.txt, 1 \.pdf\)"):
         translation.translate(unet, tmp_path, tmp_path / "out")
     with pytest.raises(ValueError, match=r"there is no image in .*nowhere: no files at all"):
         translation.translate(unet, tmp_path / "nowhere", tmp_path / "out")
@@ -315,7 +315,7 @@ def test_tiles_of_a_network_that_sees_no_further_are_the_untiled_image(
 class Mean(nn.Module):
     """Answers by what it sees as a whole, as far as a network can."""
 
-    multiple, least = 4, 8
+    multiple, min_side = 4, 8
 
     def forward(self, images: Tensor) -> Tensor:
         return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
