@@ -18,7 +18,7 @@ from benchmarks import asked, told
 from gan_lab.config import loading
 from gan_lab.images import to_uint8
 from gan_lab.metrics.feature_scores import FeatureScores
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.seeding import Stream
 from gan_lab.training import builder
 

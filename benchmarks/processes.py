@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import asked, told
 from benchmarks.throughput import Clock
 from gan_lab.config.schema import with_values
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 
 WARM_UP, MEASURED = 20, 150  # iterations
 ROUNDS = 5

@@ -34,7 +34,7 @@ from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.device import get_default_device
 from gan_lab.images import to_unit
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 
 WARM_UP, MEASURED = 8, 40  # iterations

@@ -10,8 +10,8 @@ from typing import Any
 
 from gan_lab.config import loading
 from gan_lab.data.from_python import usual_size
-from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import loop
 from gan_lab.training.callbacks.notebook_display import in_notebook
 from gan_lab.utils import terminal

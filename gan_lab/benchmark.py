@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from gan_lab.config import extensions, groups, loading
 from gan_lab.report.compare import side_by_side
-from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError, first_line
 

@@ -20,7 +20,7 @@ from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.families.base import Family
 from gan_lab.runs.checkpoints import latest_checkpoint
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from gan_lab.training.builder import Experiment
 

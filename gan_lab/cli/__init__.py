@@ -19,7 +19,7 @@ import typer
 from gan_lab import __version__
 from gan_lab.cli import inference, score, sweeps
 from gan_lab.cli.inference import DataOverrides, Run
-from gan_lab.utils import terminal
+from gan_lab.utils import errors, terminal
 
 # Iterations that an idle OpenMP thread busy-waits before it yields its core. The default is 30
 # times higher, no faster on an idle machine, and slows two trainings on the same cores down several
@@ -86,8 +86,8 @@ def train(experiment: Experiment = "", overrides: Overrides = None) -> None:
     """Train an experiment, or resume it, and score it."""
     loaded = _load(experiment, overrides)
     from gan_lab.cli import console
-    from gan_lab.runs.folder import RunFolder
     from gan_lab.runs.run import Run as OpenedRun
+    from gan_lab.runs.run_folder import RunFolder
     from gan_lab.training.builder import rank
     from gan_lab.training.loop import train as run_training
 
@@ -318,7 +318,7 @@ def main() -> None:
     Exits with 2 and one line for a user error, 1 and a traceback for a bug, 130 for Ctrl-C.
     """
     warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {terminal.escape_line_breaks(message)}", file=sys.stderr
+        f"warning: {errors.escape_line_breaks(message)}", file=sys.stderr
     )
     # process 1 of a container: the kernel ignores SIGTERM if it has no handler
     if os.getpid() == 1:
@@ -329,10 +329,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        explanation = terminal.explain_error(error)
+        explanation = errors.explain_error(error)
         if explanation is None or os.environ.get("GAN_LAB_TRACEBACK"):
             traceback.print_exception(error)
-            print(terminal.explain_bug(error), file=sys.stderr)
+            print(errors.explain_bug(error), file=sys.stderr)
             sys.exit(1)
         print(f"error: {explanation}", file=sys.stderr)
         sys.exit(2)

@@ -22,8 +22,8 @@ from gan_lab.distributed import detect
 from gan_lab.images import interleave, save_grid
 from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
-from gan_lab.runs.folder import RunFolder, mark
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder, mark
 from gan_lab.sensitivity.detection import SensitivityReport
 from gan_lab.sensitivity.sensitivity_page import list_columns, list_thresholds
 from gan_lab.training import profiling

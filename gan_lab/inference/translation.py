@@ -15,8 +15,7 @@ from gan_lab.data import image_files, image_reader
 from gan_lab.device import get_default_device
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs.ema_networks import load_ema_networks
-from gan_lab.utils.errors import UserError
-from gan_lab.utils.terminal import is_out_of_memory
+from gan_lab.utils.errors import UserError, is_out_of_memory
 from gan_lab.utils.track import track
 
 logger = logging.getLogger("gan_lab")

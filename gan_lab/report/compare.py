@@ -13,9 +13,9 @@ from typing import Any
 from gan_lab.config.loading import experiments, load
 from gan_lab.config.schema import Config, leaves
 from gan_lab.report.statistics import SEEDS, is_best, welch
-from gan_lab.runs.folder import is_resumable, to_dict
 from gan_lab.runs.results import WEIGHTS, Score
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import is_resumable, to_dict
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import mean_and_spread, rounded
 

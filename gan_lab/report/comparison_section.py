@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.report import compare, curves, live, pictures
-from gan_lab.runs.folder import is_resumable
 from gan_lab.runs.run import Run, format_value
+from gan_lab.runs.run_folder import is_resumable
 from gan_lab.utils.errors import UserError
 
 MAX_MODELS = 4  # generators side by side

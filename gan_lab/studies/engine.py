@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from gan_lab.benchmark import train_once
 from gan_lab.config import loading
-from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.studies import Study, measures
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils import process

@@ -34,7 +34,7 @@ def check_values(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
 def check_metric(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
     """Raise UserError if the experiment does not compute the sweep's metric."""
     from gan_lab.distributed import detect
-    from gan_lab.runs.folder import RunFolder
+    from gan_lab.runs.run_folder import RunFolder
     from gan_lab.training.builder import build, load_data
 
     quiet = ["log.wandb=off", "log.progress_bar=false"]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lab.runs.folder import is_resumable
+from gan_lab.runs.run_folder import is_resumable
 from gan_lab.sweeps import sweep_report, wandb_agents
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials

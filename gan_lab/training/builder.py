@@ -27,7 +27,7 @@ from gan_lab.distributed.lightning_internals import leave_signals_alone
 from gan_lab.families.base import Family
 from gan_lab.metrics import extractors
 from gan_lab.metrics.evaluator import build_evaluator
-from gan_lab.runs.folder import RunFolder, to_dict
+from gan_lab.runs.run_folder import RunFolder, to_dict
 from gan_lab.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoint
 from gan_lab.training.callbacks.csv_logger import CSVLogger
 from gan_lab.training.callbacks.diversity import Diversity

@@ -21,9 +21,9 @@ from gan_lab.distributed import detect
 from gan_lab.distributed.lightning_internals import set_rank
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
-from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import write_summary
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import warm_start
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning, rank
 from gan_lab.training.callbacks.checkpoint import PREEMPTED, branch_off

@@ -16,7 +16,7 @@ from gan_lab import device
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import with_values
 from gan_lab.distributed import detect
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning
 
 # after one warmup iteration

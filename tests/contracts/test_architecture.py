@@ -139,6 +139,14 @@ def test_a_family_imports_a_family_only_to_inherit_from_it() -> None:
                 )
 
 
+def test_no_two_modules_have_the_same_name() -> None:
+    """Whoever looks for a file by its name finds one."""
+    names = [
+        path.name for path in FILES if path.name not in ("base.py", "__init__.py", "__main__.py")
+    ]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
 def test_config_imports_no_torch() -> None:
     for path in (PACKAGE / "config").glob("*.py"):
         assert not re.search(

@@ -12,8 +12,8 @@ from gan_lab.config import loading
 from gan_lab.metrics.selection import find_metrics
 from gan_lab.report.compare import compare
 from gan_lab.runs.checkpoints import read_checkpoint
-from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import read_summary
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training.loop import train
 from tests.helpers.families import small
 

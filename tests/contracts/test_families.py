@@ -20,7 +20,7 @@ from gan_lab.config import loading
 from gan_lab.data import mnist
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.runs.checkpoints import read_checkpoint
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import EXPERIMENTS, every_family, experiment_of, image_by_image, small
 from tests.helpers.faults import GOLDEN as GOLDEN_CHANGED

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from gan_lab.cli import console
 from gan_lab.config import groups, loading
-from gan_lab.runs.folder import RunFolder, run_id
+from gan_lab.runs.run_folder import RunFolder, run_id
 from gan_lab.training.builder import build, load_data
 from tests.helpers.families import every_family, experiment_of, keys_of, model_words
 

@@ -29,7 +29,7 @@ from gan_lab.metrics.base import Metric
 from gan_lab.metrics.evaluator import _to_pixels, metric_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from gan_lab.training.callbacks import sample_grids
 

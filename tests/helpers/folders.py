@@ -8,7 +8,7 @@ import torch
 
 from gan_lab import data as datasets
 from gan_lab.config import loading
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training.builder import build_family
 from tests.helpers.families import experiment_of, small
 

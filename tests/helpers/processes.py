@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from gan_lab.config import loading
-from gan_lab.runs.folder import to_dict
+from gan_lab.runs.run_folder import to_dict
 from tests.helpers.pictures import flat
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"

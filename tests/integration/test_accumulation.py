@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_lab.config import loading
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import augmented, every_family, experiment_of, image_by_image, small
 from tests.helpers.faults import MICRO_BATCHES, assert_close

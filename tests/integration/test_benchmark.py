@@ -15,9 +15,9 @@ from gan_lab import data as datasets
 from gan_lab.config import loading
 from gan_lab.metrics.evaluator import metric_setting
 from gan_lab.metrics.selection import select_metrics
-from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder, to_dict
 from gan_lab.training.builder import build_family
 from tests.helpers.logs import logged
 
@@ -170,7 +170,9 @@ def test_a_word_that_a_row_does_not_take_is_refused_before_anything_is_trained(
 def test_rows_that_would_share_a_folder_are_refused_before_anything_is_trained(
     tmp_path: Path, trained: list[list[str]]
 ) -> None:
-    with pytest.raises(ValueError, match=r"each row and seed of a table needs its own folder\. Remove run\.id"):
+    with pytest.raises(
+        ValueError, match=r"each row and seed of a table needs its own folder\. Remove run\.id"
+    ):
         benchmark.train(two_rows(), [f"run.root={tmp_path}", "run.id=mine"])
     assert not trained
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gan_lab import cli
-from gan_lab.utils import terminal
+from gan_lab.utils import errors, terminal
 from gan_lab.utils.errors import UserError
 from tests.helpers.families import small
 
@@ -166,7 +166,7 @@ def test_a_user_error_is_one_line(arguments: list[str], sentence: str, command: 
 
 
 def test_only_user_errors_are_explained_in_one_line() -> None:
-    assert terminal.explain_error(UserError("a: b.\n c")) == "a: b. c"
-    assert terminal.explain_error(ValueError("a")) is None
-    assert terminal.explain_error(PermissionError(13, "Permission denied", "x")) is not None
-    assert terminal.explain_error(KeyError("a")) is None
+    assert errors.explain_error(UserError("a: b.\n c")) == "a: b. c"
+    assert errors.explain_error(ValueError("a")) is None
+    assert errors.explain_error(PermissionError(13, "Permission denied", "x")) is not None
+    assert errors.explain_error(KeyError("a")) is None

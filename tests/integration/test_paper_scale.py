@@ -12,7 +12,7 @@ from gan_lab.config import loading
 from gan_lab.data import cifar10
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import ImageSpec
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import model_words
 from tests.helpers.pictures import noise

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from gan_lab.cli import app
 from gan_lab.config import loading
-from gan_lab.runs.folder import differences
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import differences
 from gan_lab.sweeps import check, sweep_file, sweep_report
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.sweeping import wait_for, worker

@@ -20,7 +20,7 @@ from gan_lab.training.callbacks import checkpoint, wandb_logger
 from gan_lab.training.callbacks.checkpoint import Checkpoint
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.progress_bar import ProgressLines
-from gan_lab.utils import terminal
+from gan_lab.utils import errors, terminal
 from gan_lab.utils.errors import UserError
 from tests.helpers.processes import Kill, start, train
 from tests.integration.test_cli import answer
@@ -128,9 +128,9 @@ def test_a_memory_that_is_used_up_is_one_line(
 
 
 def test_a_fault_of_the_lab_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert terminal.explain_error(RuntimeError("shapes differ")) is None
-    assert terminal.explain_error(KeyError("x")) is None
-    assert terminal.explain_error(UserError("a\n b")) == "a b"
+    assert errors.explain_error(RuntimeError("shapes differ")) is None
+    assert errors.explain_error(KeyError("x")) is None
+    assert errors.explain_error(UserError("a\n b")) == "a b"
 
 
 def test_no_home_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +241,8 @@ def test_lines_are_of_the_leader_alone(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_name_with_a_line_break_and_a_full_table_of_files_are_one_line_each() -> None:
-    assert terminal.escape_line_breaks("left out: a\nb.png") == "left out: a\\nb.png"
-    said = terminal.explain_error(OSError(errno.EMFILE, "Too many open files", "x.csv"))
+    assert errors.escape_line_breaks("left out: a\nb.png") == "left out: a\\nb.png"
+    said = errors.explain_error(OSError(errno.EMFILE, "Too many open files", "x.csv"))
     assert (
         said
         == "[Errno 24] Too many open files: 'x.csv'. Raise the limit of open files: `ulimit -n 1024`"
@@ -254,4 +254,4 @@ def test_of_an_error_in_a_loaders_process_the_last_line_is_said() -> None:
     error = UserError(
         f"{caught}gan_lab.data.image_reader.UnreadableError: lz/1.png: [Errno 2] No such file or directory\n"
     )
-    assert terminal.explain_error(error) == "lz/1.png: [Errno 2] No such file or directory"
+    assert errors.explain_error(error) == "lz/1.png: [Errno 2] No such file or directory"

@@ -18,8 +18,8 @@ from gan_lab.config.schema import with_values
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import to_uint8
 from gan_lab.inference import autoencoding
-from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder, to_dict
 from gan_lab.training import builder
 from gan_lab.utils.files import write_text
 from tests.helpers.folders import run_folder

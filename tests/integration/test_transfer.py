@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_lab.config import loading
 from gan_lab.inference.export import export
 from gan_lab.runs.checkpoints import read_checkpoint
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder, warm_start
 from gan_lab.training.builder import Experiment
 from gan_lab.training.loop import train

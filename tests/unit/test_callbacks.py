@@ -14,7 +14,7 @@ from torch import nn
 from gan_lab.config import loading
 from gan_lab.config.schema import EmaConfig
 from gan_lab.metrics.base import Metric
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from gan_lab.training.callbacks import wandb_logger
 from gan_lab.training.callbacks.ema import EMA

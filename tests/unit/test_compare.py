@@ -17,8 +17,8 @@ from gan_lab.cli import console
 from gan_lab.config import loading
 from gan_lab.report.compare import Cell, Comparison, compare
 from gan_lab.report.statistics import is_best, welch
-from gan_lab.runs.folder import RunFolder, to_dict
 from gan_lab.runs.results import read_summary
+from gan_lab.runs.run_folder import RunFolder, to_dict
 
 HIGHER = {"digit_score": True, "fd_digits": False, "baseline_accuracy": None}
 PROTOCOL = {"extractor": "digits", "reals": 1000, "fakes": 1000, "data": "mnist-sample", "fingerprint": "f",

@@ -16,7 +16,7 @@ from gan_lab.families.cut import CUT, CUTConfig
 from gan_lab.images import ImageSpec
 from gan_lab.networks.patch_heads import PatchHeads
 from gan_lab.networks.resnet_translator import ResNetTranslator
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import small
 

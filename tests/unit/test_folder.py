@@ -16,7 +16,7 @@ from gan_lab import load_generator
 from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import folder
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.pictures import every_fault, every_mode, flat
 from tests.helpers.processes import train

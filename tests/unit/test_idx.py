@@ -154,9 +154,7 @@ def test_cifar10_that_is_cut_off_or_nowhere_says_what_to_put_where(
     ):
         load(tape, "cifar10", monkeypatch)
     monkeypatch.setattr(download, "is_reachable", lambda url: False)
-    with pytest.raises(
-        ValueError, match=r"the download failed .* Download https://"
-    ):
+    with pytest.raises(ValueError, match=r"the download failed .* Download https://"):
         data_sets.load(
             DataConfig(name="cifar10", root=str(tmp_path / "empty"), source="full", size=32), 0
         )

@@ -19,8 +19,8 @@ from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import comparison, differences, labels
 from gan_lab.report.curves import MAX_POINTS, build_charts, series
 from gan_lab.report.summary import verdict
-from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import loop
 from gan_lab.utils.errors import UserError
 from tests.helpers.pictures import noise

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gan_lab.config import loading
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import FAMILIES, keys_of
 

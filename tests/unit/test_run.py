@@ -17,9 +17,9 @@ from gan_lab.report import pictures
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.runs.ema_networks import load_ema_networks
-from gan_lab.runs.folder import RunFolder
 from gan_lab.runs.results import Score
 from gan_lab.runs.run import Run, open_run
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.studies.measures import Arm
 from gan_lab.utils.errors import UserError
 from tests.helpers.folders import run_folder

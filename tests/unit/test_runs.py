@@ -10,9 +10,9 @@ import torch
 
 from gan_lab.config.loading import load
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
-from gan_lab.runs.folder import RunFolder, differences, run_id
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder, differences, run_id
 from gan_lab.utils import files
 from gan_lab.utils.files import write_text
 

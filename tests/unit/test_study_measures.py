@@ -17,7 +17,7 @@ from torch.optim import Adam
 from gan_lab import networks
 from gan_lab.config import loading
 from gan_lab.images import Batch
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.seeding import Stream
 from gan_lab.studies.measures import Arm, colour, cycle, scores
 from gan_lab.training import builder

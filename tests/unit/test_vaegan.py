@@ -17,7 +17,7 @@ from gan_lab.families.vaegan import VAEGAN, VAEGANConfig
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.networks import from_recipe
 from gan_lab.networks.encoder import Encoder, half_squared_distance, kl_from_standard_normal
-from gan_lab.runs.folder import RunFolder
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.seeding import Stream
 from gan_lab.training import builder
 from tests.helpers.families import small
