@@ -79,15 +79,15 @@ def test_a_data_set_from_python_has_what_a_shipped_one_has(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"experiment": "sngann"}, "no experiment 'sngann'. Did you mean 'sngan'?"),
+        ({"experiment": "sngann"}, "unknown experiment 'sngann'. Did you mean 'sngan'?"),
         ({"overrides": "run.images=5"}, r"overrides='run.images=5': pass a list"),
         (
             {"data": PIXELS, "overrides": ["data.name=mnist"]},
-            r"data\.name and data= both say what to train on",
+            r"both data= and the override data\.name select the data",
         ),
         (
             {"data": PIXELS, "overrides": ["data=faces64"]},
-            r"data\.name and data= both say what to train on",
+            r"both data= and the override data\.name select the data",
         ),
         ({"test": PIXELS}, "test= is for a data set that was passed as data="),
         ({"data": iter(PIXELS)}, "(?i)map-style|iter"),

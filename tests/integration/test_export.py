@@ -235,7 +235,7 @@ def test_a_list_that_is_not_the_network_is_not_written(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        exporting.graph, "run", lambda graph, tensors, inputs: torch.zeros(3, 1, 28, 28)
+        exporting.graph, "run_graph", lambda graph, tensors, inputs: torch.zeros(3, 1, 28, 28)
     )
     with pytest.raises(ValueError, match=r"The traced graph differs from the network"):
         export(exported["gan"].parent / "gan" / "best.ckpt", tmp_path / "wrong")
