@@ -31,8 +31,8 @@ def test_it_has_every_key_with_its_default_and_every_key_of_the_schema_is_explai
 
 def test_a_comment_is_that_of_its_own_field() -> None:
     found = SCRIPT["read_comments"](loading.family_class("gan").Config)
-    assert found["dropout"] == ""
+    assert found["betas"] == ""
     assert found["decay_from"] == "images after which the decay begins"
     assert found["lr_d"] == ""
-    assert found["label_smoothing"].endswith("the reals' target is 1 minus this")
-    assert found["weight_decay"] == "of its weights, per step and unit of learning rate"
+    assert found["label_smoothing"].endswith("the target of reals is 1 minus this")
+    assert found["weight_decay"] == "decoupled weight decay of the discriminator (AdamW)"
