@@ -236,13 +236,13 @@ def test_controls_move_the_image_and_come_back(folders: dict[str, Path], opened:
     tab.locator("#live-seed").fill("0")
     answered(tab)
     assert (pixels(tab) == start).all()
-    tab.get_by_role("button", name="Take seed 3", exact=True).click()
+    tab.get_by_role("button", name="Select seed 3", exact=True).click()
     answered(tab)
     assert tab.locator("#live-seed").input_value() == "3"
     assert (pixels(tab) == pixels(tab, ".wall button:nth-child(4) canvas")).all()
     tab.get_by_role("button", name="Sixteen more").click()
     answered(tab)
-    assert tab.get_by_role("button", name="Take seed 19", exact=True).count() == 1
+    assert tab.get_by_role("button", name="Select seed 19", exact=True).count() == 1
 
 
 @needs_chromium
