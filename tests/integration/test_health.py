@@ -113,7 +113,7 @@ def test_the_gradient_norm_is_that_of_each_network_that_the_optimizer_moves_and_
     optimizer = torch.optim.SGD([*made.generator.parameters()], 0.1)
     for parameter in made.parameters():
         parameter.grad = torch.full_like(parameter, 2.0)
-    made._record_gradients(optimizer)
+    made._record_gradient_norms(optimizer)
     count = sum(parameter.numel() for parameter in made.generator.parameters())
     assert {name: float(value) for name, value in made.logged_scalars.items()} == pytest.approx(
         {"gradient_generator": 2 * math.sqrt(count)}
@@ -560,7 +560,7 @@ def test_two_processes_go_back_together_and_give_up_together(
                   "log.log_every_images=80", "health.on_nan=rollback")  # fmt: skip
     assert processes.train("gan", words, tmp_path / "log", world=2) == 1
     said = (tmp_path / "log").read_text()
-    assert "ValueError: diverged: generator, discriminator, EMA generator" in said
+    assert "UserError: diverged: generator, discriminator, EMA generator" in said
     assert "after 3 rollbacks; the last good checkpoint is" in said
     assert [line["kind"] for line in lines(tmp_path / "gan" / "pair")] == [
         "diverged",
@@ -589,7 +589,7 @@ def test_being_watched_leaves_the_training_bit_equal(
     watched, _ = fit(name, tmp_path / "watched", data_root, *words)
     for module, hook in ((Diversity, "on_train_batch_end"), (FiniteCheck, "on_train_batch_end"),
                          (health.Health, "on_train_batch_end"), (Family, "log_discriminator"),
-                         (Family, "_record_gradients")):  # fmt: skip
+                         (Family, "_record_gradient_norms")):  # fmt: skip
         monkeypatch.setattr(module, hook, lambda *_: None)
     alone, _ = fit(name, tmp_path / "alone", data_root, *words)
     a, b = watched.family.state_dict(), alone.family.state_dict()
