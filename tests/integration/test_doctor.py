@@ -27,7 +27,7 @@ GB = 10**9
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
-        *check_processes.LAUNCHERS,
+        *check_processes.LAUNCHER_VARIABLES,
         "SLURM_JOB_ID",
         "SLURM_PROCID",
         "GROUP_RANK",
@@ -50,7 +50,7 @@ def test_each_thing_is_one_line_and_this_machine_can_train(tmp_path: Path) -> No
     assert all(len(line.splitlines()) == 1 for line in said)
     failed = [line for line in said if line.startswith("FAIL")]
     assert (code, failed) == (0, [])
-    assert "2 processes agree on a sum, by gloo" in said[-2] or torch.cuda.device_count() > 1
+    assert "2 processes with gloo" in said[-2] or torch.cuda.device_count() > 1
     assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
@@ -70,7 +70,7 @@ def test_a_failed_check_is_a_line_and_an_exit_code_and_the_next_is_made(
         assert doctor.examine([]) == 2
     assert said == [
         "FAIL  torch         ImportError: libcudart.so.13: cannot open shared object file; "
-        "make clean setup installs the versions of requirements.lock",
+        "run make clean setup to install the versions of requirements.lock",
         "warn  small         little; more",
         "ok    python        fine",
         "1 ok, 1 warn, 1 failed",
@@ -341,7 +341,7 @@ def test_processes_that_cannot_talk_fail_with_their_reason_and_none_is_left(
     assert found == (
         "FAIL",
         f"2 processes with gloo: {text}",
-        "GLOO_SOCKET_IFNAME=lo, or the name of the network card",
+        "set GLOO_SOCKET_IFNAME to lo or to the network interface",
     )
     started = [int(line) for line in (tmp_path / "started").read_text().split()]
     assert not any(Path(f"/proc/{number}").exists() for number in started)

@@ -138,7 +138,7 @@ def test_the_command_line_draws_the_walks_of_the_generator(
         (
             "gan",
             ["translate", "RUN", "RUN", "out"],
-            "best.ckpt is not an image-to-image run: its generator makes images of",
+            "best.ckpt is not an image-to-image run: its generator is unconditional",
         ),
         (
             "pix2pix",
@@ -148,7 +148,7 @@ def test_the_command_line_draws_the_walks_of_the_generator(
         (
             "pix2pix",
             ["translate", "RUN", "nowhere", "out"],
-            "there is no image in nowhere: no files at all",
+            "no images in nowhere (found: no files)",
         ),
         ("pix2pix", ["sample", "RUN"], "makes images of images, not of latents: use translate"),
         ("gan", ["sample", "RUN", "--interpolate", "1"], "a walk needs 2 steps at least"),
