@@ -6,8 +6,10 @@ from __future__ import annotations
 def rounded(value: float, digits: int = 3, sign: str = "") -> str:
     """Format a number with ``digits`` significant digits, and large numbers without an exponent.
 
-    >>> rounded(0.12345), rounded(7747.3), rounded(999.6), rounded(-123.4, 2, "+"),
-    rounded(0.00001234) ('0.123', '7,747', '1,000', '-123', '1.23e-05')
+    >>> rounded(0.12345), rounded(7747.3), rounded(999.6)
+    ('0.123', '7,747', '1,000')
+    >>> rounded(-123.4, 2, "+"), rounded(0.00001234)
+    ('-123', '1.23e-05')
     """
     return f"{value:{sign},.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:{sign}.{digits}g}"
 

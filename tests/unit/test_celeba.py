@@ -142,7 +142,7 @@ def test_an_unreadable_face_takes_its_label_with_it(tmp_path: Path) -> None:
             ["Smilling"],
             "data.attributes=Smilling: unknown attribute 'Smilling'. Did you mean 'Smiling'? Available: 5_o_",
         ),
-        (["Male", "Male"], "data.attributes=Male,Male: each once, and at most 8 of them"),
+        (["Male", "Male"], "data.attributes=Male,Male: list up to 8 attributes, each once."),
     ],
 )
 def test_attributes_that_cannot_be_served_are_answered(
