@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ NAME = "python"  # data.name of such a run
 MIN_IMAGES = 4  # two to train on, one to validate and one to test
 MIN_IMAGES_WITH_BAR = 3_000  # from which reading shows a progress bar
 USUAL_SIZE, MAX_NATIVE_SIZE = 64, 128  # in pixels, see ``usual_size``
+T = TypeVar("T")
+
 IMAGE_KEYS = (
     "image",
     "img",
@@ -40,7 +42,7 @@ IMAGE_KEYS = (
     "images",
 )  # of items that are mappings, in order of preference
 LABEL_KEYS = ("label", "labels")
-SPLIT_NAMES = {
+SPLIT_NAMES = {  # in order of preference
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
@@ -192,6 +194,20 @@ def usual_size(dataset: Any) -> int:
     return height if height == width <= MAX_NATIVE_SIZE else USUAL_SIZE
 
 
+def match_splits(named: Mapping[Any, T]) -> dict[str, T]:
+    """Return what is named after a split, in any case, by ``train``, ``validation`` and ``test``.
+
+    >>> match_splits({"Dev": 1, "training": 2, "extra": 3})
+    {'train': 2, 'validation': 1}
+    """
+    by_name = {str(name).lower(): value for name, value in named.items()}
+    return {
+        split: next(by_name[alias] for alias in aliases if alias in by_name)
+        for split, aliases in SPLIT_NAMES.items()
+        if not by_name.keys().isdisjoint(aliases)
+    }
+
+
 def find_splits(dataset: Any, test: Any = None) -> dict[str, Split]:
     """Return ``train`` and, where they are given, ``validation`` and ``test``, in this order.
 
@@ -199,13 +215,7 @@ def find_splits(dataset: Any, test: Any = None) -> dict[str, Split]:
     """
     found: dict[str, Any] = {"train": dataset}
     if isinstance(dataset, Mapping):
-        keys = {str(key).lower(): key for key in dataset}
-        found = {
-            name: dataset[keys[alias]]
-            for name, aliases in SPLIT_NAMES.items()
-            for alias in aliases
-            if alias in keys
-        }
+        found = match_splits(dataset)
         if "train" not in found:
             has = join_names([str(key) for key in dataset])
             raise UserError(

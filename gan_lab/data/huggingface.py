@@ -30,7 +30,7 @@ from gan_lab.data import decoding, from_python, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.folder import METADATA, join_names
-from gan_lab.data.from_python import IMAGE_KEYS, LABEL_KEYS, SPLIT_NAMES
+from gan_lab.data.from_python import IMAGE_KEYS, LABEL_KEYS, SPLIT_NAMES, match_splits
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError, first_line, import_extra
@@ -86,13 +86,7 @@ def find_metadata(root: Path) -> list[Path]:
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folders of the splits by name; an empty dict if there is no train folder."""
-    folders = {child.name.lower(): child for child in sorted(root.iterdir()) if child.is_dir()}
-    found = {
-        name: folders[alias]
-        for name, aliases in SPLIT_NAMES.items()
-        for alias in aliases[::-1]
-        if alias in folders
-    }
+    found = match_splits({child.name: child for child in sorted(root.iterdir()) if child.is_dir()})
     return found if "train" in found else {}
 
 
@@ -272,13 +266,7 @@ def _open_tables(cfg: DataConfig, root: Path) -> dict[str, Any]:
         raise UserError(
             f"data.root={cfg.root} cannot be read: {first_line(error)}. Write or copy it again."
         ) from None
-    keys = {str(name).lower(): name for name in tables}
-    splits = {
-        name: tables[keys[alias]]
-        for name, aliases in SPLIT_NAMES.items()
-        for alias in aliases
-        if alias in keys
-    }
+    splits = match_splits(tables)
     if "train" not in splits:
         raise UserError(
             f"data.root={cfg.root}: the splits are {join_names(list(map(str, tables)))}, and none "

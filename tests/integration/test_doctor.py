@@ -181,7 +181,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         "FAIL",
         f"{tmp_path}/runs cannot be written (Read-only file system)",
     )
-    assert check_files.data(config(*words)).level == "warn"  # data can be read all the same
+    assert check_files.data(config(*words)).level == "warn"  # the data can still be read
     assert check_files.cache(config(*words)).text.startswith(f"{tmp_path}/data/cache cannot")
     monkeypatch.setenv("GAN_LAB_CACHE", f"{tmp_path}/elsewhere")
     assert check_files.cache(config(*words))[:2] == (

@@ -116,9 +116,8 @@ def test_each_discriminator_judges_its_own_set_and_fakes_of_it_out_of_the_pool()
         assert all(torch.equal(a, b) for a, b in zip(D.shown, (fake, truth, fake), strict=True))
     brighter = real.map(lambda images: images + 1)
     seen = {True: 0, False: 0}
-    for family.iteration in range(
-        1, 41
-    ):  # a pool of one: by turns of the coin this step's fake or an older one
+    # a pool of one image returns, at random, this step's fake or an older one
+    for family.iteration in range(1, 41):
         step(family, brighter if family.iteration % 2 else real)
         now, judged = family.discriminator.shown[-3], family.discriminator.shown[-1]
         seen[torch.equal(now, judged)] += 1

@@ -31,6 +31,12 @@ def pixels(n: int = 6, side: int = 16, seed: int = 0) -> Tensor:
     )
 
 
+def blocks_of(image: Tensor, side: int) -> set[tuple[int, ...]]:
+    """The square blocks of an image [C, H, W]."""
+    blocks = image.unfold(1, side, side).unfold(2, side, side).flatten(1, 2).unbind(1)
+    return {tuple(block.flatten().tolist()) for block in blocks}
+
+
 def test_changes_match_their_closed_form() -> None:
     flat = torch.full((4, 3, 40, 40), 100, dtype=torch.uint8)
     assert torch.equal(
@@ -53,23 +59,7 @@ def test_changes_match_their_closed_form() -> None:
             mixed.flatten(2).sort().values, images.flatten(2).sort().values
         )  # the same pixels elsewhere
         part = 16 // blocks
-        there = {
-            tuple(block.flatten().tolist())
-            for block in images[0]
-            .unfold(1, part, part)
-            .unfold(2, part, part)
-            .flatten(1, 2)
-            .unbind(1)
-        }
-        here = {
-            tuple(block.flatten().tolist())
-            for block in mixed[0]
-            .unfold(1, part, part)
-            .unfold(2, part, part)
-            .flatten(1, 2)
-            .unbind(1)
-        }
-        assert here == there
+        assert blocks_of(mixed[0], part) == blocks_of(images[0], part)
     moved = apply_distortion(images, BY_NAME["shift"], 25)
     assert torch.equal(moved[..., 4:], images[..., :-4])
     assert torch.equal(moved[..., :4], images[..., :1].expand(-1, -1, -1, 4))
