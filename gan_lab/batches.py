@@ -15,12 +15,13 @@ from torchvision.transforms.functional import pil_to_tensor
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.utils.errors import UserError
 
+# keys of images and labels in a mapping, in order of preference
 IMAGE_KEYS = ("image", "images", "pixel_values", "img")
 LABEL_KEYS = ("label", "labels", "y", "target")
 SOURCE_KEYS = ("source", "sources", "A", "input")
 TARGET_KEYS = ("target", "targets", "B", *IMAGE_KEYS)
 OVERSHOOT = 0.02  # of a range: what resizing with a filter adds beyond black and white
-FIRST_CHECKED, CHECK_EVERY = 16, 64  # batches on a GPU whose pixel values are looked at
+FIRST_CHECKED, CHECK_EVERY = 16, 64  # batches on a GPU whose values are checked
 PixelRange = tuple[float, float]
 RANGES: tuple[PixelRange, ...] = ((0.0, 1.0), (-1.0, 1.0))
 
@@ -50,6 +51,7 @@ class BatchReader:
         """
         if isinstance(batch, Batch):
             return batch
+        self.batches_read += 1
         if self.translation:
             source, target = self._two_images(batch)
             channels = self.spec.source_channels
@@ -126,10 +128,8 @@ class BatchReader:
         return self._in_symmetric_range(images, what)
 
     def _in_symmetric_range(self, images: Tensor, what: str) -> Tensor:
-        """Floats in [-1, 1]. Every batch is checked on a CPU; on a GPU, which each check makes wait, a sample of them."""
-        self.batches_read += 1
-        sampled = self.batches_read <= FIRST_CHECKED or self.batches_read % CHECK_EVERY == 0
-        if self.pixel_range and images.is_cuda and not sampled:
+        """Convert floats to [-1, 1], and infer or check their range."""
+        if self.pixel_range and not self._is_checked(images):
             return self._scaled(images, self.pixel_range)
         low, high = (float(bound) for bound in images.aminmax())
         known = self.pixel_range or next(
@@ -148,20 +148,24 @@ class BatchReader:
         self.pixel_range = known
         return self._scaled(images, known)
 
+    def _is_checked(self, values: Tensor) -> bool:
+        """Return whether to check values: each batch on a CPU, few on a GPU, which must wait."""
+        first = self.batches_read <= FIRST_CHECKED
+        return not values.is_cuda or first or self.batches_read % CHECK_EVERY == 0
+
     @staticmethod
     def _scaled(images: Tensor, bounds: PixelRange) -> Tensor:
         """Images from a range of pixel values to [-1, 1]."""
         low, high = bounds
         return images if (low, high) == (-1, 1) else (images - low) * (2 / (high - low)) - 1
 
-    def _labels(self, labels: Any, n: int) -> Tensor | None:
+    def _labels(self, labels: Any, n: int) -> Tensor:
         if labels is None:
-            if self.labels == "required":
-                raise UserError(
-                    "this model is class-conditional, but the batches have no labels: yield "
-                    "(images, labels)"
-                )
-            return None
+            unlabeled = "" if self.labels == "required" else ", with -1 for unlabeled images"
+            raise UserError(
+                "this model learns from labels, but the batches have none: yield "
+                f"(images, labels){unlabeled}"
+            )
         if (
             not isinstance(labels, Tensor)
             or labels.is_floating_point()
@@ -178,6 +182,8 @@ class BatchReader:
             )
         if len(labels) != n:
             raise UserError(f"a batch has {n} images but {len(labels)} labels")
+        if not self._is_checked(labels):
+            return labels.long()
         lowest, highest = (int(bound) for bound in labels.aminmax())
         if lowest < (-1 if self.labels == "optional" else 0) or highest >= self.spec.classes:
             raise UserError(

@@ -266,10 +266,12 @@ def jitter(images: Tensor, by: int, corners: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     larger = torch.nn.functional.interpolate(images, (height + by, width + by), mode="bilinear")
-    at = (corners * (by + 1)).long().tolist()
-    return torch.stack(
-        [image[:, y : y + height, x : x + width] for image, (y, x) in zip(larger, at, strict=True)]
-    )
+    # by index rather than by slices, whose bounds a GPU would have to hand over
+    top, left = (corners * (by + 1)).long().unbind(dim=1)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    rows = top[:, None, None] + torch.arange(height, device=images.device)[:, None]
+    columns = left[:, None, None] + torch.arange(width, device=images.device)
+    return larger[image, :, rows, columns].permute(0, 3, 1, 2).contiguous()
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

@@ -162,8 +162,8 @@ def score(
     where = torch.device(device) if device is not None else devices.get_default_device()
     real_set = ImageSet(reals, "reals", batch_size, normalize)
     fake_set = ImageSet(fakes, "fakes", batch_size, normalize)
-    real = _extract(real_set, chosen, metrics, where, progress)
-    fake = _extract(fake_set, chosen, metrics, where, progress)
+    real = _extract(real_set, chosen, metrics, where, progress, with_halves=reference)
+    fake = _extract(fake_set, chosen, metrics, where, progress, with_halves=False)
     if real_set.shape[1:] != fake_set.shape[1:]:
         raise UserError(
             f"Fakes and reals differ in size: {fake_set.shape[1:]} and {real_set.shape[1:]} "
@@ -284,10 +284,11 @@ class _Features:
 
 
 class _SetFeatures:
-    """The features of a set of images, and of its images at even and at odd positions."""
+    """The features of a set of images; for the reference also of its even and odd positions."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_halves: bool) -> None:
         self.features = _Features()
+        self._with_halves = with_halves
         self._even = _Features()
         self._odd = _Features()
 
@@ -300,6 +301,8 @@ class _SetFeatures:
         """Add a batch."""
         first_even = self.count % 2
         self.features.add(features, logits, metrics)
+        if not self._with_halves:
+            return
         halves = [metric for metric in metrics if metric != "is"]
         for half, start in ((self._even, first_even), (self._odd, 1 - first_even)):
             if len(features[start::2]):
@@ -316,8 +319,9 @@ def _extract(
     metrics: Sequence[str],
     where: torch.device,
     progress: bool,
+    with_halves: bool,
 ) -> _SetFeatures:
-    found = _SetFeatures()
+    found = _SetFeatures(with_halves)
     for batch in track(images, f"scoring {images.name}", shown=progress):
         features, logits = extractor(batch.to(where))
         found.add(features.cpu(), None if logits is None else logits.cpu(), metrics)

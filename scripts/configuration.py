@@ -113,6 +113,11 @@ def page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the page."""
     PAGE.write_text(page(), encoding="utf-8")
     print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

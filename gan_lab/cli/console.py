@@ -50,7 +50,7 @@ def print_scores(run: Run) -> None:
         best = scores["best"].get(name)
         if best and best.note:
             notes.append(f"{name}: {best.note}")
-    console = _make_console(rows)
+    console = make_console(rows)
     console.print(rows if rows.row_count else f"{title}, no scores", soft_wrap=True)
     if run.summary.get("headline"):
         split = run.summary.get("validation_split")
@@ -68,7 +68,7 @@ def print_scores(run: Run) -> None:
         console.print(f"last grid: {run.grids[-1][1]}", soft_wrap=True)
 
 
-def _make_console(rows: Table) -> Console:
+def make_console(rows: Table) -> Console:
     """Create a console at least as wide as a table.
 
     rich truncates the cells of a table that is wider than its console. A narrow terminal wraps
@@ -97,7 +97,7 @@ def print_comparison(comparison: Comparison) -> None:
             str(len(row.runs)),
             *(cell.among(len(row.runs), "{} *") if cell else "" for cell in row.cells),
         )
-    console = _make_console(rows)
+    console = make_console(rows)
     if comparison.rows:
         console.print(rows)
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
@@ -142,7 +142,7 @@ def print_sensitivity(report: SensitivityReport) -> None:
     rows = Table("metric", *list_columns(report), title=title, title_justify="left")
     for score, thresholds in list_thresholds(report):
         rows.add_row(score, *thresholds)
-    console = _make_console(rows)
+    console = make_console(rows)
     console.print(rows)
     for note in report.notes:
         console.print(note, soft_wrap=True)

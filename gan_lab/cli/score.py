@@ -64,9 +64,9 @@ def score(
 
 
 def _print_table(scores: Scores) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from gan_lab.cli.console import make_console
     from gan_lab.utils.numbers import mean_and_spread, rounded
 
     first = next(iter(scores.values())).protocol
@@ -81,8 +81,4 @@ def _print_table(scores: Scores) -> None:
             "" if score.reference is None else rounded(score.reference, 4),
             "higher" if score.higher_is_better else "lower",
         )
-    console = Console(markup=False)
-    # let a narrow terminal wrap lines: rich would truncate names and numbers
-    options = console.options.update(max_width=10_000)
-    console.width = max(console.width, console.measure(table, options=options).maximum)
-    console.print(table, soft_wrap=True)
+    make_console(table).print(table, soft_wrap=True)

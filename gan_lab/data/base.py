@@ -343,23 +343,29 @@ class GANDataModule(LightningDataModule):
             name = f"{split} {len(reals)}"
         return Reference(reals, rows, size, self, name)
 
+    @property
+    def grid_classes(self) -> list[int]:
+        """The classes of a grid by class: the first ten that have training images."""
+        assert self.train.labels is not None
+        return [label for label in np.unique(self.train.labels).tolist() if label >= 0][:10]
+
     def grid_batch(self, held_out: bool, by_class: bool) -> tuple[Batch, int]:
         """Return a batch for a grid and its number of columns.
 
-        The grid is 8 x 8, or one row for each of the first ten classes. If there are too few
-        held-out images, training images complete it.
+        The grid is 8 x 8, or one row for each of the first ten classes that have training images.
+        If there are too few held-out images, training images complete it.
         """
         split = self.held_out if held_out else self.train
-        rows = seeding.permutation(0, "grid", 0, len(split))
         if by_class:
-            shown_classes = range(min(self.spec.classes, 10))
+            shown_classes = self.grid_classes
             batch = _concatenate(
                 [self._choose_grid_images(held_out, 10, label) for label in shown_classes]
             )
         elif self.spec.content != "points" and split.sources is None:
             batch = self._choose_grid_images(held_out, 64)
         else:
-            rows = rows[: 1000 if self.spec.content == "points" else 64]
+            count = 1000 if self.spec.content == "points" else 64
+            rows = seeding.permutation(0, "grid", 0, len(split))[:count]
             if split.sources is not None and self.spec.pairs == "none":
                 rows = stack_rows(rows, np.resize(np.arange(len(split.sources)), len(rows)))
             batch = split.__getitems__(rows.tolist())

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from gan_lab.batches import IMAGE_KEYS
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding
 from gan_lab.data.array_dataset import ArrayDataset
@@ -35,12 +36,7 @@ MIN_IMAGES_WITH_BAR = 3_000  # from which reading shows a progress bar
 USUAL_SIZE, MAX_NATIVE_SIZE = 64, 128  # in pixels, see ``usual_size``
 T = TypeVar("T")
 
-IMAGE_KEYS = (
-    "image",
-    "img",
-    "pixel_values",
-    "images",
-)  # of items that are mappings, in order of preference
+# stricter than gan_lab.batches: a column named y or target of a table may be anything
 LABEL_KEYS = ("label", "labels")
 SPLIT_NAMES = {  # in order of preference
     "train": ("train", "training"),

@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 
+from gan_lab.batches import IMAGE_KEYS
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, from_python, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.folder import METADATA, join_names
-from gan_lab.data.from_python import IMAGE_KEYS, LABEL_KEYS, SPLIT_NAMES, match_splits
+from gan_lab.data.from_python import LABEL_KEYS, SPLIT_NAMES, match_splits
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError, first_line, import_extra

@@ -11,6 +11,7 @@ import gzip
 import os
 import socket
 import warnings
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -91,17 +92,25 @@ def is_present(root: Path) -> bool:
 
 def find_full(root: Path) -> str:
     """Download the full set into ``root`` if needed; return '' or the reason why it is missing."""
+    # Check before locking: a complete folder may be read-only.
+    with suppress(Exception):
+        _read_full(root)
+        return ""
     root.mkdir(parents=True, exist_ok=True)
     # Only one of several processes downloads.
     with FileLock(root / ".mnist.lock"):
-        return _find_full(root)
+        return _find_or_download(root)
 
 
-def _find_full(root: Path) -> str:
+def _read_full(root: Path) -> None:
+    MNIST(str(root), train=True), MNIST(str(root), train=False)
+
+
+def _find_or_download(root: Path) -> str:
     raw = root / "MNIST" / "raw"
     try:
         _unpack(raw)
-        MNIST(str(root), train=True), MNIST(str(root), train=False)
+        _read_full(root)
         return ""
     except Exception as error:
         # torchvision's reader uses assertions, and a damaged file can raise anything.

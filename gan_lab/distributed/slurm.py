@@ -1,4 +1,4 @@
-"""Write SLURM batch scripts: one process per GPU, and jobs that resume. Needs no torch."""
+"""Write SLURM batch scripts: one process per GPU, and jobs that resume."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lab.config.loading import LoadedConfig, load
+from gan_lab.distributed.detect import Launch, check_batch_size
 from gan_lab.utils.errors import UserError
 
 # Between the signal and the time limit: enough for an evaluation and a checkpoint.
@@ -79,13 +80,7 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
                 )
     overrides = [*overrides, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
     loaded = load(experiment, overrides)
-    batch = loaded.config.data.batch_size
-    if batch % (nodes * gpus):
-        raise UserError(
-            f"data.batch_size={batch} is the global batch size. "
-            f"It must be divisible by the {nodes * gpus} ranks of "
-            f"--nodes={nodes} --gpus={gpus}"
-        )
+    check_batch_size(loaded.config, Launch("srun", local_world_size=gpus, num_nodes=nodes))
     if experiment != loaded.experiment:
         # The path of a YAML file, which the job must find from any folder.
         experiment = str(Path(experiment).resolve())

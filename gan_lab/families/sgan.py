@@ -99,7 +99,7 @@ class SGAN(Family):
                 fake = G(z)
             # labeled images are not augmented, as for the baseline
             class_logits = self.discriminator(self.add_instance_noise(x_l, "labelled"))
-            loss_class = cross_entropy(class_logits, y_l)
+            loss_class = labeled_cross_entropy(class_logits, y_l)
             real_logits = real_logit(D(self.add_instance_noise(x_u, "real d")))
             fake_logits = real_logit(D(self.add_instance_noise(fake, "fake d")))
             loss_d = losses.nonsaturating_d(real_logits, fake_logits)
@@ -117,7 +117,7 @@ class SGAN(Family):
         # the supervised baseline: labeled images only
         with self.toggled_optimizer(opt_baseline):
             baseline_logits = self.baseline(self.add_instance_noise(x_l, "baseline"))
-            loss_baseline = cross_entropy(baseline_logits, y_l)
+            loss_baseline = labeled_cross_entropy(baseline_logits, y_l)
             self.minimize(loss_baseline, opt_baseline)
 
         self.log_scalars(
@@ -164,12 +164,23 @@ def real_logit(logits: Tensor) -> Tensor:
     return logits.logsumexp(dim=1)
 
 
+def labeled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Average the cross-entropy of logits [B, K] over the labels [B] that are not -1.
+
+    Returns:
+        A scalar; 0 if no image has a label.
+    """
+    count = (labels >= 0).sum().clamp(min=1)
+    return cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / count
+
+
 def split_labeled(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Split a batch into labeled images, their labels, and unlabeled images.
 
-    If every image has a label, the unlabeled images are all images.
+    If they do not alternate, both sets are all images, and missing labels are -1.
     """
     x, y = batch.images, batch.labels
+    # BatchReader refuses batches without labels
     assert y is not None
     return (x[::2], y[::2], x[1::2]) if batch.alternating_labels else (x, y, x)
 

@@ -15,7 +15,7 @@ from gan_lab.config.schema import Config, leaves
 from gan_lab.report.statistics import SEEDS, is_best, welch
 from gan_lab.runs.results import WEIGHTS, Score
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import is_resumable, to_dict
+from gan_lab.runs.run_folder import defines_results, to_dict
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import mean_and_spread, rounded
 
@@ -131,7 +131,7 @@ def _collect_values(config: Config) -> dict[str, str]:
     return {
         key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         for key, value in leaves(to_dict(config))
-        if key == "run.images" or (key != "run.seed" and not is_resumable(key))
+        if key != "run.seed" and defines_results(key)
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gan_lab.report import compare, curves, live, pictures
 from gan_lab.runs.run import Run, format_value
-from gan_lab.runs.run_folder import is_resumable
+from gan_lab.runs.run_folder import defines_results
 from gan_lab.utils.errors import UserError
 
 MAX_MODELS = 4  # generators side by side
@@ -78,7 +78,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     rows = []
     for key in keys:
         values = [format_value(run.values[key]) if key in run.values else "" for run in runs]
-        if len(set(values)) > 1 and (not is_resumable(key) or key == "run.images"):
+        if len(set(values)) > 1 and defines_results(key):
             rows.append((key, values))
     return rows
 

@@ -157,6 +157,11 @@ def is_resumable(key: str) -> bool:
     return key in RESUMABLE_KEYS or key.startswith(("log.", "health."))
 
 
+def defines_results(key: str) -> bool:
+    """Return whether results with another value of this key are not comparable."""
+    return key == "run.images" or not is_resumable(key)
+
+
 def run_id(loaded: LoadedConfig) -> str:
     """Return ``run.id``, or a readable slug of the overrides and the seed; it has no time in it."""
     name = loaded.config.run.id

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lab.runs.run_folder import is_resumable
+from gan_lab.runs.run_folder import defines_results
 from gan_lab.sweeps import sweep_report, wandb_agents
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials
@@ -88,7 +88,7 @@ def _definition(sweep: Sweep, overrides: Sequence[str]) -> dict[str, object]:
     defining = []
     for text in overrides:
         key = text.partition("=")[0]
-        if not is_resumable(key) or key == "run.images":
+        if defines_results(key):
             defining.append(text)
     return {**{key: sweep.content.get(key) for key in keys}, "overrides": sorted(defining)}
 

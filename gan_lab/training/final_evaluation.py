@@ -42,8 +42,7 @@ def evaluate_all(folder: Path, data: GANDataModule | None = None) -> None:
     """
     full = device.get_default_device().type == "cuda"
     run = Run(folder).restore(data=data, weights=None)
-    score_run(run, "best")
-    summary = read_summary(folder)
+    summary = score_run(run, "best")
     if summary.get("best_iteration") == summary["iteration"]:
         scores = deepcopy(summary["scores"]["best"])
         for entry in scores.values():

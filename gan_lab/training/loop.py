@@ -106,9 +106,8 @@ def train_run(
     announce(data.facts.about)
     for note in built.notes:
         announce(note)
-    overwrite = config.run.overwrite
-    first = overwrite or latest_checkpoint(run.path) is None
-    loaded = warm_start.load_initial_weights(built.family, config) if first else None
+    checkpoint = None if config.run.overwrite else latest_checkpoint(run.path)
+    loaded = None if checkpoint else warm_start.load_initial_weights(built.family, config)
     if loaded:
         announce(str(loaded))
     with run.locked() if rank() == 0 else nullcontext():
@@ -116,29 +115,28 @@ def train_run(
             run.prepare(config, command, data.facts.fingerprint, data.facts.about)
             if loaded:
                 write_text(run.path / "start_from.txt", f"{loaded}\n")
-        code = fit_and_conclude(built, None if overwrite else resume(built))
+        if checkpoint:
+            resume(built, checkpoint)
+        code = fit_and_conclude(built, checkpoint)
     # torchrun and srun kill the other ranks as soon as one exits with an error code
     if code > 128:
         detect.barrier_if_distributed()
     return code if rank() == 0 or code > 128 else 0
 
 
-def resume(built: Experiment) -> Path | None:
-    """Load the latest checkpoint of the run, if any, and return its path.
+def resume(built: Experiment, path: Path) -> None:
+    """Load the weights of a checkpoint of the run; the Trainer loads the rest.
 
     Raises:
         UserError: The checkpoint does not match the networks.
     """
-    path = latest_checkpoint(built.run.path)
-    if path:
-        checkpoint = read_checkpoint(path)
-        with explain_mismatch(path):
-            built.family.load_state_dict(checkpoint["state_dict"])
-            built.family.iteration = checkpoint["iteration"]
-            for tracker in built.trackers:
-                tracker.id = checkpoint["callbacks"]["CSVLogger"]["wandb_id"]
-        announce(f"Resuming {built.run.path} from iteration {checkpoint['iteration']:,}")
-    return path
+    checkpoint = read_checkpoint(path)
+    with explain_mismatch(path):
+        built.family.load_state_dict(checkpoint["state_dict"])
+        built.family.iteration = checkpoint["iteration"]
+        for tracker in built.trackers:
+            tracker.id = checkpoint["callbacks"]["CSVLogger"]["wandb_id"]
+    announce(f"Resuming {built.run.path} from iteration {checkpoint['iteration']:,}")
 
 
 def fit_and_conclude(built: Experiment, path: Path | None) -> int:

@@ -18,7 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import to_pil_image
 
 from gan_lab.config import loading
@@ -53,6 +53,20 @@ def trainer(folder: Path, **options: Any) -> lightning.Trainer:
 def sampled(model: Family) -> Tensor:
     """Images of the model: translations of fixed sources, or those of a fixed seed."""
     return model(reals(4) * 2 - 1) if model.image_to_image else model(4)
+
+
+def test_unlabeled_images_of_sgan_have_the_label_minus_one(tmp_path: Path) -> None:
+    """Images without a label train the rest, also in a batch without any label."""
+    labels = torch.arange(32) % 10
+    labels[8:] = -1
+    loader = DataLoader(TensorDataset(reals(32), labels), batch_size=8)
+    model, own = make("sgan"), trainer(tmp_path, max_steps=4)
+    before = networks_of(model)
+    own.fit(model, loader)
+    assert own.callback_metrics["loss_class"] == 0
+    for name, weights in networks_of(model).items():
+        assert torch.isfinite(weights).all(), name
+        assert not torch.equal(weights, before[name]), name
 
 
 @every_family

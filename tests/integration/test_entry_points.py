@@ -6,6 +6,8 @@ the Makefile and the command line, so that a new entry point without a test fail
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shlex
@@ -21,12 +23,14 @@ from typing import Any
 import pytest
 import typer
 from PIL import Image
+from safetensors.torch import load_file
 
 from benchmarks import book, evaluation, page, processes, throughput
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import equality, program, speed
 from gan_lab import benchmark, cli, doctor
 from gan_lab.config import loading
+from gan_lab.metrics.digit_classifier import WEIGHTS
 from gan_lab.sweeps import sweep_file
 from gan_lab.training import builder
 from gan_lab.training.callbacks.tracker import Tracker
@@ -537,6 +541,81 @@ def test_makefile_environment_is_made_once(checkout: Checkout) -> None:
     assert "--editable ." in made[3]
     assert (ROOT / "requirements.lock").is_file()
     assert checkout.make("setup", {}) == []
+
+
+# --------------------------------------------------------------------------------------------------
+# scripts
+
+
+def test_scripts_have_a_test_each() -> None:
+    """Each Python file of scripts/ is one that a test below runs."""
+    found = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert found == {name.removeprefix("test_script_") for name in globals() if "_script_" in name}
+
+
+def test_script_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A complete result is copied, and the pages of the recorded results are written."""
+    from scripts import book
+
+    result = Path("d_noise") / "full.json"
+    (tmp_path / "runs" / "d_noise").mkdir(parents=True)
+    shutil.copy(book.RESULTS / result, tmp_path / "runs" / result)
+    monkeypatch.setattr(book, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(book, "RESULTS", tmp_path / "book" / "results")
+    committed = (book.BOOK / "d_noise.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(book, "BOOK", tmp_path / "book")
+    book.main()
+    assert (tmp_path / "book" / "results" / result).is_file()
+    assert {path.name for path in (tmp_path / "book").glob("*.md")} == {"README.md", "d_noise.md"}
+    written = (tmp_path / "book" / "d_noise.md").read_text(encoding="utf-8")
+    assert written.splitlines()[:3] == committed.splitlines()[:3]
+
+
+def test_script_check_prose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The README is counted, and a file with a finding fails."""
+    from scripts import check_prose
+
+    assert check_prose.main(["--count", str(ROOT / "README.md")]) == 0
+    assert capsys.readouterr().out.split() == ["0", "in", "1", "files"]
+    page = tmp_path / "page.md"
+    page.write_text("All weights are drawn anew.\n", encoding="utf-8")
+    assert check_prose.main([str(page)]) == 1
+    assert capsys.readouterr().out.startswith(f"{page}:1: ")
+
+
+def test_script_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is written as it is committed."""
+    from scripts import configuration
+
+    committed = configuration.PAGE.read_text(encoding="utf-8")
+    monkeypatch.setattr(configuration, "PAGE", tmp_path / "page.md")
+    configuration.main()
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == committed
+
+
+def test_script_record_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of unchanged pages does not change, and keeps its sources."""
+    from scripts import record_numbers
+
+    committed = record_numbers.RECORD.read_text(encoding="utf-8")
+    (tmp_path / "numbers.json").write_text(committed, encoding="utf-8")
+    monkeypatch.setattr(record_numbers, "RECORD", tmp_path / "numbers.json")
+    record_numbers.main()
+    assert (tmp_path / "numbers.json").read_text(encoding="utf-8") == committed
+
+
+def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches give weights that load, with a record of them."""
+    from scripts import train_digit_classifier
+
+    weights = tmp_path / "digits.safetensors"
+    words = ["--steps", "2", "--root", str(tmp_path), "--out", str(weights)]
+    monkeypatch.setattr(sys, "argv", ["train_digit_classifier.py", *words])
+    train_digit_classifier.main()
+    record = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    assert record["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    expected = {name: value.shape for name, value in load_file(WEIGHTS).items()}
+    assert {name: value.shape for name, value in load_file(weights).items()} == expected
 
 
 # --------------------------------------------------------------------------------------------------

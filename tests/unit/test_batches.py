@@ -112,7 +112,12 @@ def test_gray_images_may_lack_the_channel_axis() -> None:
             r"images have the shape \(3, 4, 3\), but the model was made for \(3, 4, 4\)",
         ),
         (torch.rand(2, 4, 4, 3), {}, r"\(4, 4, 3\).*permute them to channels first"),
-        ((UNIT,), {"labels": "required"}, r"class-conditional, but the batches have no labels"),
+        (
+            (UNIT,),
+            {"labels": "required"},
+            r"learns from labels, but the batches have none: yield \(images, labels\)$",
+        ),
+        ((UNIT,), {"labels": "optional"}, r"with -1 for unlabeled images$"),
         (
             (UNIT, LABELS.float()),
             {"labels": "required"},

@@ -180,6 +180,17 @@ def test_a_grid_by_class_has_one_row_for_each_class_and_never_changes(held_out: 
     assert torch.equal(again.images, batch.images)
 
 
+def test_classes_without_training_images_have_no_row_in_a_grid() -> None:
+    """A set can lack a class, for example a combination of attributes that no image has."""
+    decoded = numbered(train=100, test=100, classes=3)
+    decoded = replace(decoded, spec=ImageSpec(1, 4, 4, classes=4))
+    decoded.train_labels[decoded.train_labels == 1] = 3
+    data = GANDataModule(decoded, DataConfig(), seed=0)
+    for held_out in (True, False):
+        batch, columns = data.grid_batch(held_out, by_class=True)
+        assert batch.labels.view(-1, columns)[:, 0].tolist() == [0, 2, 3]
+
+
 def test_a_grid_without_classes_is_8_by_8_different_images() -> None:
     batch, columns = GANDataModule(numbered(train=200, test=100), DataConfig(), seed=0).grid_batch(
         held_out=False, by_class=False

@@ -22,6 +22,14 @@ NAMES = [
 Pair = tuple[np.ndarray, np.ndarray]
 
 
+def test_complete_folder_is_only_read(tmp_path: Path) -> None:
+    """A complete folder may be read-only: no lock file is made in it."""
+    write_full(tmp_path, packed=False)
+    before = sorted(tmp_path.rglob("*"))
+    assert mnist.find_full(tmp_path) == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.fixture
 def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mnist, "is_reachable", lambda url: False)

@@ -8,14 +8,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, pad
 
-from gan_lab.families.sgan import SGAN, SGANConfig, real_logit, split_labeled
+from gan_lab.families.sgan import (
+    SGAN,
+    SGANConfig,
+    labeled_cross_entropy,
+    real_logit,
+    split_labeled,
+)
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks import from_recipe
 from gan_lab.networks.classifier import Classifier
 from gan_lab.seeding import Stream
 
 SPEC = ImageSpec(1, 8, 8, classes=3)
-LABELS = torch.tensor([2, -1, 0, -1, 1, -1])  # by turns, as data.labels_per_class gives them
+# alternating, as data.labels_per_class gives them
+LABELS = torch.tensor([2, -1, 0, -1, 1, -1])
+
+
+def test_missing_labels_are_left_out_of_the_mean() -> None:
+    """The supervised loss is that of the labeled images alone, and 0 without any."""
+    logits = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    known = LABELS >= 0
+    expected = cross_entropy(logits[known], LABELS[known])
+    assert torch.allclose(labeled_cross_entropy(logits, LABELS), expected)
+    assert labeled_cross_entropy(logits, torch.full((6,), -1)) == 0
 
 
 def made(**changed: Any) -> SGAN:

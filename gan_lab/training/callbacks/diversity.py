@@ -43,7 +43,6 @@ class Diversity(FamilyCallback):
         self.every = every
         self.batch = batch
         self.extractor = extractor
-        self.by_class = by_class
         self.seed = seed
         self.ema = ema
         self.progress = progress

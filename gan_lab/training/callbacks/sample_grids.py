@@ -42,10 +42,10 @@ class SampleGrids(FamilyCallback):
         self.progress = progress
         self.trackers = trackers
         self.batch, self.columns = data.grid_batch(held_out=True, by_class=by_class)
-        names = data.class_names[:10] if by_class else []
         # rows of digits need no titles
-        are_digits = names == [str(i) for i in range(len(names))]
-        self.rows = [] if are_digits else names
+        are_digits = list(data.class_names) == [str(i) for i in range(len(data.class_names))]
+        has_titles = by_class and data.class_names and not are_digits
+        self.rows = [data.class_names[i] for i in data.grid_classes] if has_titles else []
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
