@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+# imports of the training stack are in the functions that need it: the tables of runs start sooner
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
-from gan_lab import data as datasets
-from gan_lab import device
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
-from gan_lab.data import duplicates
-from gan_lab.data.image_files import survey
-from gan_lab.distributed import detect
-from gan_lab.images import interleave, save_grid
 from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, mark
-from gan_lab.sensitivity.detection import SensitivityReport
-from gan_lab.sensitivity.sensitivity_page import list_columns, list_thresholds
-from gan_lab.training import profiling
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gan_lab.sensitivity.detection import SensitivityReport
 
 
 def print_scores(run: Run) -> None:
@@ -138,6 +134,8 @@ def print_studies(
 
 def print_sensitivity(report: SensitivityReport) -> None:
     """Print the detection threshold of each score for each distortion, and notes."""
+    from gan_lab.sensitivity.sensitivity_page import list_columns, list_thresholds
+
     title = f"{report.data}: detection thresholds for n = {report.n}"
     rows = Table("metric", *list_columns(report), title=title, title_justify="left")
     for score, thresholds in list_thresholds(report):
@@ -159,6 +157,11 @@ def print_probe(probed: dict[str, Any], folder: Path) -> None:
 
 def print_data(loaded: LoadedConfig) -> None:
     """Print the splits, classes, duplicates and files of a data set, and save a contact sheet."""
+    from gan_lab import data as datasets
+    from gan_lab.data import duplicates
+    from gan_lab.data.image_files import survey
+    from gan_lab.images import interleave, save_grid
+
     console = Console(markup=False)
     config = loaded.config
     served = datasets.load(config.data, config.run.seed)
@@ -208,6 +211,10 @@ def print_data(loaded: LoadedConfig) -> None:
 
 def print_dry_run(loaded: LoadedConfig) -> None:
     """Print the origin of each value, the networks, and the expected time and memory of a run."""
+    from gan_lab import device
+    from gan_lab.distributed import detect
+    from gan_lab.training import profiling
+
     console = Console(markup=False)
     config = loaded.config
     title = f"{loaded.experiment}: {RunFolder.of(loaded).path}"

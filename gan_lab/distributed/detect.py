@@ -18,6 +18,7 @@ from torch import distributed
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from gan_lab.config.schema import Config, RunConfig
+from gan_lab.distributed.gradients import is_distributed
 from gan_lab.distributed.lightning_internals import default_store
 from gan_lab.utils.errors import UserError, first_line
 
@@ -151,7 +152,7 @@ def count_local_processes(devices: str) -> int:
 
 def barrier_if_distributed() -> None:
     """Wait for all ranks, unless the connection to them is lost."""
-    if distributed.is_available() and distributed.is_initialized():
+    if is_distributed():
         try:
             distributed.barrier()
         except RuntimeError:

@@ -1,4 +1,4 @@
-"""Gradients of several ranks. Needs no Lightning."""
+"""Whether there are several ranks, and the means of their gradients. Needs no Lightning."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, distributed
+
+
+def is_distributed() -> bool:
+    """Return whether this process is a rank of an initialized process group."""
+    return distributed.is_available() and distributed.is_initialized()
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from gan_lab.augmentation import Augmentation, Augmented
 from gan_lab.batches import BatchReader, PixelRange
 from gan_lab.config.loading import model_config
 from gan_lab.config.schema import AugmentConfig, ModelConfig
-from gan_lab.distributed.gradients import average_gradients
+from gan_lab.distributed.gradients import average_gradients, is_distributed
 from gan_lab.distributed.lightning_internals import convert_pil_images, count_iteration
 from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.networks.layers import Network
@@ -452,7 +452,7 @@ class Family(LightningModule, ABC):
     def mean_over_ranks(self, value: Tensor) -> Tensor:
         """Average a value over all ranks and micro-batches, without gradients."""
         value = value.detach().clone()
-        if distributed.is_available() and distributed.is_initialized():
+        if is_distributed():
             distributed.all_reduce(value)
             value = value / distributed.get_world_size()
         return self.mean_over_micro_batches(value)

@@ -18,6 +18,7 @@ from gan_lab.config.schema import Config, MetricsConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.cache import decoded_once
 from gan_lab.data.reference import Reference
+from gan_lab.distributed.gradients import is_distributed
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec, to_uint8
 from gan_lab.metrics import extractors
@@ -228,7 +229,7 @@ class Evaluator:
         return values
 
     def _over_batches(self, family: Family) -> list[Statistics]:
-        parallel = self.shared and distributed.is_available() and distributed.is_initialized()
+        parallel = self.shared and is_distributed()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         points = self.data.spec.content == "points"
         # reals are read from disk only if a metric or the family looks at them

@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, distributed
 
+from gan_lab.distributed.gradients import is_distributed
 from gan_lab.families.base import Family
 from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.evaluation import Evaluation
@@ -187,7 +188,7 @@ class CSVLogger(FamilyCallback):
     def state_dict(self) -> dict[str, Any]:
         states = {name: mean.state() for name, mean in self._since_row.items()}
         ranks: list[Any] = [states]
-        if distributed.is_available() and distributed.is_initialized():
+        if is_distributed():
             ranks = [None] * distributed.get_world_size()
             distributed.all_gather_object(ranks, states)
         return {
@@ -196,7 +197,7 @@ class CSVLogger(FamilyCallback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        parallel = distributed.is_available() and distributed.is_initialized()
+        parallel = is_distributed()
         ranks = [_restore_means(share) for share in state_dict["ranks"]]
         if len(ranks) == (distributed.get_world_size() if parallel else 1):
             self._since_row = ranks[distributed.get_rank() if parallel else 0]

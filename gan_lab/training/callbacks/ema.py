@@ -14,6 +14,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gan_lab.config.schema import EmaConfig
+from gan_lab.distributed.gradients import is_distributed
 from gan_lab.distributed.lightning_internals import subtract_all
 from gan_lab.families.base import Family
 from gan_lab.training.callbacks.base import FamilyCallback
@@ -87,7 +88,7 @@ class EMA(FamilyCallback):
     def applied(self, family: Family) -> Iterator[None]:
         """Use the EMA networks inside the context, those of rank 0 on every rank."""
         raw_networks = {name: getattr(family, name) for name in self.networks}
-        if distributed.is_available() and distributed.is_initialized():
+        if is_distributed():
             for network in self.networks.values():
                 # batch norm statistics differ between the ranks
                 for buffer in network.buffers():
