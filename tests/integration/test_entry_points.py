@@ -374,7 +374,7 @@ class Checkout:
             (folder / name).touch()
         for name in ("gan-lab", "python", "ruff", "mypy"):
             self._write_stub(folder / ".venv" / "bin" / name)
-        for name in ("docker", "python3"):
+        for name in ("docker", "python3", "uv"):
             self._write_stub(folder / "bin" / name)
         self._write_stub(folder / "scripts" / "container-test.sh")
         for experiment in loading.experiments():  # make demo copies the reports
@@ -527,20 +527,26 @@ def check_parameters(parameters: dict[str, Any], given: dict[str, str]) -> None:
             assert value.startswith("--") or value in passed, f"{name}={text}: {parameters}"
 
 
-def test_makefile_environment_is_made_once(checkout: Checkout) -> None:
+@pytest.mark.parametrize(
+    ("uv", "installer"),
+    [("", "python -m pip install"), ("uv", "uv pip install --quiet --python .venv/bin/python")],
+    ids=["pip", "uv"],
+)
+def test_makefile_environment_is_made_once(uv: str, installer: str, checkout: Checkout) -> None:
     """The first target makes the environment from the lock file; the next one finds it."""
     shutil.rmtree(checkout.folder / ".venv")
-    made = [" ".join(call) for call in checkout.make("setup", {})]
-    assert [call.split()[:3] for call in made] == [
+    made = [" ".join(call) for call in checkout.make("setup", {"UV": uv})]
+    assert [call.split()[:3] for call in made[:2]] == [
         ["python3", "-c", "import"],
         ["python3", "-m", "venv"],
-        ["python", "-m", "pip"],
-        ["python", "-m", "pip"],
     ]
-    assert "-r requirements.lock" in made[2]
-    assert "--editable ." in made[3]
+    lock, package = made[2:]
+    assert lock.startswith(installer)
+    assert lock.endswith("-r requirements.lock")
+    assert package.startswith(installer)
+    assert package.endswith("--no-deps --no-build-isolation --editable .")
     assert (ROOT / "requirements.lock").is_file()
-    assert checkout.make("setup", {}) == []
+    assert checkout.make("setup", {"UV": uv}) == []
 
 
 # --------------------------------------------------------------------------------------------------

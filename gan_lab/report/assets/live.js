@@ -199,11 +199,13 @@
       return [button, canvas];
     }) : [];
     const fill = coalesced(async () => {
-      for (const [i, [button, canvas]] of places.entries()) {
-        const number = (first + i) % seeds;
-        button.dataset.seed = number;
-        button.setAttribute("aria-label", `Select seed ${number}`);
-        show(canvas, await make(0, models[0].latent(number)));
+      // Named before the first image is drawn, so that no button is ever without a name.
+      places.forEach(([button], i) => {
+        button.dataset.seed = (first + i) % seeds;
+        button.setAttribute("aria-label", `Select seed ${button.dataset.seed}`);
+      });
+      for (const [button, canvas] of places) {
+        show(canvas, await make(0, models[0].latent(Number(button.dataset.seed))));
       }
     });
     fresh?.addEventListener("click", () => { first = (first + 16) % seeds; fill(); });
