@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from PIL import Image
@@ -36,6 +37,7 @@ from gan_lab.training import builder
 from gan_lab.training.callbacks.tracker import Tracker
 from tests.helpers.browser import needs_chromium
 from tests.helpers.families import small
+from tests.helpers.folders import run_folder
 from tests.helpers.processes import CONTEXT, _run_command, ended, start, start_command
 from tests.helpers.sweeping import forked
 
@@ -608,6 +610,28 @@ def test_script_record_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(record_numbers, "RECORD", tmp_path / "numbers.json")
     record_numbers.main()
     assert (tmp_path / "numbers.json").read_text(encoding="utf-8") == committed
+
+
+@needs_chromium
+def test_script_record_page(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The animation starts with one image per class, and the still shows the page."""
+    from scripts import record_page
+
+    run = run_folder("cgan", tmp_path / "run", data_root)
+    monkeypatch.setattr(sys, "argv", ["record_page.py", str(run), "--out", str(tmp_path)])
+    record_page.main()
+    with Image.open(tmp_path / "live_page.gif") as recorded:
+        assert recorded.n_frames > 50
+        digits = []
+        for i in range(10):
+            recorded.seek(i)
+            digits.append(np.asarray(recorded.convert("L"))[20:320, 20:320].tobytes())
+    assert len(set(digits)) == 10
+    with Image.open(tmp_path / "report.png") as still:
+        assert still.size == record_page.REPORT_SIZE
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
