@@ -212,6 +212,26 @@ def start_command(words: Sequence[str], log: Path) -> Any:
     return process
 
 
+def _run_code(code: str, folder: Path, log: Path) -> None:
+    _begin({}, log)
+    os.chdir(folder)
+    try:
+        exec(compile(code, "<documentation>", "exec"), {"__name__": "__main__"})
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def start_code(code: str, folder: Path, log: Path) -> Any:
+    """A Python program in this folder; ``join`` it and read its ``exitcode``."""
+    process = CONTEXT.Process(target=_run_code, args=(code, folder, log))
+    process.start()
+    return process
+
+
 def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
     """What a launcher tells each of the processes that it starts on this machine."""
     with socket.socket() as free:
