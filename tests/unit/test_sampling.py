@@ -316,7 +316,7 @@ def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(
     )
     command = ["sample", str(path), "--n", "4", "--seed", "5", "--folder", str(tmp_path / "out")]
     assert CliRunner().invoke(app, command).exit_code == 0
-    names = [file.name for file in sorted((tmp_path / "out").iterdir())]
+    names = sorted(list_visible(tmp_path / "out"))
     assert names == [
         "00000-seed5-classcat.png", "00001-seed5-classsea_lion.png", "00002-seed5-class.._x.png", "00003-seed5-classcat.png"
     ]  # fmt: skip
