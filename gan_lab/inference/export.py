@@ -102,8 +102,8 @@ def check_out(out: Path, overwrite: bool) -> set[str]:
     earlier = output.find_outputs(out)
     if foreign := sorted(visible - earlier):
         raise UserError(
-            f"{out} holds something else than an export, {foreign[0]}, or it has changed since: "
-            "name another folder by --out"
+            f"{out} holds something else than an export, {foreign[0]} (a new file, or one that "
+            "has changed since). Name another folder"
         )
     if visible and not overwrite:
         raise UserError(

@@ -100,9 +100,13 @@ class OutputFiles:
         with explain_write_error(path), new_folder(path.parent):
             try:
                 yield unfinished
-                # recorded first: an interrupted write leaves an entry without a file at most
-                record(path, hash_file(unfinished))
-                os.replace(unfinished, path)
+                # recorded first: a killed command leaves an entry without a file, not the reverse
+                entry = record(path, hash_file(unfinished))
+                try:
+                    os.replace(unfinished, path)
+                except OSError:
+                    _remove_if_alone(entry, path.parent)
+                    raise
             finally:
                 unfinished.unlink(missing_ok=True)
 
@@ -164,11 +168,19 @@ def _read_manifest(folder: Path) -> list[tuple[str, str]]:
     return entries
 
 
-def record(path: Path, sha256: str) -> None:
-    """Add a file to the manifest of its folder."""
+def record(path: Path, sha256: str) -> str:
+    """Add a file to the manifest of its folder; return the entry."""
+    entry = json.dumps({"file": path.name, "sha256": sha256}) + "\n"
     # one short line is appended at once, so that parallel commands do not mix theirs
     with (path.parent / MANIFEST).open("a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps({"file": path.name, "sha256": sha256}) + "\n")
+        file.write(entry)
+    return entry
+
+
+def _remove_if_alone(entry: str, folder: Path) -> None:
+    """Delete a manifest that has no other entry."""
+    if (folder / MANIFEST).read_text(encoding="utf-8", errors="replace") == entry:
+        (folder / MANIFEST).unlink()
 
 
 def hash_file(path: Path) -> str:

@@ -20,6 +20,7 @@ from gan_lab.inference.sampling import TrainedGenerator, great_circle, load_gene
 from gan_lab.networks.dcgan import DCGANGenerator
 from gan_lab.networks.unet import UNet
 from gan_lab.seeding import Stream
+from gan_lab.utils.output import list_visible
 
 
 def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
