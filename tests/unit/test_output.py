@@ -110,10 +110,14 @@ def test_write_failure_leaves_old_file_and_no_folder(tmp_path: Path) -> None:
     """An error while a file is written keeps the old one, and removes the folders made for it."""
     path = write(tmp_path / "a.txt", "first")
     before = snapshot(tmp_path)
+
+    def fail(unfinished: Path) -> None:
+        unfinished.write_text("half a fi")
+        raise ZeroDivisionError
+
     for target in (path, tmp_path / "new" / "deep" / "b.txt"):
         with pytest.raises(ZeroDivisionError), OutputFiles(True).write(target) as unfinished:
-            unfinished.write_text("half a fi")
-            raise ZeroDivisionError
+            fail(unfinished)
         assert snapshot(tmp_path) == before
     assert not (tmp_path / "new").exists()
 
@@ -134,9 +138,12 @@ def test_write_denied_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(UserError, match=r"/a\.txt cannot be written: Permission denied\. Choose"):
-        with OutputFiles().write(tmp_path / "a.txt") as unfinished:
-            unfinished.open("w")
+    message = r"/a\.txt cannot be written: Permission denied\. Choose"
+    with (
+        pytest.raises(UserError, match=message),
+        OutputFiles().write(tmp_path / "a.txt") as unfinished,
+    ):
+        unfinished.open("w")
 
 
 def test_write_same_file_twice_is_refused(tmp_path: Path) -> None:
@@ -158,7 +165,7 @@ def test_check_folder_names_the_first_foreign_file(tmp_path: Path) -> None:
     files.check_folder(tmp_path)
     write(tmp_path / "a.txt")
     files.check_folder(tmp_path)
-    with pytest.raises(UserError, match="is not empty.*--overwrite"):
+    with pytest.raises(UserError, match=r"is not empty.*--overwrite"):
         OutputFiles().check_folder(tmp_path)
     (tmp_path / "z" / "nested").mkdir(parents=True)
     (tmp_path / "m.txt").touch()
