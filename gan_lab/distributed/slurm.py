@@ -85,7 +85,7 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
     check_batch_size(loaded.config, Launch("srun", local_world_size=gpus, num_nodes=nodes))
     if experiment != loaded.experiment:
         # The path of a YAML file, which the job must find from any folder.
-        experiment = str(Path(experiment).resolve())
+        experiment = str(Path(os.path.expanduser(experiment)).resolve())
     folder = Path(loaded.config.run.root).resolve() / "slurm"
     path = folder / f"{_sanitize(loaded.experiment)}-{nodes}x{gpus}.sh"
     script = render_script(loaded, experiment, overrides, nodes, gpus, time, folder)

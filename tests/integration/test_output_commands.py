@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,15 @@ import pytest
 from PIL import Image
 
 from gan_lab import cli
+from gan_lab.config import loading
+from gan_lab.config.schema import leaves
 from gan_lab.data import image_files
 from gan_lab.inference import projection
 from gan_lab.inference.export import export
 from gan_lab.report import live
+from gan_lab.report.live import describe_run
+from gan_lab.runs.results import read_summary
+from gan_lab.sensitivity import detection
 from gan_lab.utils.output import MANIFEST, find_outputs, list_visible
 from tests.helpers.folders import run_folder
 from tests.helpers.pictures import noise
@@ -247,3 +253,98 @@ def test_sample_folder_overwritten_by_fewer_has_no_old_images(
         assert call(command, tmp_path, runs, capsys, monkeypatch).code == 0
         assert len(list_visible(tmp_path)) == n
     assert (tmp_path / MANIFEST).is_file()
+
+
+@pytest.mark.parametrize("keys", ["data.root=~/d", "run.root=~/r", "run.start_from=~/s"])
+def test_load_expands_home_in_path_keys(
+    keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tilde in a key is the home folder, on the command line and in a file of the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    key, _, path = keys.partition("=")
+    expected = str(tmp_path / path.removeprefix("~/"))
+    (tmp_path / "mine.yaml").write_text(f"family: gan\n{key}: {path}\n")
+    for loaded in (loading.load("gan", [keys]), loading.load("~/mine.yaml")):
+        assert dict(leaves(loaded.config))[key] == expected
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["inspect-data gan data.name=folder", "judge folder --n 6 metrics.extractors=[random]"],
+)
+def test_command_names_tell_data_sets_apart(
+    command: str,
+    runs: dict[str, Path],
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each root and size has its own file, also roots of the same name; a repetition has not."""
+    monkeypatch.setattr(detection, "NULL_REPEATS", 2)
+    monkeypatch.setattr(detection, "DISTORTED_REPEATS", 2)
+    for folder in ("a", "b"):
+        (tmp_path / folder / "photos").mkdir(parents=True)
+        for i in range(30):
+            noise(16, 16, seed=i).save(tmp_path / folder / "photos" / f"{i}.png")
+    counts = []
+    for overrides in ("a/photos", "b/photos", "a/photos/", "a/photos data.size=16"):
+        words = f"{command} run.root={{out}} data.root={tmp_path}/{overrides}"
+        assert call(words, tmp_path / "runs", runs, capsys, monkeypatch).code == 0
+        files = [path for path in (tmp_path / "runs").rglob("[!.]*.*") if path.is_file()]
+        assert all("photos" in path.name for path in files)
+        counts.append(len(files))
+    assert counts == [1, 2, 2, 3]
+
+
+@pytest.mark.filterwarnings("default:.*has no best.ckpt")
+@pytest.mark.parametrize(
+    "name", ["sample --out", "reconstruct", "translate", "project", "export", "report"]
+)
+def test_command_without_best_checkpoint_uses_the_last(
+    name: str, runs: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that was killed before its first evaluation can be used, and the command says so."""
+    copies = dict(runs)
+    for family in ("gan", "vaegan", "pix2pix"):
+        copies[family] = tmp_path / family
+        shutil.copytree(runs[family], copies[family])
+        (copies[family] / "checkpoints" / "best.ckpt").unlink()
+    monkeypatch.setattr(live, "describe_run", describe_run)
+    used = call(COMMANDS[name], tmp_path / "out", copies, capsys, monkeypatch)
+    assert used.code == 0
+    said = [line for line in used.errors if "no best.ckpt" in line]
+    assert len(said) == 1
+    assert said[0].endswith("because it has not been evaluated yet. Using last.ckpt")
+
+
+@pytest.mark.filterwarnings("default:.*has no best.ckpt")
+def test_evaluate_without_best_checkpoint_scores_the_last(
+    runs: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores are those of the last checkpoint, not of the best one."""
+    folder = shutil.copytree(runs["gan"], tmp_path / "gan")
+    (folder / "checkpoints" / "best.ckpt").unlink()
+    command = f"evaluate {folder} metrics.extractors=[random]"
+    used = call(command, tmp_path, runs, capsys, monkeypatch)
+    assert used.code == 0, used.errors
+    assert any("Using last.ckpt" in line for line in used.errors)
+    assert read_summary(folder)["scores"].keys() == {"last"}
+    (folder / "checkpoints" / "last.ckpt").rename(
+        folder / "checkpoints" / "iteration-00000002.ckpt"
+    )
+    assert call(command, tmp_path, runs, capsys, monkeypatch).code == 0
+
+
+def test_train_overwrite_deletes_no_folder_but_a_run(
+    runs: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of another program that has a config.yaml is not a run."""
+    project = tmp_path / "gan" / "thesis"
+    project.mkdir(parents=True)
+    (project / "config.yaml").write_text("family: gan\n")
+    before = snapshot(project)
+    words = "run.id=thesis run.overwrite=true data.source=sample data.root={data} log.wandb=off"
+    refused = call(f"train gan run.root={{out}} {words}", tmp_path, runs, capsys, monkeypatch)
+    assert refused.code == 2
+    assert "is not a run folder" in refused.errors[-1]
+    assert snapshot(project) == before
