@@ -31,6 +31,7 @@ from gan_lab.runs.results import Score
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 from gan_lab.utils.numbers import mean_and_spread
+from gan_lab.utils.output import OutputFiles
 from gan_lab.utils.track import track
 
 METRICS = ("fid", "kid", "prdc", "is")
@@ -88,11 +89,19 @@ class Scores(Mapping[str, Score]):
             entries[name] = entry | {"protocol": score.protocol}
         return {"scores": entries, "notes": self.notes}
 
-    def save(self, path: str | Path) -> None:
-        """Write the scores to a JSON file."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    def save(self, path: str | Path, overwrite: bool = True) -> None:
+        """Write the scores to a JSON file.
+
+        Args:
+            path: The file.
+            overwrite: Replace an earlier file of scores.
+
+        Raises:
+            UserError: The file cannot be written, or was not written by the lab.
+        """
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        with OutputFiles(overwrite).write(Path(path).expanduser()) as unfinished:
+            write_text(unfinished, text)
 
 
 def score(

@@ -16,6 +16,7 @@ from gan_lab.data.cache import cache_folder
 from gan_lab.data.image_reader import silence_pillow
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER
+from gan_lab.utils.output import find_outputs
 from gan_lab.utils.track import track
 
 # fmt: off
@@ -34,14 +35,24 @@ MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0
 MIN_FILES_FOR_PROGRESS = 500
 
 
-def find_images(folder: Path, exclude: Path | None = None) -> list[Path]:
+def find_images(
+    folder: Path, exclude: Path | None = None, with_outputs: bool = False
+) -> list[Path]:
     """Find the image files at any depth, sorted. A warning counts skipped files that may be images.
 
     Hidden files, runs, the decoded cache and the folder ``exclude`` are ignored. Symbolic links are
     followed, but each folder is visited once, so cycles end.
+
+    Args:
+        folder: The folder.
+        exclude: A folder to ignore.
+        with_outputs: Include images that the lab wrote, such as samples and translations. Otherwise
+            they are skipped among other images; without others they are the data.
     """
     skipped: Counter[str] = Counter()
     files = list(_walk_files(folder, exclude, skipped))
+    if not with_outputs:
+        files = _skip_outputs(files, skipped)
     for path in files:
         suffix = path.suffix.lower()
         if suffix in UNSUPPORTED_SUFFIXES:
@@ -56,7 +67,7 @@ def find_images(folder: Path, exclude: Path | None = None) -> list[Path]:
 
 def list_images(source: Path, exclude: Path | None = None) -> list[Path]:
     """Return an image file, or those of a folder. Raises UserError if there are none."""
-    paths = [source] if source.is_file() else find_images(source, exclude)
+    paths = [source] if source.is_file() else find_images(source, exclude, with_outputs=True)
     if not paths:
         raise UserError(
             f"no images in {source} (found: {count_suffixes(source)}). Pass an image or a folder "
@@ -94,6 +105,8 @@ def _walk_files(folder: Path, exclude: Path | None, skipped: Counter[str]) -> It
                 name for name in folders if not name.startswith(".") and name != "__MACOSX"
             )
             is_run = here != folder and _is_run_folder(folders, names)
+            if is_run:
+                skipped[f"folder of gan-lab runs ({here.name})"] += 1
             if _get_inode(here) in visited or is_run:
                 folders.clear()
                 continue
@@ -104,6 +117,24 @@ def _walk_files(folder: Path, exclude: Path | None, skipped: Counter[str]) -> It
                     yield path
                 elif path.is_symlink() and path.suffix.lower() in SUFFIXES | UNSUPPORTED_SUFFIXES:
                     skipped["broken links"] += 1
+
+
+def _skip_outputs(files: list[Path], skipped: Counter[str]) -> list[Path]:
+    """Return the files without images that the lab wrote, unless it wrote all images."""
+    outputs: dict[Path, set[str]] = {}
+    for path in files:
+        if path.parent not in outputs:
+            outputs[path.parent] = find_outputs(path.parent)
+    others = [path for path in files if path.name not in outputs[path.parent]]
+    count = _count_images(files) - _count_images(others)
+    if not count or not _count_images(others):
+        return files
+    skipped["written by gan-lab"] += count
+    return others
+
+
+def _count_images(files: list[Path]) -> int:
+    return sum(path.suffix.lower() in SUFFIXES for path in files)
 
 
 def _is_run_folder(folders: list[str], names: list[str]) -> bool:

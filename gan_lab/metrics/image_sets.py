@@ -116,7 +116,7 @@ class ImageSet:
 
     def _read_path(self, path: Path) -> Iterator[tuple[Tensor, str]]:
         if path.is_dir():
-            paths = image_files.find_images(path)
+            paths = image_files.find_images(path, with_outputs=True)
             if not paths:
                 raise UserError(
                     f"The {self.name} folder has no images: {path} contains "

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from gan_lab.networks.encoder import Encoder
 from gan_lab.networks.layers import Network
@@ -96,11 +96,20 @@ def make_example_inputs(network: Network) -> tuple[dict[str, Tensor], list[int]]
 def export_program(
     network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]
 ) -> torch.export.ExportedProgram:
-    """Export a network with ``torch.export``, with dynamic dimensions of all inputs."""
+    """Export a network with ``torch.export``, with dynamic dimensions of all inputs.
+
+    The program has no stack traces: they contain the paths of source files on this machine, and
+    both ``torch.export.save`` and ``torch.onnx.export`` write them.
+    """
     shapes = {dimension: torch.export.Dim.DYNAMIC for dimension in dynamic}
-    return torch.export.export(
+    program = torch.export.export(
         network, tuple(inputs.values()), dynamic_shapes=tuple(shapes for _ in inputs), strict=False
     )
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program
 
 
 def run_graph(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:

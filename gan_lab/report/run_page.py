@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import os
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,33 +27,69 @@ from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
+from gan_lab.utils.output import OutputFiles
 
 logger = logging.getLogger("gan_lab")
 ASSETS = Path(__file__).parent / "assets"
 
 
-def write(folders: Sequence[Path | Run], out: Path | None = None) -> Path:
-    """Write the page of a run or of several, each a folder or a ``Run``; return the path of the page.
+def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: bool = True) -> Path:
+    """Write the page of a run, or of several runs side by side; return its path.
 
-    By default it is ``report.html`` in the folder of the run, or ``comparison.html`` next to the
-    folders of the experiments. A damaged file of results is left out with a warning. Raises
-    UserError for a folder that is not a run.
+    A damaged file of results is left out with a warning.
+
+    Args:
+        folders: Run folders or runs.
+        out: The HTML file. Default: ``report.html`` in the folder of the run, or
+            ``comparison-<experiments>-<hash>.html`` next to the folders of the experiments.
+        overwrite: Replace an earlier page at ``out``.
+
+    Raises:
+        UserError: A folder is not a run, or ``out`` is a file that the lab did not write.
     """
+    runs = _open_runs(folders)
+    # the lab replaces its own pages at the paths that it chooses
+    files = OutputFiles(overwrite or out is None)
+    if out is not None:
+        files.check(out)
+    text = render_runs(runs)
+    if out is None and len(runs) == 1:
+        out = runs[0].path / "report.html"
+        write_text(out, text, errors="replace")
+        return out
+    out = out or _name_comparison(runs)
+    with files.write(out) as unfinished:
+        write_text(unfinished, text, errors="replace")
+    return out
+
+
+def render_runs(folders: Sequence[Path | Run]) -> str:
+    """Render the page of a run, or of several runs side by side."""
+    runs = _open_runs(folders)
+    for run in runs:
+        _leave_out_damaged_results(run)
+    if len(runs) == 1:
+        return render("run.html", **collect_values(runs[0]))
+    return render("comparison.html", **comparison(runs))
+
+
+def _open_runs(folders: Sequence[Path | Run]) -> list[Run]:
+    """Open each run once. Raises UserError if there is none."""
     opened = [folder if isinstance(folder, Run) else Run(folder) for folder in folders]
     runs = list({run.path.resolve(): run for run in opened}.values())
     if not runs:
         raise UserError("a report is of a run folder, runs/<experiment>/<run id>, or of several")
-    for run in runs:
-        _leave_out_damaged_results(run)
-    if len(runs) == 1:
-        out = out or runs[0].path / "report.html"
-        text = render("run.html", **collect_values(runs[0]))
-    else:
-        out = out or runs[0].path.resolve().parent.parent / "comparison.html"
-        text = render("comparison.html", **comparison(runs))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, text, errors="replace")
-    return out
+    return runs
+
+
+def _name_comparison(runs: Sequence[Run]) -> Path:
+    """Name the page of these runs; pages of other runs have other names."""
+    root = runs[0].path.resolve().parent.parent
+    folders = sorted(os.path.relpath(run.path.resolve(), root) for run in runs)
+    experiments = sorted({Path(folder).parent.name for folder in folders})
+    names = re.sub(r"[^\w.-]+", "_", "-".join(experiments))[:60]
+    digest = hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:8]
+    return root / f"comparison-{names}-{digest}.html"
 
 
 def _leave_out_damaged_results(run: Run) -> None:
@@ -60,7 +98,7 @@ def _leave_out_damaged_results(run: Run) -> None:
         try:
             getattr(run, part)
         except UserError as error:
-            warnings.warn(f"the page is drawn without it: {error}", stacklevel=3)
+            warnings.warn(f"the page is drawn without it: {error}", stacklevel=4)
             setattr(run, part, {})
 
 

@@ -77,16 +77,40 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def find_checkpoint(run: Path, weights: str = "best") -> Path:
-    """Find the checkpoint of a run folder (``weights``: best or last), or the config of an export; return a file as it is.
+    """Find the checkpoint of a run folder, or the config of an export; return a file as it is.
 
-    Raises UserError if there is none.
+    Args:
+        run: A run folder, an export or a file.
+        weights: best, last or another name of a checkpoint. A training that was killed before its
+            first evaluation has no best checkpoint: then it is the newest one, with a warning.
+
+    Raises:
+        UserError: There is no checkpoint.
     """
     if exports.has_config(run):
         return run / exports.CONFIG
-    path = run / "checkpoints" / f"{weights}.ckpt" if run.is_dir() else run
+    if not run.is_dir():
+        path = run
+    else:
+        path = run / "checkpoints" / f"{weights}.ckpt"
+        if weights in ("best", "last") and not path.is_file():
+            path = _find_newest(path)
+            if weights == "best" and path.is_file():
+                warnings.warn(
+                    f"{run} has no best.ckpt, because it has not been evaluated yet. Using "
+                    f"{path.name}",
+                    stacklevel=2,
+                )
     if not path.is_file():
         raise UserError(
             f"there is no checkpoint {path}: train the run first, or name its folder "
             "runs/<experiment>/<id>"
         )
     return path
+
+
+def _find_newest(missing: Path) -> Path:
+    """Return the newest checkpoint in the folder of a missing one; the missing one if none."""
+    numbered = sorted(missing.parent.glob("iteration-*.ckpt"), reverse=True)
+    candidates = [missing.with_name("last.ckpt"), *numbered]
+    return next((path for path in candidates if path.is_file()), missing)

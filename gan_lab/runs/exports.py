@@ -17,24 +17,16 @@ from torch import Tensor
 
 from gan_lab import networks
 from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.output import EXPORT_CONFIG, EXPORT_FORMAT, MAX_EXPORT_CONFIG_BYTES
 
-CONFIG, CARD = "config.json", "README.md"
-FORMAT = "gan-lab export 1"
-LARGEST_CONFIG = 20_000_000  # bytes
+CONFIG, CARD = EXPORT_CONFIG, "README.md"
+FORMAT = EXPORT_FORMAT
 LARGEST_NUMBER = 10_000  # of layers, channels or classes in a recipe
 
 
 def has_config(folder: Path) -> bool:
     """True if a folder looks like an exported generator, whether it can be read or not."""
     return (folder / CONFIG).is_file() and not (folder / "checkpoints").is_dir()
-
-
-def is_export(folder: Path) -> bool:
-    """True if a folder was written by an export of this lab: one that may be overwritten."""
-    try:
-        return bool(_config(folder / CONFIG))
-    except (OSError, ValueError):
-        return False
 
 
 def read_export(path: Path) -> dict[str, Any]:
@@ -52,8 +44,10 @@ def read_export(path: Path) -> dict[str, Any]:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > LARGEST_CONFIG:
-        raise UserError(f"{CONFIG} has {path.stat().st_size:,} bytes, more than {LARGEST_CONFIG:,}")
+    if path.stat().st_size > MAX_EXPORT_CONFIG_BYTES:
+        raise UserError(
+            f"{CONFIG} has {path.stat().st_size:,} bytes, more than {MAX_EXPORT_CONFIG_BYTES:,}"
+        )
     config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{CONFIG} does not say that it is {FORMAT!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lab.config import groups, loading
 from gan_lab.config.schema import Config, leaves
 from gan_lab.runs.alert import Alert
-from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
+from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
 from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.files import read_json, read_rows
@@ -68,7 +69,7 @@ class RestoredRun:
         ``live`` are the raw weights; of every other checkpoint the EMA weights are loaded.
         """
         name = "last" if weights == "live" else weights
-        checkpoint = read_checkpoint(self.run.path / "checkpoints" / f"{name}.ckpt")
+        checkpoint = read_checkpoint(find_checkpoint(self.run.path, name))
         with explain_mismatch(self.run.path):
             self.family.load_state_dict(checkpoint["state_dict"])
             if weights != "live":
@@ -88,7 +89,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
         self.shown_path = str(path)
         self.values: dict[str, Any] = _read_values(self.path)
 
@@ -419,11 +420,19 @@ class Run:
         generator = load_generator(self.path, exact=True)
         return draw_grid(generator(n, seed=seed), min(n, generator.columns))
 
-    def report(self, out: str | Path | None = None) -> Path:
-        """Write the HTML page of this run, ``report.html`` in its folder by default; return its path."""
+    def report(self, out: str | Path | None = None, overwrite: bool = True) -> Path:
+        """Write the HTML page of this run; return its path.
+
+        Args:
+            out: The HTML file. Default: ``report.html`` in the folder of the run.
+            overwrite: Replace an earlier page.
+
+        Raises:
+            UserError: ``out`` is a file that the lab did not write.
+        """
         from gan_lab import report
 
-        return report.write([self], None if out is None else Path(out))
+        return report.write([self], None if out is None else Path(out).expanduser(), overwrite)
 
     def published(self) -> Run:
         """Return a view of this run for others, in which an absolute path is its last part alone.

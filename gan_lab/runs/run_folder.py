@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -87,10 +88,11 @@ class RunFolder:
             OSError: It cannot be written.
         """
         folder = self.path
-        if config.run.overwrite and self.has_config:
+        # many programs have a config.yaml: only a run may be deleted
+        if config.run.overwrite and self.has_config and (folder / "checkpoints").is_dir():
             shutil.rmtree(folder)
         if folder.is_dir() and any(folder.iterdir()):
-            if not self.has_config:
+            if not self.has_config or not (folder / "checkpoints").is_dir():
                 raise UserError(
                     f"{folder} exists and is not a run folder: choose another run.id or run.root"
                 )
@@ -188,6 +190,26 @@ def run_id(loaded: LoadedConfig) -> str:
         if len(slug) <= 100
         else f"{slug[:88]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
     )
+
+
+def describe_data_source(loaded: LoadedConfig) -> str:
+    """Return a slug that distinguishes data sets of the same ``data.name``; empty for most.
+
+    It has the last part of ``data.root`` and a hash of the whole path, if the root decides which
+    images are read, and the overrides of other keys of the data.
+    """
+    data = loaded.config.data
+    parts = []
+    if data.name in USER_FOLDERS and data.source != "sample" and "data.root" in loaded.origin:
+        root = Path(data.root).resolve()
+        digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+        parts.append(f"{root.name}-{digest}")
+    values = dict(leaves(loaded.config))
+    for key in sorted(key for key, origin in loaded.origin.items() if origin == "command line"):
+        is_named = key in ("data.name", "data.source") or is_resumable(key)
+        if key.startswith("data.") and not is_named:
+            parts.append(f"{key.removeprefix('data.')}={_format_short(values[key])}")
+    return re.sub(r"[^\w.=,-]+", "_", "-".join(parts))[:150]
 
 
 def _format_short(value: Any) -> str:

@@ -23,6 +23,7 @@ from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.leaks import find_leaks
 from gan_lab.metrics.nearest_neighbors import find_neighbours
 from gan_lab.metrics.selection import select_metrics
+from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 from gan_lab.runs.run import RestoredRun, Run
 from gan_lab.utils.errors import UserError
@@ -65,8 +66,12 @@ def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[
     """
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights} is not valid. Choose one of {', '.join(WEIGHTS)}")
+    run = Run(folder)
+    # without a best checkpoint the newest one is scored, under its own name
+    if weights == "best" and find_checkpoint(folder).stem != "best":
+        weights = "last"
     other_protocol = any(override.startswith("metrics") for override in overrides)
-    restored = Run(folder).restore(overrides, weights=None)
+    restored = run.restore(overrides, weights=None)
     return score_run(restored, weights, keep_others=other_protocol)
 
 
