@@ -116,7 +116,7 @@ def test_each_way_of_measuring_a_score_has_a_column_of_its_own(tmp_path: Path) -
 def test_runs_of_one_row_that_were_not_measured_alike_are_refused(tmp_path: Path) -> None:
     a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
     b = run(tmp_path, "cgan", "run.seed=1", scores={"fd_digits": 2.0}, fingerprint="g")
-    expected = f"fd_digits of {a} and {b} was not measured alike (fingerprint=f and fingerprint=g), so it has no mean"
+    expected = f"fd_digits of {a} and {b} has different protocols (fingerprint=f and fingerprint=g), so it has no mean"
     with pytest.raises(ValueError, match=re.escape(expected)):
         compare([a, b])
 
@@ -132,7 +132,7 @@ def test_other_versions_share_a_column_and_are_noted(tmp_path: Path) -> None:
     )
     made = compare([a, b])
     assert column(made, "fd_digits")["cgan"] == Cell(1.5, math.sqrt(0.5), 2)
-    assert made.notes == ["measured by different versions: torch 2.15 and 2.16"]
+    assert made.notes == ["measured with different versions: torch 2.15 and 2.16"]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +230,13 @@ def test_nothing_is_marked_where_one_of_the_two_best_has_one_seed(tmp_path: Path
     )
     made = compare(folders)
     assert not any(cell.best for cell in column(made, "fd_digits").values() if cell)
-    assert [note.partition(":")[0] for note in made.notes] == ["no best is marked of fd_digits"]
+    assert [note.partition(":")[0] for note in made.notes] == [
+        "no best value is marked for fd_digits"
+    ]
     assert compare(folders[:2]).notes == []  # alone nobody is the best
-    assert made.notes[0].endswith("that takes 3 seeds of each row; run.seed=1 trains another")
+    assert made.notes[0].endswith(
+        "the test needs 3 seeds per row. Train another seed with run.seed=1"
+    )
 
 
 def test_runs_that_were_not_scored_or_train_on_are_named(tmp_path: Path) -> None:
@@ -241,24 +245,24 @@ def test_runs_that_were_not_scored_or_train_on_are_named(tmp_path: Path) -> None
     made = compare([b, a, a])
     assert [row.name for row in made.rows] == ["cgan"]
     assert made.notes == [
-        f"{b} has no scores: 'gan-lab evaluate {b} --weights best' once it is trained"
+        f"{b} has no scores. After training, run 'gan-lab evaluate {b} --weights best'."
     ]
     assert compare([a, b], weights="last").rows == []
     state = read_summary(a) | {"iteration": 10, "images": 640}
     (a / "summary.json").write_text(json.dumps(state))
-    assert compare([a]).notes == [f"{a} trains on: its scores are of 640 images"]
+    assert compare([a]).notes == [f"{a} is unfinished: its scores are those after 640 images"]
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     a = run(tmp_path, "cgan", scores={"fd_digits": 1.0})
     b = run(tmp_path, "cgan", "run.id=again", scores={"fd_digits": 1.0})
     with pytest.raises(
-        ValueError, match=r"seed0 and .*again are one experiment with one seed: compare one of them"
+        ValueError, match=r"seed0 and .*again are the same experiment with the same seed"
     ):
         compare([a, b])
     with pytest.raises(ValueError, match="is not a run folder: it has no config"):
         compare([a, tmp_path])
-    with pytest.raises(ValueError, match="weights=lats: there are best, last, live"):
+    with pytest.raises(ValueError, match=r"Unknown weights: lats\. Choose one of best, last, live"):
         compare([a], "lats")
 
 

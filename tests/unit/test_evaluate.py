@@ -19,10 +19,10 @@ from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import evaluator, extractors
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
-from gan_lab.metrics.evaluator import Evaluator, Tally, real_statistics
+from gan_lab.metrics.evaluator import Evaluator, Tally, compute_real_statistics
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.frechet import moments
-from gan_lab.metrics.nearest_neighbors import find_neighbours
+from gan_lab.metrics.nearest_neighbors import find_neighbors
 from gan_lab.seeding import Stream
 
 
@@ -127,7 +127,9 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
     ) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
         served = data(tmp_path, size, **spec)
-        real_statistics(served, served.reference(n, split=split), metric, torch.device("cpu"), cap)
+        compute_real_statistics(
+            served, served.reference(n, split=split), metric, torch.device("cpu"), cap
+        )
         new = set(tmp_path.glob("cache/reals-*")) - before
         return new.pop() if new else Path()
 
@@ -145,21 +147,20 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
 ) -> None:
     served = data(tmp_path)
     alone = evaluator_of(served, digits(), 120, fakes=230, max_features_kept=150)
-    (whole,) = alone._over_batches(FAMILY)
+    (whole,) = alone._compute_fake_statistics(FAMILY)
     assert len(whole["logits"]) == int(whole["count"]) == 230
     assert len(whole["logits"].unique(dim=0)) == 230  # none is another's repeat
     assert len(whole["features"]) == 150
 
     shares: list[Any] = []
-    group = SimpleNamespace(
-        is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 3
-    )
+    group = SimpleNamespace(get_world_size=lambda: 3)
     monkeypatch.setattr(evaluator, "distributed", group)
+    monkeypatch.setattr(evaluator, "is_distributed", lambda: True)
     for rank in range(3):
         group.get_rank = lambda rank=rank: rank
         group.all_gather_object = lambda into, mine: (shares.append(mine), into.__setitem__(slice(None), shares + [mine] * (len(into) - len(shares))))  # fmt: skip
         again = evaluator_of(served, digits(), 120, fakes=230, max_features_kept=150)
-        together = again._over_batches(FAMILY)[0]  # whole for the last of them
+        together = again._compute_fake_statistics(FAMILY)[0]  # whole for the last of them
     assert together.keys() == whole.keys()
     for name, rows in whole.items():
         assert (
@@ -176,7 +177,7 @@ def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path
     metric = FeatureScores(extractors.load("random"), False, 10_000, final=False)
 
     def kept(n: int) -> int:
-        (statistics,) = evaluator_of(data(tmp_path), metric, n)._over_batches(FAMILY)
+        (statistics,) = evaluator_of(data(tmp_path), metric, n)._compute_fake_statistics(FAMILY)
         return sum(value.numel() * value.element_size() for value in statistics.values())
 
     assert kept(100) == kept(240) == 8 * (1 + 64 + 64 * 64)
@@ -201,7 +202,7 @@ def test_gray_oblong_and_large_images_are_measured(
     metric = FeatureScores(extractors.load(extractor), False, 10_000, final=True)
     scores = evaluator_of(served, metric, 70)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
-    noise_to_noise = real_statistics(
+    noise_to_noise = compute_real_statistics(
         served, served.reference(70, split="train"), metric, torch.device("cpu"), 10_000
     )
     same = metric.update_fake(
@@ -260,7 +261,7 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
             return fakes
 
     extractor = extractors.load("digits")
-    values, protocol, pairs = find_neighbours(Copies(), served, extractor, seed=0, shown=8)  # type: ignore[arg-type]
+    values, protocol, pairs = find_neighbors(Copies(), served, extractor, seed=0, shown=8)  # type: ignore[arg-type]
     assert pairs.shape == (16, 1, 28, 28)
     assert torch.equal(pairs[0:10:2], pairs[1:10:2])
     first = sorted(float(pair.sum()) for pair in pairs[0:10:2])

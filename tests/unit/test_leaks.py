@@ -45,7 +45,7 @@ class Generator:
         rows = torch.arange(self.given, self.given + len(batch.images))
         self.given += len(rows)
         plain = self.pixels[rows % len(self.pixels)]
-        changed = leaks.augmented(plain, self.policy, stream)
+        changed = leaks.augment(plain, self.policy, stream)
         which = torch.arange(len(rows)) < self.share * len(rows)
         return to_unit(torch.where(which.view(-1, 1, 1, 1), changed, plain))
 
@@ -82,8 +82,8 @@ def test_the_detector_is_always_the_same_and_leaves_the_global_numbers_alone(
     pixels = torch.cat([to_uint8(batch.images) for batch in digits.reference(100)])
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    first = leaks.augmented(pixels, "ada", Stream(0, "x"))
-    assert torch.equal(first, leaks.augmented(pixels, "ada", Stream(0, "x")))
+    first = leaks.augment(pixels, "ada", Stream(0, "x"))
+    assert torch.equal(first, leaks.augment(pixels, "ada", Stream(0, "x")))
     assert not torch.equal(first, pixels)
     detector = leaks.train_detector(pixels[:64], "ada")
     assert torch.equal(torch.get_rng_state(), before)

@@ -223,7 +223,7 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
         names_of(labelled, extractors=["clop"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
         with pytest.raises(
-            ValueError, match=f"metrics.extractors={name} does not suit {spec.content}: "
+            ValueError, match=f"metrics.extractors={name} does not suit {spec.content}\\. "
         ):
             names_of(spec, extractors=[name])
     assert names_of(labelled, extractors=["random", "random"]) == ["fd_random"]
@@ -311,14 +311,14 @@ def test_training_images_as_fakes_have_the_score_of_reals(
     setting = Setting(served.spec, cfg, conditional=True, split="test", reals=650, fakes=1000)
     metric = ClassificationAccuracyScore(10, cap=10_000)
     evaluator = Evaluator(served, [metric], setting, seed=0, shared=False)
-    of_reals = evaluator.floors(torch.device("cpu"))["cas"]
-    assert metric.floor_names == {"cas": "cas_of_reals"}
+    of_reals = evaluator.compute_references(torch.device("cpu"))["cas"]
+    assert metric.reference_names == {"cas": "cas_of_reals"}
     labels = np.asarray(served.train.labels)
     rows = seeding.permutation(0, "others", 0, len(labels))
     chosen = np.concatenate([rows[labels[rows] == label][:100] for label in range(10)])
     batch = served.train.__getitems__(chosen.tolist())
     fakes = metric.update_fake({"generated": batch.images}, batch)
-    value = metric.compute(evaluator._statistics_of_reals(torch.device("cpu"))[0], fakes)["cas"]
+    value = metric.compute(evaluator._get_real_statistics(torch.device("cpu"))[0], fakes)["cas"]
     assert value / of_reals == pytest.approx(1, abs=0.03)
 
 

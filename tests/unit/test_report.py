@@ -16,8 +16,12 @@ from gan_lab import report
 from gan_lab.config import loading
 from gan_lab.report import pictures, run_page
 from gan_lab.report.command_lines import command_lines
-from gan_lab.report.comparison_section import comparison, differences, labels
-from gan_lab.report.curves import MAX_POINTS, build_charts, series
+from gan_lab.report.comparison_section import (
+    collect_comparison_values,
+    find_differences,
+    label_runs,
+)
+from gan_lab.report.curves import MAX_POINTS, build_charts, build_series
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
@@ -55,7 +59,7 @@ def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path)
     state = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(state | {"best_iteration": 16}))
     assert verdict(Run(folder)).sentences == [
-        "The best generator is the last one, after 256 images."
+        "The best checkpoint is the last one, after 256 images."
     ]
     scores = {
         "best": {"label_accuracy": {"value": 0.8, "higher_is_better": True}},
@@ -73,11 +77,11 @@ def test_an_unfinished_run_says_how_far_it_is_and_what_was_measured_on_the_way(
 ) -> None:
     folder = written_run(tmp_path / "run", "run.images=512", ended=False)
     made = verdict(Run(folder))
-    assert made.sentences[:2] == ["It has not ended: 256 of 512 images are recorded.",
+    assert made.sentences[:2] == ["The run is unfinished: 256 of 512 images are recorded.",
                                   "Best so far: after 128 images. Latest: 3."]  # fmt: skip
     assert made.figure == "2"
     assert not made.watched
-    assert "It has not ended" in report.write([folder]).read_text()
+    assert "The run is unfinished" in report.write([folder]).read_text()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_what_a_folder_lacks_is_left_out_of_its_page(missing: str, tmp_path: Pat
     if missing in ("samples", "all"):
         assert "There is no sample grid yet." in text
     if missing == "all":
-        assert "Nothing has been scored in this run." in text
+        assert "This run has no scores." in text
         assert "No values are recorded yet." in text
 
 
@@ -115,7 +119,7 @@ def test_rows_that_were_cut_off_and_values_that_are_not_finite_do_no_harm(tmp_pa
     with pytest.raises(UserError, match=r"summary.json is damaged: .*Delete it"):
         run.summary  # noqa: B018
     with pytest.warns(
-        UserWarning, match=r"the page is drawn without it: .*summary.json is damaged"
+        UserWarning, match=r"Writing the page without a damaged file: .*summary.json is damaged"
     ):
         page = report.write([folder])
     curves = {one["name"]: one for chart in data_of(page)["charts"] for one in chart["series"]}
@@ -160,7 +164,7 @@ def test_columns_are_grouped_by_what_they_are(tmp_path: Path) -> None:
 
 
 def test_long_curves_keep_their_ends() -> None:
-    made = series("loss", [(float(i), float(i)) for i in range(10 * MAX_POINTS + 7)])
+    made = build_series("loss", [(float(i), float(i)) for i in range(10 * MAX_POINTS + 7)])
     assert len(made["x"]) <= MAX_POINTS + 1
     assert (made["x"][0], made["x"][-1]) == (0, 10 * MAX_POINTS + 6)
     assert {b - a for a, b in zip(made["x"][:-2], made["x"][1:-1], strict=True)} == {made["step"]}
@@ -305,12 +309,17 @@ def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     ]
     made = [Run(written_run(tmp_path / str(i), *each)) for i, each in enumerate(words)]
     other = Run(written_run(tmp_path / "other", experiment="gan"))
-    assert labels([*made, other]) == ["cgan seed=0", "cgan seed=1", "cgan seed=1 z_dim=7", "gan"]
-    assert dict(differences(made)) == {
+    assert label_runs([*made, other]) == [
+        "cgan seed=0",
+        "cgan seed=1",
+        "cgan seed=1 z_dim=7",
+        "gan",
+    ]
+    assert dict(find_differences(made)) == {
         "run.seed": ["0", "1", "1"],
         "model.z_dim": ["64", "64", "7"],
     }
-    assert labels([made[0], made[0]]) == ["cgan (1)", "cgan (2)"]
+    assert label_runs([made[0], made[0]]) == ["cgan (1)", "cgan (2)"]
 
 
 def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(
@@ -318,7 +327,7 @@ def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(
 ) -> None:
     folders = [written_run(tmp_path / f"{e}{s}", f"run.seed={s}", experiment=e, distance=d + s / 10)
                for e, d in (("cgan", 2.0), ("gan", 5.0)) for s in (0, 1)]  # fmt: skip
-    made = comparison([Run(folder) for folder in folders])
+    made = collect_comparison_values([Run(folder) for folder in folders])
     assert [(row.name, len(row.runs)) for row in made["table"].rows] == [("cgan", 2), ("gan", 2)]
     (chart,) = made["data"]["charts"]
     assert [one["y"] for one in chart["series"]] == [
@@ -334,7 +343,7 @@ def test_runs_that_fit_in_no_table_are_still_drawn_and_the_reason_given(tmp_path
     folders = [written_run(tmp_path / name) for name in "ab"]
     text = report.write(folders, tmp_path / "both.html").read_text()
     assert "These runs cannot be compared in one table" in text
-    assert "are one experiment with one seed" in text
+    assert "are the same experiment with the same seed" in text
     assert text.count("<figure>") == 2
     assert (
         report.write([folders[0], folders[0] / ".." / "a"]).name == "report.html"
@@ -345,13 +354,13 @@ def test_what_is_no_run_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert answer(capsys, monkeypatch, "report", str(tmp_path)) == (
-        2, f"error: {tmp_path} is not a run folder: it has no config.yaml. Name a folder such as runs/<experiment>/<run id>",
+        2, f"error: {tmp_path} is not a run folder: it has no config.yaml. Name a folder such as runs/<experiment>/<run id>.",
     )  # fmt: skip
     (tmp_path / "config.yaml").write_text("model: {")
     code, error = answer(capsys, monkeypatch, "report", str(tmp_path))
     assert (code, len(error.splitlines())) == (2, 1)
     assert f"{tmp_path / 'config.yaml'} is damaged" in error
-    with pytest.raises(ValueError, match="a report is of a run folder"):
+    with pytest.raises(ValueError, match="A report needs a run"):
         report.write([])
 
 
@@ -362,7 +371,7 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(
         run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3, device="cpu"), config=loading.load("gan").config,
         data=SimpleNamespace(facts=SimpleNamespace(about="digits")),
         evaluation=SimpleNamespace(headline=None, scores={}, best_at=3, evaluator=SimpleNamespace(
-            setting=SimpleNamespace(split="validation"), floors=lambda device: {})), health=SimpleNamespace(alerts=[]),
+            setting=SimpleNamespace(split="validation"), compute_references=lambda device: {})), health=SimpleNamespace(alerts=[]),
         images=192, trackers=[],
     )  # fmt: skip
     monkeypatch.setattr(loop, "evaluate_all", lambda *_: None)
@@ -371,5 +380,5 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(
         raise RuntimeError("no space")
 
     monkeypatch.setattr(report.run_page, "write", fail)
-    with pytest.warns(UserWarning, match="no report was drawn: no space"):
+    with pytest.warns(UserWarning, match="The report was not written: no space"):
         loop.conclude(built, 1.0)  # type: ignore[arg-type]

@@ -165,7 +165,7 @@ def test_restore_takes_loaded_data_and_refuses_other_data(
 
 
 def test_restore_refuses_overrides_that_make_another_run(trained: Path) -> None:
-    with pytest.raises(UserError, match=r"model.z_dim=3: for an existing run only data.root"):
+    with pytest.raises(UserError, match=r"run: model.z_dim=3. Override only data.root"):
         Run(trained).restore(["model.z_dim=3"])
     restored = Run(trained).restore(["metrics.max_features_kept=50"], weights=None)
     assert restored.config.metrics.max_features_kept == 50
@@ -209,7 +209,7 @@ def test_repr_html_shows_headline_scores_grid_alerts_and_path(tmp_path: Path) ->
     page = Run(folder)._repr_html_()
     assert ">2.375</strong> fd_digits, lower is better" in page
     assert "<td>0.25 ± 0.12</td>" in page
-    assert pictures.uri(Run(folder).grids[-1][1].read_bytes()) in page
+    assert pictures.encode_data_uri(Run(folder).grids[-1][1].read_bytes()) in page
     assert "<strong>collapse</strong> after 80 images: All images are alike." in page
     assert str(folder) in page
     (folder / "health.csv").write_text("kind,iteration,images,sentence\n")
@@ -226,7 +226,7 @@ def test_repr_html_escapes_the_run_and_skips_a_torn_grid(tmp_path: Path) -> None
     page = Run(folder)._repr_html_()
     assert "<script" not in page
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
-    assert pictures.uri(older.read_bytes()) in page
+    assert pictures.encode_data_uri(older.read_bytes()) in page
 
 
 def test_published_has_no_absolute_path(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_damaged_scores_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"scores\.json is damaged: .*Delete it"):
         Run(folder).higher_is_better  # noqa: B018
     with pytest.warns(
-        UserWarning, match=r"the page is drawn without it: .*scores\.json is damaged"
+        UserWarning, match=r"Writing the page without a damaged file: .*scores\.json is damaged"
     ):
         assert "fd_digits" in Run(folder).report().read_text()
 

@@ -12,7 +12,7 @@ from gan_lab.config.loading import load
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, differences, run_id
+from gan_lab.runs.run_folder import RunFolder, find_differences, run_id
 from gan_lab.utils import files
 from gan_lab.utils.files import write_text
 
@@ -86,17 +86,17 @@ def test_differences_name_each_key_and_both_values() -> None:
     now = load(
         "gan", ["model.z_dim=4", "data.size=32", "run.images=5", "log.progress_bar=false"]
     ).config
-    assert differences(before, now) == ["data.size: 28 -> 32", "model.z_dim: 3 -> 4"]
-    assert differences(before, before) == []
-    assert "family: gan -> cgan" in differences(before, load("cgan").config)
+    assert find_differences(before, now) == ["data.size: 28 -> 32", "model.z_dim: 3 -> 4"]
+    assert find_differences(before, before) == []
+    assert "family: gan -> cgan" in find_differences(before, load("cgan").config)
 
 
 @pytest.mark.parametrize("source", ["full", "sample"])
 def test_a_run_goes_on_with_the_data_it_began_with(source: str) -> None:
     began = load("gan", [f"data.source={source}"]).config
-    assert differences(began, load("gan").config) == []
+    assert find_differences(began, load("gan").config) == []
     other = "sample" if source == "full" else "full"
-    assert differences(began, load("gan", [f"data.source={other}"]).config) == [
+    assert find_differences(began, load("gan", [f"data.source={other}"]).config) == [
         f"data.source: {source} -> {other}"
     ]
 
@@ -125,7 +125,7 @@ def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: 
         f"torch {torch.__version__}".partition("+")[0] in (folder / "environment.txt").read_text()
     )
     with pytest.raises(
-        ValueError, match=r"is a run of another config \(model.z_dim: 100 -> 3\): run.id=... starts"
+        ValueError, match=r"is a run with another config: model.z_dim: 100 -> 3. Set run.id=..."
     ):
         RunFolder(folder).prepare(load("gan", ["model.z_dim=3"]).config, [])
     (folder / "checkpoints" / "last.ckpt").touch()
@@ -137,7 +137,7 @@ def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: 
 def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(
-        ValueError, match=r"exists and is not a run folder: choose another run.id or run.root"
+        ValueError, match=r"exists and is not a run folder. Choose another run.id or run.root"
     ):
         RunFolder(tmp_path).prepare(load("gan", ["run.overwrite=true"]).config, [])
     assert (tmp_path / "thesis.txt").read_text() == "mine"
@@ -170,7 +170,8 @@ class Hostile:
 
 def one_line_of_refusal(path: Path) -> str:
     with pytest.raises(
-        ValueError, match=r"^checkpoint .* is corrupt or not of this lab, nothing was loaded: \S"
+        ValueError,
+        match=r"^The checkpoint .* is corrupt or not of this lab, nothing was loaded: \S",
     ) as raised:
         read_checkpoint(path)
     assert "\n" not in str(raised.value)
@@ -181,7 +182,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt", 5, extra=(1, 2.5, "three"))
     content = read_checkpoint(path)
     assert (content["iteration"], content["extra"]) == (5, (1, 2.5, "three"))
-    with pytest.raises(ValueError, match=r"there is no checkpoint .*/b.ckpt"):
+    with pytest.raises(ValueError, match=r"There is no checkpoint .*/b.ckpt"):
         read_checkpoint(tmp_path / "b.ckpt")
 
 
@@ -225,19 +226,21 @@ def test_the_newest_checkpoint_that_can_be_read_is_taken_with_a_warning_of_the_o
     )
     assert latest_checkpoint(tmp_path) == newer
     newer.write_bytes(newer.read_bytes()[:700])
-    with pytest.warns(UserWarning, match="passed over: checkpoint .*00000100.ckpt is corrupt"):
+    with pytest.warns(
+        UserWarning, match="Skipping a checkpoint: The checkpoint .*00000100.ckpt is corrupt"
+    ):
         assert latest_checkpoint(tmp_path) == older
     older.write_bytes(b"")
     with (
-        pytest.warns(UserWarning, match="passed over"),
+        pytest.warns(UserWarning, match="Skipping a checkpoint"),
         pytest.raises(
             ValueError,
-            match=r"no checkpoint in .*checkpoints can be read: run.overwrite=true starts",
+            match=r"No checkpoint in .*checkpoints can be read. Set run.overwrite=true",
         ),
     ):
         latest_checkpoint(tmp_path)
     last = save(tmp_path / "checkpoints" / "last.ckpt", 80)
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="Skipping a checkpoint"):
         assert latest_checkpoint(tmp_path) == last
 
 
@@ -246,7 +249,7 @@ def test_a_run_whose_data_have_changed_is_not_gone_on_with(tmp_path: Path) -> No
     RunFolder(tmp_path / "run").prepare(config, [], "abc")
     RunFolder(tmp_path / "run").prepare(config, [], "abc")
     with pytest.raises(
-        ValueError, match=r"the data of .*run have changed .*fingerprint abc, now xyz"
+        ValueError, match=r"The data of .*run have changed .*fingerprint abc, now xyz"
     ):
         RunFolder(tmp_path / "run").prepare(config, [], "xyz")
     with pytest.raises(ValueError, match="have changed"):

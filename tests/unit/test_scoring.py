@@ -261,7 +261,7 @@ def test_a_module_is_an_extractor(folders: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        ("one image", r"The fakes are 1 images \(.*one\)\. Pass at least 2"),
+        ("one image", r"Too few fakes: 1 \(.*one\)\. Pass at least 2"),
         ("no folder", r"The fakes do not exist: .*nowhere"),
         ("empty folder", r"The fakes folder has no images: .* contains no files"),
         ("sizes in a folder", r"The fakes differ in size: .*b\.png is \[3, 8, 9\], .*a\.png is \[3, 8, 8\]"),
@@ -278,7 +278,7 @@ def test_a_module_is_an_extractor(folders: tuple[Path, Path]) -> None:
         ("four channels", r"The fakes cannot be used\. Images have the shape \[4, 8, 8, 4\]"),
         ("number", r"The fakes are of the type int\. Pass a folder"),
         ("texts", r"The fakes contain str objects\. Pass a folder"),
-        ("empty loader", r"The fakes are 0 images \(builtins\.list\)"),
+        ("empty loader", r"Too few fakes: 0 \(builtins\.list\)"),
     ],
 )  # fmt: skip
 def test_bad_images_are_one_sentence(
@@ -344,7 +344,7 @@ def test_bad_metrics_and_extractors_are_one_sentence(folders: tuple[Path, Path])
             "random",
             r"unknown metric 'fdi'\. Did you mean 'fid'\? Available: fid, kid, prdc, is",
         ),
-        ([], "random", "There are no metrics to compute"),
+        ([], "random", "No metrics to compute"),
         (["fid"], "lite", r"unknown extractor 'lite'\. Did you mean 'lite0'\?"),
     ):
         with pytest.raises(UserError, match=expected):

@@ -15,7 +15,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, to_unit
 from gan_lab.metrics import extractors
-from gan_lab.metrics.nearest_neighbors import FAKES, find_neighbours, near_share
+from gan_lab.metrics.nearest_neighbors import FAKES, find_neighbors, near_share
 from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
 from gan_lab.seeding import Stream
 
@@ -52,7 +52,7 @@ def test_the_share_of_near_copies_is_that_of_the_copies(
     share: int, extractor: str, digits: GANDataModule
 ) -> None:
     family: Any = Copying(digits, FAKES * share // 100)
-    values, protocol, _ = find_neighbours(family, digits, extractors.load(extractor), seed=0)
+    values, protocol, _ = find_neighbors(family, digits, extractors.load(extractor), seed=0)
     assert values[f"near_copies_{extractor}"] == pytest.approx(share / 100, abs=0.04)
     assert (
         protocol["train"] == len(digits.train) == 3700
@@ -76,7 +76,7 @@ def test_copies_are_those_of_the_images_that_were_learned_from(data_root: Path) 
     ):
         made: Any = Copying(few, 0)
         made.images = to_unit(images)
-        values, protocol, _ = find_neighbours(made, few, digits, seed=0)
+        values, protocol, _ = find_neighbors(made, few, digits, seed=0)
         assert low <= values["near_copies_digits"] <= high
         assert protocol["train"] == 100
 
