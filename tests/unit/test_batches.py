@@ -1,4 +1,4 @@
-"""What a DataLoader may yield: every accepted form gives the same batch, everything else is refused by name."""
+"""Batches of a DataLoader: accepted forms give equal batches, and others are named errors."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_gray_images_may_lack_the_channel_axis() -> None:
         ),
         ({"x": UNIT}, {}, r"No key for images in a batch with the keys x\. Use 'image'"),
         ("images", {}, r"Cannot read a batch of type str"),
-        (UNIT, {"translation": True}, r"image-to-image translation takes \(source, target\)"),
+        (UNIT, {"translation": True}, r"For image-to-image translation, yield \(source, target\)"),
         (
             (UNIT, LABELS),
             {"translation": True},

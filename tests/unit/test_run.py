@@ -1,4 +1,4 @@
-"""A Run holds what its folder holds, restores and samples its generator, and names the file that is damaged."""
+"""``Run`` reads its folder, restores and samples the generator, and names damaged files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def test_scores_equal_the_summary(tmp_path: Path) -> None:
     assert run.scores_of("live")["fd_digits"].value == 2.5
 
 
-def test_score_direction_comes_from_the_summary_before_scores_json(tmp_path: Path) -> None:
+def test_score_direction_prefers_summary(tmp_path: Path) -> None:
+    """The direction comes from summary.json, and from scores.json if it is missing there."""
     folder = written_run(tmp_path / "run")
     entry = {"value": 1.0, "higher_is_better": True, "note": "few images"}
     edit_summary(folder, scores={"best": {"fd_digits": entry}})
@@ -172,7 +173,8 @@ def test_restore_refuses_overrides_that_make_another_run(trained: Path) -> None:
     assert restored.run.config.metrics.max_features_kept != 50
 
 
-def test_sample_equals_the_generator_and_depends_on_label_and_seed(trained: Path) -> None:
+def test_sample_depends_on_label_and_seed(trained: Path) -> None:
+    """Samples equal those of the generator and depend on label and seed."""
     run = Run(trained)
     images = run.sample(4, label=3, seed=5)
     assert torch.equal(images, gan_lab.load_generator(trained, exact=True)(4, 3, 5))
