@@ -125,15 +125,15 @@ def mirror(images: Tensor, which: Tensor) -> Tensor:
 def interleave(sets: Sequence[Tensor], columns: int) -> tuple[Tensor, int]:
     """Arrange sets of images for a grid; return the images and the number of columns.
 
-    One set [B, C, H, W] is returned unchanged. Of several sets [B, 1 or C, H, W], images i are side
-    by side, in up to eight rows.
+    One set [B, C, H, W] is returned unchanged. For several sets [B, 1 or C, H, W], images with the
+    same index are next to each other, in up to eight rows.
     """
     if len(sets) == 1:
         return sets[0], columns
-    abreast = max(1, 8 // len(sets))
+    per_row = max(1, 8 // len(sets))
     channels = max(images.shape[1] for images in sets)
-    shown = [images[: 8 * abreast].expand(-1, channels, -1, -1) for images in sets]
-    return torch.stack(shown, dim=1).flatten(0, 1), abreast * len(sets)
+    shown = [images[: 8 * per_row].expand(-1, channels, -1, -1) for images in sets]
+    return torch.stack(shown, dim=1).flatten(0, 1), per_row * len(sets)
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
@@ -284,7 +284,7 @@ def jitter(images: Tensor, by: int, corners: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     larger = torch.nn.functional.interpolate(images, (height + by, width + by), mode="bilinear")
-    # by index rather than by slices, whose bounds a GPU would have to hand over
+    # Index with tensors, because slice bounds would have to be copied from the GPU.
     top, left = (corners * (by + 1)).long().unbind(dim=1)
     image = torch.arange(len(images), device=images.device)[:, None, None]
     rows = top[:, None, None] + torch.arange(height, device=images.device)[:, None]

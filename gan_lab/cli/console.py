@@ -92,7 +92,7 @@ def print_comparison(comparison: Comparison) -> None:
         rows.add_row(
             row.name,
             str(len(row.runs)),
-            *(cell.among(len(row.runs), "{} *") if cell else "" for cell in row.cells),
+            *(cell.format_in_row(len(row.runs), "{} *") if cell else "" for cell in row.cells),
         )
     console = make_console(rows)
     if comparison.rows:

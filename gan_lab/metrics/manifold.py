@@ -12,7 +12,7 @@ from gan_lab.metrics.image_set_metric import ImageSetMetric
 from gan_lab.metrics.neighbor_search import BLOCK_ROWS, find_nearest
 from gan_lab.utils.errors import UserError
 
-# neighbors that define the radius of a ball, as in the papers
+# Neighbors that define the radius of a ball, as in the papers.
 PRECISION_NEIGHBORS = 3
 DENSITY_NEIGHBORS = 5
 MIN_IMAGES = DENSITY_NEIGHBORS + 1
@@ -20,7 +20,10 @@ SHARES = ("precision", "recall", "density", "coverage")
 
 
 def compute_radii(features: Tensor, neighbors: tuple[int, ...]) -> list[Tensor]:
-    """Compute the distance [N] of each row of features [N, D] to its k-th nearest other row, for each k.
+    """Compute the distance of each row of features [N, D] to its k-th nearest other row.
+
+    Returns:
+        Distances [N] for each k of ``neighbors``.
 
     Raises:
         UserError: There are too few rows.
@@ -30,7 +33,7 @@ def compute_radii(features: Tensor, neighbors: tuple[int, ...]) -> list[Tensor]:
             f"Too few images for {max(neighbors)} neighbors each: {len(features)}. Pass at least "
             f"{max(neighbors) + 1}."
         )
-    # the nearest row is the row itself
+    # The nearest row is the row itself.
     distances, _ = find_nearest(features, features, max(neighbors) + 1)
     return list(distances[:, list(neighbors)].unbind(dim=1))
 
@@ -38,8 +41,8 @@ def compute_radii(features: Tensor, neighbors: tuple[int, ...]) -> list[Tensor]:
 def precision_recall_density_coverage(real: Tensor, fake: Tensor) -> dict[str, float]:
     """Compute precision, recall, density and coverage of features [N, D] and [M, D], in float64.
 
-    A ball around an image reaches to its k-th nearest image of the same set, with k = 3 for
-    precision and recall and k = 5 for density and coverage.
+    The radius of the ball around an image is the distance to its k-th nearest neighbor in the same
+    set, with k = 3 for precision and recall and k = 5 for density and coverage.
 
     - precision: share of fakes inside at least one ball of the reals
     - recall: share of reals inside at least one ball of the fakes
@@ -78,14 +81,14 @@ def precision_recall_density_coverage(real: Tensor, fake: Tensor) -> dict[str, f
 def describe_share(share: str, rows: int) -> dict[str, Any]:
     """Describe one of ``SHARES`` over ``rows`` rows of features, for its protocol."""
     neighbors = PRECISION_NEIGHBORS if share in ("precision", "recall") else DENSITY_NEIGHBORS
-    # the key is stored in summary.json
+    # The key is stored in summary.json, so its spelling stays.
     return {"neighbours": neighbors, "rows": rows}
 
 
 class PrecisionRecallDensityCoverage(ImageSetMetric):
     """Precision, recall, density and coverage of fake images, as a torchmetrics metric.
 
-    All features are kept in memory, and the time grows with the product of the numbers of images.
+    All features are kept in memory, and time grows with real times fake images.
     The values do not depend on how images are distributed over ranks.
 
     Args:

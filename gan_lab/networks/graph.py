@@ -51,7 +51,7 @@ def trace(
         name = str(spec.arg.name)
         names[name] = spec.target or next(input_names)
         if spec.target is not None:
-            tensors[spec.target] = _tensor(exported, spec.target)
+            tensors[spec.target] = _get_tensor(exported, spec.target)
     steps: list[dict[str, Any]] = []
     for node in exported.graph.nodes:
         if node.op == "call_function" and str(node.target) in COPIES:
@@ -61,7 +61,7 @@ def trace(
             and not _is_assertion(node)
             and str(node.target) not in (BATCH_NORM, SPLIT)
         ):
-            steps.append(_step(node, names))
+            steps.append(_convert_node(node, names))
         elif node.op == "output":
             output = names[node.args[0][0].name]
     graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
@@ -171,7 +171,7 @@ def check_equivalence(
         difference = float((other(inputs) - expected).abs().max())
     # an encoder's latents are unbounded
     scale = max(1.0, float(expected.abs().max()))
-    # written so that NaN fails too
+    # The negation makes NaN fail too.
     if not difference <= MAX_DIFFERENCE * scale:
         raise ValueError(
             f"{name} differs from the network by {difference:.1e}, more than "
@@ -179,18 +179,18 @@ def check_equivalence(
         )
 
 
-def _tensor(program: Any, name: str) -> Tensor:
+def _get_tensor(program: Any, name: str) -> Tensor:
     state = program.state_dict | program.constants
     tensor: Tensor = state[name]
     return tensor.detach().contiguous()
 
 
 def _is_assertion(node: Node) -> bool:
-    """Report whether a node checks shapes, or computes something for such a check only."""
+    """Return True if a node checks shapes, or computes something only for such a check."""
     return not node.users or "assert" in str(node.target)
 
 
-def _step(node: Node, names: dict[str, str]) -> dict[str, Any]:
+def _convert_node(node: Node, names: dict[str, str]) -> dict[str, Any]:
     """Convert a node to a step.
 
     Taking an item of a batch norm's outputs becomes ``aten.batch_norm``, and of a split's outputs
@@ -216,14 +216,18 @@ def _step(node: Node, names: dict[str, str]) -> dict[str, Any]:
             f"Keyword arguments are not supported: {node.target}({dict(node.kwargs)}). "
             "Pass them by position in the network's forward"
         )
-    return {"op": operation, "out": node.name, "args": [_plain(arg, names) for arg in args]}
+    return {
+        "op": operation,
+        "out": node.name,
+        "args": [_convert_argument(arg, names) for arg in args],
+    }
 
 
-def _plain(arg: Any, names: dict[str, str]) -> Any:
+def _convert_argument(arg: Any, names: dict[str, str]) -> Any:
     if isinstance(arg, Node):
         return {"ref": names[arg.name]}
     if isinstance(arg, list | tuple):
-        return [_plain(item, names) for item in arg]
+        return [_convert_argument(item, names) for item in arg]
     if arg is None or isinstance(arg, bool | int | float | str):
         return arg
     raise ValueError(

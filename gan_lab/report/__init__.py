@@ -1,4 +1,4 @@
-"""One HTML page of a run, or of several runs side by side, that needs nothing but itself."""
+"""Self-contained HTML pages of one run, or of several runs side by side."""
 
 from __future__ import annotations
 

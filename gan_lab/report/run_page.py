@@ -1,7 +1,7 @@
-"""Render a page: what was read goes into a template, with the style, the script and the pictures in it.
+"""Render a self-contained page from a template, with its style, script and images.
 
-Jinja escapes every value, and data for the script as JSON. The page tells the browser that nothing
-may be loaded, and by its hash that no other script than its own may run.
+Jinja escapes every value, and data for the script as JSON. The page's content security policy
+forbids loading anything and running any script except its own, which it identifies by its hash.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gan_lab.report import curves, live, pictures
 from gan_lab.report.command_lines import command_lines
-from gan_lab.report.comparison_section import comparison
+from gan_lab.report.comparison_section import collect_comparison_values
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
@@ -67,10 +67,10 @@ def render_runs(folders: Sequence[Path | Run]) -> str:
     """Render the page of a run, or of several runs side by side."""
     runs = _open_runs(folders)
     for run in runs:
-        _leave_out_damaged_results(run)
+        _skip_damaged_results(run)
     if len(runs) == 1:
         return render("run.html", **collect_values(runs[0]))
-    return render("comparison.html", **comparison(runs))
+    return render("comparison.html", **collect_comparison_values(runs))
 
 
 def _open_runs(folders: Sequence[Path | Run]) -> list[Run]:
@@ -78,7 +78,9 @@ def _open_runs(folders: Sequence[Path | Run]) -> list[Run]:
     opened = [folder if isinstance(folder, Run) else Run(folder) for folder in folders]
     runs = list({run.path.resolve(): run for run in opened}.values())
     if not runs:
-        raise UserError("a report is of a run folder, runs/<experiment>/<run id>, or of several")
+        raise UserError(
+            "A report needs a run. Pass one or more run folders, runs/<experiment>/<run id>."
+        )
     return runs
 
 
@@ -92,31 +94,31 @@ def _name_comparison(runs: Sequence[Run]) -> Path:
     return root / f"comparison-{names}-{digest}.html"
 
 
-def _leave_out_damaged_results(run: Run) -> None:
-    """Replace a damaged ``summary.json`` or ``scores.json`` by an empty one, with a warning that names the file."""
+def _skip_damaged_results(run: Run) -> None:
+    """Replace a damaged ``summary.json`` or ``scores.json`` by an empty one, with a warning."""
     for part in ("summary", "recorded_directions"):
         try:
             getattr(run, part)
         except UserError as error:
-            warnings.warn(f"the page is drawn without it: {error}", stacklevel=4)
+            warnings.warn(f"Writing the page without a damaged file: {error}", stacklevel=4)
             setattr(run, part, {})
 
 
 def write_or_warn(folders: Sequence[Path]) -> None:
-    """Write a page and log its path; warn if it cannot be drawn, so that the training does not fail."""
+    """Write a page and log its path. An error is only a warning, so that training does not fail."""
     try:
         logger.info(f"report: {write(folders)}")
     except Exception as error:
-        warnings.warn(f"no report was drawn: {error}", stacklevel=2)
+        warnings.warn(f"The report was not written: {error}", stacklevel=2)
 
 
 def render_template(template: str, **values: Any) -> str:
-    """Render a file of ``assets``, every value escaped."""
+    """Render a template of ``assets`` with every value escaped."""
     return _templates().get_template(template).render(**values)
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a whole page, with its style and its script."""
+    """Render a whole page with its style and its script."""
     style, script = (ASSETS / "page.css").read_text("utf-8"), _script()
     allowed = (
         "default-src 'none'; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
@@ -127,7 +129,7 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _script() -> str:
-    """The one script of a page: a worker runs it too, which has no document, and stops after the engine."""
+    """Join the scripts of a page. A worker, which has no document, runs only the engine."""
     engine, live, page = (
         (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page")
     )
@@ -153,20 +155,24 @@ def _hash(text: str) -> str:
 
 
 def collect_values(run: Run) -> dict[str, Any]:
-    """Collect the values of the template of one run."""
+    """Collect the values of the template of one run.
+
+    Images are reduced to fit into the page.
+    """
     grids = run.grids
     extras = {name: run.path / f"{name}.png" for name in ("reals", "neighbours")}
     pages = {}
     for name, path in extras.items():
-        with suppress(UserError):  # a picture that is missing or torn
-            pages[name], _ = pictures.picture(path, pictures.BUDGET // 5)
+        # A missing or damaged image is skipped.
+        with suppress(UserError):
+            pages[name], _ = pictures.compress_image(path, pictures.BUDGET // 5)
     left = pictures.BUDGET - sum(map(len, pages.values()))
-    frames, note = pictures.within([path for _, path in grids], left)
+    frames, note = pictures.compress_images([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
     model, why_not = live.describe_run(run)
     thinned = any(
-        one["step"] > 1 for _, group in charts for chart in group for one in chart["series"]
+        line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]
     )
     return {
         "title": run.name,
@@ -175,17 +181,22 @@ def collect_values(run: Run) -> dict[str, Any]:
         "frames": list(frames.values()),
         "seen": seen,
         "note": note,
-        "pages": {name: pictures.uri(data) for name, data in pages.items()},
+        "pages": {name: pictures.encode_data_uri(data) for name, data in pages.items()},
         "models": [model] if model else [],
-        "examples": live.examples(run, model) if model else [],
+        "examples": live.crop_examples(run, model) if model else [],
         "why_not": why_not,
         "charts": charts,
         "thinned": thinned,
         "cost": _cost(run),
         "commands": command_lines(run),
-        "data": {"charts": [chart for _, group in charts for chart in group], "seen": seen,
-                 "models": [model] if model else [], "frames": list(frames.values())[:-1]},  # the last one stands in the page
-    }  # fmt: skip
+        "data": {
+            "charts": [chart for _, group in charts for chart in group],
+            "seen": seen,
+            "models": [model] if model else [],
+            # The last frame is in the HTML.
+            "frames": list(frames.values())[:-1],
+        },
+    }
 
 
 def _cost(run: Run) -> list[tuple[str, str]]:

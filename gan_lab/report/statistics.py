@@ -1,4 +1,4 @@
-"""The best of several means: Welch's test against every other, corrected for their number."""
+"""Tests of differences of means: Welch's and Student's t-test, with Holm's correction."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from scipy import stats
 
 from gan_lab.utils.numbers import rounded
 
-SEEDS = 3  # of each row, the minimum for a test
-LEVEL = 0.05  # significance level of all tests of a column together
+# Minimum number of seeds per row for a test.
+SEEDS = 3
+# Significance level of all tests of a column together.
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The difference of two means with its interval of 95 %; ``p`` is that of Welch's test, two-sided."""
+    """The difference of two means with its 95% confidence interval and its two-sided p-value."""
 
     difference: float
     low: float
@@ -32,7 +34,14 @@ class Effect:
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
-    """The mean of one sample minus that of another, of unequal spreads, with at least two values each.
+    """Compare the means of two samples with unequal variances by Welch's t-test.
+
+    Args:
+        one: The first sample, two values or more.
+        other: The second sample, two values or more.
+
+    Returns:
+        The mean of the first sample minus the mean of the second.
 
     Source: Welch 1947 (Biometrika 34), with the degrees of freedom of Satterthwaite.
     """
@@ -49,8 +58,8 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
     return Effect(difference, difference - reach, difference + reach, p)
 
 
-def against(values: Sequence[float], bound: float) -> Effect:
-    """The mean of at least two values minus a number that is known, with Student's test."""
+def compare_with_bound(values: Sequence[float], bound: float) -> Effect:
+    """Compare the mean of two or more values with a known number by Student's t-test."""
     difference, error = mean(values) - bound, stdev(values) / math.sqrt(len(values))
     if error == 0:
         return Effect(difference, difference, difference, 1.0 if difference == 0 else 0.0)
@@ -60,9 +69,9 @@ def against(values: Sequence[float], bound: float) -> Effect:
 
 
 def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-    """True if the first differs from every other at the level of all tests together; ``first`` has the best mean.
+    """Return True if ``first``, which has the best mean, differs significantly from every other one.
 
-    Samples of fewer than three values decide nothing.
+    Samples of fewer than three values are never significant.
     """
     if not others or min(map(len, (first, *others))) < SEEDS:
         return False
@@ -70,7 +79,7 @@ def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
 
 
 def holm(p: Sequence[float]) -> list[bool]:
-    """Return which of several tests are significant at ``LEVEL`` together.
+    """Return which of several p-values are significant at ``LEVEL`` with Holm's correction.
 
     Source: Holm 1979 (Scandinavian Journal of Statistics 6).
     """

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from gan_lab import studies
-from gan_lab.report.statistics import against
+from gan_lab.report.statistics import compare_with_bound
 from gan_lab.studies import BUDGETS, Study, measures, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import (
@@ -223,7 +223,7 @@ def _plot_seeds(figure: Figure, study: Study, results: Results) -> None:
             color = f"C{[*study.arms].index(arm)}"
             axes.plot(values, [position] * len(values), "o", color=color, markersize=4, alpha=0.6)
             if len(values) > 1:
-                mean = against(values, 0.0)
+                mean = compare_with_bound(values, 0.0)
                 interval = [[mean.difference - mean.low], [mean.high - mean.difference]]
                 axes.errorbar(
                     [mean.difference],

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from scipy import optimize, stats
 
-from gan_lab.report.statistics import LEVEL, SEEDS, Effect, against, holm, welch
+from gan_lab.report.statistics import LEVEL, SEEDS, Effect, compare_with_bound, holm, welch
 from gan_lab.studies import Prediction, Study
 from gan_lab.studies.measures import Results
 from gan_lab.utils.numbers import mean_and_spread
@@ -96,7 +96,7 @@ def _test_prediction(
         return None, []
     shifted = [sign * x - prediction.by for x in samples[0]]
     if prediction.bound is not None:
-        return against(shifted, sign * prediction.bound), samples
+        return compare_with_bound(shifted, sign * prediction.bound), samples
     return welch(shifted, [sign * x for x in samples[1]]), samples
 
 

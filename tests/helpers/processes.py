@@ -57,7 +57,7 @@ class Kill:
         if self.place == "step":
             Family.minimize = die_before(Family.minimize)  # type: ignore[method-assign]
         elif self.place == "evaluation":
-            Evaluator._over_batches = die_before(Evaluator._over_batches)  # type: ignore[method-assign]
+            Evaluator._compute_fake_statistics = die_before(Evaluator._compute_fake_statistics)  # type: ignore[method-assign]
         elif self.place == "writing":
             checkpoint.os.fsync = die_before(os.fsync)
         elif self.place == "renaming":

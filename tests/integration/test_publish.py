@@ -125,7 +125,9 @@ def test_where_nobody_answers_the_folder_is_ready(run: Path, sent: Callable[...,
 def test_a_name_that_is_none_and_a_missing_package_are_one_line(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match=r"^hf:faces: a model of the hub is hf:owner/name$"):
+    with pytest.raises(
+        ValueError, match=r"^Invalid address of a model: hf:faces\. Write hf:owner/name\.$"
+    ):
         publish(run, "hf:faces")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setattr(publishing, "write", lambda *_: None)
@@ -159,11 +161,13 @@ def test_a_published_generator_is_loaded_from_the_hub(
             "config.json",
             "generator.safetensors",
         }  # nothing else of a foreign repository is fetched
-        with pytest.raises(UserError, match=r"^hf:me/nothing cannot be downloaded from the hub: "):
+        with pytest.raises(UserError, match=r"^hf:me/nothing cannot be downloaded from the Hub: "):
             load_generator("hf:me/nothing")
     assert isinstance(loaded, torch.nn.Module)
     assert not any(weight.requires_grad for weight in loaded.parameters())
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert torch.equal(load_generator("hf:me/faces")(4, seed=3), loaded(4, seed=3))
-    with pytest.raises(UserError, match=r"^hf:faces: a model of the hub is hf:owner/name$"):
+    with pytest.raises(
+        UserError, match=r"^Invalid address of a model: hf:faces\. Write hf:owner/name\.$"
+    ):
         load_generator("hf:faces")

@@ -152,7 +152,7 @@ def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
         def __call__(self, family: Any) -> dict[str, float]:
             return {"fd_digits": 2.0}
 
-        def floors(self, device: Any) -> dict[str, float]:
+        def compute_references(self, device: Any) -> dict[str, float]:
             return {"fd_digits": 0.5}
 
         def baselines(self) -> dict[str, float]:

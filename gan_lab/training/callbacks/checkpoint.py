@@ -51,8 +51,8 @@ class AtomicCheckpointIO(CheckpointIO):
                 os.fsync(file.fileno())
         except OSError as error:
             message = (
-                f"cannot write {path} ({error.strerror}). The previous checkpoint is intact: free "
-                "some space, then repeat the command to resume"
+                f"Cannot write {path}: {error.strerror}. The previous checkpoint is intact. Free "
+                "some space, then repeat the command to resume."
             )
             raise OSError(error.errno, message) from None
 
@@ -183,7 +183,7 @@ def _link(path: Path, name: Path) -> None:
     aside.unlink(missing_ok=True)
     try:
         os.link(path, aside)
-    # file systems and operating systems without hard links
     except (OSError, AttributeError):
+        # Some file systems and operating systems have no hard links.
         shutil.copyfile(path, aside)
     os.replace(aside, name)

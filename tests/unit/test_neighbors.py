@@ -1,4 +1,4 @@
-"""Copies are counted as what they are, whatever else is set."""
+"""Nearest neighbors: copies of training images are counted exactly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, to_unit
 from gan_lab.metrics import extractors
-from gan_lab.metrics.nearest_neighbors import FAKES, find_neighbours, near_share
+from gan_lab.metrics.nearest_neighbors import FAKES, find_neighbors, near_share
 from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
 from gan_lab.seeding import Stream
 
@@ -48,11 +48,10 @@ def digits(data_root: Path) -> GANDataModule:
 
 @pytest.mark.parametrize("extractor", ["digits", "random"])
 @pytest.mark.parametrize("share", [0, 5, 20, 40, 100])
-def test_the_share_of_near_copies_is_that_of_the_copies(
-    share: int, extractor: str, digits: GANDataModule
-) -> None:
+def test_near_copies_is_share_of_copies(share: int, extractor: str, digits: GANDataModule) -> None:
+    """The share of near copies equals the share of copies among the samples."""
     family: Any = Copying(digits, FAKES * share // 100)
-    values, protocol, _ = find_neighbours(family, digits, extractors.load(extractor), seed=0)
+    values, protocol, _ = find_neighbors(family, digits, extractors.load(extractor), seed=0)
     assert values[f"near_copies_{extractor}"] == pytest.approx(share / 100, abs=0.04)
     assert (
         protocol["train"] == len(digits.train) == 3700
@@ -61,7 +60,7 @@ def test_the_share_of_near_copies_is_that_of_the_copies(
         assert values[f"nearest_ratio_{extractor}"] == pytest.approx(0, abs=1e-3)
 
 
-def test_copies_are_those_of_the_images_that_were_learned_from(data_root: Path) -> None:
+def test_near_copies_use_images_of_training(data_root: Path) -> None:
     """Of ``data.images``: other training images are no copies, which they are where all were learned from."""
     few = datasets.load(DataConfig(source="sample", root=str(data_root), images=100), 0)
     learned = {row.numpy().tobytes() for row in few.train.__getitems__(list(range(100))).images}
@@ -76,12 +75,13 @@ def test_copies_are_those_of_the_images_that_were_learned_from(data_root: Path) 
     ):
         made: Any = Copying(few, 0)
         made.images = to_unit(images)
-        values, protocol, _ = find_neighbours(made, few, digits, seed=0)
+        values, protocol, _ = find_neighbors(made, few, digits, seed=0)
         assert low <= values["near_copies_digits"] <= high
         assert protocol["train"] == 100
 
 
-def test_looking_block_by_block_finds_the_nearest_of_all() -> None:
+def test_block_search_finds_nearest_of_all() -> None:
+    """A search block by block finds the nearest neighbors among all rows."""
     draws = torch.Generator().manual_seed(0)
     points, others = (torch.randn(n, 5, generator=draws, dtype=torch.float64) for n in (7, 23))
     looked = NeighborSearch(points, k=2)
@@ -93,6 +93,7 @@ def test_looking_block_by_block_finds_the_nearest_of_all() -> None:
     assert looked.rows_searched == 23
 
 
-def test_the_share_is_of_fakes_nearer_than_the_nearest_hundredth_of_held_out_images() -> None:
+def test_near_share_uses_quantile_of_held_out_images() -> None:
+    """A near copy is nearer to a training image than 99% of the held-out images."""
     held_out = torch.arange(1.0, 102.0)  # whose first per cent ends at 2
     assert near_share(torch.tensor([0.0, 1.9, 2.1, 50.0]), held_out) == 0.5
