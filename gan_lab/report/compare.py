@@ -214,19 +214,25 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
         comparison.notes.append(f"measured with different versions: {differing}")
     undecided = []
     for i, column in enumerate(columns):
-        if column.higher_is_better is not None:
-            cells = [
-                (row.name, cell)
-                for row in comparison.rows
-                if (cell := row.cells[i]) and math.isfinite(cell.mean)
-            ]
-            comparison.notes += [
-                note
-                for note in (_mark_best(cells, column), _describe_real_vs_real(cells, column))
-                if note
-            ]
-            if len(cells) > 1 and min(cell.n for _, cell in cells) < SEEDS:
-                undecided.append(column.title)
+        if column.higher_is_better is None:
+            continue
+        cells = [(row, cell) for row in comparison.rows if (cell := row.cells[i])]
+        incomplete = [
+            row.name
+            for row, cell in cells
+            if cell.n < len(row.runs) or not math.isfinite(cell.mean)
+        ]
+        if incomplete:
+            comparison.notes.append(
+                f"no best value is marked for {column.title}: a seed has no finite value in "
+                f"{', '.join(incomplete)}"
+            )
+        else:
+            comparison.notes.append(_mark_best(cells, column))
+        comparison.notes.append(_describe_real_vs_real(cells, column))
+        if len(cells) > 1 and min(cell.n for _, cell in cells) < SEEDS:
+            undecided.append(column.title)
+    comparison.notes = [note for note in comparison.notes if note]
     if undecided:
         comparison.notes.append(
             f"no best value is marked for {', '.join(undecided)}: the test needs {SEEDS} seeds per "
@@ -310,7 +316,7 @@ def _build_cell(scores: Sequence[Score], column: Column) -> Cell | None:
     )
 
 
-def _mark_best(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
+def _mark_best(cells: Sequence[tuple[Row, Cell]], column: Column) -> str:
     """Mark the best cell if it is significantly better than every other one.
 
     Returns:
@@ -322,14 +328,16 @@ def _mark_best(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
         cells, key=lambda named: -named[1].mean if column.higher_is_better else named[1].mean
     )
     first.best = is_best(first.values, [cell.values for _, cell in others])
-    name, second = others[0]
+    row, second = others[0]
     if min(first.n, second.n) < SEEDS:
         return ""
     effect = welch(first.values, second.values)
-    return f"{column.title}: the best mean minus the next ({name}) is {effect}, p = {effect.p:.2g}"
+    return (
+        f"{column.title}: the best mean minus the next ({row.name}) is {effect}, p = {effect.p:.2g}"
+    )
 
 
-def _describe_real_vs_real(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
+def _describe_real_vs_real(cells: Sequence[tuple[Row, Cell]], column: Column) -> str:
     """Describe the real-vs-real score of a column, which differs for class-conditional rows."""
     values = sorted({cell.reference for _, cell in cells if cell.reference is not None})
     if not values:
