@@ -192,7 +192,7 @@ def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = 
 
 
 def save_video(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
-    """Write grids of images [N, C, H, W] as a looping GIF or an MP4, atomically; upsample small ones.
+    """Write grids of images [N, C, H, W] as a looping GIF or an MP4, upsampling small ones.
 
     Raises:
         UserError: The extension is neither .gif nor .mp4, or MP4 needs the package av. Raised

@@ -69,7 +69,7 @@ def compare_with_bound(values: Sequence[float], bound: float) -> Effect:
 
 
 def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-    """Return True if ``first``, which has the best mean, differs significantly from every other one.
+    """Return True if ``first``, which has the best mean, differs significantly from all others.
 
     Samples of fewer than three values are never significant.
     """
