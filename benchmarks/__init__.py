@@ -27,7 +27,7 @@ def parse_arguments(
         nargs="*",
         help=f"experiments (default: {' '.join(experiments)}) and key=value overrides",
     )
-    # parse_args would reject overrides that follow an option, as in: cgan --rounds 3 data.source=sample
+    # parse_args would reject overrides after an option, as in: cgan --rounds 3 data.source=sample
     options = parser.parse_intermixed_args()
     overrides = [argument for argument in options.arguments if "=" in argument]
     names = [argument for argument in options.arguments if "=" not in argument]

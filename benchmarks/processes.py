@@ -1,6 +1,6 @@
-"""Measure the throughput of two processes relative to one, with one thread each (make bench-processes).
+"""Measure the throughput of two processes relative to one (make bench-processes).
 
-Each round measures both consecutively, so that slow changes of the machine's speed affect both; the
+Each process has one thread. Each round measures both consecutively, so that slow changes of the machine's speed affect both; the
 result is the median of the ratios within rounds. The global batch size is the same. The clock
 starts after all processes have trained for some iterations, and stops when the last one ends. The
 trainings have all features except for scores and sample grids. The benchmark needs as many idle

@@ -46,7 +46,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class TutorialDataset(Dataset[tuple[Tensor, int]]):
-    """A data set like torchvision's MNIST in a tutorial: PIL images that are transformed on access."""
+    """A data set as in tutorials: PIL images that are transformed on access."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -169,7 +169,7 @@ def build(name: str, overrides: list[str], folder: Path, clock: Clock) -> builde
 
 
 def measure_lab(name: str, overrides: list[str]) -> float:
-    """Measure the seconds of the lab's training, without the evaluation after the last iteration."""
+    """Measure the seconds of the lab's training, without the last evaluation."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         built = build(name, overrides, Path(folder) / name, clock)
@@ -209,7 +209,8 @@ def main() -> None:
         for loop, values in ratios.items():
             print(f"{name}: lab / {loop} = {format_ratios(values)}")
         print(
-            f"{name}: {statistics.median(speeds):,.0f} images/s on {torch.get_num_threads()} threads"
+            f"{name}: {statistics.median(speeds):,.0f} images/s on {torch.get_num_threads()} "
+            "threads"
         )
 
 

@@ -1,4 +1,4 @@
-"""Convert the batches of any DataLoader to ``Batch``, and reject unsuitable ones before training."""
+"""Convert the batches of any DataLoader to ``Batch``, and reject unsuitable ones."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class BatchReader:
         if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) in (1, 2):
             return batch[0], batch[1] if len(batch) == 2 else None
         raise UserError(
-            f"Cannot read a batch of type {_describe_type(batch)}. Yield images, (images, labels) or "
-            '{"image": images, "label": labels}.'
+            f"Cannot read a batch of type {_describe_type(batch)}. Yield images, (images, labels) "
+            'or {"image": images, "label": labels}.'
         )
 
     def _split_translation_batch(self, batch: Any) -> tuple[Any, Any]:

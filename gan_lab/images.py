@@ -214,7 +214,7 @@ def check_video_path(path: Path) -> None:
 
 
 def save_video(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
-    """Write grids of images [N, C, H, W] as a looping GIF or an MP4, atomically; upsample small ones.
+    """Write grids of images [N, C, H, W] as a looping GIF or an MP4, upsampling small ones.
 
     Raises:
         UserError: See ``check_video_path``. Raised before the first frame is generated.

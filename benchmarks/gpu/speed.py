@@ -1,4 +1,4 @@
-"""Speed of the lab relative to its step alone, a hand-written loop, and the step as a CUDA graph."""
+"""Speed of the lab relative to its step alone, a hand-written loop, and a CUDA graph."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ LEARNING_RATE = 1e-3
 
 
 class ClassificationAccuracyScore(Metric):
-    """Share of reals that a small convolutional network, trained on labeled fakes, classifies correctly.
+    """Accuracy on reals of a small convolutional network that is trained on labeled fakes.
 
     It drops when samples do not match their label and when they lack diversity. Real images do not
     reach 1 either: ``cas_of_reals`` is the score of the same number of training images with the

@@ -12,7 +12,7 @@ from gan_lab.metrics.base import Metric, Setting, Statistics
 
 
 class CodeAccuracy(Metric):
-    """Share of held-out images whose class is predicted by a categorical code learned without labels.
+    """Share of held-out images whose class a categorical code, learned without labels, predicts.
 
     Categories are matched to classes by the one-to-one assignment with the highest accuracy on
     these images.

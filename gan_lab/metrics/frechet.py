@@ -1,4 +1,4 @@
-"""Fréchet distance of two sets of images: FID on Inception features, FD-DINOv2 on DINOv2 features."""
+"""Fréchet distance of two sets of images, such as FID and FD-DINOv2."""
 
 from __future__ import annotations
 

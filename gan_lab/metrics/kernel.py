@@ -59,7 +59,7 @@ def squared_mmd(among_x: Array, among_y: Array, between: Array) -> float:
 
 
 def choose_subset_size(n: int) -> int:
-    """Return the subset size of a kernel distance of n images: 1,000, or half of fewer than 2,000."""
+    """Return the subset size for n images: 1,000, or half of fewer than 2,000 images."""
     return min(MAX_SUBSET_SIZE, n // 2)
 
 

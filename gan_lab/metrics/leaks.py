@@ -69,7 +69,7 @@ def _pixels(data: GANDataModule, split: str, n: int) -> Tensor:
 
 @torch.no_grad()
 def augment(pixels: Tensor, policy: str, stream: Stream) -> Tensor:
-    """Augment pixels, uint8 [N, C, H, W]. ADA's probability is random in [0.1, 1] for each image."""
+    """Augment pixels, uint8 [N, C, H, W]. ADA's p is random in [0.1, 1] for each image."""
     images = to_unit(pixels)
     uniform = stream.uniform(len(images), UNIFORMS_PER_IMAGE + 1, like=images)
     if policy == "diffaugment":

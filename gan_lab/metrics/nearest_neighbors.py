@@ -136,7 +136,7 @@ def find_neighbors(
 
 
 def _blocks(extractor: Extractor, reals: Reference, device: torch.device) -> Iterator[Tensor]:
-    """Yield the features of reals block by block. Features of small sets are cached with the data."""
+    """Yield the features of reals block by block; those of small sets are cached with the data."""
 
     def compute() -> Iterator[Tensor]:
         for batch in reals:

@@ -84,7 +84,7 @@ class Translation(Metric):
         return {"extractor": "pixels"}
 
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
-        """Compute the PSNR of the unchanged inputs and, for pairs, of the nearest training outputs."""
+        """Compute the PSNR of unchanged inputs and, for pairs, of the nearest training outputs."""
         truth, source = (
             torch.cat([_pixels(getattr(batch, kind)) for batch in reals])
             for kind in ("images", "sources")

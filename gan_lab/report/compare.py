@@ -1,4 +1,4 @@
-"""Runs side by side: a row for each experiment over its seeds, a column for each score and protocol."""
+"""Runs side by side: a row per experiment over its seeds, a column per score and protocol."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _group(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
         seeds[seed] = run
     others = list(values_of_group.values())
     return [
-        (_name(values_of_group[group], others), list(seeds.values()))
+        (_name_group(values_of_group[group], others), list(seeds.values()))
         for group, seeds in groups.items()
     ]
 
@@ -167,8 +167,8 @@ def _collect_values(config: Config) -> dict[str, str]:
     }
 
 
-def _name(values: dict[str, str], all_values: Sequence[dict[str, str]]) -> str:
-    """Name a group: its EXP, and values that differ both from the file and from others of this EXP."""
+def _name_group(values: dict[str, str], all_values: Sequence[dict[str, str]]) -> str:
+    """Name a group: its EXP, and values that differ from the file and from others of this EXP."""
     defaults = _collect_values(load(values["EXP"]).config) if values["EXP"] in experiments() else {}
     same = [other for other in all_values if other["EXP"] == values["EXP"]]
     keys = [

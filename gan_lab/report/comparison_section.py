@@ -1,4 +1,4 @@
-"""The page of several runs: scores in one table, curves in common charts, last grids, differences."""
+"""The page of several runs: table of scores, common charts, last grids, differences."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def find_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 
 def label_runs(runs: Sequence[Run]) -> list[str]:
-    """Label each run uniquely by its experiment and its differences from others of that experiment."""
+    """Label each run uniquely by its experiment and its differences from others of it."""
     labels = []
     for run in runs:
         same = [other for other in runs if other.experiment == run.experiment]

@@ -184,7 +184,9 @@ def find_directions(traced: graph.Graph, tensors: dict[str, Tensor], z_dim: int)
 
 
 def crop_examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
-    """Crop held-out inputs of a translator or an autoencoder from the first column of its last grid.
+    """Crop held-out inputs of a translator or an autoencoder from its last grid.
+
+    They are the first column of the grid.
 
     The inputs of the opposite direction are the first column of the right half of the grid.
 

@@ -114,12 +114,12 @@ def write_or_warn(folders: Sequence[Path]) -> None:
 
 def render_template(template: str, **values: Any) -> str:
     """Render a template of ``assets`` with every value escaped."""
-    return _templates().get_template(template).render(**values)
+    return _load_templates().get_template(template).render(**values)
 
 
 def render(template: str, **values: Any) -> str:
     """Render a whole page with its style and its script."""
-    style, script = (ASSETS / "page.css").read_text("utf-8"), _script()
+    style, script = (ASSETS / "page.css").read_text("utf-8"), _join_scripts()
     allowed = (
         "default-src 'none'; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
     )
@@ -128,7 +128,7 @@ def render(template: str, **values: Any) -> str:
 
 
 @cache
-def _script() -> str:
+def _join_scripts() -> str:
     """Join the scripts of a page. A worker, which has no document, runs only the engine."""
     engine, live, page = (
         (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page")
@@ -137,7 +137,7 @@ def _script() -> str:
 
 
 @cache
-def _templates() -> Environment:
+def _load_templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -187,7 +187,7 @@ def collect_values(run: Run) -> dict[str, Any]:
         "why_not": why_not,
         "charts": charts,
         "thinned": thinned,
-        "cost": _cost(run),
+        "cost": _describe_cost(run),
         "commands": command_lines(run),
         "data": {
             "charts": [chart for _, group in charts for chart in group],
@@ -199,7 +199,7 @@ def collect_values(run: Run) -> dict[str, Any]:
     }
 
 
-def _cost(run: Run) -> list[tuple[str, str]]:
+def _describe_cost(run: Run) -> list[tuple[str, str]]:
     missing = "not recorded"
     memory, hours = run.summary.get("peak_memory_mb"), run.hours
     duration = f"{hours:.2f} hours" if hours >= 1 else f"{hours * 60:.1f} min"

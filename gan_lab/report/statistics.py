@@ -108,7 +108,7 @@ def _permute(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-    """Return True if ``first``, which has the best mean, differs significantly from every other one.
+    """Return True if ``first``, which has the best mean, differs significantly from all others.
 
     All tests must be significant, so none needs a correction: the probability that all of them are
     wrong is not larger than that of one (an intersection-union test). Samples of fewer than three

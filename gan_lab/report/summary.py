@@ -136,7 +136,7 @@ def _summarize_scores(run: Run) -> Verdict | None:
         if last is not None:
             change = _describe_change(run, name, best, last.value)
             sentence += f" Last checkpoint: {format_number(last.value)}{change}."
-    return Verdict(format_number(best), _caption(run, name), [sentence])
+    return Verdict(format_number(best), _format_caption(run, name), [sentence])
 
 
 def _summarize_curve(run: Run) -> Verdict | None:
@@ -153,10 +153,10 @@ def _summarize_curve(run: Run) -> Verdict | None:
     if images != points[-1][0]:
         details += f" Latest: {format_number(points[-1][1])}."
     explanation = "Measured during training; the final evaluation is still missing."
-    return Verdict(format_number(best), _caption(run, name), [details, explanation])
+    return Verdict(format_number(best), _format_caption(run, name), [details, explanation])
 
 
-def _caption(run: Run, name: str) -> str:
+def _format_caption(run: Run, name: str) -> str:
     return ", ".join(filter(None, (name, run.describe_direction(name))))
 
 

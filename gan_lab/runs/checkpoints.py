@@ -59,7 +59,7 @@ def explain_mismatch(path: Path) -> Iterator[None]:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Find the latest readable checkpoint of a run folder, with a warning for unreadable newer ones.
+    """Find the latest readable checkpoint of a run folder, and warn about unreadable newer ones.
 
     Returns:
         The path; None if the folder has no checkpoint.
@@ -81,7 +81,8 @@ def latest_checkpoint(folder: Path) -> Path | None:
             warnings.warn(f"Skipping a checkpoint: {error}", stacklevel=2)
     if present:
         raise UserError(
-            f"No checkpoint in {checkpoints} can be read. Set run.overwrite=true to restart the run."
+            f"No checkpoint in {checkpoints} can be read. Set run.overwrite=true to restart the "
+            "run."
         )
     return None
 

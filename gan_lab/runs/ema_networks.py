@@ -72,7 +72,7 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
 
 
 def _read_values(checkpoint: Path) -> dict[str, Any]:
-    """Read the flat config of a checkpoint's run; empty for an export or a file outside of a run."""
+    """Read the flat config of a checkpoint's run; empty for an export or a separate file."""
     folder = checkpoint.parent.parent
     if checkpoint.name == CONFIG or not (folder / "config.yaml").is_file():
         return {}

@@ -219,7 +219,7 @@ class Run:
         return self.scores_of("best")
 
     def scores_of(self, weights: str) -> dict[str, Score]:
-        """Return the scores of the ``best``, ``last`` or ``live`` weights; empty if there are none."""
+        """Return the scores of the weights ``best``, ``last`` or ``live``; may be empty."""
         return {
             name: Score(
                 value=entry["value"],
@@ -457,10 +457,10 @@ class Run:
         return report.write([self], None if out is None else Path(out).expanduser(), overwrite)
 
     def published(self) -> Run:
-        """Return a view of this run for publication, with absolute paths reduced to their last part.
+        """Return a view of this run for publication, which contains no absolute path.
 
-        Paths contain the names of people and machines. ``path`` is unchanged, because images and
-        checkpoints are read from it.
+        Paths are reduced to their last part, because they contain names of people and machines.
+        ``path`` is unchanged, because images and checkpoints are read from it.
         """
         environment = [line.partition(" ")[2] for line in self.environment]
         texts = [*self.values.values(), *self.command, self.summary.get("experiment"), *environment]

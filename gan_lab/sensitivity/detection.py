@@ -147,7 +147,7 @@ def measure_sensitivity(
 
 
 def _collect_pixels(data: GANDataModule, wanted: int) -> tuple[Tensor, np.ndarray | None]:
-    """Return up to ``wanted`` images uint8 [N, C, H, W], and their labels [N] if there are classes."""
+    """Return up to ``wanted`` images uint8 [N, C, H, W], and labels [N] if there are classes."""
     parts: list[Reference] = []
     for split in ("learned", "validation", "test") if data.divided else ("learned", "test"):
         left = wanted - sum(len(part.rows) for part in parts)

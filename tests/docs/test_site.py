@@ -186,6 +186,21 @@ def test_prose_check_finds_words_in_prose_only(tmp_path: Path) -> None:
     code = tmp_path / "code.py"
     code.write_text('anew = "it is told"  # somebody\n', encoding="utf-8")
     assert [words for _, words, _ in check["find_words"](code)] == ["told", "somebody"]
+    template = tmp_path / "page.html"
+    template.write_text("<p id=anew>{{ anew }} it is told</p>\n", encoding="utf-8")
+    script = tmp_path / "page.js"
+    script.write_text("const anew = 1; // somebody\n", encoding="utf-8")
+    assert [words for _, words, _ in check["find_words"](template)] == ["told"]
+    assert [words for _, words, _ in check["find_words"](script)] == ["somebody"]
+
+
+def test_prose_check_accepts_stored_strings_only_as_a_whole(tmp_path: Path) -> None:
+    """Keys of saved results keep their spelling, but the same word in a message is found."""
+    check = runpy.run_path(str(REPOSITORY / "scripts" / "check_prose.py"))
+    code = tmp_path / "code.py"
+    lines = ['value = protocol["floor"]', 'name = f"neighbours.png"', 'text = "the floor is 1"']
+    code.write_text("\n".join(lines), encoding="utf-8")
+    assert [(number, words) for number, words, _ in check["find_words"](code)] == [(3, "floor")]
 
 
 @needs_chromium
