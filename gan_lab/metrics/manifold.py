@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -12,10 +13,13 @@ from gan_lab.metrics.image_set_metric import ImageSetMetric
 from gan_lab.metrics.neighbor_search import BLOCK_ROWS, find_nearest
 from gan_lab.utils.errors import UserError
 
+logger = logging.getLogger("gan_lab")
 # Neighbors that define the radius of a ball, as in the papers.
 PRECISION_NEIGHBORS = 3
 DENSITY_NEIGHBORS = 5
 MIN_IMAGES = DENSITY_NEIGHBORS + 1
+# Relative to the norm of the features; equal images differ that much by rounding.
+DUPLICATE_DISTANCE = 1e-5
 SHARES = ("precision", "recall", "density", "coverage")
 
 
@@ -38,6 +42,17 @@ def compute_radii(features: Tensor, neighbors: tuple[int, ...]) -> list[Tensor]:
     return list(distances[:, list(neighbors)].unbind(dim=1))
 
 
+def drop_duplicates(features: Tensor) -> Tensor:
+    """Return features [N, D] without rows that repeat an earlier one up to rounding."""
+    tolerance = DUPLICATE_DISTANCE * features.norm(dim=1).median()
+    columns = torch.arange(len(features), device=features.device)
+    is_new = [
+        ~((torch.cdist(rows, features) <= tolerance) & (columns < numbers[:, None])).any(dim=1)
+        for rows, numbers in zip(features.split(BLOCK_ROWS), columns.split(BLOCK_ROWS), strict=True)
+    ]
+    return features[torch.cat(is_new)]
+
+
 def precision_recall_density_coverage(real: Tensor, fake: Tensor) -> dict[str, float]:
     """Compute precision, recall, density and coverage of features [N, D] and [M, D], in float64.
 
@@ -49,6 +64,9 @@ def precision_recall_density_coverage(real: Tensor, fake: Tensor) -> dict[str, f
     - density: number of balls of the reals that contain a fake, divided by k, mean over the fakes
     - coverage: share of reals whose ball contains at least one fake
 
+    Reals that occur often enough to be their own k-th neighbors would have balls without a size,
+    which no fake can hit. Then all repetitions are left out, with a warning.
+
     Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1 and 2; Naeem et al. 2020 (arXiv
     2002.09797), equations 3 and 4.
 
@@ -56,7 +74,17 @@ def precision_recall_density_coverage(real: Tensor, fake: Tensor) -> dict[str, f
         UserError: One of the sets has fewer than six images.
     """
     real, fake = real.double(), fake.double()
-    real_radii, real_density_radii = compute_radii(real, (PRECISION_NEIGHBORS, DENSITY_NEIGHBORS))
+    real_neighbors = (PRECISION_NEIGHBORS, DENSITY_NEIGHBORS)
+    real_radii, real_density_radii = compute_radii(real, real_neighbors)
+    if real_radii.min() <= DUPLICATE_DISTANCE * real.norm(dim=1).median():
+        distinct = drop_duplicates(real)
+        if MIN_IMAGES <= len(distinct) < len(real):
+            logger.warning(
+                f"Precision, recall, density and coverage use {len(distinct):,} distinct of "
+                f"{len(real):,} real images: some occur {PRECISION_NEIGHBORS + 1} times or more"
+            )
+            real = distinct
+            real_radii, real_density_radii = compute_radii(real, real_neighbors)
     (fake_radii,) = compute_radii(fake, (PRECISION_NEIGHBORS,))
     precise_fakes = 0.0
     balls_around_fakes = 0.0

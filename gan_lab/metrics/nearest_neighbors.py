@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
@@ -18,10 +20,13 @@ from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
 from gan_lab.seeding import Stream
 
+logger = logging.getLogger("gan_lab")
 # Number of samples to examine, and of training images that represent the training set.
 FAKES = 500
 # Larger sets of features than 256 MB are not cached.
 MAX_CACHED_NUMBERS = 2**25
+# With fewer, the closest held-out image is no estimate of a quantile of 1%.
+MIN_HELD_OUT_IMAGES = 50
 # A near copy is nearer to a training image than all but this share of the held-out images.
 NEAR_COPY_QUANTILE = 0.01
 
@@ -61,10 +66,29 @@ def nearest_ratio(
 def near_share(fake: Tensor, held_out: Tensor) -> float:
     """Compute the share of fakes that are nearer to a training image than 99% of held-out images.
 
-    Both arguments are distances [N] to the nearest training image. The share is 1 for copies and
-    0.01 for new images.
+    Both arguments are distances [N] to the nearest training image. The share is 1 for copies; for
+    new images see ``expect_near_share``.
     """
-    return float((fake <= held_out.quantile(NEAR_COPY_QUANTILE)).double().mean())
+    threshold = held_out.sort().values[_rank_threshold(len(held_out)) - 1]
+    return float((fake <= threshold).double().mean())
+
+
+def expect_near_share(fakes: int, held_out: int) -> tuple[float, float, float]:
+    """Compute what ``near_share`` is for new images: its mean and its range of 95%.
+
+    The k-th smallest of h held-out distances exceeds that of a new image with a mean probability of
+    k / (h + 1). Among F images, the number of those that it exceeds has a beta-binomial
+    distribution.
+    """
+    rank = _rank_threshold(held_out)
+    distribution = stats.betabinom(fakes, rank, held_out + 1 - rank)
+    low, high = (float(distribution.ppf(share)) / fakes for share in (0.025, 0.975))
+    return rank / (held_out + 1), low, high
+
+
+def _rank_threshold(held_out: int) -> int:
+    """Return which of the held-out distances, counted from the smallest, is the threshold."""
+    return max(1, int(NEAR_COPY_QUANTILE * (held_out + 1)))
 
 
 @torch.no_grad()
@@ -123,9 +147,15 @@ def find_neighbors(
     train_to_held_out = find_nearest(known, held_out, 1)[0][:, 0]
     ratio = nearest_ratio(fake_search, train_search, fake_to_held_out, train_to_held_out)
     values = {} if ratio is None else {f"nearest_ratio_{extractor.name}": ratio}
-    values[f"near_copies_{extractor.name}"] = near_share(
-        fake_search.distances[:, 0], held_out_search.distances[:, 0]
-    )
+    if len(held_out) >= MIN_HELD_OUT_IMAGES:
+        values[f"near_copies_{extractor.name}"] = near_share(
+            fake_search.distances[:, 0], held_out_search.distances[:, 0]
+        )
+    else:
+        logger.info(
+            f"Skipping near_copies_{extractor.name}: {len(held_out)} held-out images are fewer "
+            f"than {MIN_HELD_OUT_IMAGES}, which its threshold needs"
+        )
     protocol = {
         "reals": len(held_out),
         "train": fake_search.rows_searched,

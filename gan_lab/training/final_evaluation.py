@@ -21,7 +21,7 @@ from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Evaluator, build_setting
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.leaks import find_leaks
-from gan_lab.metrics.nearest_neighbors import find_neighbors
+from gan_lab.metrics.nearest_neighbors import expect_near_share, find_neighbors
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
@@ -204,10 +204,18 @@ def neighbor_scores(
     values, protocol, pairs = find_neighbors(family, data, metric.extractor, evaluator.seed)
     save_grid(pairs, 8, folder / "neighbours.png")
     usual = evaluator.protocol(metric.names[0], described, chosen_on) | protocol
-    return {
+    entries: dict[str, Any] = {
         name: {"value": value, "higher_is_better": None, "protocol": usual}
         for name, value in values.items()
     }
+    near_copies = entries.get(f"near_copies_{metric.extractor.name}")
+    if near_copies is not None:
+        expected, low, high = expect_near_share(protocol["fakes"], protocol["reals"])
+        near_copies["note"] = (
+            f"new images have {expected:.2g} on average, between {low:.2g} and {high:.2g} in 95% of "
+            "evaluations"
+        )
+    return entries
 
 
 def leak_scores(

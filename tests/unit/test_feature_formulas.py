@@ -28,6 +28,7 @@ from gan_lab.metrics.manifold import compute_radii
 from gan_lab.metrics.manifold import precision_recall_density_coverage as manifold
 from gan_lab.metrics.nearest_neighbors import nearest_ratio
 from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
+from tests.helpers.logs import logged
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
@@ -196,6 +197,25 @@ def test_too_few_images_for_neighbors_are_refused() -> None:
     """Too few images for the neighbors are an error."""
     with pytest.raises(ValueError, match="Too few images for 5 neighbors each: 5"):
         compute_radii(drawn(5, 2, 0), (3, 5))
+
+
+def test_copied_reals_do_not_change_the_shares() -> None:
+    """A folder of which every image occurs six times has the values of the folder without copies."""
+    real, fake = drawn(60, 4, 0), drawn(40, 4, 1)
+    alone = manifold(real, fake)
+    with logged() as said:
+        copied = manifold(real.repeat(6, 1) + 1e-7 * drawn(360, 4, 2), fake)
+    assert copied == pytest.approx(alone, abs=1e-5)
+    assert alone["precision"] > 0
+    assert "60 distinct of 360 real images" in said[0]
+
+
+def test_single_duplicate_does_not_change_the_formula() -> None:
+    """Pairs of equal reals keep their balls, so that scores of usual sets stay as they were."""
+    real, fake = drawn(60, 4, 0), drawn(40, 4, 1)
+    with logged() as said:
+        manifold(torch.cat([real, real[:5]]), fake)
+    assert said == []
 
 
 def ratio_of(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
