@@ -66,8 +66,8 @@ def test_write_edited_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["existing.txt", "missing.txt"])
 def test_write_through_link_of_a_file_is_refused(tmp_path: Path, target: str) -> None:
-    """A link in the place of an output is the user's, whether its target exists or not."""
-    write(tmp_path / "existing.txt")
+    """A link in the place of an output is the user's, even to output that was moved."""
+    write(tmp_path / "a.txt").rename(tmp_path / "existing.txt")
     (tmp_path / "a.txt").symlink_to(target)
     before = snapshot(tmp_path)
     with pytest.raises(UserError, match="was not written by gan-lab"):
