@@ -16,8 +16,12 @@ Overwrite = Annotated[
 ]
 
 
-def parse_path(text: str) -> Path:
-    """Parse a path, and expand a leading ``~``, which a shell leaves in ``--out=~/a.png``."""
+def parse_path(argument: str | Path) -> Path:
+    """Parse a path, and expand a leading ``~``, which a shell leaves in ``--out=~/a.png``.
+
+    Typer passes default values, which are paths, too.
+    """
+    text = str(argument)
     expanded = os.path.expanduser(text)
     if text.startswith("~") and expanded == text and not os.path.lexists(text):
         raise typer.BadParameter(f"{text}: home folder not found. Use an absolute path")

@@ -43,7 +43,7 @@ def export(
     SHA-256. All files are written, or none.
 
     Args:
-        run: A run folder, a checkpoint file or an export.
+        run: A run folder or a checkpoint file.
         out: The folder: new, empty, or an earlier export without other files.
         also: A format in addition to safetensors: ``torch`` (a program of ``torch.export``) or
             ``onnx``.

@@ -48,15 +48,17 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
         UserError: A folder is not a run, or ``out`` is a file that the lab did not write.
     """
     runs = _open_runs(folders)
+    page = runs[0].path / "report.html"
+    if len(runs) == 1 and out is not None and out.resolve() == page.resolve():
+        out = None
     # the lab replaces its own pages at the paths that it chooses
     files = OutputFiles(overwrite or out is None)
     if out is not None:
         files.check(out)
     text = render_runs(runs)
     if out is None and len(runs) == 1:
-        out = runs[0].path / "report.html"
-        write_text(out, text, errors="replace")
-        return out
+        write_text(page, text, errors="replace")
+        return page
     out = out or _name_comparison(runs)
     with files.write(out) as unfinished:
         write_text(unfinished, text, errors="replace")

@@ -54,7 +54,7 @@ class OutputFiles:
                     outputs[path.parent] = find_outputs(path.parent)
                 if path.name not in outputs[path.parent]:
                     raise UserError(
-                        f"{path} was not written by gan-lab, or has changed since: it is not "
+                        f"{path} is not output of gan-lab, or has changed since: it is not "
                         "replaced. Choose another path"
                     )
                 if not self.overwrite:
@@ -74,8 +74,8 @@ class OutputFiles:
         foreign = sorted(present - find_outputs(folder))
         if foreign:
             raise UserError(
-                f"{folder} is not empty: {foreign[0]} was not written by gan-lab, or has changed "
-                "since. Choose a new folder"
+                f"{folder} is not empty: {foreign[0]} is not output of gan-lab, or has changed since. "
+                "Choose a new folder"
             )
         if present and not self.overwrite:
             raise UserError(

@@ -46,7 +46,7 @@ def test_write_foreign_file_is_refused(tmp_path: Path, name: str, overwrite: boo
     """A file that the lab did not write is never replaced, whatever its name."""
     (tmp_path / name).write_text("by the user")
     before = snapshot(tmp_path)
-    with pytest.raises(UserError, match="was not written by gan-lab"):
+    with pytest.raises(UserError, match="is not output of gan-lab"):
         write(tmp_path / name, overwrite=overwrite)
     assert snapshot(tmp_path) == before
 
@@ -66,11 +66,11 @@ def test_write_edited_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["existing.txt", "missing.txt"])
 def test_write_through_link_of_a_file_is_refused(tmp_path: Path, target: str) -> None:
-    """A link in the place of an output is the user's, whether its target exists or not."""
-    write(tmp_path / "existing.txt")
+    """A link in the place of an output is the user's, even to output that was moved."""
+    write(tmp_path / "a.txt").rename(tmp_path / "existing.txt")
     (tmp_path / "a.txt").symlink_to(target)
     before = snapshot(tmp_path)
-    with pytest.raises(UserError, match="was not written by gan-lab"):
+    with pytest.raises(UserError, match="is not output of gan-lab"):
         write(tmp_path / "a.txt", overwrite=True)
     assert snapshot(tmp_path) == before
 
@@ -169,7 +169,7 @@ def test_check_folder_names_the_first_foreign_file(tmp_path: Path) -> None:
         OutputFiles().check_folder(tmp_path)
     (tmp_path / "z" / "nested").mkdir(parents=True)
     (tmp_path / "m.txt").touch()
-    with pytest.raises(UserError, match=r"is not empty: m\.txt was not written by gan-lab"):
+    with pytest.raises(UserError, match=r"is not empty: m\.txt is not output of gan-lab"):
         files.check_folder(tmp_path)
 
 
