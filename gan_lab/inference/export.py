@@ -64,6 +64,7 @@ def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best
         "command": shlex.join(["gan-lab", *published.command]) if published else "",
         "iteration": loaded.iteration,
         "classes": loaded.class_names,
+        "levels": loaded.levels,
         "data": published.data_description if published else "unknown",
         "scores": published.summary.get("scores", {}).get(weights, {}) if published else {},
         "networks": described,

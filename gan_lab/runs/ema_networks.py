@@ -20,7 +20,7 @@ class EMANetworks:
     """Networks by their names, float32 on the CPU in evaluation mode, with the config that they were trained with.
 
     ``class_names`` are those of the generator; ``values`` is the flat config, empty if it is
-    unknown.
+    unknown; ``levels`` is ``data.levels``.
     """
 
     checkpoint: Path
@@ -28,6 +28,7 @@ class EMANetworks:
     class_names: list[str]
     iteration: int
     values: dict[str, Any]
+    levels: list[float]
 
 
 def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
@@ -58,9 +59,16 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
             else values.get("data.class_names")
         )
         class_names = [str(name) for name in known or []]
+        levels = (
+            content["export"].get("levels")
+            if checkpoint.name == CONFIG
+            else values.get("data.levels")
+        )
     if len(class_names) != classes:
         class_names = [str(i) for i in range(classes)]
-    return EMANetworks(checkpoint, loaded, class_names, content["iteration"], values)
+    return EMANetworks(
+        checkpoint, loaded, class_names, content["iteration"], values, [*(levels or [])]
+    )
 
 
 def _read_values(checkpoint: Path) -> dict[str, Any]:

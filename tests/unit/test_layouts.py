@@ -95,7 +95,9 @@ def test_of_test_and_val_one_is_held_out_and_the_other_named(tmp_path: Path) -> 
             flat(tmp_path / part / f"{i}.png", (value,) * 3)
     made = folder.decode(cfg("folder", tmp_path))
     assert (levels(made.train_images), levels(made.test_images)) == ([1] * 3, [3] * 3)
-    assert "; unused folders: val" in made.about
+    assert made.about.endswith(
+        "9 files: 6 used; left out: 3 outside of the training and held-out folders (3 val)"
+    )
 
 
 SIDES = ["trainA trainB testA testB", "train/A train/B test/A test/B", "A/train B/train A/val B/val", "A B",
@@ -222,8 +224,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.warns(UserWarning, match="skipped") as said:
         assert len(image_files.find_images(tmp_path)) == 3
     assert [str(one.message) for one in said] == [
-        f"skipped in {tmp_path}: 3 .heic (unsupported format: convert to PNG or JPEG), "
-        "3 broken links, 1 inaccessible folder (closed), 1 without a file extension (add .png or .jpg)"
+        f"skipped in {tmp_path}: 1 image with an unknown extension (without extension; rename to .png "
+        "or .jpg), 1 inaccessible folder (closed), 3 broken links (l0.jpg; l1.jpg; l2.jpg), "
+        "3 in an unsupported format (3 .heic; convert to PNG or JPEG)"
     ]
 
 
@@ -243,7 +246,7 @@ def test_images_of_many_levels_have_one_scale(
     found = levels(made.train_images) + levels(made.test_images)
     expected = {round(min(255, 255 * float(np.dtype(dtype).type(peak)) / white)) for peak in peaks}
     assert set(found) == expected | {77}
-    assert f"12 with more than 8 bits, white level {white:g})" in made.about
+    assert f"12 with more than 8 bits, black to white: 0 to {white:g}" in made.about
 
 
 @pytest.mark.parametrize(
@@ -294,14 +297,14 @@ def test_a_disk_without_room_is_said_with_the_folder_and_the_remedies(
     monkeypatch.setattr(
         cache.shutil,
         "disk_usage",
-        lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6),
+        lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 2 * 10**6, 2 * 10**6),
     )
     with pytest.raises(
         OSError,
-        match=r"no space left in .*: the decoded images take 38 MB, 1 MB are free. Set GAN_LAB_CACHE .*cache_gb=0",
+        match=r"no space left in .*: the decoded images take 38 MB, 2 MB are free. Set GAN_LAB_CACHE .*cache_gb=0",
     ):
         folder.decode(cfg("folder", tmp_path, size=1024))
-    assert not list(layouts.cache_folder(tmp_path).glob("[!.]*"))
+    assert not list(layouts.cache_folder(tmp_path).glob("folder-*"))
 
 
 @pytest.mark.parametrize("images", [40, 4])
