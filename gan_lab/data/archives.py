@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import struct
 import tarfile
@@ -35,6 +36,7 @@ OTHER_ARCHIVES = {
     b"\x28\xb5\x2f\xfd": "zstd file",
 }
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG)
 UNPACK_IT = "Unpack it yourself, and set data.root to the folder"
 COPY_IT = "Copy or download it again"
 
@@ -80,8 +82,8 @@ def unpack(archive: Path, folder: Path) -> str:
                 path_inside.rename(folder / path_inside.name)
         return ""
     except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        # gzip raises an OSError without a number for damaged files.
-        if isinstance(error, OSError) and error.errno is not None:
+        # Damaged files raise an OSError, too: with another number, or none.
+        if isinstance(error, OSError) and error.errno in WRITE_ERRORS:
             return f"{archive} cannot be unpacked into {folder}: {error.strerror}. Check the disk."
         return f"{archive} is damaged ({error}). {COPY_IT}."
     # Raised by zipfile for damaged headers.

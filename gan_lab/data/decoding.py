@@ -33,8 +33,8 @@ from gan_lab.utils.errors import UserError
 MIN_HELD_OUT_IMAGES = 4
 MAX_HELD_OUT_SHARE, MAX_HELD_OUT_IMAGES = 0.1, 2000
 
-# The files of one row: one, or the two of a pair.
-Item = tuple[Path, ...]
+# The files of one row: one, or the two of a pair. Strings are faster than paths for large sets.
+Item = tuple[str | Path, ...]
 # Reads an Item in the format of a Frame as uint8 [C, H, W], or raises UnreadableError.
 Reader = Callable[..., np.ndarray]
 # Of 255: an image whose values span less than this is flat.
@@ -187,7 +187,7 @@ def open_items(
     )
 
 
-def _inspect(files: Sequence[Path]) -> Arrays:
+def _inspect(files: Sequence[str | Path]) -> Arrays:
     facts = np.zeros((len(files), len(ImageFacts._fields)))
 
     def inspect(row: int) -> None:
@@ -198,7 +198,7 @@ def _inspect(files: Sequence[Path]) -> Arrays:
 
 
 def _choose_levels(
-    cfg: DataConfig, files: Sequence[Path], facts: np.ndarray
+    cfg: DataConfig, files: Sequence[str | Path], facts: np.ndarray
 ) -> tuple[Levels | None, bool]:
     """Return the black and white levels of images with more than 8 bits, and if they are inferred.
 
@@ -234,7 +234,7 @@ def _choose_levels(
 
 
 def _check_contrast(
-    cfg: DataConfig, kind: str, levels: tuple[float, ...], spans: np.ndarray, extreme: Path
+    cfg: DataConfig, kind: str, levels: tuple[float, ...], spans: np.ndarray, extreme: str | Path
 ) -> None:
     """Raise UserError if most images would be flat, because of the extreme values of others."""
     black, white = levels
@@ -244,7 +244,7 @@ def _check_contrast(
         raise UserError(
             f"data.root={cfg.root}: {flat:,} of {len(spans):,} {kind} images would be of one color "
             f"if {black:g} is black and {white:g} is white. The most extreme value is in "
-            f"{extreme.name}. Set the levels of your images, such as data.levels=[0,1]."
+            f"{os.path.basename(extreme)}. Set the levels of your images, such as data.levels=[0,1]."
         )
 
 
@@ -258,7 +258,7 @@ def _decode(
     pixels = None if shape is None else np.empty((len(items), *shape), np.uint8)
     # SHA-256 of the files, which stands for the pixels if they are decoded on the fly.
     digests = np.zeros((len(items), 32), np.uint8)
-    common_folder = os.path.commonpath([path.parent for item in items for path in item])
+    common_folder = os.path.commonpath([os.path.dirname(path) for item in items for path in item])
 
     def decode_row(row: int) -> str | None:
         try:
@@ -271,7 +271,7 @@ def _decode(
             pixels[row] = read_pixels
             digest = hashlib.sha256(np.ascontiguousarray(read_pixels).data).digest()
         else:
-            digest = hashlib.sha256(b"".join(path.read_bytes() for path in items[row])).digest()
+            digest = hashlib.sha256(b"".join(map(_read_bytes, items[row]))).digest()
         digests[row] = np.frombuffer(digest, np.uint8)
         return None
 
@@ -294,6 +294,11 @@ def hash_rows(pixels: np.ndarray) -> np.ndarray:
     rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
     digests = [hashlib.blake2b(row.data, digest_size=8).digest() for row in rows]
     return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def describe_copies(train: np.ndarray, held_out: np.ndarray) -> str:
@@ -325,7 +330,9 @@ def hash_file_stats(items: Sequence[Item]) -> str:
     for item in items:
         for path in item:
             status = os.stat(path)
-            absolute = os.path.join(working_folder, path)
+            absolute = os.fspath(path)
+            if not absolute.startswith(os.sep):
+                absolute = os.path.join(working_folder, absolute)
             line = f"{absolute}\0{status.st_size}\0{status.st_mtime_ns}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from gan_lab.images import ImageSpec
 
+DUPLICATES = "links to images that are used anyway"
+
 
 @dataclass(frozen=True)
 class FileCounts:
@@ -23,6 +25,15 @@ class FileCounts:
     duplicates: int = 0
     unsearched: Mapping[str, int] = field(default_factory=dict)
 
+    def list_rows(self) -> list[tuple[str, str]]:
+        """List the counts for a table: what they count, and the number with its reason."""
+        rows = [("seen", f"{self.seen:,} files"), ("used", f"{self.used:,}")]
+        rows += [("left out", f"{count:,} {reason}") for reason, count in self.left_out.items()]
+        if self.duplicates:
+            rows.append(("duplicates", f"{self.duplicates:,} {DUPLICATES}"))
+        rows += [("not searched", f"{n:,} {reason}") for reason, n in self.unsearched.items()]
+        return rows
+
     def __str__(self) -> str:
         parts = [f"{count:,} {reason}" for reason, count in self.left_out.items()]
         text = f"{self.seen:,} files: {self.used:,} used" if self.seen != self.used else ""
@@ -30,7 +41,7 @@ class FileCounts:
         if parts:
             text += f"; left out: {', '.join(parts)}"
         if self.duplicates:
-            text += f"; {self.duplicates:,} links to images that are used anyway"
+            text += f"; {self.duplicates:,} {DUPLICATES}"
         if self.unsearched:
             parts = [f"{count:,} {reason}" for reason, count in self.unsearched.items()]
             text += f"; not searched: {', '.join(parts)}"

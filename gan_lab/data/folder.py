@@ -52,7 +52,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     _check_images(found, train_folder)
     if cfg.labels:
         _warn_of_metadata(found)
-    opened = decoding.open_items(cfg, [(Path(path),) for path in files], "folder", as_files=True)
+    opened = decoding.open_items(cfg, [(path,) for path in files], "folder", as_files=True)
     names: list[str] = []
     labels = None
     if cfg.labels:

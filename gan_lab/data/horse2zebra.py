@@ -66,7 +66,7 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayD
         is_source = (domain == "A") == (cfg.direction == "AtoB")
         opened = decoding.open_items(
             replace(cfg, levels=_levels_of(cfg, is_source)),
-            [(Path(path),) for path in (*train, *test)],
+            [(path,) for path in (*train, *test)],
             f"unpaired-{domain}",
         )
         rows = opened.split(len(train))

@@ -45,9 +45,9 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     sets = find_sets(Path(cfg.root))
     complete = [folder for folder, files in sets.items() if len(files) == len(NAMES)]
     if len(complete) > 1:
-        names = ", ".join(str(folder.relative_to(cfg.root)) for folder in complete)
+        shown = ", ".join(str(folder.relative_to(cfg.root)) for folder in complete)
         raise UserError(
-            f"data.root={cfg.root} contains {len(complete)} data sets: {names}. Set data.root to "
+            f"data.root={cfg.root} contains {len(complete)} data sets: {shown}. Set data.root to "
             "one of these folders."
         )
     files = find_files(Path(cfg.root))

@@ -45,8 +45,11 @@ HEIF_BRANDS = (b"ftyphe", b"ftypmif1", b"ftypmsf1")
 MAX_SNIFFED_PER_SUFFIX = 1000
 MIN_FILES_FOR_PROGRESS = 500
 
+NO_SUFFIX = "without extension"
+
 OTHER = "other"
 HIDDEN = "hidden"
+LABELS = "metadata"
 UNSUPPORTED = "in an unsupported format"
 MISNAMED = "images with an unknown extension"
 BROKEN = "broken links"
@@ -197,7 +200,7 @@ def _prefix(folder: Path) -> str:
 
 def suffix_of(name: str) -> str:
     """Return the extension in lower case, or 'without extension'."""
-    return os.path.splitext(name)[1].lower() or "without extension"
+    return os.path.splitext(name)[1].lower() or NO_SUFFIX
 
 
 def take_inventory(folder: Path, exclude: Path | None = None) -> Inventory:
@@ -219,7 +222,8 @@ def take_inventory(folder: Path, exclude: Path | None = None) -> Inventory:
         if name.startswith("."):
             found.left_out[HIDDEN][name] += 1
             continue
-        suffix = suffix_of(name)
+        _, dot, ending = name.rpartition(".")
+        suffix = f".{ending.lower()}" if dot else NO_SUFFIX
         found.suffixes[suffix] += 1
         is_file = stat.S_ISREG(linked.st_mode) if linked else entry.is_file(follow_symlinks=False)
         if not is_file:
@@ -233,10 +237,11 @@ def take_inventory(folder: Path, exclude: Path | None = None) -> Inventory:
                 inodes.add((device, entry.inode()))
         elif suffix in UNSUPPORTED_SUFFIXES:
             found.left_out[UNSUPPORTED][suffix] += 1
+        elif name in METADATA:
+            found.metadata.append(entry.path)
+            found.left_out[LABELS][name] += 1
         else:
             others[suffix].append(entry.path)
-            if name in METADATA:
-                found.metadata.append(entry.path)
     for suffix, paths in others.items():
         for reason, n in _sniff_all(paths).items():
             found.left_out[reason][suffix] = n
@@ -415,7 +420,8 @@ def survey(root: Path) -> dict[str, str]:
 
     Pixels are not decoded.
     """
-    paths = find_images(root)
+    found = take_inventory(root)
+    paths = found.paths
     modes: Counter[str] = Counter()
     sizes: list[tuple[int, int]] = []
 
@@ -430,7 +436,7 @@ def survey(root: Path) -> dict[str, str]:
         return None
 
     unreadable = run_in_threads(read_header, len(paths), "reading headers")
-    facts = {"images": f"{len(paths):,}", "files": count_suffixes(root)}
+    facts = {"files": found.describe_suffixes()}
     if sizes:
         facts["modes"] = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
         for name, sides in zip(("widths", "heights"), zip(*sizes, strict=True), strict=True):

@@ -50,7 +50,7 @@ class Frame:
 
 
 def read_framed(
-    path: Path, frame: Frame, crop: int | None = None, levels: Levels | None = None
+    path: str | Path, frame: Frame, crop: int | None = None, levels: Levels | None = None
 ) -> np.ndarray:
     """Read an image file as uint8 [C, H, W] in the format of ``frame``, see ``put_into_frame``.
 
@@ -101,7 +101,7 @@ def put_into_frame(image: Image.Image, frame: Frame, crop: int | None = None) ->
     return pixels[None] if frame.gray else pixels.transpose(2, 0, 1)
 
 
-def open_image(path: Path, min_side: int = 0, levels: Levels | None = None) -> Image.Image:
+def open_image(path: str | Path, min_side: int = 0, levels: Levels | None = None) -> Image.Image:
     """Open an image as RGB, with its EXIF orientation applied and transparency over white.
 
     Args:
@@ -187,7 +187,7 @@ class ImageFacts(NamedTuple):
     highest: float = 0.0
 
 
-def inspect_image(path: Path) -> ImageFacts:
+def inspect_image(path: str | Path) -> ImageFacts:
     """Inspect an image file; zeros if it is unreadable. ``open_image`` reports the reason."""
     with contextlib.suppress(Exception), Image.open(path) as image:
         if not is_deep(image):

@@ -176,15 +176,13 @@ def find_splits(
 
 def _ask_for_layout(root: Path, names: list[str], roles: Mapping[str, str | None]) -> None:
     """Raise UserError with the layouts that the folders may have."""
-    chosen = {role: name for name, role in reversed(roles.items()) if role}
-    held_out = chosen.get("test") or chosen.get("validation")
+    train = next(iter(_order(roles, "train")), None)
+    held_out = next(iter([*_order(roles, "test"), *_order(roles, "validation")]), None)
     options = ["data.layout=classes to use every folder as a class"]
-    if "train" in chosen and held_out:
-        options.insert(
-            0, f"data.layout=splits to train on {chosen['train']} and hold out {held_out}"
-        )
-    elif "train" in chosen:
-        options.insert(0, f"data.layout=splits to train on {chosen['train']} only")
+    if train and held_out:
+        options.insert(0, f"data.layout=splits to train on {train} and hold out {held_out}")
+    elif train:
+        options.insert(0, f"data.layout=splits to train on {train} only")
     else:
         options.insert(0, "data.root to the folder to train on")
     raise UserError(

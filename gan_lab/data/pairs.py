@@ -42,10 +42,10 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             found.warn_of_losses()
             return _full(cfg, root, found, train, test)
     if cfg.source == "full":
-        found = "the folder does not exist"
+        contents = "the folder does not exist"
         if root.is_dir():
-            found = f"found: {image_files.count_suffixes(root)}"
-        raise UserError(f"data.source=full: no pairs in {root} ({found}). Expected {LAYOUT}.")
+            contents = f"found: {image_files.count_suffixes(root)}"
+        raise UserError(f"data.source=full: no pairs in {root} ({contents}). Expected {LAYOUT}.")
     reason = "data.source=sample" if cfg.source == "sample" else f"no pairs in {root}"
     return horses.sample(cfg, paired=True, reason=reason)
 
@@ -146,11 +146,11 @@ def find_pairs(
             held_out = _match_names(found, *domains.held_out)
     elif splits:
         train_folder, held_out_folder = splits
-        train = [(Path(path),) for path in found.under(train_folder)]
+        train = [(path,) for path in found.under(train_folder)]
         if held_out_folder:
-            held_out = [(Path(path),) for path in found.under(held_out_folder)]
+            held_out = [(path,) for path in found.under(held_out_folder)]
     else:
-        train = [(Path(path),) for path in found.images if os.sep not in found.relative(path)]
+        train = [(path,) for path in found.images if os.sep not in found.relative(path)]
     return train, held_out
 
 

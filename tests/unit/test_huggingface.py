@@ -234,7 +234,9 @@ def test_images_that_the_metadata_do_not_list_are_left_out(tmp_path: Path) -> No
     Image.new("RGB", (10, 10)).save(tmp_path / "extra.png")
     data = load(tmp_path)
     check_labels(data)
-    assert "; 1 images that the metadata do not list are left out" in data.facts.about
+    assert "24 used; left out: 1 metadata (metadata.csv), 1 not listed by the metadata (.png)" in (
+        data.facts.about
+    )
 
 
 def test_a_folder_says_that_its_metadata_are_not_read(tmp_path: Path) -> None:

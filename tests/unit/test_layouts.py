@@ -14,7 +14,7 @@ from PIL import Image
 
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
-from gan_lab.data import cache, decoding, folder, image_files, layouts, pairs
+from gan_lab.data import cache, decoding, folder, horse2zebra, image_files, layouts, pairs
 from gan_lab.utils.files import MARKER
 from tests.helpers.pictures import flat
 
@@ -332,3 +332,176 @@ def test_what_is_cut_and_what_is_enlarged_is_counted(tmp_path: Path, lazy: bool)
         flat(tmp_path / f"{i}.png", (i,) * 3, size=size)
     made = folder.decode(cfg("folder", tmp_path, cache_gb=0.0 if lazy else 1.0))
     assert "(5 center-cropped; 3 upsampled to 8 pixels)" in made.about
+
+
+def make_tree(root: Path, *folders: str, n: int = 4) -> Path:
+    """Write n different images into each folder."""
+    for number, name in enumerate(folders):
+        for i in range(n):
+            flat(root / name / f"{i}.png", (number, i, 0))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ("train2017 val2017", "Set data.layout=splits to train on train2017 and hold out val2017"),
+        ("train test unlabeled", "Set data.layout=splits to train on train and hold out test, or"),
+        ("TrainImages TestImages", "to train on TrainImages and hold out TestImages"),
+        ("my-train x_dev", "to train on my-train and hold out x_dev"),
+        ("imagesTrain imagesVal", "to train on imagesTrain and hold out imagesVal"),
+        ("trainA trainB testA testB", "Set data.layout=splits to train on trainA and hold out"),
+        ("testset cat", "Set data.root to the folder to train on, or data.layout=classes"),
+        ("test", "Set data.root to the folder to train on, or data.layout=classes"),
+        ("test val", "test, val may be splits or classes"),
+        ("train2017", "Set data.layout=splits to train on train2017 only"),
+        ("a/cat a/dog b/cat b/dog", "a, b contain the same folders cat, dog. Set data.root to one"),
+        ("fold1/x/1 fold1/y fold2/x fold2/y", "fold1, fold2 contain the same folders x, y"),
+        ("ds/train ds/test", "contains splits in a subfolder: train, test in {root}/ds. Set data"),
+        ("a/b/Training a/b/dev", "Training, dev in {root}/a/b. Set data.root={root}/a/b"),
+        ("train test ds/train ds/test", "contains splits in a subfolder: train, test in {root}/ds"),
+        ("cat dog/test", "may be a held-out split: {root}/dog/test. Move it to {root}/test"),
+        ("train/cat train/dog/val test/cat test/dog", "held-out split: {root}/train/dog/val"),
+    ],
+)
+def test_layout_that_may_be_splits_or_classes_is_a_question(
+    folders: str, message: str, tmp_path: Path
+) -> None:
+    """The error names the layouts and the key that settles it; data.layout=classes always does."""
+    root = make_tree(tmp_path / "root", *folders.split())
+    with pytest.raises(ValueError, match=r"^data\.root=") as raised:
+        folder.decode(cfg("folder", root))
+    assert message.format(root=root) in str(raised.value)
+    assert "data.layout=classes" in str(raised.value) or "data.root" in str(raised.value)
+    made = folder.decode(cfg("folder", root, layout="classes"))
+    assert made.files is not None
+    assert made.files.used == 4 * len(folders.split())
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        ("device valley devil", ["device", "devil", "valley"]),
+        ("carnival festival", ["carnival", "festival"]),
+        ("cat/images dog/images", ["cat", "dog"]),
+        ("cat/a cat/b dog/a", ["cat", "dog"]),
+        ("train/cat train/dog val/cat val/dog", ["cat", "dog"]),
+        ("train/cat train/dog Testing/cat Testing/dog", ["cat", "dog"]),
+    ],
+)
+def test_layout_that_is_clear_is_no_question(
+    folders: str, classes: list[str], tmp_path: Path
+) -> None:
+    """Folders without images do not count."""
+    root = make_tree(tmp_path / "root", *folders.split())
+    (root / "annotations").mkdir()
+    (root / "annotations" / "train.json").touch()
+    (root / "test_results").mkdir()
+    assert folder.decode(cfg("folder", root)).class_names == classes
+
+
+@pytest.mark.parametrize(
+    ("folders", "train", "held_out"),
+    [
+        ("train2017 val2017 test2017", "train2017", "test2017"),
+        ("train test unlabeled", "train", "test"),
+        ("train training val", "train", "val"),
+        ("train_1 other", "train_1", ""),
+    ],
+)
+def test_layout_splits_trains_on_one_folder(
+    folders: str, train: str, held_out: str, tmp_path: Path
+) -> None:
+    """All other folders are left out, and counted."""
+    root = make_tree(tmp_path, *folders.split(), n=12)
+    made = folder.decode(cfg("folder", root, layout="splits"))
+    names = folders.split()
+    assert {*levels(made.train_images)} == {names.index(train)}
+    assert {*levels(made.test_images)} == {names.index(held_out or train)}
+    assert made.files is not None
+    assert sum(made.files.left_out.values()) == 12 * (len(names) - 1 - bool(held_out))
+
+
+@pytest.mark.parametrize("folders", ["train2016 train2017 val", "cat dog", "test val"])
+def test_layout_splits_without_one_training_folder_is_an_error(
+    folders: str, tmp_path: Path
+) -> None:
+    """Nobody guesses which folder to train on."""
+    root = make_tree(tmp_path, *folders.split())
+    with pytest.raises(ValueError, match=r"data.layout=splits: the folders of .* Name one"):
+        folder.decode(cfg("folder", root, layout="splits"))
+
+
+def test_folder_with_links_uses_each_image_once(tmp_path: Path) -> None:
+    """A link in the test folder to a training image is no test image."""
+    make_tree(tmp_path, "train", "test")
+    for i in range(3):
+        (tmp_path / "test" / f"l{i}.png").symlink_to(tmp_path / "train" / f"{i}.png")
+        (tmp_path / "train" / f"l{i}.png").symlink_to(tmp_path / "test" / f"{i}.png")
+    (tmp_path / "train" / "again").symlink_to(tmp_path / "test")
+    made = folder.decode(cfg("folder", tmp_path))
+    assert (levels(made.train_images), levels(made.test_images)) == ([0] * 4, [1] * 4)
+    assert made.files is not None
+    assert (made.files.seen, made.files.used, made.files.duplicates) == (14, 8, 6)
+    assert made.about.endswith(
+        "14 files: 8 used; 6 links to images that are used anyway; not searched: "
+        "1 link to a folder that is searched anyway (train/again)"
+    )
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("copies", [0, 1, 4])
+def test_folder_with_copies_in_test_says_so(copies: int, lazy: bool, tmp_path: Path) -> None:
+    """The first line of a training, which the report repeats, has their number."""
+    make_tree(tmp_path, "train", "test")
+    for i in range(copies):
+        shutil.copy(tmp_path / "train" / f"{i}.png", tmp_path / "test" / f"copy{i}.png")
+    served = datasets.load(cfg("folder", tmp_path, cache_gb=0.0 if lazy else 1.0), 0)
+    text = f"; {copies} of {4 + copies} held-out images are exact copies of training images; "
+    assert (text in served.facts.about) == (copies > 0)
+
+
+def test_pairs_with_copies_in_test_say_so(tmp_path: Path) -> None:
+    """A pair is a copy if both images are."""
+    for i in range(6):
+        for side, value in (("A", i), ("B", 100 + i)):
+            flat(tmp_path / f"train{side}" / f"{i}.png", (value,) * 3)
+            test = value if i < 2 or (i < 4 and side == "A") else value + 50
+            flat(tmp_path / f"test{side}" / f"{i}.png", (test,) * 3)
+    about = pairs.decode(cfg("pairs", tmp_path)).about
+    assert "; 2 of 6 held-out images are exact copies of training images" in about
+    assert "; A: (12 center-cropped); 4 of 6 held-out" in horse2zebra.decode(
+        cfg("horse2zebra", tmp_path)
+    ).about.replace("A:;", "A:")
+
+
+@pytest.mark.parametrize("layout", ["train/{} test/{}", "{}"])
+@pytest.mark.parametrize("metadata", ["metadata.csv", "train/metadata.jsonl", "a/b/metadata.csv"])
+def test_folder_with_metadata_warns_at_any_depth(
+    layout: str, metadata: str, tmp_path: Path
+) -> None:
+    """The labels of a Hugging Face image folder are not dropped without a word."""
+    make_tree(tmp_path, *layout.format("x", "x").split())
+    (tmp_path / metadata).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / metadata).write_text("file_name,label\n")
+    with pytest.warns(UserWarning, match=f"{metadata} is ignored. Set data.name=huggingface"):
+        folder.decode(cfg("folder", tmp_path))
+
+
+@pytest.mark.parametrize("only", ["bird", "zebra"])
+def test_folder_with_a_class_in_test_only_is_an_error(only: str, tmp_path: Path) -> None:
+    """The line names the class."""
+    make_tree(tmp_path, "train/cat", "train/dog", "test/cat", f"test/{only}")
+    with pytest.raises(ValueError, match=f"no training image has the class {only}, but held-out"):
+        folder.decode(cfg("folder", tmp_path))
+    assert folder.decode(cfg("folder", tmp_path, labels=False)).spec.classes == 0
+
+
+def test_pairs_in_subfolders_are_counted_as_left_out(tmp_path: Path) -> None:
+    """Side-by-side images are read from the folder itself."""
+    for i in range(5):
+        flat(tmp_path / f"{i}.png", (i,) * 3, size=(16, 8))
+        flat(tmp_path / "more" / f"{i}.png", (i,) * 3, size=(16, 8))
+    made = pairs.decode(cfg("pairs", tmp_path))
+    assert made.files is not None
+    assert made.files.left_out == {"not part of a pair (5 more)": 5}
