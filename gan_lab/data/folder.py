@@ -65,6 +65,9 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         about += f" (folder {held_out_folder.name})"
     if names:
         about += f", {len(names)} classes ({join_names(names)}; data.labels=false ignores them)"
+        inside = [path.name for path in layouts.list_folders(train_folder)]
+        if empty := [name for name in inside if name not in names]:
+            about += f", no images in the folders {join_names(empty)}"
     about += opened.note + opened.describe_copies(train, test)
     counts = found.count(len(train) + len(test), opened.unreadable)
     return ArrayDataset(

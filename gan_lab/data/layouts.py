@@ -67,7 +67,7 @@ def resolve_root(root: str) -> Path:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise UserError(problem)
             complete.touch()
-    inside = _list_folders(folder)
+    inside = list_folders(folder)
     has_files = any(child.is_file() for child in folder.iterdir())
     if len(inside) == 1 and not has_files and inside[0].name.lower() not in TRAIN_NAMES:
         return inside[0]
@@ -82,7 +82,7 @@ def find_folder(root: Path, name: str) -> Path | None:
     """
     folder = root
     for part in name.split("/"):
-        matches = [child for child in _list_folders(folder) if child.name.lower() == part.lower()]
+        matches = [child for child in list_folders(folder) if child.name.lower() == part.lower()]
         if len(matches) > 1:
             raise UserError(
                 f"{folder} contains both {matches[0].name} and {matches[1].name}. "
@@ -297,7 +297,8 @@ def _find_both(root: Path, names: list[str]) -> tuple[Path, Path] | None:
     return (a, b) if a and b else None
 
 
-def _list_folders(root: Path) -> list[Path]:
+def list_folders(root: Path) -> list[Path]:
+    """List the subfolders of a folder by name, without hidden ones."""
     with os.scandir(root) as entries:
         names = [
             entry.name

@@ -505,3 +505,15 @@ def test_pairs_in_subfolders_are_counted_as_left_out(tmp_path: Path) -> None:
     made = pairs.decode(cfg("pairs", tmp_path))
     assert made.files is not None
     assert made.files.left_out == {"not part of a pair (5 more)": 5}
+
+
+@pytest.mark.parametrize("layout", ["{}", "train/{}"])
+def test_folder_with_a_class_without_images_names_it(layout: str, tmp_path: Path) -> None:
+    """A class of which all files are left out is lost: only its folder shows that it was one."""
+    make_tree(tmp_path, layout.format("cat"), layout.format("dog"))
+    (tmp_path / layout.format("fox")).mkdir()
+    (tmp_path / layout.format("fox") / "a.heic").touch()
+    (tmp_path / layout.format("elk")).mkdir()
+    with pytest.warns(UserWarning, match=r"skipped in .*: 1 in an unsupported format \(.heic;"):
+        made = folder.decode(cfg("folder", tmp_path))
+    assert "data.labels=false ignores them), no images in the folders elk, fox" in made.about
