@@ -186,7 +186,7 @@ class Inventory:
 def _describe_reason(reason: str, details: Counter[str], with_count: bool = True) -> str:
     """Describe why files are left out, as in '3 in an unsupported format (2 .heic; .psd; ...)'."""
     most = sorted(details.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{count:,} {name}" if count > 1 else name for name, count in most]
+    shown = [f"{count:,} {name}" if count > 1 else name for name, count in most if count]
     notes = [join_names(shown), HINTS.get(reason, "")]
     name = SINGULAR.get(reason, reason) if details.total() == 1 else reason
     text = f"{name} ({'; '.join(filter(None, notes))})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import folder, horse2zebra, image_reader, pairs
 from gan_lab.data.image_reader import Levels
-from gan_lab.inference import translation
+from gan_lab.inference import projection, translation
 from gan_lab.utils.errors import UserError
 
 
@@ -187,3 +188,20 @@ def test_complete_levels_keeps_those_of_the_run(tmp_path: Path) -> None:
     assert image_reader.complete_levels([0, 4095, 0, 0], paths) == Levels(0, 4095, -1, 1)
     assert image_reader.complete_levels([0, 1, 0, 3], paths) == Levels(0, 1, 0, 3)
     assert image_reader.complete_levels([], []) is None
+
+
+def test_project_uses_the_scale_of_the_run(tmp_path: Path) -> None:
+    """Of an unpaired run, that of the targets."""
+    write(tmp_path, ramp(0, 900), ramp(0, 30_000), dtype="uint16", suffix=".png")
+    generator = SimpleNamespace(recipe={"arguments": {"shape": (1, 8, 8)}})
+
+    def read_peaks(*levels: float) -> list[int]:
+        loaded = SimpleNamespace(
+            networks={"generator": generator}, values={"data.fit": "crop"}, levels=[*levels]
+        )
+        images = [image for _, image in projection._read_files(loaded, tmp_path)]  # type: ignore[arg-type]
+        return [round(float((image.max() + 1) * 127.5)) for image in images]
+
+    assert read_peaks(0, 65535, 0, 0) == [4, 117]
+    assert read_peaks(0, 900, 0, 0, 0, 65535, 0, 0) == [4, 117]
+    assert read_peaks() == [7, 233]
