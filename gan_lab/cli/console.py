@@ -181,7 +181,7 @@ def print_data(loaded: LoadedConfig) -> None:
             for split in splits.values()
             if split.labels is not None
         ]
-        rows.add_row(f"class {label}", *(f"{count:,}" for count in counts))
+        rows.add_row(f"class {served.class_names[label]}", *(f"{count:,}" for count in counts))
     console.print(rows)
     if served.divided:
         note = "validation: checkpoint selection and tuning; test: final scores"
@@ -196,6 +196,11 @@ def print_data(loaded: LoadedConfig) -> None:
         rows.add_row("exact", f"{found.exact:,}", f"{found.exact_across:,}")
         rows.add_row("near", f"{found.near:,}", f"{found.near_across:,}")
         console.print(rows)
+    if served.facts.files:
+        account = Table("files", "", title=config.data.root, title_justify="left")
+        for kind, value in served.facts.files.list_rows():
+            account.add_row(kind, value)
+        console.print(account)
     root = Path(config.data.root)
     is_in_root = served.decoded.source == "full" and datasets.lies_in_root(config.data.name)
     if is_in_root and root.is_dir():

@@ -52,8 +52,15 @@ class DataConfig:
     size: int = number(28, minimum=1, maximum=4096)
     # image width in pixels; null: equal to the height
     width: int | None = number(None, minimum=1, maximum=4096)
+    # meaning of the first-level folders of your own images; auto: splits if all of them have names of
+    # splits (train, test, val), else classes, and an error if they could be either
+    layout: Literal["auto", "classes", "splits"] = "auto"
     # how your own images are fitted to the size: center crop, pad with edge pixels, or stretch
     fit: Literal["crop", "pad", "stretch"] = "crop"
+    # black and white level of images with more than 8 bits, such as [0, 4095]; four numbers: of
+    # integer and of float images, of unpaired sets eight: of inputs and of targets; []: inferred
+    # from all files
+    levels: list[float] = field(default_factory=list)
     # 1: grayscale, 3: RGB; null: inferred from the data set (for a folder: from the majority of
     # its files)
     channels: Literal[1, 3] | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gan_lab.data.facts import FileCounts
 from gan_lab.data.split import PixelArray
 from gan_lab.images import ImageSpec
 
@@ -36,3 +37,7 @@ class ArrayDataset:
     validation: np.ndarray | None = None
     # License of the images; empty if unknown.
     license: str = ""
+    # Black and white levels of images with more than 8 bits, see ``DataConfig.levels``.
+    levels: Sequence[float] = ()
+    # The files under data.root; None if the set does not consist of image files.
+    files: FileCounts | None = None

@@ -98,7 +98,7 @@ class GANDataModule(LightningDataModule):
         # The last iteration of the run. The builder sets it.
         self.iterations = 0
         self._position: TrainingPosition | None = None
-        splits = {
+        self._subsets = {
             "train": self.all_train,
             "learned": self.train,
             "validation": self.validation,
@@ -106,12 +106,14 @@ class GANDataModule(LightningDataModule):
         }
         self.facts = DataFacts(
             spec=self.spec,
-            counts={name: len(split) for name, split in splits.items()},
+            counts={name: len(split) for name, split in self._subsets.items()},
             class_names=tuple(self.class_names),
             source=self.decoded.source,
             about=self.decoded.about,
             fingerprint=self.decoded.fingerprint,
             license=self.decoded.license,
+            levels=tuple(self.decoded.levels),
+            files=self.decoded.files,
         )
 
     def follow(self, position: TrainingPosition) -> None:
@@ -153,8 +155,7 @@ class GANDataModule(LightningDataModule):
     ) -> tuple[Subset, Subset]:
         n = len(held_out)
         if validation is None:
-            labels = None if held_out.labels is None else held_out.labels[np.arange(n)]
-            validation, test = split_in_half(n, labels)
+            validation, test = split_in_half(n, held_out.labels)
         else:
             test = np.setdiff1d(np.arange(n), validation)
         validation_sources, test_sources = validation, test
@@ -167,12 +168,7 @@ class GANDataModule(LightningDataModule):
 
         "learned" is the subset of train that the model is trained on (``data.images``).
         """
-        return {
-            "train": self.all_train,
-            "learned": self.train,
-            "validation": self.validation,
-            "test": self.test,
-        }[split]
+        return self._subsets[split]
 
     @property
     def divided(self) -> bool:

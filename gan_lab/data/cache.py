@@ -29,9 +29,14 @@ def file_hash(paths: Iterable[Path]) -> str:
 def cache_folder(root: Path) -> Path:
     """Return the folder of decoded arrays: ``cache`` under the data folder, or GAN_LAB_CACHE.
 
-    Nothing is written into a folder of the user's own photos: for these, pass ``data`` as root.
+    Nothing is written into a folder of the user's own photos: for these, pass ``data`` as root. A
+    read-only data folder has its cache in ``data``, too.
     """
-    return Path(os.path.expanduser(os.environ.get("GAN_LAB_CACHE") or root / "cache"))
+    if chosen := os.environ.get("GAN_LAB_CACHE"):
+        return Path(os.path.expanduser(chosen))
+    cache = root / "cache"
+    existing = next((path for path in (cache, *cache.parents) if path.exists()), root)
+    return cache if os.access(existing, os.W_OK) else Path("data") / "cache"
 
 
 def decoded_once(

@@ -17,10 +17,12 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.cache import Arrays, decoded_once
 from gan_lab.data.image_files import join_names, run_in_threads
 from gan_lab.data.image_reader import (
+    FIT_DESCRIPTIONS,
     Frame,
+    ImageFacts,
+    Levels,
     UnreadableError,
-    WhiteLevels,
-    infer_white_level,
+    infer_levels,
     inspect_image,
     read_framed,
     silence_pillow,
@@ -31,18 +33,19 @@ from gan_lab.utils.errors import UserError
 MIN_HELD_OUT_IMAGES = 4
 MAX_HELD_OUT_SHARE, MAX_HELD_OUT_IMAGES = 0.1, 2000
 
-# The files of one row: one, or the two of a pair.
-Item = tuple[Path, ...]
+# The files of one row: one, or the two of a pair. Strings are faster than paths for large sets.
+Item = tuple[str | Path, ...]
 # Reads an Item in the format of a Frame as uint8 [C, H, W], or raises UnreadableError.
 Reader = Callable[..., np.ndarray]
-FIT_DESCRIPTIONS = {"crop": "center-cropped", "pad": "letterboxed", "stretch": "stretched"}
+# Of 255: an image whose values span less than this is flat.
+MIN_SPAN = 2
 
 
 def read_file(
-    item: Item, frame: Frame, white_levels: WhiteLevels | None = None, crop: int | None = None
+    item: Item, frame: Frame, levels: Levels | None = None, crop: int | None = None
 ) -> np.ndarray:
     """Read an item of a single file, see ``image_reader.read_framed``."""
-    return read_framed(item[0], frame, crop, white_levels)
+    return read_framed(item[0], frame, crop, levels)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,12 @@ class DecodedItems:
     fingerprint: str
     lazy: bool
     frame: Frame
+    # Names of the unreadable files.
+    unreadable: list[str]
+    # Equal images have equal digests: uint64 of the pixels, or of the files if they are lazy.
+    digests: np.ndarray
+    # See ``DataConfig.levels``; empty if no image has more than 8 bits.
+    levels: tuple[float, ...] = ()
     # How some of the images were converted, for the user.
     about: str = ""
 
@@ -91,6 +100,10 @@ class DecodedItems:
         if not self.lazy:
             return self.about
         return f"{self.about} (decoded on the fly, larger than data.cache_gb; see data.workers)"
+
+    def describe_copies(self, train: np.ndarray, held_out: np.ndarray) -> str:
+        """Report the held-out images that are exact copies of training images; '' if none are."""
+        return describe_copies(self.digests[train], self.digests[held_out])
 
 
 def open_items(
@@ -125,66 +138,127 @@ def open_items(
     frame = Frame(height, width, cfg.fit, cfg.channels == 1)
     auto = as_files and cfg.channels is None
     lazy = len(items) * images * 3 * height * width > cfg.cache_gb * 1e9
-    key = f"{transform}/{frame}/{auto}/{lazy}/3/{hash_file_stats(items)}"
+    stats = hash_file_stats(items)
+    files = [path for item in items for path in item]
+    # Inspected before they are decoded, since all images have one scale.
+    inspected, _ = decoded_once(cache, "inspected", f"1/{stats}", lambda: _inspect(files))
+    facts = np.asarray(inspected["_facts"])
+    levels, is_inferred = _choose_levels(cfg, files, facts)
+    # An item is as large as its largest file.
+    widths, heights, grays = facts[:, :3].reshape(len(items), -1, 3).max(axis=1).T
+    if auto:
+        frame = replace(frame, gray=2 * grays.sum() > (widths > 0).sum())
+    decode = partial(read, frame=frame, levels=levels)
     arrays, fingerprint = decoded_once(
         cache,
         f"{name}-{cfg.size}{'-names' * lazy}",
-        key,
-        lambda: _decode(items, read, frame, images, auto, lazy),
+        f"{transform}/{frame}/{levels}/{lazy}/4/{stats}",
+        lambda: _decode(items, decode, None if lazy else (images * frame.channels, height, width)),
     )
-    _check_unreadable(cfg, [str(problem) for problem in arrays["unreadable"]], len(items))
+    problems = [str(problem) for problem in arrays["unreadable"]]
+    _check_unreadable(cfg, problems, len(items))
     indices = np.asarray(arrays["places"])
-    integer_white, float_white, gray, deep, reshaped, enlarged = arrays["_looks"].tolist()
-    frame = replace(frame, gray=bool(gray))
-    white_levels = None
-    if integer_white or float_white:
-        white_levels = WhiteLevels(integer_white, float_white)
     pixels: PixelArray
     if lazy:
-        reader = partial(read, frame=frame, white_levels=white_levels)
-        pixels = LazyImageFiles([items[index] for index in indices], reader)
-        fingerprint = combine_fingerprints(fingerprint, transform, frame)
+        pixels = LazyImageFiles([items[index] for index in indices], decode)
+        # Inferred levels depend on the files only.
+        chosen = () if is_inferred else (levels,)
+        fingerprint = combine_fingerprints(fingerprint, transform, frame, *chosen)
     else:
         pixels = arrays["images"]
     notes = []
+    reshaped = np.count_nonzero(widths * height != heights * width)
     if reshaped and not transform:
-        notes.append(f"{reshaped:,.0f} {FIT_DESCRIPTIONS[frame.fit]}")
+        notes.append(f"{reshaped:,} {FIT_DESCRIPTIONS[frame.fit]}")
+    enlarged = np.count_nonzero((np.minimum(widths / width, heights / height) < 1) & (widths > 0))
     if enlarged:
         sides = "x".join(map(str, dict.fromkeys((height, width))))
-        notes.append(f"{enlarged:,.0f} upsampled to {sides} pixels")
-    if auto and gray:
+        notes.append(f"{enlarged:,} upsampled to {sides} pixels")
+    if auto and frame.gray:
         notes.append("gray, like most of the files")
-    if deep:
-        white = " and ".join(f"{level:g}" for level in (integer_white, float_white) if level)
-        notes.append(f"{deep:,.0f} with more than 8 bits, white level {white}")
+    if levels:
+        deep = np.count_nonzero(facts[:, 3])
+        notes.append(f"{deep:,} with more than 8 bits, black to white: {levels}")
     about = f" ({'; '.join(notes)})" if notes else ""
-    return DecodedItems(pixels, indices, fingerprint, lazy, frame, about)
+    names = [problem.partition(": ")[0] for problem in problems]
+    digests = np.asarray(arrays["_digests"])[:, 0][indices]
+    return DecodedItems(
+        pixels, indices, fingerprint, lazy, frame, names, digests, tuple(levels or ()), about
+    )
+
+
+def _inspect(files: Sequence[str | Path]) -> Arrays:
+    facts = np.zeros((len(files), len(ImageFacts._fields)))
+
+    def inspect(row: int) -> None:
+        facts[row] = inspect_image(files[row])
+
+    run_in_threads(inspect, len(files), f"inspecting {len(files):,} images")
+    return {"_facts": facts}
+
+
+def _choose_levels(
+    cfg: DataConfig, files: Sequence[str | Path], facts: np.ndarray
+) -> tuple[Levels | None, bool]:
+    """Return the black and white levels of images with more than 8 bits, and if they are inferred.
+
+    Raises:
+        UserError: The range of the values is ambiguous, or most images would be flat.
+    """
+    configured = Levels.parse(cfg.levels) or Levels()
+    chosen: list[float] = []
+    is_inferred = True
+    for depth, (kind, pair) in enumerate(
+        (("integer", configured[:2]), ("float", configured[2:])), start=1
+    ):
+        rows = np.flatnonzero(facts[:, 3] == depth)
+        if not len(rows):
+            chosen += (0.0, 0.0)
+            continue
+        lowest, highest = facts[rows, 4], facts[rows, 5]
+        try:
+            inferred: tuple[float, ...] = infer_levels(float(lowest.min()), float(highest.max()))
+        except UserError as error:
+            if pair[0] == pair[1]:
+                raise UserError(
+                    f"data.root={cfg.root}: {len(rows):,} {kind} images have {error}."
+                ) from None
+            inferred = ()
+        levels = pair if pair[0] < pair[1] else inferred
+        is_inferred &= levels == inferred
+        if levels == inferred:
+            extreme = files[rows[np.maximum(highest, -lowest).argmax()]]
+            _check_contrast(cfg, kind, levels, highest - lowest, extreme)
+        chosen += levels
+    return (Levels(*chosen) if any(chosen) else None), is_inferred
+
+
+def _check_contrast(
+    cfg: DataConfig, kind: str, levels: tuple[float, ...], spans: np.ndarray, extreme: str | Path
+) -> None:
+    """Raise UserError if most images would be flat, because of the extreme values of others."""
+    black, white = levels
+    spans = spans[spans > 0] * (255 / (white - black))
+    flat = int(np.count_nonzero(spans < MIN_SPAN))
+    if 2 * flat > len(spans):
+        raise UserError(
+            f"data.root={cfg.root}: {flat:,} of {len(spans):,} {kind} images would be of one color "
+            f"if {black:g} is black and {white:g} is white. The most extreme value is in "
+            f"{os.path.basename(extreme)}. Set the levels of your images, such as data.levels=[0,1]."
+        )
 
 
 def _decode(
-    items: Sequence[Item], read: Reader, frame: Frame, images: int, auto: bool, lazy: bool
+    items: Sequence[Item], decode: Callable[[Item], np.ndarray], shape: tuple[int, ...] | None
 ) -> Arrays:
-    """Return the arrays of the cache.
+    """Return the arrays of the cache, with the pixels [N, *shape] unless the shape is None.
 
     They contain no paths and no times, so that data can move: their hash is the fingerprint.
     """
-    # The columns of ImageFacts.
-    facts = np.zeros((len(items), 5))
-
-    def inspect(row: int) -> None:
-        facts[row] = np.max([inspect_image(path) for path in items[row]], axis=0)
-
-    run_in_threads(inspect, len(items), f"inspecting {len(items):,} images")
-    widths, heights, *peaks, grays = facts.T
-    largest = facts[:, 2:4].max(axis=0)
-    white_levels = WhiteLevels(*(infer_white_level(peak) if peak else 0.0 for peak in largest))
-    frame = replace(frame, gray=frame.gray or (auto and 2 * grays.sum() > (widths > 0).sum()))
-    decode = partial(read, frame=frame, white_levels=white_levels if any(white_levels) else None)
-    shape = (images * frame.channels, frame.height, frame.width)
-    pixels = None if lazy else np.empty((len(items), *shape), np.uint8)
+    pixels = None if shape is None else np.empty((len(items), *shape), np.uint8)
     # SHA-256 of the files, which stands for the pixels if they are decoded on the fly.
     digests = np.zeros((len(items), 32), np.uint8)
-    common_folder = os.path.commonpath([path.parent for item in items for path in item])
+    common_folder = os.path.commonpath([os.path.dirname(path) for item in items for path in item])
 
     def decode_row(row: int) -> str | None:
         try:
@@ -195,9 +269,10 @@ def _decode(
             )
         if pixels is not None:
             pixels[row] = read_pixels
+            digest = hashlib.sha256(np.ascontiguousarray(read_pixels).data).digest()
         else:
-            digest = hashlib.sha256(b"".join(path.read_bytes() for path in items[row])).digest()
-            digests[row] = np.frombuffer(digest, np.uint8)
+            digest = hashlib.sha256(b"".join(map(_read_bytes, items[row]))).digest()
+        digests[row] = np.frombuffer(digest, np.uint8)
         return None
 
     problems = dict(run_in_threads(decode_row, len(items), f"decoding {len(items):,} images"))
@@ -205,16 +280,33 @@ def _decode(
     arrays = {
         "places": indices,
         "unreadable": np.array([problems[row] for row in sorted(problems)], dtype=np.str_),
+        "_digests": digests.view(np.uint64)[:, :1].copy(),
     }
     if pixels is not None:
         arrays["images"] = pixels[indices] if problems else pixels
     else:
         arrays["files"] = digests
-    is_deep = np.max(peaks, axis=0)
-    is_smaller = (np.minimum(widths / frame.width, heights / frame.height) < 1) & (widths > 0)
-    is_reshaped = widths * frame.height != heights * frame.width
-    counts = [np.count_nonzero(flags) for flags in (is_deep, is_reshaped, is_smaller)]
-    return arrays | {"_looks": np.array([*white_levels, frame.gray, *counts], dtype=np.float64)}
+    return arrays
+
+
+def hash_rows(pixels: np.ndarray) -> np.ndarray:
+    """Hash each image, as uint64: equal images have equal hashes."""
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    digests = [hashlib.blake2b(row.data, digest_size=8).digest() for row in rows]
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def describe_copies(train: np.ndarray, held_out: np.ndarray) -> str:
+    """Report equal digests among training and held-out images; '' if there are none."""
+    copies = np.count_nonzero(np.isin(held_out, train))
+    if not copies:
+        return ""
+    return f"; {copies:,} of {len(held_out):,} held-out images are exact copies of training images"
 
 
 def _check_unreadable(cfg: DataConfig, problems: list[str], n: int) -> None:
@@ -234,10 +326,14 @@ def _check_unreadable(cfg: DataConfig, problems: list[str], n: int) -> None:
 def hash_file_stats(items: Sequence[Item]) -> str:
     """Hash the path, size and modification time of files, to detect changes."""
     digest = hashlib.sha256()
+    working_folder = os.getcwd()
     for item in items:
         for path in item:
-            status = path.stat()
-            line = f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n"
+            status = os.stat(path)
+            absolute = os.fspath(path)
+            if not absolute.startswith(os.sep):
+                absolute = os.path.join(working_folder, absolute)
+            line = f"{absolute}\0{status.st_size}\0{status.st_mtime_ns}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

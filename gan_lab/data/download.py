@@ -7,14 +7,11 @@ host sends in its place.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -24,6 +21,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
+from gan_lab.data.archives import unpack
 from gan_lab.data.cache import file_hash
 from gan_lab.utils.network import is_reachable
 
@@ -190,29 +188,3 @@ def provide(
         if not problem and not find(root):
             problem = f"{archive} does not contain {what}"
         return problem
-
-
-def unpack(archive: Path, folder: Path) -> str:
-    """Unpack a zip or tar file; return '' or the problem.
-
-    Top-level entries are moved into the folder only once they are complete.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
-    try:
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive, "r:*", encoding="utf-8") as tar_file:
-                # This filter rejects paths outside of the folder.
-                tar_file.extractall(unfinished, filter="data")
-        else:
-            with zipfile.ZipFile(archive) as zip_file:
-                zip_file.extractall(unfinished)
-        # Folders come last: other processes look for them.
-        for path_inside in sorted(unfinished.iterdir(), key=Path.is_dir):
-            if not (folder / path_inside.name).exists():
-                path_inside.rename(folder / path_inside.name)
-        return ""
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        return f"{archive} is damaged ({error}). Delete it and try again."
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

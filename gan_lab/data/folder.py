@@ -6,6 +6,7 @@ and test (or val) are splits, whose subfolders are the classes; the images of te
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,6 @@ from gan_lab.utils.errors import UserError
 
 # The default of data.size.
 SIZE = 64
-# The metadata files of a Hugging Face image folder, which data.name=huggingface reads.
-METADATA = ("metadata.csv", "metadata.jsonl")
 
 
 def decode(cfg: DataConfig) -> ArrayDataset:
@@ -37,31 +36,40 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             "images."
         )
     root = layouts.resolve_root(cfg.root)
-    train_folder, held_out_folder, unused = layouts.find_splits(root) or (root, None, [])
-    train_paths = list_images_under(train_folder)
-    relative_paths = [path.relative_to(train_folder) for path in train_paths]
-    held_out_paths: list[Path] = []
+    found = image_files.take_inventory(root)
+    found.drop_links()
+    found.warn_of_losses()
+    _check_images(found, root)
+    splits = layouts.find_splits(found, cfg.layout)
+    train_folder, held_out_folder = splits or (root, None)
+    train_files = found.under(train_folder)
+    held_out_files = found.under(held_out_folder) if held_out_folder else []
+    relative_paths = [path[len(str(train_folder)) + 1 :] for path in train_files]
     if held_out_folder:
-        held_out_paths = list_images_under(held_out_folder)
-        relative_paths += [path.relative_to(held_out_folder) for path in held_out_paths]
-    items = [(path,) for path in (*train_paths, *held_out_paths)]
+        relative_paths += [path[len(str(held_out_folder)) + 1 :] for path in held_out_files]
+    files = [*train_files, *held_out_files]
+    found.use(files, "outside of the training and held-out folders")
+    _check_images(found, train_folder)
     if cfg.labels:
-        _warn_of_metadata([root, train_folder, *([held_out_folder] if held_out_folder else [])])
-    opened = decoding.open_items(cfg, items, "folder", as_files=True)
+        _warn_of_metadata(found)
+    opened = decoding.open_items(cfg, [(path,) for path in files], "folder", as_files=True)
     names: list[str] = []
     labels = None
     if cfg.labels:
         readable = [relative_paths[index] for index in opened.indices]
         names, labels = infer_classes(train_folder, readable)
-    train, test = opened.split(len(train_paths), labels)
+    train, test = opened.split(len(train_files), labels)
+    check_held_out_classes(names, labels, train, test)
     about = f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
     if held_out_folder:
         about += f" (folder {held_out_folder.name})"
     if names:
         about += f", {len(names)} classes ({join_names(names)}; data.labels=false ignores them)"
-    if unused:
-        about += f"; unused folders: {', '.join(unused)}"
-    about += opened.note
+        inside = [path.name for path in layouts.list_folders(train_folder)]
+        if empty := [name for name in inside if name not in names]:
+            about += f", no images in the folders {join_names(empty)}"
+    about += opened.note + opened.describe_copies(train, test)
+    counts = found.count(len(train) + len(test), opened.unreadable)
     return ArrayDataset(
         spec=ImageSpec(opened.frame.channels, *cfg.shape, classes=len(names)),
         train_images=SelectedRows(opened.pixels, train),
@@ -69,35 +77,33 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         test_images=SelectedRows(opened.pixels, test),
         test_labels=None if labels is None else labels[test],
         source="full",
-        about=about,
+        about=f"{about}; {counts}",
         fingerprint=decoding.combine_fingerprints(opened.fingerprint, train, test, labels),
         class_names=names,
+        levels=opened.levels,
+        files=counts,
     )
 
 
-def _warn_of_metadata(folders: Sequence[Path]) -> None:
-    """Warn that the labels of a metadata file are ignored."""
-    files = [folder / name for folder in folders for name in METADATA if (folder / name).is_file()]
-    if files:
-        warnings.warn(
-            f"{files[0]} is ignored. Set data.name=huggingface to use its labels.", stacklevel=3
-        )
-
-
-def list_images_under(root: Path) -> list[Path]:
-    """List the image files under a folder. Raises UserError if there are none."""
-    paths = image_files.find_images(root)
-    if not paths:
+def _check_images(found: image_files.Inventory, folder: Path) -> None:
+    """Raise UserError if there are no images in a folder."""
+    if not found.images:
         raise UserError(
-            f"data.root={root}: no images (found: {image_files.count_suffixes(root)}). Set it to a "
+            f"data.root={folder}: no images (found: {found.describe_suffixes()}). Set it to a "
             "folder of images."
         )
-    return paths
 
 
-def infer_classes(
-    root: Path, relative_paths: Sequence[Path]
-) -> tuple[list[str], np.ndarray | None]:
+def _warn_of_metadata(found: image_files.Inventory) -> None:
+    """Warn that the labels of a metadata file are ignored."""
+    if found.metadata:
+        warnings.warn(
+            f"{found.metadata[0]} is ignored. Set data.name=huggingface to use its labels.",
+            stacklevel=3,
+        )
+
+
+def infer_classes(root: Path, relative_paths: Sequence[str]) -> tuple[list[str], np.ndarray | None]:
     """Infer the classes from the top-level folders.
 
     Images outside of these folders disable the labels, with a warning.
@@ -109,8 +115,9 @@ def infer_classes(
     Returns:
         The class names and the labels [N] int64, or an empty list and None.
     """
-    outside = [path.name for path in relative_paths if len(path.parts) == 1]
-    names = sorted({path.parts[0] for path in relative_paths if len(path.parts) > 1})
+    parts = [path.partition(os.sep) for path in relative_paths]
+    outside = [first for first, separator, _ in parts if not separator]
+    names = sorted({first for first, separator, _ in parts if separator})
     if len(names) >= 2 and outside:
         warnings.warn(
             f"{root}: training without labels, because {image_files.join_names(outside)} "
@@ -120,8 +127,23 @@ def infer_classes(
         )
     if len(names) < 2 or outside:
         return [], None
-    labels = [names.index(path.parts[0]) for path in relative_paths]
-    return names, np.array(labels, dtype=np.int64)
+    number = {name: i for i, name in enumerate(names)}
+    return names, np.array([number[first] for first, _, _ in parts], dtype=np.int64)
+
+
+def check_held_out_classes(
+    names: Sequence[str], labels: np.ndarray | None, train: np.ndarray, held_out: np.ndarray
+) -> None:
+    """Raise UserError if a held-out class has no training image."""
+    if labels is None:
+        return
+    unseen = np.setdiff1d(labels[held_out], labels[train])
+    if len(unseen):
+        raise UserError(
+            f"data: no training image has the class {join_names([names[i] for i in unseen])}, but "
+            "held-out images have. Remove these images, add some to the training split, or set "
+            "data.labels=false."
+        )
 
 
 def join_names(names: Sequence[str], most: int = 10) -> str:

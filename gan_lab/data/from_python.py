@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from gan_lab.batches import IMAGE_KEYS
 from gan_lab.config.schema import DataConfig
-from gan_lab.data import decoding
+from gan_lab.data import decoding, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.folder import join_names
 from gan_lab.data.pixel_store import PixelStore, is_image
@@ -34,15 +34,9 @@ NAME = "python"  # data.name of such a run
 MIN_IMAGES = 4  # two to train on, one to validate and one to test
 MIN_IMAGES_WITH_BAR = 3_000  # from which reading shows a progress bar
 USUAL_SIZE, MAX_NATIVE_SIZE = 64, 128  # in pixels, see ``usual_size``
-T = TypeVar("T")
 
 # stricter than gan_lab.batches: a column named y or target of a table may be anything
 LABEL_KEYS = ("label", "labels")
-SPLIT_NAMES = {  # in order of preference
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 class Item(NamedTuple):
@@ -107,7 +101,7 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
         raise UserError(
             "data.source=sample: a data set passed from Python has no sample. Remove data.source."
         )
-    if isinstance(dataset, Mapping) and {str(key).upper() for key in dataset} == {"A", "B"}:
+    if _is_unpaired(dataset):
         return _decode_unpaired(dataset, cfg, test)
     splits = find_splits(dataset, test)
     count = sum(split.count for split in splits.values())
@@ -117,10 +111,12 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
     images, sources = PixelStore(count, cfg), PixelStore(count, cfg)
     labels: list[int] = []
     first: Item | None = None
+    first_raw: Any = None
     with _fixed_randomness():
         for index, raw in enumerate(_read_all(splits, count)):
             item = _parse_item(raw, index, cfg)
-            first = first or item
+            if first is None:
+                first, first_raw = item, raw
             _check_same_form(item, first, index)
             images.add(index, item.image)
             if item.source is not None:
@@ -144,11 +140,15 @@ def decode_dataset(dataset: Any, cfg: DataConfig, test: Any = None) -> ArrayData
     notes = [f"labels: {join_names(names)}"] if names else []
     if labels and not names:
         notes.append("one class only, so the labels are not used")
+    if cfg.labels and not labels and (ignored := _list_other_columns(first_raw)):
+        notes.append(f"no column {' or '.join(LABEL_KEYS)}; ignored: {join_names(ignored)}")
     notes += images.notes
+    digests = decoding.hash_rows(pixels)
+    copies = decoding.describe_copies(digests[train], digests[held_out])
     about = (
         f"{len(train):,} {'images' if source_pixels is None else 'pairs'} passed from Python "
         f"({splits['train'].type_name}), {len(held_out):,} held "
-        f"out{''.join(f'; {note}' for note in notes)}"
+        f"out{''.join(f'; {note}' for note in notes)}{copies}"
     )
     hashes = [_hash_array(part) for part in (pixels, source_pixels) if part is not None]
     has_sources = source_pixels is not None
@@ -180,7 +180,7 @@ def usual_size(dataset: Any) -> int:
 
     Reads the first image only.
     """
-    if isinstance(dataset, Mapping) and {str(key).upper() for key in dataset} == {"A", "B"}:
+    if _is_unpaired(dataset):
         dataset = next(iter(dataset.values()))
     with _fixed_randomness():
         first = _parse_item(
@@ -190,20 +190,6 @@ def usual_size(dataset: Any) -> int:
     return height if height == width <= MAX_NATIVE_SIZE else USUAL_SIZE
 
 
-def match_splits(named: Mapping[Any, T]) -> dict[str, T]:
-    """Return what is named after a split, in any case, by ``train``, ``validation`` and ``test``.
-
-    >>> match_splits({"Dev": 1, "training": 2, "extra": 3})
-    {'train': 2, 'validation': 1}
-    """
-    by_name = {str(name).lower(): value for name, value in named.items()}
-    return {
-        split: next(by_name[alias] for alias in aliases if alias in by_name)
-        for split, aliases in SPLIT_NAMES.items()
-        if not by_name.keys().isdisjoint(aliases)
-    }
-
-
 def find_splits(dataset: Any, test: Any = None) -> dict[str, Split]:
     """Return ``train`` and, where they are given, ``validation`` and ``test``, in this order.
 
@@ -211,7 +197,7 @@ def find_splits(dataset: Any, test: Any = None) -> dict[str, Split]:
     """
     found: dict[str, Any] = {"train": dataset}
     if isinstance(dataset, Mapping):
-        found = match_splits(dataset)
+        found = layouts.match_splits(dataset)
         if "train" not in found:
             has = join_names([str(key) for key in dataset])
             raise UserError(
@@ -225,7 +211,7 @@ def find_splits(dataset: Any, test: Any = None) -> dict[str, Split]:
                 "data: the dict has a split test, and test= is given as well. Pass one of them."
             )
         found["test"] = test
-    splits = {name: open_split(found[name], name) for name in SPLIT_NAMES if name in found}
+    splits = {name: open_split(found[name], name) for name in layouts.SPLIT_NAMES if name in found}
     empty = [name for name, split in splits.items() if not split.count]
     if empty:
         raise UserError(
@@ -296,6 +282,11 @@ def find_class_names(dataset: Any) -> list[str]:
     return [] if inner is None else find_class_names(inner)
 
 
+def _is_unpaired(dataset: Any) -> bool:
+    """True for a dict of two domains, ``{"A": ..., "B": ...}``."""
+    return isinstance(dataset, Mapping) and {str(key).upper() for key in dataset} == {"A", "B"}
+
+
 def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray | Tensor)
 
@@ -358,6 +349,14 @@ def _split_item(raw: Any, index: int) -> Item:
         image, second = raw
         return Item(second, None, image) if is_image(second) else Item(image, second)
     return Item(raw)
+
+
+def _list_other_columns(raw: Any) -> list[str]:
+    """List the keys of an item that are not read, which may be labels of another name."""
+    if not isinstance(raw, Mapping) or is_image(raw) or "source" in raw:
+        return []
+    image = next((key for key in IMAGE_KEYS if key in raw), None)
+    return [str(key) for key in raw if key != image]
 
 
 def _check_same_form(item: Item, first: Item, index: int) -> None:

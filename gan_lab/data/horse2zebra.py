@@ -7,11 +7,14 @@ stripes; the held-out horses have both coats.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, download, horses, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
+from gan_lab.data.image_reader import MAX_LEVELS, Levels
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
@@ -45,9 +48,10 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 
 
 def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayDataset:
-    lists = [
-        image_files.find_images(folder) for folder in (*folders.train, *(folders.held_out or ()))
-    ]
+    found = image_files.take_inventory(home)
+    found.warn_of_losses()
+    lists = [found.under(folder) for folder in (*folders.train, *(folders.held_out or ()))]
+    found.use((path for paths in lists for path in paths), "in neither domain")
     for folder, paths in zip(folders.train, lists, strict=False):
         if not paths:
             raise UserError(
@@ -56,12 +60,20 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayD
             )
     domains = {}
     notes = ""
+    unreadable: list[str] = []
     for i, domain in enumerate("AB"):
         train, test = lists[i], lists[i + 2] if folders.held_out else []
-        items = [(path,) for path in (*train, *test)]
-        opened = decoding.open_items(cfg, items, f"unpaired-{domain}")
-        domains[domain] = (opened, *opened.split(len(train)))
-        notes += f"; {domain}:{opened.note}" if opened.note else ""
+        is_source = (domain == "A") == (cfg.direction == "AtoB")
+        opened = decoding.open_items(
+            replace(cfg, levels=_levels_of(cfg, is_source)),
+            [(path,) for path in (*train, *test)],
+            f"unpaired-{domain}",
+        )
+        rows = opened.split(len(train))
+        domains[domain] = (opened, *rows)
+        unreadable += opened.unreadable
+        note = opened.note + opened.describe_copies(*rows)
+        notes += f"; {domain}:{note}" if note else ""
     target, source = ("B", "A") if cfg.direction == "AtoB" else ("A", "B")
     images, train_images, test_images = domains[target]
     sources, train_sources, test_sources = domains[source]
@@ -69,6 +81,11 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayD
         f"{len(train_sources):,} images of {source} and {len(train_images):,} of {target} "
         f"({len(test_sources):,} and {len(test_images):,} held out), unpaired, from {home}{notes}"
     )
+    used = len(images.indices) + len(sources.indices)
+    counts = found.count(used, unreadable)
+    levels: Sequence[float] = ()
+    if images.levels or sources.levels:
+        levels = [level for domain in (sources, images) for level in domain.levels or Levels()]
     return ArrayDataset(
         spec=ImageSpec(images.frame.channels, *cfg.shape, source_channels=sources.frame.channels),
         train_images=SelectedRows(images.pixels, train_images),
@@ -76,13 +93,22 @@ def _full(cfg: DataConfig, home: Path, folders: layouts.DomainFolders) -> ArrayD
         test_images=SelectedRows(images.pixels, test_images),
         test_labels=None,
         source="full",
-        about=about,
+        about=f"{about}; {counts}",
         fingerprint=decoding.combine_fingerprints(
             images.fingerprint, sources.fingerprint, train_images, test_images, test_sources
         ),
         train_sources=SelectedRows(sources.pixels, train_sources),
         test_sources=SelectedRows(sources.pixels, test_sources),
+        levels=levels,
+        files=counts,
     )
+
+
+def _levels_of(cfg: DataConfig, is_source: bool) -> list[float]:
+    """Return the levels of the inputs or of the targets."""
+    if len(cfg.levels) != 2 * MAX_LEVELS:
+        return cfg.levels
+    return cfg.levels[:MAX_LEVELS] if is_source else cfg.levels[MAX_LEVELS:]
 
 
 def is_present(root: Path) -> bool:

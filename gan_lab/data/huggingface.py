@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,8 +31,8 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, from_python, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.folder import METADATA, join_names
-from gan_lab.data.from_python import LABEL_KEYS, SPLIT_NAMES, match_splits
+from gan_lab.data.folder import check_held_out_classes, join_names
+from gan_lab.data.from_python import LABEL_KEYS
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError, first_line, import_extra
@@ -41,14 +42,14 @@ SAVED = (
     "dataset_dict.json",
     "state.json",
 )  # of DatasetDict.save_to_disk, and of Dataset.save_to_disk
-FILE_NAME = "file_name"  # the column of METADATA
+FILE_NAME = "file_name"  # the column of image_files.METADATA
 LAYOUT = (
     "a data set written by save_to_disk, Parquet files, or images with metadata.csv or "
     "metadata.jsonl; data.name=folder reads images without metadata"
 )
 SPLIT_OF_FILE = re.compile(
     r"(?:^|[-_./])("
-    + "|".join(alias for aliases in SPLIT_NAMES.values() for alias in aliases)
+    + "|".join(alias for aliases in layouts.SPLIT_NAMES.values() for alias in aliases)
     + r")(?=[-_./\d]|$)"
 )
 
@@ -65,12 +66,13 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     root = layouts.resolve_root(cfg.root)
     if any((root / name).is_file() for name in SAVED):
         return _decode_tables(cfg, root)
-    if find_metadata(root):
-        return _decode_image_folder(cfg, root)
+    found = image_files.take_inventory(root)
+    if found.metadata:
+        return _decode_image_folder(cfg, found)
     if _find_parquet(root):
         return _decode_tables(cfg, root)
     raise UserError(
-        f"data.root={cfg.root}: no data set (found: {image_files.count_suffixes(root)}). There "
+        f"data.root={cfg.root}: no data set (found: {found.describe_suffixes()}). There "
         f"should be {LAYOUT}."
     )
 
@@ -79,21 +81,18 @@ def decode(cfg: DataConfig) -> ArrayDataset:
 # image files with metadata
 
 
-def find_metadata(root: Path) -> list[Path]:
-    """Return the metadata files of an image folder, in the folder itself or in its splits."""
-    folders = [root, *_split_folders(root).values()]
-    return [folder / name for folder in folders for name in METADATA if (folder / name).is_file()]
-
-
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folders of the splits by name; an empty dict if there is no train folder."""
-    found = match_splits({child.name: child for child in sorted(root.iterdir()) if child.is_dir()})
-    return found if "train" in found else {}
+    splits = layouts.match_splits(
+        {child.name: child for child in sorted(root.iterdir()) if child.is_dir()}
+    )
+    return splits if "train" in splits else {}
 
 
-def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
+def _decode_image_folder(cfg: DataConfig, found: image_files.Inventory) -> ArrayDataset:
+    root = found.folder
     rows: dict[Path, Mapping[str, Any]] = {}
-    for file in find_metadata(root):
+    for file in map(Path, found.metadata):
         for path, row in _read_metadata(file).items():
             if path in rows:
                 raise UserError(
@@ -102,7 +101,7 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
             rows[path] = row
     if not rows:
         raise UserError(
-            f"{find_metadata(root)[0]} lists no images. Add rows with the column {FILE_NAME}."
+            f"{found.metadata[0]} lists no images. Add rows with the column {FILE_NAME}."
         )
     missing = [str(path.relative_to(root)) for path in rows if not path.is_file()]
     if missing:
@@ -110,11 +109,6 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
             f"data.root={cfg.root}: the metadata list {image_files.join_names(missing)}, which are "
             "not there. Add the images, or remove their rows."
         )
-    unlisted = len(
-        {path.resolve() for path in image_files.find_images(root)}
-        - {path.resolve() for path in rows}
-    )
-
     splits = _split_folders(root)
     of_split = {
         name: [path for path in rows if path.is_relative_to(folder)]
@@ -131,7 +125,9 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
             for name in dict.fromkeys(_names_of(rows.values()))
         }
         columns.pop(FILE_NAME)
-        column = choose_label_column(columns, str(find_metadata(root)[0]))
+        column = choose_label_column(columns, found.metadata[0])
+    found.use(_match_files(found, paths), "not listed by the metadata")
+    found.warn_of_losses()
     opened = decoding.open_items(cfg, [(path,) for path in paths], "huggingface", as_files=True)
 
     names: list[str] = []
@@ -152,12 +148,14 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
         train, held_out = decoding.split_train_test(len(split_of_row), numbers)
     elif {"validation", "test"} <= set(split_of_row):
         validation = np.flatnonzero(split_of_row[held_out] == "validation")
-    _check_held_out_labels(names, numbers, train, held_out)
+    check_held_out_classes(names, numbers, train, held_out)
+    counts = found.count(len(opened.indices), opened.unreadable)
     about = (
         f"{len(train):,} images of {cfg.root}, {len(held_out):,} held out"
         + (f", labels from {column}: {join_names(names)}" if column else ", without labels")
-        + (f"; {unlisted:,} images that the metadata do not list are left out" if unlisted else "")
         + opened.note
+        + opened.describe_copies(train, held_out)
+        + f"; {counts}"
     )
     return ArrayDataset(
         spec=ImageSpec(opened.frame.channels, *cfg.shape, classes=len(names)),
@@ -172,7 +170,16 @@ def _decode_image_folder(cfg: DataConfig, root: Path) -> ArrayDataset:
         ),
         class_names=names,
         validation=validation,
+        levels=opened.levels,
+        files=counts,
     )
+
+
+def _match_files(found: image_files.Inventory, listed: Sequence[Path]) -> list[str]:
+    """Return the listed files as the inventory names them: through links and ``..`` as well."""
+    by_target = {os.path.realpath(path): path for path in found.images}
+    targets = map(os.path.realpath, listed)
+    return [by_target.get(target, target) for target in targets]
 
 
 def _names_of(rows: Any) -> list[str]:
@@ -267,7 +274,7 @@ def _open_tables(cfg: DataConfig, root: Path) -> dict[str, Any]:
         raise UserError(
             f"data.root={cfg.root} cannot be read: {first_line(error)}. Write or copy it again."
         ) from None
-    splits = match_splits(tables)
+    splits = layouts.match_splits(tables)
     if "train" not in splits:
         raise UserError(
             f"data.root={cfg.root}: the splits are {join_names(list(map(str, tables)))}, and none "
@@ -528,16 +535,3 @@ def encode_labels(values: Sequence[Any], column: str) -> tuple[list[str], np.nda
     index = {value: number for number, value in enumerate(distinct)}
     names = [value.name if isinstance(value, _Named) else str(value) for value in distinct]
     return names, np.array([index[value] for value in values], dtype=np.int64)
-
-
-def _check_held_out_labels(
-    names: Sequence[str], numbers: np.ndarray | None, train: np.ndarray, held_out: np.ndarray
-) -> None:
-    if numbers is None:
-        return
-    unseen = np.setdiff1d(numbers[held_out], numbers[train])
-    if len(unseen):
-        raise UserError(
-            f"data: {join_names([names[number] for number in unseen])}: held out, but no training "
-            "image has this label. Remove these images, or add some to the training split."
-        )

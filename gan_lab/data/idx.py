@@ -7,13 +7,16 @@ and the same with t10k, the test set.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from gan_lab.config.schema import DataConfig
+from gan_lab.data import decoding
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once, file_hash
+from gan_lab.data.folder import check_held_out_classes
 from gan_lab.images import ImageSpec, resize
 from gan_lab.utils.errors import UserError
 
@@ -39,39 +42,84 @@ def decode(cfg: DataConfig) -> ArrayDataset:
             "data.source=sample: data.name=idx has no sample. Set data.root to a folder with the "
             "four files."
         )
+    sets = find_sets(Path(cfg.root))
+    complete = [folder for folder, files in sets.items() if len(files) == len(NAMES)]
+    if len(complete) > 1:
+        shown = ", ".join(str(folder.relative_to(cfg.root)) for folder in complete)
+        raise UserError(
+            f"data.root={cfg.root} contains {len(complete)} data sets: {shown}. Set data.root to "
+            "one of these folders."
+        )
     files = find_files(Path(cfg.root))
     missing = [name for name in NAMES if name not in files]
     if missing:
         raise UserError(
             f"data.root={cfg.root} does not contain {missing[0]}-ubyte or {missing[0]}-ubyte.gz. "
-            f"Add the four files {', '.join(f'{name}-ubyte' for name in NAMES)}."
+            f"Add the four files {', '.join(f'{name}-ubyte' for name in NAMES)} to one folder."
         )
     published_name = find_published_name(files)
     arrays, fingerprint = decoded_once(
         Path("data"),
         f"idx-{cfg.size}",
-        f"{file_hash(files[name] for name in NAMES)}/{cfg.size}/1",
+        f"{file_hash(files[name] for name in NAMES)}/{cfg.size}/2",
         lambda: _arrays(files, cfg.size),
     )
     train, test = ((arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PARTS)
     what = f"images of {published_name}" if published_name else "images"
     about = f"{len(train[0]):,} {what} (MNIST format) from {cfg.root}, {len(test[0]):,} held out"
-    classes = int(max(train[1].max(), test[1].max())) + 1
+    names, (train_labels, test_labels) = close_gaps(train[1], test[1], cfg.labels)
+    copies = decoding.describe_copies(arrays["_train_digests"], arrays["_test_digests"])
     content = "digits" if published_name == "MNIST" else "photos"
-    spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content=content)  # type: ignore[arg-type]
-    return ArrayDataset(spec, *train, *test, "full", about, fingerprint)
+    spec = ImageSpec(1, cfg.size, cfg.size, classes=len(names), content=content)  # type: ignore[arg-type]
+    return ArrayDataset(
+        spec,
+        *(train[0], train_labels, test[0], test_labels),
+        source="full",
+        about=about + copies,
+        fingerprint=fingerprint,
+        class_names=names,
+    )
 
 
 def find_files(root: Path) -> dict[str, Path]:
-    """Find the four files anywhere under a folder; unpacked files take precedence."""
-    found: dict[str, Path] = {}
+    """Find the four files in the folder that has most of them; unpacked files take precedence."""
+    return max(find_sets(root).values(), key=len, default={})
+
+
+def find_sets(root: Path) -> dict[Path, dict[str, Path]]:
+    """Find the files of data sets by their folder, at any depth."""
+    found: dict[Path, dict[str, Path]] = {}
     if not root.is_dir():
         return found
-    for path in sorted(root.rglob("*ubyte*"), key=lambda path: path.suffix == ".gz"):
+    for path in sorted(root.rglob("*ubyte*"), key=lambda path: (path.suffix == ".gz", path)):
         for name in NAMES:
             if path.name in (f"{name}-ubyte", f"{name}-ubyte.gz", f"{name}.ubyte"):
-                found.setdefault(name, path)
+                found.setdefault(path.parent, {}).setdefault(name, path)
     return found
+
+
+def close_gaps(
+    train: np.ndarray, test: np.ndarray, is_used: bool
+) -> tuple[list[str], tuple[np.ndarray, np.ndarray]]:
+    """Number labels 0..K-1, since those of EMNIST's letters are 1..26.
+
+    Args:
+        train: The labels of the training images.
+        test: The labels of the test images.
+        is_used: ``data.labels``; without it, no label needs a training image.
+
+    Returns:
+        The names of the classes, which are the numbers in the files, and the labels of both parts.
+
+    Raises:
+        UserError: A test label has no training image.
+    """
+    values, numbers = np.unique(np.concatenate([train, test]), return_inverse=True)
+    names = [str(value) for value in values]
+    rows = np.arange(len(numbers))
+    if is_used:
+        check_held_out_classes(names, numbers, rows[: len(train)], rows[len(train) :])
+    return names, (numbers[: len(train)], numbers[len(train) :])
 
 
 def find_published_name(files: dict[str, Path]) -> str:
@@ -87,18 +135,30 @@ def find_published_name(files: dict[str, Path]) -> str:
 
 def _arrays(files: dict[str, Path], size: int) -> Arrays:
     arrays: Arrays = {}
-    for part, (images, labels) in PARTS.items():
-        pixels, numbers = read_array(files[images]), read_array(files[labels])
-        if pixels.ndim != 3 or numbers.ndim != 1 or len(pixels) != len(numbers):
-            raise UserError(
-                f"{files[images]} and {files[labels]} are not images [N, H, W] and labels [N]: "
-                f"their shapes are {pixels.shape} and {numbers.shape}. Replace them."
-            )
+    for part in PARTS:
+        pixels, numbers = read_part(files, part)
         arrays |= {
             f"{part}_images": resize(pixels[:, None], size),
             f"{part}_labels": numbers.astype(np.int64),
+            f"_{part}_digests": decoding.hash_rows(pixels),
         }
     return arrays
+
+
+def read_part(files: Mapping[str, Path], part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read images [N, H, W] and labels [N] of the part ``train`` or ``test``, both uint8.
+
+    Raises:
+        UserError: A file is damaged, or the two do not match.
+    """
+    images, labels = (files[name] for name in PARTS[part])
+    pixels, numbers = read_array(images), read_array(labels)
+    if pixels.ndim != 3 or numbers.ndim != 1 or len(pixels) != len(numbers):
+        raise UserError(
+            f"{images} and {labels} are not images [N, H, W] and labels [N]: their shapes are "
+            f"{pixels.shape} and {numbers.shape}. Replace them."
+        )
+    return pixels, numbers
 
 
 def read_array(path: Path) -> np.ndarray:

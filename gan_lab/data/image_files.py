@@ -1,18 +1,23 @@
-"""Find image files in a folder, and report the files that are skipped."""
+"""Find image files in a folder, and account for every file that is not one."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
+import struct
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from gan_lab.data.cache import cache_folder
+from gan_lab.data.facts import FileCounts
 from gan_lab.data.image_reader import silence_pillow
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER
@@ -30,9 +35,250 @@ UNSUPPORTED_SUFFIXES = frozenset([
     ".srw", ".raw", ".psd", ".psb", ".xcf", ".svg", ".eps", ".ai", ".jxl", ".exr", ".hdr",
 ])
 # fmt: on
-# The first bytes of image files.
-MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+# The metadata files of a Hugging Face image folder.
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+# The first bytes of formats that Pillow decodes, and of formats that it does not.
+MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+UNSUPPORTED_MAGIC_NUMBERS = (b"8BPS", b"v/1\x01", b"\xff\x0a", b"\0\0\0\x0cJXL ")
+# Bytes 4 to 12 of HEIF files. Those of AVIF files, which Pillow decodes, are ftypavif.
+HEIF_BRANDS = (b"ftyphe", b"ftypmif1", b"ftypmsf1")
+# Of more files with one extension, such as captions, an evenly spaced sample is opened.
+MAX_SNIFFED_PER_SUFFIX = 1000
 MIN_FILES_FOR_PROGRESS = 500
+
+NO_SUFFIX = "without extension"
+
+OTHER = "other"
+HIDDEN = "hidden"
+LABELS = "metadata"
+UNSUPPORTED = "in an unsupported format"
+MISNAMED = "images with an unknown extension"
+BROKEN = "broken links"
+SPECIAL = "no regular files"
+REPEATED = "links to images that are listed anyway"
+UNREADABLE = "unreadable"
+INACCESSIBLE = "inaccessible folders"
+HIDDEN_FOLDER = "hidden folders"
+RUN = "folders of runs"
+OUTPUT = "written by gan-lab"
+REPEATED_FOLDER = "links to folders that are searched anyway"
+SINGULAR = {
+    MISNAMED: "image with an unknown extension",
+    BROKEN: "broken link",
+    SPECIAL: "no regular file",
+    INACCESSIBLE: "inaccessible folder",
+    HIDDEN_FOLDER: "hidden folder",
+    RUN: "folder of runs",
+    REPEATED_FOLDER: "link to a folder that is searched anyway",
+}
+HINTS = {UNSUPPORTED: "convert to PNG or JPEG", MISNAMED: "rename to .png or .jpg"}
+# A warning reports these: images may be lost.
+LOSSES = (UNSUPPORTED, MISNAMED, BROKEN, INACCESSIBLE, OUTPUT)
+
+
+@dataclass
+class Inventory:
+    """Everything under a folder: the image files, and the others by the reason they are left out.
+
+    Every file is counted once. The reasons map to details, such as extensions or names, with their
+    number of files.
+    """
+
+    folder: Path
+    # Sorted by their parts, as paths are.
+    images: list[str] = field(default_factory=list)
+    left_out: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    # Folders that were not searched, by reason. Their files are not counted.
+    unsearched: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    # Number of files, used or not.
+    seen: int = 0
+    # The files by extension, without hidden ones.
+    suffixes: Counter[str] = field(default_factory=Counter)
+    # Metadata files of a Hugging Face image folder, at any depth.
+    metadata: list[str] = field(default_factory=list)
+    # Images that are symbolic links to another image of the list.
+    links: set[str] = field(default_factory=set)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The image files."""
+        return [Path(path) for path in self.images]
+
+    @property
+    def folders_with_images(self) -> set[str]:
+        """The folders that contain images, relative to the folder; '' is the folder itself."""
+        start = len(_prefix(self.folder))
+        return {path[start:].rpartition(os.sep)[0] for path in self.images}
+
+    def relative(self, path: str) -> str:
+        """Return a path relative to the folder."""
+        return path[len(_prefix(self.folder)) :]
+
+    def under(self, folder: Path) -> list[str]:
+        """Return the images under a folder of this one."""
+        prefix = _prefix(folder)
+        return [path for path in self.images if path.startswith(prefix)]
+
+    def use(self, images: Iterable[str], reason: str) -> None:
+        """Use these images only. The others are left out for a reason."""
+        used = set(images)
+        for path in self.images:
+            if path not in used:
+                first, separator, _ = self.relative(path).partition(os.sep)
+                self.left_out[reason][first if separator else suffix_of(path)] += 1
+        # Metadata may list files that have no image extension, or lie outside of the folder.
+        for path in used.difference(self.images):
+            suffix = suffix_of(path)
+            counted = [r for r in (OTHER, MISNAMED, UNSUPPORTED) if self.left_out[r][suffix] > 0]
+            if counted and path.startswith(os.path.realpath(self.folder) + os.sep):
+                self.left_out[counted[0]][suffix] -= 1
+            else:
+                self.seen += 1
+        self.images = [path for path in self.images if path in used]
+
+    def drop_links(self) -> None:
+        """Leave out links to images that are listed: they would be in two classes or splits."""
+        if self.links:
+            self.left_out[REPEATED].update(self.relative(path) for path in self.links)
+            self.images = [path for path in self.images if path not in self.links]
+
+    def leave_out_outputs(self) -> None:
+        """Leave out images that the lab wrote, unless it wrote all of them."""
+        outputs: dict[str, set[str]] = {}
+        own: list[str] = []
+        others: list[str] = []
+        for path in self.images:
+            parent, name = os.path.split(path)
+            if parent not in outputs:
+                outputs[parent] = find_outputs(Path(parent))
+            (own if name in outputs[parent] else others).append(path)
+        if own and others:
+            self.left_out[OUTPUT].update(suffix_of(path) for path in own)
+            self.images = others
+
+    def warn_of_losses(self) -> None:
+        """Warn of files that may be images and are not read."""
+        counts = [
+            _describe_reason(reason, details)
+            for reason, details in (*self.left_out.items(), *self._unsearched_counts())
+            if reason in LOSSES and details.total()
+        ]
+        if counts:
+            warnings.warn(f"skipped in {self.folder}: {', '.join(sorted(counts))}", stacklevel=3)
+
+    def count(self, used: int, unreadable: Iterable[str] = ()) -> FileCounts:
+        """Return the account of all files.
+
+        Args:
+            used: Number of files that the data set consists of.
+            unreadable: The images that failed to decode.
+        """
+        reasons = {**self.left_out, UNREADABLE: Counter(unreadable)}
+        duplicates = reasons.pop(REPEATED, Counter())
+        return FileCounts(
+            seen=self.seen,
+            used=used,
+            left_out={
+                _describe_reason(reason, details, with_count=False): details.total()
+                for reason, details in reasons.items()
+                if details.total()
+            },
+            duplicates=duplicates.total(),
+            unsearched={
+                _describe_reason(reason, details, with_count=False): details.total()
+                for reason, details in self._unsearched_counts()
+            },
+        )
+
+    def describe_suffixes(self) -> str:
+        """Describe the files by extension, as in '12 .txt, 1 without extension'."""
+        most = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))[:12]
+        return ", ".join(f"{count:,} {suffix}" for suffix, count in most) or "no files"
+
+    def _unsearched_counts(self) -> list[tuple[str, Counter[str]]]:
+        return [(reason, Counter(names)) for reason, names in self.unsearched.items()]
+
+
+def _describe_reason(reason: str, details: Counter[str], with_count: bool = True) -> str:
+    """Describe why files are left out, as in '3 in an unsupported format (2 .heic; .psd; ...)'."""
+    most = sorted(details.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count:,} {name}" if count > 1 else name for name, count in most if count]
+    notes = [join_names(shown), HINTS.get(reason, "")]
+    name = SINGULAR.get(reason, reason) if details.total() == 1 else reason
+    text = f"{name} ({'; '.join(filter(None, notes))})"
+    return f"{details.total():,} {text}" if with_count else text
+
+
+def _prefix(folder: Path) -> str:
+    """Return what the paths of the files in a folder begin with."""
+    return os.path.join(folder, "")
+
+
+def suffix_of(name: str) -> str:
+    """Return the extension in lower case, or 'without extension'."""
+    return os.path.splitext(name)[1].lower() or NO_SUFFIX
+
+
+def take_inventory(
+    folder: Path, exclude: Path | None = None, with_outputs: bool = False
+) -> Inventory:
+    """Find the image files at any depth, and count all others.
+
+    The folder is searched once, without a system call for each regular file. Hidden folders, runs,
+    the decoded cache and the folder ``exclude`` are not searched. Symbolic links are followed, but
+    each folder is visited once, so cycles end.
+
+    Args:
+        folder: The folder.
+        exclude: A folder to ignore.
+        with_outputs: Include images that the lab wrote, such as samples and translations. Otherwise
+            they are left out among other images; without others they are the data.
+    """
+    # So that all paths begin with the folder.
+    folder = Path.cwd() if str(folder) == "." else folder
+    found = Inventory(folder)
+    others: defaultdict[str, list[str]] = defaultdict(list)
+    inodes: set[tuple[int, int]] = set()
+    links: list[tuple[str, tuple[int, int]]] = []
+    for entry, device, linked in _walk(folder, exclude, found):
+        found.seen += 1
+        name = entry.name
+        if name.startswith("."):
+            found.left_out[HIDDEN][name] += 1
+            continue
+        _, dot, ending = name.rpartition(".")
+        suffix = f".{ending.lower()}" if dot else NO_SUFFIX
+        found.suffixes[suffix] += 1
+        is_file = stat.S_ISREG(linked.st_mode) if linked else entry.is_file(follow_symlinks=False)
+        if not is_file:
+            reason = BROKEN if linked is None and entry.is_symlink() else SPECIAL
+            found.left_out[reason][found.relative(entry.path)] += 1
+        elif suffix in SUFFIXES:
+            found.images.append(entry.path)
+            if linked:
+                links.append((entry.path, (linked.st_dev, linked.st_ino)))
+            else:
+                inodes.add((device, entry.inode()))
+        elif suffix in UNSUPPORTED_SUFFIXES:
+            found.left_out[UNSUPPORTED][suffix] += 1
+        elif name in METADATA:
+            found.metadata.append(entry.path)
+            found.left_out[LABELS][name] += 1
+        else:
+            others[suffix].append(entry.path)
+    for suffix, paths in others.items():
+        for reason, n in _sniff_all(paths).items():
+            found.left_out[reason][suffix] = n
+    for path, inode in sorted(links):
+        if inode in inodes:
+            found.links.add(path)
+        inodes.add(inode)
+    if not with_outputs:
+        found.leave_out_outputs()
+    # The order of paths, which are compared by their parts.
+    found.metadata.sort()
+    found.images.sort(key=lambda path: path.split(os.sep))
+    return found
 
 
 def find_images(
@@ -40,29 +286,11 @@ def find_images(
 ) -> list[Path]:
     """Find the image files at any depth, sorted. A warning counts skipped files that may be images.
 
-    Hidden files, runs, the decoded cache and the folder ``exclude`` are ignored. Symbolic links are
-    followed, but each folder is visited once, so cycles end.
-
-    Args:
-        folder: The folder.
-        exclude: A folder to ignore.
-        with_outputs: Include images that the lab wrote, such as samples and translations. Otherwise
-            they are skipped among other images; without others they are the data.
+    See ``take_inventory``.
     """
-    skipped: Counter[str] = Counter()
-    files = list(_walk_files(folder, exclude, skipped))
-    if not with_outputs:
-        files = _skip_outputs(files, skipped)
-    for path in files:
-        suffix = path.suffix.lower()
-        if suffix in UNSUPPORTED_SUFFIXES:
-            skipped[f"{suffix} (unsupported format: convert to PNG or JPEG)"] += 1
-        elif not suffix and _has_magic_number(path):
-            skipped["without a file extension (add .png or .jpg)"] += 1
-    if skipped:
-        counts = ", ".join(f"{count:,} {what}" for what, count in sorted(skipped.items()))
-        warnings.warn(f"skipped in {folder}: {counts}", stacklevel=2)
-    return sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    found = take_inventory(folder, exclude, with_outputs)
+    found.warn_of_losses()
+    return found.paths
 
 
 def list_images(source: Path, exclude: Path | None = None) -> list[Path]:
@@ -78,63 +306,64 @@ def list_images(source: Path, exclude: Path | None = None) -> list[Path]:
 
 def count_suffixes(folder: Path) -> str:
     """Count the files under a folder by extension, as in '12 .txt, 1 without extension'."""
-    suffixes = Counter(
-        path.suffix.lower() or "without extension" for path in _walk_files(folder, None, Counter())
-    )
-    most = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))[:12]
-    return ", ".join(f"{count:,} {suffix}" for suffix, count in most) or "no files"
+    return take_inventory(folder).describe_suffixes()
 
 
-def _walk_files(folder: Path, exclude: Path | None, skipped: Counter[str]) -> Iterator[Path]:
+def _walk(
+    folder: Path, exclude: Path | None, found: Inventory
+) -> Iterator[tuple[os.DirEntry[str], int, os.stat_result | None]]:
+    """Yield every file with the device of its folder and, for a link, the status of its target."""
     cache = cache_folder(folder)
     # A class may be called "cache" too; only the decoded cache has lock files.
     is_decoded_cache = next(cache.glob(".*.lock"), None) is not None
     excluded = (exclude, cache if is_decoded_cache else None)
-    visited = {_get_inode(path) for path in excluded if path and path.is_dir()}
-    queue = [folder]
-
-    def count_inaccessible(error: OSError) -> None:
-        if Path(error.filename) != folder or folder.is_dir():
-            skipped[f"inaccessible folder ({Path(error.filename).name})"] += 1
-
+    # Whether a folder was visited as data.
+    visited = {_get_inode(path): False for path in excluded if path and path.is_dir()}
     # Links last: a file that is reachable twice gets the path of its real folder.
+    queue = [os.fspath(folder)]
     while queue:
-        for parent, folders, names in os.walk(queue.pop(0), onerror=count_inaccessible):
-            here = Path(parent)
-            folders[:] = sorted(
-                name for name in folders if not name.startswith(".") and name != "__MACOSX"
-            )
-            is_run = here != folder and _is_run_folder(folders, names)
-            if is_run:
-                skipped[f"folder of gan-lab runs ({here.name})"] += 1
-            if _get_inode(here) in visited or is_run:
-                folders.clear()
+        stack = [queue.pop(0)]
+        while stack:
+            here = stack.pop()
+            name = found.relative(here) or here
+            try:
+                inode = _get_inode(here)
+                if inode in visited:
+                    if visited[inode]:
+                        found.unsearched[REPEATED_FOLDER].append(name)
+                    continue
+                with os.scandir(here) as listing:
+                    entries = list(listing)
+            except OSError:
+                if here != os.fspath(folder) or os.path.isdir(here):
+                    found.unsearched[INACCESSIBLE].append(name)
                 continue
-            visited.add(_get_inode(here))
-            queue += [here / name for name in folders if (here / name).is_symlink()]
-            for path in (here / name for name in names if not name.startswith(".")):
-                if path.is_file():
-                    yield path
-                elif path.is_symlink() and path.suffix.lower() in SUFFIXES | UNSUPPORTED_SUFFIXES:
-                    skipped["broken links"] += 1
-
-
-def _skip_outputs(files: list[Path], skipped: Counter[str]) -> list[Path]:
-    """Return the files without images that the lab wrote, unless it wrote all images."""
-    outputs: dict[Path, set[str]] = {}
-    for path in files:
-        if path.parent not in outputs:
-            outputs[path.parent] = find_outputs(path.parent)
-    others = [path for path in files if path.name not in outputs[path.parent]]
-    count = _count_images(files) - _count_images(others)
-    if not count or not _count_images(others):
-        return files
-    skipped["written by gan-lab"] += count
-    return others
-
-
-def _count_images(files: list[Path]) -> int:
-    return sum(path.suffix.lower() in SUFFIXES for path in files)
+            folders, names, files = [], [], []
+            for entry in entries:
+                target = None
+                is_link = entry.is_symlink()
+                if is_link:
+                    # A broken link, or a cycle of links.
+                    with contextlib.suppress(OSError):
+                        target = entry.stat()
+                if stat.S_ISDIR(target.st_mode) if target else not is_link and entry.is_dir():
+                    folders.append((entry.name, is_link))
+                else:
+                    names.append(entry.name)
+                    files.append((entry, inode[0], target))
+            if here != os.fspath(folder) and _is_run_folder([name for name, _ in folders], names):
+                found.unsearched[RUN].append(name)
+                continue
+            visited[inode] = True
+            for child, is_link in sorted(folders, reverse=True):
+                path = os.path.join(here, child)
+                if child.startswith(".") or child == "__MACOSX":
+                    found.unsearched[HIDDEN_FOLDER].append(found.relative(path))
+                elif is_link:
+                    queue.append(path)
+                else:
+                    stack.append(path)
+            yield from files
 
 
 def _is_run_folder(folders: list[str], names: list[str]) -> bool:
@@ -142,16 +371,52 @@ def _is_run_folder(folders: list[str], names: list[str]) -> bool:
     return MARKER in names or ("config.yaml" in names and "checkpoints" in folders)
 
 
-def _has_magic_number(path: Path) -> bool:
+def _sniff_all(paths: Sequence[str]) -> Counter[str]:
+    """Count why the files of an unknown extension are left out, by their first bytes."""
+    sample = paths[:: max(1, len(paths) // MAX_SNIFFED_PER_SUFFIX)]
+    counts = Counter(map(_sniff, sample))
+    if len(sample) == len(paths):
+        return counts
+    return Counter({OTHER: len(paths)}) if counts.keys() == {OTHER} else Counter(map(_sniff, paths))
+
+
+def _sniff(path: str) -> str:
+    """Return why a file of an unknown extension is left out: it may begin like an image."""
     try:
-        with path.open("rb") as file:
-            return file.read(4).startswith(MAGIC_NUMBERS)
-    except OSError:
-        return False
+        with open(path, "rb") as file:
+            start = file.read(16)
+            if start.startswith(MAGIC_NUMBERS):
+                return MISNAMED
+            if start.startswith(UNSUPPORTED_MAGIC_NUMBERS) or start[4:].startswith(HEIF_BRANDS):
+                return UNSUPPORTED
+            if formats := _list_pillow_formats(start):
+                file.seek(0)
+                with silence_pillow(), Image.open(file, formats=formats):
+                    return MISNAMED
+    # Pillow can raise anything for a file of another format.
+    except Exception:
+        return OTHER
+    return OTHER
 
 
-def _get_inode(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _list_pillow_formats(start: bytes) -> list[str]:
+    """List the image formats of Pillow that a file with these first bytes may have."""
+    Image.init()
+    formats = []
+    for name, (factory, accept) in Image.OPEN.items():
+        # Videos and scientific containers, which Pillow only identifies.
+        is_stub = isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)
+        if accept is None or is_stub or name == "MPEG":
+            continue
+        with contextlib.suppress(IndexError, struct.error):
+            # A text is a reason for which Pillow cannot read the format.
+            if accept(start) is True:
+                formats.append(name)
+    return formats
+
+
+def _get_inode(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
     return status.st_dev, status.st_ino
 
 
@@ -183,7 +448,8 @@ def survey(root: Path) -> dict[str, str]:
 
     Pixels are not decoded.
     """
-    paths = find_images(root)
+    found = take_inventory(root)
+    paths = found.paths
     modes: Counter[str] = Counter()
     sizes: list[tuple[int, int]] = []
 
@@ -198,7 +464,7 @@ def survey(root: Path) -> dict[str, str]:
         return None
 
     unreadable = run_in_threads(read_header, len(paths), "reading headers")
-    facts = {"images": f"{len(paths):,}", "files": count_suffixes(root)}
+    facts = {"files": found.describe_suffixes()}
     if sizes:
         facts["modes"] = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
         for name, sides in zip(("widths", "heights"), zip(*sizes, strict=True), strict=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,16 +17,21 @@ from gan_lab.utils.errors import UserError
 
 # Gray modes of up to 8 bits.
 GRAY_MODES = ("1", "L", "LA", "La")
+FIT_DESCRIPTIONS = {"crop": "center-cropped", "pad": "letterboxed", "stretch": "stretched"}
+# Interpolated float images may leave [0, 1] or [-1, 1] by this much.
+RANGE_TOLERANCE = 1e-3
+# Black and white of integer and of float images.
+MAX_LEVELS = 4
 
 
 class UnreadableError(UserError):
     """A file that is not an image, or is damaged."""
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, levels: Levels | None = None) -> np.ndarray:
     """Read an image of any mode as uint8 RGB [3, H, W]. Raises UnreadableError with the path."""
     with silence_pillow():
-        return np.array(open_image(path)).transpose(2, 0, 1)
+        return np.array(open_image(path, levels=levels)).transpose(2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Frame:
 
 
 def read_framed(
-    path: Path, frame: Frame, crop: int | None = None, white_levels: WhiteLevels | None = None
+    path: str | Path, frame: Frame, crop: int | None = None, levels: Levels | None = None
 ) -> np.ndarray:
     """Read an image file as uint8 [C, H, W] in the format of ``frame``, see ``put_into_frame``.
 
@@ -54,13 +60,13 @@ def read_framed(
         path: The image file.
         frame: The target format.
         crop: Maximum side of the center crop in pixels before resizing.
-        white_levels: See ``open_image``.
+        levels: See ``open_image``.
 
     Raises:
         UnreadableError: The file cannot be read.
     """
     min_side = 0 if crop else 2 * max(frame.height, frame.width)
-    return put_into_frame(open_image(path, min_side, white_levels), frame, crop)
+    return put_into_frame(open_image(path, min_side, levels), frame, crop)
 
 
 def put_into_frame(image: Image.Image, frame: Frame, crop: int | None = None) -> np.ndarray:
@@ -95,18 +101,18 @@ def put_into_frame(image: Image.Image, frame: Frame, crop: int | None = None) ->
     return pixels[None] if frame.gray else pixels.transpose(2, 0, 1)
 
 
-def open_image(
-    path: Path, min_side: int = 0, white_levels: WhiteLevels | None = None
-) -> Image.Image:
+def open_image(path: str | Path, min_side: int = 0, levels: Levels | None = None) -> Image.Image:
     """Open an image as RGB, with its EXIF orientation applied and transparency over white.
 
     Args:
         path: The image file.
         min_side: Decode large JPEG files at a reduced size, but not below this side in pixels.
-        white_levels: White levels for images of more than 8 bits; None: inferred from this image.
+        levels: Black and white levels of images with more than 8 bits; None: inferred from this
+            image.
 
     Raises:
-        UnreadableError: The file is damaged, or larger than Pillow's pixel limit.
+        UnreadableError: The file is damaged, is larger than Pillow's pixel limit, or has NaN or
+            Inf pixels.
     """
     try:
         with Image.open(path) as image:
@@ -118,7 +124,7 @@ def open_image(
             # Invalid EXIF data.
             with contextlib.suppress(KeyError, TypeError, SyntaxError, ZeroDivisionError):
                 ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image, white_levels)
+            return to_rgb(image, levels)
     # Pillow can raise anything for a damaged file.
     except Exception as error:
         reason = str(error).replace(str(path), "").replace(" ''", "").strip()
@@ -126,44 +132,118 @@ def open_image(
         raise UnreadableError(f"{path}: {reason.splitlines()[0]}") from None
 
 
-class WhiteLevels(NamedTuple):
-    """White levels of the images of a set with more than 8 bits: of integer and of float images."""
+class Levels(NamedTuple):
+    """Black and white levels of the images of a set with more than 8 bits.
 
-    integer: float
-    floating: float
+    Levels 0 and 0 mean that the set has no integer, or no float, images.
+    """
+
+    integer_black: float = 0.0
+    integer_white: float = 0.0
+    float_black: float = 0.0
+    float_white: float = 0.0
+
+    @classmethod
+    def parse(cls, values: Sequence[float]) -> Levels | None:
+        """Convert ``data.levels``: [], [black, white], or two each for integer and float images.
+
+        Raises:
+            UserError: There are other than 0, 2 or 4 numbers, or white is not above black.
+        """
+        if not values:
+            return None
+        pairs = [*values, *values] if len(values) == 2 else [*values]
+        is_valid = len(pairs) == 4 and all(map(math.isfinite, pairs))
+        levels = cls(*pairs) if is_valid else cls()
+        if not is_valid or not all(
+            low < high or low == high == 0 for low, high in (levels[:2], levels[2:])
+        ):
+            raise UserError(
+                f"data.levels={list(values)} are no black and white levels. Set two increasing "
+                "numbers, such as data.levels=[0,4095]."
+            )
+        return levels
+
+    def of(self, image: Image.Image) -> tuple[float, float]:
+        """Return the levels for an image; (0, 0) if they are unknown."""
+        return self[2:] if image.mode == "F" else self[:2]
+
+    def __str__(self) -> str:
+        pairs = (self[:2], self[2:])
+        return " and ".join(f"{black:g} to {white:g}" for black, white in pairs if white > black)
 
 
 class ImageFacts(NamedTuple):
-    """Size of an image in pixels; for more than 8 bits, its largest value; and 1 if it is gray."""
+    """Size of an image in pixels; whether it is gray; and the range of more than 8 bits.
 
-    width: int
-    height: int
-    integer_peak: float = 0.0
-    float_peak: float = 0.0
+    ``depth`` is 0 for up to 8 bits, 1 for integers and 2 for floats.
+    """
+
+    width: int = 0
+    height: int = 0
     gray: float = 0.0
+    depth: int = 0
+    lowest: float = 0.0
+    highest: float = 0.0
 
 
-def inspect_image(path: Path) -> ImageFacts:
+def inspect_image(path: str | Path) -> ImageFacts:
     """Inspect an image file; zeros if it is unreadable. ``open_image`` reports the reason."""
     with contextlib.suppress(Exception), Image.open(path) as image:
-        gray = float(image.mode in GRAY_MODES or is_deep(image))
         if not is_deep(image):
-            return ImageFacts(*image.size, gray=gray)
-        peak = float(_read_levels(image).max(initial=0))
-        if image.mode == "F":
-            return ImageFacts(*image.size, float_peak=peak, gray=gray)
-        return ImageFacts(*image.size, integer_peak=peak, gray=gray)
-    return ImageFacts(0, 0)
+            return ImageFacts(*image.size, gray=float(image.mode in GRAY_MODES))
+        levels = _read_levels(image)
+        depth = 2 if image.mode == "F" else 1
+        return ImageFacts(*image.size, 1.0, depth, float(levels.min()), float(levels.max()))
+    return ImageFacts()
 
 
-def infer_white_level(peak: float) -> float:
-    """Infer the white level from the largest value: 1, the maximum of 8 to 16 bits, or the peak."""
-    if peak <= 1:
-        return 1.0
-    for bits in range(8, 17):
-        if peak < 2**bits:
-            return 2.0**bits - 1
-    return peak
+def infer_levels(lowest: float, highest: float) -> tuple[float, float]:
+    """Infer the black and the white level from the range of values.
+
+    Black is 0 and white is 1, the maximum of 8 to 16 bits, or the largest value. With negative
+    values, they are -1 and 1, or the range itself.
+
+    Raises:
+        UserError: Negative values in a range that is neither clearly [0, 1] nor [-1, 1].
+    """
+    if lowest >= -RANGE_TOLERANCE * max(1.0, highest):
+        if highest <= 1 + RANGE_TOLERANCE:
+            return 0.0, 1.0
+        for bits in range(8, 17):
+            if highest < 2**bits:
+                return 0.0, 2.0**bits - 1
+        return 0.0, highest
+    if lowest < -1 - RANGE_TOLERANCE or highest > 1 + RANGE_TOLERANCE:
+        return lowest, highest
+    # Images in [0, 1] after a subtraction span at most 1.
+    if highest - lowest <= 1:
+        raise UserError(
+            f"values from {lowest:.4g} to {highest:.4g}, neither clearly [0, 1] nor [-1, 1]. Set "
+            "data.levels=[0,1], or the black and white level of your images"
+        )
+    return -1.0, 1.0
+
+
+def complete_levels(configured: Sequence[float], paths: Sequence[Path]) -> Levels | None:
+    """Return the levels of a run, and infer those it does not have from all files together.
+
+    Raises:
+        UserError: The range of the values is ambiguous.
+    """
+    levels = Levels.parse(configured) or Levels()
+    if levels.integer_white > levels.integer_black and levels.float_white > levels.float_black:
+        return levels
+    with silence_pillow():
+        facts = [inspect_image(path) for path in paths]
+    chosen: list[float] = []
+    for depth, pair in enumerate((levels[:2], levels[2:]), start=1):
+        of_depth = [each for each in facts if each.depth == depth]
+        if pair[0] == pair[1] and of_depth:
+            lowest = min(each.lowest for each in of_depth)
+            pair = infer_levels(lowest, max(each.highest for each in of_depth))
+        chosen += pair
+    return Levels(*chosen) if any(chosen) else None
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -173,18 +253,20 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def _read_levels(image: Image.Image) -> np.ndarray:
-    return np.nan_to_num(np.asarray(image, dtype=np.float64))
+    levels = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(levels).all():
+        raise UserError("contains NaN or Inf pixels")
+    return levels
 
 
-def to_rgb(image: Image.Image, white_levels: WhiteLevels | None = None) -> Image.Image:
+def to_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
     """Convert an image of any mode to RGB, transparency over white; see ``open_image``."""
     if is_deep(image):
-        levels = _read_levels(image)
-        if white_levels is None:
-            white = infer_white_level(levels.max(initial=0))
-        else:
-            white = white_levels.floating if image.mode == "F" else white_levels.integer
-        scaled = levels * (255 / (white or 1))
+        values = _read_levels(image)
+        black, white = levels.of(image) if levels else (0.0, 0.0)
+        if black == white:
+            black, white = infer_levels(values.min(initial=0), values.max(initial=0))
+        scaled = (values - black) * (255 / (white - black))
         image = Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         solid = image.convert("RGBA")

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
+import os
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from filelock import FileLock
 
+from gan_lab.data.archives import describe_problem, unpack
 from gan_lab.data.cache import cache_folder
 from gan_lab.data.decoding import hash_file_stats
-from gan_lab.data.download import unpack
+from gan_lab.data.image_files import Inventory
 from gan_lab.utils.errors import UserError
 
-TRAIN_NAMES = ("train", "training")
+# The names of the splits, in order of preference.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+TRAIN_NAMES = SPLIT_NAMES["train"]
 # The first of these folders that exists is held out.
-HELD_OUT_NAMES = ("test", "testing", "val", "valid", "validation", "dev")
+HELD_OUT_NAMES = (*SPLIT_NAMES["test"], *SPLIT_NAMES["validation"])
+ALL_NAMES = frozenset([*TRAIN_NAMES, *HELD_OUT_NAMES])
+MAX_NAMES = 10
 DOMAIN_PATTERNS = ("{}A {}B", "{}/A {}/B", "A/{} B/{}")
 DOMAIN_LAYOUTS = (
     "trainA and trainB, or train/A and train/B, or A/train and B/train (and test or val likewise), "
     "or A and B"
 )
+Layout = Literal["auto", "classes", "splits"]
+T = TypeVar("T")
 
 
 class DomainFolders(NamedTuple):
@@ -42,17 +56,19 @@ def resolve_root(root: str) -> Path:
         return path
     if not path.is_file():
         raise UserError(f"data.root={root} does not exist. Set it to a folder or a zip file.")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"data.root={root} is not a zip file. Set it to a folder or a zip file.")
+    if problem := describe_problem(path):
+        raise UserError(problem)
     folder = cache_folder(Path("data")) / f"unpacked-{path.stem}-{hash_file_stats([(path,)])[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
-        if not (folder / ".complete").is_file():
+        complete = folder.parent / f".{folder.name}.complete"
+        if not (complete.is_file() and folder.is_dir()):
             if problem := unpack(path, folder):
+                shutil.rmtree(folder, ignore_errors=True)
                 raise UserError(problem)
-            (folder / ".complete").touch()
-    inside = _list_folders(folder)
-    has_files = any(child.is_file() for child in folder.iterdir() if child.name != ".complete")
+            complete.touch()
+    inside = list_folders(folder)
+    has_files = any(child.is_file() for child in folder.iterdir())
     if len(inside) == 1 and not has_files and inside[0].name.lower() not in TRAIN_NAMES:
         return inside[0]
     return folder
@@ -66,7 +82,7 @@ def find_folder(root: Path, name: str) -> Path | None:
     """
     folder = root
     for part in name.split("/"):
-        matches = [child for child in _list_folders(folder) if child.name.lower() == part.lower()]
+        matches = [child for child in list_folders(folder) if child.name.lower() == part.lower()]
         if len(matches) > 1:
             raise UserError(
                 f"{folder} contains both {matches[0].name} and {matches[1].name}. "
@@ -100,18 +116,168 @@ def find_domains(root: Path) -> DomainFolders | None:
     return next(iter(candidates.values()), None)
 
 
-def find_splits(root: Path) -> tuple[Path, Path | None, list[str]] | None:
-    """Return the training folder, the held-out one and the names of unused ones.
+def match_splits(named: Mapping[Any, T]) -> dict[str, T]:
+    """Return what is named after a split, in any case, by ``train``, ``validation`` and ``test``.
 
-    None if the root contains other folders than those of splits.
+    >>> match_splits({"Dev": 1, "training": 2, "extra": 3})
+    {'train': 2, 'validation': 1}
     """
-    inside = _list_folders(root)
-    names = {folder.name.lower() for folder in inside}
-    if not names & set(TRAIN_NAMES) or names - set(TRAIN_NAMES) - set(HELD_OUT_NAMES):
+    by_name = {str(name).lower(): value for name, value in named.items()}
+    return {
+        split: next(by_name[alias] for alias in aliases if alias in by_name)
+        for split, aliases in SPLIT_NAMES.items()
+        if not by_name.keys().isdisjoint(aliases)
+    }
+
+
+def find_splits(
+    found: Inventory, layout: Layout = "auto", ask: bool = True
+) -> tuple[Path, Path | None] | None:
+    """Return the training folder and the held-out one; None if the folders are no splits.
+
+    Folders without images do not count.
+
+    Args:
+        found: The files under the root.
+        layout: ``data.layout``.
+        ask: Raise an error for an ambiguous layout; otherwise its folders are no splits.
+
+    Raises:
+        UserError: The folders may be splits or classes, or the splits are one level deeper.
+    """
+    if layout == "classes":
         return None
-    train = next(folder for name in TRAIN_NAMES if (folder := find_folder(root, name)))
-    held = next((folder for name in HELD_OUT_NAMES if (folder := find_folder(root, name))), None)
-    return train, held, sorted(folder.name for folder in inside if folder not in (train, held))
+    root = found.folder
+    children = _list_children(found)
+    names = sorted(children[()])
+    roles = {name: _guess_split(name) for name in names}
+    if layout == "splits":
+        return _choose_splits(root, roles)
+    are_split_names = all(name.lower() in ALL_NAMES for name in names)
+    if "train" in roles.values() and are_split_names:
+        if ask:
+            _check_deeper_splits(root, children)
+        return _choose_splits(root, roles)
+    if not ask:
+        return None
+    children_of_all = {frozenset(children[(name,)]) for name in names}
+    shared = sorted(children_of_all.pop()) if len(children_of_all) == 1 else []
+    if len(names) > 1 and len(shared) > 1 and not any(roles.values()):
+        raise UserError(
+            f"data.root={root} has an ambiguous layout: {_join(names)} contain the same folders "
+            f"{_join(shared)}. Set data.root to one of them, or data.layout=classes to use "
+            f"{_join(names)} as classes."
+        )
+    _check_deeper_splits(root, children)
+    if any(roles.values()):
+        _ask_for_layout(root, names, roles)
+    return None
+
+
+def _ask_for_layout(root: Path, names: list[str], roles: Mapping[str, str | None]) -> None:
+    """Raise UserError with the layouts that the folders may have."""
+    train = next(iter(_order(roles, "train")), None)
+    held_out = next(iter([*_order(roles, "test"), *_order(roles, "validation")]), None)
+    options = ["data.layout=classes to use every folder as a class"]
+    if train and held_out:
+        options.insert(0, f"data.layout=splits to train on {train} and hold out {held_out}")
+    elif train:
+        options.insert(0, f"data.layout=splits to train on {train} only")
+    else:
+        options.insert(0, "data.root to the folder to train on")
+    raise UserError(
+        f"data.root={root} has an ambiguous layout: {_join(names)} may be splits or classes. Set "
+        f"{', or '.join(options)}."
+    )
+
+
+def _choose_splits(root: Path, roles: Mapping[str, str | None]) -> tuple[Path, Path | None]:
+    """Return the folders of the training split and of the first held-out one.
+
+    Raises:
+        UserError: No folder is for training, or several could be.
+    """
+    train = _order(roles, "train")
+    held_out = [*_order(roles, "test"), *_order(roles, "validation")]
+    # "train" is preferred to "training", but not "train2016" to "train2017".
+    if not train or (len(train) > 1 and train[0].lower() not in TRAIN_NAMES):
+        raise UserError(
+            f"data.layout=splits: the folders of {root} are {_join([*roles]) or 'none'}. Name one "
+            "of them train, and one test or val."
+        )
+    chosen = [train[0], *held_out[:1]]
+    for name in chosen:
+        # Raises UserError if two folders differ only in case.
+        find_folder(root, name)
+    return root / train[0], root / held_out[0] if held_out else None
+
+
+def _order(roles: Mapping[str, str | None], split: str) -> list[str]:
+    """List the folders of a split: those with an exact name first, by preference."""
+    aliases = SPLIT_NAMES[split]
+
+    def rank(name: str) -> tuple[int, str]:
+        exact = name.lower() in aliases
+        return (aliases.index(name.lower()) if exact else len(aliases)), name
+
+    return sorted((name for name, role in roles.items() if role == split), key=rank)
+
+
+def _guess_split(name: str) -> str | None:
+    """Return the split whose name a folder has, begins or ends with, such as train2017.
+
+    The short names val and dev count at word boundaries only: a device is no split.
+    """
+    lower = name.lower()
+    for split, aliases in SPLIT_NAMES.items():
+        if lower in aliases:
+            return split
+    for split, aliases in SPLIT_NAMES.items():
+        for alias in aliases:
+            if len(alias) > 3 and (lower.startswith(alias) or lower.endswith(alias)):
+                return split
+            if re.search(rf"^{alias}(?![a-z])|(?<![a-z]){alias}$", lower):
+                return split
+            # valImages, imagesVal
+            if re.search(rf"^{alias}(?=[A-Z])|(?<=[a-z]){alias.capitalize()}$", name):
+                return split
+    return None
+
+
+def _list_children(found: Inventory) -> dict[tuple[str, ...], set[str]]:
+    """Return the names of the subfolders with images, at any depth, by the parts of their parent."""
+    children: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for folder in found.folders_with_images:
+        parts = tuple(folder.split(os.sep)) if folder else ()
+        for depth, name in enumerate(parts):
+            children[parts[:depth]].add(name)
+    return children
+
+
+def _check_deeper_splits(root: Path, children: Mapping[tuple[str, ...], set[str]]) -> None:
+    """Raise UserError if a subfolder of the training images contains a folder of held-out ones."""
+    for parts in sorted(children):
+        held_out = sorted(name for name in children[parts] if name.lower() in HELD_OUT_NAMES)
+        if not parts or parts[0].lower() in HELD_OUT_NAMES or not held_out:
+            continue
+        inside = root.joinpath(*parts)
+        train = sorted(name for name in children[parts] if name.lower() in TRAIN_NAMES)
+        if train:
+            raise UserError(
+                f"data.root={root} contains splits in a subfolder: {_join([*train, *held_out])} in "
+                f"{inside}. Set data.root={inside}, or data.layout=classes to train on the images "
+                "of all folders."
+            )
+        raise UserError(
+            f"data.root={root} contains a folder that may be a held-out split: "
+            f"{inside / held_out[0]}. Move it to {root / held_out[0]}, or set data.layout=classes "
+            "to train on its images."
+        )
+
+
+def _join(names: Sequence[str]) -> str:
+    shown = [*names[:MAX_NAMES], *(["..."] if len(names) > MAX_NAMES else [])]
+    return ", ".join(shown)
 
 
 def _find_pair(root: Path, pattern: str, names: Sequence[str]) -> tuple[Path, Path] | None:
@@ -131,9 +297,12 @@ def _find_both(root: Path, names: list[str]) -> tuple[Path, Path] | None:
     return (a, b) if a and b else None
 
 
-def _list_folders(root: Path) -> list[Path]:
-    return sorted(
-        child
-        for child in root.iterdir()
-        if child.is_dir() and not child.name.startswith((".", "__MACOSX"))
-    )
+def list_folders(root: Path) -> list[Path]:
+    """List the subfolders of a folder by name, without hidden ones."""
+    with os.scandir(root) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if not entry.name.startswith((".", "__MACOSX")) and entry.is_dir()
+        ]
+    return [root / name for name in sorted(names)]

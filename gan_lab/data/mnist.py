@@ -7,11 +7,8 @@ two.
 
 from __future__ import annotations
 
-import gzip
-import os
 import socket
 import warnings
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -67,7 +64,8 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         files = [find_bundled_digits()]
     else:
         source = "full"
-        files = sorted((root / "MNIST" / "raw").glob("*-ubyte"))
+        found = idx.find_files(root / "MNIST" / "raw")
+        files = sorted(found[name] for name in idx.NAMES)
     arrays, fingerprint = decoded_once(
         root, f"mnist-{source}-{cfg.size}", f"{file_hash(files)}/{cfg.size}/{3 if problem else 2}",
         lambda: _arrays(source, root, cfg.size),
@@ -91,66 +89,71 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         )
     sizes = f"{len(train[0]):,} train, {len(test[0]):,} held out"
     about = f"{kind} ({sizes}): {problem}" if problem else f"{kind} ({sizes}) from {root}"
-    classes = max(10, int(max(train[1].max(), test[1].max())) + 1)
-    content = "digits" if is_mnist else "photos"
-    spec = ImageSpec(1, cfg.size, cfg.size, classes=classes, content=content)  # type: ignore[arg-type]
+    names: list[str] = []
+    labels = train[1], test[1]
+    if not is_mnist:
+        names, labels = idx.close_gaps(*labels, cfg.labels)
+    spec = ImageSpec(
+        *(1, cfg.size, cfg.size),
+        classes=len(names) or 10,
+        content="digits" if is_mnist else "photos",
+    )
     return ArrayDataset(
-        spec, *train, *test, source, about, fingerprint, validation=arrays.get("validation")
+        spec,
+        *(train[0], labels[0], test[0], labels[1]),
+        source=source,
+        about=about,
+        fingerprint=fingerprint,
+        class_names=names,
+        validation=arrays.get("validation"),
     )
 
 
 def is_present(root: Path) -> bool:
     """True if a folder contains the four files, gzipped or not."""
-    return all(list((root / "MNIST" / "raw").glob(f"{part}-ubyte*")) for part in idx.NAMES)
+    return idx.find_files(root / "MNIST" / "raw").keys() >= {*idx.NAMES}
 
 
 def find_full(root: Path) -> str:
     """Download the full set into ``root`` if needed; return '' or the reason why it is missing."""
-    # Check before locking: a complete folder may be read-only.
-    with suppress(Exception):
-        _read_full(root)
-        return ""
-    root.mkdir(parents=True, exist_ok=True)
-    # Only one of several processes downloads.
-    with FileLock(root / ".mnist.lock"):
-        return _find_or_download(root)
-
-
-def _read_full(root: Path) -> None:
-    MNIST(str(root), train=True), MNIST(str(root), train=False)
-
-
-def _find_or_download(root: Path) -> str:
-    raw = root / "MNIST" / "raw"
-    try:
-        _unpack(raw)
-        _read_full(root)
-        return ""
-    except Exception as error:
-        # torchvision's reader uses assertions, and a damaged file can raise anything.
-        if {path.name for path in raw.glob("*-ubyte*")} >= {f"{part}-ubyte" for part in idx.NAMES}:
-            return f"MNIST in {raw} is damaged ({str(error) or type(error).__name__})"
+    # Reading needs no lock: the folder may be read-only.
+    if is_present(root):
+        return _find_damage(root)
     if not any(is_reachable(mirror) for mirror in MNIST.mirrors):
         return f"MNIST is not in {root} and its hosts cannot be reached"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # Only one of several processes downloads.
+        with FileLock(root / ".mnist.lock"):
+            return "" if is_present(root) else _download(root)
+    except OSError as error:
+        return f"MNIST is not in {root} and cannot be downloaded into it ({first_line(error)})"
+
+
+def _find_damage(root: Path) -> str:
+    try:
+        _read_full(root)
+        return ""
+    except UserError as error:
+        return f"MNIST in {root / 'MNIST' / 'raw'} is damaged ({error})"
+
+
+def _read_full(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read images [N, 28, 28] and labels [N] of both parts. Raises UserError for damaged files."""
+    files = idx.find_files(root / "MNIST" / "raw")
+    return {part: idx.read_part(files, part) for part in idx.PARTS}
+
+
+def _download(root: Path) -> str:
     previous_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
         MNIST(str(root), train=True, download=True)
         return ""
     except (RuntimeError, OSError) as error:
-        reason = first_line(error)
-        return f"MNIST is not in {root} and the download failed ({reason})"
+        return f"MNIST is not in {root} and the download failed ({first_line(error)})"
     finally:
         socket.setdefaulttimeout(previous_timeout)
-
-
-def _unpack(raw: Path) -> None:
-    for packed in raw.glob("*-ubyte.gz"):
-        unpacked = packed.with_suffix("")
-        if not unpacked.exists():
-            unfinished = raw / f".{unpacked.name}.{os.getpid()}"
-            unfinished.write_bytes(gzip.decompress(packed.read_bytes()))
-            unfinished.replace(unpacked)
 
 
 def _measure_digit_accuracy(images: np.ndarray, labels: np.ndarray) -> float:
@@ -174,9 +177,8 @@ def _arrays(source: str, root: Path, size: int) -> Arrays:
         }
         arrays: Arrays = {"validation": np.arange(len(test), len(held_out))}
     else:
-        sets = {"train": MNIST(str(root), train=True), "test": MNIST(str(root), train=False)}
         parts = {
-            part: (full.data.numpy()[:, None], full.targets.numpy()) for part, full in sets.items()
+            part: (images[:, None], labels) for part, (images, labels) in _read_full(root).items()
         }
         arrays = {"known": np.array(_measure_digit_accuracy(*parts["test"]))}
     for part, (images, labels) in parts.items():

@@ -124,7 +124,7 @@ class ImageDataModule(LightningDataModule):
         except UserError as error:  # its text names keys of the config
             text = str(error).replace("data.size=", "image_size=")
             raise UserError(
-                re.sub(r"\bdata\.(root|source|channels|attributes)=", r"\1=", text)
+                re.sub(r"\bdata\.(root|source|channels|attributes|layout|levels)=", r"\1=", text)
             ) from None
         if self.cfg.source == "auto" and served.facts.source == "sample":
             warnings.warn(
@@ -285,7 +285,8 @@ class ImageFolderDataModule(ImageDataModule):
 
     The folders of the first level are the classes; without classes, batches are images alone.
     Folders named train, and test or val, are splits; without them 10% of the images are held out.
-    ``channels=None`` is gray if most files are.
+    ``layout`` settles ambiguous names. ``channels=None`` is gray if most files are. ``levels`` are
+    the black and white level of images with more than 8 bits, inferred if empty.
     """
 
     def __init__(
@@ -298,10 +299,21 @@ class ImageFolderDataModule(ImageDataModule):
         channels: Literal[1, 3] | None = None,
         drop_last: bool = False,
         pin_memory: bool | None = None,
+        layout: Literal["auto", "classes", "splits"] = "auto",
+        levels: Sequence[float] = (),
     ) -> None:
         if channels not in (None, 1, 3):
             raise UserError(f"channels={channels}. Pass 1 (gray), 3 (color) or None.")
-        cfg = DataConfig(name="folder", root=_expand(root), fit=_check_fit(fit), channels=channels)
+        if layout not in ("auto", "classes", "splits"):
+            raise UserError(f"layout={layout!r}. Pass auto, classes or splits.")
+        cfg = DataConfig(
+            name="folder",
+            root=_expand(root),
+            fit=_check_fit(fit),
+            channels=channels,
+            layout=layout,
+            levels=[float(level) for level in levels],
+        )
         super().__init__(cfg, batch_size, image_size, num_workers, drop_last, pin_memory)
 
 

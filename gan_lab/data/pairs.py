@@ -7,6 +7,7 @@ The sample is generated: brown horses (A) and the same horses with stripes (B).
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -35,30 +36,49 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     """Decode the set of ``cfg.source``. Raises UserError if a required full set is missing."""
     root = Path(cfg.root)
     if cfg.source != "sample" and root.exists():
-        train, test = find_pairs(layouts.resolve_root(cfg.root))
+        found = image_files.take_inventory(layouts.resolve_root(cfg.root))
+        train, test = find_pairs(found, cfg.layout)
         if train:
-            return _full(cfg, root, train, test)
+            found.warn_of_losses()
+            return _full(cfg, root, found, train, test)
     if cfg.source == "full":
-        found = "the folder does not exist"
+        contents = "the folder does not exist"
         if root.is_dir():
-            found = f"found: {image_files.count_suffixes(root)}"
-        raise UserError(f"data.source=full: no pairs in {root} ({found}). Expected {LAYOUT}.")
+            contents = f"found: {image_files.count_suffixes(root)}"
+        raise UserError(f"data.source=full: no pairs in {root} ({contents}). Expected {LAYOUT}.")
     reason = "data.source=sample" if cfg.source == "sample" else f"no pairs in {root}"
     return horses.sample(cfg, paired=True, reason=reason)
 
 
 def is_present(root: Path) -> bool:
     """True if a folder or zip file contains pairs. Raises UserError for ambiguous folders."""
-    return root.exists() and bool(find_pairs(layouts.resolve_root(str(root)))[0])
+    if not root.exists():
+        return False
+    found = image_files.take_inventory(layouts.resolve_root(str(root)))
+    return bool(find_pairs(found)[0])
 
 
-def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> ArrayDataset:
+def _full(
+    cfg: DataConfig,
+    root: Path,
+    found: image_files.Inventory,
+    train: list[Item],
+    test: list[Item],
+) -> ArrayDataset:
     opened = decoding.open_items(cfg, [*train, *test], "pairs", read_pair, "pairs", images=2)
     train_rows, test_rows = opened.split(len(train))
     channels = opened.frame.channels
     a, b = (0, channels), (channels, 2 * channels)
     source, target = (a, b) if cfg.direction == "AtoB" else (b, a)
-    about = f"{len(train_rows):,} pairs from {root}, {len(test_rows):,} held out{opened.note}"
+    found.use((str(path) for item in (*train, *test) for path in item), "not part of a pair")
+    files_per_pair = len(train[0])
+    counts = found.count(
+        files_per_pair * len(opened.indices), [*opened.unreadable] * files_per_pair
+    )
+    about = (
+        f"{len(train_rows):,} pairs from {root}, {len(test_rows):,} held out{opened.note}"
+        f"{opened.describe_copies(train_rows, test_rows)}; {counts}"
+    )
     return ArrayDataset(
         spec=ImageSpec(channels, *cfg.shape, source_channels=channels, pairs="all"),
         train_images=SelectedRows(opened.pixels, train_rows, target),
@@ -72,11 +92,13 @@ def _full(cfg: DataConfig, root: Path, train: list[Item], test: list[Item]) -> A
         ),
         train_sources=SelectedRows(opened.pixels, train_rows, source),
         test_sources=SelectedRows(opened.pixels, test_rows, source),
+        levels=opened.levels,
+        files=counts,
     )
 
 
 def read_pair(
-    item: Item, frame: image_reader.Frame, white_levels: image_reader.WhiteLevels | None = None
+    item: Item, frame: image_reader.Frame, levels: image_reader.Levels | None = None
 ) -> np.ndarray:
     """Read a pair as uint8 [2 C, H, W]: two files of equal aspect ratio, or the halves of one file.
 
@@ -85,7 +107,7 @@ def read_pair(
     """
     if len(item) == 2:
         min_side = 2 * max(frame.height, frame.width)
-        a, b = (image_reader.open_image(path, min_side, white_levels) for path in item)
+        a, b = (image_reader.open_image(path, min_side, levels) for path in item)
         cross_products = a.width * b.height, b.width * a.height
         if abs(cross_products[0] - cross_products[1]) > max(cross_products) / 20:
             raise image_reader.UnreadableError(
@@ -93,7 +115,7 @@ def read_pair(
                 "different aspect ratios"
             )
     else:
-        image = image_reader.open_image(item[0], white_levels=white_levels)
+        image = image_reader.open_image(item[0], levels=levels)
         width, height = image.size
         if not MIN_ASPECT_RATIO * height <= width <= MAX_ASPECT_RATIO * height:
             raise image_reader.UnreadableError(
@@ -105,7 +127,9 @@ def read_pair(
     return np.concatenate([image_reader.put_into_frame(image, frame) for image in (a, b)])
 
 
-def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:
+def find_pairs(
+    found: image_files.Inventory, layout: layouts.Layout = "auto"
+) -> tuple[list[Item], list[Item]]:
     """Find the training pairs and the held-out pairs, which may be none.
 
     Raises:
@@ -113,25 +137,27 @@ def find_pairs(root: Path) -> tuple[list[Item], list[Item]]:
     """
     train: list[Item] = []
     held_out: list[Item] = []
+    root = found.folder
     domains = layouts.find_domains(root)
-    splits = None if domains else layouts.find_splits(root)
+    splits = None if domains else layouts.find_splits(found, layout, ask=False)
     if domains:
-        train = _match_names(root, *domains.train)
+        train = _match_names(found, *domains.train)
         if domains.held_out:
-            held_out = _match_names(root, *domains.held_out)
+            held_out = _match_names(found, *domains.held_out)
     elif splits:
-        train_folder, held_out_folder, _ = splits
-        train = [(path,) for path in image_files.find_images(train_folder)]
+        train_folder, held_out_folder = splits
+        train = [(path,) for path in found.under(train_folder)]
         if held_out_folder:
-            held_out = [(path,) for path in image_files.find_images(held_out_folder)]
+            held_out = [(path,) for path in found.under(held_out_folder)]
     else:
-        train = [(path,) for path in image_files.find_images(root) if path.parent == root]
+        train = [(path,) for path in found.images if os.sep not in found.relative(path)]
     return train, held_out
 
 
-def _match_names(root: Path, a: Path, b: Path) -> list[Item]:
+def _match_names(found: image_files.Inventory, a: Path, b: Path) -> list[Item]:
     """Pair the files of two folders by name, ignoring the extension."""
-    files_of_a, files_of_b = _index_by_name(a), _index_by_name(b)
+    root = found.folder
+    files_of_a, files_of_b = _index_by_name(found, a), _index_by_name(found, b)
     missing = []
     if names := sorted(files_of_b.keys() - files_of_a.keys()):
         missing.append(f"{a.relative_to(root)} lacks {image_files.join_names(names)}")
@@ -145,9 +171,9 @@ def _match_names(root: Path, a: Path, b: Path) -> list[Item]:
     return [(files_of_a[name], files_of_b[name]) for name in sorted(files_of_a)]
 
 
-def _index_by_name(folder: Path) -> dict[str, Path]:
+def _index_by_name(found: image_files.Inventory, folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in image_files.find_images(folder):
+    for path in map(Path, found.under(folder)):
         # macOS stores é as two code points, other systems as one.
         name = unicodedata.normalize("NFC", str(path.relative_to(folder).with_suffix("")))
         if name in files:

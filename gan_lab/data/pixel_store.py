@@ -11,7 +11,9 @@ from torch import Tensor
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.image_reader import (
+    FIT_DESCRIPTIONS,
     GRAY_MODES,
+    RANGE_TOLERANCE,
     Frame,
     is_deep,
     put_into_frame,
@@ -22,8 +24,6 @@ from gan_lab.utils.errors import UserError
 
 # Gray, RGB, RGBA.
 CHANNELS = (1, 3, 4)
-# Interpolated float images may leave [0, 1] or [-1, 1] by this much.
-RANGE_TOLERANCE = 1e-3
 # Float images with a smaller maximum were probably divided by 255 twice.
 MIN_PEAK = 2 / 255
 
@@ -111,8 +111,7 @@ class PixelStore:
         """Describe what was done to some of the images, for the line that reports the data."""
         notes = []
         if self.reshaped:
-            fit = {"crop": "center-cropped", "pad": "letterboxed", "stretch": "stretched"}
-            notes.append(f"{self.reshaped:,} {fit[self.cfg.fit]}")
+            notes.append(f"{self.reshaped:,} {FIT_DESCRIPTIONS[self.cfg.fit]}")
         if self.enlarged:
             height, width = self.cfg.shape
             notes.append(f"{self.enlarged:,} upsampled to {height} x {width} pixels")

@@ -77,6 +77,7 @@ def export(
                 "command": shlex.join(["gan-lab", *published.command]) if published else "",
                 "iteration": loaded.iteration,
                 "classes": loaded.class_names,
+                "levels": loaded.levels,
                 "data": published.data_description if published else "unknown",
                 "scores": published.summary.get("scores", {}).get(scored, {}) if published else {},
                 "networks": described,

@@ -217,9 +217,15 @@ def _read_files(loaded: EMANetworks, source: Path) -> list[tuple[str, Tensor]]:
     channels, height, width = loaded.networks["generator"].recipe["arguments"]["shape"]
     fit: Any = loaded.values.get("data.fit") or "crop"
     frame = image_reader.Frame(height, width, fit, channels == 1)
+    paths = image_files.list_images(source)
+    # The targets of unpaired sets come last.
+    levels = image_reader.complete_levels(loaded.levels[-image_reader.MAX_LEVELS :], paths)
     return [
-        (path.name, to_unit(torch.from_numpy(image_reader.read_framed(path, frame))))
-        for path in image_files.list_images(source)
+        (
+            path.name,
+            to_unit(torch.from_numpy(image_reader.read_framed(path, frame, levels=levels))),
+        )
+        for path in paths
     ]
 
 

@@ -46,6 +46,9 @@ class TrainedTranslator:
             raise UserError(f"{loaded.checkpoint} translates AtoB only")
         self.device = get_default_device()
         self.network = loaded.networks[NETWORKS[direction]].to(self.device)
+        first = image_reader.MAX_LEVELS * (direction == "BtoA")
+        # Of unpaired sets, the config has the levels of the inputs and of the targets.
+        self.levels = loaded.levels[first:][: image_reader.MAX_LEVELS] or loaded.levels
         self.channels: int = self.network.recipe["arguments"]["source_channels"]
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -157,9 +160,10 @@ def translate(
     files = OutputFiles(overwrite)
     files.check(*targets)
     skipped = 0
+    levels = image_reader.complete_levels(translator.levels, paths)
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
         try:
-            pixels = image_reader.read_image(path)
+            pixels = image_reader.read_image(path, levels)
         except (OSError, ValueError) as error:
             logger.info(f"skipped: {error}")
             skipped += 1

@@ -122,8 +122,11 @@ class ImageSet:
                     f"The {self.name} folder has no images: {path} contains "
                     f"{image_files.count_suffixes(path)}. Pass a folder of image files."
                 )
+            # 16-bit and float images have one scale.
+            is_deep = image_reader.inspect_image(paths[0]).depth > 0
+            levels = image_reader.complete_levels([], paths) if is_deep else None
             for file in paths:
-                yield self._read_image(file, str(file)), str(file)
+                yield self._read_image(file, str(file), levels), str(file)
         elif not path.is_file():
             raise UserError(f"The {self.name} do not exist: {path}. Pass {SOURCES}.")
         elif path.suffix.lower() == ".zip":
@@ -133,10 +136,12 @@ class ImageSet:
         else:
             raise UserError(f"The {self.name} cannot be read: {path}. Pass {SOURCES}.")
 
-    def _read_image(self, path: Path, label: str) -> Tensor:
+    def _read_image(
+        self, path: Path, label: str, levels: image_reader.Levels | None = None
+    ) -> Tensor:
         """Read an image file as uint8 [1, 3, H, W]; ``label`` names it in errors."""
         try:
-            return torch.from_numpy(image_reader.read_image(path))[None]
+            return torch.from_numpy(image_reader.read_image(path, levels))[None]
         except image_reader.UnreadableError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise UserError(

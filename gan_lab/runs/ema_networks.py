@@ -25,6 +25,7 @@ class EMANetworks:
         class_names: Names of the generator's classes.
         iteration: Iteration of the checkpoint.
         values: The flat config; empty if it is unknown.
+        levels: ``data.levels``, the pixel values of black and white.
     """
 
     checkpoint: Path
@@ -32,6 +33,7 @@ class EMANetworks:
     class_names: list[str]
     iteration: int
     values: dict[str, Any]
+    levels: list[float]
 
 
 def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
@@ -66,9 +68,16 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
             else values.get("data.class_names")
         )
         class_names = [str(name) for name in known or []]
+        levels = (
+            content["export"].get("levels")
+            if checkpoint.name == CONFIG
+            else values.get("data.levels")
+        )
     if len(class_names) != classes:
         class_names = [str(i) for i in range(classes)]
-    return EMANetworks(checkpoint, loaded, class_names, content["iteration"], values)
+    return EMANetworks(
+        checkpoint, loaded, class_names, content["iteration"], values, [*(levels or [])]
+    )
 
 
 def _read_values(checkpoint: Path) -> dict[str, Any]:

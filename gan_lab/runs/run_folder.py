@@ -40,6 +40,8 @@ RESUMABLE_KEYS = (
     "data.workers",
     "data.device_gb",
     "data.class_names",
+    # Other levels change the fingerprint of the data.
+    "data.levels",
     "metrics.inception_weights",
     "metrics.dinov2_weights",
     "metrics.clip_weights",

@@ -136,7 +136,7 @@ def build_family(config: Config, data: GANDataModule) -> Family:
 def load_data(
     config: Config, dataset: Any = None, test: Any = None
 ) -> tuple[Config, GANDataModule]:
-    """Load the data, and complete the config with the source and the class names of the data.
+    """Load the data, and complete the config with the source, class names and levels of the data.
 
     Args:
         config: The config.
@@ -145,7 +145,11 @@ def load_data(
         test: Its test images.
     """
     data = datasets.load(config.data, config.run.seed, dataset, test)
-    facts = {"data.source": data.facts.source, "data.class_names": [*data.facts.class_names]}
+    facts = {
+        "data.source": data.facts.source,
+        "data.class_names": [*data.facts.class_names],
+        "data.levels": [*data.facts.levels],
+    }
     return with_values(config, facts), data
 
 

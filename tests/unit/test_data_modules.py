@@ -245,6 +245,7 @@ WRONG = {
     "num_workers=-1": lambda: MNISTDataModule(num_workers=-1),
     r"source='sampel'\. Pass auto, full or sample": lambda: MNISTDataModule(source="sampel"),  # type: ignore[arg-type]
     r"fit='cut'\. Pass crop, pad or stretch": lambda: ImageFolderDataModule(".", fit="cut"),  # type: ignore[arg-type]
+    r"layout='flat'\. Pass auto": lambda: ImageFolderDataModule(".", layout="flat"),  # type: ignore[arg-type]
     r"channels=4\. Pass 1": lambda: ImageFolderDataModule(".", channels=4),  # type: ignore[arg-type]
     r"attributes='Male'\. Pass a list": lambda: CelebADataModule(attributes="Male"),
     r"^root=/no/folder does not exist": lambda: ImageFolderDataModule("/no/folder").setup(),

@@ -156,7 +156,7 @@ def test_an_archive_is_unpacked_whole_or_not_at_all(tmp_path: Path) -> None:
     broken[100] ^= 1  # inside the first member
     archive.write_bytes(broken)
     assert re.fullmatch(
-        rf"{archive} is damaged \(.*\)\. Delete it and try again\.",
+        rf"{archive} is damaged \(.*\)\. Copy or download it again\.",
         download.unpack(archive, tmp_path / "again"),
     )
     assert list((tmp_path / "again").iterdir()) == []

@@ -46,7 +46,7 @@ def test_first_level_folders_are_the_classes_and_one_may_hold_a_single_image(
     assert made.spec.classes == 3
     assert made.about == (
         f"37 images of {tmp_path}, 4 held out, 3 classes (ant, cats, dogs; data.labels=false ignores them)"
-        " (41 center-cropped)"
+        " (41 center-cropped); all 41 files are used"
     )
     right = {
         value: 0 if value == 200 else 1 if value < 100 else 2

@@ -398,3 +398,21 @@ def test_wrong_combinations_are_refused_by_name() -> None:
         load(named)
     with pytest.raises(UserError, match=r"test= is given without data="):
         datasets.load(DataConfig(), seed=0, test=GRAY)
+
+
+def test_items_with_columns_of_other_names_say_that_labels_are_missing() -> None:
+    """A column named category is not read, and not dropped without a word."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(256, size=(8, 8), dtype=np.uint8) for _ in range(12)]
+    items = [{"image": image, "category": i % 2} for i, image in enumerate(images)]
+    made = from_python.decode_dataset(items, DataConfig(size=8))
+    assert "; no column label or labels; ignored: category" in made.about
+    assert "ignored" not in from_python.decode_dataset(images, DataConfig(size=8)).about
+
+
+def test_test_images_that_are_training_images_are_reported() -> None:
+    """The same data set passed as training and test data."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(256, size=(8, 8), dtype=np.uint8) for _ in range(12)]
+    made = from_python.decode_dataset(images, DataConfig(size=8), test=images[:5])
+    assert made.about.endswith("; 5 of 5 held-out images are exact copies of training images")

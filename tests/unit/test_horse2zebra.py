@@ -214,7 +214,7 @@ def test_the_four_folders_are_the_four_parts(
     assert (made.spec.pairs, made.spec.content, made.source) == ("none", "photos", "full")
     assert made.about == (
         f"12 images of A and 15 of B (3 and 4 held out), unpaired, from {tmp_path / 'root' / inside}"
-        "; A: (15 center-cropped); B: (19 center-cropped)"
+        "; A: (15 center-cropped); B: (19 center-cropped); all 34 files are used"
     )
     assert not [
         path for path in (tmp_path / "root").rglob("*") if path.suffix != ".png" and path.is_file()

@@ -234,7 +234,9 @@ def test_images_that_the_metadata_do_not_list_are_left_out(tmp_path: Path) -> No
     Image.new("RGB", (10, 10)).save(tmp_path / "extra.png")
     data = load(tmp_path)
     check_labels(data)
-    assert "; 1 images that the metadata do not list are left out" in data.facts.about
+    assert "24 used; left out: 1 metadata (metadata.csv), 1 not listed by the metadata (.png)" in (
+        data.facts.about
+    )
 
 
 def test_a_folder_says_that_its_metadata_are_not_read(tmp_path: Path) -> None:
@@ -349,3 +351,25 @@ def test_without_the_package_its_extra_is_named(
         load(tmp_path)
     image_folder(tmp_path / "images", [{"label": text} for text in TEXTS])
     check_labels(load(tmp_path / "images"))  # which needs no package
+
+
+def test_metadata_that_list_files_elsewhere_keep_the_account(tmp_path: Path) -> None:
+    """Listed files outside of the folder, or with an unknown extension, are used and counted."""
+    root = tmp_path / "root"
+    root.mkdir()
+    names = [*(f"{i}.png" for i in range(8)), "m.mpo", "../out.png", "sub/../9.png"]
+    (root / "sub").mkdir()
+    for i, name in enumerate([*names, "extra.png", "n.mpo"]):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(root / name, format="PNG")
+    lines = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(names)]
+    (root / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+    with pytest.warns(UserWarning, match=r"skipped in .*: 1 image with an unknown extension"):
+        data = datasets.load(DataConfig(name="huggingface", root=str(root), size=8), 0)
+    counts = data.facts.files
+    assert counts is not None
+    assert (counts.seen, counts.used) == (14, 11)
+    assert counts.left_out == {
+        "metadata (metadata.csv)": 1,
+        "image with an unknown extension (.mpo; rename to .png or .jpg)": 1,
+        "not listed by the metadata (.png)": 1,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tarfile
 from pathlib import Path
 
@@ -158,3 +159,128 @@ def test_cifar10_that_is_cut_off_or_nowhere_says_what_to_put_where(
         data_sets.load(
             DataConfig(name="cifar10", root=str(tmp_path / "empty"), source="full", size=32), 0
         )
+
+
+def write_sets(root: Path, *parts: str, labels: int = 3, first: int = 0) -> None:
+    """Write the train or t10k files of a set into folders such as a:train."""
+    for number, part in enumerate(parts):
+        place, _, names = part.partition(":")
+        for name, n in (("train", 60), ("t10k", 30)):
+            if name in (names or "train t10k"):
+                folder = root / place
+                folder.mkdir(parents=True, exist_ok=True)
+                images = np.random.default_rng(number).integers(256, size=(n, 28, 28))
+                (folder / f"{name}-images-idx3-ubyte").write_bytes(packed(images))
+                numbers = np.arange(n) % labels + first
+                (folder / f"{name}-labels-idx1-ubyte").write_bytes(packed(numbers))
+
+
+@pytest.mark.parametrize(
+    ("parts", "chosen"),
+    [(("b", "a:train"), 0), (("b:train", "a"), 1), (("a:t10k", "b/c", "d:train"), 1)],
+)
+def test_idx_reads_the_four_files_of_one_folder(
+    parts: tuple[str, ...], chosen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never the training images of one set and the test images of another."""
+    write_sets(tmp_path / "root", *parts)
+    served = load(tmp_path / "root", "idx", monkeypatch)
+    images = np.random.default_rng(chosen).integers(256, size=(60, 28, 28))
+    assert np.array_equal(np.asarray(served.decoded.train_images)[:, 0], images)
+
+
+@pytest.mark.parametrize("parts", [("a", "b"), ("b", "", "a:train"), ("x/y", "x/z", "w")])
+def test_idx_with_several_sets_is_a_question(
+    parts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the folders."""
+    write_sets(tmp_path, *parts)
+    with pytest.raises(ValueError, match=r"contains [23] data sets: .*\. Set data\.root to one"):
+        load(tmp_path, "idx", monkeypatch)
+
+
+def test_idx_with_the_files_in_two_folders_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be of two sets."""
+    write_sets(tmp_path, "a:train", "b:t10k")
+    with pytest.raises(ValueError, match=r"Add the four files .* to one folder"):
+        load(tmp_path, "idx", monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["idx", "mnist"])
+@pytest.mark.parametrize(("first", "labels"), [(1, 26), (5, 2), (100, 3)])
+@pytest.mark.filterwarnings("ignore:.*are not MNIST")
+def test_idx_closes_gaps_in_the_labels(
+    name: str, first: int, labels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMNIST's letters are 1..26: the classes are named so, and numbered from 0."""
+    write_sets(tmp_path, "MNIST/raw", labels=labels, first=first)
+    monkeypatch.setattr(mnist, "_measure_digit_accuracy", lambda *_: 0.1)
+    served = load(tmp_path, name, monkeypatch)
+    assert served.class_names == [str(first + i) for i in range(labels)]
+    assert served.train.labels is not None
+    assert np.array_equal(np.unique(served.train.labels), np.arange(labels))
+
+
+def test_idx_with_a_label_in_test_only_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line names the label."""
+    write_sets(tmp_path, "raw")
+    (tmp_path / "raw" / "t10k-labels-idx1-ubyte").write_bytes(packed(np.arange(30) % 4 + 4))
+    with pytest.raises(ValueError, match="no training image has the class 4, 5, 6, 7, but held"):
+        load(tmp_path, "idx", monkeypatch)
+    assert load(tmp_path, "idx", monkeypatch, labels=False).spec.classes == 0
+
+
+@pytest.mark.parametrize("copies", [0, 7])
+def test_idx_with_copies_in_test_says_so(
+    copies: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As folders of images do."""
+    write_sets(tmp_path, "raw:train", "raw:t10k")
+    path = tmp_path / "raw" / "t10k-images-idx3-ubyte"
+    images = idx.read_array(path).copy()
+    images[:copies] = idx.read_array(tmp_path / "raw" / "train-images-idx3-ubyte")[:copies]
+    path.write_bytes(packed(images))
+    about = load(tmp_path, "idx", monkeypatch).facts.about
+    assert (f"; {copies} of 30 held-out images are exact copies" in about) == (copies > 0)
+
+
+@pytest.mark.parametrize("gzipped", [False, True])
+@pytest.mark.filterwarnings("ignore:.*are not MNIST")
+def test_mnist_in_a_read_only_folder_is_read(
+    gzipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a lock, nor unpacked files, nor the cache are written into it."""
+    root = tmp_path / "root"
+    write_sets(root, "MNIST/raw", labels=10)
+    if gzipped:
+        for path in [*(root / "MNIST" / "raw").iterdir()]:
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    monkeypatch.delenv("GAN_LAB_CACHE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != root and access(path, mode))
+    monkeypatch.setattr(mnist, "FileLock", lambda path: pytest.fail("a lock was written"))
+    before = sorted(root.rglob("*"))
+    served = data_sets.load(DataConfig(name="mnist", root=str(root), source="full"), 0)
+    assert len(served.train) == 60
+    assert sorted(root.rglob("*")) == before
+    assert (tmp_path / "data" / "cache").is_dir()
+
+
+def test_mnist_that_cannot_be_downloaded_into_a_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only folder without the files: the sample stands in, or full says why."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(mnist, "FileLock", refuse)
+    monkeypatch.setattr(mnist, "is_reachable", lambda url: True)
+    with pytest.raises(ValueError, match=r"MNIST is not in .* and cannot be downloaded into it"):
+        mnist.decode(DataConfig(root=str(tmp_path), source="full"))

@@ -40,7 +40,7 @@ def test_links_are_followed_the_cache_and_the_output_are_not(
     flat(root / "cache" / "c.png", 0)
     flat(root / "out" / "d.png", 0)
     flat(root / "__MACOSX" / "e.png", 0)
-    with pytest.warns(UserWarning, match=f"skipped in {root}: 1 broken links$"):
+    with pytest.warns(UserWarning, match=rf"skipped in {root}: 1 broken link \(dead link.png\)$"):
         names = [path.name for path in image_files.find_images(root, exclude=root / "out")]
     assert names == ["b.png", "c.png", "a.png"]  # a class may be called cache
     (root / "dead link.png").unlink()
@@ -186,11 +186,10 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
     (tmp_path / "e.jpg").write_bytes(b"nothing")
     (tmp_path / "README").touch()
     assert image_files.survey(tmp_path) == {
-        "images": "4", "files": "3 .png, 1 .jpg, 1 without extension", "modes": "2 RGB, 1 LA",
+        "files": "3 .png, 1 .jpg, 1 without extension", "modes": "2 RGB, 1 LA",
         "widths": "4 to 8, median 6", "heights": "5 to 9, median 7", "unreadable": "e.jpg (UnidentifiedImageError)",
     }  # fmt: skip
     assert image_files.survey(tmp_path / "c" / "nothing") == {
-        "images": "0",
         "files": "no files",
     }
 
@@ -330,3 +329,95 @@ def test_an_image_is_cropped_padded_or_stretched_into_a_frame_that_need_not_be_s
     gray = image_reader.put_into_frame(halves(8, 8), image_reader.Frame(4, 8, gray=True))
     assert gray.shape == (1, 4, 8)
     assert gray[0, 0, [0, -1]].tolist() == [76, 29]  # the luma of red and of blue
+
+
+# The beginning of a file, and why it is left out if its extension is unknown.
+BEGINNINGS = {
+    b"\xff\xd8\xff\xe0": image_files.MISNAMED,
+    b"\x89PNG\r\n\x1a\n": image_files.MISNAMED,
+    b"\0\0\0\x18ftypheic": image_files.UNSUPPORTED,
+    b"\0\0\0\x18ftypmif1": image_files.UNSUPPORTED,
+    b"\0\0\0\x0cJXL \r\n": image_files.UNSUPPORTED,
+    b"8BPS\0\1": image_files.UNSUPPORTED,
+    b"RIFF\x24\0\0\0WAVEfmt ": image_files.OTHER,
+    b"BMW and other text": image_files.OTHER,
+    b"": image_files.OTHER,
+}
+
+
+@pytest.mark.parametrize("suffix", ["", ".hif", ".png~", ".jpg?w=500", ".jpg_large", ".txt"])
+@pytest.mark.parametrize(("beginning", "reason"), BEGINNINGS.items())
+def test_inventory_counts_what_begins_like_an_image(
+    suffix: str, beginning: bytes, reason: str, tmp_path: Path
+) -> None:
+    """A list of extensions does not decide it."""
+    (tmp_path / f"a{suffix}").write_bytes(beginning + bytes(30))
+    found = image_files.take_inventory(tmp_path)
+    assert {key: n.total() for key, n in found.left_out.items()} == {reason: 1}
+
+
+@pytest.mark.parametrize("name", ["BMP", "WEBP", "PPM", "TGA", "JPEG2000", "TIFF", "GIF", "ICO"])
+def test_inventory_recognizes_the_formats_of_pillow(name: str, tmp_path: Path) -> None:
+    """TGA files have no mark at their beginning."""
+    noise(16, 16).save(tmp_path / "a.unknown", format=name)
+    found = image_files.take_inventory(tmp_path)
+    assert (image_files.MISNAMED in found.left_out) == (name != "TGA")
+
+
+@pytest.mark.parametrize(("n", "images", "counted"), [(50, 1, 1), (5000, 2500, 2500), (5000, 0, 0)])
+def test_inventory_samples_many_files_of_one_extension(
+    n: int, images: int, counted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captions of 200,000 images are not all opened; if some are images, all are."""
+    opened: list[str] = []
+
+    def sniff(path: str) -> str:
+        opened.append(path)
+        is_image = path in paths[:images]
+        return image_files.MISNAMED if is_image else image_files.OTHER
+
+    paths = [f"{i}.txt" for i in range(n)]
+    monkeypatch.setattr(image_files, "_sniff", sniff)
+    assert image_files._sniff_all(paths)[image_files.MISNAMED] == counted
+    assert len(opened) <= (n if n <= 1000 else 1000 + n * (images > 0))
+
+
+def test_inventory_names_dead_links_and_special_files(tmp_path: Path) -> None:
+    """A class that is a dead link, a cycle of links, a pipe: none stops the search."""
+    flat(tmp_path / "cat" / "a.png", 0)
+    (tmp_path / "dog").symlink_to("/nowhere/dog")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.warns(UserWarning, match=r"2 broken links \(dog; loop\)$"):
+        assert [path.name for path in image_files.find_images(tmp_path)] == ["a.png"]
+    found = image_files.take_inventory(tmp_path)
+    assert found.left_out[image_files.SPECIAL] == {"pipe.png": 1}
+    assert found.seen == 4
+
+
+@pytest.mark.parametrize("closed", ["dog", "cat/inner", "a/b/c"])
+def test_inventory_names_closed_folders_at_any_depth(
+    closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path begins with the class that is lost."""
+    flat(tmp_path / "cat" / "a.png", 0)
+    (tmp_path / closed).mkdir(parents=True)
+    real = os.scandir
+
+    def scandir(path: object = ".") -> object:
+        if str(path).endswith(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.warns(UserWarning, match=rf"1 inaccessible folder \({closed}\)$"):
+        image_files.find_images(tmp_path)
+
+
+def test_inventory_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """data.root=. is a folder like any other."""
+    flat(tmp_path / "cat" / "a.png", 0)
+    monkeypatch.chdir(tmp_path)
+    found = image_files.take_inventory(Path("."))
+    assert found.folders_with_images == {"cat"}
+    assert found.under(found.folder / "cat") == found.images

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gan_lab import data as datasets
 from gan_lab.config.schema import DataConfig
-from gan_lab.data import cache, decoding, folder, image_files, layouts, pairs
+from gan_lab.data import cache, decoding, folder, horse2zebra, image_files, layouts, pairs
 from gan_lab.utils.files import MARKER
 from tests.helpers.pictures import flat
 
@@ -95,7 +95,9 @@ def test_of_test_and_val_one_is_held_out_and_the_other_named(tmp_path: Path) -> 
             flat(tmp_path / part / f"{i}.png", (value,) * 3)
     made = folder.decode(cfg("folder", tmp_path))
     assert (levels(made.train_images), levels(made.test_images)) == ([1] * 3, [3] * 3)
-    assert "; unused folders: val" in made.about
+    assert made.about.endswith(
+        "9 files: 6 used; left out: 3 outside of the training and held-out folders (3 val)"
+    )
 
 
 SIDES = ["trainA trainB testA testB", "train/A train/B test/A test/B", "A/train B/train A/val B/val", "A B",
@@ -185,10 +187,9 @@ def test_runs_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     (tmp_path / "runs" / "dcgan" / "seed0" / "config.yaml").touch()
     flat(tmp_path / "out" / "dcgan" / "data-folder.png", 0)
     (tmp_path / "out" / MARKER).touch()
-    counts = r"1 folder of gan-lab runs \(out\), 1 folder of gan-lab runs \(seed0\)"
-    with pytest.warns(UserWarning, match=f"^skipped in {tmp_path}: {counts}$"):
-        found = image_files.find_images(tmp_path)
-    assert [path.name for path in found] == ["0.png", "1.png", "2.png"]
+    found = image_files.take_inventory(tmp_path)
+    assert [path.name for path in found.paths] == ["0.png", "1.png", "2.png"]
+    assert sorted(found.unsearched[image_files.RUN]) == ["out", "runs/dcgan/seed0"]
     assert (
         len(image_files.find_images(tmp_path / "out")) == 1
     )  # where that is the folder that was asked for
@@ -225,8 +226,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.warns(UserWarning, match="skipped") as said:
         assert len(image_files.find_images(tmp_path)) == 3
     assert [str(one.message) for one in said] == [
-        f"skipped in {tmp_path}: 3 .heic (unsupported format: convert to PNG or JPEG), "
-        "3 broken links, 1 inaccessible folder (closed), 1 without a file extension (add .png or .jpg)"
+        f"skipped in {tmp_path}: 1 image with an unknown extension (without extension; rename to .png "
+        "or .jpg), 1 inaccessible folder (closed), 3 broken links (l0.jpg; l1.jpg; l2.jpg), "
+        "3 in an unsupported format (3 .heic; convert to PNG or JPEG)"
     ]
 
 
@@ -246,7 +248,7 @@ def test_images_of_many_levels_have_one_scale(
     found = levels(made.train_images) + levels(made.test_images)
     expected = {round(min(255, 255 * float(np.dtype(dtype).type(peak)) / white)) for peak in peaks}
     assert set(found) == expected | {77}
-    assert f"12 with more than 8 bits, white level {white:g})" in made.about
+    assert f"12 with more than 8 bits, black to white: 0 to {white:g}" in made.about
 
 
 @pytest.mark.parametrize(
@@ -297,14 +299,14 @@ def test_a_disk_without_room_is_said_with_the_folder_and_the_remedies(
     monkeypatch.setattr(
         cache.shutil,
         "disk_usage",
-        lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6),
+        lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 2 * 10**6, 2 * 10**6),
     )
     with pytest.raises(
         OSError,
-        match=r"no space left in .*: the decoded images take 38 MB, 1 MB are free. Set GAN_LAB_CACHE .*cache_gb=0",
+        match=r"no space left in .*: the decoded images take 38 MB, 2 MB are free. Set GAN_LAB_CACHE .*cache_gb=0",
     ):
         folder.decode(cfg("folder", tmp_path, size=1024))
-    assert not list(layouts.cache_folder(tmp_path).glob("[!.]*"))
+    assert not list(layouts.cache_folder(tmp_path).glob("folder-*"))
 
 
 @pytest.mark.parametrize("images", [40, 4])
@@ -332,3 +334,188 @@ def test_what_is_cut_and_what_is_enlarged_is_counted(tmp_path: Path, lazy: bool)
         flat(tmp_path / f"{i}.png", (i,) * 3, size=size)
     made = folder.decode(cfg("folder", tmp_path, cache_gb=0.0 if lazy else 1.0))
     assert "(5 center-cropped; 3 upsampled to 8 pixels)" in made.about
+
+
+def make_tree(root: Path, *folders: str, n: int = 4) -> Path:
+    """Write n different images into each folder."""
+    for number, name in enumerate(folders):
+        for i in range(n):
+            flat(root / name / f"{i}.png", (number, i, 0))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ("train2017 val2017", "Set data.layout=splits to train on train2017 and hold out val2017"),
+        ("train test unlabeled", "Set data.layout=splits to train on train and hold out test, or"),
+        ("TrainImages TestImages", "to train on TrainImages and hold out TestImages"),
+        ("my-train x_dev", "to train on my-train and hold out x_dev"),
+        ("imagesTrain imagesVal", "to train on imagesTrain and hold out imagesVal"),
+        ("trainA trainB testA testB", "Set data.layout=splits to train on trainA and hold out"),
+        ("testset cat", "Set data.root to the folder to train on, or data.layout=classes"),
+        ("test", "Set data.root to the folder to train on, or data.layout=classes"),
+        ("test val", "test, val may be splits or classes"),
+        ("train2017", "Set data.layout=splits to train on train2017 only"),
+        ("a/cat a/dog b/cat b/dog", "a, b contain the same folders cat, dog. Set data.root to one"),
+        ("fold1/x/1 fold1/y fold2/x fold2/y", "fold1, fold2 contain the same folders x, y"),
+        ("ds/train ds/test", "contains splits in a subfolder: train, test in {root}/ds. Set data"),
+        ("a/b/Training a/b/dev", "Training, dev in {root}/a/b. Set data.root={root}/a/b"),
+        ("train test ds/train ds/test", "contains splits in a subfolder: train, test in {root}/ds"),
+        ("cat dog/test", "may be a held-out split: {root}/dog/test. Move it to {root}/test"),
+        ("train/cat train/dog/val test/cat test/dog", "held-out split: {root}/train/dog/val"),
+    ],
+)
+def test_layout_that_may_be_splits_or_classes_is_a_question(
+    folders: str, message: str, tmp_path: Path
+) -> None:
+    """The error names the layouts and the key that settles it; data.layout=classes always does."""
+    root = make_tree(tmp_path / "root", *folders.split())
+    with pytest.raises(ValueError, match=r"^data\.root=") as raised:
+        folder.decode(cfg("folder", root))
+    assert message.format(root=root) in str(raised.value)
+    assert "data.layout=classes" in str(raised.value) or "data.root" in str(raised.value)
+    made = folder.decode(cfg("folder", root, layout="classes"))
+    assert made.files is not None
+    assert made.files.used == 4 * len(folders.split())
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        ("device valley devil", ["device", "devil", "valley"]),
+        ("carnival festival", ["carnival", "festival"]),
+        ("cat/images dog/images", ["cat", "dog"]),
+        ("cat/a cat/b dog/a", ["cat", "dog"]),
+        ("train/cat train/dog val/cat val/dog", ["cat", "dog"]),
+        ("train/cat train/dog Testing/cat Testing/dog", ["cat", "dog"]),
+    ],
+)
+def test_layout_that_is_clear_is_no_question(
+    folders: str, classes: list[str], tmp_path: Path
+) -> None:
+    """Folders without images do not count."""
+    root = make_tree(tmp_path / "root", *folders.split())
+    (root / "annotations").mkdir()
+    (root / "annotations" / "train.json").touch()
+    (root / "test_results").mkdir()
+    assert folder.decode(cfg("folder", root)).class_names == classes
+
+
+@pytest.mark.parametrize(
+    ("folders", "train", "held_out"),
+    [
+        ("train2017 val2017 test2017", "train2017", "test2017"),
+        ("train test unlabeled", "train", "test"),
+        ("train training val", "train", "val"),
+        ("train_1 other", "train_1", ""),
+    ],
+)
+def test_layout_splits_trains_on_one_folder(
+    folders: str, train: str, held_out: str, tmp_path: Path
+) -> None:
+    """All other folders are left out, and counted."""
+    root = make_tree(tmp_path, *folders.split(), n=12)
+    made = folder.decode(cfg("folder", root, layout="splits"))
+    names = folders.split()
+    assert {*levels(made.train_images)} == {names.index(train)}
+    assert {*levels(made.test_images)} == {names.index(held_out or train)}
+    assert made.files is not None
+    assert sum(made.files.left_out.values()) == 12 * (len(names) - 1 - bool(held_out))
+
+
+@pytest.mark.parametrize("folders", ["train2016 train2017 val", "cat dog", "test val"])
+def test_layout_splits_without_one_training_folder_is_an_error(
+    folders: str, tmp_path: Path
+) -> None:
+    """Nobody guesses which folder to train on."""
+    root = make_tree(tmp_path, *folders.split())
+    with pytest.raises(ValueError, match=r"data.layout=splits: the folders of .* Name one"):
+        folder.decode(cfg("folder", root, layout="splits"))
+
+
+def test_folder_with_links_uses_each_image_once(tmp_path: Path) -> None:
+    """A link in the test folder to a training image is no test image."""
+    make_tree(tmp_path, "train", "test")
+    for i in range(3):
+        (tmp_path / "test" / f"l{i}.png").symlink_to(tmp_path / "train" / f"{i}.png")
+        (tmp_path / "train" / f"l{i}.png").symlink_to(tmp_path / "test" / f"{i}.png")
+    (tmp_path / "train" / "again").symlink_to(tmp_path / "test")
+    made = folder.decode(cfg("folder", tmp_path))
+    assert (levels(made.train_images), levels(made.test_images)) == ([0] * 4, [1] * 4)
+    assert made.files is not None
+    assert (made.files.seen, made.files.used, made.files.duplicates) == (14, 8, 6)
+    assert made.about.endswith(
+        "14 files: 8 used; 6 links to images that are used anyway; not searched: "
+        "1 link to a folder that is searched anyway (train/again)"
+    )
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("copies", [0, 1, 4])
+def test_folder_with_copies_in_test_says_so(copies: int, lazy: bool, tmp_path: Path) -> None:
+    """The first line of a training, which the report repeats, has their number."""
+    make_tree(tmp_path, "train", "test")
+    for i in range(copies):
+        shutil.copy(tmp_path / "train" / f"{i}.png", tmp_path / "test" / f"copy{i}.png")
+    served = datasets.load(cfg("folder", tmp_path, cache_gb=0.0 if lazy else 1.0), 0)
+    text = f"; {copies} of {4 + copies} held-out images are exact copies of training images; "
+    assert (text in served.facts.about) == (copies > 0)
+
+
+def test_pairs_with_copies_in_test_say_so(tmp_path: Path) -> None:
+    """A pair is a copy if both images are."""
+    for i in range(6):
+        for side, value in (("A", i), ("B", 100 + i)):
+            flat(tmp_path / f"train{side}" / f"{i}.png", (value,) * 3)
+            test = value if i < 2 or (i < 4 and side == "A") else value + 50
+            flat(tmp_path / f"test{side}" / f"{i}.png", (test,) * 3)
+    about = pairs.decode(cfg("pairs", tmp_path)).about
+    assert "; 2 of 6 held-out images are exact copies of training images" in about
+    assert "; A: (12 center-cropped); 4 of 6 held-out" in horse2zebra.decode(
+        cfg("horse2zebra", tmp_path)
+    ).about.replace("A:;", "A:")
+
+
+@pytest.mark.parametrize("layout", ["train/{} test/{}", "{}"])
+@pytest.mark.parametrize("metadata", ["metadata.csv", "train/metadata.jsonl", "a/b/metadata.csv"])
+def test_folder_with_metadata_warns_at_any_depth(
+    layout: str, metadata: str, tmp_path: Path
+) -> None:
+    """The labels of a Hugging Face image folder are not dropped without a word."""
+    make_tree(tmp_path, *layout.format("x", "x").split())
+    (tmp_path / metadata).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / metadata).write_text("file_name,label\n")
+    with pytest.warns(UserWarning, match=f"{metadata} is ignored. Set data.name=huggingface"):
+        folder.decode(cfg("folder", tmp_path))
+
+
+@pytest.mark.parametrize("only", ["bird", "zebra"])
+def test_folder_with_a_class_in_test_only_is_an_error(only: str, tmp_path: Path) -> None:
+    """The line names the class."""
+    make_tree(tmp_path, "train/cat", "train/dog", "test/cat", f"test/{only}")
+    with pytest.raises(ValueError, match=f"no training image has the class {only}, but held-out"):
+        folder.decode(cfg("folder", tmp_path))
+    assert folder.decode(cfg("folder", tmp_path, labels=False)).spec.classes == 0
+
+
+def test_pairs_in_subfolders_are_counted_as_left_out(tmp_path: Path) -> None:
+    """Side-by-side images are read from the folder itself."""
+    for i in range(5):
+        flat(tmp_path / f"{i}.png", (i,) * 3, size=(16, 8))
+        flat(tmp_path / "more" / f"{i}.png", (i,) * 3, size=(16, 8))
+    made = pairs.decode(cfg("pairs", tmp_path))
+    assert made.files is not None
+    assert made.files.left_out == {"not part of a pair (5 more)": 5}
+
+
+@pytest.mark.parametrize("layout", ["{}", "train/{}"])
+def test_folder_with_a_class_without_images_names_it(layout: str, tmp_path: Path) -> None:
+    """A class of which all files are left out is lost: only its folder shows that it was one."""
+    make_tree(tmp_path, layout.format("cat"), layout.format("dog"))
+    (tmp_path / layout.format("fox")).mkdir()
+    (tmp_path / layout.format("fox") / "a.heic").touch()
+    (tmp_path / layout.format("elk")).mkdir()
+    with pytest.warns(UserWarning, match=r"skipped in .*: 1 in an unsupported format \(.heic;"):
+        made = folder.decode(cfg("folder", tmp_path))
+    assert "data.labels=false ignores them), no images in the folders elk, fox" in made.about

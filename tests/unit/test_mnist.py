@@ -56,7 +56,9 @@ def write_full(root: Path, packed: bool) -> dict[str, np.ndarray]:
     rng, arrays = np.random.default_rng(0), {}
     for name in NAMES:
         shape = (20 if "train" in name else 10, *([28, 28] if "images" in name else []))
-        arrays[name] = rng.integers(256 if "images" in name else 10, size=shape, dtype=np.uint8)
+        arrays[name] = rng.integers(256, size=shape, dtype=np.uint8)
+        if "labels" in name:
+            arrays[name] = np.resize(np.arange(10), shape).astype(np.uint8)
         path = root / "MNIST" / "raw" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if packed:

@@ -1,0 +1,145 @@
+"""Unpack zip and tar files, and say in one line what is wrong with one."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+# Compression methods of the zip format that Python's zipfile cannot read.
+UNSUPPORTED_METHODS = {1: "shrink", 6: "implode", 9: "deflate64", 93: "zstd", 95: "xz", 98: "PPMd"}
+SUPPORTED_METHODS = (
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+    zipfile.ZIP_BZIP2,
+    zipfile.ZIP_LZMA,
+)
+# A larger zip file that unpacks to more than this many times its size is taken for a zip bomb.
+# Photos are compressed already.
+MAX_COMPRESSION_RATIO = 100
+MIN_BOMB_BYTES = 1 << 30
+MAX_FILES = 10_000_000
+# Free disk space that stays.
+MIN_FREE_BYTES = 1 << 26
+# The first bytes of archives that are not unpacked.
+OTHER_ARCHIVES = {
+    b"7z\xbc\xaf\x27\x1c": "7z archive",
+    b"Rar!": "RAR archive",
+    b"\x1f\x8b": "gzip file",
+    b"BZh": "bzip2 file",
+    b"\xfd7zXZ": "xz file",
+    b"\x28\xb5\x2f\xfd": "zstd file",
+}
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG)
+UNPACK_IT = "Unpack it yourself, and set data.root to the folder"
+COPY_IT = "Copy or download it again"
+
+
+def describe_problem(path: Path) -> str:
+    """Say why a file is not a zip file that can be unpacked; '' if it is one."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if zipfile.is_zipfile(path):
+        return ""
+    if start.startswith(b"PK\x03\x04"):
+        return f"{path} is truncated: the list of files at its end is missing. {COPY_IT}."
+    if tarfile.is_tarfile(path):
+        return f"{path} is a tar archive, not a zip file. {UNPACK_IT}."
+    kind = next((kind for magic, kind in OTHER_ARCHIVES.items() if start.startswith(magic)), None)
+    if kind:
+        return f"{path} is a {kind}, not a zip file. {UNPACK_IT}."
+    return f"{path} is not a zip file. Set data.root to a folder or a zip file."
+
+
+def unpack(archive: Path, folder: Path) -> str:
+    """Unpack a zip or tar file; return '' or the problem.
+
+    Top-level entries are moved into the folder only once they are complete.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
+    try:
+        if tarfile.is_tarfile(archive):
+            with tarfile.open(archive, "r:*", encoding="utf-8") as tar_file:
+                # This filter rejects paths outside of the folder.
+                tar_file.extractall(unfinished, filter="data")
+        else:
+            with zipfile.ZipFile(archive) as zip_file:
+                problem = _check_zip(archive, zip_file, folder)
+                if problem:
+                    return problem
+                for entry in zip_file.infolist():
+                    zip_file.extract(entry, unfinished)
+        # Folders come last: other processes look for them.
+        for path_inside in sorted(unfinished.iterdir(), key=Path.is_dir):
+            if not (folder / path_inside.name).exists():
+                path_inside.rename(folder / path_inside.name)
+        return ""
+    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        # Damaged files raise an OSError, too: with another number, or none.
+        if isinstance(error, OSError) and error.errno in WRITE_ERRORS:
+            return f"{archive} cannot be unpacked into {folder}: {error.strerror}. Check the disk."
+        return f"{archive} is damaged ({error}). {COPY_IT}."
+    # Raised by zipfile for damaged headers.
+    except (NotImplementedError, ValueError, struct.error) as error:
+        return f"{archive} is damaged ({error}). {COPY_IT}."
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_zip(archive: Path, zip_file: zipfile.ZipFile, folder: Path) -> str:
+    """Return why a zip file is not unpacked, or '' after its names were corrected.
+
+    zipfile never writes more bytes than the sizes that are checked here.
+    """
+    entries = zip_file.infolist()
+    _correct_separators(entries)
+    files = [entry for entry in entries if not entry.is_dir()]
+    if not files:
+        return f"{archive} contains no files. {COPY_IT}."
+    if any(entry.flag_bits & 0x1 for entry in files):
+        return f"{archive} is encrypted with a password. {UNPACK_IT}."
+    methods = {entry.compress_type for entry in files} - set(SUPPORTED_METHODS)
+    if methods:
+        number = min(methods)
+        name = UNSUPPORTED_METHODS.get(number, f"method {number}")
+        return f"{archive} is compressed with {name}, which Python cannot read. {UNPACK_IT}."
+    if all(entry.filename.lower().endswith(ARCHIVE_SUFFIXES) for entry in files):
+        return (
+            f"{archive} contains only other archives, such as {files[0].filename}. Unpack it, and "
+            "set data.root to one of them."
+        )
+    if len(files) > MAX_FILES:
+        return f"{archive} contains {len(files):,} files, more than {MAX_FILES:,}. {UNPACK_IT}."
+    size = sum(entry.file_size for entry in files)
+    packed = archive.stat().st_size
+    if size > max(MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO * packed):
+        return (
+            f"{archive} ({packed / 1e6:,.1f} MB) would unpack to {size / 1e9:,.1f} GB. The limit is "
+            f"{MAX_COMPRESSION_RATIO} times its size, or {MIN_BOMB_BYTES / 1e9:,.1f} GB. {UNPACK_IT}."
+        )
+    free = shutil.disk_usage(folder).free
+    if size > free - MIN_FREE_BYTES:
+        return (
+            f"{archive} needs {size / 1e9:,.1f} GB in {folder.parent}, where {free / 1e9:,.1f} GB "
+            "are free. Set GAN_LAB_CACHE to a folder on another disk."
+        )
+    return ""
+
+
+def _correct_separators(entries: list[zipfile.ZipInfo]) -> None:
+    """Replace the backslashes that some Windows programs write between folders.
+
+    On Unix, a backslash may be part of a name. There, zip programs write slashes between folders.
+    """
+    has_slashes = any("/" in entry.filename for entry in entries)
+    for entry in entries:
+        is_from_unix = entry.create_system == 3
+        if "\\" in entry.filename and not (is_from_unix and has_slashes):
+            entry.filename = entry.filename.replace("\\", "/")

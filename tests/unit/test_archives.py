@@ -1,0 +1,186 @@
+"""Zip files as data.root: what is wrong with one is one line, and never more is written than the limits allow."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gan_lab.config.schema import DataConfig
+from gan_lab.data import archives, folder, layouts
+from gan_lab.utils.errors import UserError
+from tests.helpers.pictures import flat
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own."""
+    made = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("GAN_LAB_CACHE", str(made))
+    return made
+
+
+def pack(path: Path, separator: str = "/", system: int = 3, prefix: str = "") -> Path:
+    """Write a zip file of 6 images each of two classes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in ("cat", "dog"):
+            for i in range(6):
+                image = flat(path.parent / "one.png", (i + 10 * (name == "dog"),) * 3)
+                entry = zipfile.ZipInfo(f"{prefix}{name}{separator}{i}.png")
+                entry.create_system = system
+                packed.writestr(entry, image.read_bytes())
+                image.unlink()
+    return path
+
+
+def set_header(path: Path, local: int, central: int, value: int) -> None:
+    """Overwrite one byte of every header of a zip file."""
+    content = bytearray(path.read_bytes())
+    for magic, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        position = content.find(magic)
+        while position >= 0:
+            content[position + offset] = value
+            position = content.find(magic, position + 4)
+    path.write_bytes(content)
+
+
+def encrypt(path: Path) -> None:
+    set_header(pack(path), 6, 8, 1)
+
+
+def use_deflate64(path: Path) -> None:
+    set_header(pack(path), 8, 10, 9)
+
+
+def use_method_42(path: Path) -> None:
+    set_header(pack(path), 8, 10, 42)
+
+
+def truncate(path: Path) -> None:
+    content = pack(path).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def lose_beginning(path: Path) -> None:
+    path.write_bytes(pack(path).read_bytes()[200:])
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(pack(path).read_bytes())
+    content[content.find(b"cat/3.png") + 20] ^= 4
+    path.write_bytes(content)
+
+
+def nest(path: Path) -> None:
+    inner = pack(path.with_name("inner.zip"))
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.write(inner, "deep/inner.zip")
+        packed.writestr("deep/part2.TAR", b"")
+
+
+def write_nothing(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.mkdir("cat")
+
+
+def inflate(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for i in range(3):
+            packed.writestr(f"{i}.bmp", bytes(400_000))
+
+
+def tar(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as packed:
+        packed.addfile(tarfile.TarInfo("a.png"), io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (encrypt, "is encrypted with a password. Unpack it yourself"),
+        (use_deflate64, "is compressed with deflate64, which Python cannot read. Unpack it"),
+        (use_method_42, "is compressed with method 42, which Python cannot read. Unpack it"),
+        (truncate, "is truncated: the list of files at its end is missing. Copy or download it"),
+        (lose_beginning, "is damaged ("),
+        (flip_bit, "is damaged ("),
+        (nest, "contains only other archives, such as deep/inner.zip. Unpack it"),
+        (write_nothing, "contains no files. Copy or download it again"),
+        (inflate, "would unpack to 0.0 GB. The limit is 100 times its size, or 0.0 GB. Unpack it"),
+        (tar, "is a tar archive, not a zip file. Unpack it yourself"),
+        (lambda path: path.write_bytes(b"Rar!\x1a\x07"), "is a RAR archive, not a zip file."),
+        (lambda path: path.write_bytes(b"text"), "is not a zip file. Set data.root to a folder"),
+        (lambda path: path.touch(), "is not a zip file. Set data.root to a folder"),
+    ],
+)
+def test_zip_with_a_fault_is_one_line_and_leaves_nothing(
+    spoil: Callable[[Path], None],
+    message: str,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The line names the archive and the fault, and does not advise to delete it."""
+    monkeypatch.setattr(archives, "MIN_BOMB_BYTES", 10_000)
+    path = tmp_path / "photos.zip"
+    spoil(path)
+    before = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(UserError) as raised:
+            layouts.resolve_root(str(path))
+        text = str(raised.value)
+        assert text.startswith(f"{path} ")
+        assert message in text
+        assert len(text.splitlines()) == 1
+        assert "elete" not in text
+    assert path.read_bytes() == before
+    assert not [found for found in cache.rglob("*") if not found.name.endswith(".lock")]
+
+
+@pytest.mark.parametrize(
+    ("separator", "system", "prefix", "classes"),
+    [
+        ("\\", 0, "", ["cat", "dog"]),
+        ("\\", 3, "", ["cat", "dog"]),
+        ("\\", 0, "photos/", ["cat", "dog"]),
+        # On Unix, a backslash next to slashes belongs to the name.
+        ("\\", 3, "photos/", []),
+        ("/", 0, "photos\\", ["cat", "dog"]),
+    ],
+)
+def test_zip_with_backslashes_has_folders(
+    separator: str, system: int, prefix: str, classes: list[str], tmp_path: Path
+) -> None:
+    """PowerShell 5 separates folders by backslashes."""
+    pack(tmp_path / "photos.zip", separator, system, prefix)
+    made = folder.decode(DataConfig(name="folder", root=str(tmp_path / "photos.zip"), size=8))
+    assert made.class_names == classes
+    assert made.files is not None
+    assert (made.files.seen, made.files.used) == (12, 12)
+
+
+def test_zip_larger_than_the_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is unpacked that does not fit."""
+    usage = shutil._ntuple_diskusage(10**12, 10**12 - 10**7, 10**7)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"needs 0\.0 GB in .*, where 0\.0 GB are free\. Set GAN_L"):
+        layouts.resolve_root(str(pack(tmp_path / "photos.zip")))
+
+
+def test_zip_with_lying_sizes_writes_no_more_than_them(tmp_path: Path, cache: Path) -> None:
+    """An entry that unpacks to more than its header says is damaged."""
+    path = tmp_path / "photos.zip"
+    inflate(path)
+    content = bytearray(path.read_bytes())
+    position = content.find(b"PK\x01\x02")
+    content[position + 24 : position + 28] = (100).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"photos\.zip is damaged"):
+        layouts.resolve_root(str(path))
+    assert not [found for found in cache.rglob("*") if not found.name.endswith(".lock")]
