@@ -7,16 +7,14 @@ import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from omegaconf import OmegaConf
-
-from gan_lab.config import extensions, groups, loading
+from gan_lab.config import extensions, groups, loading, plain_yaml
+from gan_lab.config.values import convert
 from gan_lab.report.compare import side_by_side
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.utils import process
-from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.errors import UserError
 
 logger = logging.getLogger("gan_lab")
 # how the classes of the real-vs-real reference were chosen: as requested from a class-conditional
@@ -54,17 +52,13 @@ def load(name: str) -> Table:
                 "table", name, [path.stem for path in groups.list_yaml_files(folder)]
             )
         )
+    path = folder / f"{name}.yaml"
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml")
-        )
-    # the exceptions of the YAML parser and of the schema have no common base class
-    except Exception as error:
-        raise UserError(f"{folder / name}.yaml: {first_line(error)}") from None
-    loaded: Any = OmegaConf.to_object(merged)
-    assert isinstance(loaded, Table)
+        loaded: Table = convert(Table, plain_yaml.read_file(path))
+    except ValueError as error:
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if not loaded.rows or not all(row.strip() for row in loaded.rows) or not loaded.scores:
-        raise UserError(f"{folder / name}.yaml: a table needs nonempty rows and scores")
+        raise UserError(f"{path}: a table needs nonempty rows and scores")
     return loaded
 
 

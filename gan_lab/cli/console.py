@@ -235,8 +235,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
         networks.add_row(name, f"{_count_parameters(network):,}", shape)
     console.print(networks)
 
-    evaluations = config.run.images // config.run.evaluate_every_images + 1
-    total = iterations * iteration + evaluations * evaluating
+    total = iterations * iteration + config.evaluations * evaluating
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
     images_per_s = config.data.batch_size / iteration
     console.print(
@@ -251,7 +250,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
             soft_wrap=True,
         )
     console.print(
-        f"full run: {iterations:,} iterations and {evaluations} evaluations, about "
+        f"full run: {iterations:,} iterations and {config.evaluations} evaluations, about "
         f"{total / 60:.1f} minutes, peak memory about {device.peak_memory():,.0f} MB",
         soft_wrap=True,
     )

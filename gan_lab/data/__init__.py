@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gan_lab.config.extensions import find_extension
+from gan_lab.config.extensions import find_extension, list_data_sets
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import from_python
 from gan_lab.data.base import GANDataModule
@@ -16,12 +16,8 @@ from gan_lab.utils.errors import UserError
 
 
 def names() -> list[str]:
-    """List the data sets, without importing them: the files with a function ``decode``."""
-    folder = Path(__file__).parent
-    files = [path for path in folder.glob("*.py") if not path.name.startswith(".")]
-    return sorted(
-        path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8")
-    )
+    """List the data sets, without importing them."""
+    return list_data_sets()
 
 
 def lies_in_root(name: str) -> bool:

@@ -10,15 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from gan_lab.config import groups, loading
+from gan_lab import __version__
+from gan_lab.config import groups, loading, plain_yaml
+from gan_lab.config.renames import FORMAT, upgrade
 from gan_lab.config.schema import Config, leaves
+from gan_lab.config.values import format_value
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
-from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_json, read_rows
 
 if TYPE_CHECKING:
@@ -129,13 +129,31 @@ class Run:
         Raises:
             UserError: This version of the lab does not accept it. ``values`` has it as recorded.
         """
-        path = self.path / "config.yaml"
+        return self._parse([])
+
+    def _parse(self, overrides: Sequence[Mapping[str, Any]]) -> Config:
+        """Merge mappings into the recorded config.
+
+        Raises:
+            UserError: This version of the lab does not accept the config. The message names the
+                version that wrote it.
+        """
         try:
-            return loading.parse([self.values])
+            recorded = loading.parse([self.values])
         except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        except OmegaConfBaseException as error:
-            raise UserError(f"{path} is damaged: {first_line(error)}") from None
+            raise UserError(
+                f"{self.path / 'config.yaml'}: {error} (a run of {self.lab_version}; this is "
+                f"gan-lab {__version__})"
+            ) from None
+        return loading.parse([self.values, *overrides]) if overrides else recorded
+
+    @property
+    def lab_version(self) -> str:
+        """The version of the lab that trained the run last, such as 'gan-lab 0.1.0'."""
+        for line in self.environment:
+            if line.startswith("gan-lab "):
+                return line
+        return "an older gan-lab"
 
     @property
     def settings(self) -> list[Setting]:
@@ -391,9 +409,9 @@ class Run:
                     f"{pair}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be "
                     "given"
                 )
-        members = [loading.read_yaml(loading.find_member(*item)) for item in chosen.items()]
-        layers = [self.values, *members, OmegaConf.from_dotlist(pairs)]
-        return loading.expand_homes(loading.parse(layers))
+        members = [loading.read_layer(loading.find_member(*item)) for item in chosen.items()]
+        config = self._parse([*members, loading.parse_overrides(pairs)])
+        return loading.expand_homes(config)
 
     def generator(self, device: str = "cpu") -> TrainedGenerator:
         """Load the generator with its EMA weights onto a device, as ``gan_lab.load_generator`` does."""
@@ -453,17 +471,6 @@ def open_run(path: str | Path) -> Run:
     return Run(path)
 
 
-def format_value(value: Any) -> str:
-    """Format a value of a config as YAML does; tuples as lists."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(format_value(item) for item in value) + "]"
-    return str(value)
-
-
 def find_family_class(name: str) -> Any:
     """Return the class of a family, or None if there is no such family any more."""
     try:
@@ -482,12 +489,27 @@ def _read_values(folder: Path) -> dict[str, Any]:
             "runs/<experiment>/<run id>"
         )
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # the YAML reader has many
-        raise UserError(f"{path} is damaged: {first_line(error)}") from None
+        tree = plain_yaml.resolve(plain_yaml.read_file(path))
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} is damaged: it holds no keys")
-    return dict(leaves(tree))
+    written_as = tree.pop("format", 1)
+    if written_as not in range(1, FORMAT + 1):
+        raise UserError(
+            f"{path} has the format {written_as}, but this is gan-lab {__version__}, which reads "
+            f"formats up to {FORMAT}. Update the lab"
+        )
+    values = loading.flatten(tree, f"{path} is damaged: ")
+    if written_as == FORMAT:
+        return values
+    family = str(values.get("family"))
+    # no code of users is imported just to read a run
+    if family in loading.families():
+        known = loading.list_keys(family).keys()
+    else:
+        known = loading.list_keys(Config.family).keys() | {k for k in values if "model." in k}
+    return upgrade(values, known)
 
 
 def _read_lines(path: Path) -> list[str]:

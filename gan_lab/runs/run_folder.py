@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 
+from gan_lab.config import plain_yaml
 from gan_lab.config.loading import LoadedConfig
+from gan_lab.config.renames import FORMAT
 from gan_lab.config.schema import USER_FOLDERS, Config, leaves
 from gan_lab.runs.environment import describe_environment
 from gan_lab.runs.results import WEIGHTS
@@ -104,7 +105,8 @@ class RunFolder:
             run.check_data(fingerprint)
         mark(Path(config.run.root))
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(to_dict(config)))
+        tree = {"format": FORMAT} | to_dict(config)
+        write_text(folder / "config.yaml", plain_yaml.write(tree))
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(
                 f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  "

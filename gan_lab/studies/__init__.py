@@ -11,13 +11,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from omegaconf import OmegaConf
-
-from gan_lab.config import extensions, groups
+from gan_lab.config import extensions, groups, plain_yaml
+from gan_lab.config.values import convert
 from gan_lab.studies import measures
-from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import find_shipped_folder
 
 BUDGETS = ("quick", "full")
@@ -147,17 +146,10 @@ def load(name: str) -> Study:
         known = [each.stem for each in groups.list_yaml_files(find_folder())]
         raise UserError(extensions.explain_unknown_name("study", name, known))
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(Study), OmegaConf.load(path), {"name": path.stem}
-        )
-        loaded: Any = OmegaConf.to_object(merged)
-    except Exception as error:  # the YAML reader and the schema have no common error type
-        remedy = ""
-        if "(bool)" in str(error):
-            remedy = ". YAML reads on, off, yes and no as booleans: quote them"
-        raise UserError(f"{path}: {first_line(error)}{remedy}") from None
-    _validate(loaded, path)
-    study: Study = loaded
+        study: Study = convert(Study, plain_yaml.read_file(path) | {"name": path.stem})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    _validate(study, path)
     return study
 
 
