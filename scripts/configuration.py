@@ -12,6 +12,7 @@ from typing import Any
 
 from gan_lab.config import groups, loading
 from gan_lab.config.schema import BOUNDS, Config
+from gan_lab.config.values import describe, list_kinds
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """\
@@ -70,7 +71,8 @@ def read_own_comments(schema: type) -> dict[str, str]:
 def describe_values(schema: type, item: Field[Any]) -> str:
     """Return type and range of a key, as the error about an invalid value describes them."""
     bounds = [f"{BOUNDS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
-    return ", ".join([loading.describe_type(schema, item.name) or "text", *bounds])
+    kind = describe(list_kinds(schema)[item.name])
+    return ", ".join([kind or "text", *bounds])
 
 
 def write_table(schema: type, prefix: str) -> list[str]:

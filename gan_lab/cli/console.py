@@ -17,7 +17,7 @@ from gan_lab.config.schema import leaves
 from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, mark
+from gan_lab.runs.run_folder import RunFolder, mark, name_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -203,7 +203,8 @@ def print_data(loaded: LoadedConfig) -> None:
             on_disk.add_row(kind, str(value))
         console.print(on_disk)
     batch, grid_columns = served.grid_batch(held_out=False, by_class=False)
-    sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
+    name = name_output(f"data-{config.data.name}", loaded, ["data"])
+    sheet = Path(config.run.root) / loaded.experiment / f"{name}.png"
     mark(Path(config.run.root))
     save_grid(*interleave(batch.shown(), grid_columns), sheet)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)

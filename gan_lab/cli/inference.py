@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.files import make_file_name
 
 app = typer.Typer()
 DataOverrides = Annotated[
@@ -30,7 +31,10 @@ def sample(
         typer.Option("--n", "-n", min=1, help="Number of images. Default: 64, or 16 in a video."),
     ] = None,
     label: Annotated[
-        str | None, typer.Option("--label", "--class", help="Class name or number.")
+        str | None,
+        typer.Option(
+            "--label", "--class", help="Class name, or index from 0 if no name is a number."
+        ),
     ] = None,
     seed: Seed = 0,
     interpolate: Annotated[
@@ -252,4 +256,4 @@ def probe(
 
 
 def _default_png(run: Path, name: str) -> Path:
-    return (run if run.is_dir() else run.parent) / f"{name}.png"
+    return (run if run.is_dir() else run.parent) / f"{make_file_name(name)}.png"

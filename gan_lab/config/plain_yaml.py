@@ -92,7 +92,7 @@ def _explain_yaml_errors() -> Iterator[None]:
 
 def _check_anchors(text: str) -> None:
     """Raise ValueError for an anchor that nothing refers to: ``[&a b]`` would lose its ``&a``."""
-    anchors = {}
+    anchors: dict[str, int] = {}
     for event in yaml.parse(text, Loader=yaml.BaseLoader):
         if isinstance(event, yaml.AliasEvent):
             anchors.pop(event.anchor, None)

@@ -44,7 +44,7 @@ def upgrade(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]
         for name in names:
             # a current name in the same file wins
             if name == key or name not in values:
-                upgraded[name] = RENAMED_VALUES.get((name, value), value) if (
-                    isinstance(value, str)
-                ) else value
+                upgraded[name] = (
+                    RENAMED_VALUES.get((name, value), value) if (isinstance(value, str)) else value
+                )
     return upgraded

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import types
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -32,7 +33,7 @@ class Argument(str):
 
 
 @cache
-def list_kinds(schema: type) -> dict[str, Any]:
+def list_kinds(schema: Any) -> dict[str, Any]:
     """Return the type of each leaf of a dataclass, as in ``{"data.batch_size": int}``."""
     kinds: dict[str, Any] = {}
     hints = get_type_hints(schema)
@@ -56,7 +57,7 @@ def split_optional(kind: Any) -> tuple[Any, bool]:
     if get_origin(kind) not in (Union, types.UnionType):
         return kind, False
     members = [member for member in get_args(kind) if member is not NoneType]
-    return Union[tuple(members)], len(members) < len(get_args(kind))
+    return reduce(operator.or_, members), len(members) < len(get_args(kind))
 
 
 def is_null(value: Any) -> bool:

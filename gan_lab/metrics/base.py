@@ -38,6 +38,7 @@ class Setting:
         fakes: Number of fakes.
         final: Whether this is the end of a training, where scores may take longer.
         notes: Why scores are skipped, for the user.
+        missing: Those of the notes that are about weights that could be installed.
     """
 
     spec: ImageSpec
@@ -49,6 +50,7 @@ class Setting:
     fakes: int = 0
     final: bool = False
     notes: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     @property
     def least(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from gan_lab.report.comparison_section import comparison
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import write_text
+from gan_lab.utils.files import make_file_name, write_text
 
 logger = logging.getLogger("gan_lab")
 ASSETS = Path(__file__).parent / "assets"
@@ -33,8 +34,8 @@ ASSETS = Path(__file__).parent / "assets"
 def write(folders: Sequence[Path | Run], out: Path | None = None) -> Path:
     """Write the page of a run or of several, each a folder or a ``Run``; return the path of the page.
 
-    By default it is ``report.html`` in the folder of the run, or ``comparison.html`` next to the
-    folders of the experiments. A damaged file of results is left out with a warning. Raises
+    By default it is ``report.html`` in the folder of the run, or a file next to the folders of the
+    experiments that is named by the runs. A damaged file of results is left out with a warning. Raises
     UserError for a folder that is not a run.
     """
     opened = [folder if isinstance(folder, Run) else Run(folder) for folder in folders]
@@ -47,11 +48,19 @@ def write(folders: Sequence[Path | Run], out: Path | None = None) -> Path:
         out = out or runs[0].path / "report.html"
         text = render("run.html", **collect_values(runs[0]))
     else:
-        out = out or runs[0].path.resolve().parent.parent / "comparison.html"
+        out = out or runs[0].path.resolve().parent.parent / name_comparison(runs)
         text = render("comparison.html", **comparison(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text, errors="replace")
     return out
+
+
+def name_comparison(runs: Sequence[Run]) -> str:
+    """Return the file name of a comparison: the experiments, and a hash of the run folders."""
+    experiments = dict.fromkeys(Path(run.experiment).stem for run in runs)
+    paths = "\n".join(sorted(str(run.path.resolve()) for run in runs))
+    digest = hashlib.sha256(os.fsencode(paths)).hexdigest()[:8]
+    return make_file_name("-".join(["comparison", *experiments, digest])) + ".html"
 
 
 def _leave_out_damaged_results(run: Run) -> None:

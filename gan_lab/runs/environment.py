@@ -16,7 +16,11 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "wandb
 
 def describe_environment() -> str:
     """Versions and the machine, one line each."""
-    lines = [f"gan-lab {__version__}", f"python {platform.python_version()}", f"platform {platform.platform()}"]
+    lines = [
+        f"gan-lab {__version__}",
+        f"python {platform.python_version()}",
+        f"platform {platform.platform()}",
+    ]
     lines += [f"{name} {metadata.version(name)}" for name in PACKAGES]
     lines += [
         f"cores {os.cpu_count()}",

@@ -506,9 +506,9 @@ def _read_values(folder: Path) -> dict[str, Any]:
     family = str(values.get("family"))
     # no code of users is imported just to read a run
     if family in loading.families():
-        known = loading.list_keys(family).keys()
+        known = set(loading.list_keys(family))
     else:
-        known = loading.list_keys(Config.family).keys() | {k for k in values if "model." in k}
+        known = set(loading.list_keys(Config.family)) | {k for k in values if "model." in k}
     return upgrade(values, known)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,10 @@ from gan_lab.runs.environment import describe_environment
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import MARKER, write_text
+from gan_lab.utils.files import MARKER, make_file_name, write_text
 
+# a file name has up to 255 bytes, and the lock file has a longer name than the folder
+MAX_RUN_ID_BYTES = 240
 # Keys that may differ when a run resumes: how long, where and how it is watched. So may all of log.
 # and health.
 RESUMABLE_KEYS = (
@@ -173,6 +175,11 @@ def run_id(loaded: LoadedConfig) -> str:
                 f"run.id={name} must be the name of a folder, without '/'; run.root says where it "
                 "lies"
             )
+        if len(os.fsencode(name)) > MAX_RUN_ID_BYTES:
+            raise UserError(
+                f"run.id={name[:40]}… has {len(os.fsencode(name))} bytes, more than "
+                f"{MAX_RUN_ID_BYTES}. Choose a shorter name"
+            )
         return name
     values = dict(leaves(loaded.config))
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
@@ -184,12 +191,33 @@ def run_id(loaded: LoadedConfig) -> str:
     if "data.root" in overridden and data.name in USER_FOLDERS and data.source != "sample":
         parts.append(f"root={Path(data.root).resolve().name}")
     parts.append(f"seed{loaded.config.run.seed}")
-    slug = re.sub(r"[^\w.=,-]+", "_", "-".join(parts))
-    return (
-        slug
-        if len(slug) <= 100
-        else f"{slug[:88]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
-    )
+    return make_file_name("-".join(parts))
+
+
+def name_output(prefix: str, loaded: LoadedConfig, groups: Sequence[str]) -> str:
+    """Return the name of an output file that tells apart the data and options it is made of.
+
+    Args:
+        prefix: The start of the name.
+        loaded: The config.
+        groups: Groups of keys that it depends on, such as ``data``.
+    """
+    values = dict(leaves(loaded.config))
+    parts = [prefix]
+    for group, member in sorted(loaded.groups.items()):
+        if group in groups and member not in prefix.split("-"):
+            parts.append(f"{group}={member}")
+    for key, origin in sorted(loaded.origin.items()):
+        group, _, name = key.partition(".")
+        if origin != "command line" or group not in groups or key == "data.name":
+            continue
+        if key == "data.root":
+            root = Path(values[key]).resolve()
+            digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+            parts.append(f"root={root.name}-{digest}")
+        elif not is_resumable(key):
+            parts.append(f"{name}={_format_short(values[key])}")
+    return make_file_name("-".join(parts))
 
 
 def _format_short(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -128,11 +129,14 @@ def find_committed_results() -> Path:
 
 
 def names() -> list[str]:
-    """List every study by chapter."""
-    return sorted(
-        (path.stem for path in groups.list_yaml_files(find_folder())),
-        key=lambda name: (load(name).chapter, name),
-    )
+    """List every study by chapter; an invalid file is left out with a warning that names it."""
+    chapters = {}
+    for path in groups.list_yaml_files(find_folder()):
+        try:
+            chapters[path.stem] = load(path.stem).chapter
+        except UserError as error:
+            warnings.warn(f"Skipping a study: {error}", stacklevel=2)
+    return sorted(chapters, key=lambda name: (chapters[name], name))
 
 
 def load(name: str) -> Study:

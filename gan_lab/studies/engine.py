@@ -22,7 +22,7 @@ from gan_lab.studies import Study, measures
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import read_json, write_text
+from gan_lab.utils.files import make_file_name, read_json, write_text
 
 SIGNIFICANT_DIGITS = 6
 logger = logging.getLogger("gan_lab")
@@ -100,7 +100,11 @@ def _list_measurements(study: Study, budget: str, root: Path) -> list[tuple[str,
     chosen = study.get_budget(budget)
     folder = root / "studies" / study.name / budget
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
-    return [(arm, seed, folder / f"{arm}-seed{seed}.json") for seed in seeds for arm in study.arms]
+    return [
+        (arm, seed, folder / make_file_name(f"{arm}-seed{seed}.json"))
+        for seed in seeds
+        for arm in study.arms
+    ]
 
 
 def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, path: Path) -> None:

@@ -148,10 +148,10 @@ def test_chapters_are_unique() -> None:
         ),
         (
             "predictions: [{value: growth, arm: alternating, relation: beside, bound: 0}]",
-            "Invalid value 'beside'",
+            "relation=beside: it must be one of above, below",
         ),
         ("seeds: 3", "seeds"),
-        ("arms: {off: ring}", r"Key False \(bool\).*\. YAML reads on, off, .*: quote them"),
+        ("arms: {off: ring}", "unknown arm in a prediction: .* The arms are off"),
     ],
 )
 def test_invalid_study_file_is_one_line_error(change: str, message: str, tmp_path: Path) -> None:
