@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torchvision.utils import make_grid
 
 from gan_lab.seeding import send_to_device
 from gan_lab.utils.errors import UserError, import_extra
-from gan_lab.utils.files import atomic_path, make_file_name
+from gan_lab.utils.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,9 @@ def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = 
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty. Choose a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    endings = [f"-{make_file_name(f'class{name}')}" for name in classes] or [""] * len(images)
+    endings = [f"-class{re.sub('[^A-Za-z0-9_.-]+', '_', name)}" for name in classes] or [""] * len(
+        images
+    )
     for i, (pixels, ending) in enumerate(
         zip(to_uint8(images).permute(0, 2, 3, 1).numpy(), endings, strict=True)
     ):

@@ -21,7 +21,7 @@ from gan_lab.config.extensions import (
     get_native_size,
     list_data_sets,
 )
-from gan_lab.config.renames import RENAMED_KEYS
+from gan_lab.config.renames import FORMAT, RENAMED_KEYS, pop_format, rename_keys
 from gan_lab.config.schema import Config, check_ranges, leaves, with_values
 from gan_lab.config.values import (
     Argument,
@@ -172,6 +172,10 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     from_command_line = parse_overrides(overrides)
     tree = read_tree(path)
     defaults = groups.pop_defaults(tree, path)
+    # config.yaml of a run is an experiment, too
+    number = plain_yaml.resolve({"format": tree.pop("format", FORMAT)})
+    written_as = pop_format(number, path, default=FORMAT)
+    flat = flatten(tree, f"{path}: ")
     data_set = selected.get("data", "")
     if data_set not in groups.group_members(config_folder()).get("data", []) and (
         data_set in list_data_sets() or "." in data_set
@@ -185,7 +189,7 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
         if group not in selected:
             file = find_member(group, name)
             layers.append((_label(file), read_layer(file)))
-    layers.append((_label(path), flatten(tree, f"{path}: ")))
+    layers.append((_label(path), upgrade(flat) if written_as < FORMAT else flat))
     for group, name in selected.items():
         file = find_member(group, name)
         layers.append((_label(file), read_layer(file)))
@@ -353,6 +357,18 @@ def _explain_unknown_key(schema: type, key: str, prefix: str) -> str:
     else:
         hint = f"Available: {', '.join(prefix + name for name in known)}"
     return f"Key '{prefix}{escape_line_breaks(key)}' not in '{schema.__name__}'. {hint}"
+
+
+def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flat config of an older run with the current names of its keys."""
+    family = str(values.get("family"))
+    # no code of users is imported just to read a run
+    if family in families():
+        known = set(list_keys(family))
+    else:
+        own = {key for key in values if key.startswith("model.")}
+        known = set(list_keys(Config.family)) | own
+    return rename_keys(values, known)
 
 
 def list_keys(family: str) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class TrainedGenerator(nn.Module):
         if label is None:
             return torch.arange(n) % self.classes
         classes = [label] * n if isinstance(label, int | str) else [*label]
-        for entry in dict.fromkeys(classes):
+        for entry in {entry for entry in classes if isinstance(entry, int | str)}:
             self._warn_of_number(entry)
         labels = torch.as_tensor(
             [self._class_number(entry) if isinstance(entry, str) else entry for entry in classes]

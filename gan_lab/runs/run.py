@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_lab import __version__
 from gan_lab.config import groups, loading, plain_yaml
-from gan_lab.config.renames import FORMAT, upgrade
+from gan_lab.config.renames import FORMAT, pop_format
 from gan_lab.config.schema import Config, leaves
 from gan_lab.config.values import format_value
 from gan_lab.runs.alert import Alert
@@ -494,22 +494,9 @@ def _read_values(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} is damaged: it holds no keys")
-    written_as = tree.pop("format", 1)
-    if written_as not in range(1, FORMAT + 1):
-        raise UserError(
-            f"{path} has the format {written_as}, but this is gan-lab {__version__}, which reads "
-            f"formats up to {FORMAT}. Update the lab"
-        )
+    written_as = pop_format(tree, path, default=1)
     values = loading.flatten(tree, f"{path} is damaged: ")
-    if written_as == FORMAT:
-        return values
-    family = str(values.get("family"))
-    # no code of users is imported just to read a run
-    if family in loading.families():
-        known = set(loading.list_keys(family))
-    else:
-        known = set(loading.list_keys(Config.family)) | {k for k in values if "model." in k}
-    return upgrade(values, known)
+    return loading.upgrade(values) if written_as < FORMAT else values
 
 
 def _read_lines(path: Path) -> list[str]:

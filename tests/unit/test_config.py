@@ -123,7 +123,7 @@ def test_an_unknown_experiment_is_answered_with_the_nearest_and_all_there_are() 
         ("family: [gan\n", "mine.yaml: line 2: expected ',' or ']', but got"),
         ("family: gan\nfamily: cgan\n", "line 2: duplicate key: family"),
         ("data: {size: 8}\ndata.size: 9\n", "mine.yaml: duplicate key: data.size"),
-        ("data: {root: !x}\n", "line 1: tag !x. Quote text that begins with !"),
+        ("data: {root: !x a}\n", "line 1: tag !x. Quote text that begins with !"),
         ("data: {root: &x y}\n", "line 1: unused anchor &x"),
         ("data: {root: null}\n", "data.root=null: it must be text, not null"),
         ("data: {class_names: [{a: b}]}\n", "an item must be text: {a: b}. Quote it"),

@@ -325,7 +325,8 @@ def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(
         *([d, pytest.approx(1.5 * d)] for d in (2.0, 2.1, 5.0, 5.1)), [0.25, 0.25]  # the line of real images
     ]  # fmt: skip
     path = report.write(folders)
-    assert path == tmp_path.parent / "comparison.html"
+    assert path.parent == tmp_path.parent
+    assert re.fullmatch(r"comparison-.*-[0-9a-f]{8}\.html", path.name)
     assert "2.05 ± 0.071" in path.read_text()
     path.unlink()
 
