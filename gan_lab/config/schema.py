@@ -21,7 +21,7 @@ BOUNDS = {
 }
 
 # data sets whose data.root is a folder of the user's images
-USER_FOLDERS = ("folder", "pairs", "horse2zebra", "huggingface")
+USER_FOLDERS = ("folder", "pairs", "horse2zebra", "huggingface", "idx")
 
 
 def number(default: Any, **bounds: float) -> Any:

@@ -38,8 +38,8 @@ def list_kinds(schema: Any) -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     hints = get_type_hints(schema)
     for item in fields(schema):
-        kind = hints[item.name]
-        if is_dataclass(kind):
+        kind: Any = hints[item.name]
+        if isinstance(kind, type) and is_dataclass(kind):
             kinds |= {f"{item.name}.{key}": each for key, each in list_kinds(kind).items()}
         else:
             kinds[item.name] = kind

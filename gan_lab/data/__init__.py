@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_lab.config.extensions import find_extension, list_data_sets
-from gan_lab.config.schema import DataConfig
+from gan_lab.config.schema import USER_FOLDERS, DataConfig
 from gan_lab.data import from_python
 from gan_lab.data.base import GANDataModule
 from gan_lab.data.image_files import SUFFIXES, count_suffixes
@@ -25,7 +25,7 @@ def lies_in_root(name: str) -> bool:
     if name == from_python.NAME:
         return False
     module = find_extension("data", "data set", name, names(), "decode")
-    return name in ("folder", "huggingface") or hasattr(module, "is_present")
+    return name in USER_FOLDERS or hasattr(module, "is_present")
 
 
 def load(cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None) -> GANDataModule:

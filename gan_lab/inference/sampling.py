@@ -230,7 +230,8 @@ class TrainedGenerator(nn.Module):
                 return
             chosen = f"the class with index {label} (named {self.class_names[label]})"
             other = f". For the class named {name} pass label='{name}'"
-        warnings.warn(f"label={label!r} is {chosen}{other}", stacklevel=4)
+        # the caller of the module, past its __call__
+        warnings.warn(f"label={label!r} is {chosen}{other}", stacklevel=6)
 
     def _class_number(self, label: str) -> int:
         """Return the index of a class name; text that is no name is an index if no name is a number."""

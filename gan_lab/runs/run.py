@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from gan_lab import __version__
 from gan_lab.config import groups, loading, plain_yaml
 from gan_lab.config.renames import FORMAT, pop_format
 from gan_lab.config.schema import Config, leaves
-from gan_lab.config.values import format_value
+from gan_lab.config.values import convert, format_value, is_null, is_text, list_kinds
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
@@ -489,14 +490,25 @@ def _read_values(folder: Path) -> dict[str, Any]:
             "runs/<experiment>/<run id>"
         )
     try:
-        tree = plain_yaml.resolve(plain_yaml.read_file(path))
+        tree = plain_yaml.read_file(path)
     except UserError as error:
         raise UserError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} is damaged: it holds no keys")
-    written_as = pop_format(tree, path, default=1)
+    number = plain_yaml.resolve({"format": tree.pop("format", 1)})
     values = loading.flatten(tree, f"{path} is damaged: ")
-    return loading.upgrade(values) if written_as < FORMAT else values
+    if pop_format(number, path, default=1) < FORMAT:
+        values = loading.upgrade(values)
+    kinds = list_kinds(Config)
+    return {key: _restore(kinds.get(key), value) for key, value in values.items()}
+
+
+def _restore(kind: Any, value: Any) -> Any:
+    """Convert a recorded value: text stays as it is written, also without quotation marks."""
+    if is_text(kind) and not is_null(value):
+        with suppress(ValueError):
+            return convert(kind, value)
+    return plain_yaml.resolve(value)
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -211,7 +211,7 @@ def name_output(prefix: str, loaded: LoadedConfig, groups: Sequence[str]) -> str
         group, _, name = key.partition(".")
         if origin != "command line" or group not in groups or key == "data.name":
             continue
-        if key == "data.root":
+        if key == "data.root" and loaded.config.data.name in USER_FOLDERS:
             root = Path(values[key]).resolve()
             digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
             parts.append(f"root={root.name}-{digest}")

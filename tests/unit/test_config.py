@@ -10,6 +10,7 @@ import pytest
 
 from gan_lab.config.loading import config_folder, experiments, families, load, parse
 from gan_lab.config.schema import Config, DataConfig, check_ranges, leaves, with_values
+from gan_lab.training.callbacks.progress import Progress
 
 
 @pytest.fixture
@@ -182,6 +183,45 @@ def test_the_id_comes_from_run_id_unless_a_word_gives_it(monkeypatch: pytest.Mon
     assert load("gan", ["run.id=mine"]).config.run.id == "mine"
 
 
+@pytest.mark.parametrize("override", [[], ["run.id=null"]])
+def test_run_id_of_environment_has_its_origin(
+    override: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that train reports a variable that was left over."""
+    monkeypatch.setenv("RUN_ID", "left over")
+    loaded = load("gan", override)
+    assert loaded.config.run.id == "left over"
+    assert loaded.origin["run.id"] == "environment variable RUN_ID"
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "every", "evaluations"),
+    [(1600, 16, 800, 2), (1600, 16, 700, 3), (100, 64, 50, 2), (640, 64, 10, 10), (5, 64, 99, 1),
+     (130, 64, 65, 2), (650, 64, 600, 2)],
+)  # fmt: skip
+def test_evaluations_are_those_that_the_training_makes(
+    images: int, batch_size: int, every: int, evaluations: int
+) -> None:
+    config = load("gan", [f"run.images={images}", f"data.batch_size={batch_size}",
+                          f"run.evaluate_every_images={every}"]).config  # fmt: skip
+    progress = Progress(batch_size, config.iterations)
+    counted = 0
+    for progress.iteration in range(1, config.iterations + 1):
+        counted += progress.has_crossed(every) or progress.spent
+    assert config.evaluations == counted == evaluations
+
+
+@pytest.mark.parametrize("name", ["emoji", "toy", "folder", "mine.photos"])
+def test_data_set_is_selected_like_a_group(name: str) -> None:
+    """In place of the group that the experiment selects; overrides of other keys are kept."""
+    loaded = load("cyclegan", [f"data={name}", "data.size=16"])
+    assert loaded.config == load("cyclegan", [f"data.name={name}", "data.size=16"]).config
+    assert loaded.origin["data.name"] == "command line"
+    assert loaded.groups == {}
+    with pytest.raises(ValueError, match=r"unknown data option 'emojy'. Did you mean 'emoji'"):
+        load("cyclegan", ["data=emojy"])
+
+
 @pytest.mark.parametrize("name", sorted(experiments()))
 def test_every_experiment_loads_and_says_what_it_is(name: str) -> None:
     loaded = load(name)
@@ -276,3 +316,11 @@ def test_a_size_of_two_numbers_is_height_and_width_and_of_one_is_square() -> Non
             load("dcgan", [f"data.size={wrong}"])
     with pytest.raises(ValueError, match=r"data\.width=5000 is out of range"):
         load("dcgan", ["data.size=64x5000"])
+
+
+def test_tilde_in_start_from_is_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load("gan", ["run.start_from=~/x"]).config.run.start_from == f"{tmp_path}/x"
+    assert load("gan").config.run.start_from is None

@@ -124,7 +124,7 @@ def test_config_of_a_run_is_an_experiment(tmp_path: Path) -> None:
         path.write_text(f"{text}family: cgan\ndata: {{{name}: 0.5}}\n")
         assert loading.load(str(path)).config.data.max_unreadable == 0.5
     path.write_text("family: cgan\ndata: {max_bad: 0.5}\n")
-    with pytest.raises(UserError, match="max_bad was renamed to data.max_unreadable"):
+    with pytest.raises(UserError, match=r"max_bad was renamed to data\.max_unreadable"):
         loading.load(str(path))
     path.write_text("format: 99\nfamily: cgan\n")
     with pytest.raises(UserError, match="has the format 99"):

@@ -280,3 +280,20 @@ def test_dirac_gan_eigenvalue_equals_numerical_jacobian(order: str, gamma: float
     columns = [step(small * unit) / small for unit in torch.eye(2, dtype=torch.float64)]
     largest = np.abs(np.linalg.eigvals(torch.stack(columns, dim=1).numpy())).max()
     assert simultaneous.compute_eigenvalue(order, gamma) == pytest.approx(largest, abs=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "title: [", "- a", "title: x\n", "arms: 3\n"])
+def test_invalid_file_does_not_break_other_studies(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = studies.find_folder()
+    for name in ("simultaneous", "saturation"):
+        shutil.copy(known / f"{name}.yaml", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(studies, "find_folder", lambda: tmp_path)
+    with pytest.warns(UserWarning, match=r"Skipping a study: .*mine\.yaml: ") as warned:
+        assert set(studies.names()) == {"simultaneous", "saturation"}
+    assert len(warned) == 1
+    assert studies.load("saturation").title
+    with pytest.raises(ValueError, match=r"mine\.yaml: "):
+        studies.load("mine")
