@@ -24,6 +24,12 @@ config group. `make dry-run EXP=...` shows all values of an experiment and where
 Precedence, from lowest to highest: defaults of the dataclasses, `defaults:` of the experiment, the
 experiment, groups on the command line, other overrides.
 
+Values are read by the type of their key. Text is exactly what you type: `run.id=0012`,
+`data.root=no`. A list is `[one,two]`, and an item with a comma needs quotation marks:
+`"data.class_names=['a, b',no]"`. `null` unsets a key that may be empty. YAML files follow YAML 1.2,
+so `no`, `on` and `12:30` are text, a key may be given once, and `${x}` has no meaning. Text is one
+line.
+
 This page is written by `make configuration` from the config dataclasses.
 """
 

@@ -25,6 +25,7 @@ from gan_lab.config.renames import FORMAT, RENAMED_KEYS, pop_format, rename_keys
 from gan_lab.config.schema import Config, check_ranges, leaves, with_values
 from gan_lab.config.values import (
     Argument,
+    check_names,
     check_texts,
     convert,
     explain_invalid,
@@ -63,6 +64,7 @@ def find_experiment(name: str) -> Path:
     Raises:
         UserError: There is no such experiment or file.
     """
+    check_names("experiment", [name])
     is_path = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_path else config_folder() / "experiment" / f"{name}.yaml"
     if not path.is_file():

@@ -73,13 +73,15 @@ def read(text: str) -> Any:
     with _explain_yaml_errors():
         _check_anchors(text)
         root = yaml.compose(text, Loader=yaml.BaseLoader)
-    return {} if root is None else _convert_node(root, ())
+        return {} if root is None else _convert_node(root, ())
 
 
 @contextmanager
 def _explain_yaml_errors() -> Iterator[None]:
     try:
         yield
+    except RecursionError:
+        raise ValueError("too many nested brackets") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}: " if mark else ""

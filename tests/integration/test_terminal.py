@@ -226,7 +226,7 @@ def test_files_that_are_none_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (mine / "odd.yaml").write_bytes(b"# caf\xe9\nfamily: gan\n")
     monkeypatch.setattr(loading, "config_folder", lambda: tmp_path)
     assert loading.experiments() == {"empty": "", "odd": "caf\N{REPLACEMENT CHARACTER}"}
-    with pytest.raises(ValueError, match=r"odd.yaml: 'utf-8' codec can't decode"):
+    with pytest.raises(ValueError, match=r"odd.yaml: not UTF-8 text. Save it as UTF-8"):
         loading.load("odd")
     with pytest.raises(ValueError, match=r"file not found: mine.yaml"):
         loading.load("mine.yaml")

@@ -112,6 +112,8 @@ def test_an_unknown_experiment_is_answered_with_the_nearest_and_all_there_are() 
         load("cgn")
     with pytest.raises(ValueError, match=r"file not found: /nowhere/mine.yaml"):
         load("/nowhere/mine.yaml")
+    with pytest.raises(ValueError, match=r"experiment='a.nb': it must be one line"):
+        load("a\nb")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,7 @@ def test_an_unknown_experiment_is_answered_with_the_nearest_and_all_there_are() 
         ("data: {root: &x y}\n", "line 1: unused anchor &x"),
         ("data: {root: null}\n", "data.root=null: it must be text, not null"),
         ("data: {class_names: [{a: b}]}\n", "an item must be text: {a: b}. Quote it"),
+        ("data: " + "[" * 2000 + "]" * 2000, "mine.yaml: too many nested brackets"),
         ("? [a]\n: b\n", "line 1: a key is a mapping or a list"),
         ("data: &x {a: *x}\n", "a value that contains itself"),
         (

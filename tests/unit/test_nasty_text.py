@@ -8,9 +8,11 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
+import markupsafe
 import pytest
 import yaml
 
+from gan_lab import report
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves, with_values
 from gan_lab.config.values import convert
@@ -21,6 +23,7 @@ from gan_lab.sweeps import sweep_file
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name
 from tests.helpers.nasty import LINE_BREAKS, NASTY, PADDED
+from tests.helpers.reports import written_run
 
 # paths expand ~ and a run id is the name of a folder
 PATHS = [text for text in NASTY if not text.startswith("~")]
@@ -160,6 +163,15 @@ def test_run_ids_of_different_text_differ() -> None:
     assert len(ids) == 4
     plain = RunFolder.of(loading.load("cgan", ["model.lr_d=0.1"])).id
     assert plain == "lr_d=0.1-seed0"
+
+
+def test_report_page_shows_text_as_it_is(tmp_path: Path) -> None:
+    names = ",".join(quote(text) for text in NASTY)
+    folder = written_run(tmp_path / "run", f"data.class_names=[{names}]")
+    page = report.write([folder]).read_text(encoding="utf-8")
+    for text in NASTY:
+        assert str(markupsafe.escape(text)) in page, text
+    assert "<b>&amp;" not in page
 
 
 def test_model_card_quotes_text() -> None:

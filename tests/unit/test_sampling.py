@@ -449,7 +449,8 @@ def test_class_option_means_the_name_in_both_interfaces(numbered_run: Path) -> N
     command = ["sample", str(numbered_run), "-n", "1", "--class", "3", "--out", str(out[0])]
     with pytest.warns(UserWarning, match="label='3' is the class named 3"):
         assert CliRunner().invoke(app, command).exit_code == 0
-    save_grid(load_generator(numbered_run, exact=True)(1, [2]), 1, out[1])
+    with pytest.warns(UserWarning, match="label=2 is the class with index 2"):
+        save_grid(load_generator(numbered_run, exact=True)(1, 2), 1, out[1])
     assert out[0].read_bytes() == out[1].read_bytes()
 
 
