@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gan_lab.config import extensions, groups, loading, plain_yaml
-from gan_lab.config.values import convert
+from gan_lab.config.values import convert, split_arguments
 from gan_lab.report.compare import side_by_side
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
@@ -59,6 +59,8 @@ def load(name: str) -> Table:
         raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if not loaded.rows or not all(row.strip() for row in loaded.rows) or not loaded.scores:
         raise UserError(f"{path}: a table needs nonempty rows and scores")
+    for row in loaded.rows:
+        split_arguments(row)
     return loaded
 
 
@@ -71,7 +73,7 @@ def train(table: Table, overrides: list[str]) -> list[tuple[str, list[Run]]]:
     """
     commands: list[tuple[str, list[list[str]]]] = []
     for row in table.rows:
-        experiment, *own = row.split()
+        experiment, *own = split_arguments(row)
         row_commands = [
             [experiment, *own, *table.words, *overrides, f"run.seed={seed}"]
             for seed in range(table.seeds)

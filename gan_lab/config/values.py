@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import shlex
 import types
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -260,6 +261,18 @@ def parse_list(text: str) -> list[Scalar] | None:
         items.append(read(item) if item.startswith(("'", '"')) else Scalar(item, plain=True))
         end = match.end()
     return items
+
+
+def split_arguments(text: str) -> list[str]:
+    """Split the arguments of an experiment in a table or a study, as a shell does.
+
+    Raises:
+        UserError: A quotation mark is missing.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise UserError(f"unclosed quotation mark: {text}. Close it") from None
 
 
 def _convert_dict(kind: Any, value: Any) -> dict[Any, Any]:

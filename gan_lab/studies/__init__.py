@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from gan_lab.config import extensions, groups, plain_yaml
-from gan_lab.config.values import convert
+from gan_lab.config.values import convert, split_arguments
 from gan_lab.studies import measures
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import find_shipped_folder
@@ -172,6 +172,8 @@ def _validate(study: Study, path: Path) -> None:
     if missing:
         raise UserError(f"{path}: missing keys: {', '.join(missing)}. Add them to the file")
     measures.find(study.measure)
+    for text in (*study.arms.values(), study.quick.words, study.full.words):
+        split_arguments(text)
     for prediction in study.predictions:
         if (prediction.other is None) == (prediction.bound is None):
             raise UserError(

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from gan_lab.benchmark import train_once
 from gan_lab.config import loading
+from gan_lab.config.values import split_arguments
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.studies import Study, measures
@@ -109,7 +110,8 @@ def _list_measurements(study: Study, budget: str, root: Path) -> list[tuple[str,
 
 def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, path: Path) -> None:
     clock = MeasurementClock()
-    arguments = [*study.arms[arm].split(), *study.get_budget(budget).words.split()]
+    words = study.get_budget(budget).words
+    arguments = [*split_arguments(study.arms[arm]), *split_arguments(words)]
     values = measures.find(study.measure).measure(
         Arm(arm, arguments, seed, _make_trainer(root, seed, clock))
     )

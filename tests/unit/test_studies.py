@@ -151,6 +151,9 @@ def test_chapters_are_unique() -> None:
             "relation=beside: it must be one of above, below",
         ),
         ("seeds: 3", "seeds"),
+        ("quick: {words: 'data.root=\"my'}", 'unclosed quotation mark: data.root="my'),
+        ("full: {seeds: many}", "full={seeds: many}: seeds=many: it must be a whole number"),
+        ("chapter: [1]", r"chapter=\[1\]: it must be a whole number"),
         ("arms: {off: ring}", "unknown arm in a prediction: .* The arms are off"),
     ],
 )

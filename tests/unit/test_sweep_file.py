@@ -11,7 +11,7 @@ import yaml
 from scipy import stats
 
 from gan_lab.config import loading
-from gan_lab.sweeps import check, run_sweep, search_space, sweep_report
+from gan_lab.sweeps import check, run_sweep, search_space, sweep_report, wandb_agents
 from gan_lab.sweeps import sweep_file as file
 from gan_lab.sweeps.trials import create_pruner
 from tests.helpers.logs import logged
@@ -360,3 +360,22 @@ def test_a_sweep_may_vary_a_config_group_and_a_member_that_is_none_is_refused(
             ValueError, match=r"data=face64: unknown data option 'face64'. Did you mean 'faces64'"
         ):
             check.check_values(sweep)
+
+
+def test_text_lists_reach_wandb_as_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B's agent formats a value as f"{key}={value}", which is no list of the command line."""
+    created = []
+    monkeypatch.setattr("wandb.sweep", lambda content, project: created.append(content) or "id")
+    names = [["it's", 'a"b\\c'], ["no", "🦊"]]
+    parameters = {"data.class_names": {"values": names}, "model.betas": {"value": [0.5, 0.9]}}
+    sweep = file.load(str(sweep_file(tmp_path, parameters=parameters)))
+    wandb_agents._find_or_create(sweep, tmp_path / "out", [], None)
+    (content,) = created
+    for formatted, expected in zip(
+        content["parameters"]["data.class_names"]["values"], names, strict=True
+    ):
+        loaded = loading.load("cgan", [f"data.class_names={formatted}"])
+        assert loaded.config.data.class_names == expected
+    assert content["parameters"]["model.betas"] == {"value": [0.5, 0.9]}

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_lab.config.values import TRUE_TEXTS
 from gan_lab.training.callbacks.tracker import Tracker
 from gan_lab.utils.network import is_reachable
 
@@ -136,7 +135,12 @@ def is_disabled(mode: str) -> bool:
 def is_disabled_by_environment() -> bool:
     """Return whether WANDB_MODE=disabled, or WANDB_DISABLED is true."""
     disabled = os.environ.get("WANDB_DISABLED", "").strip().lower()
-    return os.environ.get("WANDB_MODE", "").lower() == "disabled" or disabled in TRUE_TEXTS
+    return os.environ.get("WANDB_MODE", "").lower() == "disabled" or disabled in (
+        "true",
+        "yes",
+        "on",
+        "1",
+    )
 
 
 def is_wanted() -> bool:
