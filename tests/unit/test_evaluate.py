@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from gan_lab.cli import app
 from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
@@ -330,3 +332,18 @@ def test_duration_is_estimated_per_fake(tmp_path: Path, monkeypatch: pytest.Monk
     clock = iter([100.0, 102.0])
     monkeypatch.setattr(evaluator.time, "monotonic", lambda: next(clock))
     assert scored.estimate_seconds(FAMILY) == pytest.approx(2000)
+
+
+@pytest.mark.parametrize(("options", "ask"), [([], True), (["--yes"], False)])
+def test_evaluate_command_asks_unless_yes(
+    options: list[str], ask: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def stop(*_: Any, ask: bool) -> None:
+        asked.append(ask)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("gan_lab.training.final_evaluation.evaluate", stop)
+    CliRunner().invoke(app, ["evaluate", str(tmp_path), "metrics=fid50k_full", *options])
+    assert asked == [ask]

@@ -20,6 +20,7 @@ from gan_lab.inference import model_card
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, to_dict
 from gan_lab.sweeps import sweep_file
+from gan_lab.training import loop
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name
 from tests.helpers.nasty import LINE_BREAKS, NASTY, PADDED
@@ -220,3 +221,21 @@ def test_every_config_round_trips_through_its_run_folder() -> None:
 def test_optional_type_accepts_null_only_if_unquoted() -> None:
     values = plain_yaml.read("[null, ~, 'null', \"~\", Null]")
     assert [convert(str | None, value) for value in values] == [None, None, "null", "~", None]
+
+
+@pytest.mark.parametrize("run_id", ["left over", "0012"])
+def test_training_reports_a_run_id_of_the_environment(
+    run_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RUN_ID", run_id)
+    monkeypatch.setattr(loop, "load_data", lambda *_: (_ for _ in ()).throw(SystemExit))
+    lines: list[str] = []
+    monkeypatch.setattr(loop, "announce", lines.append)
+    for overrides, expected in (
+        ([], [f"run.id={run_id}, from the environment variable RUN_ID"]),
+        (["run.id=mine"], []),
+    ):
+        lines.clear()
+        with pytest.raises(SystemExit):
+            loop.train(loading.load("gan", [f"run.root={tmp_path}", *overrides]), overrides)
+        assert lines == expected
