@@ -7,16 +7,14 @@ import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from omegaconf import OmegaConf
-
-from gan_lab.config import extensions, groups, loading
+from gan_lab.config import extensions, groups, loading, plain_yaml
+from gan_lab.config.values import convert, split_arguments
 from gan_lab.report.compare import side_by_side
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.utils import process
-from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.errors import UserError
 
 logger = logging.getLogger("gan_lab")
 # Values of the protocol entry ``floor_classes``: the classes of the real-vs-real reference were the
@@ -54,17 +52,15 @@ def load(name: str) -> Table:
                 "table", name, [path.stem for path in groups.list_yaml_files(folder)]
             )
         )
+    path = folder / f"{name}.yaml"
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml")
-        )
-    except Exception as error:
-        # The exceptions of the YAML parser and of the schema have no common base class.
-        raise UserError(f"{folder / name}.yaml: {first_line(error)}") from None
-    loaded: Any = OmegaConf.to_object(merged)
-    assert isinstance(loaded, Table)
+        loaded: Table = convert(Table, plain_yaml.read_file(path))
+    except ValueError as error:
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if not loaded.rows or not all(row.strip() for row in loaded.rows) or not loaded.scores:
-        raise UserError(f"{folder / name}.yaml: a table needs nonempty rows and scores")
+        raise UserError(f"{path}: a table needs nonempty rows and scores")
+    for row in loaded.rows:
+        split_arguments(row)
     return loaded
 
 
@@ -77,7 +73,7 @@ def train(table: Table, overrides: list[str]) -> list[tuple[str, list[Run]]]:
     """
     commands: list[tuple[str, list[list[str]]]] = []
     for row in table.rows:
-        experiment, *own = row.split()
+        experiment, *own = split_arguments(row)
         row_commands = [
             [experiment, *own, *table.words, *overrides, f"run.seed={seed}"]
             for seed in range(table.seeds)

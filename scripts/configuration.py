@@ -12,6 +12,7 @@ from typing import Any
 
 from gan_lab.config import groups, loading
 from gan_lab.config.schema import BOUNDS, Config
+from gan_lab.config.values import describe, list_kinds
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """\
@@ -22,6 +23,12 @@ config group. `make dry-run EXP=...` shows all values of an experiment and where
 
 Precedence, from lowest to highest: defaults of the dataclasses, `defaults:` of the experiment, the
 experiment, groups on the command line, other overrides.
+
+Values are read by the type of their key. Text is exactly what you type: `run.id=0012`,
+`data.root=no`. A list is `[one,two]`, and an item with a comma needs quotation marks:
+`"data.class_names=['a, b',no]"`. `null` unsets a key that may be empty. YAML files follow YAML 1.2,
+so `no`, `on` and `12:30` are text, a key may be given once, and `${x}` has no meaning. Text is one
+line.
 
 This page is written by `make configuration` from the config dataclasses.
 """
@@ -70,7 +77,8 @@ def read_own_comments(schema: type) -> dict[str, str]:
 def describe_values(schema: type, item: Field[Any]) -> str:
     """Return type and range of a key, as the error about an invalid value describes them."""
     bounds = [f"{BOUNDS[name][0]} {bound:g}" for name, bound in item.metadata.items()]
-    return ", ".join([loading.describe_type(schema, item.name) or "text", *bounds])
+    kind = describe(list_kinds(schema)[item.name])
+    return ", ".join([kind or "text", *bounds])
 
 
 def write_table(schema: type, prefix: str) -> list[str]:

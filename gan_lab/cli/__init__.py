@@ -104,6 +104,10 @@ def evaluate(
     run: Run,
     overrides: DataOverrides = None,
     weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Also run a long evaluation for which weights are missing."),
+    ] = False,
 ) -> None:
     """Score a run on the test set.
 
@@ -114,7 +118,7 @@ def evaluate(
     from gan_lab.runs.run import Run as OpenedRun
     from gan_lab.training.final_evaluation import evaluate as score
 
-    score(run, weights, overrides or [])
+    score(run, weights, overrides or [], ask=not yes)
     console.print_scores(OpenedRun(run))
     report.write_or_warn([run])
 
@@ -165,19 +169,16 @@ def judge(
     """
     from gan_lab import data as datasets
     from gan_lab.cli import console
-    from gan_lab.config import groups, loading
-    from gan_lab.runs.run_folder import describe_data_source
+    from gan_lab.config import loading
+    from gan_lab.runs.run_folder import name_output
     from gan_lab.sensitivity import detection, sensitivity_page
 
-    members = groups.group_members(loading.config_folder())["data"]
-    is_group_option = data in members and data not in datasets.names()
-    data_override = f"data={data}" if is_group_option else f"data.name={data}"
-    loaded = loading.load("gan", [data_override, *(overrides or [])])
+    loaded = loading.load("gan", [f"data={data}", *(overrides or [])])
     config = loaded.config
     served = datasets.load(config.data, config.run.seed)
     report = detection.measure_sensitivity(served, n, config.metrics.extractors, config.metrics)
     console.print_sensitivity(report)
-    name = "-".join(filter(None, (data, describe_data_source(loaded), f"n{report.n}")))
+    name = name_output(f"{data}-n{report.n}", loaded, ["data", "metrics"])
     page = Path(config.run.root) / "judge" / f"{name}.html"
     typer.echo(sensitivity_page.write_page(report, page))
 

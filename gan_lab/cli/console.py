@@ -17,7 +17,7 @@ from gan_lab.config.schema import leaves
 from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, describe_data_source, mark
+from gan_lab.runs.run_folder import RunFolder, mark, name_output
 from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def print_data(loaded: LoadedConfig) -> None:
             on_disk.add_row(kind, str(value))
         console.print(on_disk)
     batch, grid_columns = served.grid_batch(held_out=False, by_class=False)
-    name = "-".join(filter(None, ("data", config.data.name, describe_data_source(loaded))))
+    name = name_output(f"data-{config.data.name}", loaded, ["data"])
     sheet = Path(config.run.root) / loaded.experiment / f"{name}.png"
     mark(Path(config.run.root))
     with OutputFiles(overwrite=True).write(sheet) as unfinished:
@@ -243,8 +243,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
         networks.add_row(name, f"{_count_parameters(network):,}", shape)
     console.print(networks)
 
-    evaluations = config.run.images // config.run.evaluate_every_images + 1
-    total = iterations * iteration + evaluations * evaluating
+    total = iterations * iteration + config.evaluations * evaluating
     console.print(f"data: {built.data.decoded.about}", soft_wrap=True)
     images_per_s = config.data.batch_size / iteration
     console.print(
@@ -259,7 +258,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
             soft_wrap=True,
         )
     console.print(
-        f"full run: {iterations:,} iterations and {evaluations} evaluations, about "
+        f"full run: {iterations:,} iterations and {config.evaluations} evaluations, about "
         f"{total / 60:.1f} minutes, peak memory about {device.peak_memory():,.0f} MB",
         soft_wrap=True,
     )

@@ -12,6 +12,7 @@ import typer
 from gan_lab.cli.paths import Overwrite, parse_file, parse_path
 from gan_lab.runs.hub import PREFIX
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.files import make_file_name
 from gan_lab.utils.output import OutputFiles
 
 app = typer.Typer()
@@ -39,7 +40,10 @@ def sample(
         typer.Option("--n", "-n", min=1, help="Number of images. Default: 64, or 16 in a video."),
     ] = None,
     label: Annotated[
-        str | None, typer.Option("--label", "--class", help="Class name or number.")
+        str | None,
+        typer.Option(
+            "--label", "--class", help="Class name, or index from 0 if no name is a number."
+        ),
     ] = None,
     seed: Seed = 0,
     interpolate: Annotated[
@@ -308,4 +312,4 @@ def _write_png(run: Path, name: str, out: Path | None, overwrite: bool) -> Itera
 def _default_png(run: Path, name: str) -> Path:
     # an export on the hub has no folder here
     folder = Path() if str(run).startswith(PREFIX) else run if run.is_dir() else run.parent
-    return folder / f"{name}.png"
+    return folder / f"{make_file_name(name)}.png"

@@ -12,6 +12,7 @@ from typing import Any
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.files import PACKAGE
 
 
 def find_extension(package: str, kind: str, name: str, known: Sequence[str], entry: str) -> Any:
@@ -56,6 +57,14 @@ def _import_module(package: str, name: str) -> ModuleType:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return importlib.import_module(name)
+
+
+def list_data_sets() -> list[str]:
+    """List the built-in data sets, without importing them: the files with a function ``decode``."""
+    files = [path for path in (PACKAGE / "data").glob("*.py") if not path.name.startswith(".")]
+    return sorted(
+        path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8")
+    )
 
 
 def get_native_size(data_set: str) -> int:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from gan_lab.utils.errors import UserError
 
 # folders of configs/ that are not config groups
@@ -48,17 +46,15 @@ def split_overrides(overrides: Sequence[str], folder: Path) -> tuple[dict[str, s
     return selected, key_overrides
 
 
-def pop_defaults(values: DictConfig, path: Path) -> dict[str, str]:
+def pop_defaults(tree: dict[str, Any], path: Path) -> dict[str, str]:
     """Remove ``defaults:`` from an experiment and return the selected option of each group.
 
     Raises:
         UserError: ``defaults`` is not a list of groups.
     """
-    plain: Any = OmegaConf.to_container(values)
-    values.pop("defaults", None)
-    defaults = plain.get("defaults", [])
+    defaults = tree.pop("defaults", [])
     if not isinstance(defaults, list) or not all(
         isinstance(entry, dict) and len(entry) == 1 for entry in defaults
     ):
         raise UserError(f"{path}: defaults must be a list of groups, such as '- data: faces64'")
-    return {str(group): str(member) for entry in defaults for group, member in entry.items()}
+    return {group: str(member) for entry in defaults for group, member in entry.items()}

@@ -1,7 +1,6 @@
 """List the experiments, and build a ``Config`` from YAML files and ``key=value`` overrides.
 
-This module does not import torch, so that a misspelled override is reported immediately. OmegaConf
-is an implementation detail of ``load``: its callers only see the dataclasses of schema.py.
+This module does not import torch, so that a misspelled override is reported immediately.
 """
 
 from __future__ import annotations
@@ -11,31 +10,33 @@ import os
 import pkgutil
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from gan_lab.config import groups
-from gan_lab.config.extensions import explain_unknown_name, find_extension, get_native_size
+from gan_lab.config import groups, plain_yaml
+from gan_lab.config.extensions import (
+    explain_unknown_name,
+    find_extension,
+    get_native_size,
+    list_data_sets,
+)
+from gan_lab.config.renames import FORMAT, RENAMED_KEYS, pop_format, rename_keys
 from gan_lab.config.schema import Config, check_ranges, leaves, with_values
-from gan_lab.utils.errors import UserError
+from gan_lab.config.values import (
+    Argument,
+    check_names,
+    check_texts,
+    convert,
+    explain_invalid,
+    format_value,
+    is_null,
+    list_kinds,
+)
+from gan_lab.utils.errors import UserError, escape_line_breaks
 from gan_lab.utils.files import PACKAGE, find_shipped_folder
 
-# old keys and their current names, for the error message about an old key
-RENAMED_KEYS = {
-    "run.accumulate": "run.micro_batches",
-    "run.evaluate_every": "run.evaluate_every_images",
-    "run.timeout": "run.timeout_s",
-    "log.bar": "log.progress_bar",
-    "log.every": "log.log_every_images",
-    "log.images_every": "log.grid_every_images",
-    "model.lr": "model.lr_d and model.lr_g",
-}
-NUMERIC_TYPES = ("a whole number", "a number")
+RUN_ID_ORIGIN = "environment variable RUN_ID"
 PATH_KEYS = (
     "data.root",
     "run.root",
@@ -43,6 +44,7 @@ PATH_KEYS = (
     "metrics.inception_weights",
     "metrics.dinov2_weights",
     "metrics.clip_weights",
+    "run.start_from",
 )
 
 
@@ -63,6 +65,7 @@ def find_experiment(name: str) -> Path:
     Raises:
         UserError: There is no such experiment or file.
     """
+    check_names("experiment", [name])
     is_path = name.endswith((".yaml", ".yml"))
     if is_path:
         path = Path(os.path.expanduser(name))
@@ -83,7 +86,10 @@ def find_member(group: str, name: str) -> Path:
     if group not in known:
         raise UserError(explain_unknown_name("config group", group, list(known)))
     if name not in known[group]:
-        raise UserError(explain_unknown_name(f"{group} option", name, known[group]))
+        names = known[group]
+        if group == "data":
+            names = sorted({*names, *list_data_sets()})
+        raise UserError(explain_unknown_name(f"{group} option", name, names))
     return config_folder() / group / f"{name}.yaml"
 
 
@@ -169,61 +175,89 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     """
     path = find_experiment(experiment)
     selected, overrides = groups.split_overrides(overrides, config_folder())
-    for override in overrides:
-        if "=" not in override:
-            raise UserError(f"{override!r} is not key=value, such as model.z_dim=64")
-        # the exceptions of the YAML parser have no common base class
-        try:
-            OmegaConf.from_dotlist([override])
-        except Exception:
-            raise UserError(f"{override}: unclosed bracket or quotation mark") from None
-    from_file = read_yaml(path)
-    from_command_line = OmegaConf.from_dotlist(list(overrides))
-    defaults = groups.pop_defaults(from_file, path)
-    text_keys = {
-        key
-        for key, default in leaves(Config())
-        if isinstance(default, str | None) and describe_type(Config, key) not in NUMERIC_TYPES
-    }
-    for override in overrides:
-        key, _, value = override.partition("=")
-        # keep text as typed: YAML would read run.id=0012 as the octal number 10
-        if key in text_keys and value != "null":
-            OmegaConf.update(from_command_line, key, value)
-    if os.environ.get("RUN_ID") and OmegaConf.select(from_command_line, "run.id") is None:
-        OmegaConf.update(from_command_line, "run.id", os.environ["RUN_ID"], force_add=True)
-
+    from_command_line = parse_overrides(overrides)
+    tree = read_tree(path)
+    defaults = groups.pop_defaults(tree, path)
+    # config.yaml of a run is an experiment, too
+    number = plain_yaml.resolve({"format": tree.pop("format", FORMAT)})
+    written_as = pop_format(number, path, default=FORMAT)
+    flat = flatten(tree, f"{path}: ")
+    data_set = selected.get("data", "")
+    if data_set not in groups.group_members(config_folder()).get("data", []) and (
+        data_set in list_data_sets() or "." in data_set
+    ):
+        # data=emoji is data.name=emoji, in place of the group that the experiment selects
+        del selected["data"]
+        defaults.pop("data", None)
+        from_command_line = {"data.name": Argument(data_set)} | from_command_line
     layers = []
     for group, name in defaults.items():
         if group not in selected:
             file = find_member(group, name)
-            layers.append((_label(file), read_yaml(file)))
-    layers.append((_label(path), from_file))
+            layers.append((_label(file), read_layer(file)))
+    layers.append((_label(path), upgrade(flat) if written_as < FORMAT else flat))
     for group, name in selected.items():
         file = find_member(group, name)
-        layers.append((_label(file), read_yaml(file)))
+        layers.append((_label(file), read_layer(file)))
+    run_id = os.environ.get("RUN_ID")
+    if run_id and from_command_line.get("run.id", "null") == "null":
+        layers.append((RUN_ID_ORIGIN, {"run.id": Argument(run_id)}))
+        from_command_line.pop("run.id", None)
     layers.append(("command line", from_command_line))
     config = expand_homes(parse([values for _, values in layers]))
-    origin = {
-        key: label for label, values in layers for key, _ in leaves(OmegaConf.to_container(values))
-    }
+    check_texts(config)
+    origin = {key: label for label, values in layers for key in values}
     return LoadedConfig(path.stem, config, origin, selected)
 
 
-def read_yaml(path: Path) -> DictConfig:
-    """Read a YAML file of config keys.
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Split ``key=value`` overrides; of a key that is given twice, the last one wins.
+
+    Raises:
+        UserError: An override is not ``key=value``.
+    """
+    values = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UserError(f"{override!r} is not key=value, such as model.z_dim=64")
+        values[key] = Argument(value)
+    return values
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read a YAML file of config keys as nested dicts.
 
     Raises:
         UserError: The file is not valid YAML, or not a mapping.
     """
-    # the exceptions of the YAML parser have no common base class
-    try:
-        values = OmegaConf.load(path)
-    except Exception as error:
-        raise UserError(f"{path}: {_first_line(error)}") from None
-    if not isinstance(values, DictConfig):
-        raise UserError(f"{path}: not a mapping such as 'family: gan': {values!r}")
-    return values
+    tree = plain_yaml.read_file(path)
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: not a mapping such as 'family: gan': {format_value(tree)}")
+    return tree
+
+
+def read_layer(path: Path) -> dict[str, Any]:
+    """Read a YAML file of config keys as a flat dict. Raises UserError as ``read_tree`` does."""
+    return flatten(read_tree(path), f"{path}: ")
+
+
+def flatten(tree: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """Return a flat dict, as in ``{"data.size": 64}``, of nested and dotted keys.
+
+    Args:
+        tree: Nested mappings.
+        source: Prefix of the error message.
+
+    Raises:
+        UserError: A key is given in two spellings.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in leaves(tree):
+        if key in flat:
+            raise UserError(f"{source}duplicate key: {key}. Remove one of the two")
+        flat[key] = value
+    return flat
 
 
 def _label(path: Path) -> str:
@@ -232,15 +266,33 @@ def _label(path: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def parse(layers: Sequence[Any]) -> Config:
-    """Merge mappings into the defaults: first the shared keys, then ``model`` of the family."""
-    parts = [_nest(layer) for layer in layers]
-    model = [part.pop("model") for part in parts if part.get("model") is not None]
-    config: Config = _merge(Config, parts, "")
+def parse(layers: Sequence[Mapping[str, Any]]) -> Config:
+    """Merge mappings into the defaults: first the shared keys, then ``model`` of the family.
+
+    Args:
+        layers: Nested or flat mappings, whose values are from YAML, the command line or Python.
+
+    Raises:
+        UserError: A key is unknown, or a value has the wrong type or is out of range.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values |= _split_size(flatten(layer))
+    model = {}
+    for key in [key for key in values if key == "model" or key.startswith("model.")]:
+        value = values.pop(key)
+        if key != "model":
+            model[key.removeprefix("model.")] = value
+        elif not is_null(value) and value != {}:
+            raise UserError(
+                "model is a group: set one of its keys, such as model.z_dim=64, not "
+                f"model={format_value(value)}"
+            )
+    config: Config = build(Config, values, "")
     check_ranges(config)
-    if not any(OmegaConf.select(part, "data.size") is not None for part in parts):
+    if "data.size" not in values:
         config = with_values(config, {"data.size": get_native_size(config.data.name)})
-    config = replace(config, model=_merge(family_class(config.family).Config, model, "model."))
+    config = replace(config, model=build(family_class(config.family).Config, model, "model."))
     check_ranges(config)
     return config
 
@@ -251,97 +303,86 @@ def model_config(family: Any, values: Mapping[str, Any]) -> Any:
     Raises:
         UserError: A key is unknown or a value is invalid.
     """
-    config = _merge(family.Config, [OmegaConf.create(dict(values))], "")
+    config = build(family.Config, values, "")
     check_ranges(config)
     return config
 
 
-def _nest(layer: Any) -> DictConfig:
-    """Return a copy in which dotted keys, such as 'data.size', are nested."""
-    nested = OmegaConf.create({})
-    for key, value in leaves(OmegaConf.to_container(OmegaConf.create(layer))):
-        if key == "model" and not isinstance(value, dict | None):
-            raise UserError(
-                f"model is a group: set one of its keys, such as model.z_dim=64, not model={value}"
-            )
-        OmegaConf.update(nested, str(key), value)
-    size = OmegaConf.select(nested, "data.size")
-    # data.size=64x96 sets height and width; data.size=64 resets the width, so the image is square
-    if size is not None:
-        both = re.fullmatch(r"(\d+)x(\d+)", str(size))
-        height, width = both.groups() if both else (size, OmegaConf.select(nested, "data.width"))
-        OmegaConf.update(nested, "data", {"size": height, "width": width}, merge=True)
-    return nested
+def _split_size(layer: dict[str, Any]) -> dict[str, Any]:
+    """Split data.size=64x96 into height and width; data.size=64 resets the width to a square."""
+    if "data.size" not in layer:
+        return layer
+    size = layer["data.size"]
+    both = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", str(size))
+    height, width = both.groups() if both else (size, layer.get("data.width"))
+    return layer | {"data.size": height, "data.width": width}
 
 
-def _merge(schema: type, layers: Sequence[Any], prefix: str) -> Any:
-    structured = OmegaConf.structured(schema)
-    # OmegaConf makes nodes of frozen dataclasses read-only
-    for node in (structured, *(structured[key] for key in structured)):
-        if isinstance(node, DictConfig):
-            OmegaConf.set_readonly(node, False)
-    for layer in layers:
-        for key, _ in leaves(OmegaConf.to_container(layer)):
-            value = OmegaConf.select(layer, key)
-            try:
-                _update(structured, key, value)
-            except OmegaConfBaseException as error:
-                raise UserError(_explain(error, key, value, schema, prefix)) from None
-    return OmegaConf.to_object(structured)
+def build(schema: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """Build a dataclass from its defaults and a flat dict of values.
+
+    Args:
+        schema: The dataclass.
+        values: Values of its leaves, as in ``{"data.batch_size": 64}``.
+        prefix: Prefix of the keys in error messages.
+
+    Raises:
+        UserError: A key is unknown, or a value has the wrong type.
+    """
+    kinds = list_kinds(schema)
+    built = schema()
+    for key, value in values.items():
+        if key not in kinds:
+            raise UserError(_explain_unknown_key(schema, key, prefix))
+        try:
+            converted = convert(kinds[key], value)
+        except ValueError as error:
+            raise UserError(explain_invalid(f"{prefix}{key}", value, error)) from None
+        built = _replace_leaf(built, key.split("."), converted)
+    return built
 
 
-def _update(structured: Any, key: str, value: Any) -> None:
-    current = OmegaConf.select(structured, key)
-    # YAML reads off as false
-    if isinstance(value, bool) and not isinstance(current, bool):
-        value = "on" if value else "off"
-    # integers may be written as 1e5
-    if isinstance(value, float) and value.is_integer() and isinstance(current, int | None):
-        value = int(value)
-    OmegaConf.update(structured, key, value, merge=True)
+def _replace_leaf(tree: Any, names: Sequence[str], value: Any) -> Any:
+    if len(names) > 1:
+        value = _replace_leaf(getattr(tree, names[0]), names[1:], value)
+    return replace(tree, **{names[0]: value})
 
 
-def _explain(error: OmegaConfBaseException, key: str, value: Any, schema: type, prefix: str) -> str:
-    known = [name for name, _ in leaves(schema())]
-    if key not in known and not any(key.startswith(f"{name}.") for name in known):
-        parts = {name.partition(".")[0] for name in known if "." in name}
-        if key in parts:
-            inside = ", ".join(name for name in known if name.startswith(f"{key}."))
-            return f"{prefix}{key} is a group: set one of its keys: {inside}"
-        if f"{prefix}{key}" in RENAMED_KEYS:
-            return f"{prefix}{key} was renamed to {RENAMED_KEYS[prefix + key]}"
-        candidates = known if prefix else [*known, *groups.group_members(config_folder())]
-        matches = difflib.get_close_matches(key, candidates, n=1)
-        if matches:
-            hint = f"Did you mean '{prefix}{matches[0]}'?"
-        else:
-            hint = f"Available: {', '.join(prefix + name for name in known)}"
-        return f"Key '{prefix}{key}' not in '{schema.__name__}'. {hint}"
-    expected = describe_type(schema, key)
-    problem = f"it must be {expected}" if expected else _first_line(error)
-    return f"{prefix}{key}={'' if value is None else value}: {problem}"
+def _explain_unknown_key(schema: type, key: str, prefix: str) -> str:
+    known = list(list_kinds(schema))
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        names = ", ".join(prefix + name for name in inside)
+        return f"{prefix}{key} is a group: set one of its keys: {names}"
+    if f"{prefix}{key}" in RENAMED_KEYS:
+        return f"{prefix}{key} was renamed to {' and '.join(RENAMED_KEYS[prefix + key])}"
+    candidates = known if prefix else [*known, *groups.group_members(config_folder())]
+    matches = difflib.get_close_matches(key, candidates, n=1)
+    if matches:
+        hint = f"Did you mean '{prefix}{matches[0]}'?"
+    else:
+        hint = f"Available: {', '.join(prefix + name for name in known)}"
+    return f"Key '{prefix}{escape_line_breaks(key)}' not in '{schema.__name__}'. {hint}"
 
 
-def describe_type(schema: Any, key: str) -> str:
-    """Describe the type of a key for error messages; empty if any text is valid."""
-    kind = schema
-    for name in key.split("."):
-        if not is_dataclass(kind):
-            return ""
-        kind = get_type_hints(kind).get(name)
-    # an optional type is described without its null
-    if NoneType in get_args(kind):
-        kind = next(part for part in get_args(kind) if part is not NoneType)
-    origin, choices = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return f"one of {', '.join(map(str, choices))}"
-    if origin is tuple:
-        return f"a list of {len(choices)}, such as [{','.join('0.5' for _ in choices)}]"
-    if origin is list:
-        return "a list, such as [one,two]"
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "")
+def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flat config of an older run with the current names of its keys."""
+    family = str(values.get("family"))
+    # no code of users is imported just to read a run
+    if family in families():
+        known = set(list_keys(family))
+    else:
+        own = {key for key in values if key.startswith("model.")}
+        known = set(list_keys(Config.family)) | own
+    return rename_keys(values, known)
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).partition("full_key")[0].splitlines()]
-    return " ".join(line for line in lines[:3] if line)
+def list_keys(family: str) -> dict[str, Any]:
+    """Return the type of each key of a family's config, as in ``{"data.batch_size": int}``.
+
+    Raises:
+        UserError: There is no such family.
+    """
+    model = list_kinds(family_class(family).Config)
+    shared = {key: kind for key, kind in list_kinds(Config).items() if key != "model"}
+    return shared | {f"model.{key}": kind for key, kind in model.items()}

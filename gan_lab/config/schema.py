@@ -21,7 +21,7 @@ BOUNDS = {
 }
 
 # data sets whose data.root is a folder of the user's images
-USER_FOLDERS = ("folder", "pairs", "horse2zebra", "huggingface")
+USER_FOLDERS = ("folder", "pairs", "horse2zebra", "huggingface", "idx")
 
 
 def number(default: Any, **bounds: float) -> Any:
@@ -259,6 +259,11 @@ class Config:
         """Training budget in iterations, rounded up."""
         return -(-self.run.images // self.data.batch_size)
 
+    @property
+    def evaluations(self) -> int:
+        """Number of evaluations during the training, up to one per iteration; the last at its end."""
+        return min(self.iterations, -(-self.run.images // self.run.evaluate_every_images))
+
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """Return a copy of a config with some values replaced, as in ``{"run.images": 100}``."""
@@ -298,3 +303,5 @@ def check_ranges(config: Any, prefix: str = "") -> None:
                 raise UserError(
                     f"{prefix}{item.name}={value} is out of range: it must be {description} {bound}"
                 )
+        if not all(math.isfinite(x) for x in numbers if isinstance(x, float)):
+            raise UserError(f"{prefix}{item.name}={value} is out of range: it must be finite")

@@ -6,22 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gan_lab.config.extensions import find_extension
-from gan_lab.config.schema import DataConfig
+from gan_lab.config.extensions import find_extension, list_data_sets
+from gan_lab.config.schema import USER_FOLDERS, DataConfig
 from gan_lab.data import from_python
 from gan_lab.data.base import GANDataModule
-from gan_lab.data.image_files import count_suffixes
+from gan_lab.data.image_files import SUFFIXES, count_suffixes
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError
 
 
 def names() -> list[str]:
-    """List the data sets, without importing them: the files with a function ``decode``."""
-    folder = Path(__file__).parent
-    files = [path for path in folder.glob("*.py") if not path.name.startswith(".")]
-    return sorted(
-        path.stem for path in files if "\ndef decode(" in path.read_text(encoding="utf-8")
-    )
+    """List the data sets, without importing them."""
+    return list_data_sets()
 
 
 def lies_in_root(name: str) -> bool:
@@ -29,7 +25,7 @@ def lies_in_root(name: str) -> bool:
     if name == from_python.NAME:
         return False
     module = find_extension("data", "data set", name, names(), "decode")
-    return name in ("folder", "huggingface") or hasattr(module, "is_present")
+    return name in USER_FOLDERS or hasattr(module, "is_present")
 
 
 def load(cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None) -> GANDataModule:
@@ -61,6 +57,8 @@ def load(cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None) -> G
     module = find_extension("data", "data set", cfg.name, names(), "decode")
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "is_present"):
         _check_root(cfg, module)
+    if cfg.root != DataConfig().root and cfg.name in names() and not lies_in_root(cfg.name):
+        _check_unused_root(cfg)
     decoded = module.decode(cfg)
     _check_shape(cfg, decoded.spec)
     return GANDataModule(decoded, cfg, seed)
@@ -89,6 +87,24 @@ def _check_shape(cfg: DataConfig, spec: ImageSpec) -> None:
             f"data.size={height}x{width}: data.name={cfg.name} supports {spec.height}x{spec.width} "
             "(height x width). For your own images of any shape, use data.name=folder, pairs or "
             "horse2zebra."
+        )
+
+
+def _check_unused_root(cfg: DataConfig) -> None:
+    """Raise UserError if ``data.root`` was given for a data set that does not read it.
+
+    An existing folder without images is accepted, for the decoded-image cache.
+    """
+    root = Path(cfg.root)
+    problem = "" if root.is_dir() else f"data.root={cfg.root} does not exist, and "
+    # photos, or class folders of photos
+    paths = [path for pattern in ("*", "*/*") for path in root.glob(pattern)]
+    if any(path.suffix.lower() in SUFFIXES for path in paths):
+        problem = f"data.root={cfg.root} contains images, but "
+    if problem:
+        raise UserError(
+            f"{problem}data.name={cfg.name} is not read from data.root. Remove data.root, or use "
+            "data.name=folder for your own images."
         )
 
 

@@ -28,7 +28,6 @@ from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lab.seeding import Stream
-from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,6 @@ class ACGAN(Family):
     conditional = True
 
     def build_networks(self, spec: ImageSpec, cfg: ACGANConfig) -> None:
-        if spec.classes == 0:
-            raise UserError(
-                "acgan is conditional on labels, but the data has 0 classes. "
-                "Choose labeled data or family=gan, or pass num_classes"
-            )
         sizes: dict[str, Any] = {"shape": spec.shape, "width": cfg.width, "norm": cfg.norm}
         self.generator = DCGANGenerator(z_dim=cfg.z_dim, classes=spec.classes, **sizes)
         self.discriminator = DCGANDiscriminator(outputs=1 + spec.classes, **sizes)

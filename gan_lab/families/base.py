@@ -135,6 +135,7 @@ class Family(LightningModule, ABC):
         self.augmentation: Augmentation | None = None
         # cache: for each optimizer (by id), the weights it updates in each network
         self._updated_weights: dict[int, dict[str, list[Tensor]]] = {}
+        self._check_data()
         self.build_networks(self.spec, self.cfg)
         if num_classes and not (self.conditional or self.semi_supervised):
             raise UserError(
@@ -173,6 +174,21 @@ class Family(LightningModule, ABC):
             if item.default is not MISSING
         ]
         cls.__signature__ = inspect.Signature([*common, *keys])  # type: ignore[attr-defined]
+
+    def _check_data(self) -> None:
+        """Raise UserError if the data lacks the labels or sources that the class declares to need."""
+        name = type(self).__module__.rpartition(".")[2]
+        if self.spec.classes == 0 and (self.conditional or self.semi_supervised):
+            use = "is conditional on" if self.conditional else "learns to classify from"
+            raise UserError(
+                f"{name} {use} labels, but the data has 0 classes. Choose labeled data or "
+                "family=gan, or pass num_classes"
+            )
+        if self.spec.source_channels == 0 and self.image_to_image and not self.paired:
+            raise UserError(
+                f"{name} translates between two domains, but the data has one. "
+                "Choose data.name=horse2zebra"
+            )
 
     @classmethod
     def _describe_images(

@@ -25,7 +25,6 @@ from gan_lab.config.schema import ModelConfig, number
 from gan_lab.families.base import Family
 from gan_lab.images import Batch, ImageSpec
 from gan_lab.seeding import Stream
-from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,6 @@ class CGAN(Family):
     conditional = True
 
     def build_networks(self, spec: ImageSpec, cfg: CGANConfig) -> None:
-        if spec.classes == 0:
-            raise UserError(
-                "cgan is conditional on labels, but the data has 0 classes. "
-                "Choose labeled data or family=gan, or pass num_classes"
-            )
         sizes: dict[str, Any] = {
             "shape": spec.shape,
             "classes": spec.classes,

@@ -71,11 +71,6 @@ class CycleGAN(Family):
     image_to_image = True
 
     def build_networks(self, spec: ImageSpec, cfg: CycleGANConfig) -> None:
-        if spec.source_channels == 0:
-            raise UserError(
-                "cyclegan translates between two domains, but the data has one. "
-                "Choose data.name=horse2zebra"
-            )
         if cfg.identity_weight and spec.source_channels != spec.channels:
             raise UserError(
                 f"The identity loss needs sources and targets with equally many channels, not "

@@ -33,7 +33,6 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.networks.classifier import Classifier
 from gan_lab.networks.dcgan import DCGANGenerator
 from gan_lab.seeding import Stream
-from gan_lab.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,6 @@ class SGAN(Family):
     discriminator: Classifier
 
     def build_networks(self, spec: ImageSpec, cfg: SGANConfig) -> None:
-        if spec.classes == 0:
-            raise UserError(
-                "sgan learns to classify from labels, but the data has 0 classes. Choose labeled "
-                "data or family=gan, or pass num_classes"
-            )
         self.generator = DCGANGenerator(
             z_dim=cfg.z_dim, shape=spec.shape, width=cfg.width, norm=cfg.norm
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,17 +68,17 @@ def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> 
         for score, each in config["scores"].items()
         if isinstance(each.get("value"), int | float)
     ]
-    source = f" of `{config['command']}`" if config["command"] else ""
+    source = f" of {_code_span(config['command'])}" if config["command"] else ""
     parts = [
         "---\nlibrary_name: pytorch\ntags: [gan, image-generation]\n---",
-        f"# {config['experiment']}",
+        f"# {_escape(config['experiment'])}",
         f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
         f"{config['iteration']:,} iterations{source}. "
         f"Networks: {', '.join(f'`{each}`' for each in config['networks'])}.",
         *(f"![samples of the last grid of the training]({each})" for each in attachments if each.endswith(".png")),
         *(f"[{each}]({each}) holds the generator too, and runs it in a browser, offline: download it and open it."
           for each in attachments if each.endswith(".html")),
-        f"**Data.** {config['data']}.",
+        f"**Data.** {_escape(config['data'])}.",
         "**Scores.**\n\n| score | value | measured on |\n|---|---|---|\n" + "\n".join(scores) if scores else
         "**Scores.** None were measured.",
         "**Limits.** It makes images like those it learned from, and carries what is wrong with "
@@ -91,6 +92,19 @@ def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> 
         "translator by `gan-lab translate folder IN OUT`.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Escape text for Markdown, so that a name with ``<b>`` or ``[x]`` is shown as it is."""
+    return re.sub(r"([\\`*\[\]<>|&#~$])", r"\\\1", text)
+
+
+def _code_span(text: str) -> str:
+    """Format text as code, between more backticks than it has in a row."""
+    runs = [len(run) for run in re.findall("`+", text)]
+    fence = "`" * (max(runs, default=0) + 1)
+    padding = " " if runs else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
 
 
 def _protocol(protocol: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -67,8 +68,8 @@ class TrainedGenerator(nn.Module):
         """Generate images [n, C, H, W], float32 in [-1, 1]; image i depends on (seed, i, its label) alone: but
         for its last bits, unless ``exact``.
 
-        ``label`` is a class, by name or number, for all images, or one class for each; without it a
-        conditional generator cycles through its classes. ``truncation`` in (0, 1] shortens the
+        ``label`` is a class for all images, or one class for each: text is a name, an integer is an
+        index from 0. Without it a conditional generator cycles through its classes. ``truncation`` in (0, 1] shortens the
         latents to this share of their length, towards the mean of their prior: likelier images, and
         less different ones. Raises UserError for a label that the generator does not have, and for
         latents with codes, whose prior has no middle that is likelier.
@@ -205,6 +206,8 @@ class TrainedGenerator(nn.Module):
         if label is None:
             return torch.arange(n) % self.classes
         classes = [label] * n if isinstance(label, int | str) else [*label]
+        for entry in {entry for entry in classes if isinstance(entry, int | str)}:
+            self._warn_of_number(entry)
         labels = torch.as_tensor(
             [self._class_number(entry) if isinstance(entry, str) else entry for entry in classes]
         )
@@ -214,10 +217,29 @@ class TrainedGenerator(nn.Module):
             )
         return labels
 
+    def _warn_of_number(self, label: int | str) -> None:
+        """Warn if a number is the name of one class and the index of another."""
+        name = str(label)
+        if name not in self.class_names or not name.isdecimal():
+            return
+        index = self.class_names.index(name)
+        if index == int(name):
+            return
+        chosen, other = f"the class named {name} (index {index})", ""
+        if isinstance(label, int):
+            if label >= self.classes:
+                return
+            chosen = f"the class with index {label} (named {self.class_names[label]})"
+            other = f". For the class named {name} pass label='{name}'"
+        # the caller of the module, past its __call__
+        warnings.warn(f"label={label!r} is {chosen}{other}", stacklevel=6)
+
     def _class_number(self, label: str) -> int:
+        """Return the index of a class name; text that is no name is an index if no name is a number."""
         if label in self.class_names:
             return self.class_names.index(label)
-        if not label.removeprefix("-").isdecimal():
+        has_numbers = any(name.isdecimal() for name in self.class_names)
+        if has_numbers or not label.removeprefix("-").isdecimal():
             raise UserError(explain_unknown_name("class", label, self.class_names))
         return int(label)
 

@@ -38,6 +38,7 @@ class Setting:
         fakes: Number of fakes.
         final: Whether this is the evaluation at the end of training, where scores may take longer.
         notes: Reasons for skipped scores, shown to the user.
+        missing: Those of the notes that are about weights that could be installed.
     """
 
     spec: ImageSpec
@@ -49,6 +50,7 @@ class Setting:
     fakes: int = 0
     final: bool = False
     notes: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     @property
     def smaller_count(self) -> int:

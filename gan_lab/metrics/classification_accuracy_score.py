@@ -29,7 +29,8 @@ class ClassificationAccuracyScore(Metric):
 
     It drops when samples do not match their label and when they lack diversity. Real images do not
     reach 1 either: ``cas_of_reals`` is the score of the same number of training images with the
-    same labels. With fewer than five images per class there is no score.
+    same labels. Without five images of each class, real and generated, there is no score: with a
+    single class every classifier is perfect.
 
     Source: Ravuri & Vinyals 2019 (arXiv 1905.10887), section 3.
     """
@@ -64,8 +65,10 @@ class ClassificationAccuracyScore(Metric):
         return {"images": images.cpu(), "labels": batch.labels.cpu()}
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
-        if min(len(part["images"]) for part in (real, fake)) < MIN_IMAGES_PER_CLASS * self.classes:
-            return {}
+        for part in (real, fake):
+            counts = torch.bincount(part["labels"].long(), minlength=self.classes)
+            if counts.min() < MIN_IMAGES_PER_CLASS:
+                return {}
         with torch.random.fork_rng(devices=[]):
             seeding.seed_torch(0, "classification accuracy score")
             network = Classifier(

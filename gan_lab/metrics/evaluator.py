@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -36,6 +38,8 @@ IMAGES_DURING_TRAINING = 1_000
 MAX_FAKES_ON_GPU = 50_000
 MAX_FAKES_ON_CPU = 10_000
 MAX_FAKES_PER_REAL = 4
+# fakes of the batch that the duration is estimated from
+ESTIMATE_IMAGES = 16
 
 
 def build_evaluator(
@@ -227,6 +231,19 @@ class Evaluator:
             for metric in self.metrics:
                 values |= metric.baselines(self.data, self.first)
         return values
+
+    @torch.no_grad()
+    def estimate_seconds(self, family: Family) -> float:
+        """Estimate the duration of a call, without the reals, from one small batch of fakes."""
+        images = min(ESTIMATE_IMAGES, self.setting.smaller_count)
+        small = replace(self.setting, reals=images, fakes=images)
+        one = Evaluator(self.data, self.metrics, small, self.seed, shared=False)
+        with device.exact_arithmetic(family.device):
+            # once to warm up
+            one._compute_fake_statistics(family)
+            started = time.monotonic()
+            one._compute_fake_statistics(family)
+        return (time.monotonic() - started) / images * self.setting.fakes
 
     def _compute_fake_statistics(self, family: Family) -> list[Statistics]:
         parallel = self.shared and is_distributed()

@@ -106,6 +106,8 @@ class FeatureScores(Metric):
                     raise
                 reason = str(error)
         setting.notes.append(f"Skipping fid, kid and is: {reason}")
+        if cfg.inception_weights == "auto":
+            setting.missing.append(setting.notes[-1])
         return []
 
     def __init__(

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gan_lab.config.values import format_value
 from gan_lab.report import compare, curves, live, pictures
-from gan_lab.runs.run import Run, format_value
+from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import defines_results
 from gan_lab.utils.errors import UserError
 

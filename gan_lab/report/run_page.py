@@ -10,7 +10,6 @@ import base64
 import hashlib
 import logging
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,7 +25,7 @@ from gan_lab.report.comparison_section import collect_comparison_values
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import write_text
+from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
 
 logger = logging.getLogger("gan_lab")
@@ -59,7 +58,7 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
     if out is None and len(runs) == 1:
         write_text(page, text, errors="replace")
         return page
-    out = out or _name_comparison(runs)
+    out = out or runs[0].path.resolve().parent.parent / name_comparison(runs)
     with files.write(out) as unfinished:
         write_text(unfinished, text, errors="replace")
     return out
@@ -86,14 +85,12 @@ def _open_runs(folders: Sequence[Path | Run]) -> list[Run]:
     return runs
 
 
-def _name_comparison(runs: Sequence[Run]) -> Path:
-    """Name the page of these runs; pages of other runs have other names."""
-    root = runs[0].path.resolve().parent.parent
-    folders = sorted(os.path.relpath(run.path.resolve(), root) for run in runs)
-    experiments = sorted({Path(folder).parent.name for folder in folders})
-    names = re.sub(r"[^\w.-]+", "_", "-".join(experiments))[:60]
-    digest = hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:8]
-    return root / f"comparison-{names}-{digest}.html"
+def name_comparison(runs: Sequence[Run]) -> str:
+    """Return the file name of a comparison: the experiments, and a hash of the run folders."""
+    experiments = dict.fromkeys(Path(run.experiment).stem for run in runs)
+    paths = "\n".join(sorted(str(run.path.resolve()) for run in runs))
+    digest = hashlib.sha256(os.fsencode(paths)).hexdigest()[:8]
+    return make_file_name("-".join(["comparison", *experiments, digest])) + ".html"
 
 
 def _skip_damaged_results(run: Run) -> None:

@@ -9,12 +9,18 @@ from importlib import metadata
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "numpy", "wandb")
+from gan_lab import __version__
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "wandb")
 
 
 def describe_environment() -> str:
     """List the versions of libraries and the hardware, one per line."""
-    lines = [f"python {platform.python_version()}", f"platform {platform.platform()}"]
+    lines = [
+        f"gan-lab {__version__}",
+        f"python {platform.python_version()}",
+        f"platform {platform.platform()}",
+    ]
     lines += [f"{name} {metadata.version(name)}" for name in PACKAGES]
     lines += [
         f"cores {os.cpu_count()}",

@@ -6,20 +6,21 @@ import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from gan_lab.config import groups, loading
+from gan_lab import __version__
+from gan_lab.config import groups, loading, plain_yaml
+from gan_lab.config.renames import FORMAT, pop_format
 from gan_lab.config.schema import Config, leaves
+from gan_lab.config.values import convert, format_value, is_null, is_text, list_kinds
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
-from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_json, read_rows
 
 if TYPE_CHECKING:
@@ -143,13 +144,31 @@ class Run:
             UserError: This version of the lab does not accept the recorded config, which ``values``
                 contains.
         """
-        path = self.path / "config.yaml"
+        return self._parse([])
+
+    def _parse(self, overrides: Sequence[Mapping[str, Any]]) -> Config:
+        """Merge mappings into the recorded config.
+
+        Raises:
+            UserError: This version of the lab does not accept the config. The message names the
+                version that wrote it.
+        """
         try:
-            return loading.parse([self.values])
+            recorded = loading.parse([self.values])
         except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        except OmegaConfBaseException as error:
-            raise UserError(f"{path} is damaged: {first_line(error)}") from None
+            raise UserError(
+                f"{self.path / 'config.yaml'}: {error} (a run of {self.lab_version}; this is "
+                f"gan-lab {__version__})"
+            ) from None
+        return loading.parse([self.values, *overrides]) if overrides else recorded
+
+    @property
+    def lab_version(self) -> str:
+        """The version of the lab that trained the run last, such as 'gan-lab 0.1.0'."""
+        for line in self.environment:
+            if line.startswith("gan-lab "):
+                return line
+        return "an older gan-lab"
 
     @property
     def settings(self) -> list[Setting]:
@@ -414,9 +433,9 @@ class Run:
                     f"Not allowed for an existing run: {pair}. Override only "
                     f"{', '.join(DATA_KEYS)} and keys under metrics."
                 )
-        members = [loading.read_yaml(loading.find_member(*item)) for item in chosen.items()]
-        layers = [self.values, *members, OmegaConf.from_dotlist(pairs)]
-        return loading.expand_homes(loading.parse(layers))
+        members = [loading.read_layer(loading.find_member(*item)) for item in chosen.items()]
+        config = self._parse([*members, loading.parse_overrides(pairs)])
+        return loading.expand_homes(config)
 
     def generator(self, device: str = "cpu") -> TrainedGenerator:
         """Load the generator with its EMA weights, like ``gan_lab.load_generator``."""
@@ -488,17 +507,6 @@ def open_run(path: str | Path) -> Run:
     return Run(path)
 
 
-def format_value(value: Any) -> str:
-    """Format a value of a config as in YAML."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(format_value(item) for item in value) + "]"
-    return str(value)
-
-
 def find_family_class(name: str) -> Any:
     """Return the class of a family; None if this version of the lab does not have it."""
     try:
@@ -517,13 +525,25 @@ def _read_values(folder: Path) -> dict[str, Any]:
             "runs/<experiment>/<run id>."
         )
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:
-        # The YAML reader has many types of errors.
-        raise UserError(f"{path} is damaged: {first_line(error)}") from None
+        tree = plain_yaml.read_file(path)
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path} is damaged: it has no keys")
-    return dict(leaves(tree))
+        raise UserError(f"{path} is damaged: it holds no keys")
+    number = plain_yaml.resolve({"format": tree.pop("format", 1)})
+    values = loading.flatten(tree, f"{path} is damaged: ")
+    if pop_format(number, path, default=1) < FORMAT:
+        values = loading.upgrade(values)
+    kinds = list_kinds(Config)
+    return {key: _restore(kinds.get(key), value) for key, value in values.items()}
+
+
+def _restore(kind: Any, value: Any) -> Any:
+    """Convert a recorded value: text stays as it is written, also without quotation marks."""
+    if is_text(kind) and not is_null(value):
+        with suppress(ValueError):
+            return convert(kind, value)
+    return plain_yaml.resolve(value)
 
 
 def _read_lines(path: Path) -> list[str]:

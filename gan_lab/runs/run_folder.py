@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 
+from gan_lab.config import plain_yaml
 from gan_lab.config.loading import LoadedConfig
+from gan_lab.config.renames import FORMAT
 from gan_lab.config.schema import USER_FOLDERS, Config, leaves
 from gan_lab.runs.environment import describe_environment
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import MARKER, write_text
+from gan_lab.utils.files import MARKER, make_file_name, write_text
 
+# A file name has up to 255 bytes, and the lock file has a longer name than the folder.
+MAX_RUN_ID_BYTES = 240
 # Keys that may change when a run resumes, because they do not change its results up to that point.
 # All keys under log. and health. may change too.
 RESUMABLE_KEYS = (
@@ -109,7 +111,8 @@ class RunFolder:
             run.check_data(fingerprint)
         mark(Path(config.run.root))
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(to_dict(config)))
+        tree = {"format": FORMAT} | to_dict(config)
+        write_text(folder / "config.yaml", plain_yaml.write(tree))
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(
                 f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  "
@@ -187,6 +190,11 @@ def run_id(loaded: LoadedConfig) -> str:
                 f"run.id={name} is not the name of a folder. Omit '/', and set run.root to choose "
                 "the parent folder."
             )
+        if len(os.fsencode(name)) > MAX_RUN_ID_BYTES:
+            raise UserError(
+                f"run.id={name[:40]}… has {len(os.fsencode(name))} bytes, more than "
+                f"{MAX_RUN_ID_BYTES}. Choose a shorter name"
+            )
         return name
     values = dict(leaves(loaded.config))
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
@@ -198,32 +206,33 @@ def run_id(loaded: LoadedConfig) -> str:
     if "data.root" in overridden and data.name in USER_FOLDERS and data.source != "sample":
         parts.append(f"root={Path(data.root).resolve().name}")
     parts.append(f"seed{loaded.config.run.seed}")
-    slug = re.sub(r"[^\w.=,-]+", "_", "-".join(parts))
-    return (
-        slug
-        if len(slug) <= 100
-        else f"{slug[:88]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
-    )
+    return make_file_name("-".join(parts))
 
 
-def describe_data_source(loaded: LoadedConfig) -> str:
-    """Return a slug that distinguishes data sets of the same ``data.name``; empty for most.
+def name_output(prefix: str, loaded: LoadedConfig, groups: Sequence[str]) -> str:
+    """Return the name of an output file that tells apart the data and options it is made of.
 
-    It has the last part of ``data.root`` and a hash of the whole path, if the root decides which
-    images are read, and the overrides of other keys of the data.
+    Args:
+        prefix: The start of the name.
+        loaded: The config.
+        groups: Groups of keys that it depends on, such as ``data``.
     """
-    data = loaded.config.data
-    parts = []
-    if data.name in USER_FOLDERS and data.source != "sample" and "data.root" in loaded.origin:
-        root = Path(data.root).resolve()
-        digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
-        parts.append(f"{root.name}-{digest}")
     values = dict(leaves(loaded.config))
-    for key in sorted(key for key, origin in loaded.origin.items() if origin == "command line"):
-        is_named = key in ("data.name", "data.source") or is_resumable(key)
-        if key.startswith("data.") and not is_named:
-            parts.append(f"{key.removeprefix('data.')}={_format_short(values[key])}")
-    return re.sub(r"[^\w.=,-]+", "_", "-".join(parts))[:150]
+    parts = [prefix]
+    for group, member in sorted(loaded.groups.items()):
+        if group in groups and member not in prefix.split("-"):
+            parts.append(f"{group}={member}")
+    for key, origin in sorted(loaded.origin.items()):
+        group, _, name = key.partition(".")
+        if origin != "command line" or group not in groups or key == "data.name":
+            continue
+        if key == "data.root" and loaded.config.data.name in USER_FOLDERS:
+            root = Path(values[key]).resolve()
+            digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+            parts.append(f"root={root.name}-{digest}")
+        elif not is_resumable(key):
+            parts.append(f"{name}={_format_short(values[key])}")
+    return make_file_name("-".join(parts))
 
 
 def _format_short(value: Any) -> str:

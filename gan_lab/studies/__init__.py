@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from omegaconf import OmegaConf
-
-from gan_lab.config import extensions, groups
+from gan_lab.config import extensions, groups, plain_yaml
+from gan_lab.config.values import convert, split_arguments
 from gan_lab.studies import measures
-from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import find_shipped_folder
 
 BUDGETS = ("quick", "full")
@@ -134,11 +134,14 @@ def find_committed_results() -> Path:
 
 
 def names() -> list[str]:
-    """List every study by chapter."""
-    return sorted(
-        (path.stem for path in groups.list_yaml_files(find_folder())),
-        key=lambda name: (load(name).chapter, name),
-    )
+    """List every study by chapter; an invalid file is left out with a warning that names it."""
+    chapters = {}
+    for path in groups.list_yaml_files(find_folder()):
+        try:
+            chapters[path.stem] = load(path.stem).chapter
+        except UserError as error:
+            warnings.warn(f"Skipping a study: {error}", stacklevel=2)
+    return sorted(chapters, key=lambda name: (chapters[name], name))
 
 
 def load(name: str) -> Study:
@@ -152,18 +155,10 @@ def load(name: str) -> Study:
         known = [each.stem for each in groups.list_yaml_files(find_folder())]
         raise UserError(extensions.explain_unknown_name("study", name, known))
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(Study), OmegaConf.load(path), {"name": path.stem}
-        )
-        loaded: Any = OmegaConf.to_object(merged)
-    except Exception as error:
-        # The YAML reader and the schema have no common error type.
-        remedy = ""
-        if "(bool)" in str(error):
-            remedy = ". YAML reads on, off, yes and no as booleans: quote them"
-        raise UserError(f"{path}: {first_line(error)}{remedy}") from None
-    _validate(loaded, path)
-    study: Study = loaded
+        study: Study = convert(Study, plain_yaml.read_file(path) | {"name": path.stem})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    _validate(study, path)
     return study
 
 
@@ -182,6 +177,8 @@ def _validate(study: Study, path: Path) -> None:
     if missing:
         raise UserError(f"{path}: missing keys: {', '.join(missing)}. Add them to the file")
     measures.find(study.measure)
+    for text in (*study.arms.values(), study.quick.words, study.full.words):
+        split_arguments(text)
     for prediction in study.predictions:
         if (prediction.other is None) == (prediction.bound is None):
             raise UserError(

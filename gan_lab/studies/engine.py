@@ -16,13 +16,14 @@ from filelock import FileLock, Timeout
 
 from gan_lab.benchmark import train_once
 from gan_lab.config import loading
+from gan_lab.config.values import split_arguments
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.studies import Study, measures
 from gan_lab.studies.measures import Arm, Results, Values
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import read_json, write_text
+from gan_lab.utils.files import make_file_name, read_json, write_text
 
 SIGNIFICANT_DIGITS = 6
 logger = logging.getLogger("gan_lab")
@@ -100,12 +101,17 @@ def _list_measurements(study: Study, budget: str, root: Path) -> list[tuple[str,
     chosen = study.get_budget(budget)
     folder = root / "studies" / study.name / budget
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
-    return [(arm, seed, folder / f"{arm}-seed{seed}.json") for seed in seeds for arm in study.arms]
+    return [
+        (arm, seed, folder / make_file_name(f"{arm}-seed{seed}.json"))
+        for seed in seeds
+        for arm in study.arms
+    ]
 
 
 def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, path: Path) -> None:
     clock = MeasurementClock()
-    arguments = [*study.arms[arm].split(), *study.get_budget(budget).words.split()]
+    words = study.get_budget(budget).words
+    arguments = [*split_arguments(study.arms[arm]), *split_arguments(words)]
     values = measures.find(study.measure).measure(
         Arm(arm, arguments, seed, _make_trainer(root, seed, clock))
     )

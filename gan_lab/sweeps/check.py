@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lab.config import extensions, loading
+from gan_lab.config.schema import Config
 from gan_lab.sweeps.sweep_file import Sweep, format_overrides
 from gan_lab.utils.errors import UserError
 
@@ -74,19 +75,20 @@ def check(sweep: Sweep, overrides: Sequence[str] = (), limit: int | None = None)
         legal = ", ".join(str(value) for value in parameter.boundary_values())
         table.add_row(parameter.key, str(parameter), legal)
     console.print(table)
-    run = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config.run
-    evaluations = -(-run.images // run.evaluate_every_images)
+    config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
     goal = "higher is better" if sweep.maximize else "lower is better"
     lines = [
-        f"Metric: {sweep.metric} ({goal}), logged at each of {evaluations} evaluations of a trial",
-        _describe_halving(sweep, overrides, evaluations),
-        _describe_duration(sweep, overrides, limit),
+        f"Metric: {sweep.metric} ({goal}), logged at each of {config.evaluations} evaluations "
+        "of a trial",
+        _describe_halving(sweep, config),
+        _describe_duration(sweep, _measure_trial(sweep, overrides, config), limit),
     ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def _describe_halving(sweep: Sweep, overrides: Sequence[str], evaluations: int) -> str:
+def _describe_halving(sweep: Sweep, config: Config) -> str:
+    evaluations = config.evaluations
     if sweep.halving is None:
         return "No trial ends early"
     rungs = [sweep.halving.first]
@@ -97,7 +99,6 @@ def _describe_halving(sweep: Sweep, overrides: Sequence[str], evaluations: int) 
             "No trial reaches a halving: "
             f"the first comes after evaluation {rungs[0]} of {evaluations}"
         )
-    config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
     batch_size = config.data.batch_size
     # An evaluation comes at the end of the batch that reaches its number of images.
     images = [
@@ -110,8 +111,7 @@ def _describe_halving(sweep: Sweep, overrides: Sequence[str], evaluations: int) 
     )
 
 
-def _describe_duration(sweep: Sweep, overrides: Sequence[str], limit: int | None) -> str:
-    seconds = _measure_trial(sweep, overrides)
+def _describe_duration(sweep: Sweep, seconds: float, limit: int | None) -> str:
     trials = limit or sweep.run_cap or (len(sweep.grid_points()) if sweep.method == "grid" else 0)
     total = "Without run_cap or --trials the sweep never ends"
     if trials:
@@ -120,8 +120,8 @@ def _describe_duration(sweep: Sweep, overrides: Sequence[str], limit: int | None
     return f"One trial, measured on this machine: about {seconds / 60:.1f} minutes. {total}"
 
 
-def _measure_trial(sweep: Sweep, overrides: Sequence[str]) -> float:
-    """Measure the duration of a trial, in seconds.
+def _measure_trial(sweep: Sweep, overrides: Sequence[str], config: Config) -> float:
+    """Measure the duration of a trial with the budget of ``config``, in seconds.
 
     Raises:
         UserError: The experiment does not compute the metric.
@@ -136,9 +136,7 @@ def _measure_trial(sweep: Sweep, overrides: Sequence[str]) -> float:
     _check_metric_name(
         sweep, [name for metric in built.evaluation.evaluator.metrics for name in metric.names]
     )
-    config = loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides]).config
-    evaluations = -(-config.run.images // config.run.evaluate_every_images)
-    return config.iterations * iteration_s + evaluations * evaluation_s
+    return config.iterations * iteration_s + config.evaluations * evaluation_s
 
 
 def _first_trial(sweep: Sweep, overrides: Sequence[str]) -> list[str]:

@@ -197,10 +197,8 @@ def _check_numbers(where: str, name: str, spec: Spec) -> None:
     for key in (k for k in spec if k not in ("value", "values", "probabilities")):
         number = spec[key]
         if not isinstance(number, kind) or isinstance(number, bool):
-            hint = ". YAML reads 1e-3 as text: write 1.0e-3" if isinstance(number, str) else ""
             raise UserError(
-                f"{where}: {key} is not {'an integer' if kind is int else 'a number'}: "
-                f"{number!r}{hint}"
+                f"{where}: {key} is not {'an integer' if kind is int else 'a number'}: {number!r}"
             )
         if key in POSITIVE_KEYS and number <= 0:
             raise UserError(f"{where}: {key} must be greater than 0: {number}")

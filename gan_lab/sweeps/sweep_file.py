@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import sys
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from gan_lab.config import groups, loading
+from gan_lab.config import groups, loading, plain_yaml
+from gan_lab.config.schema import Config
+from gan_lab.config.values import is_null, is_text, list_kinds
 from gan_lab.sweeps.search_space import Parameter, parse
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import find_shipped_folder
@@ -95,7 +96,16 @@ class Sweep:
 
 def format_overrides(values: dict[str, Any]) -> list[str]:
     """Format values as ``key=value`` overrides, as W&B's agent does."""
-    return [f"{key}={value}" for key, value in values.items()]
+    return [f"{key}={format_text_list(value)}" for key, value in values.items()]
+
+
+def format_text_list(value: Any) -> Any:
+    """Format a list of text as an override that is read as the same list; return other values.
+
+    W&B's agent formats a list as Python does, whose quotation marks and backslashes differ.
+    """
+    is_text_list = isinstance(value, list) and any(isinstance(item, str) for item in value)
+    return json.dumps(value, ensure_ascii=False) if is_text_list else value
 
 
 def sweep_folder() -> Path:
@@ -122,19 +132,34 @@ def load(name: str) -> Sweep:
         path = sweep_folder() / f"{name}.yaml"
     if not path.is_file():
         raise UserError(loading.explain_missing_file("sweep", name, list(list_sweeps())))
-    try:
-        # As wandb does; the config files are read differently.
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+    tree = plain_yaml.read_file(path)
+    content = plain_yaml.resolve(tree)
     if not isinstance(content, dict):
         raise UserError(
             f"{path}: not a mapping: {content!r}. A sweep has keys such as 'method: grid'"
         )
+    _keep_text(content, tree)
     try:
         return _parse_sweep(path, content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _keep_text(content: dict[str, Any], tree: dict[str, Any]) -> None:
+    """Restore the values of text keys as they are written, such as ``run.id: {value: 0012}``."""
+    kinds = list_kinds(Config)
+    written = tree.get("parameters")
+    for key, spec in written.items() if isinstance(written, dict) else ():
+        if not isinstance(spec, dict) or not is_text(kinds.get(key)):
+            continue
+        for name in spec.keys() & {"value", "values"}:
+            content["parameters"][key][name] = _to_text(spec[name])
+
+
+def _to_text(tree: Any) -> Any:
+    if isinstance(tree, list):
+        return [_to_text(item) for item in tree]
+    return str(tree) if isinstance(tree, str) and not is_null(tree) else plain_yaml.resolve(tree)
 
 
 def _parse_sweep(path: Path, content: dict[str, Any]) -> Sweep:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from gan_lab.config import loading
+from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves
+from gan_lab.runs.run_folder import to_dict
 from gan_lab.sweeps.sweep_file import Sweep, format_overrides
 from gan_lab.sweeps.trials import Trials
 from gan_lab.utils.files import write_text
@@ -121,26 +121,32 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
         return None
     sweep = results.sweep
     name = sweep.experiment
-    merged = OmegaConf.load(loading.find_experiment(name))
+    source = loading.find_experiment(name)
     loaded = loading.load(
         name, [*sweep.fixed_overrides, *overrides, *format_overrides(results.best.values)]
     )
-    values = dict(leaves(loaded.config))
-    # The experiment's file does not contain the values of overrides and of config groups.
+    values = dict(leaves(to_dict(loaded.config)))
+    tree = plain_yaml.resolve(loading.read_tree(source))
+    merged: dict[str, Any] = {"defaults": tree.pop("defaults")} if "defaults" in tree else {}
+    keys = list(loading.flatten(tree))
+    # Values that the experiment's own file does not have: of overrides and of the chosen config
+    # groups.
     origins = {
         "command line",
         *(f"{group}/{member}.yaml" for group, member in loaded.groups.items()),
     }
     for key, origin in loaded.origin.items():
         if origin in origins and key not in KEYS_OUTSIDE_CONFIG and not key.startswith("log."):
-            value = values[key]
-            OmegaConf.update(merged, key, list(value) if isinstance(value, tuple) else value)
+            keys.append(key)
+    for key in dict.fromkeys(keys):
+        group, _, item = key.rpartition(".")
+        (merged.setdefault(group, {}) if group else merged)[item] = values[key]
     score = f"{sweep.metric} {results.best.value:.4g}"
     comment = (
         f"{name}, the best of the sweep {sweep.name}: trial {results.best.trial_number}, {score}"
     )
     path = folder / f"{sweep.name}_best.yaml"
-    _write(path, f"# {comment}\n{OmegaConf.to_yaml(merged)}")
+    _write(path, f"# {comment}\n{plain_yaml.write(merged)}")
     # Fails here if the written file cannot be trained.
     loading.load(str(path))
     return path

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_lab.sweeps.sweep_file import Sweep
+from gan_lab.sweeps.sweep_file import Sweep, format_text_list
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError, first_line
 
@@ -53,6 +53,15 @@ def run(
     return max(abs(agent.returncode) for agent in agents)
 
 
+def _format_text_lists(spec: dict[str, Any]) -> dict[str, Any]:
+    formatted = dict(spec)
+    if "value" in spec:
+        formatted["value"] = format_text_list(spec["value"])
+    if "values" in spec:
+        formatted["values"] = [format_text_list(value) for value in spec["values"]]
+    return formatted
+
+
 def interpreter_folder() -> str:
     """Return the folder of this Python interpreter."""
     return str(Path(sys.executable).parent)
@@ -60,7 +69,12 @@ def interpreter_folder() -> str:
 
 def _find_or_create(sweep: Sweep, folder: Path, overrides: Sequence[str], limit: int | None) -> str:
     """Return the id of the W&B sweep; a sweep that has changed since it began gets a new one."""
-    definition: dict[str, Any] = sweep.content | {"command": sweep.insert_overrides(overrides)}
+    definition: dict[str, Any] = sweep.content | {
+        "command": sweep.insert_overrides(overrides),
+        "parameters": {
+            key: _format_text_lists(spec) for key, spec in sweep.content["parameters"].items()
+        },
+    }
     if limit:
         definition["run_cap"] = limit
     state_file = folder / "wandb.json"

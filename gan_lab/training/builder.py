@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
@@ -21,6 +22,7 @@ from gan_lab import data as datasets
 from gan_lab import device, seeding
 from gan_lab.config import loading
 from gan_lab.config.schema import Config, with_values
+from gan_lab.config.values import check_names
 from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import ddp_strategy, detect
 from gan_lab.distributed.lightning_internals import leave_signals_alone
@@ -46,6 +48,9 @@ from gan_lab.training.callbacks.wandb_logger import WandbLogger, is_disabled
 from gan_lab.training.gradient_accumulation import accumulate
 from gan_lab.training.warm_start import freeze_discriminators
 from gan_lab.utils.errors import UserError, first_line
+
+# in a note on classes without images
+MAX_NAMED_CLASSES = 10
 
 
 @contextmanager
@@ -145,6 +150,7 @@ def load_data(
         test: Its test images.
     """
     data = datasets.load(config.data, config.run.seed, dataset, test)
+    check_names("the class names of the data set", data.facts.class_names)
     facts = {
         "data.source": data.facts.source,
         "data.class_names": [*data.facts.class_names],
@@ -227,6 +233,7 @@ def build(
     trainer = build_trainer(config, callbacks, launched)
     detect.check_batch_size(config, launched)
     notes += explain_batch_norm(config, family, launched)
+    notes += explain_missing_classes(data)
     return Experiment(
         config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes
     )
@@ -281,6 +288,25 @@ def explain_batch_norm(config: Config, family: Family, launched: detect.Launch) 
         f"{', '.join(causes)}: batch norm uses the statistics of {images} images instead of the "
         f"whole batch of {config.data.batch_size}, so results differ from those of full batches"
     ]
+
+
+def explain_missing_classes(data: GANDataModule) -> list[str]:
+    """Name the classes without validation or test images, if any: no score is about them."""
+    notes = []
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        if split.labels is None:
+            continue
+        present = set(np.unique(split.labels).tolist())
+        missing = [each for i, each in enumerate(data.class_names) if i not in present]
+        if missing:
+            shown = ", ".join(missing[:MAX_NAMED_CLASSES])
+            more = len(missing) - MAX_NAMED_CLASSES
+            shown += f" and {more} more" if more > 0 else ""
+            notes.append(
+                f"No {name} images of {len(missing)} of {len(data.class_names)} classes ({shown}): "
+                f"scores on the {name} set say nothing about them"
+            )
+    return notes
 
 
 class NoProfiler(PassThroughProfiler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -32,6 +33,8 @@ from gan_lab.utils.errors import UserError
 MIN_LOGGED_IMAGES = 20_000
 # A note reports a real-vs-real score above this fraction of a Fréchet distance.
 MAX_REAL_VS_REAL_SHARE = 0.1
+# an evaluation that lacks a metric takes no longer without --yes
+MAX_SECONDS_UNASKED = 60
 logger = logging.getLogger("gan_lab")
 
 
@@ -58,11 +61,21 @@ def evaluate_all(folder: Path, data: GANDataModule | None = None) -> None:
     score_run(run, "live", full=full)
 
 
-def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate(
+    folder: Path, weights: str, overrides: Sequence[str] = (), ask: bool = False
+) -> dict[str, Any]:
     """Score one of the ``WEIGHTS`` of a run by all available metrics; return the updated summary.
 
-    Overrides of ``metrics`` keys select another protocol; the scores of other metrics are kept
-    then.
+    Args:
+        folder: The run folder.
+        weights: One of ``WEIGHTS``.
+        overrides: Where the data is, and ``metrics`` keys that select another protocol; the scores
+            of other metrics are kept then.
+        ask: Stop if the weights of a metric are missing and the other scores of the selected
+            protocol take longer than ``MAX_SECONDS_UNASKED``.
+
+    Raises:
+        UserError: There are no such weights, or ``ask`` stopped the evaluation.
     """
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights} is not valid. Choose one of {', '.join(WEIGHTS)}")
@@ -72,11 +85,15 @@ def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[
         weights = "last"
     other_protocol = any(override.startswith("metrics") for override in overrides)
     restored = run.restore(overrides, weights=None)
-    return score_run(restored, weights, keep_others=other_protocol)
+    return score_run(restored, weights, keep_others=other_protocol, ask=ask and other_protocol)
 
 
 def score_run(
-    restored: RestoredRun, weights: str, full: bool = True, keep_others: bool = False
+    restored: RestoredRun,
+    weights: str,
+    full: bool = True,
+    keep_others: bool = False,
+    ask: bool = False,
 ) -> dict[str, Any]:
     """Score one set of weights of a run; write and return the updated summary.
 
@@ -88,6 +105,7 @@ def score_run(
         weights: One of ``WEIGHTS``.
         full: Compute all available metrics instead of those of the evaluations during training.
         keep_others: Keep the other scores of these weights in the summary.
+        ask: Stop before a long evaluation without all metrics, see ``evaluate``.
     """
     folder, config = restored.run.path, restored.config
     data, family = restored.data, restored.family
@@ -100,6 +118,8 @@ def score_run(
     evaluator = Evaluator(
         data, metrics, setting, config.run.seed, shared=False, bar=config.log.progress_bar
     )
+    if ask and setting.missing:
+        check_duration(evaluator, family)
     chosen_on = (
         choosing_split(restored.run.config.metrics, setting.split, data)
         if weights == "best"
@@ -119,6 +139,24 @@ def score_run(
     all_scores[weights] = kept_scores | scores
     write_summary(folder, summary)
     return summary
+
+
+def check_duration(evaluator: Evaluator, family: Family) -> None:
+    """Check that an evaluation without all metrics is short.
+
+    Raises:
+        UserError: It is not. The message says which scores are missing and how long the others
+            take.
+    """
+    seconds = evaluator.estimate_seconds(family)
+    if seconds <= MAX_SECONDS_UNASKED:
+        return
+    names = ", ".join(evaluator.higher_is_better) or "none"
+    raise UserError(
+        f"{'; '.join(evaluator.setting.missing)}. The other scores ({names}) of "
+        f"{evaluator.setting.fakes:,} fakes would take about {math.ceil(seconds / 60)} minutes. "
+        "Add --yes to compute them"
+    )
 
 
 def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from gan_lab import device, report
-from gan_lab.config.loading import LoadedConfig
+from gan_lab.config.loading import RUN_ID_ORIGIN, LoadedConfig
 from gan_lab.config.schema import Config, with_values
 from gan_lab.data.base import GANDataModule
 from gan_lab.distributed import detect
@@ -74,6 +74,8 @@ def train(
             "run.images=...; second run: run.id=...; start over: run.overwrite=true"
         )
         return 0
+    if loaded.origin.get("run.id") == RUN_ID_ORIGIN:
+        announce(f"run.id={run.id}, from the {RUN_ID_ORIGIN}")
     command = ["train", loaded.experiment, *overrides]
     with quiet_lightning():
         return train_run(*load_data(config, dataset, test), run, launched, command)

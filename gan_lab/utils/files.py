@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from gan_lab.utils.errors import UserError, first_line
 PACKAGE = Path(__file__).parent.parent
 # a file in every folder of runs, so that runs are never read as training data
 MARKER = ".gan-lab"
+# of a file name in characters; twice as many bytes, as file systems allow 255
+MAX_NAME_LENGTH = 100
 
 
 def find_shipped_folder(name: str, inside: str | None = None) -> Path:
@@ -48,6 +52,27 @@ def write_text(path: Path, text: str, errors: str = "surrogateescape", suffix: s
     """Write a UTF-8 text file atomically; ``errors`` as for ``str.encode``."""
     with atomic_path(path, suffix) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors=errors, newline="\n")
+
+
+def make_file_name(text: str) -> str:
+    """Return a file name for a text: different names for different texts.
+
+    Characters that are unsafe on some file system are replaced by ``_``. If the name is then not
+    the text, or is long, it ends in a hash of the text.
+
+    >>> make_file_name("lr_d=0.1-seed0"), make_file_name("a/b")
+    ('lr_d=0.1-seed0', 'a_b-c14cddc033')
+    """
+    name = re.sub(r"[^\w.=,-]+", "_", text)
+    # hidden files, options of a command line
+    name = re.sub(r"^[.-]|^$", "_", name)
+    is_long = len(name) > MAX_NAME_LENGTH or len(os.fsencode(name)) > 2 * MAX_NAME_LENGTH
+    if name == text and name and not is_long:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    while len(name) > MAX_NAME_LENGTH - 12 or len(os.fsencode(name)) > 2 * MAX_NAME_LENGTH - 12:
+        name = name[:-1]
+    return f"{name}-{digest}"
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from gan_lab.cli import console
-from gan_lab.config import groups, loading
+from gan_lab.config import groups, loading, plain_yaml
 from gan_lab.runs.run_folder import RunFolder, run_id
 from gan_lab.training.builder import build, load_data
 from tests.helpers.families import every_family, experiment_of, keys_of, model_words
@@ -93,7 +92,7 @@ def test_every_member_begins_with_what_it_is_and_holds_keys_of_the_schema(
 ) -> None:
     path = loading.find_member(group, member)
     assert loading.first_comment(path)
-    values = OmegaConf.to_container(OmegaConf.load(path))
+    values = plain_yaml.resolve(plain_yaml.read_file(path))
     assert isinstance(values, dict)
     assert values.keys() <= {"data", "run", "metrics", "log", "augment"}
     loading.load("gan", [f"{group}={member}"])

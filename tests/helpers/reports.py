@@ -7,9 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from gan_lab.config import loading
+from gan_lab.config import loading, plain_yaml
 from gan_lab.runs.run_folder import to_dict
 from tests.helpers.pictures import flat
 
@@ -30,7 +28,7 @@ def written_run(
     """A run of 16 iterations of 16 images; the best was the 8th, and ``fd_digits`` of it is the distance."""
     loaded = loading.load(experiment, ["data.batch_size=16", "run.images=256", *words])
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(loaded.config)))
+    (folder / "config.yaml").write_text(plain_yaml.write(to_dict(loaded.config)))
     (folder / "command.txt").write_text(
         f"2026-01-01 00:00:00 UTC  gan-lab train {experiment} {' '.join(words)}\n"
     )

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from gan_lab import benchmark
 from gan_lab import data as datasets
-from gan_lab.config import loading
+from gan_lab.config import loading, plain_yaml
 from gan_lab.metrics.evaluator import build_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.results import WEIGHTS
@@ -206,7 +205,7 @@ def summaries(
         for folder, scores in zip(folders, seeds, strict=True):
             folder.mkdir(parents=True)
             (folder / "config.yaml").write_text(
-                OmegaConf.to_yaml(to_dict(loading.load("wgan", ["run.images=6400"]).config))
+                plain_yaml.write(to_dict(loading.load("wgan", ["run.images=6400"]).config))
             )
             (folder / "timing.csv").write_text(
                 "iteration,images,unix_time,images_per_s\n200,6400,1000,64\n"

@@ -663,7 +663,10 @@ ARGUMENTS: dict[str, tuple[str, str]] = {
     "evaluate": ("{vaegan}", r"fd_digits"),
     "report": ("{vaegan} {pix2pix} --out {tmp}/page.html", r"page\.html"),
     "inspect-data": ("gan {words}", r"mnist"),
-    "judge": ("mnist {data} run.root={tmp} metrics.extractors=[random] --n 6", r"mnist-n6\.html"),
+    "judge": (
+        "mnist {data} run.root={tmp} metrics.extractors=[random] --n 6",
+        r"mnist-n6-extractors=random\.html",
+    ),
     "benchmark": ("one_row {words}", r"\| `gan` \|"),
     "study": ("--root {tmp}", r"optimum"),
     "compare": ("{vaegan}", r"vaegan"),

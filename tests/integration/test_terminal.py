@@ -163,6 +163,20 @@ def test_wandb_mode_disabled_is_heard(
     assert wandb_logger.is_disabled(mode) == off
 
 
+@pytest.mark.parametrize(("value", "off"), [("true", True), ("1", True), ("YES", True), ("on ", True),
+                                            ("false", False), ("0", False), ("", False)])  # fmt: skip
+def test_wandb_disabled_variable_is_honored(
+    value: str, off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WANDB_DISABLED decides log.wandb=auto and the backend of sweeps; a typed value wins."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_DISABLED", value)
+    assert wandb_logger.is_disabled("auto") == off
+    assert wandb_logger.is_wanted() != off
+    assert not wandb_logger.is_disabled("offline")
+
+
 def test_a_hang_up_ends_a_training_with_a_checkpoint(tmp_path: Path, data_root: Path) -> None:
     log = tmp_path / "log"
     words = [f"run.root={tmp_path}", f"data.root={data_root}", "data.source=sample", "log.wandb=off", "log.progress_bar=false",
@@ -212,7 +226,7 @@ def test_files_that_are_none_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (mine / "odd.yaml").write_bytes(b"# caf\xe9\nfamily: gan\n")
     monkeypatch.setattr(loading, "config_folder", lambda: tmp_path)
     assert loading.experiments() == {"empty": "", "odd": "caf\N{REPLACEMENT CHARACTER}"}
-    with pytest.raises(ValueError, match=r"odd.yaml: 'utf-8' codec can't decode"):
+    with pytest.raises(ValueError, match=r"odd.yaml: not UTF-8 text. Save it as UTF-8"):
         loading.load("odd")
     with pytest.raises(ValueError, match=r"file not found: mine.yaml"):
         loading.load("mine.yaml")

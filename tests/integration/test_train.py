@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
 from gan_lab import data as datasets
 from gan_lab import load_generator, networks
-from gan_lab.config import loading
+from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import with_values
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.images import to_uint8
@@ -240,7 +239,7 @@ def test_classes_have_the_names_that_the_data_or_the_user_give_them(
                                   "metrics.allow_small_n=true", "log.progress_bar=false"])  # fmt: skip
     built = builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "run"))
     assert built.config.data.class_names == ["cat", "dog"]
-    write_text(pets / "config.yaml", OmegaConf.to_yaml(to_dict(built.config)))
+    write_text(pets / "config.yaml", plain_yaml.write(to_dict(built.config)))
     generator = load_generator(pets)
     assert torch.equal(generator(3, label="dog"), generator(3, label=1))
     assert torch.equal(generator(2, label=["dog", 0]), generator(2, label=[1, 0]))

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from scipy import stats
 
 from gan_lab.cli import console
-from gan_lab.config import loading
+from gan_lab.config import loading, plain_yaml
 from gan_lab.report.compare import Cell, Comparison, compare
 from gan_lab.report.statistics import is_best, welch
 from gan_lab.runs.results import read_summary
@@ -36,7 +35,7 @@ def run(
     loaded = loading.load(experiment, [f"run.root={root}", "run.images=6400", *words])
     folder = RunFolder.of(loaded).path
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(loaded.config)))
+    (folder / "config.yaml").write_text(plain_yaml.write(to_dict(loaded.config)))
     if scores is not None:
         said = PROTOCOL | {"seed": loaded.config.run.seed} | protocol
         best = {

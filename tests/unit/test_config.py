@@ -10,6 +10,7 @@ import pytest
 
 from gan_lab.config.loading import config_folder, experiments, families, load, parse
 from gan_lab.config.schema import Config, DataConfig, check_ranges, leaves, with_values
+from gan_lab.training.callbacks.progress import Progress
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def written(tmp_path: Path) -> object:
         ("run.images", "'run.images' is not key=value, such as model.z_dim=64"),
         ("data.size=big", "data.size=big: it must be a whole number"),
         ("data.size=28.5", "data.size=28.5: it must be a whole number"),
-        ("data.size=on", "data.size=True: it must be a whole number"),
-        ("run.seed=null", "run.seed=: it must be a whole number"),
+        ("data.size=on", "data.size=on: it must be a whole number"),
+        ("run.seed=null", "run.seed=null: it must be a whole number"),
         ("data.size=", "data.size=: it must be a whole number"),
         ("model.betas=[0.5]", "model.betas=[0.5]: it must be a list of 2, such as [0.5,0.5]"),
         (
@@ -61,7 +62,8 @@ def written(tmp_path: Path) -> object:
             "data.attributes=Smiling: it must be a list, such as [one,two]",
         ),
         ("model.lr_d=fast", "model.lr_d=fast: it must be a number"),
-        ("run=[1", "run=[1: unclosed bracket or quotation mark"),
+        ("data.attributes=[1", "data.attributes=[1: unclosed bracket or quotation mark"),
+        ("run=[1", "run is a group: set one of its keys"),
         ("run.compile=maybe", "run.compile=maybe: it must be true or false"),
         (
             "log.wandb=maybe",
@@ -70,7 +72,7 @@ def written(tmp_path: Path) -> object:
         ("model.loss=wasserstein", "model.loss=wasserstein: it must be one of nonsat"),
         (
             "model.betas=[0.5,0.9,0.9]",
-            "model.betas=[0.5, 0.9, 0.9]: it must be a list of 2, such as",
+            "model.betas=[0.5,0.9,0.9]: it must be a list of 2, such as",
         ),
         ("data.size=0", "data.size=0 is out of range: it must be at least 1"),
         ("run.seed=-1", "run.seed=-1 is out of range: it must be at least 0"),
@@ -83,8 +85,17 @@ def written(tmp_path: Path) -> object:
             "model.betas=(-0.1, 0.9) is out of range: it must be at least 0",
         ),
         ("family=gna", "unknown family 'gna'. Did you mean 'gan'? Available: "),
-        ("data.root=${nowhere}", "Interpolation key 'nowhere' not found"),
-        ("run={seed: [", "unclosed bracket or quotation mark"),
+        ("run={seed: [", "run is a group: set one of its keys"),
+        ("data.class_names=[a,,b]", "data.class_names=[a,,b]: an item is empty"),
+        ("data.class_names=['a]", "unclosed bracket or quotation mark"),
+        ("data.class_names=[a,b,a]", "data.class_names: duplicate name: a"),
+        ("data.attributes=[Male,Male]", "data.attributes: duplicate name: Male"),
+        ("run.images=12:30", "run.images=12:30: it must be a whole number"),
+        ("run.images=1e400", "run.images=1e400: it must be a whole number"),
+        ("model.lr_d=inf", "model.lr_d=inf is out of range"),
+        ("data.root=a\nb", "data.root='a\\nb': it must be one line"),
+        ('data.class_names=[a,"b\\nc"]', "data.class_names='b\\nc': it must be one line"),
+        ("data.channels=2", "data.channels=2: it must be one of 1, 3"),
     ],
 )
 def test_a_word_that_cannot_be_meant_is_answered_by_name_and_remedy(
@@ -101,6 +112,8 @@ def test_an_unknown_experiment_is_answered_with_the_nearest_and_all_there_are() 
         load("cgn")
     with pytest.raises(ValueError, match=r"file not found: /nowhere/mine.yaml"):
         load("/nowhere/mine.yaml")
+    with pytest.raises(ValueError, match=r"experiment='a.nb': it must be one line"):
+        load("a\nb")
 
 
 @pytest.mark.parametrize(
@@ -108,10 +121,18 @@ def test_an_unknown_experiment_is_answered_with_the_nearest_and_all_there_are() 
     [
         (
             "- family\n- gan\n",
-            "mine.yaml: not a mapping such as 'family: gan': ['family', 'gan']",
+            "mine.yaml: not a mapping such as 'family: gan': [family, gan]",
         ),
-        ("family: [gan\n", "mine.yaml: while parsing a flow sequence"),
-        ("family: gan\nfamily: cgan\n", "found duplicate key family"),
+        ("family: [gan\n", "mine.yaml: line 2: expected ',' or ']', but got"),
+        ("family: gan\nfamily: cgan\n", "line 2: duplicate key: family"),
+        ("data: {size: 8}\ndata.size: 9\n", "mine.yaml: duplicate key: data.size"),
+        ("data: {root: !x a}\n", "line 1: tag !x. Quote text that begins with !"),
+        ("data: {root: &x y}\n", "line 1: unused anchor &x"),
+        ("data: {root: null}\n", "data.root=null: it must be text, not null"),
+        ("data: {class_names: [{a: b}]}\n", "an item must be text: {a: b}. Quote it"),
+        ("data: " + "[" * 2000 + "]" * 2000, "mine.yaml: too many nested brackets"),
+        ("? [a]\n: b\n", "line 1: a key is a mapping or a list"),
+        ("data: &x {a: *x}\n", "a value that contains itself"),
         (
             "family: gan\ndata: {sise: 3}\n",
             "Key 'data.sise' not in 'Config'. Did you mean 'data.size'?",
@@ -163,6 +184,45 @@ def test_the_id_comes_from_run_id_unless_a_word_gives_it(monkeypatch: pytest.Mon
     monkeypatch.setenv("RUN_ID", "0012")
     assert load("gan").config.run.id == "0012"
     assert load("gan", ["run.id=mine"]).config.run.id == "mine"
+
+
+@pytest.mark.parametrize("override", [[], ["run.id=null"]])
+def test_run_id_of_environment_has_its_origin(
+    override: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that train reports a variable that was left over."""
+    monkeypatch.setenv("RUN_ID", "left over")
+    loaded = load("gan", override)
+    assert loaded.config.run.id == "left over"
+    assert loaded.origin["run.id"] == "environment variable RUN_ID"
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "every", "evaluations"),
+    [(1600, 16, 800, 2), (1600, 16, 700, 3), (100, 64, 50, 2), (640, 64, 10, 10), (5, 64, 99, 1),
+     (130, 64, 65, 2), (650, 64, 600, 2)],
+)  # fmt: skip
+def test_evaluations_are_those_that_the_training_makes(
+    images: int, batch_size: int, every: int, evaluations: int
+) -> None:
+    config = load("gan", [f"run.images={images}", f"data.batch_size={batch_size}",
+                          f"run.evaluate_every_images={every}"]).config  # fmt: skip
+    progress = Progress(batch_size, config.iterations)
+    counted = 0
+    for progress.iteration in range(1, config.iterations + 1):
+        counted += progress.has_crossed(every) or progress.spent
+    assert config.evaluations == counted == evaluations
+
+
+@pytest.mark.parametrize("name", ["emoji", "toy", "folder", "mine.photos"])
+def test_data_set_is_selected_like_a_group(name: str) -> None:
+    """In place of the group that the experiment selects; overrides of other keys are kept."""
+    loaded = load("cyclegan", [f"data={name}", "data.size=16"])
+    assert loaded.config == load("cyclegan", [f"data.name={name}", "data.size=16"]).config
+    assert loaded.origin["data.name"] == "command line"
+    assert loaded.groups == {}
+    with pytest.raises(ValueError, match=r"unknown data option 'emojy'. Did you mean 'emoji'"):
+        load("cyclegan", ["data=emojy"])
 
 
 @pytest.mark.parametrize("name", sorted(experiments()))
@@ -259,3 +319,11 @@ def test_a_size_of_two_numbers_is_height_and_width_and_of_one_is_square() -> Non
             load("dcgan", [f"data.size={wrong}"])
     with pytest.raises(ValueError, match=r"data\.width=5000 is out of range"):
         load("dcgan", ["data.size=64x5000"])
+
+
+def test_tilde_in_start_from_is_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load("gan", ["run.start_from=~/x"]).config.run.start_from == f"{tmp_path}/x"
+    assert load("gan").config.run.start_from is None

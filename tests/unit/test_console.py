@@ -41,7 +41,7 @@ def test_the_dry_run_names_origins_networks_and_the_expected_time(
     count = sum(parameter.numel() for parameter in generator.parameters())
     assert [cell.strip() for cell in rows["generator"]] == [f"{count:,}", "16 x 1 x 28 x 28"]
     assert rows["discriminator"][1].strip() == "16"
-    assert "full run: 100 iterations and 3 evaluations" in said
+    assert "full run: 100 iterations and 2 evaluations" in said
     assert re.search(r"one iteration, measured on this machine: [\d.]+ ms", said)
     assert not list(tmp_path.iterdir())
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from scipy import stats
 
 from gan_lab import data as datasets
+from gan_lab.config import loading
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import toy
 from gan_lab.data.array_dataset import ArrayDataset
@@ -17,6 +19,7 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.data.samplers import EndlessBatchSampler
 from gan_lab.data.split import Subset, stratified_split
 from gan_lab.images import ImageSpec, resize
+from gan_lab.training.builder import explain_missing_classes, load_data
 from tests.helpers.trainers import attach
 
 
@@ -263,3 +266,53 @@ def test_an_unknown_data_set_is_answered_with_the_nearest_and_all_there_are() ->
         match=r"unknown data set 'mnits'\. Did you mean 'mnist'\? Available: .*mnist, .*toy",
     ):
         datasets.load(DataConfig(name="mnits"), 0)
+
+
+@pytest.mark.parametrize(("name", "files"), [("emoji", None), ("toy", ["1.png"]),
+                                             ("emoji_pairs", ["cat/1.jpg"])])  # fmt: skip
+def test_root_of_a_data_set_that_does_not_read_it_is_refused(
+    name: str, files: list[str] | None, tmp_path: Path
+) -> None:
+    """A typing error must not create a folder, and a folder of images must not be ignored."""
+    root = tmp_path / "typo"
+    for file in files or []:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(b"")
+    problem = "contains images" if files else "does not exist"
+    with pytest.raises(ValueError, match=rf"{problem}, .*data\.name={name} is not read from"):
+        datasets.load(DataConfig(name=name, size=32, root=str(root)), 0)
+    assert root.exists() == bool(files)
+
+
+def test_existing_root_without_images_is_accepted_for_the_cache(tmp_path: Path) -> None:
+    assert len(datasets.load(DataConfig(name="toy", root=str(tmp_path)), 0).train)
+
+
+@pytest.mark.parametrize("test_labels", [[0] * 12, [0] * 8 + [2] * 4, [1] * 12])
+def test_class_without_held_out_images_is_named(test_labels: list[int]) -> None:
+    images = np.zeros((12, 1, 8, 8), np.uint8)
+    labels = np.arange(12) % 3
+    decoded = ArrayDataset(
+        ImageSpec(1, 8, 8, 3, "digits"), images, labels, images, np.array(test_labels), "sample",
+        "made up", "made", class_names=("ant", "bee", "cow"),
+    )  # fmt: skip
+    notes = explain_missing_classes(GANDataModule(decoded, DataConfig(size=8), seed=0))
+    missing = [name for i, name in enumerate(("ant", "bee", "cow")) if i not in test_labels]
+    assert [note.partition(":")[0] for note in notes] == [
+        f"No {split} images of {len(missing)} of 3 classes ({', '.join(missing)})"
+        for split in ("validation", "test")
+    ]
+    complete = replace(decoded, test_labels=labels)
+    assert explain_missing_classes(GANDataModule(complete, DataConfig(size=8), seed=0)) == []
+
+
+@pytest.mark.parametrize("names", [("a", "a\nb"), ("a", "a"), ("a", "\x1b")])
+def test_class_names_that_cannot_be_written_are_refused(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = replace(numbered(classes=2), class_names=names)
+    monkeypatch.setattr("gan_lab.data.toy.decode", lambda cfg: decoded)
+    config = loading.load("ring", ["data.name=toy", "data.size=4"]).config
+    with pytest.raises(ValueError, match="the class names of the data set") as raised:
+        load_data(config)
+    assert len(str(raised.value).splitlines()) == 1

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from gan_lab.cli import app
 from gan_lab.config.schema import DataConfig, MetricsConfig
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
@@ -24,6 +26,7 @@ from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.frechet import moments
 from gan_lab.metrics.nearest_neighbors import find_neighbors
 from gan_lab.seeding import Stream
+from gan_lab.training.final_evaluation import check_duration
 
 
 class Shut:
@@ -297,3 +300,61 @@ def test_protocol_distinguishes_tasks_of_one_data_set(tmp_path: Path) -> None:
         "1 channels, pairs: none",
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("reals", "fakes", "is_scored"),
+    [
+        ([40, 40, 0], [40, 40, 40], False),
+        ([80, 0, 0], [80, 0, 0], False),
+        ([40, 40, 4], [40, 40, 40], False),
+        ([40, 40, 40], [116, 4, 0], False),
+        ([40, 40, 5], [40, 40, 5], True),
+    ],
+)
+def test_cas_needs_images_of_each_class(
+    reals: list[int], fakes: list[int], is_scored: bool
+) -> None:
+    """With one class in the test set, every classifier would be perfect."""
+    metric = ClassificationAccuracyScore(3, cap=10_000)
+    statistics = []
+    for counts in (reals, fakes):
+        labels = torch.arange(3).repeat_interleave(torch.tensor(counts))
+        shown = torch.from_numpy(images(len(labels), 0, (1, 8, 8)))
+        statistics.append({"images": shown, "labels": labels})
+    assert ("cas" in metric.compute(*statistics)) == is_scored
+
+
+def test_long_evaluation_without_weights_stops_until_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = evaluator_of(data(tmp_path), digits(), 60)
+    scored.setting.missing.append("Skipping fid: there are no weights")
+    monkeypatch.setattr(Evaluator, "estimate_seconds", lambda self, family: 61.0)
+    with pytest.raises(ValueError, match=r"Skipping fid: .*fd_digits.* of 60 fakes .* 2 minutes"):
+        check_duration(scored, FAMILY)
+    monkeypatch.setattr(Evaluator, "estimate_seconds", lambda self, family: 59.0)
+    check_duration(scored, FAMILY)
+
+
+def test_duration_is_estimated_per_fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 16 fakes: a thousand times as many take a thousand times as long."""
+    scored = evaluator_of(data(tmp_path), digits(), 60, fakes=16_000)
+    clock = iter([100.0, 102.0])
+    monkeypatch.setattr(evaluator.time, "monotonic", lambda: next(clock))
+    assert scored.estimate_seconds(FAMILY) == pytest.approx(2000)
+
+
+@pytest.mark.parametrize(("options", "ask"), [([], True), (["--yes"], False)])
+def test_evaluate_command_asks_unless_yes(
+    options: list[str], ask: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def stop(*_: Any, ask: bool) -> None:
+        asked.append(ask)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("gan_lab.training.final_evaluation.evaluate", stop)
+    CliRunner().invoke(app, ["evaluate", str(tmp_path), "metrics=fid50k_full", *options])
+    assert asked == [ask]

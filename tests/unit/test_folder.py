@@ -253,12 +253,14 @@ def test_a_folder_is_gray_where_most_of_it_is_and_where_somebody_says_so(tmp_pat
         photo(tmp_path / f"photo{i}.png", i)
     assert channels() == channels(cache_gb=0) == 3
     assert channels(channels=1) == 1
+    (tmp_path / "cache").mkdir()
+    root = str(tmp_path / "cache")
     with pytest.raises(
         ValueError, match=r"data\.channels=1: the images of data\.name=emoji have 3"
     ):
-        datasets.load(DataConfig(name="emoji", root=str(tmp_path), size=8, channels=1), seed=0)
+        datasets.load(DataConfig(name="emoji", root=root, size=8, channels=1), seed=0)
     with pytest.raises(
         ValueError,
         match=r"data\.size=8x12: data\.name=emoji supports 8x8",
     ):
-        datasets.load(DataConfig(name="emoji", root=str(tmp_path), size=8, width=12), seed=0)
+        datasets.load(DataConfig(name="emoji", root=root, size=8, width=12), seed=0)

@@ -351,7 +351,7 @@ def test_comparison_has_row_per_experiment_and_curve_per_run(
     ]  # fmt: skip
     path = report.write(folders)
     assert path.parent == tmp_path.parent
-    assert re.fullmatch(rf"comparison-{tmp_path.name}-[0-9a-f]{{8}}\.html", path.name)
+    assert re.fullmatch(r"comparison-.*-[0-9a-f]{8}\.html", path.name)
     others = report.write(folders[1:])
     assert others != path
     others.unlink()

@@ -324,7 +324,7 @@ def test_folder_that_is_no_run_gives_one_sentence(tmp_path: Path) -> None:
         UserError, match=r"is not a run folder: it has no config.yaml. Name a folder such as"
     ):
         open_run(tmp_path)
-    for text in ("model: {", "[1, 2]", "- x", "a: ${b"):
+    for text in ("model: {", "[1, 2]", "- x", "a: {b"):
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(UserError, match=r"config\.yaml is damaged: .") as raised:
             open_run(tmp_path)

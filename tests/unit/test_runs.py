@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from gan_lab.config.loading import load
+from gan_lab.report.run_page import name_comparison
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, find_differences, run_id
+from gan_lab.runs.run_folder import RunFolder, find_differences, name_output, run_id
 from gan_lab.utils import files
 from gan_lab.utils.files import write_text
+from tests.helpers.reports import written_run
 
 
 def slug(*words: str, experiment: str = "gan") -> str:
@@ -266,3 +268,27 @@ def test_run_with_changed_data_does_not_resume(tmp_path: Path) -> None:
         Run(tmp_path / "run").check_data("xyz")
     RunFolder(tmp_path / "run").prepare(load("gan", ["run.overwrite=true"]).config, [], "xyz")
     Run(tmp_path / "run").check_data("xyz")
+
+
+def test_outputs_of_different_data_have_different_names(tmp_path: Path) -> None:
+    """Of two roots with the same last part, of two sizes, of two metrics."""
+    roots = [tmp_path / "a" / "photos", tmp_path / "b" / "photos"]
+    folder = [["data=folder", f"data.root={root}"] for root in roots]
+    variants = [*folder, [*folder[0], "data.size=16"], ["data=emoji"], ["data=emoji64"],
+                ["data=emoji", "metrics.extractors=[random]"]]  # fmt: skip
+    loaded = [load("gan", each) for each in variants]
+    names = [
+        name_output(f"{each.config.data.name}-n50", each, ["data", "metrics"]) for each in loaded
+    ]
+    assert len(set(names)) == len(names)
+    assert names[3] == "emoji-n50"
+    assert all(name == Path(name).name for name in names)
+    sheets = [name_output("data-folder", each, ["data"]) for each in loaded[:3]]
+    assert len(set(sheets)) == 3
+
+
+def test_comparisons_of_different_runs_have_different_names(tmp_path: Path) -> None:
+    runs = [Run(written_run(tmp_path / name)) for name in ("one", "two", "three")]
+    names = [name_comparison(each) for each in (runs[:2], runs[1:], runs)]
+    assert len(set(names)) == 3
+    assert name_comparison(runs[::-1]) == names[2]

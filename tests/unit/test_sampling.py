@@ -422,3 +422,43 @@ def test_float32_is_close_to_the_exact_mode_and_no_more(tmp_path: Path) -> None:
     assert fast.dtype == torch.float32
     assert torch.allclose(fast(9), exact(9), rtol=0, atol=1e-5)
     assert not torch.equal(fast(9), exact(9))
+
+
+@pytest.fixture
+def numbered_run(tmp_path: Path) -> Path:
+    """A run whose classes are named 1, 2 and 3, as class folders often are."""
+    checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=3)
+    (tmp_path / "run" / "config.yaml").write_text("data: {class_names: ['1', '2', '3']}\n")
+    return tmp_path / "run"
+
+
+def test_label_as_text_is_a_name_and_as_integer_an_index(numbered_run: Path) -> None:
+    generator = load_generator(numbered_run)
+    with pytest.warns(UserWarning, match=r"label='2' is the class named 2 \(index 1\)$"):
+        assert generator.names_of(1, "2") == ["2"]
+    with pytest.warns(UserWarning, match=r"label=2 is the class with index 2 \(named 3\)\. For"):
+        assert generator.names_of(1, 2) == ["3"]
+    # no class is named 0, so there is nothing to confuse
+    assert generator.names_of(1, 0) == ["1"]
+    for text in ("0", "4", "-1"):
+        with pytest.raises(ValueError, match=rf"unknown class '{text}'.* Available: 1, 2, 3"):
+            generator.names_of(1, text)
+
+
+def test_class_option_means_the_name_in_both_interfaces(numbered_run: Path) -> None:
+    out = [numbered_run / "a.png", numbered_run / "b.png"]
+    command = ["sample", str(numbered_run), "-n", "1", "--class", "3", "--out", str(out[0])]
+    with pytest.warns(UserWarning, match="label='3' is the class named 3"):
+        assert CliRunner().invoke(app, command).exit_code == 0
+    with pytest.warns(UserWarning, match="label=2 is the class with index 2"):
+        save_grid(load_generator(numbered_run, exact=True)(1, 2), 1, out[1])
+    assert out[0].read_bytes() == out[1].read_bytes()
+
+
+def test_text_is_an_index_if_no_class_has_a_number_for_a_name(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=3)
+    (tmp_path / "run" / "config.yaml").write_text("data: {class_names: [no, 01a, yes]}\n")
+    generator = load_generator(tmp_path / "run")
+    assert generator.names_of(1, "1") == ["01a"]
+    assert generator.names_of(1, "no") == ["no"]
+    assert generator.names_of(1, "yes") == ["yes"]

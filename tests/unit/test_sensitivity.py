@@ -214,7 +214,7 @@ def test_the_command_writes_the_page_and_refuses_points(tmp_path: Path, data_roo
     ]
     done = CliRunner().invoke(cli.app, ["judge", "mnist", "data.source=sample", *words])
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "judge" / "mnist-n10.html").is_file()
+    assert (tmp_path / "judge" / "mnist-n10-source=sample-extractors=random.html").is_file()
     refused = CliRunner().invoke(cli.app, ["judge", "ring", *words])
     assert isinstance(refused.exception, ValueError)
     assert "has points, not images" in str(refused.exception)

@@ -18,7 +18,7 @@ from gan_lab.distributed import slurm
 
 NASTY = [
     "run.id=a b'c\"d$(touch hacked)`id`\\n;&|#%j",
-    "data.root=per cent % and\nline",
+    "data.root=per cent % and\ttab",
     "log.log_every_images=7",
 ]
 SRUN = f"""#!{sys.executable}

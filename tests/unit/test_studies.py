@@ -212,10 +212,13 @@ def test_chapters_are_unique() -> None:
         ),
         (
             "predictions: [{value: growth, arm: alternating, relation: beside, bound: 0}]",
-            "Invalid value 'beside'",
+            "relation=beside: it must be one of above, below",
         ),
         ("seeds: 3", "seeds"),
-        ("arms: {off: ring}", r"Key False \(bool\).*\. YAML reads on, off, .*: quote them"),
+        ("quick: {words: 'data.root=\"my'}", 'unclosed quotation mark: data.root="my'),
+        ("full: {seeds: many}", "full={seeds: many}: seeds=many: it must be a whole number"),
+        ("chapter: [1]", r"chapter=\[1\]: it must be a whole number"),
+        ("arms: {off: ring}", "unknown arm in a prediction: .* The arms are off"),
     ],
 )
 def test_invalid_study_file_is_one_line_error(change: str, message: str, tmp_path: Path) -> None:
@@ -344,3 +347,20 @@ def test_dirac_gan_eigenvalue_equals_numerical_jacobian(order: str, gamma: float
     columns = [step(small * unit) / small for unit in torch.eye(2, dtype=torch.float64)]
     largest = np.abs(np.linalg.eigvals(torch.stack(columns, dim=1).numpy())).max()
     assert simultaneous.compute_eigenvalue(order, gamma) == pytest.approx(largest, abs=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "title: [", "- a", "title: x\n", "arms: 3\n"])
+def test_invalid_file_does_not_break_other_studies(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = studies.find_folder()
+    for name in ("simultaneous", "saturation"):
+        shutil.copy(known / f"{name}.yaml", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(studies, "find_folder", lambda: tmp_path)
+    with pytest.warns(UserWarning, match=r"Skipping a study: .*mine\.yaml: ") as warned:
+        assert set(studies.names()) == {"simultaneous", "saturation"}
+    assert len(warned) == 1
+    assert studies.load("saturation").title
+    with pytest.raises(ValueError, match=r"mine\.yaml: "):
+        studies.load("mine")

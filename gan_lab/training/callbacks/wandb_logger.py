@@ -125,13 +125,28 @@ def host() -> str:
 
 
 def is_disabled(mode: str) -> bool:
-    """Return whether W&B is disabled: ``log.wandb=off``, or ``auto`` with WANDB_MODE=disabled."""
-    return mode == "off" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled")
+    """Return whether W&B is disabled: ``log.wandb=off``, or ``auto`` and an environment variable.
+
+    W&B reads WANDB_MODE=disabled, and many training scripts WANDB_DISABLED=true.
+    """
+    return mode == "off" or (mode == "auto" and is_disabled_by_environment())
+
+
+def is_disabled_by_environment() -> bool:
+    """Return whether WANDB_MODE=disabled, or WANDB_DISABLED is true."""
+    disabled = os.environ.get("WANDB_DISABLED", "").strip().lower()
+    return os.environ.get("WANDB_MODE", "").lower() == "disabled" or disabled in (
+        "true",
+        "yes",
+        "on",
+        "1",
+    )
 
 
 def is_wanted() -> bool:
-    """Return whether ``auto`` logs online: an API key is set and WANDB_MODE does not disagree."""
-    return os.environ.get("WANDB_MODE", "online") == "online" and key_is_present()
+    """Return whether ``auto`` logs online: an API key is set and no variable disables it."""
+    is_online = os.environ.get("WANDB_MODE", "online").lower() == "online"
+    return is_online and not is_disabled_by_environment() and key_is_present()
 
 
 def key_is_present() -> bool:

@@ -1,0 +1,171 @@
+"""YAML as text: the YAML 1.2 grammar, in which only the type of a key decides how a value is read.
+
+YAML 1.1 readers turn ``no`` into false, ``0012`` into 10 and ``12:30`` into 750. Here every scalar
+is read as the text that was written; ``gan_lab/config/values.py`` converts it to the type of its
+key, and ``resolve`` converts it by the YAML 1.2 core schema where there is no key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lab.utils.errors import UserError
+
+NULLS = ("", "~", "null", "Null", "NULL")
+BOOLEANS = {
+    text: value
+    for value, name in ((True, "true"), (False, "false"))
+    for text in (name, name.title(), name.upper())
+}
+# 20_000 is not YAML 1.2, but Python, and common in configs
+INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
+FLOAT = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.?(inf|Inf|INF)|\.?nan"
+    r"|\.NaN|\.NAN"
+)
+STANDARD_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
+
+
+class Scalar(str):
+    """A scalar of a YAML file, as it was written.
+
+    Attributes:
+        plain: Whether it has no quotation marks, so that ``null`` means null.
+    """
+
+    plain: bool
+
+    def __new__(cls, text: str, plain: bool) -> Scalar:
+        """Create a scalar."""
+        scalar = super().__new__(cls, text)
+        scalar.plain = plain
+        return scalar
+
+
+def read_file(path: Path) -> Any:
+    """Read a YAML file as nested dicts and lists of ``Scalar``; an empty file is an empty dict.
+
+    Raises:
+        UserError: The file is not valid YAML in UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text. Save it as UTF-8") from None
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def read(text: str) -> Any:
+    """Read a YAML text as nested dicts and lists of ``Scalar``; an empty text is an empty dict.
+
+    Raises:
+        ValueError: The text is not valid YAML, or has duplicate keys, tags or unused anchors.
+    """
+    with _explain_yaml_errors():
+        _check_anchors(text)
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        return {} if root is None else _convert_node(root, ())
+
+
+@contextmanager
+def _explain_yaml_errors() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise ValueError("too many nested brackets") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ValueError(f"{line}{error.problem}") from None
+    except yaml.reader.ReaderError as error:
+        raise ValueError(
+            f"character {error.position}: U+{error.character:04X} is not allowed in YAML"
+        ) from None
+
+
+def _check_anchors(text: str) -> None:
+    """Raise ValueError for an anchor that nothing refers to: ``[&a b]`` would lose its ``&a``."""
+    anchors: dict[str, int] = {}
+    for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        if isinstance(event, yaml.AliasEvent):
+            anchors.pop(event.anchor, None)
+        elif isinstance(event, yaml.NodeEvent) and event.anchor:
+            anchors[event.anchor] = event.start_mark.line + 1
+    for anchor, line in anchors.items():
+        raise ValueError(f"line {line}: unused anchor &{anchor}. Quote text that begins with &")
+
+
+def _convert_node(node: yaml.Node, parents: tuple[int, ...]) -> Any:
+    line = node.start_mark.line + 1
+    if node.tag not in STANDARD_TAGS and node.tag != "!":
+        raise ValueError(f"line {line}: tag {node.tag}. Quote text that begins with !")
+    if id(node) in parents:
+        raise ValueError(f"line {line}: a value that contains itself")
+    parents = (*parents, id(node))
+    if isinstance(node, yaml.SequenceNode):
+        return [_convert_node(item, parents) for item in node.value]
+    if not isinstance(node, yaml.MappingNode):
+        return Scalar(node.value, plain=node.style is None)
+    mapping: dict[str, Any] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise ValueError(f"line {line}: a key is a mapping or a list. Use text")
+        if key.value in mapping:
+            raise ValueError(f"line {line}: duplicate key: {key.value}. Remove one of the two")
+        mapping[key.value] = _convert_node(value, parents)
+    return mapping
+
+
+def resolve(tree: Any) -> Any:
+    """Convert every unquoted scalar of a tree by the core schema of YAML 1.2."""
+    if isinstance(tree, dict):
+        return {key: resolve(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [resolve(item) for item in tree]
+    if not isinstance(tree, Scalar):
+        return tree
+    text = str(tree)
+    if not tree.plain:
+        return text
+    if text in NULLS:
+        return None
+    if text in BOOLEANS:
+        return BOOLEANS[text]
+    # thousands of digits are refused by int()
+    if INTEGER.fullmatch(text) and len(text) < 1000:
+        return int(text)
+    return parse_float(text) if FLOAT.fullmatch(text) else text
+
+
+def parse_float(text: str) -> float:
+    """Convert a text that matches ``FLOAT``, such as 1e-3, 20_000 or .inf."""
+    return float(re.sub(r"\.(?=[iInN])", "", text))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that a YAML 1.1 or 1.2 reader would not read as text."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    is_text = resolve(Scalar(text, plain=True)) == text
+    return dumper.represent_scalar(STANDARD_TAGS[0], text, style=None if is_text else "'")
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def write(tree: Any) -> str:
+    """Format nested dicts, lists and plain values as YAML; ``resolve(read(text))`` inverts it."""
+    return str(
+        yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)
+    )
