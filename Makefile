@@ -4,6 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+# uv installs the same lock file in a quarter of the CPU time; UV= selects pip.
+UV ?= $(shell command -v uv)
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python,$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check)
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
@@ -21,8 +24,8 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Creating $(VENV) from requirements.lock (takes a few minutes, once)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 train: $(READY)  ## EXP=cgan [ARGS=...]: train or resume, and score; without EXP: list the experiments

@@ -1,4 +1,4 @@
-"""Measurements of time, each a ratio within rounds of one run."""
+"""Time measurements. Each result is a ratio of two times within a round of one run."""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ import statistics
 from collections.abc import Sequence
 
 
-def asked(
-    about: str | None, experiments: Sequence[str], rounds: int
+def parse_arguments(
+    description: str | None, experiments: Sequence[str], rounds: int
 ) -> tuple[list[str], list[str], int]:
     """Parse the command line.
 
+    Args:
+        description: The docstring of the benchmark.
+        experiments: The default experiments.
+        rounds: The default number of rounds.
+
     Returns:
-        The experiments (these by default), the key=value overrides, and the number of rounds.
+        The experiments, the key=value overrides, and the number of rounds.
     """
-    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=rounds)
-    named = " ".join(experiments)
-    about_words = f"experiments (default: {named}) and key=value overrides"
-    parser.add_argument("words", nargs="*", help=about_words)
-    # parse_args would reject overrides that follow an option, as in: cgan --rounds 3 data.source=sample
-    arguments = parser.parse_intermixed_args()
-    words = [word for word in arguments.words if "=" in word]
-    return (
-        [word for word in arguments.words if "=" not in word] or list(experiments),
-        words,
-        arguments.rounds,
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        help=f"experiments (default: {' '.join(experiments)}) and key=value overrides",
     )
+    # parse_args would reject overrides after an option, as in: cgan --rounds 3 data.source=sample
+    options = parser.parse_intermixed_args()
+    overrides = [argument for argument in options.arguments if "=" in argument]
+    names = [argument for argument in options.arguments if "=" not in argument]
+    return names or list(experiments), overrides, options.rounds
 
 
-def told(ratios: Sequence[float]) -> str:
-    """The median of the rounds' ratios, and between which they lie."""
-    return f"{statistics.median(ratios):.3f} (median of {len(ratios)}, {min(ratios):.3f} to {max(ratios):.3f})"
+def format_ratios(ratios: Sequence[float]) -> str:
+    """Format the median and the range of the ratios of all rounds."""
+    return (
+        f"{statistics.median(ratios):.3f} (median of {len(ratios)}, {min(ratios):.3f} to "
+        f"{max(ratios):.3f})"
+    )

@@ -1,4 +1,7 @@
-"""Time of all studies, quick budget, up to 20 minutes on two idle cores: `make bench-book`."""
+"""Measure the time of all studies with the quick budget (make bench-book).
+
+The limit is 20 minutes on two idle cores.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What an evaluation in training costs beyond generating its images and extracting their features: `make
-bench-evaluation`.
+"""Measure the overhead of an evaluation during training (make bench-evaluation).
 
-Each round measures both, one after the other; what is reported is the median over the rounds of the ratios within a
-round.
+The baseline only generates the images and extracts their features. Each round measures both
+consecutively; the result is the median of the ratios within rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import asked, told
+from benchmarks import format_ratios, parse_arguments
 from gan_lab.config import loading
 from gan_lab.images import to_uint8
 from gan_lab.metrics.feature_scores import FeatureScores
@@ -25,43 +24,44 @@ from gan_lab.training import builder
 ROUNDS = 7
 
 
-def seconds(action: Callable[[], object]) -> float:
+def measure_seconds(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
 
 
-def ratios(name: str, words: list[str], rounds: int) -> list[float]:
-    """Of each round the time of an evaluation over that of generating and extracting alone."""
+def measure_ratios(name: str, overrides: list[str], rounds: int) -> list[float]:
+    """Measure the time of an evaluation divided by that of the baseline, for each round."""
     with tempfile.TemporaryDirectory() as folder:
-        loaded = loading.load(name, ["log.progress_bar=false", "log.wandb=off", *words])
+        loaded = loading.load(name, ["log.progress_bar=false", "log.wandb=off", *overrides])
         built = builder.build(*builder.load_data(loaded.config), RunFolder(Path(folder)))
         family, evaluator = built.family.eval(), built.evaluation.evaluator
         (metric,) = (metric for metric in evaluator.metrics if isinstance(metric, FeatureScores))
 
         @torch.no_grad()
-        def alone() -> None:
+        def generate_and_extract() -> None:
             parts = [
                 (part, i) for part in (evaluator.first, evaluator.more) for i in range(len(part))
             ]
             for number, (part, i) in enumerate(parts):
-                asked = part.conditions(i).to_device(family.device, family.dtype)
-                metric.extractor(to_uint8(family.generate(asked, Stream(0, "evaluate", number))))
+                batch = part.conditions(i).to_device(family.device, family.dtype)
+                metric.extractor(to_uint8(family.generate(batch, Stream(0, "evaluate", number))))
 
-        evaluator(family), alone()  # reads the reals, once
-        found = []
+        # The first evaluation also reads the reals.
+        evaluator(family)
+        generate_and_extract()
+        ratios = []
         for _ in range(rounds):
-            plain = seconds(alone)
-            found.append(seconds(lambda: evaluator(family)) / plain)
-        return found
+            baseline = measure_seconds(generate_and_extract)
+            ratios.append(measure_seconds(lambda: evaluator(family)) / baseline)
+        return ratios
 
 
 def main() -> None:
-    experiments, words, rounds = asked(__doc__, ["dcgan", "cgan", "sngan"], ROUNDS)
+    experiments, overrides, rounds = parse_arguments(__doc__, ["dcgan", "cgan", "sngan"], ROUNDS)
     for name in experiments:
-        print(
-            f"{name}: evaluation / generating and extracting = {told(ratios(name, words, rounds))}"
-        )
+        ratios = measure_ratios(name, overrides, rounds)
+        print(f"{name}: evaluation / generating and extracting = {format_ratios(ratios)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What an image costs in the page of a run: `make bench-page`, where Chromium is installed.
+"""Measure the time per image of the generators in a report page (make bench-page).
 
-The generators of the digits' experiments at their shipped sizes, untrained, each makes one image at a time by the page's
-own script; what is told is the median of so many.
+It needs Chromium. The untrained generators of the digit experiments, in their default sizes,
+generate one image at a time with the script of the page. The result is the median over the images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gan_lab.training import builder
 
 NAMES = ("gan", "dcgan", "cgan", "acgan", "sgan", "infogan", "wgan_gp", "vaegan", "sngan", "r3gan")
 IMAGES = 25
-TIMED = """([network, inputs]) => {
+TIMING_SCRIPT = """([network, inputs]) => {
   const opened = engine.open(network), times = [];
   for (const side of Object.values(inputs)) side.data = Float32Array.from(side.data);
   for (let i = 0; i < IMAGES; i++) {
@@ -40,7 +40,7 @@ def main() -> None:
         or shutil.which("google-chrome")
     )
     if browser is None:
-        sys.exit("no Chromium is installed")
+        sys.exit("Chromium is not installed. Install it, or run this on another machine.")
     engine = (
         (run_page.ASSETS / "engine.js")
         .read_text("utf-8")
@@ -57,14 +57,13 @@ def main() -> None:
                 .requires_grad_(False)
             )
             inputs, dynamic = graph.make_example_inputs(family.generator)  # type: ignore[arg-type]
-            described = live.describe(
-                family.generator, *graph.trace(family.generator, inputs, dynamic)
-            )  # type: ignore[arg-type]
-            one = {
+            traced = graph.trace(family.generator, inputs, dynamic)  # type: ignore[arg-type]
+            described = live.describe_network(family.generator, *traced)  # type: ignore[arg-type]
+            latent = {
                 side: {"shape": [1, *value.shape[1:]], "data": value[0].flatten().tolist()}
                 for side, value in inputs.items()
             }
-            milliseconds = tab.evaluate(TIMED, [json.loads(json.dumps(described)), one])
+            milliseconds = tab.evaluate(TIMING_SCRIPT, [json.loads(json.dumps(described)), latent])
             weights = sum(weight.numel() for weight in family.generator.parameters())  # type: ignore[union-attr]
             print(f"{name:<8} {weights:>9,} weights  {milliseconds:6.1f} ms an image")
 

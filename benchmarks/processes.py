@@ -1,9 +1,10 @@
-"""Throughput of two processes with one thread each against one process with one thread: `make bench-processes`.
+"""Measure the throughput of two processes relative to one (make bench-processes).
 
-Each round measures both, one after the other, so that a drift of the machine's speed meets them alike; what is
-reported is the median over the rounds of the ratios within a round. The global batch is the same. The clock starts
-when all processes have trained for some iterations, and stops where the last of them ends. Both train as a user
-does, but for the scores and grids, of which none is due. It needs as many idle cores as processes.
+Each process has one thread. Each round measures both consecutively, so that slow changes of the machine's speed affect both; the
+result is the median of the ratios within rounds. The global batch size is the same. The clock
+starts after all processes have trained for some iterations, and stops when the last one ends. The
+trainings have all features except for scores and sample grids. The benchmark needs as many idle
+cores as processes.
 """
 
 from __future__ import annotations
@@ -16,30 +17,35 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import asked, told
+from benchmarks import format_ratios, parse_arguments
 from benchmarks.throughput import Clock
 from gan_lab.config.schema import with_values
 from gan_lab.runs.run_folder import RunFolder
 
-WARM_UP, MEASURED = 20, 150  # iterations
+WARMUP_ITERATIONS = 20
+MEASURED_ITERATIONS = 150
 ROUNDS = 5
-WORLD = 2
+WORLD_SIZE = 2
 
 
-# not fork: the children must not inherit the threads of torch in this process
+# Not fork, because the children must not inherit the torch threads of this process.
 CONTEXT: Any = multiprocessing.get_context("spawn")
 
 
-def process(
+def train_rank(
     name: str,
-    words: list[str],
-    warm_up: int,
+    overrides: list[str],
+    warmup: int,
     measured: int,
     environment: dict[str, str],
     folder: str,
     ends: Any,
 ) -> None:
-    """Train as one of the processes; put when the first and the last measured iteration ended."""
+    """Train as one of the processes.
+
+    Put the ends of the last warmup and of the last measured iteration, and the batch size, into the
+    queue ``ends``.
+    """
     os.environ.update(environment)
     import torch
 
@@ -48,24 +54,24 @@ def process(
 
     torch.set_num_threads(1)
     loaded = loading.load(
-        name, ["log.wandb=off", "log.progress_bar=false", "log.log_every_images=1_000", *words]
+        name, ["log.wandb=off", "log.progress_bar=false", "log.log_every_images=1_000", *overrides]
     )
-    images = loaded.config.data.batch_size * (warm_up + measured + 1)
+    images = loaded.config.data.batch_size * (warmup + measured + 1)
     never = {"run.evaluate_every_images": 10**9, "log.grid_every_images": 10**9}
-    made = with_values(loaded.config, {"run.images": images, **never})
-    place = Path(folder) / environment.get("RANK", "0")
-    (place / "checkpoints").mkdir(parents=True)
+    config = with_values(loaded.config, {"run.images": images, **never})
+    run_folder = Path(folder) / environment.get("RANK", "0")
+    (run_folder / "checkpoints").mkdir(parents=True)
     clock = Clock()
-    built = builder.build(*builder.load_data(made), RunFolder(place), extra=[clock])
+    built = builder.build(*builder.load_data(config), RunFolder(run_folder), extra=[clock])
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)
     ends.put(
-        (clock.ends[warm_up - 1], clock.ends[warm_up + measured - 1], loaded.config.data.batch_size)
+        (clock.ends[warmup - 1], clock.ends[warmup + measured - 1], loaded.config.data.batch_size)
     )
 
 
-def speed(name: str, words: list[str], world: int) -> float:
-    """Images per second of so many processes with one thread each."""
+def measure_speed(name: str, overrides: list[str], world: int) -> float:
+    """Measure the images per second of ``world`` processes with one thread each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -75,34 +81,48 @@ def speed(name: str, words: list[str], world: int) -> float:
                    "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "bench"}  # fmt: skip
     ends = CONTEXT.Queue()
     with tempfile.TemporaryDirectory() as folder:
-        every = []
+        processes = []
         for rank in range(world):
-            mine = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
-            # the constants are arguments: a child that is spawned imports this module and sees only the defaults
-            arguments = (name, words, WARM_UP, MEASURED, shared | mine, folder, ends)
-            every.append(CONTEXT.Process(target=process, args=arguments))
-            every[-1].start()
-        for one in every:
-            one.join()
-        if any(one.exitcode for one in every):
-            sys.exit(f"a process of {name} failed")
-        measured = [ends.get() for _ in every]
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
+            # Pass the constants as arguments, because a spawned child imports this module again and
+            # would not see changed values.
+            arguments = (
+                name,
+                overrides,
+                WARMUP_ITERATIONS,
+                MEASURED_ITERATIONS,
+                shared | own,
+                folder,
+                ends,
+            )
+            processes.append(CONTEXT.Process(target=train_rank, args=arguments))
+            processes[-1].start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode for process in processes):
+            sys.exit(f"A process of {name} failed. See its traceback above.")
+        measured = [ends.get() for _ in processes]
     seconds = max(last for _, last, _ in measured) - min(first for first, _, _ in measured)
-    return MEASURED * float(measured[0][2]) / seconds
+    return MEASURED_ITERATIONS * float(measured[0][2]) / seconds
 
 
 def main() -> None:
-    experiments, words, rounds = asked(__doc__, ["dcgan"], ROUNDS)
+    experiments, overrides, rounds = parse_arguments(__doc__, ["dcgan"], ROUNDS)
     for name in experiments:
         ratios = []
         for number in range(1, rounds + 1):
-            one, several = speed(name, words, 1), speed(name, words, WORLD)
-            ratios.append(several / one)
+            single = measure_speed(name, overrides, 1)
+            several = measure_speed(name, overrides, WORLD_SIZE)
+            ratios.append(several / single)
             print(
-                f"{name} {number}: 1 process {one:,.0f} images/s  {WORLD} processes {several:,.0f} images/s",
+                f"{name} {number}: 1 process {single:,.0f} images/s  "
+                f"{WORLD_SIZE} processes {several:,.0f} images/s",
                 flush=True,
             )
-        print(f"{name}: {WORLD} processes / 1 process = {told(ratios)} on {os.cpu_count()} cores")
+        print(
+            f"{name}: {WORLD_SIZE} processes / 1 process = {format_ratios(ratios)} on "
+            f"{os.cpu_count()} cores"
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Training speed of the lab against two hand-written loops with the same networks: `make bench`.
+"""Measure the training speed of the lab relative to two hand-written loops (make bench).
 
-Each round measures all three, one after the other, so that a drift of the machine's speed meets them alike; what is
-reported is the median over the rounds of the ratios within a round. The lab trains as a user does: progress bar,
-metrics, EMA, W&B offline. The loops do the same two steps of the algorithm and nothing else:
+Each round measures all three consecutively, so that slow changes of the machine's speed affect all
+of them; the result is the median of the ratios within rounds. The lab trains with its progress bar,
+metrics, EMA and W&B offline. The loops train the same networks with the same two updates, and do
+nothing else:
 
-- plain: the whole data set as a float tensor in memory, Adam and memory format as PyTorch has them by default;
-- tutorial: PIL images through torchvision's transforms one by one, in a DataLoader with two workers.
+- plain: the whole data set is a float tensor in memory; Adam and memory format are PyTorch's
+  defaults.
+- tutorial: a DataLoader with two workers transforms PIL images one by one with torchvision.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 import io
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks import asked, told
+from benchmarks import format_ratios, parse_arguments
 from gan_lab.config import loading
 from gan_lab.config.schema import with_values
 from gan_lab.device import get_default_device
@@ -37,14 +38,15 @@ from gan_lab.images import to_unit
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 
-WARM_UP, MEASURED = 8, 40  # iterations
+WARMUP_ITERATIONS = 8
+MEASURED_ITERATIONS = 40
 ROUNDS = 7
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """What torchvision's MNIST is to a tutorial: PIL images, transformed when they are asked for."""
+class TutorialDataset(Dataset[tuple[Tensor, int]]):
+    """A data set as in tutorials: PIL images that are transformed on access."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -61,26 +63,26 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         )
 
 
-def timed(step: Callable[[], None]) -> float:
-    """Seconds of MEASURED calls after WARM_UP of them."""
-    for _ in range(WARM_UP):
+def time_steps(step: Callable[[], None]) -> float:
+    """Measure the seconds of ``MEASURED_ITERATIONS`` calls after the warmup."""
+    for _ in range(WARMUP_ITERATIONS):
         step()
-    wait()
+    synchronize()
     started = time.perf_counter()
-    for _ in range(MEASURED):
+    for _ in range(MEASURED_ITERATIONS):
         step()
-    wait()
+    synchronize()
     return time.perf_counter() - started
 
 
-def wait() -> None:
-    """Until the GPU, if there is one, has done all that it was given."""
+def synchronize() -> None:
+    """Wait until the GPU, if there is one, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def loop(built: builder.Experiment, batches: Batches) -> float:
-    """The usual loop: both networks as they are, labels if the generator has classes."""
+def measure_loop(built: builder.Experiment, batches: Batches) -> float:
+    """Measure a hand-written loop, with labels if the generator has classes, in seconds."""
     family, device = built.family, get_default_device()
     recipe = family.generator.recipe["arguments"]
     from gan_lab import networks
@@ -106,17 +108,15 @@ def loop(built: builder.Experiment, batches: Batches) -> float:
         loss_g.backward()
         optimizer_g.step()
 
-    return timed(step)
+    return time_steps(step)
 
 
-def plain(built: builder.Experiment) -> float:
-    everything = built.data.train.__getitems__(range(len(built.data.train)))
+def measure_plain_loop(built: builder.Experiment) -> float:
+    data = built.data.train.__getitems__(range(len(built.data.train)))
     device = get_default_device()
-    images = to_unit(everything.images).to(device)
+    images = to_unit(data.images).to(device)
     labels = (
-        torch.zeros(len(images), device=device)
-        if everything.labels is None
-        else everything.labels.to(device)
+        torch.zeros(len(images), device=device) if data.labels is None else data.labels.to(device)
     )
     size = built.config.data.batch_size
 
@@ -126,14 +126,13 @@ def plain(built: builder.Experiment) -> float:
                 if len(rows) == size:
                     yield images[rows], labels[rows]
 
-    return loop(built, batches())
+    return measure_loop(built, batches())
 
 
-def tutorial(built: builder.Experiment) -> float:
-    everything = built.data.train.__getitems__(range(len(built.data.train)))
-    pictures = Pictures(everything.images, everything.labels)
+def measure_tutorial_loop(built: builder.Experiment) -> float:
+    data = built.data.train.__getitems__(range(len(built.data.train)))
     loader = DataLoader(
-        pictures,
+        TutorialDataset(data.images, data.labels),
         built.config.data.batch_size,
         shuffle=True,
         drop_last=True,
@@ -145,11 +144,11 @@ def tutorial(built: builder.Experiment) -> float:
         while True:
             yield from loader
 
-    return loop(built, batches())
+    return measure_loop(built, batches())
 
 
 class Clock(Callback):
-    """When each iteration ended."""
+    """Records the end of each iteration."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -158,64 +157,60 @@ class Clock(Callback):
         self.ends.append(time.perf_counter())
 
 
-def build(name: str, words: list[str], folder: Path, clock: Clock) -> builder.Experiment:
-    loaded = loading.load(name, words)
-    images = loaded.config.data.batch_size * (WARM_UP + MEASURED)
+def build(name: str, overrides: list[str], folder: Path, clock: Clock) -> builder.Experiment:
+    loaded = loading.load(name, overrides)
+    images = loaded.config.data.batch_size * (WARMUP_ITERATIONS + MEASURED_ITERATIONS)
     never = {"run.evaluate_every_images": 10**9, "log.grid_every_images": 10**9}
-    made = with_values(loaded.config, {"run.images": images, **never})
+    config = with_values(loaded.config, {"run.images": images, **never})
     (folder / "checkpoints").mkdir(parents=True)
-    # last but the bar: the time of everything before it, and of the bar of the iteration before
-    return builder.build(*builder.load_data(made), RunFolder(folder), extra=[clock])
+    # The clock precedes only the progress bar, so an interval between two of its records has all
+    # callbacks of one iteration.
+    return builder.build(*builder.load_data(config), RunFolder(folder), extra=[clock])
 
 
-def lab(name: str, words: list[str]) -> float:
-    """Seconds of MEASURED iterations of the real training; the evaluation after the last one is not among them."""
+def measure_lab(name: str, overrides: list[str]) -> float:
+    """Measure the seconds of the lab's training, without the last evaluation."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        built = build(name, words, Path(folder) / name, clock)
+        built = build(name, overrides, Path(folder) / name, clock)
         built.evaluation.evaluator.metrics = []
         for tracker in built.trackers:
             tracker.start(built.images)
         built.trainer.fit(built.family, datamodule=built.data)
         for tracker in built.trackers:
             tracker.finish()
-    return clock.ends[-2] - clock.ends[WARM_UP - 2]
+    return clock.ends[-2] - clock.ends[WARMUP_ITERATIONS - 2]
 
 
 def main() -> None:
-    experiments, words, rounds = asked(__doc__, ["dcgan", "cgan", "ring"], ROUNDS)
-    os.environ["TTY_COMPATIBLE"] = "1"  # rich draws the bar although nobody looks
+    experiments, overrides, rounds = parse_arguments(__doc__, ["dcgan", "cgan", "ring"], ROUNDS)
+    # Make rich draw the progress bar although stdout is redirected.
+    os.environ["TTY_COMPATIBLE"] = "1"
     for name in experiments:
         speeds: list[float] = []
         with tempfile.TemporaryDirectory() as folder:
-            built = build(name, ["log.wandb=off", *words], Path(folder) / name, Clock())
-        batch = built.config.data.batch_size
-        loops = (
-            {"plain": plain}
-            if built.data.spec.content == "points"
-            else {"plain": plain, "tutorial": tutorial}
-        )
-        ratios: dict[str, list[float]] = {other: [] for other in loops}
+            built = build(name, ["log.wandb=off", *overrides], Path(folder) / name, Clock())
+        loops = {"plain": measure_plain_loop}
+        if built.data.spec.content != "points":
+            loops["tutorial"] = measure_tutorial_loop
+        images = built.config.data.batch_size * MEASURED_ITERATIONS
+        ratios: dict[str, list[float]] = {loop: [] for loop in loops}
         for number in range(rounds + 1):
-            seconds = {"lab": lab(name, words)} | {
-                other: other_loop(built) for other, other_loop in loops.items()
-            }
+            seconds = {"lab": measure_lab(name, overrides)}
+            seconds |= {loop: measure(built) for loop, measure in loops.items()}
+            # The first round is a warmup of the machine.
             if number == 0:
-                continue  # the first round warms the machine up
-            speeds.append(batch * MEASURED / seconds["lab"])
-            for other, values in ratios.items():
-                values.append(seconds[other] / seconds["lab"])
-            print(
-                f"{name} {number}: "
-                + "  ".join(
-                    f"{who} {batch * MEASURED / s:,.0f} images/s" for who, s in seconds.items()
-                )
-            )
-            sys.stdout.flush()
-        for other, values in ratios.items():
-            print(f"{name}: lab / {other} = {told(values)}")
+                continue
+            speeds.append(images / seconds["lab"])
+            for loop, values in ratios.items():
+                values.append(seconds[loop] / seconds["lab"])
+            line = "  ".join(f"{kind} {images / s:,.0f} images/s" for kind, s in seconds.items())
+            print(f"{name} {number}: {line}", flush=True)
+        for loop, values in ratios.items():
+            print(f"{name}: lab / {loop} = {format_ratios(values)}")
         print(
-            f"{name}: {statistics.median(speeds):,.0f} images/s on {torch.get_num_threads()} threads"
+            f"{name}: {statistics.median(speeds):,.0f} images/s on {torch.get_num_threads()} "
+            "threads"
         )
 
 

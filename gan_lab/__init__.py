@@ -1,4 +1,4 @@
-"""The GAN lab: train, compare and understand generative adversarial networks with PyTorch and Lightning.
+"""The GAN lab: train, compare and understand GANs with PyTorch and Lightning.
 
 Train a published method in your own Trainer, or with the lab's loop (docs/api.md)::
 
@@ -10,7 +10,8 @@ Train a published method in your own Trainer, or with the lab's loop (docs/api.m
     run = gan_lab.train("cgan", overrides=["run.images=20000"])
     run.sample_grid()
 
-Everything is imported on first use, so that ``import gan_lab`` and the command line start without torch.
+Everything is imported on first use, so that ``import gan_lab`` and the command line start without
+torch.
 """
 
 from __future__ import annotations
@@ -74,10 +75,8 @@ _EXPORTS = {
     "score": "gan_lab.scoring",
     "train": "gan_lab.api",
 }
-__all__ = [  # names of _EXPORTS, and a subpackage
-    *_EXPORTS,
-    "metrics",
-]
+# The subpackage metrics is not in _EXPORTS, because it is a module.
+__all__ = [*_EXPORTS, "metrics"]
 
 
 def __getattr__(name: str) -> Any:

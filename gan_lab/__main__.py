@@ -1,4 +1,4 @@
-"""``python -m gan_lab`` is the command line."""
+"""Run the command line with ``python -m gan_lab``."""
 
 from gan_lab.cli import main
 

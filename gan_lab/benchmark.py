@@ -19,8 +19,8 @@ from gan_lab.utils import process
 from gan_lab.utils.errors import UserError, first_line
 
 logger = logging.getLogger("gan_lab")
-# how the classes of the real-vs-real reference were chosen: as requested from a class-conditional
-# generator, or at random
+# Values of the protocol entry ``floor_classes``: the classes of the real-vs-real reference were the
+# ones requested from a class-conditional generator, or random.
 REFERENCE_CLASSES = ("as asked for", "at random")
 
 
@@ -58,8 +58,8 @@ def load(name: str) -> Table:
         merged = OmegaConf.merge(
             OmegaConf.structured(Table), OmegaConf.load(folder / f"{name}.yaml")
         )
-    # the exceptions of the YAML parser and of the schema have no common base class
     except Exception as error:
+        # The exceptions of the YAML parser and of the schema have no common base class.
         raise UserError(f"{folder / name}.yaml: {first_line(error)}") from None
     loaded: Any = OmegaConf.to_object(merged)
     assert isinstance(loaded, Table)
@@ -158,7 +158,7 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
         ]
         first = cells[0]
         complete = first is not None and first.n == len(row.runs) and math.isfinite(first.mean)
-        texts = [cell.among(len(row.runs), "**{}**") if cell else "" for cell in cells]
+        texts = [cell.format_in_row(len(row.runs), "**{}**") if cell else "" for cell in cells]
         sort_key = first.mean if first and complete else math.nan
         lines.append((sort_key, [f"`{row.name}`", *texts, *_measure_cost(row.runs)]))
     first_column = positions.get(table.scores[0])
@@ -173,9 +173,9 @@ def render(table: Table, trained: list[tuple[str, list[Run]]]) -> str:
         for score in table.scores:
             cells = [row.cells[positions[score]] for row in comparison.rows if score in positions]
             values = [
-                f"{cell.floor:.3g}"
+                f"{cell.reference:.3g}"
                 for cell in cells
-                if cell and cell.floor is not None and cell.floor_classes == classes
+                if cell and cell.reference is not None and cell.reference_classes == classes
             ]
             references.append(values[0] if values else "")
         if any(references):

@@ -79,8 +79,8 @@ def limit_memory() -> Iterator[None]:
                 for file, name in ((memory, "MemAvailable"), (status, "VmData"))
             )
         import resource
-    # not Linux
     except (OSError, ValueError, ImportError):
+        # This system is not Linux.
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)

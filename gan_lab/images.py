@@ -19,6 +19,7 @@ from torchvision.utils import make_grid
 from gan_lab.seeding import send_to_device
 from gan_lab.utils.errors import UserError, import_extra
 from gan_lab.utils.files import atomic_path
+from gan_lab.utils.output import OutputFiles, list_visible
 
 
 @dataclass(frozen=True)
@@ -124,15 +125,15 @@ def mirror(images: Tensor, which: Tensor) -> Tensor:
 def interleave(sets: Sequence[Tensor], columns: int) -> tuple[Tensor, int]:
     """Arrange sets of images for a grid; return the images and the number of columns.
 
-    One set [B, C, H, W] is returned unchanged. Of several sets [B, 1 or C, H, W], images i are side
-    by side, in up to eight rows.
+    One set [B, C, H, W] is returned unchanged. For several sets [B, 1 or C, H, W], images with the
+    same index are next to each other, in up to eight rows.
     """
     if len(sets) == 1:
         return sets[0], columns
-    abreast = max(1, 8 // len(sets))
+    per_row = max(1, 8 // len(sets))
     channels = max(images.shape[1] for images in sets)
-    shown = [images[: 8 * abreast].expand(-1, channels, -1, -1) for images in sets]
-    return torch.stack(shown, dim=1).flatten(0, 1), abreast * len(sets)
+    shown = [images[: 8 * per_row].expand(-1, channels, -1, -1) for images in sets]
+    return torch.stack(shown, dim=1).flatten(0, 1), per_row * len(sets)
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
@@ -169,18 +170,26 @@ def save_grid(images: Tensor, columns: int, path: Path, rows: Sequence[str] = ()
         (add_captions(picture, rows) if rows else picture).save(unfinished, format="png")
 
 
-def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = ()) -> None:
+def save_each(
+    images: Tensor, folder: Path, seed: int, classes: Sequence[str] = (), overwrite: bool = False
+) -> None:
     """Write images [N, C, H, W] in [-1, 1] as PNG files named by index, seed and class.
 
+    Args:
+        images: The images.
+        folder: A new or empty folder. Programs that read it would find other images too.
+        seed: The seed, for the names.
+        classes: The class of each image, for the names.
+        overwrite: Replace all images that an earlier call wrote into the folder.
+
     Raises:
-        UserError: The images are points, or the folder is not empty. Programs that read it would
-            find other images too.
+        UserError: The images are points, or the folder contains other files.
     """
     if images.shape[1] == 2:
         raise UserError("Points cannot be written as PNG files. Use a data set of images.")
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty. Choose a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    files = OutputFiles(overwrite)
+    files.check_folder(folder)
+    earlier = list_visible(folder)
     endings = [f"-class{re.sub('[^A-Za-z0-9_.-]+', '_', name)}" for name in classes] or [""] * len(
         images
     )
@@ -188,20 +197,29 @@ def save_each(images: Tensor, folder: Path, seed: int, classes: Sequence[str] = 
         zip(to_uint8(images).permute(0, 2, 3, 1).numpy(), endings, strict=True)
     ):
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        picture.save(folder / f"{i:05}-seed{seed}{ending}.png")
+        path = folder / f"{i:05}-seed{seed}{ending}.png"
+        with files.write(path) as unfinished:
+            picture.save(unfinished, format="png")
+        earlier.discard(path.name)
+    for name in earlier:
+        (folder / name).unlink()
 
 
-def save_video(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
-    """Write grids of images [N, C, H, W] as a looping GIF or an MP4, atomically; upsample small ones.
-
-    Raises:
-        UserError: The extension is neither .gif nor .mp4, or MP4 needs the package av. Raised
-            before the first frame is generated.
-    """
+def check_video_path(path: Path) -> None:
+    """Raise UserError if a path is neither .gif nor .mp4, or if MP4 needs the package av."""
     if path.suffix.lower() not in (".gif", ".mp4"):
         raise UserError(f"Unsupported video format: {path}. Use a path that ends in .gif or .mp4.")
     if path.suffix.lower() == ".mp4":
         import_extra("av", "video", f"{path} (a .gif needs no package)")
+
+
+def save_video(frames: Iterable[Tensor], columns: int, path: Path, per_second: int = 25) -> None:
+    """Write grids of images [N, C, H, W] as a looping GIF or an MP4, upsampling small ones.
+
+    Raises:
+        UserError: See ``check_video_path``. Raised before the first frame is generated.
+    """
+    check_video_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = (_enlarge(draw_grid(images, columns)) for images in frames)
     with atomic_path(path) as unfinished:
@@ -266,7 +284,7 @@ def jitter(images: Tensor, by: int, corners: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     larger = torch.nn.functional.interpolate(images, (height + by, width + by), mode="bilinear")
-    # by index rather than by slices, whose bounds a GPU would have to hand over
+    # Index with tensors, because slice bounds would have to be copied from the GPU.
     top, left = (corners * (by + 1)).long().unbind(dim=1)
     image = torch.arange(len(images), device=images.device)[:, None, None]
     rows = top[:, None, None] + torch.arange(height, device=images.device)[:, None]

@@ -31,6 +31,7 @@ from gan_lab.runs.results import Score
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 from gan_lab.utils.numbers import mean_and_spread
+from gan_lab.utils.output import OutputFiles
 from gan_lab.utils.track import track
 
 METRICS = ("fid", "kid", "prdc", "is")
@@ -40,8 +41,8 @@ FALLBACK_EXTRACTOR = "lite0"
 MIN_IMAGES = 2
 # The time of precision and recall grows with the product of the numbers of images.
 MAX_MANIFOLD_IMAGES = 10_000
-# share of a Fréchet distance above which its real-vs-real reference is worth a note
-NOTABLE_REFERENCE = 0.1
+# A note reports a real-vs-real reference above this fraction of a Fréchet distance.
+MAX_REAL_VS_REAL_SHARE = 0.1
 logger = logging.getLogger("gan_lab")
 
 
@@ -50,7 +51,7 @@ class Scores(Mapping[str, Score]):
 
     Args:
         scores: The scores.
-        notes: What the user should know: a fallback, metrics that were skipped.
+        notes: Notes for the user, such as a fallback or skipped metrics.
     """
 
     def __init__(self, scores: Mapping[str, Score], notes: Sequence[str] = ()) -> None:
@@ -88,11 +89,19 @@ class Scores(Mapping[str, Score]):
             entries[name] = entry | {"protocol": score.protocol}
         return {"scores": entries, "notes": self.notes}
 
-    def save(self, path: str | Path) -> None:
-        """Write the scores to a JSON file."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    def save(self, path: str | Path, overwrite: bool = True) -> None:
+        """Write the scores to a JSON file.
+
+        Args:
+            path: The file.
+            overwrite: Replace an earlier file of scores.
+
+        Raises:
+            UserError: The file cannot be written, or was not written by the lab.
+        """
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        with OutputFiles(overwrite).write(Path(path).expanduser()) as unfinished:
+            write_text(unfinished, text)
 
 
 def score(
@@ -115,22 +124,23 @@ def score(
     the same size. Arrays are uint8 in [0, 255] or, with ``normalize``, floats in [0, 1].
 
     Each score has a real-vs-real reference: the score of every second real against the others, or,
-    for the inception score, the score of all reals. With half as many images it is an upper
-    estimate of what a perfect generator would reach.
+    for the inception score, the score of all reals. A distance of half as many images is an upper
+    bound of the score of a perfect generator.
 
     Args:
         fakes: The generated images.
         reals: The images to compare them with.
         metrics: Some of fid (Fréchet distance), kid (kernel distance), prdc (precision, recall,
-            density, coverage) and is (inception score). Only scores of Inception are called fid,
-            kid and is; of other extractors they are called fd_<extractor>, kd_<extractor> ...
-        extractor: inception, lite0, lite0_mid, dinov2, clip, digits or random; or a module from
-            uint8 images to features. None: inception or, if its weights are not available, lite0.
+            density, coverage) and is (inception score). The scores are named fid, kid and is only
+            for Inception; for other extractors they are named fd_<extractor>, kd_<extractor> ...
+        extractor: inception, lite0, lite0_mid, dinov2, clip, digits or random; or a module that
+            maps uint8 images to features. None: inception, or lite0 if the weights of inception are
+            not available.
         weights: File with the extractor's weights; required for dinov2 and clip.
         normalize: Whether float images in [0, 1] are accepted.
         reference: Whether to compute the real-vs-real reference.
         batch_size: Images that the extractor processes at a time.
-        device: Where it runs; None: a GPU if there is one.
+        device: Device of the extractor; None: a GPU if there is one.
         progress: Whether to show progress bars on a terminal.
 
     Returns:
@@ -159,11 +169,11 @@ def score(
     for note in notes:
         logger.warning(note)
 
-    where = torch.device(device) if device is not None else devices.get_default_device()
+    target = torch.device(device) if device is not None else devices.get_default_device()
     real_set = ImageSet(reals, "reals", batch_size, normalize)
     fake_set = ImageSet(fakes, "fakes", batch_size, normalize)
-    real = _extract(real_set, chosen, metrics, where, progress, with_halves=reference)
-    fake = _extract(fake_set, chosen, metrics, where, progress, with_halves=False)
+    real = _extract(real_set, chosen, metrics, target, progress, with_halves=reference)
+    fake = _extract(fake_set, chosen, metrics, target, progress, with_halves=False)
     if real_set.shape[1:] != fake_set.shape[1:]:
         raise UserError(
             f"Fakes and reals differ in size: {fake_set.shape[1:]} and {real_set.shape[1:]} "
@@ -190,7 +200,7 @@ def score(
             f"Too few images for {', '.join(metrics)}: {fake.count} fakes and {real.count} reals. "
             "Pass more images."
         )
-    # metrics that need more images
+    # Some metrics need more images than others.
     missing = [
         metric for metric in metrics if not set(_score_names(chosen, metric)) & values.keys()
     ]
@@ -222,7 +232,7 @@ def score(
 def _check_metrics(metrics: Sequence[str]) -> list[str]:
     chosen = list(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
     if not chosen:
-        raise UserError(f"There are no metrics to compute. Pass some of {', '.join(METRICS)}.")
+        raise UserError(f"No metrics to compute. Pass some of {', '.join(METRICS)}.")
     for name in chosen:
         if name not in METRICS:
             raise UserError(explain_unknown_name("metric", name, METRICS))
@@ -240,7 +250,7 @@ def _choose_extractor(
         try:
             return extractors.load(DEFAULT_EXTRACTOR)
         except UserError as error:
-            # the download failed
+            # For example because the download failed.
             reason = str(error)
     remedy = "" if REMEDY in reason else f". {REMEDY}"
     notes.append(
@@ -251,7 +261,7 @@ def _choose_extractor(
 
 
 class _Features:
-    """Moments, and rows of features and logits, of a set of images."""
+    """Moments and rows of features and logits of a set of images."""
 
     def __init__(self) -> None:
         self.moments: Statistics = {}
@@ -261,7 +271,7 @@ class _Features:
         self.width = 0
 
     def add(self, features: Tensor, logits: Tensor | None, metrics: Sequence[str]) -> None:
-        """Add a batch; of its rows those that some of the metrics need."""
+        """Add a batch, keeping only the statistics that the metrics need."""
         self.count += len(features)
         self.width = features.shape[1]
         if "fid" in metrics:
@@ -284,7 +294,10 @@ class _Features:
 
 
 class _SetFeatures:
-    """The features of a set of images; for the reference also of its even and odd positions."""
+    """The features of a set of images and, for the reference, of its two halves.
+
+    One half has the images at even indices, the other one those at odd indices.
+    """
 
     def __init__(self, with_halves: bool) -> None:
         self.features = _Features()
@@ -309,7 +322,7 @@ class _SetFeatures:
                 half.add(features[start::2], None, halves)
 
     def halves(self) -> tuple[_Features, _Features]:
-        """Return the features of the images at even and at odd positions."""
+        """Return the features of the images at even and at odd indices."""
         return self._even, self._odd
 
 
@@ -317,25 +330,25 @@ def _extract(
     images: ImageSet,
     extractor: Extractor,
     metrics: Sequence[str],
-    where: torch.device,
+    target: torch.device,
     progress: bool,
     with_halves: bool,
 ) -> _SetFeatures:
     found = _SetFeatures(with_halves)
     for batch in track(images, f"scoring {images.name}", shown=progress):
-        features, logits = extractor(batch.to(where))
+        features, logits = extractor(batch.to(target))
         found.add(features.cpu(), None if logits is None else logits.cpu(), metrics)
     if found.count < MIN_IMAGES:
         raise UserError(
-            f"The {images.name} are {found.count} images ({images.description}). Pass at least "
-            f"{MIN_IMAGES}."
+            f"Too few {images.name}: {found.count} ({images.description}). Pass at least "
+            f"{MIN_IMAGES} images."
         )
     return found
 
 
 @dataclass(frozen=True)
 class _Value:
-    """A value before its protocol is complete."""
+    """A score with the part of its protocol that belongs to the metric."""
 
     value: float
     higher_is_better: bool
@@ -397,7 +410,7 @@ def _explain_frechet(
     """Explain why a Fréchet distance may be mostly bias; empty if it is not."""
     if images < MIN_IMAGES_PER_FEATURE * features:
         return f"{name}: {explain_bias(images, features)} Prefer the kernel distance (kid)."
-    if reference is not None and reference.value > NOTABLE_REFERENCE * value:
+    if reference is not None and reference.value > MAX_REAL_VS_REAL_SHARE * value:
         return (
             f"{name}: the real-vs-real score is {reference.value:.3g}, more than 10% of this "
             "value; sample-size bias matters here."

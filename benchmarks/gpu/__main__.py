@@ -1,4 +1,7 @@
-"""Run the checks and print their table; exit code 1 if a bar is not met, 0 without a GPU."""
+"""Run the checks and print their table. The exit code is 1 if a threshold is not met.
+
+Without a GPU nothing runs, and the exit code is 0.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +16,28 @@ from pathlib import Path
 import lightning
 import torch
 
-from benchmarks.gpu import Row, Rows, Setting, families
-from benchmarks.gpu.equality import bf16, devices, resume, sampling
-from benchmarks.gpu.program import memory, several, training
-from benchmarks.gpu.speed import evaluation, settings, throughputs
+from benchmarks.gpu import Row, Rows, Setting, find_experiments
+from benchmarks.gpu.equality import check_bf16, check_devices, check_resume, check_sampling
+from benchmarks.gpu.program import check_memory, check_several_processes, check_training
+from benchmarks.gpu.speed import check_evaluation, check_settings, check_throughput
 from gan_lab.config import extensions, loading
 
 CHECKS: dict[str, Callable[[Setting], Rows]] = {
-    "devices": devices,
-    "sampling": sampling,
-    "memory": memory,
-    "resume": resume,
-    "bf16": bf16,
-    "throughput": throughputs,
-    "settings": settings,
-    "evaluation": evaluation,
-    "training": training,
-    "several": several,
+    "devices": check_devices,
+    "sampling": check_sampling,
+    "memory": check_memory,
+    "resume": check_resume,
+    "bf16": check_bf16,
+    "throughput": check_throughput,
+    "settings": check_settings,
+    "evaluation": check_evaluation,
+    "training": check_training,
+    "several": check_several_processes,
 }
 
 
-def machine() -> Rows:
-    """What was measured on."""
+def describe_machine() -> Rows:
+    """Describe the versions, the GPU and the settings."""
     yield Row(
         "versions",
         f"torch {torch.__version__}, lightning {lightning.__version__}, Python {sys.version.split()[0]}",
@@ -42,52 +45,55 @@ def machine() -> Rows:
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         card = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
-        yield Row("card", f"{card}, {torch.cuda.device_count()} of them, CUDA {torch.version.cuda}")
+        yield Row("GPU", f"{torch.cuda.device_count()} x {card}, CUDA {torch.version.cuda}")
         flags = torch.backends.cudnn
         yield Row(
             "settings",
-            f"TF32 in convolutions {flags.allow_tf32}, in products {torch.backends.cuda.matmul.allow_tf32}, "
-            f"cudnn {flags.version()}, benchmark {flags.benchmark}, deterministic {flags.deterministic}",
+            f"TF32 in convolutions {flags.allow_tf32}, in matrix products "
+            f"{torch.backends.cuda.matmul.allow_tf32}, cudnn {flags.version()}, benchmark "
+            f"{flags.benchmark}, deterministic {flags.deterministic}",
         )
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the checks of the command line, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "checks",
         nargs="*",
         default=list(CHECKS),
-        help=f"which of {', '.join(CHECKS)}; all by default",
+        help=f"some of {', '.join(CHECKS)} (default: all)",
     )
     parser.add_argument(
         "--rehearse",
         action="store_true",
-        help="some iterations of each on the CPU: does it run at all",
+        help="run a few iterations of each check on the CPU, to test the script",
     )
     parser.add_argument(
         "--family",
         action="append",
         choices=list(loading.families()),
-        help="a family for the checks of families, repeatable; all by default",
+        help="a family for the checks of families, repeatable (default: all)",
     )
-    asked = parser.parse_args()
-    if unknown := set(asked.checks) - set(CHECKS):
+    options = parser.parse_args()
+    unknown = set(options.checks) - set(CHECKS)
+    if unknown:
         parser.error(extensions.explain_unknown_name("check", unknown.pop(), list(CHECKS)))
-    if not torch.cuda.is_available() and not asked.rehearse:
-        print("gpu-check: not run, for torch sees no GPU here (`make doctor` says why)")
+    if not torch.cuda.is_available() and not options.rehearse:
+        print("gpu-check: not run, because torch finds no GPU. `make doctor` explains why.")
         return 0
-    chosen = {family: families()[family] for family in asked.family or families()}
+    experiments = find_experiments()
+    chosen = {family: experiments[family] for family in options.family or experiments}
     met = True
-    print("| what | figure | bar | |\n|---|---|---|---|")
+    print("| name | value | threshold | |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name, check in {
-            "machine": lambda _: machine(),
-            **{name: CHECKS[name] for name in asked.checks},
+            "machine": lambda _: describe_machine(),
+            **{name: CHECKS[name] for name in options.checks},
         }.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             try:
-                for row in check(Setting(Path(folder) / name, asked.rehearse, chosen)):
+                for row in check(Setting(Path(folder) / name, options.rehearse, chosen)):
                     print(row, flush=True)
                     met &= row.met
             except Exception as error:
@@ -102,7 +108,7 @@ def main() -> int:
                     flush=True,
                 )
                 met = False
-            print(f"| {name} took | {time.perf_counter() - begun:.0f} s | | |", flush=True)
+            print(f"| {name} took | {time.perf_counter() - started:.0f} s | | |", flush=True)
     return 0 if met else 1
 
 

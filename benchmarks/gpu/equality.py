@@ -1,6 +1,4 @@
-"""The same numbers: a GPU's against a CPU's, a continued training's against an uninterrupted one, bf16's against
-float32's.
-"""
+"""Checks of equal results: GPU and CPU, resumed and uninterrupted training, bf16 and float32."""
 
 from __future__ import annotations
 
@@ -14,7 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import FEW, Row, Rows, Setting, built, distance, families, trained
+from benchmarks.gpu import (
+    FEW_IMAGES,
+    Row,
+    Rows,
+    Setting,
+    build_experiment,
+    compute_difference,
+    find_experiments,
+    train_experiment,
+)
 from gan_lab import load_generator
 from gan_lab.config import loading
 from gan_lab.device import get_default_device
@@ -23,64 +30,76 @@ from gan_lab.runs.checkpoints import latest_checkpoint
 from gan_lab.utils.files import read_rows
 
 DEVICE = get_default_device()
-ITERATIONS, BATCH = 5, 16
-SINGLE = ("diversity", "class_entropy")  # of a network that always computes in float32
-STILL = {
-    "dropout": 0,
-    "noise": 0,
-}  # what is drawn on the device itself, where a GPU draws other numbers
+ITERATIONS = 5
+MAX_BATCH_SIZE = 16
+# Statistics of a network that always computes in float32.
+FLOAT32_COLUMNS = ("diversity", "class_entropy")
+# Keys of layers that sample on the device itself, where a GPU gets other random numbers.
+DETERMINISTIC_VALUES = {"dropout": 0, "noise": 0}
 PRECISIONS = ("64-true", "32-true")
-PIXELS = (64, 3, 48, 48)
+# Shape of the images for the extractors.
+PIXELS_SHAPE = (64, 3, 48, 48)
 RESUMED = ("dcgan", "sngan", "cyclegan")
 
 
-def record(path: Path, precision: str, folder: Path, names: Sequence[str]) -> None:
-    """Record some iterations of these families on the GPU of this machine or, if none is visible, on its CPU."""
+def record(path: Path, precision: str, folder: Path, families: Sequence[str]) -> None:
+    """Record some iterations of families on the GPU or, if none is visible, on the CPU."""
     found: dict[str, Any] = {}
-    for family in names:
-        name = families()[family]
-        keys = {item for item in STILL if hasattr(loading.family_class(family).Config, item)}
-        words = [
+    for family in families:
+        name = find_experiments()[family]
+        config_class = loading.family_class(family).Config
+        batch_size = min(MAX_BATCH_SIZE, loading.load(name).config.data.batch_size)
+        overrides = [
             "log.log_every_images=1",
             f"run.precision={precision}",
-            *(f"model.{key}={STILL[key]}" for key in keys),
+            *(
+                f"model.{key}={value}"
+                for key, value in DETERMINISTIC_VALUES.items()
+                if hasattr(config_class, key)
+            ),
+            f"data.batch_size={batch_size}",
         ]
-        words += [f"data.batch_size={min(BATCH, loading.load(name).config.data.batch_size)}"]
         try:
-            found[family] = _recorded(name, [*words, *FEW], folder / name)
+            found[family] = _record_family(name, [*overrides, *FEW_IMAGES], folder / name)
         except Exception as error:
             found[family] = f"failed: {type(error).__name__}: {error}"
     found["extractors"] = {}
-    for name in sorted(set(extractors.names()) - {"points", "inception", "dinov2", "clip"}):
+    for name in sorted(
+        set(extractors.list_extractors()) - {"points", "inception", "dinov2", "clip"}
+    ):
         pixels = torch.randint(
-            0, 256, PIXELS, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+            0, 256, PIXELS_SHAPE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
         )
         features, _ = extractors.load(name)(pixels.to(DEVICE))
         found["extractors"][name] = features.cpu()
     torch.save(found, path)
 
 
-def _recorded(name: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
-    made = built(name, words, folder, ITERATIONS)
-    if "run.precision=32-true" in words:
-        made.evaluation.evaluator.metrics = []  # weights that are a little apart have other scores
-    before = _weights(made.family)
-    made.trainer.fit(made.family, datamodule=made.data)  # the scores of its end included
+def _record_family(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    built = build_experiment(name, overrides, folder, ITERATIONS)
+    # In float32 the weights differ slightly, and then the scores cannot be compared.
+    if "run.precision=32-true" in overrides:
+        built.evaluation.evaluator.metrics = []
+    before = _copy_weights(built.family)
+    built.trainer.fit(built.family, datamodule=built.data)
     rows = [
         {key: float(value) for key, value in row.items() if value}
         for row in read_rows(folder / "metrics.csv")
     ]
-    after = _weights(made.family)
+    after = _copy_weights(built.family)
     step = {key: after[key] - before[key] for key in before}
-    return {"rows": rows, "step": step, "scores": made.evaluation.scores}
+    return {"rows": rows, "step": step, "scores": built.evaluation.scores}
 
 
-def _weights(family: Any) -> dict[str, Tensor]:
+def _copy_weights(family: Any) -> dict[str, Tensor]:
     return {name: weight.detach().cpu().clone() for name, weight in family.named_parameters()}
 
 
-def devices(setting: Setting) -> Rows:
-    """Five iterations of every family on a CPU and here, from the same weights and draws; and the extractors."""
+def check_devices(setting: Setting) -> Rows:
+    """Compare five iterations of every family, and the extractors, on the CPU and on the GPU.
+
+    Weights and random numbers are the same.
+    """
     code = "import sys; from pathlib import Path; from benchmarks.gpu.equality import record; "
     code += "record(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:])"
     one_third = {
@@ -95,116 +114,134 @@ def devices(setting: Setting) -> Rows:
         arguments = [str(file), precision, str(folder), *setting.families]
         on_cpu[precision] = subprocess.Popen([*command, *arguments], env=os.environ | one_third)
     for precision in PRECISIONS:
-        files = [setting.folder / f"{precision}-{where}.pt" for where in ("cpu", "gpu")]
+        files = [setting.folder / f"{precision}-{kind}.pt" for kind in ("cpu", "gpu")]
         gpu_folder = setting.folder / "gpu" / precision
         record(files[1], precision, gpu_folder, list(setting.families))
         if on_cpu[precision].wait():
             raise RuntimeError(
-                f"the process on the CPU ended with code {on_cpu[precision].returncode}"
+                f"The process on the CPU failed with exit code {on_cpu[precision].returncode}"
             )
         cpu, gpu = (torch.load(file, weights_only=True) for file in files)
         for family in setting.families:
             if isinstance(gpu[family], str) or isinstance(cpu[family], str):
                 yield Row(f"{precision} {family}", str(gpu[family]), "runs", met=False)
                 continue
-            yield _format_cell(
+            yield _compare_devices(
                 f"{precision} {family}: GPU = CPU", precision == "64-true", gpu[family], cpu[family]
             )
         for name, features in gpu["extractors"].items() if precision == "32-true" else ():
-            apart = distance([features], [cpu["extractors"][name]])
-            yield Row(f"extractor {name}: GPU = CPU", f"{apart:.1e}", "1e-4", apart <= 1e-4)
+            difference = compute_difference([features], [cpu["extractors"][name]])
+            yield Row(
+                f"extractor {name}: GPU = CPU", f"{difference:.1e}", "1e-4", difference <= 1e-4
+            )
 
 
-def _format_cell(what: str, double: bool, gpu: dict[str, Any], cpu: dict[str, Any]) -> Row:
-    """All that five iterations in float64 record, where the weights come to, their scores; in float32 the first losses.
+def _compare_devices(name: str, double: bool, gpu: dict[str, Any], cpu: dict[str, Any]) -> Row:
+    """Compare recorded iterations: in float64 all values, weights and scores; in float32 losses.
 
-    What rounding makes of a float32 gradient near zero, Adam makes a whole step: one CPU core and two part by percents.
+    In float32 only the losses of the first iteration are compared. Adam turns rounding errors of
+    gradients near zero into full steps, so that even one and two CPU cores soon differ by percents.
     """
-    step, scores = distance(gpu["step"].values(), cpu["step"].values()), gpu["scores"]
-    apart = [
+    step = compute_difference(gpu["step"].values(), cpu["step"].values())
+    scores = gpu["scores"]
+    differences = [
         {
-            key: _apart(value, there[key])
-            for key, value in here.items()
-            if key not in SINGLE and key not in scores
+            key: _compute_relative_difference(value, cpu_row[key])
+            for key, value in gpu_row.items()
+            if key not in FLOAT32_COLUMNS and key not in scores
         }
-        for here, there in zip(gpu["rows"], cpu["rows"], strict=True)
+        for gpu_row, cpu_row in zip(gpu["rows"], cpu["rows"], strict=True)
     ]
     if not double:
-        first = max(value for key, value in apart[0].items() if key.startswith("loss"))
+        first = max(value for key, value in differences[0].items() if key.startswith("loss"))
         return Row(
-            what,
-            f"losses of the first iteration {first:.1e}; after five the weights' way {step:.1e}",
+            name,
+            f"losses of the first iteration {first:.1e}, change of the weights {step:.1e}",
             "1e-4",
             first <= 1e-4,
         )
-    rows, score = (
-        max(max(row.values()) for row in apart),
-        max((_apart(v, cpu["scores"][k]) for k, v in scores.items()), default=0.0),
+    rows = max(max(row.values()) for row in differences)
+    score = max(
+        (_compute_relative_difference(value, cpu["scores"][key]) for key, value in scores.items()),
+        default=0.0,
     )
-    figure = f"all that is recorded {rows:.1e}, weights' way {step:.1e}, scores {score:.1e}"
-    return Row(what, figure, "1e-9, 1e-6, 1e-3", rows <= 1e-9 and step <= 1e-6 and score <= 1e-3)
+    value = f"recorded values {rows:.1e}, change of the weights {step:.1e}, scores {score:.1e}"
+    return Row(name, value, "1e-9, 1e-6, 1e-3", rows <= 1e-9 and step <= 1e-6 and score <= 1e-3)
 
 
-def _apart(one: float, other: float) -> float:
-    return abs(one - other) / max(abs(other), 1e-6)
+def _compute_relative_difference(value: float, reference: float) -> float:
+    return abs(value - reference) / max(abs(reference), 1e-6)
 
 
-def resume(setting: Setting) -> Rows:
-    """Twice the same training, and once with a stop in its middle."""
+def check_resume(setting: Setting) -> Rows:
+    """Compare a training with a repetition, and with one that was stopped halfway and resumed."""
     for name in RESUMED:
-        n, folder = setting.few(20), setting.folder / name
-        whole = trained(name, [], folder / "whole", 2 * n).family.state_dict()
-        again = trained(name, [], folder / "again", 2 * n).family.state_dict()
-        trained(name, [], folder / "parts", n)
-        parts = trained(name, [], folder / "parts", 2 * n).family.state_dict()
-        told = [_said(whole, other) for other in (again, parts)]
-        figure = f"once more: {told[0]}; stopped and continued: {told[1]}"
+        n = setting.limit_iterations(20)
+        folder = setting.folder / name
+        whole = train_experiment(name, [], folder / "whole", 2 * n).family.state_dict()
+        repeated = train_experiment(name, [], folder / "repeated", 2 * n).family.state_dict()
+        train_experiment(name, [], folder / "resumed", n)
+        resumed = train_experiment(name, [], folder / "resumed", 2 * n).family.state_dict()
+        results = [_compare_weights(whole, other) for other in (repeated, resumed)]
         yield Row(
-            f"{name}, {2 * n} iterations", figure, "bit-equal", told == ["bit-equal", "bit-equal"]
+            f"{name}, {2 * n} iterations",
+            f"repeated: {results[0]}; stopped and resumed: {results[1]}",
+            "bit-equal",
+            results == ["bit-equal", "bit-equal"],
         )
 
 
-def bf16(setting: Setting) -> Rows:
-    """A hundred iterations of every family in mixed precision, in float32, and with another seed: how much is a lot?"""
+def check_bf16(setting: Setting) -> Rows:
+    """Compare 100 iterations of every family in mixed precision with float32.
+
+    The difference between two seeds is the scale.
+    """
     for family, name in setting.families.items():
-        n, batch = setting.few(100), loading.load(name).config.data.batch_size
+        n, batch = setting.limit_iterations(100), loading.load(name).config.data.batch_size
         means: dict[str, dict[str, float]] = {}
-        for kind, words in {
+        for kind, overrides in {
             "float32": [],
             "seed": ["run.seed=1"],
             "bf16": ["run.precision=bf16-mixed"],
         }.items():
             folder = setting.folder / "bf16" / kind / name
-            trained(name, [*words, f"log.log_every_images={n * batch}"], folder, n)
+            train_experiment(name, [*overrides, f"log.log_every_images={n * batch}"], folder, n)
             (row,) = read_rows(folder / "metrics.csv")
             means[kind] = {
                 key: float(value) for key, value in row.items() if key.startswith("loss")
             }
-        apart, seeds = (
-            {key: _apart(means[kind][key], value) for key, value in means["float32"].items()}
+        bf16, seeds = (
+            {
+                key: _compute_relative_difference(means[kind][key], value)
+                for key, value in means["float32"].items()
+            }
             for kind in ("bf16", "seed")
         )
-        worst = max(apart, key=lambda key: apart[key] - max(0.1, seeds[key]))
+        worst = max(bf16, key=lambda key: bf16[key] - max(0.1, seeds[key]))
         yield Row(
             f"bf16-mixed {family}: mean losses of the iterations, against 32-true",
-            f"{worst} {apart[worst]:.1%} apart, of another seed {seeds[worst]:.1%}",
-            "10 %, or what another seed does", apart[worst] <= max(0.1, seeds[worst]),
-        )  # fmt: skip
+            f"{worst} differs by {bf16[worst]:.1%}, with another seed by {seeds[worst]:.1%}",
+            "10 %, or the difference of another seed",
+            bf16[worst] <= max(0.1, seeds[worst]),
+        )
 
 
-def sampling(setting: Setting) -> Rows:
-    """The same images of a generator that was taken out of a run, on either device."""
-    trained("dcgan", [], setting.folder / "dcgan", 2)
+def check_sampling(setting: Setting) -> Rows:
+    """Compare the images of an exported generator on both devices."""
+    train_experiment("dcgan", [], setting.folder / "dcgan", 2)
     path = latest_checkpoint(setting.folder / "dcgan")
     assert path is not None
-    there, here = (load_generator(path, device=where)(64) for where in (str(DEVICE), "cpu"))
-    apart = float((there - here).abs().max())
+    on_device, on_cpu = (load_generator(path, device=device)(64) for device in (str(DEVICE), "cpu"))
+    difference = float((on_device - on_cpu).abs().max())
     yield Row(
-        "load_generator(device=...): 64 images, GPU = CPU", f"{apart:.1e}", "1e-5", apart <= 1e-5
+        "load_generator(device=...): 64 images, GPU = CPU",
+        f"{difference:.1e}",
+        "1e-5",
+        difference <= 1e-5,
     )
 
 
-def _said(one: dict[str, Tensor], other: dict[str, Tensor]) -> str:
-    if all(torch.equal(value, other[name]) for name, value in one.items()):
+def _compare_weights(weights: dict[str, Tensor], others: dict[str, Tensor]) -> str:
+    if all(torch.equal(value, others[name]) for name, value in weights.items()):
         return "bit-equal"
-    return f"{distance(one.values(), other.values()):.1e} apart"
+    return f"difference {compute_difference(weights.values(), others.values()):.1e}"

@@ -1,4 +1,4 @@
-"""The program as a user starts it: a whole training, and one that does not fit."""
+"""Checks of the command line: a whole training, one that does not fit, and several processes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import time
 
 import torch
 
-from benchmarks.gpu import FEW, Row, Rows, Setting, distance
+from benchmarks.gpu import FEW_IMAGES, Row, Rows, Setting, compute_difference
 from gan_lab.runs.checkpoints import read_checkpoint
 from gan_lab.utils.files import read_rows
 
 
-def training(setting: Setting) -> Rows:
-    """The shipped cgan to its end."""
-    words = ["run.images=640", *FEW] if setting.rehearsal else []
+def check_training(setting: Setting) -> Rows:
+    """Train the experiment cgan to its end."""
+    overrides = ["run.images=640", *FEW_IMAGES] if setting.rehearsal else []
     root = setting.folder / "runs"
-    begun = time.perf_counter()
-    ended = _lab(
+    started = time.perf_counter()
+    ended = _run_lab(
         "train",
         "cgan",
         f"run.root={root}",
         "run.id=all",
         "data.source=sample",
         "log.wandb=off",
-        *words,
+        *overrides,
     )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     if ended.returncode:
         yield Row(
             "gan-lab train cgan",
@@ -40,12 +40,15 @@ def training(setting: Setting) -> Rows:
         return
     summary = json.loads((root / "cgan" / "all" / "summary.json").read_text(encoding="utf-8"))
     accuracy = summary["scores"]["best"]["label_accuracy"]["value"]
-    said = f"{seconds:.0f} s from the command to its page, label accuracy {accuracy:.3f}, {summary['peak_memory_mb']} MB"
-    yield Row("gan-lab train cgan", said, "0.95", accuracy >= 0.95 or setting.rehearsal)
+    value = (
+        f"{seconds:.0f} s from the command to its page, label accuracy {accuracy:.3f}, "
+        f"{summary['peak_memory_mb']} MB"
+    )
+    yield Row("gan-lab train cgan", value, "0.95", accuracy >= 0.95 or setting.rehearsal)
 
 
-def memory(setting: Setting) -> Rows:
-    """A batch that has no room is one line, and names the keys."""
+def check_memory(setting: Setting) -> Rows:
+    """Check that the error for a batch that does not fit is one line that names the keys."""
     if setting.rehearsal:
         return
     large = [
@@ -54,34 +57,50 @@ def memory(setting: Setting) -> Rows:
         "run.images=4000",
         f"run.root={setting.folder / 'runs'}",
     ]
-    ended = _lab("train", "dcgan", "data.source=sample", "log.wandb=off", *large)
+    ended = _run_lab("train", "dcgan", "data.source=sample", "log.wandb=off", *large)
     last = ended.stderr.strip().splitlines()[-1:] or ["nothing"]
     met = ended.returncode == 2 and "data.batch_size" in last[0] and "Traceback" not in ended.stderr
     yield Row(
-        "a batch without room", f"exit code {ended.returncode}: {last[0][:200]}", "2, one line", met
+        "a batch that does not fit",
+        f"exit code {ended.returncode}: {last[0][:200]}",
+        "2, one line",
+        met,
     )
 
 
-def several(setting: Setting) -> Rows:
-    """One process against two: the same weights, and how much faster. On a CPU, for a rehearsal, by gloo."""
+def check_several_processes(setting: Setting) -> Rows:
+    """Compare the weights and the speed of two processes with those of one.
+
+    A rehearsal uses gloo on a CPU.
+    """
     if torch.cuda.device_count() < 2 and not setting.rehearsal:
-        yield Row("several GPUs", "not run, there is one")
+        yield Row("several GPUs", "not run, there is only one")
         return
     double = "run.precision=64-true"
-    cases = {  # experiment, words and images, and how far the weights may be apart after them: chaos makes it more later
+    # Experiment, overrides, images, and the largest difference of the weights after these images.
+    # Rounding errors grow exponentially, so the runs are short.
+    cases = {
         "gan, float64, no batch norm": ("gan", [double, "model.norm=none"], 1_280, 1e-9),
-        "dcgan, float64, synchronised batch norm": ("dcgan", [double], 1_280, 1e-9),
+        "dcgan, float64, synchronized batch norm": ("dcgan", [double], 1_280, 1e-9),
         "dcgan": ("dcgan", [], 64_000, None),
     }
-    for what, (name, words, n, bar) in cases.items():
+    for case, (name, overrides, n, threshold) in cases.items():
+        # Batch norm is not synchronized on a CPU.
         if setting.rehearsal and name == "dcgan":
-            continue  # a CPU synchronises no batch norm
+            continue
         weights, speeds = [], []
         for world in (1, 2):
             folder = setting.folder / f"{name}-{n}-{world}"
-            told = [f"run.root={folder}", f"run.devices={world}", "run.id=it", "data.source=sample", "log.wandb=off",
-                    *FEW, f"run.images={n}"]  # fmt: skip
-            ended = _lab("train", name, *told, *words)
+            common = [
+                f"run.root={folder}",
+                f"run.devices={world}",
+                "run.id=it",
+                "data.source=sample",
+                "log.wandb=off",
+                *FEW_IMAGES,
+                f"run.images={n}",
+            ]
+            ended = _run_lab("train", name, *common, *overrides)
             if ended.returncode:
                 raise RuntimeError(
                     f"{world} processes of {name}: {ended.stderr.strip().splitlines()[-1]}"
@@ -92,17 +111,23 @@ def several(setting: Setting) -> Rows:
             weights.append([value for value in state if value.is_floating_point()])
             rows = read_rows(folder / name / "it" / "timing.csv")
             speeds.append(float(rows[len(rows) // 2]["images_per_s"]))
-        apart = distance(weights[1], weights[0])
-        if bar is None:
-            yield Row(f"{what}: images/s of two processes / of one", f"{speeds[1] / speeds[0]:.2f}")
+        difference = compute_difference(weights[1], weights[0])
+        if threshold is None:
+            yield Row(f"{case}: images/s of two processes / of one", f"{speeds[1] / speeds[0]:.2f}")
         else:
             yield Row(
-                f"{what}: two processes = one", f"{apart:.1e} apart", f"{bar:.0e}", apart <= bar
+                f"{case}: two processes = one",
+                f"difference {difference:.1e}",
+                f"{threshold:.0e}",
+                difference <= threshold,
             )
 
 
-def _lab(*words: str) -> subprocess.CompletedProcess[str]:
+def _run_lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gan_lab", *words], capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "gan_lab", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"WANDB_MODE": "disabled"},
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""How fast: the lab against its own step alone, a loop by hand, and that step replayed as a CUDA graph."""
+"""Speed of the lab relative to its step alone, a hand-written loop, and a CUDA graph."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from benchmarks import throughput
-from benchmarks.gpu import Clock, Row, Rows, Setting, built, trained
+from benchmarks.gpu import Clock, Row, Rows, Setting, build_experiment, train_experiment
 from benchmarks.gpu.equality import DEVICE
-from benchmarks.throughput import wait
+from benchmarks.throughput import synchronize
 from gan_lab import device
 from gan_lab.config.schema import MetricsConfig
 from gan_lab.families.base import Family
@@ -24,27 +24,35 @@ from gan_lab.metrics import extractors
 from gan_lab.seeding import Stream
 
 LARGE = ["data.size=64", "model.width=64"]
-CASES: dict[str, tuple[str, list[str], int]] = {  # experiment, words, measured iterations
+# Experiment, overrides, measured iterations.
+CASES: dict[str, tuple[str, list[str], int]] = {
     "ring": ("ring", [], 200),
     "dcgan": ("dcgan", [], 200),
     "dcgan 64 px, batch 64": ("dcgan", LARGE, 100),
     "dcgan 64 px, batch 256": ("dcgan", [*LARGE, "data.batch_size=256"], 100),
     "sngan": ("sngan", [], 100),
-    "cyclegan_256": (
-        "cyclegan_256",
-        ["model.pool_size=0"],
-        40,
-    ),  # which image a pool gives back, a graph cannot decide
+    # Without an image pool, because a CUDA graph cannot choose the image that a pool returns.
+    "cyclegan_256": ("cyclegan_256", ["model.pool_size=0"], 40),
     "cyclegan_256 tf32": ("cyclegan_256", ["model.pool_size=0", "run.precision=tf32"], 40),
 }
-BY_HAND = ("ring", "dcgan")  # experiments that benchmarks/throughput.py has a loop for
+# Experiments with a hand-written loop in benchmarks/throughput.py.
+WITH_LOOP = ("ring", "dcgan")
 
 
-class Floor(Callback):
-    """At the end of a training, its step alone, and replayed: seconds of an iteration each."""
+class StepTimer(Callback):
+    """Measures the step alone at the end of a training, directly and as a CUDA graph.
+
+    Attributes:
+        alone: Seconds per iteration of the step alone.
+        replay: Seconds per iteration of the replayed CUDA graph.
+        failure: Why there is no CUDA graph; empty if there is one.
+    """
 
     def __init__(self, iterations: int) -> None:
-        self.iterations, self.alone, self.replay, self.why = iterations, 0.0, 0.0, ""
+        self.iterations = iterations
+        self.alone = 0.0
+        self.replay = 0.0
+        self.failure = ""
         self.batch: Any = None
 
     def on_train_batch_start(
@@ -58,199 +66,207 @@ class Floor(Callback):
         def step() -> None:
             family.step(self.batch)
 
-        self.alone = self._seconds(step)
+        self.alone = self._measure_seconds(step)
         if family.device.type != "cuda":
-            self.why = "no CUDA"
+            self.failure = "no CUDA"
             return
         try:
-            self.replay = self._seconds(self._captured(family, step).replay)
+            self.replay = self._measure_seconds(self._capture_step(family, step).replay)
         except Exception as error:
-            self.why = f"{type(error).__name__}: {str(error).splitlines()[0][:90]}"
+            self.failure = f"{type(error).__name__}: {str(error).splitlines()[0][:90]}"
         finally:
             family.logged_scalars = {}
 
-    def _captured(self, family: Family, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    def _capture_step(self, family: Family, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
         for optimizer in family.optimizer_list():
             for group in optimizer.param_groups:
                 group["capturable"] = True
-        held: dict[Any, Tensor] = {}
+        cached: dict[Any, Tensor] = {}
         draw = Stream._draw
 
-        def once(
-            stream: Stream, n: int, shape: tuple[int, ...], like: Tensor, there: Any, here: Any
-        ) -> Tensor:
-            key = (
-                stream.purpose,
-                n,
-                shape,
-                like.device,
-                here,
-            )  # what a graph replays draws no other numbers
-            if key not in held:
-                held[key] = draw(stream, n, shape, like, there, here)
-            return held[key]
+        # A replayed graph cannot sample new numbers on the host, so every iteration uses the same.
+        def draw_once(stream: Stream, *arguments: Any) -> Tensor:
+            _, n, shape, like, _, sample_numpy = arguments
+            key = (stream.purpose, n, shape, like.device, sample_numpy)
+            if key not in cached:
+                cached[key] = draw(stream, *arguments)
+            return cached[key]
 
-        with patch.object(Stream, "_draw", once):
-            return self._recorded(step)
+        with patch.object(Stream, "_draw", draw_once):
+            return self._capture_graph(step)
 
-    def _recorded(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+    def _capture_graph(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        # Warm up in a side stream, as PyTorch's documentation of CUDA graphs requires.
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
             for _ in range(3):
                 step()
-        torch.cuda.current_stream().wait_stream(aside)
-        wait()
+        torch.cuda.current_stream().wait_stream(side_stream)
+        synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             step()
         return graph
 
-    def _seconds(self, step: Callable[[], Any]) -> float:
+    def _measure_seconds(self, step: Callable[[], Any]) -> float:
         for _ in range(5):
             step()
-        wait()
-        begun = time.perf_counter()
+        synchronize()
+        started = time.perf_counter()
         for _ in range(self.iterations):
             step()
-        wait()
-        return (time.perf_counter() - begun) / self.iterations
+        synchronize()
+        return (time.perf_counter() - started) / self.iterations
 
 
-def lab(
-    name: str, words: list[str], folder: Path, n: int, warm_up: int, floor: bool = False
-) -> tuple[float, float, Any]:
-    """Seconds of an iteration of a training, those that the host took for it, and what its step alone took."""
-    clock, below = Clock(warm_up, n), Floor(n)
+def measure_lab(
+    name: str,
+    overrides: list[str],
+    folder: Path,
+    n: int,
+    warmup: int,
+    timer: Callback | None = None,
+) -> Clock:
+    """Train an experiment for ``warmup`` + n iterations, and return the clock with its times."""
+    clock = Clock(warmup, n)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    made = built(
-        name, words, folder, warm_up + n + 1, clock
-    )  # at the end of the last one much is due
-    made.evaluation.evaluator.metrics = []
-    if floor:
-        made.trainer.callbacks.append(below)  # type: ignore[attr-defined]
-    made.trainer.fit(made.family, datamodule=made.data)
-    return clock.seconds, clock.host, below
+    # One more iteration, because the last one also saves and logs.
+    built = build_experiment(name, overrides, folder, warmup + n + 1, clock)
+    built.evaluation.evaluator.metrics = []
+    if timer is not None:
+        built.trainer.callbacks.append(timer)  # type: ignore[attr-defined]
+    built.trainer.fit(built.family, datamodule=built.data)
+    return clock
 
 
-def throughputs(setting: Setting) -> Rows:
-    """Images per second of the lab as a user has it (but for grids, scores and the bar), and what it could be."""
-    for case, (name, words, many) in CASES.items():
+def check_throughput(setting: Setting) -> Rows:
+    """Measure the images per second of the lab, without grids, scores and the progress bar."""
+    for case, (name, overrides, iterations) in CASES.items():
         if setting.rehearsal and case not in ("ring", "dcgan"):
             continue
-        n, warm_up, folder = (
-            setting.few(many),
-            setting.few(30),
-            setting.folder / "speed" / case.replace(" ", "-"),
+        n = setting.limit_iterations(iterations)
+        warmup = setting.limit_iterations(30)
+        folder = setting.folder / "speed" / case.replace(" ", "-")
+        timer = StepTimer(n)
+        clock = measure_lab(name, overrides, folder / "lab", n, warmup, timer)
+        seconds = clock.seconds
+        built = build_experiment(name, overrides, folder / "loop", 1)
+        yield Row(
+            f"{case}: the lab",
+            f"{built.config.data.batch_size / seconds:,.0f} images/s; {1e3 * seconds:.2f} ms per "
+            f"iteration ({1e3 * clock.host_seconds:.2f} on the host); {device.peak_memory():,.0f} MB",
         )
-        seconds, host, floor = lab(name, words, folder / "lab", n, warm_up, floor=True)
-        made = built(name, words, folder / "by-hand", 1)
-        batch, memory = made.config.data.batch_size, device.peak_memory()
-        figure = f"{batch / seconds:,.0f} images/s; {1e3 * seconds:.2f} ms an iteration, of the host {1e3 * host:.2f}"
-        yield Row(f"{case}: the lab", f"{figure}; {memory:,.0f} MB")
         yield Row(
             f"{case}: lab / its step alone",
-            f"{floor.alone / seconds:.2f}",
+            f"{timer.alone / seconds:.2f}",
             "0.9",
-            floor.alone / seconds >= 0.9,
+            timer.alone / seconds >= 0.9,
         )
-        if name in BY_HAND:
-            throughput.MEASURED, throughput.WARM_UP = n, warm_up
-            ratio = throughput.plain(made) / n / seconds
-            yield Row(f"{case}: lab / loop by hand", f"{ratio:.2f}", "0.9", ratio >= 0.9)
-        told = f"{floor.replay / seconds:.2f}; {1e3 * floor.replay:.2f} ms an iteration"
-        yield Row(f"{case}: lab / replayed graph", f"failed: {floor.why}" if floor.why else told)
+        if name in WITH_LOOP:
+            throughput.MEASURED_ITERATIONS = n
+            throughput.WARMUP_ITERATIONS = warmup
+            ratio = throughput.measure_plain_loop(built) / n / seconds
+            yield Row(f"{case}: lab / hand-written loop", f"{ratio:.2f}", "0.9", ratio >= 0.9)
+        value = f"{timer.replay / seconds:.2f}; {1e3 * timer.replay:.2f} ms per iteration"
+        if timer.failure:
+            value = f"failed: {timer.failure}"
+        yield Row(f"{case}: lab / CUDA graph", value)
 
 
-CHOICES: dict[str, tuple[list[str], dict[str, bool]]] = {  # more words, and flags of cuDNN
+# Additional overrides, and flags of cuDNN.
+CHOICES: dict[str, tuple[list[str], dict[str, bool]]] = {
     "tf32": (["run.precision=tf32"], {}),
     "bf16-mixed": (["run.precision=bf16-mixed"], {}),
     "cudnn.deterministic off": ([], {"deterministic": False}),
     "cudnn.benchmark on": ([], {"deterministic": False, "benchmark": True}),
-    "the data on the host": (["data.device_gb=0"], {}),
-    "two loader processes": (["data.workers=2"], {}),
+    "data on the host": (["data.device_gb=0"], {}),
+    "two data loader workers": (["data.workers=2"], {}),
     "run.compile": (["run.compile=true"], {}),
 }
 
 
-def settings(setting: Setting) -> Rows:
-    """What each decision costs or brings, for a network that keeps the device busy."""
-    words, n, warm_up = [*LARGE, "data.batch_size=256"], setting.few(60), setting.few(30)
-    if setting.rehearsal:
-        words = []
+def check_settings(setting: Setting) -> Rows:
+    """Measure the effect of settings on the speed of a network that keeps the device busy."""
+    overrides = [] if setting.rehearsal else [*LARGE, "data.batch_size=256"]
+    n = setting.limit_iterations(60)
+    warmup = setting.limit_iterations(30)
 
-    def seconds(name: str, more: list[str], flags: dict[str, bool]) -> float:
-        real = device.set_precision
+    def measure(name: str, more: list[str], flags: dict[str, bool]) -> float:
+        original = device.set_precision
 
         def set_precision(precision: str) -> None:
-            real(precision)
+            original(precision)
             for flag, value in flags.items():
                 setattr(torch.backends.cudnn, flag, value)
 
+        folder = setting.folder / name.replace(" ", "-")
         with patch.object(device, "set_precision", set_precision):
-            return lab(
-                "dcgan", [*words, *more], setting.folder / name.replace(" ", "-"), n, warm_up
-            )[0]
+            return measure_lab("dcgan", [*overrides, *more], folder, n, warmup).seconds
 
-    seconds("warm-up", [], {})
-    base = [seconds("before", [], {})]
+    measure("warmup", [], {})
+    first = measure("before", [], {})
     found: dict[str, float | str] = {}
     for name, (more, flags) in CHOICES.items():
         if not (setting.rehearsal and "compile" in name):
             try:
-                found[name] = seconds(name, more, flags)
+                found[name] = measure(name, more, flags)
             except Exception as error:
                 found[name] = f"failed: {type(error).__name__}: {error}".splitlines()[0][:150]
-    base.append(seconds("after", [], {}))
-    shipped, what = sum(base) / 2, "dcgan 64 px, batch 256, images/s"
-    yield Row(f"{what}: as shipped, before / after the others", f"{base[1] / base[0]:.2f}")
-    for name, took in found.items():
-        if isinstance(took, str):
-            yield Row(f"{what}: {name}", took, "runs", met=False)
+    last = measure("after", [], {})
+    default = (first + last) / 2
+    case = "dcgan 64 px, batch 256, images/s"
+    yield Row(f"{case}: defaults, before / after the other settings", f"{last / first:.2f}")
+    for name, seconds in found.items():
+        if isinstance(seconds, str):
+            yield Row(f"{case}: {name}", seconds, "runs", met=False)
         else:
-            yield Row(f"{what}: {name} / as shipped", f"{shipped / took:.2f}")
+            yield Row(f"{case}: {name} / defaults", f"{default / seconds:.2f}")
 
 
-def evaluation(setting: Setting) -> Rows:
-    """Generating and extracting, in batches of several sizes; the evaluator itself."""
-    made = trained("dcgan", [], setting.folder / "evaluation", 2)
-    family = made.family.to(DEVICE).eval()
+def check_evaluation(setting: Setting) -> Rows:
+    """Measure generation and feature extraction in batches of several sizes, and the evaluator."""
+    built = train_experiment("dcgan", [], setting.folder / "evaluation", 2)
+    family = built.family.to(DEVICE).eval()
     networks = {"digits": extractors.load("digits")}
     if not setting.rehearsal:
         networks["inception"] = extractors.load(
-            "inception", MetricsConfig(inception_weights=str(_random_inception(setting.folder)))
+            "inception",
+            MetricsConfig(inception_weights=str(_write_random_inception(setting.folder))),
         )
     for name, network in networks.items():
         for size in (100, 250, 1000):
-            torch.cuda.reset_peak_memory_stats() if DEVICE.type == "cuda" else None
+            if DEVICE.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
 
             @torch.no_grad()
-            def batch(size: int = size, network: Any = network) -> None:
-                asked = Batch(torch.zeros(size, 1, 28, 28, device=DEVICE))
-                network(to_uint8(family.generate(asked, Stream(0, "evaluate"))))[0].cpu()
+            def extract_batch(size: int = size, network: Any = network) -> None:
+                batch = Batch(torch.zeros(size, 1, 28, 28, device=DEVICE))
+                network(to_uint8(family.generate(batch, Stream(0, "evaluate"))))[0].cpu()
 
-            times = (
-                1 if setting.rehearsal else 10_000 // size if name == "digits" else 4_000 // size
-            )
-            batch()
-            wait()
-            begun = time.perf_counter()
-            for _ in range(times):
-                batch()
-            speed, memory = size * times / (time.perf_counter() - begun), device.peak_memory()
+            images = 10_000 if name == "digits" else 4_000
+            repeats = 1 if setting.rehearsal else images // size
+            extract_batch()
+            synchronize()
+            started = time.perf_counter()
+            for _ in range(repeats):
+                extract_batch()
+            speed = size * repeats / (time.perf_counter() - started)
             yield Row(
-                f"{name} in batches of {size}", f"{speed:,.0f} images/s, {memory:,.0f} MB at most"
+                f"{name} in batches of {size}",
+                f"{speed:,.0f} images/s, peak memory {device.peak_memory():,.0f} MB",
             )
-    evaluator = built("dcgan", [], setting.folder / "evaluator", 1).evaluation.evaluator
+    evaluated = build_experiment("dcgan", [], setting.folder / "evaluator", 1)
+    evaluator = evaluated.evaluation.evaluator
     evaluator(family)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     evaluator(family)
-    yield Row("an evaluation of 1,000 digits in training", f"{time.perf_counter() - begun:.2f} s")
+    yield Row("an evaluation of 1,000 digits in training", f"{time.perf_counter() - started:.2f} s")
 
 
-def _random_inception(folder: Path) -> Path:
-    """Weights for speed alone, in the layout of torch-fidelity's file."""
+def _write_random_inception(folder: Path) -> Path:
+    """Write random weights in the layout of torch-fidelity's file, for measurements of speed."""
     from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
     kind, path = fidelity.FeatureExtractorInceptionV3, folder / "inception.pth"

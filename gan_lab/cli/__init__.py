@@ -19,6 +19,7 @@ import typer
 from gan_lab import __version__
 from gan_lab.cli import inference, score, sweeps
 from gan_lab.cli.inference import DataOverrides, Run
+from gan_lab.cli.paths import Overwrite, parse_file, parse_path
 from gan_lab.utils import errors, terminal
 
 # Iterations that an idle OpenMP thread busy-waits before it yields its core. The default is 30
@@ -122,16 +123,20 @@ def evaluate(
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="A run folder, or several to compare."),
+        typer.Argument(
+            metavar="RUN...", help="A run folder, or several to compare.", parser=parse_path
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="HTML file. Default: report.html in the run folder.")
+        Path | None,
+        typer.Option(help="HTML file. Default: report.html in the run folder.", parser=parse_file),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write an HTML report of one run, or of several side by side."""
     from gan_lab import report as reporting
 
-    typer.echo(reporting.write(runs, out))
+    typer.echo(reporting.write(runs, out, overwrite))
 
 
 @app.command()
@@ -161,16 +166,19 @@ def judge(
     from gan_lab import data as datasets
     from gan_lab.cli import console
     from gan_lab.config import groups, loading
+    from gan_lab.runs.run_folder import describe_data_source
     from gan_lab.sensitivity import detection, sensitivity_page
 
     members = groups.group_members(loading.config_folder())["data"]
     is_group_option = data in members and data not in datasets.names()
     data_override = f"data={data}" if is_group_option else f"data.name={data}"
-    config = loading.load("gan", [data_override, *(overrides or [])]).config
+    loaded = loading.load("gan", [data_override, *(overrides or [])])
+    config = loaded.config
     served = datasets.load(config.data, config.run.seed)
     report = detection.measure_sensitivity(served, n, config.metrics.extractors, config.metrics)
     console.print_sensitivity(report)
-    page = Path(config.run.root) / "judge" / f"{data}-n{report.n}.html"
+    name = "-".join(filter(None, (data, describe_data_source(loaded), f"n{report.n}")))
+    page = Path(config.run.root) / "judge" / f"{name}.html"
     typer.echo(sensitivity_page.write_page(report, page))
 
 
@@ -195,7 +203,9 @@ def study(
         str, typer.Argument(help="A study of studies/, or all. Without it: list the studies.")
     ] = "",
     budget: Annotated[str, typer.Option(help="quick or full.")] = "full",
-    root: Annotated[Path, typer.Option(help="Parent folder of the runs.")] = Path("runs"),
+    root: Annotated[
+        Path, typer.Option(help="Parent folder of the runs.", parser=parse_path)
+    ] = Path("runs"),
     workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 1,
     measure_only: Annotated[
         bool,
@@ -240,7 +250,10 @@ def study(
 @app.command()
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(help="Run folders, runs/<experiment>/<run id>.", metavar="RUN")
+        list[Path],
+        typer.Argument(
+            help="Run folders, runs/<experiment>/<run id>.", metavar="RUN", parser=parse_path
+        ),
     ],
     weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
 ) -> None:

@@ -17,7 +17,8 @@ from gan_lab.config.schema import leaves
 from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, mark
+from gan_lab.runs.run_folder import RunFolder, describe_data_source, mark
+from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +92,7 @@ def print_comparison(comparison: Comparison) -> None:
         rows.add_row(
             row.name,
             str(len(row.runs)),
-            *(cell.among(len(row.runs), "{} *") if cell else "" for cell in row.cells),
+            *(cell.format_in_row(len(row.runs), "{} *") if cell else "" for cell in row.cells),
         )
     console = make_console(rows)
     if comparison.rows:
@@ -208,9 +209,11 @@ def print_data(loaded: LoadedConfig) -> None:
             on_disk.add_row(kind, str(value))
         console.print(on_disk)
     batch, grid_columns = served.grid_batch(held_out=False, by_class=False)
-    sheet = Path(config.run.root) / loaded.experiment / f"data-{config.data.name}.png"
+    name = "-".join(filter(None, ("data", config.data.name, describe_data_source(loaded))))
+    sheet = Path(config.run.root) / loaded.experiment / f"{name}.png"
     mark(Path(config.run.root))
-    save_grid(*interleave(batch.shown(), grid_columns), sheet)
+    with OutputFiles(overwrite=True).write(sheet) as unfinished:
+        save_grid(*interleave(batch.shown(), grid_columns), unfinished)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 

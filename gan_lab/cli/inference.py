@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gan_lab.cli.paths import Overwrite, parse_file, parse_path
+from gan_lab.runs.hub import PREFIX
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.output import OutputFiles
 
 app = typer.Typer()
 DataOverrides = Annotated[
     list[str] | None,
     typer.Argument(help="key=value overrides, such as data.root=photos if the data was moved."),
 ]
-Run = Annotated[Path, typer.Argument(help="A run folder, runs/<experiment>/<run id>.")]
+Run = Annotated[
+    Path, typer.Argument(help="A run folder, runs/<experiment>/<run id>.", parser=parse_path)
+]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
-Png = Annotated[Path | None, typer.Option(help="PNG file. Default: in the run folder.")]
+Png = Annotated[
+    Path | None, typer.Option(help="PNG file. Default: in the run folder.", parser=parse_file)
+]
 ExportFormat = Annotated[
     str, typer.Option(help="safetensors; or torch or onnx, in addition to safetensors.")
 ]
@@ -40,19 +49,22 @@ def sample(
         int | None, typer.Option(help="Vary this latent code along each row (InfoGAN).")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Write one PNG per sample into a new folder.")
+        Path | None,
+        typer.Option(help="Write one PNG per sample into a new folder.", parser=parse_path),
     ] = None,
     truncation: Annotated[
         float, typer.Option(help="Truncation trick: scales the latents, for typical images.")
     ] = 1.0,
     video: Annotated[
-        Path | None, typer.Option(help="Write a video of latent walks, .gif or .mp4.")
+        Path | None,
+        typer.Option(help="Write a video of latent walks, .gif or .mp4.", parser=parse_file),
     ] = None,
     out: Png = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw samples or latent walks: a PNG, a folder or a video."""
     from gan_lab import load_generator
-    from gan_lab.images import save_each, save_grid, save_video
+    from gan_lab.images import check_video_path, save_each, save_grid, save_video
 
     outputs = {
         "--folder": folder,
@@ -65,6 +77,17 @@ def sample(
         raise UserError(f"{' and '.join(requested)} exclude each other. Use one of them")
     if truncation != 1 and requested in (["--code"], ["--interpolate"]):
         raise UserError(f"--truncation does not apply to {requested[0]}. Use one of them")
+    if out is not None and (folder or video):
+        raise UserError(f"--out and {requested[0]} exclude each other. Use one of them")
+    # before the samples are generated
+    files = OutputFiles(overwrite)
+    if folder is not None:
+        files.check_folder(folder)
+    elif video is not None:
+        check_video_path(video)
+        files.check(video)
+    elif out is not None:
+        files.check(out)
     generator = load_generator(run, exact=video is None)
     n = n or (64 if video is None else 16)
     if folder is not None:
@@ -73,13 +96,15 @@ def sample(
             folder,
             seed,
             generator.names_of(n, label),
+            overwrite,
         )
         typer.echo(folder)
         return
     if video is not None:
         frames = generator.film(n, label=label, seed=seed, truncation=truncation)
         columns = generator.columns if n > 16 else max(1, round(n**0.5))
-        save_video(frames, min(n, columns), video)
+        with files.write(video) as unfinished:
+            save_video(frames, min(n, columns), unfinished)
         typer.echo(video)
         return
     if code is not None:
@@ -98,9 +123,8 @@ def sample(
         name += f"-truncation{truncation}"
     if label is not None:
         name += f"-class{label}"
-    out = out or _default_png(run, name)
-    save_grid(images, columns, out)
-    typer.echo(out)
+    with _write_png(run, name, out, overwrite) as unfinished:
+        save_grid(images, columns, unfinished)
 
 
 @app.command()
@@ -109,13 +133,13 @@ def reconstruct(
     overrides: DataOverrides = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of images.")] = 32,
     out: Png = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw test images next to their reconstructions."""
     from gan_lab.inference import autoencoding
 
-    out = out or _default_png(run, f"reconstruct-n{n}")
-    autoencoding.reconstruct(run, n, out, overrides or [])
-    typer.echo(out)
+    with _write_png(run, f"reconstruct-n{n}", out, overwrite) as unfinished:
+        autoencoding.reconstruct(run, n, unfinished, overrides or [])
 
 
 @app.command()
@@ -127,6 +151,7 @@ def interpolate(
     ] = 8,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of image pairs.")] = 8,
     out: Png = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw latent interpolations between test images.
 
@@ -134,26 +159,34 @@ def interpolate(
     """
     from gan_lab.inference import autoencoding
 
-    out = out or _default_png(run, f"interpolate-n{n}-steps{steps}")
-    autoencoding.interpolate(run, n, steps, out, overrides or [])
-    typer.echo(out)
+    with _write_png(run, f"interpolate-n{n}-steps{steps}", out, overwrite) as unfinished:
+        autoencoding.interpolate(run, n, steps, unfinished, overrides or [])
 
 
 @app.command()
 def translate(
     run: Run,
-    source: Annotated[Path, typer.Argument(help="An image, or a folder of images.", metavar="IN")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="An image, or a folder of images.", metavar="IN", parser=parse_path),
+    ],
     out: Annotated[
-        Path, typer.Argument(help="Folder for the translated images, PNG files of the same size.")
+        Path,
+        typer.Argument(
+            help="Folder for the translated images, PNG files of the same size.",
+            metavar="OUT",
+            parser=parse_path,
+        ),
     ],
     direction: Annotated[
         str, typer.Option(help="AtoB, the direction of training, or BtoA.")
     ] = "AtoB",
+    overwrite: Overwrite = False,
 ) -> None:
     """Translate images of any size (image-to-image models)."""
     from gan_lab.inference import translation
 
-    count, skipped = translation.translate(run, source, out, direction)
+    count, skipped = translation.translate(run, source, out, direction, overwrite)
     note = f", {skipped} skipped" if skipped else ""
     typer.echo(f"{count} images translated into {out}{note}")
 
@@ -163,7 +196,11 @@ def project(
     run: Run,
     source: Annotated[
         Path | None,
-        typer.Argument(help="An image, or a folder of images. Default: test images.", metavar="IN"),
+        typer.Argument(
+            help="An image, or a folder of images. Default: test images.",
+            metavar="IN",
+            parser=parse_path,
+        ),
     ] = None,
     overrides: DataOverrides = None,
     label: Annotated[
@@ -172,6 +209,7 @@ def project(
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of test images.")] = 8,
     out: Png = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """GAN inversion: find the latents closest to images.
 
@@ -180,13 +218,14 @@ def project(
     """
     from gan_lab.inference import projection
 
+    overwrite = overwrite or out is None
     out = out or _default_png(run, "project")
     overrides = overrides or []
     # IN is optional: an argument such as data.root=photos in its position is an override
     if source is not None and "=" in str(source) and not source.exists():
         overrides = [str(source), *overrides]
         source = None
-    found = projection.project_files(run, source, out, label, n, overrides)
+    found = projection.project_files(run, source, out, label, n, overrides, overwrite)
     for name, each in found:
         note = "" if each.label is None else f", class {each.label}"
         typer.echo(f"{name}: RMSE {each.errors[-1]:.1f} of 255 levels{note}")
@@ -197,10 +236,12 @@ def project(
 def export(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option(help="Folder. Default: export in the run folder.")
+        Path | None,
+        typer.Option(help="Folder. Default: export in the run folder.", parser=parse_path),
     ] = None,
     format: ExportFormat = "safetensors",
     weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    overwrite: Overwrite = False,
 ) -> None:
     """Export the networks for use without the lab.
 
@@ -208,7 +249,8 @@ def export(
     """
     from gan_lab.inference import export as exporting
 
-    typer.echo(exporting.export(run, out or run / "export", format, weights))
+    overwrite = overwrite or out is None
+    typer.echo(exporting.export(run, out or run / "export", format, weights, overwrite))
 
 
 @app.command()
@@ -222,6 +264,7 @@ def publish(
     page: Annotated[
         bool, typer.Option(help="Include the report page, which shows training images.")
     ] = True,
+    overwrite: Overwrite = False,
 ) -> None:
     """Publish a run: its export, report page and model card.
 
@@ -229,7 +272,7 @@ def publish(
     """
     from gan_lab.inference import publish as publishing
 
-    typer.echo(publishing.publish(run, to, format, weights, page))
+    typer.echo(publishing.publish(run, to, format, weights, page, overwrite))
 
 
 @app.command()
@@ -251,5 +294,18 @@ def probe(
     console.print_probe(linear_probe.probe(run, labels, weights, seed, overrides or []), run)
 
 
+@contextmanager
+def _write_png(run: Path, name: str, out: Path | None, overwrite: bool) -> Iterator[Path]:
+    """Write a PNG file, in the run folder by default, and print its path."""
+    # a default name says what the file contains, so the same file is written again
+    files = OutputFiles(overwrite or out is None)
+    out = out or _default_png(run, name)
+    with files.write(out) as unfinished:
+        yield unfinished
+    typer.echo(out)
+
+
 def _default_png(run: Path, name: str) -> Path:
-    return (run if run.is_dir() else run.parent) / f"{name}.png"
+    # an export on the hub has no folder here
+    folder = Path() if str(run).startswith(PREFIX) else run if run.is_dir() else run.parent
+    return folder / f"{name}.png"

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gan_lab.cli.paths import Overwrite, parse_file, parse_path
+from gan_lab.utils.output import OutputFiles
+
 if TYPE_CHECKING:
     from gan_lab.scoring import Scores
 
@@ -16,8 +19,8 @@ IMAGES = "folder of images, .zip file of images, or .npz file"
 
 @app.command()
 def score(
-    fakes: Annotated[Path, typer.Argument(help=f"Generated images: {IMAGES}.")],
-    reals: Annotated[Path, typer.Argument(help=f"Real images: {IMAGES}.")],
+    fakes: Annotated[Path, typer.Argument(help=f"Generated images: {IMAGES}.", parser=parse_path)],
+    reals: Annotated[Path, typer.Argument(help=f"Real images: {IMAGES}.", parser=parse_path)],
     metrics: Annotated[
         str, typer.Option(help="Comma-separated: fid, kid, prdc, is.")
     ] = "fid,kid,prdc",
@@ -28,15 +31,19 @@ def score(
             "if its weights are available, else lite0."
         ),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights file of the extractor.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file of the extractor.", parser=parse_path)
+    ] = None,
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Accept float arrays in [0, 1].")
     ] = False,
     reference: Annotated[bool, typer.Option(help="Compute the real-vs-real reference.")] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the extractor.")] = 100,
     out: Annotated[
-        Path | None, typer.Option(help="JSON file for the scores and their protocols.")
+        Path | None,
+        typer.Option(help="JSON file for the scores and their protocols.", parser=parse_file),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score generated images against real images.
 
@@ -45,6 +52,8 @@ def score(
     """
     from gan_lab.scoring import score as compute_scores
 
+    if out is not None:
+        OutputFiles(overwrite).check(out)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     scores = compute_scores(
         fakes,
@@ -59,7 +68,7 @@ def score(
     )
     _print_table(scores)
     if out is not None:
-        scores.save(out)
+        scores.save(out, overwrite)
         typer.echo(out)
 
 

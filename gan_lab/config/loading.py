@@ -39,6 +39,7 @@ NUMERIC_TYPES = ("a whole number", "a number")
 PATH_KEYS = (
     "data.root",
     "run.root",
+    "run.start_from",
     "metrics.inception_weights",
     "metrics.dinov2_weights",
     "metrics.clip_weights",
@@ -63,7 +64,10 @@ def find_experiment(name: str) -> Path:
         UserError: There is no such experiment or file.
     """
     is_path = name.endswith((".yaml", ".yml"))
-    path = Path(name) if is_path else config_folder() / "experiment" / f"{name}.yaml"
+    if is_path:
+        path = Path(os.path.expanduser(name))
+    else:
+        path = config_folder() / "experiment" / f"{name}.yaml"
     if not path.is_file():
         raise UserError(explain_missing_file("experiment", name, list(experiments())))
     return path
@@ -128,7 +132,8 @@ def expand_home(key: str, path: str) -> str:
 def expand_homes(config: Config) -> Config:
     """Expand a leading ``~`` in every path of a config."""
     values = dict(leaves(config))
-    return with_values(config, {key: expand_home(key, values[key]) for key in PATH_KEYS})
+    paths = {key: values[key] for key in PATH_KEYS if values[key] is not None}
+    return with_values(config, {key: expand_home(key, path) for key, path in paths.items()})
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from gan_lab.data.facts import FileCounts
 from gan_lab.data.image_reader import silence_pillow
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER
+from gan_lab.utils.output import find_outputs
 from gan_lab.utils.track import track
 
 # fmt: off
@@ -56,9 +57,10 @@ BROKEN = "broken links"
 SPECIAL = "no regular files"
 REPEATED = "links to images that are listed anyway"
 UNREADABLE = "unreadable"
+WRITTEN = "written by gan-lab"
 INACCESSIBLE = "inaccessible folders"
 HIDDEN_FOLDER = "hidden folders"
-RUN = "folders of runs"
+RUN = "folders of gan-lab runs"
 REPEATED_FOLDER = "links to folders that are searched anyway"
 SINGULAR = {
     MISNAMED: "image with an unknown extension",
@@ -66,12 +68,12 @@ SINGULAR = {
     SPECIAL: "no regular file",
     INACCESSIBLE: "inaccessible folder",
     HIDDEN_FOLDER: "hidden folder",
-    RUN: "folder of runs",
+    RUN: "folder of gan-lab runs",
     REPEATED_FOLDER: "link to a folder that is searched anyway",
 }
 HINTS = {UNSUPPORTED: "convert to PNG or JPEG", MISNAMED: "rename to .png or .jpg"}
 # A warning reports these: images may be lost.
-LOSSES = (UNSUPPORTED, MISNAMED, BROKEN, INACCESSIBLE)
+LOSSES = (UNSUPPORTED, MISNAMED, BROKEN, INACCESSIBLE, RUN, WRITTEN)
 
 
 @dataclass
@@ -140,6 +142,17 @@ class Inventory:
             self.left_out[REPEATED].update(self.relative(path) for path in self.links)
             self.images = [path for path in self.images if path not in self.links]
 
+    def drop_outputs(self) -> None:
+        """Leave out images that the lab wrote, unless it wrote all images."""
+        written = {
+            os.path.join(self.folder, inside, name)
+            for inside in self.folders_with_images
+            for name in find_outputs(self.folder / inside)
+        }
+        others = [path for path in self.images if path not in written]
+        if others and len(others) < len(self.images):
+            self.use(others, WRITTEN)
+
     def warn_of_losses(self) -> None:
         """Warn of files that may be images and are not read."""
         counts = [
@@ -203,12 +216,14 @@ def suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower() or NO_SUFFIX
 
 
-def take_inventory(folder: Path, exclude: Path | None = None) -> Inventory:
+def take_inventory(
+    folder: Path, exclude: Path | None = None, with_outputs: bool = False
+) -> Inventory:
     """Find the image files at any depth, and count all others.
 
     The folder is searched once, without a system call for each regular file. Hidden folders, runs,
     the decoded cache and the folder ``exclude`` are not searched. Symbolic links are followed, but
-    each folder is visited once, so cycles end.
+    each folder is visited once, so cycles end. ``with_outputs``: see ``find_images``.
     """
     # So that all paths begin with the folder.
     folder = Path.cwd() if str(folder) == "." else folder
@@ -252,22 +267,30 @@ def take_inventory(folder: Path, exclude: Path | None = None) -> Inventory:
     # The order of paths, which are compared by their parts.
     found.metadata.sort()
     found.images.sort(key=lambda path: path.split(os.sep))
+    if not with_outputs:
+        found.drop_outputs()
     return found
 
 
-def find_images(folder: Path, exclude: Path | None = None) -> list[Path]:
+def find_images(
+    folder: Path, exclude: Path | None = None, with_outputs: bool = False
+) -> list[Path]:
     """Find the image files at any depth, sorted. A warning counts skipped files that may be images.
 
-    See ``take_inventory``.
+    Args:
+        folder: The folder, see ``take_inventory``.
+        exclude: A folder to ignore.
+        with_outputs: Include images that the lab wrote, such as samples and translations. Otherwise
+            they are skipped among other images; without others they are the data.
     """
-    found = take_inventory(folder, exclude)
+    found = take_inventory(folder, exclude, with_outputs)
     found.warn_of_losses()
     return found.paths
 
 
 def list_images(source: Path, exclude: Path | None = None) -> list[Path]:
     """Return an image file, or those of a folder. Raises UserError if there are none."""
-    paths = [source] if source.is_file() else find_images(source, exclude)
+    paths = [source] if source.is_file() else find_images(source, exclude, with_outputs=True)
     if not paths:
         raise UserError(
             f"no images in {source} (found: {count_suffixes(source)}). Pass an image or a folder "

@@ -58,7 +58,7 @@ class Launch:
     local_world_size: int = 1
     num_nodes: int = 1
     rank: int = 0
-    # True if another process has begun this run: it has overwritten what run.overwrite asked for.
+    # True if another process has begun this run. It has already applied run.overwrite.
     is_restart: bool = False
 
     @property

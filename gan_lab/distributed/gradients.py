@@ -1,4 +1,4 @@
-"""Whether there are several ranks, and the means of their gradients. Needs no Lightning."""
+"""Detection of distributed training, and gradients averaged over ranks. Needs no Lightning."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Private names of Lightning and torch, each behind a public one that says what for.
 
-None of them has a public counterpart. Only this file and ``ddp_strategy.py``, which extends
+None of them has a public equivalent. Only this file and ``ddp_strategy.py``, which extends
 Lightning's strategy, use such names. If a release drops one,
 ``tests/unit/test_lightning_internals.py`` names it.
 """

@@ -12,6 +12,8 @@ from pathlib import Path
 from gan_lab.config.loading import LoadedConfig, load
 from gan_lab.distributed.detect import Launch, check_batch_size
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.files import write_text
+from gan_lab.utils.output import OutputFiles
 
 # Between the signal and the time limit: enough for an evaluation and a checkpoint.
 SHUTDOWN_NOTICE_S = 120
@@ -64,8 +66,8 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
     The log of the job goes to the same folder.
 
     Raises:
-        UserError: The experiment is unknown, it would refuse an override, or the batch size does
-        not fit the GPUs.
+        UserError: The experiment is unknown, it would refuse an override, the batch size does not
+            fit the GPUs, or the user has edited an earlier script.
     """
     for name, value in (("nodes", nodes), ("gpus", gpus)):
         if value < 1:
@@ -83,14 +85,14 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
     check_batch_size(loaded.config, Launch("srun", local_world_size=gpus, num_nodes=nodes))
     if experiment != loaded.experiment:
         # The path of a YAML file, which the job must find from any folder.
-        experiment = str(Path(experiment).resolve())
+        experiment = str(Path(os.path.expanduser(experiment)).resolve())
     folder = Path(loaded.config.run.root).resolve() / "slurm"
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_sanitize(loaded.experiment)}-{nodes}x{gpus}.sh"
-    path.write_text(
-        render_script(loaded, experiment, overrides, nodes, gpus, time, folder), encoding="utf-8"
-    )
-    path.chmod(0o755)
+    script = render_script(loaded, experiment, overrides, nodes, gpus, time, folder)
+    # a script that the user has edited is kept
+    with OutputFiles(overwrite=True).write(path) as unfinished:
+        write_text(unfinished, script)
+        unfinished.chmod(0o755)
     return path
 
 

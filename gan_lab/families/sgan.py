@@ -98,7 +98,7 @@ class SGAN(Family):
             with torch.no_grad():
                 fake = G(z)
             # labeled images are not augmented, as for the baseline
-            class_logits = self.discriminator(self.add_instance_noise(x_l, "labelled"))
+            class_logits = self.discriminator(self.add_instance_noise(x_l, "labeled"))
             loss_class = labeled_cross_entropy(class_logits, y_l)
             real_logits = real_logit(D(self.add_instance_noise(x_u, "real d")))
             fake_logits = real_logit(D(self.add_instance_noise(fake, "fake d")))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import shlex
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +19,116 @@ from gan_lab.inference import model_card, onnx_export
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.runs.ema_networks import load_ema_networks
-from gan_lab.runs.exports import CARD, CONFIG, FORMAT, is_export
+from gan_lab.runs.exports import CARD, CONFIG, FORMAT
 from gan_lab.runs.run import Run
+from gan_lab.utils import output
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
 FORMATS = ("safetensors", "torch", "onnx")
-SUFFIXES = (
-    ".json",
-    ".md",
-    ".safetensors",
-    ".pt2",
-    ".onnx",
-)  # of what an export writes, and may replace
-PAGE, PICTURE = "report.html", "samples.png"  # which an export may contain
 
 
-def export(run: Path, out: Path, also: str = "safetensors", weights: str = "best") -> Path:
-    """Write the EMA networks of a run into a folder: weights, ``config.json`` and a model card; return the folder.
+def export(
+    run: Path,
+    out: Path,
+    also: str = "safetensors",
+    weights: str = "best",
+    overwrite: bool = True,
+    attach: Callable[[Path], Sequence[str]] | None = None,
+) -> Path:
+    """Write the EMA networks of a run into a folder, for use without the lab; return the folder.
 
-    The config has each network as a list of operations too, checked against it, which runs without
-    the lab. With ``also="torch"`` a program of ``torch.export`` is added for each, with
-    ``also="onnx"`` an ONNX file. Raises UserError for a run without a checkpoint, another format,
-    and a folder that holds something else.
+    The folder contains the weights, a model card and ``config.json``, which describes each network
+    as a list of torch operations (checked against the network) and lists the files with their
+    SHA-256. All files are written, or none.
+
+    Args:
+        run: A run folder or a checkpoint file.
+        out: The folder: new, empty, or an earlier export without other files.
+        also: A format in addition to safetensors: ``torch`` (a program of ``torch.export``) or
+            ``onnx``.
+        weights: Of a run folder: best or last.
+        overwrite: Replace an earlier export.
+        attach: Writes more files into a folder, and returns their names for the card.
+
+    Raises:
+        UserError: There is no checkpoint or no such format, or ``out`` contains other files.
     """
     if also not in FORMATS:
         raise UserError(f"format={also}: there are {', '.join(FORMATS)}")
     if also == "onnx":
         onnx_export.check_installed()
-    known = is_export(out)
-    if others := [path.name for path in out.glob("*") if not known or not _is_ours(path)]:
-        raise UserError(
-            f"{out} holds something else than an export, {others[0]}: name another folder by --out"
-        )
+    earlier = check_out(out, overwrite)
     loaded = load_ema_networks(run, weights)
-    unfinished = out.with_name(f".{out.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    described = {
-        name: _write(name, network, unfinished, also) for name, network in loaded.networks.items()
-    }
-    published = Run(run).published() if run.is_dir() else None
-    written = {
-        "format": FORMAT,
-        "lab": __version__,
-        "experiment": published.experiment if published else run.parent.name,
-        "command": shlex.join(["gan-lab", *published.command]) if published else "",
-        "iteration": loaded.iteration,
-        "classes": loaded.class_names,
-        "levels": loaded.levels,
-        "data": published.data_description if published else "unknown",
-        "scores": published.summary.get("scores", {}).get(weights, {}) if published else {},
-        "networks": described,
-    }
-    write_text(unfinished / CONFIG, json.dumps(written))
-    write_text(unfinished / CARD, model_card.text(written, also))
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.rename(out)
+    unfinished = _name_unfinished(out)
+    with output.explain_write_error(out), output.new_folder(unfinished):
+        try:
+            described = {
+                name: _write(name, network, unfinished, also)
+                for name, network in loaded.networks.items()
+            }
+            published = Run(run).published() if run.is_dir() else None
+            # not those of the best checkpoint if the last one was exported instead
+            scored = loaded.checkpoint.stem if run.is_dir() else weights
+            written = {
+                "format": FORMAT,
+                "lab": __version__,
+                "experiment": published.experiment if published else run.parent.name,
+                "command": shlex.join(["gan-lab", *published.command]) if published else "",
+                "iteration": loaded.iteration,
+                "classes": loaded.class_names,
+                "levels": loaded.levels,
+                "data": published.data_description if published else "unknown",
+                "scores": published.summary.get("scores", {}).get(scored, {}) if published else {},
+                "networks": described,
+            }
+            attachments = attach(unfinished) if attach else ()
+            write_text(unfinished / CARD, model_card.text(written, also, attachments))
+            written["files"] = output.hash_files(unfinished)
+            write_text(unfinished / CONFIG, json.dumps(written))
+            _move(unfinished, out, earlier)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return out
 
 
-def _is_ours(path: Path) -> bool:
-    return path.suffix in SUFFIXES or path.name in (PAGE, PICTURE)
+def check_out(out: Path, overwrite: bool) -> set[str]:
+    """Return the files of the earlier export in a folder; none if it is new or empty.
+
+    Raises:
+        UserError: The path is a file, or the folder contains files that no export wrote.
+    """
+    output.check_is_folder(out)
+    visible = output.list_visible(out)
+    earlier = output.find_outputs(out)
+    if foreign := sorted(visible - earlier):
+        raise UserError(
+            f"{out} holds something else than an export, {foreign[0]} (a new file, or one that "
+            "has changed since). Name another folder"
+        )
+    if visible and not overwrite:
+        raise UserError(
+            f"{out} exists. Name another folder, or replace this earlier export with --overwrite"
+        )
+    # samples drawn from the export stay in its folder
+    return earlier & {CONFIG, *output.read_export_files(out)}
+
+
+def _name_unfinished(out: Path) -> Path:
+    """Name a temporary folder on the file system of ``out``, which may be a link."""
+    name = f".gan-lab-{secrets.token_hex(8)}"
+    return out / name if out.is_dir() else out.with_name(name)
+
+
+def _move(unfinished: Path, out: Path, earlier: set[str]) -> None:
+    if not out.is_dir():
+        os.rename(unfinished, out)
+        return
+    output.replace_folder(unfinished, out, earlier)
 
 
 def _write(name: str, network: Network, folder: Path, also: str) -> dict[str, Any]:
-    """Write one network; return what the config says of it."""
+    """Write the files of a network; return its entry in the config."""
     inputs, dynamic = graph.make_example_inputs(network)
     traced, tensors = graph.trace(network, inputs, dynamic)
     weights = {

@@ -24,7 +24,7 @@ from gan_lab.metrics.extractors.lite0 import load_network
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import write_text
+from gan_lab.utils.output import OutputFiles
 from gan_lab.utils.track import track
 
 CANDIDATES = 512  # samples of each class, of which the nearest are the starts
@@ -163,12 +163,30 @@ def project_files(
     label: str | None = None,
     n: int = 8,
     overrides: Sequence[str] = (),
+    overwrite: bool = True,
 ) -> list[tuple[str, Projection]]:
-    """Project an image, a folder of images or, without ``source``, ``n`` held-out images of a run; name and result of each.
+    """Project images onto a generator; return name and result of each.
 
-    Writes a picture, of which each row is an image, the way to its projection and what is left of
-    the difference, and the latents as JSON next to it. Raises UserError if there is no image.
+    Writes a PNG file with one row per image (the image, the optimization steps and the remaining
+    difference), and the latents as JSON next to it.
+
+    Args:
+        run: A run folder, a checkpoint file or an export.
+        source: An image, or a folder of images; None: test images of the run.
+        out: The PNG file.
+        label: The class; None: the class with the lowest error.
+        n: Number of test images.
+        overrides: Where the data of the run are now.
+        overwrite: Replace the files of an earlier projection.
+
+    Raises:
+        UserError: There is no image, or a file of the user would be replaced.
     """
+    latents_path = out.with_suffix(".json")
+    if latents_path == out:
+        raise UserError(f"{out} is the path of the latents. Name a PNG file")
+    files = OutputFiles(overwrite)
+    files.check(out, latents_path)
     loaded = load_ema_networks(run)
     generator, encoder = TrainedGenerator(loaded), loaded.networks.get("encoder")
     named = _load_held_out(run, n, overrides) if source is None else _read_files(loaded, source)
@@ -179,12 +197,14 @@ def project_files(
         result = project(generator, image, label, encoded)
         found.append((name, result))
         rows += [image[None], result.way, (image - result.way[-1]).abs().sub(1)[None]]
-    save_grid(torch.cat(rows), 1 + len(found[0][1].way) + 1, out)
+    with files.write(out) as unfinished:
+        save_grid(torch.cat(rows), 1 + len(found[0][1].way) + 1, unfinished)
     latents = [
         {"image": name, "label": each.label, "rms_of_255": each.errors[-1], "z": each.z.tolist()}
         for name, each in found
     ]
-    write_text(out.with_suffix(".json"), json.dumps(latents))
+    with files.write(latents_path) as unfinished:
+        unfinished.write_text(json.dumps(latents), encoding="utf-8")
     return found
 
 

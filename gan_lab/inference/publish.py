@@ -7,46 +7,64 @@ import shutil
 from pathlib import Path
 
 from gan_lab import report
-from gan_lab.inference import model_card
-from gan_lab.inference.export import PAGE, PICTURE, export
+from gan_lab.inference.export import export
 from gan_lab.runs import hub
-from gan_lab.runs.exports import CARD, CONFIG
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError, first_line, import_extra
-from gan_lab.utils.files import read_json, write_text
+from gan_lab.utils.files import write_text
+from gan_lab.utils.output import list_visible
 
 logger = logging.getLogger("gan_lab")
+PAGE, PICTURE = "report.html", "samples.png"
 
 
 def publish(
-    run: Path, to: str, also: str = "safetensors", weights: str = "best", page: bool = True
+    run: Path,
+    to: str,
+    also: str = "safetensors",
+    weights: str = "best",
+    page: bool = True,
+    overwrite: bool = True,
 ) -> str:
-    """Write all of a run that others need into a folder, and send it where ``to`` says; the address.
+    """Write an export with the report page into a folder, or upload it; return the address.
 
-    ``to`` is a folder, or ``hf:owner/name``, a model of the hub, which is made if it is not there;
-    then the folder is ``publish`` in the run, and stays. ``page``: with the page of the run, which
-    shows training images too. Raises ValueError for a run without a checkpoint, a folder that holds
-    something else, and where there is no token, no answer or no permission; the folder is complete
-    then.
+    Args:
+        run: A run folder.
+        to: A folder, or ``hf:owner/name``, a model on the Hugging Face hub, which is created if
+            needed. Its files remain in the folder ``publish`` of the run.
+        also: A format in addition to safetensors: torch or onnx.
+        weights: best or last.
+        page: Include the report page, which shows training images.
+        overwrite: Replace an earlier export in this folder.
+
+    Raises:
+        UserError: There is no checkpoint, the folder contains other files, or the upload failed:
+            then the folder is complete.
     """
     name = hub.parse_name(to) if to.startswith(hub.PREFIX) else None
-    folder = Path(to) if name is None else run / "publish"
-    write(run, folder, also, weights, page)
+    folder = Path(to).expanduser() if name is None else run / "publish"
+    # nobody names the folder in the run: what it contains is output
+    write(run, folder, also, weights, page, overwrite or name is not None)
     return str(folder) if name is None else _send(folder, name)
 
 
-def write(run: Path, folder: Path, also: str, weights: str, page: bool) -> None:
+def write(
+    run: Path, folder: Path, also: str, weights: str, page: bool, overwrite: bool = True
+) -> None:
     """Write the export of a run with its last grid, its page, and a card that shows them."""
-    export(run, folder, also, weights)
-    attachments = []
-    if grids := sorted((run / "samples").glob("*.png")):
-        shutil.copyfile(grids[-1], folder / PICTURE)
-        attachments.append(PICTURE)
-    if page:
-        report.write([Run(run).published()], folder / PAGE)
-        attachments.append(PAGE)
-    config = read_json(folder / CONFIG)
-    write_text(folder / CARD, model_card.text(config, also, attachments))
+
+    def attach(unfinished: Path) -> list[str]:
+        attachments = []
+        if grids := sorted((run / "samples").glob("*.png")):
+            shutil.copyfile(grids[-1], unfinished / PICTURE)
+            attachments.append(PICTURE)
+        if page:
+            page_text = report.render_runs([Run(run).published()])
+            write_text(unfinished / PAGE, page_text, errors="replace")
+            attachments.append(PAGE)
+        return attachments
+
+    export(run, folder, also, weights, overwrite, attach)
 
 
 def _send(folder: Path, name: str) -> str:
@@ -58,14 +76,18 @@ def _send(folder: Path, name: str) -> str:
             f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; "
             f"{there}"
         )
-    logger.info(
-        f"sending {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:,.1f} MB to {name}"
-    )
+    # no hidden files, such as .DS_Store
+    files = sorted(list_visible(folder))
+    size = sum((folder / file).stat().st_size for file in files)
+    logger.info(f"sending {size / 1e6:,.1f} MB to {name}")
     api = huggingface_hub.HfApi(library_name="gan-lab")
     try:
         address = str(api.create_repo(name, exist_ok=True))
         api.upload_folder(
-            repo_id=name, folder_path=folder, commit_message="GAN lab: generator, page and card"
+            repo_id=name,
+            folder_path=folder,
+            allow_patterns=files,
+            commit_message="GAN lab: generator, page and card",
         )
     except Exception as error:  # of the network, of the hub, of the token
         raise UserError(

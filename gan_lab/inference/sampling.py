@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -236,7 +237,10 @@ def load_generator(
     Raises:
         UserError: There is no such run, or its checkpoint cannot be used.
     """
-    path = hub.download_export(str(run)) if str(run).startswith(hub.PREFIX) else Path(run)
+    if str(run).startswith(hub.PREFIX):
+        path = hub.download_export(str(run))
+    else:
+        path = Path(os.path.expanduser(run))
     return TrainedGenerator(load_ema_networks(path, weights), device, exact)
 
 

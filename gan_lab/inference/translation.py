@@ -16,6 +16,7 @@ from gan_lab.device import get_default_device
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.utils.errors import UserError, is_out_of_memory
+from gan_lab.utils.output import OutputFiles
 from gan_lab.utils.track import track
 
 logger = logging.getLogger("gan_lab")
@@ -128,12 +129,26 @@ def _pad_by_reflection(images: Tensor, height: int, width: int) -> Tensor:
     return images
 
 
-def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") -> tuple[int, int]:
-    """Translate every image under ``source`` into ``out`` as PNG; return the numbers of translated and skipped images.
+def translate(
+    folder: Path, source: Path, out: Path, direction: str = "AtoB", overwrite: bool = True
+) -> tuple[int, int]:
+    """Translate every image under ``source`` into ``out`` as PNG files.
 
-    A file that cannot be read, or is too large for the memory, is named and skipped; names are
-    kept, so the frames of a film stay in order. Raises UserError if there is no image, or if one
-    would be overwritten.
+    A file that cannot be read, or is too large for the memory, is logged and skipped. Names are
+    kept, so the frames of a film stay in order.
+
+    Args:
+        folder: A run folder, a checkpoint file or an export.
+        source: An image, or a folder of images.
+        out: The folder for the translated images.
+        direction: AtoB, the direction of training, or BtoA.
+        overwrite: Replace earlier translations.
+
+    Returns:
+        The numbers of translated and of skipped images.
+
+    Raises:
+        UserError: There is no image, or a file of the user would be replaced.
     """
     translator = TrainedTranslator(folder, direction)
     if out.resolve() == source.resolve():
@@ -142,6 +157,8 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
         )
     paths = image_files.list_images(source, exclude=out)
     targets = _choose_targets(paths, source if source.is_dir() else source.parent, out)
+    files = OutputFiles(overwrite)
+    files.check(*targets)
     skipped = 0
     levels = image_reader.complete_levels(translator.levels, paths)
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
@@ -160,8 +177,8 @@ def translate(folder: Path, source: Path, out: Path, direction: str = "AtoB") ->
                 "make a smaller copy")  # fmt: skip
             skipped += 1
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_image(to_uint8(translated[0]).float() / 255, target)
+        with files.write(target) as unfinished:
+            save_image(to_uint8(translated[0]).float() / 255, unfinished, format="png")
     return len(paths) - skipped, skipped
 
 

@@ -1,7 +1,7 @@
 """The contract of a metric: statistics of each batch first, scores of all batches at the end.
 
-A metric is one file of this folder with ``METRIC``, a class, in it; or a user's own module, listed
-in ``metrics.include``.
+A metric is a file of this folder that defines the class ``METRIC``, or a user's module that is
+listed in ``metrics.include``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gan_lab.data.base import GANDataModule
     from gan_lab.data.reference import Reference
 
-# What a metric keeps of a batch, or of all batches, by name.
+# What a metric stores of one batch or of all batches, by name.
 Statistics = dict[str, Tensor]
 
 
@@ -36,8 +36,8 @@ class Setting:
         split: The split that the reals are from: train, validation or test.
         reals: Number of reals.
         fakes: Number of fakes.
-        final: Whether this is the end of a training, where scores may take longer.
-        notes: Why scores are skipped, for the user.
+        final: Whether this is the evaluation at the end of training, where scores may take longer.
+        notes: Reasons for skipped scores, shown to the user.
     """
 
     spec: ImageSpec
@@ -51,8 +51,8 @@ class Setting:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def least(self) -> int:
-        """The smaller number of reals and fakes."""
+    def smaller_count(self) -> int:
+        """The number of reals or of fakes, whichever is smaller."""
         return min(self.reals, self.fakes)
 
 
@@ -67,14 +67,14 @@ class Metric(ABC):
         higher_is_better: Direction of each score, the default headline first; None: a score without
             a direction.
         sum_states: Statistics that are summed over the batches; the rows of all others are kept.
-        limited_states: Statistics of which at most ``metrics.max_features_kept`` rows are kept.
-        needs_reals: Whether each fake is compared with the real that it was generated for. Then
+        limited_states: Statistics that keep up to ``metrics.max_features_kept`` rows.
+        needs_reals: Whether each fake is compared with the real that it was generated for, so that
             there is one fake for each real.
         own_best: Baselines that are reported at their own best iteration, with their direction.
-        floor_names: For scores whose real-vs-real reference is a score too: its name.
+        reference_names: Names under which real-vs-real references are stored as scores, by score.
         baseline_names: Names of the scores of ``baselines``.
-        reals_key: What the statistics of the reals depend on besides the reals; empty: there are
-            none.
+        reals_key: What the statistics of the reals depend on in addition to the images; empty: the
+            metric has no statistics of reals.
     """
 
     priority: ClassVar[int] = 100
@@ -83,7 +83,7 @@ class Metric(ABC):
     limited_states: frozenset[str] = frozenset()
     needs_reals: bool = False
     own_best: Mapping[str, bool] = {}
-    floor_names: Mapping[str, str] = {}
+    reference_names: Mapping[str, str] = {}
     baseline_names: tuple[str, ...] = ()
     reals_key: str = ""
 
@@ -94,10 +94,10 @@ class Metric(ABC):
 
     @classmethod
     def create(cls, setting: Setting) -> list[Metric]:
-        """Create the metric for a setting that it applies to; some once for each extractor.
+        """Create the metric for a setting that it applies to, for some metrics once per extractor.
 
         Raises:
-            UserError: The configuration cannot be met.
+            UserError: The configuration asks for something that is not available.
         """
         return [cls()]
 
@@ -111,8 +111,8 @@ class Metric(ABC):
         """Compute the statistics of a family's outputs for a batch of reals, on the CPU.
 
         Args:
-            outputs: Images as uint8 [B, C, H, W] (points: float), logits as [B, classes].
-            batch: The reals, as uint8 too.
+            outputs: Images as uint8 [B, C, H, W] (points as float), logits as [B, classes].
+            batch: The reals, also as uint8.
 
         Returns:
             Rows [B, ...], or ``sum_states``.
@@ -124,7 +124,11 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
-        """Compute the scores of all fakes against all reals; ``<name>_sd`` is the spread of a score."""
+        """Compute the scores of all fakes against all reals.
+
+        Returns:
+            Values by name; ``<name>_sd`` is the standard deviation of a score.
+        """
 
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
         """Compute the scores of trivial solutions on these reals, by ``baseline_names``."""
@@ -132,9 +136,9 @@ class Metric(ABC):
 
     @abstractmethod
     def protocol(self, score: str, n: int) -> dict[str, Any]:
-        """Describe everything that a score over n images depends on besides these images.
+        """Describe everything that a score over n images depends on, except for these images.
 
         Args:
             score: Name of the score.
-            n: The smaller number of reals and fakes.
+            n: The number of reals or of fakes, whichever is smaller.
         """

@@ -18,18 +18,18 @@ from gan_lab.networks.classifier import Classifier
 # Larger images are resized to this side in pixels, as the classifier is small.
 MAX_SIDE = 32
 MIN_IMAGES_PER_CLASS = 5
-# training of the classifier, with Adam
+# training of the classifier with Adam
 STEPS = 240
 BATCH_SIZE = 50
 LEARNING_RATE = 1e-3
 
 
 class ClassificationAccuracyScore(Metric):
-    """Share of reals that a small convolutional network, trained on labeled fakes, classifies correctly.
+    """Accuracy on reals of a small convolutional network that is trained on labeled fakes.
 
-    It falls when samples do not match their label and when they lack diversity. It is below 1 for
-    real images too: ``cas_of_reals`` is the value of as many training images of the same classes.
-    With fewer than five images per class there is no score.
+    It drops when samples do not match their label and when they lack diversity. Real images do not
+    reach 1 either: ``cas_of_reals`` is the score of the same number of training images with the
+    same labels. With fewer than five images per class there is no score.
 
     Source: Ravuri & Vinyals 2019 (arXiv 1905.10887), section 3.
     """
@@ -49,7 +49,7 @@ class ClassificationAccuracyScore(Metric):
     def __init__(self, classes: int, cap: int) -> None:
         self.classes, self.cap = classes, cap
         self.higher_is_better = {"cas": True}
-        self.floor_names = {"cas": "cas_of_reals"}
+        self.reference_names = {"cas": "cas_of_reals"}
 
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         return self.update_real(batch._replace(images=outputs["generated"]))
@@ -76,7 +76,7 @@ class ClassificationAccuracyScore(Metric):
         order = EndlessBatchSampler(
             n, BATCH_SIZE, 0, 0, STEPS, purpose="classification accuracy score"
         )
-        # an evaluation disables gradients
+        # evaluation runs under no_grad
         with torch.enable_grad():
             for rows in order:
                 optimizer.zero_grad()

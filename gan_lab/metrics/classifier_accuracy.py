@@ -28,9 +28,13 @@ class ClassifierAccuracy(Metric):
         return [cls(setting.output_names)]
 
     def __init__(self, output_names: tuple[str, ...]) -> None:
-        self.kinds = [kind for kind in ("", "baseline_") if f"{kind}logits" in output_names]
-        self.higher_is_better = {f"{kind}accuracy": None if kind else True for kind in self.kinds}
-        self.own_best = {f"{kind}accuracy": True for kind in self.kinds if kind}
+        self.prefixes = [
+            prefix for prefix in ("", "baseline_") if f"{prefix}logits" in output_names
+        ]
+        self.higher_is_better = {
+            f"{prefix}accuracy": None if prefix else True for prefix in self.prefixes
+        }
+        self.own_best = {f"{prefix}accuracy": True for prefix in self.prefixes if prefix}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "none"}
@@ -38,14 +42,14 @@ class ClassifierAccuracy(Metric):
     def update_fake(self, outputs: dict[str, Tensor], batch: Batch) -> Statistics:
         assert batch.labels is not None
         return {
-            kind: outputs[f"{kind}logits"].argmax(dim=1).eq(batch.labels).cpu()
-            for kind in self.kinds
+            prefix: outputs[f"{prefix}logits"].argmax(dim=1).eq(batch.labels).cpu()
+            for prefix in self.prefixes
         }
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         return {
-            name: float(fake[kind].double().mean())
-            for name, kind in zip(self.names, self.kinds, strict=True)
+            name: float(fake[prefix].double().mean())
+            for name, prefix in zip(self.names, self.prefixes, strict=True)
         }
 
 

@@ -12,10 +12,10 @@ from gan_lab.metrics.base import Metric, Setting, Statistics
 
 
 class CodeAccuracy(Metric):
-    """Share of held-out images whose class is predicted by a categorical code learned without labels.
+    """Share of held-out images whose class a categorical code, learned without labels, predicts.
 
-    Each category is assigned to one class, by the assignment with the highest accuracy on these
-    images.
+    Categories are matched to classes by the one-to-one assignment with the highest accuracy on
+    these images.
 
     Source: Chen et al. 2016 (arXiv 1606.03657), section 7.2.
     """

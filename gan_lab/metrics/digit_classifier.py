@@ -1,4 +1,4 @@
-"""The lab's digit classifier: predicts the digit, and its features are those of a Fréchet distance."""
+"""The lab's digit classifier, whose features are also the ones of ``fd_digits``."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from torch.nn.functional import interpolate
 # side of its input in pixels
 SIZE = 28
 FEATURES = 64
-# written by scripts/train_digit_classifier.py; digits.json has the protocol
+# Written by scripts/train_digit_classifier.py; digits.json documents the training.
 WEIGHTS = Path(__file__).with_name("digits.safetensors")
 
 
-def _convolution(into: int, out: int, stride: int = 1, padding: int = 1) -> nn.Sequential:
-    layer = nn.Conv2d(into, out, 3, stride, padding, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(out), nn.ReLU())
+def _convolution(
+    in_channels: int, out_channels: int, stride: int = 1, padding: int = 1
+) -> nn.Sequential:
+    layer = nn.Conv2d(in_channels, out_channels, 3, stride, padding, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
 class DigitClassifier(nn.Module):
-    """A small convolutional network from images [B, 1 or 3, H, W] in [-1, 1] to logits [B, 10], one for each digit.
+    """A small convolutional network that maps images [B, C, H, W] in [-1, 1] to logits [B, 10].
 
-    Five 3 x 3 convolutions and a dense layer to 64 features, under 210,000 parameters.
+    C is 1 or 3. Five 3 x 3 convolutions and a linear layer to 64 features, under 210,000
+    parameters.
     """
 
     def __init__(self) -> None:
@@ -43,7 +46,10 @@ class DigitClassifier(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(FEATURES, 10))
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute the input of the last layer, [B, 64], from images averaged to gray and resized to 28 x 28."""
+        """Compute the input of the last layer, [B, 64].
+
+        The images are averaged over their channels and resized to 28 x 28.
+        """
         images = images.mean(dim=1, keepdim=True)
         if images.shape[-2:] != (SIZE, SIZE):
             images = interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
@@ -56,7 +62,7 @@ class DigitClassifier(nn.Module):
 
 
 def load_digit_classifier(device: torch.device | str = "cpu") -> DigitClassifier:
-    """Load the classifier that ships with the lab: float32, evaluation mode, frozen."""
+    """Load the classifier that ships with the lab in float32 and evaluation mode, frozen."""
     classifier = DigitClassifier()
     classifier.load_state_dict(load_file(WEIGHTS))
     return classifier.requires_grad_(False).eval().to(device)

@@ -1,4 +1,4 @@
-"""Scores of a family against reals: the same during and after training, on one process and on several."""
+"""Scores of a family against reals, independent of the number of processes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from gan_lab.utils.track import track
 
 Protocol = dict[str, Any]
 
-# reals and fakes of an evaluation during training, unless metrics.num_fakes and num_reals are set
+# Reals and fakes of an evaluation during training, unless metrics.num_fakes and num_reals are set.
 IMAGES_DURING_TRAINING = 1_000
-# fakes at the end of a training: more take long on a CPU, or hardly change a score
+# Fakes of the final evaluation. More take long on a CPU, and hardly change a score.
 MAX_FAKES_ON_GPU = 50_000
 MAX_FAKES_ON_CPU = 10_000
 MAX_FAKES_PER_REAL = 4
@@ -41,20 +41,20 @@ MAX_FAKES_PER_REAL = 4
 def build_evaluator(
     config: Config, family: Family, data: GANDataModule
 ) -> tuple[Evaluator, str | None, list[str]]:
-    """Build the evaluator of a training.
+    """Build the evaluator that runs during training.
 
     Returns:
         The evaluator, the score that selects best.ckpt (None if there is no score), and notes on
-        scores that are skipped.
+        skipped scores.
 
     Raises:
         UserError: The file of Inception weights is missing or wrong, or ``metrics.headline`` is not
-            a score, or one without a direction.
+            a score or has no direction.
     """
     if config.metrics.inception_weights not in ("auto", "off"):
-        # finds a wrong file now rather than at the end of the training
+        # Report a wrong file now rather than at the end of training.
         extractors.load("inception", config.metrics)
-    setting = metric_setting(config, family, data)
+    setting = build_setting(config, family, data)
     evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed)
     scores = evaluator.higher_is_better
     headline = config.metrics.headline or next(iter(scores), None)
@@ -72,7 +72,7 @@ def build_evaluator(
     return evaluator, headline, setting.notes
 
 
-def metric_setting(
+def build_setting(
     config: Config, family: Family | type[Family], data: GANDataModule, final: bool = False
 ) -> Setting:
     """Collect the facts about a family, its data and its config that metrics depend on."""
@@ -94,7 +94,7 @@ def metric_setting(
 
 
 def count_reals(data: GANDataModule, split: str) -> int:
-    """Count the reals of a split; of two unpaired sets, the images of the smaller one."""
+    """Count the reals of a split. Of two unpaired sets, the smaller one counts."""
     reals = data.subset(split)
     if reals.sources is not None and data.spec.pairs == "none":
         return min(len(reals), len(reals.sources))
@@ -108,9 +108,9 @@ def count_images(
 
     Args:
         cfg: The keys under ``metrics:``.
-        spec: Description of the images. A translation has at most one fake for each real.
+        spec: Description of the images. A translation has up to one fake for each real.
         available: Number of reals in the split.
-        final: Whether this is the end of a training.
+        final: Whether this is the evaluation at the end of training.
         gpu: Whether there is a GPU.
     """
     reals = min(available, cfg.num_reals or (available if final else IMAGES_DURING_TRAINING))
@@ -128,16 +128,16 @@ def count_images(
 class Evaluator:
     """Generates fakes for the reals of a split and scores them by every metric.
 
-    Fake i has the label or the source of real i; with more fakes than reals these repeat. Fake i is
-    the same for any number of processes: each batch has its own random stream, the batches are
-    distributed over the ranks, and the results are put back in order.
+    Fake i has the label or the source of real i; if there are more fakes than reals, labels and
+    sources repeat. Fake i is the same for any number of processes: each batch has its own random
+    stream, the batches are distributed over the ranks, and the results are put back in order.
 
     Args:
         data: The data.
         metrics: The metrics.
         setting: Facts about family, data and config; numbers of reals and fakes.
         seed: Seed of the fakes.
-        shared: Whether the processes share the work; False: this process does all of it.
+        shared: Whether the ranks share the work; False: this process does all of it.
         bar: Whether to show a progress bar on a terminal.
     """
 
@@ -157,12 +157,13 @@ class Evaluator:
         self.shared = shared
         self.cfg = setting.cfg
         self.bar = bar
-        every = data.reference(sys.maxsize, split=setting.split)
-        available = len(every.rows)
-        self.reals = every.repeat_rows(0, min(setting.reals, available))
-        # fakes that are compared with their real, and the others
-        self.first = every.repeat_rows(0, min(setting.least, available))
-        self.more = every.repeat_rows(setting.least, setting.fakes)
+        all_reals = data.reference(sys.maxsize, split=setting.split)
+        available = len(all_reals.rows)
+        self.reals = all_reals.repeat_rows(0, min(setting.reals, available))
+        # Metrics with needs_reals compare the first fakes with their reals; the other metrics score
+        # all fakes.
+        self.first = all_reals.repeat_rows(0, min(setting.smaller_count, available))
+        self.more = all_reals.repeat_rows(setting.smaller_count, setting.fakes)
         self._real_statistics: list[Statistics] | None = None
 
     @property
@@ -185,74 +186,73 @@ class Evaluator:
         if not self.metrics:
             return {}
         with device.exact_arithmetic(family.device):
-            reals = self._statistics_of_reals(family.device)
-            fakes = self._over_batches(family)
+            reals = self._get_real_statistics(family.device)
+            fakes = self._compute_fake_statistics(family)
         values: dict[str, float] = {}
         for metric, real, fake in zip(self.metrics, reals, fakes, strict=True):
             values |= metric.compute(real, fake)
         return values
 
-    def _statistics_of_reals(self, where: torch.device) -> list[Statistics]:
+    def _get_real_statistics(self, on_device: torch.device) -> list[Statistics]:
         if self._real_statistics is None:
             self._real_statistics = [
-                real_statistics(
-                    self.data, self.reals, metric, where, self.cfg.max_features_kept, self.bar
+                compute_real_statistics(
+                    self.data, self.reals, metric, on_device, self.cfg.max_features_kept, self.bar
                 )
                 for metric in self.metrics
             ]
         return self._real_statistics
 
     @torch.no_grad()
-    def floors(self, where: torch.device) -> dict[str, float]:
-        """Compute the real-vs-real reference of each score, once per data set; then it is cached.
+    def compute_references(self, on_device: torch.device) -> dict[str, float]:
+        """Compute the real-vs-real reference of each score. It is cached with the data set.
 
-        As many reals of another split replace the fakes, with the same labels for a conditional
-        generator.
+        The same number of reals from another split replaces the fakes, with the same labels for a
+        conditional generator.
         """
         values: dict[str, float] = {}
-        with device.exact_arithmetic(where):
-            for metric, real in zip(self.metrics, self._statistics_of_reals(where), strict=True):
-                if (
-                    metric.reals_key
-                    and not metric.needs_reals
-                    and self.data.spec.source_channels == 0
-                ):
-                    values |= floor(self.data, self.setting, metric, real, where)
+        if self.data.spec.source_channels:
+            return values
+        with device.exact_arithmetic(on_device):
+            statistics = self._get_real_statistics(on_device)
+            for metric, real in zip(self.metrics, statistics, strict=True):
+                if metric.reals_key and not metric.needs_reals:
+                    values |= compute_reference(self.data, self.setting, metric, real, on_device)
         return values
 
     def baselines(self) -> dict[str, float]:
-        """Compute the scores of trivial solutions on the same reals, at the end of a training."""
+        """Compute the scores of trivial solutions on the same reals, at the end of training."""
         values: dict[str, float] = {}
         if self.setting.final:
             for metric in self.metrics:
                 values |= metric.baselines(self.data, self.first)
         return values
 
-    def _over_batches(self, family: Family) -> list[Statistics]:
+    def _compute_fake_statistics(self, family: Family) -> list[Statistics]:
         parallel = self.shared and is_distributed()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         points = self.data.spec.content == "points"
-        # reals are read from disk only if a metric or the family looks at them
+        # Reals are read from disk only if a metric or the family uses them.
         needs_reals = any(metric.needs_reals for metric in self.metrics)
         needs_reals |= tuple(family.output_names) != ("generated",)
         tallies = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
         batches = range(rank, len(self.first) + len(self.more), world)
         for i in track(batches, "scoring fakes", shown=self.bar):
-            one_by_one = i < len(self.first)
-            part, k = (self.first, i) if one_by_one else (self.more, i - len(self.first))
-            batch = part[k] if needs_reals and one_by_one else part.conditions(k)
+            has_reals = i < len(self.first)
+            part, k = (self.first, i) if has_reals else (self.more, i - len(self.first))
+            batch = part[k] if needs_reals and has_reals else part.conditions(k)
             batch = batch.to_device(family.device, family.dtype)
             stream = Stream(self.seed, "evaluate", i)
             outputs = (
                 family.outputs(batch, stream)
-                if one_by_one
+                if has_reals
                 else {"generated": family.generate(batch, stream)}
             )
-            outputs = {name: _pixels(output, points) for name, output in outputs.items()}
-            batch = _to_pixels(batch, points)
-            index = k * part.size + (0 if one_by_one else len(self.first.rows))
+            outputs = {name: _quantize(output, points) for name, output in outputs.items()}
+            batch = _quantize_batch(batch, points)
+            index = k * part.size + (0 if has_reals else len(self.first.rows))
             for tally in tallies:
-                if one_by_one or not tally.metric.needs_reals:
+                if has_reals or not tally.metric.needs_reals:
                     tally.add(index, tally.metric.update_fake(outputs, batch))
         if parallel:
             shares: list[Any] = [None] * world
@@ -264,7 +264,7 @@ class Evaluator:
         return [tally.statistics() for tally in tallies]
 
     def protocol(self, score: str, weights: str, chosen_on: str) -> Protocol:
-        """Describe everything that a value of this score depends on besides the generator's weights.
+        """Describe everything that a score depends on, except for the generator's weights.
 
         Args:
             score: Name of the score.
@@ -281,9 +281,9 @@ class Evaluator:
             else {}
         )
         return {
-            **metric.protocol(score, self.setting.least),
+            **metric.protocol(score, self.setting.smaller_count),
             "reals": self.setting.reals,
-            "fakes": self.setting.least if metric.needs_reals else self.setting.fakes,
+            "fakes": self.setting.smaller_count if metric.needs_reals else self.setting.fakes,
             "data": f"{self.data.cfg.name}-{decoded.source}",
             "fingerprint": decoded.fingerprint,
             "split": self.setting.split,
@@ -311,7 +311,7 @@ class Tally:
 
     Args:
         metric: The metric.
-        cap: Rows to keep of its ``limited_states``.
+        cap: Number of rows to keep of its ``limited_states``.
     """
 
     def __init__(self, metric: Metric, cap: int) -> None:
@@ -327,7 +327,7 @@ class Tally:
                 self.sums[name].add_(observed[name]) if name in self.sums else observed[name]
             )
         self.rows[index] = {
-            # a slice alone would keep the whole batch in memory
+            # A view would keep the whole batch in memory.
             name: rows[: max(0, self.cap - index)].clone()
             if name in self.metric.limited_states
             else rows
@@ -336,11 +336,9 @@ class Tally:
         }
 
     @classmethod
-    def merge(
-        cls, like: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]
-    ) -> Tally:
-        """Merge the tallies of several processes."""
-        tally = cls(like.metric, like.cap)
+    def merge(cls, own: Tally, shares: Sequence[tuple[Statistics, dict[int, Statistics]]]) -> Tally:
+        """Merge the sums and rows of all ranks into a tally of the same metric as ``own``."""
+        tally = cls(own.metric, own.cap)
         for sums, rows in shares:
             for name, value in sums.items():
                 tally.sums[name] = tally.sums[name] + value if name in tally.sums else value
@@ -348,24 +346,24 @@ class Tally:
         return tally
 
     def statistics(self) -> Statistics:
-        """Return sums, and rows in the order of the batches."""
+        """Return the sums, and the rows in the order of the batches."""
         ordered = [self.rows[index] for index in sorted(self.rows)]
         names = ordered[0] if ordered else ()
         return self.sums | {name: torch.cat([rows[name] for rows in ordered]) for name in names}
 
 
 @torch.no_grad()
-def real_statistics(
+def compute_real_statistics(
     data: GANDataModule,
     reals: Reference,
     metric: Metric,
-    where: torch.device,
+    on_device: torch.device,
     cap: int,
     bar: bool = False,
 ) -> Statistics:
-    """Compute the statistics of the reals for a metric, once; then they are cached with the data.
+    """Compute the statistics of the reals for a metric. They are cached with the data.
 
-    With several processes one computes them and the others wait for the file.
+    With several processes, one computes them and the others wait for the file.
     """
     if not metric.reals_key:
         return {}
@@ -376,7 +374,9 @@ def real_statistics(
         for i, batch in enumerate(track(reals, "scoring reals", shown=bar)):
             tally.add(
                 i * reals.size,
-                metric.update_real(_to_pixels(batch.to_device(where, torch.float32), points)),
+                metric.update_real(
+                    _quantize_batch(batch.to_device(on_device, torch.float32), points)
+                ),
             )
         return {name: value.numpy() for name, value in tally.statistics().items()}
 
@@ -385,20 +385,24 @@ def real_statistics(
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def floor(
-    data: GANDataModule, setting: Setting, metric: Metric, known: Statistics, where: torch.device
+def compute_reference(
+    data: GANDataModule,
+    setting: Setting,
+    metric: Metric,
+    real: Statistics,
+    on_device: torch.device,
 ) -> dict[str, float]:
-    """Compute the scores of a metric with reals in place of the fakes: the real-vs-real reference.
+    """Compute the real-vs-real reference of a metric: its scores with reals instead of fakes.
 
-    They are from the training set, or from the test set if the fakes are compared with the training
-    set. If it has too few images, fewer are used.
+    These reals come from the training set, or from the test set if the fakes are compared with the
+    training set. If the split has too few images, fewer are used.
 
     Args:
         data: The data.
         setting: The setting of the evaluation.
         metric: The metric.
-        known: Its statistics of the reals.
-        where: The device.
+        real: Its statistics of the reals.
+        on_device: The device.
     """
     split = "test" if setting.split == "train" else "train"
     conditional = setting.conditional
@@ -413,21 +417,23 @@ def floor(
             reals = reals.with_labels(conditions.labels)
         tally, points = Tally(metric, cap), data.spec.content == "points"
         for i, batch in enumerate(reals):
-            pixels = _to_pixels(batch.to_device(where, torch.float32), points)
+            pixels = _quantize_batch(batch.to_device(on_device, torch.float32), points)
             tally.add(i * reals.size, metric.update_fake({"generated": pixels.images}, pixels))
-        values = metric.compute(known, tally.statistics())
+        values = metric.compute(real, tally.statistics())
         return {name: numpy.array(value) for name, value in values.items()}
 
     key = f"{metric.reals_key}/{data.decoded.fingerprint}/{data.spec}/{setting.split}/{conditional}"
-    described = {name: metric.protocol(name, setting.least) for name in metric.names}
+    described = {name: metric.protocol(name, setting.smaller_count) for name in metric.names}
     key = f"{key}/{setting.reals}/{setting.fakes}/{cap}/{described}/1"
+    # The kind is part of the names of existing cache files.
     arrays, _ = decoded_once(data.cache, "floor", key, compute)
     return {name: float(array) for name, array in arrays.items()}
 
 
-def _pixels(output: Tensor, points: bool) -> Tensor:
+def _quantize(output: Tensor, points: bool) -> Tensor:
+    """Convert images to uint8; points and logits are returned unchanged."""
     return output if points or output.dim() < 4 else to_uint8(output)
 
 
-def _to_pixels(batch: Batch, points: bool) -> Batch:
-    return batch.map(lambda images: _pixels(images, points))
+def _quantize_batch(batch: Batch, points: bool) -> Batch:
+    return batch.map(lambda images: _quantize(images, points))

@@ -1,4 +1,4 @@
-"""All scores of generated images by the features of one extractor, from a single pass over the images."""
+"""All scores that use the features of one extractor, from a single pass over the images."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from gan_lab.utils.errors import UserError
 class FeatureScores(Metric):
     """Fréchet distance, kernel distance, inception score, precision, recall, density and coverage.
 
-    The Fréchet distance is made of sums over the batches. It is biased upward for few images, so
-    with fewer than ten images per feature the unbiased kernel distance replaces it. The kernel
-    distance and the scores of ``final`` need rows of features, of which ``cap`` are kept.
+    The Fréchet distance is computed from sums over the batches. It is biased upward for few images,
+    so with fewer than ten images per feature the unbiased kernel distance replaces it. The kernel
+    distance and the scores of ``final`` need rows of features and keep up to ``cap`` of them.
 
     Args:
         extractor: The feature extractor.
         conditions: Whether the extractor's classes are the labels that the generator is
-            conditioned on; then its accuracy on the fakes is a score.
-        cap: Rows of features to keep, the first ones.
+            conditioned on. If so, the extractor's accuracy on the fakes is a score.
+        cap: Number of rows of features to keep, the first ones.
         final: Whether to add the kernel distance, precision, recall, density and coverage. The
-            latter four are left out for fewer than six images.
-        frechet: Whether to compute the Fréchet distance; without it the kernel distance.
+            latter four need six images or more.
+        frechet: Whether to compute the Fréchet distance; False: the kernel distance instead.
     """
 
     priority = 50
@@ -49,28 +49,28 @@ class FeatureScores(Metric):
     def create(cls, setting: Setting) -> list[Metric]:
         spec, cfg = setting.spec, setting.cfg
         points = spec.content == "points"
-        if setting.least < MIN_IMAGES and not points:
+        if setting.smaller_count < MIN_IMAGES and not points:
             setting.notes.append(
-                f"Skipping distances: {setting.least} images are fewer than {MIN_IMAGES}."
+                f"Skipping distances: {setting.smaller_count} images are fewer than {MIN_IMAGES}."
             )
             return []
-        default_names = [] if points else [extractors.default(spec)]
+        default_names = [] if points else [extractors.choose_default(spec)]
         created: list[Metric] = []
         for name in dict.fromkeys(cfg.extractors) or default_names:
             if (name == "points") != points:
                 raise UserError(
-                    f"metrics.extractors={name} does not suit {spec.content}: the extractor points "
-                    "is for the toy data, all others are for images"
+                    f"metrics.extractors={name} does not suit {spec.content}. Use the extractor "
+                    "points for the toy data, and any other one for images."
                 )
             extractor = extractors.load(name, cfg)
             conditions = name == "digits" and spec.content == "digits" and setting.conditional
-            enough = setting.least >= MIN_IMAGES_PER_FEATURE * extractor.features
+            enough = setting.smaller_count >= MIN_IMAGES_PER_FEATURE * extractor.features
             frechet = cfg.allow_small_n or enough or (setting.final and name == "inception")
             if not frechet:
                 setting.notes.append(
                     f"Skipping {extractor.distance}: "
-                    f"{explain_bias(setting.least, extractor.features)} Reporting "
-                    f"{extractor.kernel} instead. metrics.allow_small_n=true computes "
+                    f"{explain_bias(setting.smaller_count, extractor.features)} Reporting "
+                    f"{extractor.kernel} instead. Set metrics.allow_small_n=true to compute "
                     f"{extractor.distance} anyway."
                 )
             created.append(
@@ -82,10 +82,10 @@ class FeatureScores(Metric):
 
     @classmethod
     def _create_inception(cls, setting: Setting) -> list[Metric]:
-        """FID, KID, IS and the others if Inception's weights are available; else a note says why not.
+        """Create FID, KID, IS and the others if Inception's weights are available; else add a note.
 
-        The number of images does not matter: papers report FID with any bias, and the real-vs-real
-        reference is stored with it.
+        FID is computed for any number of images, because papers report it despite the bias, and the
+        real-vs-real reference is stored with it.
 
         Raises:
             UserError: ``metrics.inception_weights`` names a file that does not exist or does not
@@ -118,7 +118,7 @@ class FeatureScores(Metric):
         self.frechet = frechet
         self.kernel = final or not frechet
         self.share_names = [f"{share}_{extractor.name}" for share in SHARES]
-        # the first score is the default headline
+        # The first score is the default of metrics.headline.
         higher: dict[str, bool | None] = {
             extractor.distance if frechet else extractor.kernel: False
         }
@@ -190,7 +190,7 @@ class FeatureScores(Metric):
 
 
 def explain_bias(images: int, features: int) -> str:
-    """Explain why a Fréchet distance of so few images is of little use."""
+    """Explain why a Fréchet distance of few images is not meaningful."""
     return (
         f"{images:,} images are fewer than {MIN_IMAGES_PER_FEATURE} per feature ({features:,} "
         "features), so the estimate would be mostly bias."

@@ -1,4 +1,4 @@
-"""Fréchet distance of two sets of images: FID on Inception features, FD-DINOv2 on DINOv2's."""
+"""Fréchet distance of two sets of images, such as FID and FD-DINOv2."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def moments(features: Tensor) -> Statistics:
 def frechet_distance(real: Statistics, fake: Statistics) -> float:
     """Compute ‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½) from the ``moments`` of two sets.
 
-    Small negative values, which are rounding errors, are set to 0.
+    Small negative values result from rounding and are set to 0.
 
     Source: Heusel et al. 2017 (arXiv 1706.08500), equation 6; evaluated as in torch-fidelity.
 

@@ -19,19 +19,20 @@ class ImageSetMetric(torchmetrics.Metric):
 
     Images are [N, C, H, W] with 1 or 3 channels, either uint8 in [0, 255] or, with
     ``normalize=True``, floats in [0, 1]. Floats without ``normalize`` and floats outside [0, 1] are
-    refused. Convert images in [-1, 1] by ``(images + 1) / 2``.
+    rejected. Convert images in [-1, 1] by ``(images + 1) / 2``.
 
-    The extractor is no submodule: its weights are not part of a checkpoint that holds the metric.
+    The extractor is not a submodule, so a checkpoint that contains the metric does not contain the
+    extractor's weights.
 
     Args:
         extractor: One of inception, lite0, lite0_mid, dinov2, clip, digits and random; or a module
             that maps the images, exactly as passed to ``update``, to features [N, D]. The metric
             uses a copy of the module in evaluation mode.
-        weights: File with the extractor's weights. inception finds its own if they are on this
-            machine or can be downloaded; dinov2 and clip need one; the others ship with theirs.
+        weights: File with the extractor's weights. dinov2 and clip require it. inception downloads
+            its weights if they are not on this machine. The other extractors ship with theirs.
         normalize: Whether float images in [0, 1] are accepted. uint8 images always are.
-        reset_real_features: Whether ``reset`` also clears the real images. Set it to False if they
-            stay the same over the epochs.
+        reset_real_features: Whether ``reset`` also clears the real images. Set it to False if the
+            real images stay the same in all epochs.
         **kwargs: Arguments of ``torchmetrics.Metric``, such as ``sync_on_compute``.
 
     Raises:
@@ -67,7 +68,7 @@ class ImageSetMetric(torchmetrics.Metric):
         return self.extractor(images)
 
     def reset(self) -> None:
-        """Clear the states; the real ones only with ``reset_real_features``."""
+        """Clear the states, those of real images only with ``reset_real_features``."""
         kept: dict[str, Any] = {}
         if not self.reset_real_features:
             for name in self._defaults:

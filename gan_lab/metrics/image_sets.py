@@ -30,13 +30,13 @@ SOURCES = (
 class ImageSet:
     """Images from anywhere as batches of uint8 [B, C, H, W], all of the same size.
 
-    All batches but the last have ``batch_size`` images, so that the features do not depend on how
-    the source delivers its images.
+    All batches except the last have ``batch_size`` images, so that the features do not depend on
+    the batches of the source.
 
     Accepted sources:
 
     - a folder of image files at any depth, or a .zip file of them, in the order of their paths
-    - an .npz file: its array ``images`` or ``arr_0``, or else its first one; or an .npy file
+    - an .npz file with an array ``images`` or ``arr_0``, else its first array; or an .npy file
     - a numpy array or tensor [N, C, H, W], [N, H, W, C] or, if gray, [N, H, W]
     - a torch data set of images, or of tuples that begin with the image
     - an iterable of batches, such as a DataLoader; tuples begin with the images
@@ -74,7 +74,7 @@ class ImageSet:
         waiting: list[Tensor] = []
         for images, label in self._read():
             self._check_shape(images, label)
-            # another memory layout would change the last bits of the features
+            # Another memory layout would change the last bits of the features.
             images = images.contiguous()
             self.count += len(images)
             waiting.append(images)
@@ -98,7 +98,7 @@ class ImageSet:
             )
 
     def _read(self) -> Iterator[tuple[Tensor, str]]:
-        """Yield some images uint8 [B, C, H, W] at a time, and a label of the first for errors."""
+        """Yield images uint8 [B, C, H, W] of any B, and a label of the first one for errors."""
         source = self.source
         if isinstance(source, str | Path):
             yield from self._read_path(Path(source).expanduser())
@@ -116,7 +116,7 @@ class ImageSet:
 
     def _read_path(self, path: Path) -> Iterator[tuple[Tensor, str]]:
         if path.is_dir():
-            paths = image_files.find_images(path)
+            paths = image_files.find_images(path, with_outputs=True)
             if not paths:
                 raise UserError(
                     f"The {self.name} folder has no images: {path} contains "
@@ -160,7 +160,7 @@ class ImageSet:
                     )
                 for member in members:
                     label = f"{path}: {member}"
-                    # extracted one at a time, so that a large archive needs no room on the disk
+                    # Extract one file at a time, so that a large archive does not fill the disk.
                     with tempfile.TemporaryDirectory() as folder:
                         image = self._read_image(Path(archive.extract(member, folder)), label)
                     yield image, label
@@ -210,7 +210,7 @@ class ImageSet:
                 for item in items:
                     yield self._to_batch(_first_of(item)), ""
             else:
-                # a data set that returns whole batches, as the lab's own do
+                # The lab's data sets return whole batches.
                 yield self._to_batch(_first_of(items)), ""
 
     def _to_batch(self, images: Any) -> Tensor:
@@ -227,7 +227,7 @@ class ImageSet:
             raise UserError(
                 f"The {self.name} contain {type(images).__name__} objects. Pass {SOURCES}."
             )
-        # a copy, as torch warns about arrays that are mapped from a file
+        # Copy, because torch warns about read-only arrays that are mapped from a file.
         batch = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
         if batch.ndim == 4 and batch.shape[1] not in (1, 3) and batch.shape[3] in (1, 3):
             batch = batch.permute(0, 3, 1, 2)
@@ -238,12 +238,12 @@ class ImageSet:
 
 
 def _first_of(item: Any) -> Any:
-    """The images of a batch that also has labels."""
+    """Return the images of a batch that may also have labels."""
     return item[0] if isinstance(item, tuple | list) and len(item) else item
 
 
 def _is_image_member(name: str) -> bool:
-    """Return True if a member of a zip file is an image, and neither hidden nor a macOS resource."""
+    """Return True for an image in a zip file that is neither hidden nor a macOS resource."""
     path = Path(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in image_files.SUFFIXES and not hidden

@@ -1,4 +1,4 @@
-"""Inception score: how certain and how diverse the classes are that a classifier sees in images."""
+"""Inception score: how confident and how diverse a classifier's predictions are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gan_lab.metrics.extractors.base import ModuleExtractor
 from gan_lab.metrics.image_set_metric import ImageSetMetric
 from gan_lab.utils.errors import UserError
 
-# torch-fidelity's seed: the same splits are drawn, so that values can be compared with its own.
+# torch-fidelity's seed, so that the splits and the values are the same.
 SHUFFLE_SEED = 2020
 
 
@@ -53,14 +53,14 @@ def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
 class InceptionScore(ImageSetMetric):
     """Inception score of fake images, as a torchmetrics metric.
 
-    Splits are drawn by position in the order of the ranks, so another distribution of images over
-    ranks changes the value within its spread.
+    Splits are drawn by index in the order of the ranks, so another distribution of images over
+    ranks changes the value within its standard deviation.
 
     Args:
         extractor: "inception"; "digits" for the same formula on the lab's digit classifier; or a
             module that returns logits [N, classes]; see ``ImageSetMetric``.
-        splits: Number of splits; None: the extractor's own, which is 10 for inception and a module
-            and 1 for digits.
+        splits: Number of splits; None: the extractor's default, which is 10 for inception and a
+            module and 1 for digits.
         **kwargs: See ``ImageSetMetric``.
 
     Raises:
@@ -83,7 +83,7 @@ class InceptionScore(ImageSetMetric):
         self.add_state("fake_logits", [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, real: bool = False) -> None:
-        """Add fake images [N, C, H, W]; real ones are ignored, as the score does not depend on them."""
+        """Add fake images [N, C, H, W]. Real images are ignored: the score does not use them."""
         if real:
             return
         features, logits = self.extract(images)

@@ -17,9 +17,9 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 
 SUBSETS = 100
 MAX_SUBSET_SIZE = 1000
-# torch-fidelity's seed: the same subsets are drawn, so that values can be compared with its own.
+# torch-fidelity's seed, so that the subsets and the values are the same.
 SUBSET_SEED = 2020
-# images of each kind, so that a subset of half of them has two
+# Of each kind. Subsets have half as many images, and an unbiased estimate needs two.
 MIN_IMAGES = 4
 CMMD_SCALE = 1000
 # rows of a kernel matrix that are in memory at a time
@@ -52,14 +52,14 @@ def squared_mmd(among_x: Array, among_y: Array, between: Array) -> float:
     section 2.2.
     """
     m = len(among_x)
-    # the unbiased estimate leaves out the kernel of an image with itself
+    # The unbiased estimate excludes the kernel of an image with itself.
     total_x = (among_x.sum(1) - among_x.diagonal()).sum()
     total_y = (among_y.sum(1) - among_y.diagonal()).sum()
     return float((total_x + total_y) / (m * (m - 1)) - 2 * between.sum(0).sum() / (m * m))
 
 
 def choose_subset_size(n: int) -> int:
-    """Return the subset size of a kernel distance of n images: 1,000, or half of fewer than 2,000."""
+    """Return the subset size for n images: 1,000, or half of fewer than 2,000 images."""
     return min(MAX_SUBSET_SIZE, n // 2)
 
 
@@ -69,14 +69,14 @@ def kernel_distance(
     """Compute KID: the mean ``squared_mmd`` under the ``polynomial_kernel`` over random subsets.
 
     It is unbiased: around 0, and possibly negative, for equal distributions. The subsets are drawn
-    from a generator of their own, by position, so another order of the rows changes the value
-    within its spread.
+    by row index, from a separate random generator, so another order of the rows changes the value
+    within its standard deviation.
 
     Args:
         real: Features [N, D].
         fake: Features [M, D].
         subsets: Number of subsets.
-        subset_size: Images in each; None: ``choose_subset_size``.
+        subset_size: Images per subset; None: ``choose_subset_size``.
 
     Returns:
         Mean and standard deviation over the subsets.
@@ -110,8 +110,8 @@ def kernel_distance(
 def gaussian_kernel_distance(real: Tensor, fake: Tensor, sigma: float) -> float:
     """Compute CMMD: 1,000 times the unbiased squared MMD under the ``gaussian_kernel``.
 
-    The authors' program is biased: it keeps the kernel of each image with itself, which adds about
-    1,000 (1 - k) (1/N + 1/M) for a mean kernel k.
+    The authors' program is biased: it includes the kernel of each image with itself, which adds
+    about 1,000 (1 - k) (1/N + 1/M) for a mean kernel k.
 
     Source: Jayasumana et al. 2024 (arXiv 2401.09603), section 4, equation 5.
 
@@ -129,7 +129,7 @@ def gaussian_kernel_distance(real: Tensor, fake: Tensor, sigma: float) -> float:
 
 
 def _mean_kernel(x: Tensor, y: Tensor, sigma: float, same: bool) -> float:
-    """The mean Gaussian kernel over all pairs; over pairs of different rows if x and y are the same set."""
+    """Compute the mean Gaussian kernel over all pairs of rows, of different rows with ``same``."""
     total = sum(float(gaussian_kernel(rows, y, sigma).sum()) for rows in x.split(BLOCK_ROWS))
     if same:
         # the kernel of a row with itself is 1
@@ -148,16 +148,16 @@ class KernelDistance(ImageSetMetric):
     """Kernel distance between real and fake images, as a torchmetrics metric.
 
     With ``extractor="inception"`` it is KID, with ``extractor="clip"`` CMMD. It is unbiased, so it
-    also suits few images. All features are kept in memory. The subsets of KID are drawn by position
-    in the order of the ranks, so another distribution of images over ranks changes the value within
-    its spread.
+    also suits few images. All features are kept in memory. The subsets of KID are drawn by index in
+    the order of the ranks, so another distribution of images over ranks changes the value within
+    its standard deviation.
 
     Args:
         extractor: Name of a feature extractor, or a module; see ``ImageSetMetric``.
         subsets: Number of subsets of the polynomial kernel.
-        subset_size: Images in each; None: 1,000, or half of fewer than 2,000 images.
-        sigma: Use a Gaussian kernel of this width on features of unit length, over all images;
-            None: the extractor's own, which is 10 for clip and a polynomial kernel for all others.
+        subset_size: Images per subset; None: 1,000, or half of fewer than 2,000 images.
+        sigma: Width of a Gaussian kernel on features of unit length, over all images; None: the
+            extractor's default, which is 10 for clip and a polynomial kernel for all others.
         **kwargs: See ``ImageSetMetric``.
     """
 

@@ -15,12 +15,15 @@ from gan_lab.metrics.base import Metric, Setting, Statistics
 from gan_lab.metrics.extractors.base import expand_gray, weights_hash
 from gan_lab.metrics.translation_scores import Translation
 
-# side in pixels: AlexNet's strides leave nothing of smaller images
+# Side in pixels. AlexNet's strides reduce smaller images to nothing.
 MIN_SIDE = 64
 
 
 def is_available(height: int, width: int) -> bool:
-    """Return True if AlexNet is in torch's hub folder and images are large enough; nothing is downloaded."""
+    """Return True if AlexNet is in torch's hub folder and images are large enough.
+
+    Nothing is downloaded.
+    """
     file = (
         Path(torch.hub.get_dir())
         / "checkpoints"
@@ -30,7 +33,9 @@ def is_available(height: int, width: int) -> bool:
 
 
 class LPIPS(Metric):
-    """LPIPS with AlexNet from torchmetrics: weighted squared distances of unit-length features, averaged over the images.
+    """LPIPS with AlexNet from torchmetrics, averaged over the images.
+
+    LPIPS is a weighted sum of squared distances between feature maps of unit length.
 
     Source: Zhang et al. 2018 (arXiv 1801.03924), equation 1.
     """
@@ -51,8 +56,9 @@ class LPIPS(Metric):
         return [cls(setting.output_names)]
 
     def __init__(self, output_names: tuple[str, ...]) -> None:
-        self.ways = ["", *(["back_"] if "back" in output_names else [])]
-        self.higher_is_better = {f"{way}lpips": False for way in self.ways}
+        # The prefix is empty for source to target, "back_" for target to source.
+        self.prefixes = ["", *(["back_"] if "back" in output_names else [])]
+        self.higher_is_better = {f"{prefix}lpips": False for prefix in self.prefixes}
         self.network = LearnedPerceptualImagePatchSimilarity(net_type="alex").net
 
     @torch.no_grad()
@@ -60,10 +66,10 @@ class LPIPS(Metric):
         assert batch.sources is not None
         self.network.to(batch.images.device)
         lpips: Statistics = {}
-        for way in self.ways:
-            generated = outputs["back" if way else "generated"]
-            truth = batch.sources if way else batch.images
-            lpips[way] = (
+        for prefix in self.prefixes:
+            generated = outputs["back" if prefix else "generated"]
+            truth = batch.sources if prefix else batch.images
+            lpips[prefix] = (
                 self.network(to_unit(expand_gray(generated)), to_unit(expand_gray(truth)))
                 .flatten()
                 .cpu()
@@ -71,7 +77,7 @@ class LPIPS(Metric):
         return lpips
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
-        return {f"{way}lpips": float(fake[way].double().mean()) for way in self.ways}
+        return {f"{prefix}lpips": float(fake[prefix].double().mean()) for prefix in self.prefixes}
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         return {"extractor": "lpips-alex", "weights_sha256": weights_hash(self.network)}

@@ -11,18 +11,20 @@ from gan_lab.data.toy import MODES, SPREAD, centers
 from gan_lab.images import Batch
 from gan_lab.metrics.base import Metric, Setting, Statistics
 
-# standard deviations of a mode, within which a point counts as high quality
+# A point within this many standard deviations of a mode has high quality.
 MAX_DEVIATIONS = 3
-# A mode is covered if it has this share of the points of a uniform distribution over the modes.
+# A mode is covered if it has this fraction of the points that a uniform distribution over the modes
+# would give it.
 MIN_SHARE = 0.25
 
 
 class ModeCoverage(Metric):
-    """The toy ring: covered modes, and the share of high-quality points.
+    """Number of covered modes of the toy ring, and the share of high-quality points.
 
-    A point has high quality within three standard deviations of a mode's center, as in Srivastava
-    et al. 2017 (arXiv 1705.07761), section 4.1. There one such point covers a mode; requiring a
-    quarter of the mode's share is the lab's own rule.
+    A point has high quality within three standard deviations of a mode's center. In the paper one
+    such point covers a mode; here a quarter of the mode's share is required.
+
+    Source: Srivastava et al. 2017 (arXiv 1705.07761), section 4.1.
     """
 
     priority = 40
@@ -50,6 +52,7 @@ class ModeCoverage(Metric):
         }
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
+        # The text is stored in summary.json, so its spelling stays.
         near = f"within {MAX_DEVIATIONS} standard deviations of its centre"
         covered = (
             {"covered": f"{MIN_SHARE} of a mode's share of the points"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# rows of a distance matrix that are in memory at a time
+# Number of rows of a distance matrix that are in memory at a time.
 BLOCK_ROWS = 1000
 
 
@@ -26,11 +26,11 @@ class NeighborSearch:
 
     Args:
         points: The points [N, D] whose neighbors are searched for.
-        k: Neighbors of each.
+        k: Number of neighbors of each point.
 
     Attributes:
         distances: Distances to the nearest rows so far, nearest first, [N, k].
-        indices: Their numbers among all rows so far, [N, k].
+        indices: Indices of these rows among all rows so far, [N, k].
         rows_searched: Number of rows so far.
     """
 

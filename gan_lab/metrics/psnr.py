@@ -20,7 +20,7 @@ def squared_error(images: Tensor, truth: Tensor, where: Tensor | None = None) ->
         where: bool [B, 1, H, W], the pixels that count; None: all.
 
     Returns:
-        For each image the sum and the number of values it is over, [B, 2] float64 on the CPU.
+        The sum and the number of summed values for each image, [B, 2] float64 on the CPU.
     """
     difference = (images.double() - truth.double()).square()
     if where is None:
@@ -35,7 +35,7 @@ def squared_error(images: Tensor, truth: Tensor, where: Tensor | None = None) ->
 
 
 def psnr(error: Tensor) -> float:
-    """Compute 10 log10(255² / mean squared error) in dB over all images together, at most 100.
+    """Compute 10 log10(255² / mean squared error) in dB over all images together, up to 100.
 
     Args:
         error: The ``squared_error`` of the images, [N, 2].

@@ -15,7 +15,7 @@ from gan_lab.metrics.psnr import psnr, squared_error
 
 
 class Reconstruction(Metric):
-    """PSNR of reconstructed images, and for digits the share whose class is preserved."""
+    """PSNR of reconstructed images in dB, and for digits the share whose class is preserved."""
 
     priority = 80
     needs_reals = True
@@ -44,13 +44,13 @@ class Reconstruction(Metric):
         observed = {"error": squared_error(images, batch.images)}
         if self.classifier:
             self.classifier.to(images.device)
-            shown = self.classifier(to_unit(images)).argmax(dim=1)
-            before = (
+            reconstructed = self.classifier(to_unit(images)).argmax(dim=1)
+            original = (
                 self.classifier(to_unit(batch.images)).argmax(dim=1)
                 if batch.labels is None
                 else batch.labels
             )
-            observed["kept"] = (shown == before).cpu()
+            observed["kept"] = (reconstructed == original).cpu()
         return observed
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:

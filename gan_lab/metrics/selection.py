@@ -1,4 +1,4 @@
-"""Discover all metrics, and select those that apply to a family and a data set."""
+"""Discover all metrics and select those that apply to a family and a data set."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from gan_lab.config.extensions import find_extension
 from gan_lab.metrics.base import Metric, Setting
 
 
-def names() -> list[str]:
-    """List all metrics without importing them: the files of this folder with ``METRIC``."""
+def list_metrics() -> list[str]:
+    """List the names of all metrics, which are the files of this folder that define ``METRIC``.
+
+    The files are not imported.
+    """
     return sorted(
         path.stem
         for path in Path(__file__).parent.glob("[!.]*.py")
@@ -19,12 +22,12 @@ def names() -> list[str]:
 
 
 def find_metrics(include: Sequence[str] = ()) -> list[type[Metric]]:
-    """Import the classes of all metrics and of users' own modules, the lowest ``priority`` first.
+    """Import the classes of all metrics and of users' modules, the lowest ``priority`` first.
 
     Raises:
         UserError: A module cannot be found, or has no ``METRIC``.
     """
-    known = names()
+    known = list_metrics()
     modules = [
         find_extension("metrics", "metric", name, known, "METRIC")
         for name in dict.fromkeys([*known, *include])
@@ -33,7 +36,7 @@ def find_metrics(include: Sequence[str] = ()) -> list[type[Metric]]:
 
 
 def select_metrics(setting: Setting) -> list[Metric]:
-    """Create the metrics that apply; notes on skipped scores are added to ``setting.notes``.
+    """Create the metrics that apply, and add notes on skipped scores to ``setting.notes``.
 
     Raises:
         UserError: An extractor of ``metrics.extractors`` is unknown or not available.

@@ -1,4 +1,4 @@
-"""Translated images against ground truth: PSNR, SSIM, the gain over the unchanged input."""
+"""Translated images against ground truth: PSNR, SSIM, and the gain over the unchanged input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The Gaussian window of the structural similarity has 11 x 11 pixels (Wang et al. 2004).
 WINDOW_SIGMA = 1.5
 WINDOW_RADIUS = 5
-# inputs that are compared with all training inputs at a time
+# Number of inputs that are compared with all training inputs at a time.
 INPUTS_PER_SEARCH = 200
 
 
@@ -32,14 +32,15 @@ class Translation(Metric):
 
     Args:
         output_names: Keys of ``Family.outputs()``.
-        inside: Whether input and ground truth differ only inside a region (the animal). Then that
-            region, the rest of the image, and the gain over the unchanged input are scores too.
+        inside: Whether input and ground truth differ only inside a region (the animal). If so,
+            there are also scores of that region, of the rest of the image, and of the gain over the
+            unchanged input.
         gray: Whether gray inputs are translated to color.
-        pairs: Whether there are training pairs. Then the output of the nearest training input is a
-            baseline, next to the unchanged input.
+        pairs: Whether there are training pairs. If so, the output of the nearest training input is
+            a baseline, in addition to the unchanged input.
     """
 
-    # after the distances: neither the hidden ground truth nor the mean error selects a checkpoint
+    # After the distances, because a checkpoint must not be selected by the hidden ground truth.
     priority = 65
     needs_reals = True
 
@@ -57,17 +58,25 @@ class Translation(Metric):
     def __init__(
         self, output_names: tuple[str, ...], inside: bool, gray: bool, pairs: bool = False
     ) -> None:
-        self.inside, self.gray, self.ways = inside, gray, [""]
+        self.inside = inside
+        self.gray = gray
+        # The prefix is empty for source to target, "back_" for target to source.
+        self.prefixes = [""]
         if "back" in output_names:
-            self.ways.append("back_")
-        each = ["psnr", "ssim", *(["psnr_inside", "gain_inside", "psnr_outside"] if inside else [])]
-        self.cycles = [way for way in self.ways if f"{way}cycled" in output_names]
-        names = [way + name for way in self.ways for name in each]
+            self.prefixes.append("back_")
+        scores = ["psnr", "ssim"]
+        if inside:
+            scores += ["psnr_inside", "gain_inside", "psnr_outside"]
+        self.cycles = [prefix for prefix in self.prefixes if f"{prefix}cycled" in output_names]
+        names = [prefix + score for prefix in self.prefixes for score in scores]
+        # The name is stored in results, so its spelling stays.
         names += ["gain_over_mean_colour"] if gray else []
-        names += [f"{way}cycle_psnr" for way in self.cycles]
+        names += [f"{prefix}cycle_psnr" for prefix in self.cycles]
         self.higher_is_better = dict.fromkeys(names, True)
-        of = ("input", "nearest") if pairs else ("input",)
-        self.baseline_names = tuple(f"{way}psnr_of_{what}" for way in self.ways for what in of)
+        baselines = ("input", "nearest") if pairs else ("input",)
+        self.baseline_names = tuple(
+            f"{prefix}psnr_of_{baseline}" for prefix in self.prefixes for baseline in baselines
+        )
 
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         if score.endswith("ssim"):
@@ -75,17 +84,17 @@ class Translation(Metric):
         return {"extractor": "pixels"}
 
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
-        """Compute the PSNR of the unchanged inputs and, for pairs, of the output of the nearest training input."""
+        """Compute the PSNR of unchanged inputs and, for pairs, of the nearest training outputs."""
         truth, source = (
             torch.cat([_pixels(getattr(batch, kind)) for batch in reals])
             for kind in ("images", "sources")
         )
         values: dict[str, float] = {}
-        for way in self.ways:
-            values[f"{way}psnr_of_input"] = psnr(squared_error(source, truth))
-            if f"{way}psnr_of_nearest" in self.baseline_names:
-                values[f"{way}psnr_of_nearest"] = psnr(
-                    squared_error(_find_nearest_outputs(data, source, bool(way)), truth)
+        for prefix in self.prefixes:
+            values[f"{prefix}psnr_of_input"] = psnr(squared_error(source, truth))
+            if f"{prefix}psnr_of_nearest" in self.baseline_names:
+                values[f"{prefix}psnr_of_nearest"] = psnr(
+                    squared_error(_find_nearest_outputs(data, source, bool(prefix)), truth)
                 )
             truth, source = source, truth
         return values
@@ -94,17 +103,19 @@ class Translation(Metric):
         assert batch.sources is not None
         observed: Statistics = {}
         where = (batch.sources != batch.images).any(dim=1, keepdim=True) if self.inside else None
-        for way in self.ways:
-            generated = outputs["back" if way else "generated"]
-            truth, source = (batch.sources, batch.images) if way else (batch.images, batch.sources)
-            observed[f"{way}error"] = squared_error(generated, truth)
-            observed[f"{way}ssim"] = _ssim(generated, truth)
+        for prefix in self.prefixes:
+            generated = outputs["back" if prefix else "generated"]
+            truth, source = (
+                (batch.sources, batch.images) if prefix else (batch.images, batch.sources)
+            )
+            observed[f"{prefix}error"] = squared_error(generated, truth)
+            observed[f"{prefix}ssim"] = _ssim(generated, truth)
             if where is not None:
-                observed[f"{way}inside"] = squared_error(generated, truth, where)
-                observed[f"{way}nothing"] = squared_error(source, truth, where)
-                observed[f"{way}outside"] = squared_error(generated, truth, ~where)
-            if way in self.cycles:
-                observed[f"{way}cycled"] = squared_error(outputs[f"{way}cycled"], source)
+                observed[f"{prefix}inside"] = squared_error(generated, truth, where)
+                observed[f"{prefix}nothing"] = squared_error(source, truth, where)
+                observed[f"{prefix}outside"] = squared_error(generated, truth, ~where)
+            if prefix in self.cycles:
+                observed[f"{prefix}cycled"] = squared_error(outputs[f"{prefix}cycled"], source)
         if self.gray:
             tint = (batch.images.double() - batch.sources.double()).flatten(2)
             observed["tint"] = torch.stack(
@@ -114,21 +125,23 @@ class Translation(Metric):
 
     def compute(self, real: Statistics, fake: Statistics) -> dict[str, float]:
         values: dict[str, float] = {}
-        for way in self.ways:
-            values[f"{way}psnr"] = psnr(fake[f"{way}error"])
-            values[f"{way}ssim"] = float(fake[f"{way}ssim"].mean())
+        for prefix in self.prefixes:
+            values[f"{prefix}psnr"] = psnr(fake[f"{prefix}error"])
+            values[f"{prefix}ssim"] = float(fake[f"{prefix}ssim"].mean())
             if self.inside:
-                values[f"{way}psnr_inside"] = psnr(fake[f"{way}inside"])
-                values[f"{way}gain_inside"] = values[f"{way}psnr_inside"] - psnr(
-                    fake[f"{way}nothing"]
+                values[f"{prefix}psnr_inside"] = psnr(fake[f"{prefix}inside"])
+                values[f"{prefix}gain_inside"] = values[f"{prefix}psnr_inside"] - psnr(
+                    fake[f"{prefix}nothing"]
                 )
-                values[f"{way}psnr_outside"] = psnr(fake[f"{way}outside"])
+                values[f"{prefix}psnr_outside"] = psnr(fake[f"{prefix}outside"])
         if self.gray:
             # baseline: the input tinted by the mean color of the same images
             mean, square = fake["tint"].mean(dim=0).unbind(dim=1)
             baseline = torch.tensor([[float((square - mean.square()).mean()), 1.0]])
             values["gain_over_mean_colour"] = values["psnr"] - psnr(baseline)
-        return values | {f"{way}cycle_psnr": psnr(fake[f"{way}cycled"]) for way in self.cycles}
+        return values | {
+            f"{prefix}cycle_psnr": psnr(fake[f"{prefix}cycled"]) for prefix in self.cycles
+        }
 
 
 def _pixels(images: Tensor) -> Tensor:
@@ -136,9 +149,10 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def _find_nearest_outputs(data: GANDataModule, sources: Tensor, back: bool) -> Tensor:
-    """Find the output of the training pair whose input is nearest to each input [B, C, H, W], by its pixels.
+    """Find the output of the training pair whose input is nearest to each input [B, C, H, W].
 
-    With ``back`` the images of the pairs are the inputs and the sources the outputs.
+    The distance is the one of the pixels. With ``back``, the images of the pairs are the inputs and
+    the sources are the outputs.
     """
     kinds = ("sources", "images") if back else ("images", "sources")
     train = data.reference(sys.maxsize, split="learned")
@@ -155,7 +169,9 @@ def _find_nearest_outputs(data: GANDataModule, sources: Tensor, back: bool) -> T
 
 
 def _ssim(images: Tensor, truth: Tensor) -> Tensor:
-    """Compute the structural similarity of each image [B], over all positions of the window inside the image.
+    """Compute the structural similarity (SSIM) of each image, [B].
+
+    It is averaged over all positions of the window inside the image.
 
     Source: Wang et al. 2004 (IEEE Transactions on Image Processing 13 (4)), section III.B.
     """
@@ -166,13 +182,13 @@ def _ssim(images: Tensor, truth: Tensor) -> Tensor:
         "win_size": 2 * radius + 1,
     }
     pairs = zip(images.cpu().numpy(), truth.cpu().numpy(), strict=True)
-    every = [
+    values = [
         structural_similarity(
             *pair, channel_axis=0, data_range=255, use_sample_covariance=False, **window
         )
         for pair in pairs
     ]
-    return torch.tensor(every, dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64)
 
 
 METRIC = Translation

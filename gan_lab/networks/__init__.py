@@ -13,7 +13,8 @@ from gan_lab.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lab.utils.errors import UserError
 
 Architecture = Literal["mlp", "dcgan"]
-Shape = Sequence[int]  # (channels, height, width)
+# (channels, height, width)
+Shape = Sequence[int]
 
 
 def generator(
@@ -56,6 +57,6 @@ def from_recipe(recipe: dict[str, Any]) -> Network:
     if recipe.get("network") not in Network.registry:
         raise UserError(
             f"The recipe does not name a network of this package: {recipe.get('network')!r}. "
-            "Use a file that the lab has written"
+            "Use a file that the lab has written."
         )
     return Network.registry[recipe["network"]](**recipe["arguments"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from gan_lab.networks.encoder import Encoder
 from gan_lab.networks.layers import Network
@@ -51,7 +51,7 @@ def trace(
         name = str(spec.arg.name)
         names[name] = spec.target or next(input_names)
         if spec.target is not None:
-            tensors[spec.target] = _tensor(exported, spec.target)
+            tensors[spec.target] = _get_tensor(exported, spec.target)
     steps: list[dict[str, Any]] = []
     for node in exported.graph.nodes:
         if node.op == "call_function" and str(node.target) in COPIES:
@@ -61,7 +61,7 @@ def trace(
             and not _is_assertion(node)
             and str(node.target) not in (BATCH_NORM, SPLIT)
         ):
-            steps.append(_step(node, names))
+            steps.append(_convert_node(node, names))
         elif node.op == "output":
             output = names[node.args[0][0].name]
     graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
@@ -96,11 +96,20 @@ def make_example_inputs(network: Network) -> tuple[dict[str, Tensor], list[int]]
 def export_program(
     network: nn.Module, inputs: Mapping[str, Tensor], dynamic: Sequence[int]
 ) -> torch.export.ExportedProgram:
-    """Export a network with ``torch.export``, with dynamic dimensions of all inputs."""
+    """Export a network with ``torch.export``, with dynamic dimensions of all inputs.
+
+    The program has no stack traces: they contain the paths of source files on this machine, and
+    both ``torch.export.save`` and ``torch.onnx.export`` write them.
+    """
     shapes = {dimension: torch.export.Dim.DYNAMIC for dimension in dynamic}
-    return torch.export.export(
+    program = torch.export.export(
         network, tuple(inputs.values()), dynamic_shapes=tuple(shapes for _ in inputs), strict=False
     )
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program
 
 
 def run_graph(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
@@ -162,7 +171,7 @@ def check_equivalence(
         difference = float((other(inputs) - expected).abs().max())
     # an encoder's latents are unbounded
     scale = max(1.0, float(expected.abs().max()))
-    # written so that NaN fails too
+    # The negation makes NaN fail too.
     if not difference <= MAX_DIFFERENCE * scale:
         raise ValueError(
             f"{name} differs from the network by {difference:.1e}, more than "
@@ -170,18 +179,18 @@ def check_equivalence(
         )
 
 
-def _tensor(program: Any, name: str) -> Tensor:
+def _get_tensor(program: Any, name: str) -> Tensor:
     state = program.state_dict | program.constants
     tensor: Tensor = state[name]
     return tensor.detach().contiguous()
 
 
 def _is_assertion(node: Node) -> bool:
-    """Report whether a node checks shapes, or computes something for such a check only."""
+    """Return True if a node checks shapes, or computes something only for such a check."""
     return not node.users or "assert" in str(node.target)
 
 
-def _step(node: Node, names: dict[str, str]) -> dict[str, Any]:
+def _convert_node(node: Node, names: dict[str, str]) -> dict[str, Any]:
     """Convert a node to a step.
 
     Taking an item of a batch norm's outputs becomes ``aten.batch_norm``, and of a split's outputs
@@ -207,14 +216,18 @@ def _step(node: Node, names: dict[str, str]) -> dict[str, Any]:
             f"Keyword arguments are not supported: {node.target}({dict(node.kwargs)}). "
             "Pass them by position in the network's forward"
         )
-    return {"op": operation, "out": node.name, "args": [_plain(arg, names) for arg in args]}
+    return {
+        "op": operation,
+        "out": node.name,
+        "args": [_convert_argument(arg, names) for arg in args],
+    }
 
 
-def _plain(arg: Any, names: dict[str, str]) -> Any:
+def _convert_argument(arg: Any, names: dict[str, str]) -> Any:
     if isinstance(arg, Node):
         return {"ref": names[arg.name]}
     if isinstance(arg, list | tuple):
-        return [_plain(item, names) for item in arg]
+        return [_convert_argument(item, names) for item in arg]
     if arg is None or isinstance(arg, bool | int | float | str):
         return arg
     raise ValueError(

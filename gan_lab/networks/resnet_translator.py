@@ -1,4 +1,4 @@
-"""CycleGAN's ResNet generator: image to image, with residual blocks at a quarter resolution."""
+"""CycleGAN's ResNet generator, with residual blocks at a quarter of the resolution."""
 
 from __future__ import annotations
 

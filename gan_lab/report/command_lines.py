@@ -1,4 +1,4 @@
-"""Command lines to copy, for a run."""
+"""Commands for a run, which its page offers for copying."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ def command_lines(run: Run) -> list[tuple[str, str]]:
         use,
         ("Score the best checkpoint", f"make evaluate RUN={folder}"),
         ("Score the last checkpoint", f"make evaluate RUN={folder} ARGS='--weights last'"),
-        ("Draw this page again", f"make report RUN={folder}"),
+        ("Update this page", f"make report RUN={folder}"),
     ]
 
 
 def _quote(arguments: list[str]) -> str:
-    """Quote arguments as the value of a variable of make: the shells of the user and of the recipe both read it."""
+    """Quote arguments as the value of a make variable.
+
+    Two shells parse the value: the user's, and the one that runs the recipe.
+    """
     inner = shlex.join(arguments).replace("$", "$$")
     return f'"{inner}"' if "'" in inner and not set(inner) & set('"$`\\!') else shlex.quote(inner)

@@ -1,4 +1,4 @@
-"""Runs side by side: one row for each experiment over its seeds, one column for each score and way of measuring it."""
+"""Runs side by side: a row per experiment over its seeds, a column per score and protocol."""
 
 from __future__ import annotations
 
@@ -19,41 +19,62 @@ from gan_lab.runs.run_folder import defines_results, to_dict
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import mean_and_spread, rounded
 
-# Keys of a protocol in which values of one column may differ: the checkpoint, the draw of the
-# fakes, the libraries, and the last digits of the real-vs-real score.
+# Keys of a protocol in which the values of one column may differ: the checkpoint, the seed of the
+# fakes, the versions of libraries, and the real-vs-real score.
 FREE_KEYS = ("weights", "seed", "versions", "floor", "floor_classes")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A score measured in one way. The note says how it differs from the same score's other columns, if there are."""
+    """A score with one protocol.
+
+    Attributes:
+        score: Name of the score.
+        protocol: Its protocol without ``FREE_KEYS``.
+        title: The score, numbered if there are several protocols: "fd_digits [2]".
+        higher_is_better: Its direction; None: it has none, like a baseline.
+        note: Where the protocol differs from those of the same score's other columns.
+    """
 
     score: str
-    protocol: dict[str, Any]  # without FREE_KEYS
-    title: str  # the score, numbered where it was measured in several ways: fd_digits [2]
-    higher_is_better: bool | None  # None: neither, as of a baseline
+    protocol: dict[str, Any]
+    title: str
+    higher_is_better: bool | None
     note: str = ""
 
 
 @dataclass
 class Cell:
-    """Mean and sample standard deviation of a score over n seeds (none of one). As text: '1.76 ± 0.12'."""
+    """Mean and sample standard deviation of a score over seeds, formatted as "1.76 ± 0.12".
+
+    Attributes:
+        mean: The mean.
+        sd: The sample standard deviation; None for one seed.
+        n: Number of seeds.
+        best: Whether it is significantly better than every other cell of its column.
+        values: The value of each seed.
+        reference: The real-vs-real score; None: not known.
+        reference_classes: How the classes of the real-vs-real score were sampled.
+    """
 
     mean: float
     sd: float | None
     n: int
-    best: bool = False  # of its column, significantly different from every other
-    values: tuple[float, ...] = field(default=(), compare=False)  # of the seeds
-    floor: float | None = field(
-        default=None, compare=False
-    )  # the real-vs-real score, if it is known
-    floor_classes: str = field(default="", compare=False)  # how these were drawn
+    best: bool = False
+    values: tuple[float, ...] = field(default=(), compare=False)
+    reference: float | None = field(default=None, compare=False)
+    reference_classes: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return mean_and_spread(self.mean, self.sd)
 
-    def among(self, runs: int, best: str) -> str:
-        """Format for a row of this many runs: ``best`` formats the best cell; n is added if some have no value."""
+    def format_in_row(self, runs: int, best: str) -> str:
+        """Format the cell for a row of ``runs`` runs, and add n if some of them have no value.
+
+        Args:
+            runs: Number of runs of the row.
+            best: Format of the best cell, such as "**{}**".
+        """
         return (best.format(self) if self.best else str(self)) + (
             f" (n={self.n})" if self.n < runs else ""
         )
@@ -61,7 +82,10 @@ class Cell:
 
 @dataclass
 class Row:
-    """The runs of one experiment and config; a cell for each column, None for another protocol."""
+    """The runs of one experiment and config, with a cell for each column.
+
+    A cell is None if the runs have no score with the column's protocol.
+    """
 
     name: str
     runs: list[Run]
@@ -78,24 +102,28 @@ class Comparison:
 
 
 def compare(folders: Sequence[Path | Run], weights: str = "best") -> Comparison:
-    """Compare finished runs, grouped over their seeds, by the scores of some of ``WEIGHTS``.
+    """Compare finished runs, grouped over their seeds, by the scores of one of ``WEIGHTS``.
 
-    Runs that were not scored are named in the notes. Raises UserError for a folder that is not a
-    run, for one seed twice, and if the runs of a group have different protocols.
+    Runs without scores are listed in the notes.
+
+    Raises:
+        UserError: A folder is not a run, two runs of a group have the same seed, or the runs of a
+            group have different protocols.
     """
     if weights not in WEIGHTS:
-        raise UserError(f"weights={weights}: there are {', '.join(WEIGHTS)}")
+        raise UserError(f"Unknown weights: {weights}. Choose one of {', '.join(WEIGHTS)}.")
     opened = [folder if isinstance(folder, Run) else Run(folder) for folder in folders]
     scored, notes = [], []
     for run in {run.path.resolve(): run for run in opened}.values():
         if not run.scores_of(weights):
             command = f"gan-lab evaluate {run.path} --weights {weights}"
-            notes.append(f"{run.path} has no scores: '{command}' once it is trained")
+            notes.append(f"{run.path} has no scores. After training, run '{command}'.")
             continue
         scored.append(run)
         if run.summary.get("iteration", 0) < run.config.iterations:
             notes.append(
-                f"{run.path} trains on: its scores are of {run.summary.get('images', 0):,} images"
+                f"{run.path} is unfinished: its scores are those after "
+                f"{run.summary.get('images', 0):,} images"
             )
     comparison = side_by_side(_group(scored), weights)
     comparison.notes[:0] = notes
@@ -103,7 +131,11 @@ def compare(folders: Sequence[Path | Run], weights: str = "best") -> Comparison:
 
 
 def _group(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
-    """Group runs of one experiment and config over their seeds; name each group by its differences from the others."""
+    """Group the runs of one experiment and config over their seeds.
+
+    Returns:
+        For each group its name, which contains its differences from the others, and its runs.
+    """
     groups: dict[str, dict[int, Run]] = {}
     values_of_group: dict[str, dict[str, str]] = {}
     for run in runs:
@@ -115,19 +147,19 @@ def _group(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
         seed = run.config.run.seed
         if seed in seeds:
             raise UserError(
-                f"{seeds[seed].path} and {run.path} are one experiment with one seed: compare one "
-                "of them, since the spread is over seeds"
+                f"{seeds[seed].path} and {run.path} are the same experiment with the same seed. "
+                "Compare only one of them: the standard deviation is over seeds."
             )
         seeds[seed] = run
     others = list(values_of_group.values())
     return [
-        (_name(values_of_group[group], others), list(seeds.values()))
+        (_name_group(values_of_group[group], others), list(seeds.values()))
         for group, seeds in groups.items()
     ]
 
 
 def _collect_values(config: Config) -> dict[str, str]:
-    """Collect the values that make a run another one, as one types them; and the budget, which a run may change."""
+    """Collect the values that define a run's results, as typed on the command line."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         for key, value in leaves(to_dict(config))
@@ -135,8 +167,8 @@ def _collect_values(config: Config) -> dict[str, str]:
     }
 
 
-def _name(values: dict[str, str], all_values: Sequence[dict[str, str]]) -> str:
-    """Name a group: the EXP, and the values in which it differs from its file and from others of this EXP."""
+def _name_group(values: dict[str, str], all_values: Sequence[dict[str, str]]) -> str:
+    """Name a group: its EXP, and values that differ from the file and from others of this EXP."""
     defaults = _collect_values(load(values["EXP"]).config) if values["EXP"] in experiments() else {}
     same = [other for other in all_values if other["EXP"] == values["EXP"]]
     keys = [
@@ -145,13 +177,18 @@ def _name(values: dict[str, str], all_values: Sequence[dict[str, str]]) -> str:
         if value != defaults.get(key) and any(other.get(key) != value for other in same)
     ]
     budgets = {other["run.images"] for other in all_values}
+    # Name the budget if it differs between any two groups, also of different experiments.
     if len(budgets) > 1 and "run.images" not in keys:
-        keys.append("run.images")  # budgets are compared across experiments
+        keys.append("run.images")
     return " ".join([values["EXP"], *(f"{key}={values[key]}" for key in keys)])
 
 
 def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best") -> Comparison:
-    """Compare named groups of runs. Raises UserError if the runs of a group have different protocols."""
+    """Compare named groups of runs.
+
+    Raises:
+        UserError: The runs of a group have different protocols.
+    """
     scores_of_row = [_collect_scores(runs, weights) for _, runs in rows]
     protocols: dict[str, list[dict[str, Any]]] = {}
     higher: dict[str, bool | None] = {}
@@ -163,43 +200,53 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
                 protocols[name].append(protocol)
     columns = [
         column
-        for name, each in protocols.items()
-        for column in _build_columns(name, each, higher[name])
+        for name, score_protocols in protocols.items()
+        for column in _build_columns(name, score_protocols, higher[name])
     ]
     comparison = Comparison(columns, [])
     for (name, runs), scores in zip(rows, scores_of_row, strict=True):
         row = [_build_cell(scores.get(column.score, []), column) for column in columns]
         comparison.rows.append(Row(name, list(runs), row))
     differing = _list_differing_versions(
-        [score for each in scores_of_row for group in each.values() for score in group]
+        [score for scores in scores_of_row for group in scores.values() for score in group]
     )
     if differing:
-        comparison.notes.append(f"measured by different versions: {differing}")
+        comparison.notes.append(f"measured with different versions: {differing}")
     undecided = []
     for i, column in enumerate(columns):
-        if column.higher_is_better is not None:
-            cells = [
-                (row.name, cell)
-                for row in comparison.rows
-                if (cell := row.cells[i]) and math.isfinite(cell.mean)
-            ]
-            comparison.notes += [
-                note
-                for note in (_mark_best(cells, column), _describe_real_vs_real(cells, column))
-                if note
-            ]
-            if len(cells) > 1 and min(cell.n for _, cell in cells) < SEEDS:
-                undecided.append(column.title)
+        if column.higher_is_better is None:
+            continue
+        cells = [(row, cell) for row in comparison.rows if (cell := row.cells[i])]
+        incomplete = [
+            row.name
+            for row, cell in cells
+            if cell.n < len(row.runs) or not math.isfinite(cell.mean)
+        ]
+        if incomplete:
+            comparison.notes.append(
+                f"no best value is marked for {column.title}: a seed has no finite value in "
+                f"{', '.join(incomplete)}"
+            )
+        else:
+            comparison.notes.append(_mark_best(cells, column))
+        comparison.notes.append(_describe_real_vs_real(cells, column))
+        if len(cells) > 1 and min(cell.n for _, cell in cells) < SEEDS:
+            undecided.append(column.title)
+    comparison.notes = [note for note in comparison.notes if note]
     if undecided:
         comparison.notes.append(
-            f"no best is marked of {', '.join(undecided)}: that takes {SEEDS} seeds of each row; "
-            "run.seed=1 trains another"
+            f"no best value is marked for {', '.join(undecided)}: the test needs {SEEDS} seeds per "
+            "row. Train another seed with run.seed=1"
         )
     return comparison
 
 
 def _collect_scores(runs: Sequence[Run], weights: str) -> dict[str, list[Score]]:
-    """Collect each score from the runs that have it. Raises UserError if their protocols differ."""
+    """Collect each score from the runs that have it.
+
+    Raises:
+        UserError: The runs measured it with different protocols.
+    """
     runs_with_score: dict[str, list[Run]] = {}
     for run in runs:
         for name in run.scores_of(weights):
@@ -213,8 +260,8 @@ def _collect_scores(runs: Sequence[Run], weights: str) -> dict[str, list[Score]]
             if keys:
                 difference = f"{_describe(protocol, keys)} and {_describe(other, keys)}"
                 raise UserError(
-                    f"{name} of {first.path} and {run.path} was not measured alike ({difference}), "
-                    "so it has no mean: score both again with gan-lab evaluate"
+                    f"{name} of {first.path} and {run.path} has different protocols ({difference}), "
+                    "so it has no mean. Score both again with gan-lab evaluate."
                 )
     return collected
 
@@ -264,29 +311,35 @@ def _build_cell(scores: Sequence[Score], column: Column) -> Cell | None:
         sd=sd,
         n=len(values),
         values=values,
-        floor=protocol.get("floor"),
-        floor_classes=protocol.get("floor_classes") or "",
+        reference=protocol.get("floor"),
+        reference_classes=protocol.get("floor_classes") or "",
     )
 
 
-def _mark_best(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
-    """Mark the best cell if it is significantly better than every other; describe its difference to the next one."""
+def _mark_best(cells: Sequence[tuple[Row, Cell]], column: Column) -> str:
+    """Mark the best cell if it is significantly better than every other one.
+
+    Returns:
+        A description of its difference from the second best; empty with too few seeds.
+    """
     if len(cells) < 2:
         return ""
     (_, first), *others = sorted(
-        cells, key=lambda one: -one[1].mean if column.higher_is_better else one[1].mean
+        cells, key=lambda named: -named[1].mean if column.higher_is_better else named[1].mean
     )
     first.best = is_best(first.values, [cell.values for _, cell in others])
-    name, second = others[0]
+    row, second = others[0]
     if min(first.n, second.n) < SEEDS:
         return ""
     effect = welch(first.values, second.values)
-    return f"{column.title}: the best mean minus the next ({name}) is {effect}, p = {effect.p:.2g}"
+    return (
+        f"{column.title}: the best mean minus the next ({row.name}) is {effect}, p = {effect.p:.2g}"
+    )
 
 
-def _describe_real_vs_real(cells: Sequence[tuple[str, Cell]], column: Column) -> str:
-    """Describe the real-vs-real score of a column; class-conditional rows have another one than the others."""
-    values = sorted({cell.floor for _, cell in cells if cell.floor is not None})
+def _describe_real_vs_real(cells: Sequence[tuple[Row, Cell]], column: Column) -> str:
+    """Describe the real-vs-real score of a column, which differs for class-conditional rows."""
+    values = sorted({cell.reference for _, cell in cells if cell.reference is not None})
     if not values:
         return ""
     span = " to ".join(dict.fromkeys(map(rounded, (values[0], values[-1]))))
@@ -299,5 +352,5 @@ def _list_differing_versions(scores: Sequence[Score]) -> str:
         for package, version in score.protocol.get("versions", {}).items():
             versions.setdefault(package, {})[str(version)] = None
     return ", ".join(
-        f"{package} {' and '.join(each)}" for package, each in versions.items() if len(each) > 1
+        f"{package} {' and '.join(found)}" for package, found in versions.items() if len(found) > 1
     )

@@ -1,4 +1,4 @@
-"""The page of several runs: their scores in one table, curves over each other, last grids, and what differs."""
+"""The page of several runs: table of scores, common charts, last grids, differences."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from gan_lab.runs.run import Run, format_value
 from gan_lab.runs.run_folder import defines_results
 from gan_lab.utils.errors import UserError
 
-MAX_MODELS = 4  # generators side by side
+# Number of generators side by side.
+MAX_MODELS = 4
+# A run with a longer label is named by its run folder instead.
+MAX_LABEL_LENGTH = 70
 
 
-def comparison(runs: Sequence[Run]) -> dict[str, Any]:
-    """Collect the values of the template."""
-    names = labels(runs)
+def collect_comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
+    """Collect the values of the template of several runs."""
+    names = label_runs(runs)
     try:
         compared: compare.Comparison | None = compare.compare(runs)
         refused = ""
@@ -27,14 +30,17 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     grids = [run.grids[-1][1] if run.grids else None for run in runs]
     present = [path for path in grids if path]
     share = pictures.BUDGET // max(1, len(present))
-    within = sum(path.stat().st_size for path in present) <= pictures.BUDGET
+    fits = sum(path.stat().st_size for path in present) <= pictures.BUDGET
     shots = []
     for run, name, path in zip(runs, names, grids, strict=True):
-        with suppress(UserError):  # a torn one is left out
+        # A damaged grid is skipped.
+        with suppress(UserError):
             if path is None:
                 continue
-            data, _ = pictures.picture(path, pictures.BUDGET if within else share)
-            shots.append({"name": name, "images": run.grids[-1][0], "uri": pictures.uri(data)})
+            data, _ = pictures.compress_image(path, pictures.BUDGET if fits else share)
+            shots.append(
+                {"name": name, "images": run.grids[-1][0], "uri": pictures.encode_data_uri(data)}
+            )
     charts = curves.build_comparison_charts(runs, names)
     models = describe_models(runs, names)
     return {
@@ -43,37 +49,41 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
         "table": compared,
         "refused": refused,
         "charts": [("", charts)] if charts else [],
-        "thinned": any(one["step"] > 1 for chart in charts for one in chart["series"]),
+        "thinned": any(line["step"] > 1 for chart in charts for line in chart["series"]),
         "shots": shots,
-        "smaller": not within,
+        "smaller": not fits,
         "names": names,
         "models": models,
-        "differences": differences(runs),
+        "differences": find_differences(runs),
         "data": {"charts": charts, "seen": [], "frames": [], "models": models},
     }
 
 
 def describe_models(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Describe the latent-to-image generators that the page has room for, of the first seed of each experiment.
+    """Describe the latent-to-image generators that fit into the page, one for each experiment.
 
-    Each has the name of its run. Empty if there is only one.
+    Each is the one of the experiment's first run, with the name of that run. The list is empty if
+    there is only one generator.
     """
     models: list[dict[str, Any]] = []
-    seen: set[str] = set()
+    described: set[str] = set()
     if len({run.experiment for run in runs}) < 2:
         return []
     for run, name in zip(runs, names, strict=True):
-        if len(models) < MAX_MODELS and run.experiment not in seen:
+        if len(models) < MAX_MODELS and run.experiment not in described:
             left = live.MAX_WEIGHTS - sum(model["weights"] for model in models)
             model, _ = live.describe_run(run, left, latents_only=True)
             if model:
-                seen.add(run.experiment)
+                described.add(run.experiment)
                 models.append({**model, "name": name})
     return models if len(models) > 1 else []
 
 
-def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """List the keys in which the configs differ, with the value in each run; empty where a run has no such key."""
+def find_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """List the keys in which the configs differ, with the value in each run.
+
+    The value is empty if a run does not have the key.
+    """
     keys = dict.fromkeys(key for run in runs for key in run.values)
     rows = []
     for key in keys:
@@ -83,24 +93,24 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
-    """Name each run uniquely: its experiment, and the values in which it differs from others of that experiment."""
-    compared = []
+def label_runs(runs: Sequence[Run]) -> list[str]:
+    """Label each run uniquely by its experiment and its differences from others of it."""
+    labels = []
     for run in runs:
         same = [other for other in runs if other.experiment == run.experiment]
         parts = []
-        for key, values in differences(same):
+        for key, values in find_differences(same):
             value, (usual, count) = values[same.index(run)], Counter(values).most_common(1)[0]
-            if (
-                value != usual or 2 * count <= len(same) or key == "run.seed"
-            ):  # not the value that most have
+            # A value that most of these runs have is not part of the label.
+            if value != usual or 2 * count <= len(same) or key == "run.seed":
                 parts.append(f"{key.rpartition('.')[2]}={value}")
-        compared.append(" ".join([Path(run.experiment).stem, *parts]))
-    compared = [
-        label if len(label) <= 70 else run.name for label, run in zip(compared, runs, strict=True)
+        labels.append(" ".join([Path(run.experiment).stem, *parts]))
+    labels = [
+        label if len(label) <= MAX_LABEL_LENGTH else run.name
+        for label, run in zip(labels, runs, strict=True)
     ]
-    counts = Counter(compared)
+    counts = Counter(labels)
     return [
         label if counts[label] == 1 else f"{label} ({number})"
-        for number, label in enumerate(compared, 1)
+        for number, label in enumerate(labels, 1)
     ]

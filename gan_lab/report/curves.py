@@ -1,4 +1,4 @@
-"""Curves as the page draws them: charts in groups, each with its series of points."""
+"""Charts of a page, in groups, each with its series of points."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from gan_lab.runs.run import Points, Run
 
-MAX_POINTS = 1500  # of a series: a screen has fewer columns
-# The first pattern that fits a column says its group; what is drawn in one chart is of one kind of
-# number.
+# Of a series. A screen has fewer columns of pixels.
+MAX_POINTS = 1500
+# The first pattern that matches a column decides its group. TOGETHER lists columns that share a
+# chart because they have the same unit.
 GROUPS = (
     ("Losses", re.compile(r"loss|wasserstein|class_[dg]$")),
     ("Discriminator", re.compile(r"d_(real|fake)|accuracy_")),
@@ -23,7 +24,7 @@ Chart = dict[str, Any]
 
 
 def build_charts(run: Run) -> list[tuple[str, list[Chart]]]:
-    """Build the charts of every numeric column of a run: scores, losses, discriminator, gradients, and the rest."""
+    """Build the charts of every numeric column of a run, in groups."""
     groups: dict[str, dict[str, Chart]] = {
         "Scores": {},
         "Losses": {},
@@ -34,7 +35,7 @@ def build_charts(run: Run) -> list[tuple[str, list[Chart]]]:
     for name, points in run.history.items():
         group, title = _find_chart(name, run)
         chart = groups[group].setdefault(title, {"title": title, "series": []})
-        chart["series"].append(series(name, points))
+        chart["series"].append(build_series(name, points))
         if group == "Scores" and name in run.real_vs_real:
             chart["series"].append(_real_vs_real_line(run.real_vs_real[name], points))
     return [(group, list(charts.values())) for group, charts in groups.items() if charts]
@@ -47,9 +48,9 @@ def build_comparison_charts(runs: Sequence[Run], names: Sequence[str]) -> list[C
         scored = [run for run in runs if score in run.history]
         if not scored:
             continue
-        # A run has the same position, and so the same color, in all charts.
+        # A run has the same position, and therefore the same color, in all charts.
         lines = [
-            series(name, run.history[score]) | {"place": position}
+            build_series(name, run.history[score]) | {"place": position}
             for position, (run, name) in enumerate(zip(runs, names, strict=True))
             if score in run.history
         ]
@@ -64,7 +65,7 @@ def build_comparison_charts(runs: Sequence[Run], names: Sequence[str]) -> list[C
 
 def _real_vs_real_line(value: float, points: Points) -> Chart:
     """Draw the score of real images as a horizontal line."""
-    return series(
+    return build_series(
         "real images", [(images, value) for images in dict.fromkeys((points[0][0], points[-1][0]))]
     )
 
@@ -82,8 +83,11 @@ def _find_chart(name: str, run: Run) -> tuple[str, str]:
     return group, next((title for title, pattern in TOGETHER if pattern.match(name)), name)
 
 
-def series(name: str, points: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """A curve with at most ``MAX_POINTS`` points, five digits each; what is not finite is null, a gap in the line."""
+def build_series(name: str, points: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Build a curve of up to about ``MAX_POINTS`` points with five digits.
+
+    NaN and Inf become null, which the page draws as a gap.
+    """
     step = -(-len(points) // MAX_POINTS)
     kept = points if step <= 1 else [*points[:-1:step], points[-1]]
     return {

@@ -1,4 +1,4 @@
-"""The networks of a run as its page holds them, to be run there by ``assets/engine.js``."""
+"""The networks of a run for its page, where ``assets/engine.js`` runs them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from gan_lab.runs.run import Run
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
-MAX_WEIGHTS = 4_000_000  # of all networks of a page, two or four bytes each
-HALF_A_LEVEL = 1 / 255  # of gray, in images in [-1, 1]
-MAX_LATENT_NUMBERS = 100_000  # of all seeds together
+# Number of weights of all networks of a page, with two or four bytes each.
+MAX_WEIGHTS = 4_000_000
+# Half of a gray level of images in [-1, 1].
+HALF_GRAY_LEVEL = 1 / 255
+# Numbers in the latents of all seeds together.
+MAX_LATENT_NUMBERS = 100_000
 MAX_SEEDS = 1000
 DIRECTIONS = 8
 PLAYED_NETWORKS = ("generator", "generator_back", "encoder")
@@ -33,10 +36,16 @@ PLAYED_NETWORKS = ("generator", "generator_back", "encoder")
 def describe_run(
     run: Run, max_weights: int = MAX_WEIGHTS, latents_only: bool = False
 ) -> tuple[dict[str, Any] | None, str]:
-    """Describe the networks of a run for the script of the page; None, and the reason, if it cannot run them.
+    """Describe the networks of a run for the script of the page.
 
-    Points in the plane and runs without a checkpoint are left out without a reason.
-    ``latents_only``: the generator alone, and only if it takes latents.
+    Args:
+        run: The run.
+        max_weights: Maximum number of weights.
+        latents_only: Whether to describe only the generator, and only if it takes latents.
+
+    Returns:
+        The description, and an empty reason; or None, and the reason why the page cannot run the
+        networks. The reason is empty for toy data and for runs without a checkpoint.
     """
     if not (run.path / "checkpoints").is_dir():
         return None, ""
@@ -46,56 +55,66 @@ def describe_run(
         played = {name: loaded.networks[name] for name in names if name in loaded.networks}
         size = sum(weight.numel() for network in played.values() for weight in network.parameters())
         from_latents = "z_dim" in played["generator"].recipe["arguments"]
-        if shape_of(played["generator"])[1:] == (1, 1) or (latents_only and not from_latents):
+        if read_shape(played["generator"])[1:] == (1, 1) or (latents_only and not from_latents):
             return None, ""
         if size > max_weights:
-            return None, f"they have {size:,} weights, and a page takes {max_weights:,}"
+            return None, f"they have {size:,} weights, more than the limit of {max_weights:,}"
         traced = {
             name: graph.trace(network, *graph.make_example_inputs(network))
             for name, network in played.items()
         }
-        described = {name: describe(network, *traced[name]) for name, network in played.items()}
+        described = {
+            name: describe_network(network, *traced[name]) for name, network in played.items()
+        }
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
     model = {"name": run.name, "networks": described, "weights": size}
     return model | (_describe_latents(loaded, *traced["generator"]) if from_latents else {}), ""
 
 
-def shape_of(network: Network) -> tuple[int, int, int]:
-    """The shape of its images, (channels, height, width)."""
+def read_shape(network: Network) -> tuple[int, int, int]:
+    """Read the shape of a network's images, (channels, height, width), from its recipe."""
     channels, height, width = network.recipe["arguments"]["shape"]
     return channels, height, width
 
 
-def describe(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """A network as the script reads it: operations, shapes, and weights as text.
+def describe_network(
+    network: Network, traced: graph.Graph, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Describe a network for the script: operations, shapes, and weights in base 64.
 
-    The weights are float16 if images stay within half a gray level of what float32 makes. Raises
-    UserError for an operation that the script does not have.
+    The weights are float16 if the images stay within half a gray level of those in float32.
+
+    Raises:
+        UserError: The script does not support an operation.
     """
-    if unknown := {step["op"] for step in traced["steps"]} - operations():
-        raise UserError(f"the page has no {sorted(unknown)[0]}")
+    unknown = {step["op"] for step in traced["steps"]} - list_operations()
+    if unknown:
+        raise UserError(f"the page does not support {sorted(unknown)[0]}")
     half = _is_close_in_half(network, traced, tensors)
     array = np.concatenate([value.numpy().ravel() for value in tensors.values()] or [np.zeros(0)])
     return {
         "graph": traced,
         "tensors": [[name, list(value.shape)] for name, value in tensors.items()],
         "half": half,
-        "weights": _text(array, np.float16 if half else np.float32),
-        "shape": list(shape_of(network)),
+        "weights": _encode(array, np.float16 if half else np.float32),
+        "shape": list(read_shape(network)),
         "source_channels": network.recipe["arguments"].get("source_channels", 0),
     }
 
 
 @cache
-def operations() -> frozenset[str]:
-    """The operations that the script has, by their names."""
+def list_operations() -> frozenset[str]:
+    """List the names of the operations that the script supports."""
     script = (Path(__file__).parent / "assets" / "engine.js").read_text("utf-8")
     return frozenset(re.findall(r'^    "(aten\.[\w.]+)":', script, re.MULTILINE))
 
 
 def _is_close_in_half(network: Network, traced: graph.Graph, tensors: dict[str, Tensor]) -> bool:
-    """True if halved weights make the same images, of 64 fresh latents or 8 images, up to half a gray level."""
+    """Return True if float16 weights change no image by more than half a gray level.
+
+    The images are those of 64 random latents or 8 random inputs.
+    """
     generator, inputs = torch.Generator().manual_seed(2), graph.make_example_inputs(network)[0]
     n = 64 if "z" in inputs else 8
     fresh = {name: value.repeat(n // 2, *[1] * (value.dim() - 1)) for name, value in inputs.items()}
@@ -107,14 +126,17 @@ def _is_close_in_half(network: Network, traced: graph.Graph, tensors: dict[str, 
     with torch.no_grad():
         exact = graph.run_graph(traced, tensors, fresh)
         return exact.dim() == 4 and bool(
-            (graph.run_graph(traced, halved, fresh) - exact).abs().max() <= HALF_A_LEVEL
+            (graph.run_graph(traced, halved, fresh) - exact).abs().max() <= HALF_GRAY_LEVEL
         )
 
 
 def _describe_latents(
     loaded: EMANetworks, traced: graph.Graph, tensors: dict[str, Tensor]
 ) -> dict[str, Any]:
-    """The latents of the seeds, as ``gan-lab sample --seed`` draws the first of each; the directions, the classes."""
+    """Describe the latents of the seeds, the directions in latent space, and the classes.
+
+    The latent of a seed is the first one that ``gan-lab sample --seed`` draws.
+    """
     network = loaded.networks["generator"]
     arguments = network.recipe["arguments"]
     seeds = min(MAX_SEEDS, MAX_LATENT_NUMBERS // arguments["z_dim"])
@@ -123,42 +145,53 @@ def _describe_latents(
         for seed in range(seeds)
     ]
     return {
-        "z": _text(torch.cat(z).numpy(), np.float32),
+        "z": _encode(torch.cat(z).numpy(), np.float32),
         "seeds": seeds,
-        "straight": network.codes > 0,  # the prior is no ball
+        # A prior with codes is not Gaussian, so latents are interpolated linearly.
+        "straight": network.codes > 0,
         "directions": [
             [round(x, 4) for x in row]
-            for row in directions(traced, tensors, arguments["z_dim"]).tolist()
+            for row in find_directions(traced, tensors, arguments["z_dim"]).tolist()
         ],
         "classes": loaded.class_names if arguments.get("classes") else [],
     }
 
 
-def directions(traced: graph.Graph, tensors: dict[str, Tensor], z_dim: int) -> Tensor:
-    """The directions in the latent space [K, Z] along which the first layer changes most, of length 1, largest first.
+def find_directions(traced: graph.Graph, tensors: dict[str, Tensor], z_dim: int) -> Tensor:
+    """Find the directions in latent space along which the first layer changes most.
 
-    They are the right singular vectors of the weights that the first linear map has for the latent.
+    They are the right singular vectors of the first linear layer's weights for the latent.
+
+    Returns:
+        Vectors of length 1, largest change first, [K, Z].
 
     Source: Shen & Zhou 2021 (arXiv 2007.06600), section 3.2.
     """
-    carries = {"z"}  # what begins with the latent
+    # Tensors whose first columns are the latent.
+    latents = {"z"}
     for step in traced["steps"]:
         first = step["args"][0]
         first = first[0] if isinstance(first, list) else first
-        if not isinstance(first, dict) or first["ref"] not in carries:
+        if not isinstance(first, dict) or first["ref"] not in latents:
             continue
         if step["op"] == "aten.linear.default":
             weight = tensors[step["args"][1]["ref"]][:, :z_dim]
             found = torch.linalg.svd(weight.double(), full_matrices=False).Vh[:DIRECTIONS]
-            return found * found.sum(dim=1, keepdim=True).sign()  # of two signs one
-        carries.add(step["out"])
+            # The sign of a singular vector is arbitrary: choose the one with a positive sum.
+            return found * found.sum(dim=1, keepdim=True).sign()
+        latents.add(step["out"])
     return torch.zeros(0, z_dim)
 
 
-def examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
-    """Held-out inputs of a translator or an autoencoder, as data URIs: the first column of its last grid; of others none.
+def crop_examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
+    """Crop held-out inputs of a translator or an autoencoder from its last grid.
 
-    Those of the way back, where there is one, begin the other half of the grid.
+    They are the first column of the grid.
+
+    The inputs of the opposite direction are the first column of the right half of the grid.
+
+    Returns:
+        Data URIs for each direction; empty for other models.
     """
     networks = model["networks"]
     if not run.grids or ("z" in model and "encoder" not in networks):
@@ -169,7 +202,8 @@ def examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
             grid = image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError):
         return []
-    if (grid.width - 2) % (width + 2) or (grid.height - 2) % (height + 2):  # captions
+    # A grid with captions has another size.
+    if (grid.width - 2) % (width + 2) or (grid.height - 2) % (height + 2):
         return []
     half = (grid.width - 2) // (width + 2) // 2 * (width + 2)
     found: list[list[str]] = []
@@ -178,10 +212,10 @@ def examples(run: Run, model: dict[str, Any]) -> list[list[str]]:
         for top in range(2, grid.height - height, height + 2):
             file = io.BytesIO()
             grid.crop((left, top, left + width, top + height)).save(file, "PNG")
-            found[-1].append(pictures.uri(file.getvalue()))
+            found[-1].append(pictures.encode_data_uri(file.getvalue()))
     return found
 
 
-def _text(array: np.ndarray, kind: Any) -> str:
-    """The numbers as the script reads them: little endian, in base 64."""
+def _encode(array: np.ndarray, kind: Any) -> str:
+    """Encode numbers for the script, little endian in base 64."""
     return base64.b64encode(array.astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()

@@ -1,4 +1,4 @@
-"""A run as a notebook shows it: headline, scores, newest sample grid and alerts."""
+"""A run in a notebook: headline, scores, newest sample grid and alerts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_GRID_BYTES = 1_000_000
 
 
 def render_run(run: Run) -> str:
-    """Render a run as a fragment of HTML. A damaged file is named, so that the cell still shows the run."""
+    """Render a run as an HTML fragment. If a file is damaged, the fragment is the error."""
     try:
         return render_template(
             "notebook.html", run=run, verdict=verdict(run), grid=_encode_newest_grid(run)
@@ -27,8 +27,8 @@ def _encode_newest_grid(run: Run) -> str:
     """Encode the newest grid that can be read as a data URI; empty if there is none."""
     for _, path in reversed(run.grids):
         try:
-            data, _ = pictures.picture(path, MAX_GRID_BYTES)
+            data, _ = pictures.compress_image(path, MAX_GRID_BYTES)
         except UserError:
             continue
-        return pictures.uri(data)
+        return pictures.encode_data_uri(data)
     return ""

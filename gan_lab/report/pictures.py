@@ -1,4 +1,4 @@
-"""Pictures as data URIs, within a budget of bytes for the whole page."""
+"""Images of a page as data URIs, within a budget of bytes for the whole page."""
 
 from __future__ import annotations
 
@@ -11,77 +11,85 @@ from PIL import Image
 
 from gan_lab.utils.errors import UserError
 
-BUDGET = 5_000_000  # bytes of all pictures of a page, which are a third more in the page
-MAX_GRIDS = 60  # of a slider
-MAX_LARGE_GRIDS = 24  # of a slider whose grids are larger than the budget
-RUNGS = (
-    (1400, 85),
-    (1400, 60),
-    (700, 60),
-    (350, 50),
-)  # longest side in pixels and WebP quality, from large to small
+# Bytes of all images of a page before base64, which adds a third.
+BUDGET = 5_000_000
+# Number of grids of a slider.
+MAX_GRIDS = 60
+# The same if the grids exceed the budget.
+MAX_LARGE_GRIDS = 24
+# Longest side in pixels and WebP quality, from the largest to the smallest file.
+COMPRESSION_LEVELS = ((1400, 85), (1400, 60), (700, 60), (350, 50))
 
 
-def even(items: Sequence[int], most: int) -> list[int]:
-    """Select up to ``most`` of the items, evenly spaced, with the first and the last.
+def select_evenly(items: Sequence[int], limit: int) -> list[int]:
+    """Select up to ``limit`` of the items, evenly spaced, with the first and the last.
 
-    >>> even(range(10), 4)
+    >>> select_evenly(range(10), 4)
     [0, 3, 6, 9]
-    >>> even([5, 7], 4)
+    >>> select_evenly([5, 7], 4)
     [5, 7]
     """
-    if len(items) <= most:
+    if len(items) <= limit:
         return list(items)
-    if most < 2:
+    if limit < 2:
         return [items[-1]]
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
 
 
-def picture(path: Path, budget: int, rung: int = -1) -> tuple[bytes, int]:
-    """Read a picture, compressed to the budget if possible; also return its rung of ``RUNGS``, -1 if unchanged.
+def compress_image(path: Path, budget: int, level: int = -1) -> tuple[bytes, int]:
+    """Read an image file and compress it to the budget if possible.
 
-    ``rung`` is the first one to try. Raises UserError if the picture cannot be read.
+    Args:
+        path: The file.
+        budget: Number of bytes.
+        level: The first of ``COMPRESSION_LEVELS`` to try; -1: return a small file unchanged.
+
+    Returns:
+        The bytes, and their level; -1: unchanged.
+
+    Raises:
+        UserError: The image cannot be read.
     """
     try:
         with Image.open(path) as image:
             image.load()
-            if rung < 0 and path.stat().st_size <= budget:
+            if level < 0 and path.stat().st_size <= budget:
                 return path.read_bytes(), -1
             small = image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    for i in range(max(0, rung), len(RUNGS)):
-        side, quality = RUNGS[i]
+    for i in range(max(0, level), len(COMPRESSION_LEVELS)):
+        side, quality = COMPRESSION_LEVELS[i]
         small.thumbnail((side, side))
         file = io.BytesIO()
         small.save(file, "WEBP", quality=quality, method=2)
-        if file.tell() <= budget or i == len(RUNGS) - 1:
+        if file.tell() <= budget or i == len(COMPRESSION_LEVELS) - 1:
             return file.getvalue(), i
-    raise AssertionError("the last rung is taken in any case")
+    raise AssertionError("the last level returns for any size")
 
 
-def uri(data: bytes) -> str:
-    """Encode a picture as a data URI."""
+def encode_data_uri(data: bytes) -> str:
+    """Encode the bytes of a WebP, PNG or JPEG image as a data URI."""
     kind = "webp" if data[:4] == b"RIFF" else "png" if data[:4] == b"\x89PNG" else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def within(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
-    """Encode pictures as data URIs by their index, and describe how they were reduced to stay within the budget.
+def compress_images(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
+    """Encode grids as data URIs within a budget of bytes. Unreadable files are skipped and counted.
 
-    Pictures that cannot be read are left out and counted.
+    Returns:
+        Data URIs by index of the path, and a note on how the grids were reduced.
     """
-    kept = even(range(len(paths)), MAX_GRIDS)
+    kept = select_evenly(range(len(paths)), MAX_GRIDS)
     fits = sum(paths[i].stat().st_size for i in kept) <= budget
     if not fits:
-        kept = even(kept, MAX_LARGE_GRIDS)
+        kept = select_evenly(kept, MAX_LARGE_GRIDS)
     share = budget if fits else budget // max(1, len(kept))
-    encoded, rung = {}, -1
-    for i in reversed(
-        kept
-    ):  # the last one has the most to show: what it needs the others need at most
+    encoded, level = {}, -1
+    # Begin with the last grid, which has the most detail: its level is enough for all others.
+    for i in reversed(kept):
         try:
-            encoded[i], rung = picture(paths[i], share, rung)
+            encoded[i], level = compress_image(paths[i], share, level)
         except UserError:
             continue
     notes = [f"{len(kept)} of {len(paths)} grids, evenly spaced"] if len(kept) < len(paths) else []
@@ -91,4 +99,4 @@ def within(paths: Sequence[Path], budget: int) -> tuple[dict[int, str], str]:
         else []
     )
     notes += [f"{len(kept) - len(encoded)} could not be read"] if len(encoded) < len(kept) else []
-    return {i: uri(encoded[i]) for i in kept if i in encoded}, "; ".join(notes)
+    return {i: encode_data_uri(encoded[i]) for i in kept if i in encoded}, "; ".join(notes)

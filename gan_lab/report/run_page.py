@@ -1,7 +1,7 @@
-"""Render a page: what was read goes into a template, with the style, the script and the pictures in it.
+"""Render a self-contained page from a template, with its style, script and images.
 
-Jinja escapes every value, and data for the script as JSON. The page tells the browser that nothing
-may be loaded, and by its hash that no other script than its own may run.
+Jinja escapes every value, and data for the script as JSON. The page's content security policy
+forbids loading anything and running any script except its own, which it identifies by its hash.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import os
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,66 +22,106 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gan_lab.report import curves, live, pictures
 from gan_lab.report.command_lines import command_lines
-from gan_lab.report.comparison_section import comparison
+from gan_lab.report.comparison_section import collect_comparison_values
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
+from gan_lab.utils.output import OutputFiles
 
 logger = logging.getLogger("gan_lab")
 ASSETS = Path(__file__).parent / "assets"
 
 
-def write(folders: Sequence[Path | Run], out: Path | None = None) -> Path:
-    """Write the page of a run or of several, each a folder or a ``Run``; return the path of the page.
+def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: bool = True) -> Path:
+    """Write the page of a run, or of several runs side by side; return its path.
 
-    By default it is ``report.html`` in the folder of the run, or ``comparison.html`` next to the
-    folders of the experiments. A damaged file of results is left out with a warning. Raises
-    UserError for a folder that is not a run.
+    A damaged file of results is left out with a warning.
+
+    Args:
+        folders: Run folders or runs.
+        out: The HTML file. Default: ``report.html`` in the folder of the run, or
+            ``comparison-<experiments>-<hash>.html`` next to the folders of the experiments.
+        overwrite: Replace an earlier page at ``out``.
+
+    Raises:
+        UserError: A folder is not a run, or ``out`` is a file that the lab did not write.
     """
-    opened = [folder if isinstance(folder, Run) else Run(folder) for folder in folders]
-    runs = list({run.path.resolve(): run for run in opened}.values())
-    if not runs:
-        raise UserError("a report is of a run folder, runs/<experiment>/<run id>, or of several")
-    for run in runs:
-        _leave_out_damaged_results(run)
-    if len(runs) == 1:
-        out = out or runs[0].path / "report.html"
-        text = render("run.html", **collect_values(runs[0]))
-    else:
-        out = out or runs[0].path.resolve().parent.parent / "comparison.html"
-        text = render("comparison.html", **comparison(runs))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, text, errors="replace")
+    runs = _open_runs(folders)
+    page = runs[0].path / "report.html"
+    if len(runs) == 1 and out is not None and out.resolve() == page.resolve():
+        out = None
+    # the lab replaces its own pages at the paths that it chooses
+    files = OutputFiles(overwrite or out is None)
+    if out is not None:
+        files.check(out)
+    text = render_runs(runs)
+    if out is None and len(runs) == 1:
+        write_text(page, text, errors="replace")
+        return page
+    out = out or _name_comparison(runs)
+    with files.write(out) as unfinished:
+        write_text(unfinished, text, errors="replace")
     return out
 
 
-def _leave_out_damaged_results(run: Run) -> None:
-    """Replace a damaged ``summary.json`` or ``scores.json`` by an empty one, with a warning that names the file."""
+def render_runs(folders: Sequence[Path | Run]) -> str:
+    """Render the page of a run, or of several runs side by side."""
+    runs = _open_runs(folders)
+    for run in runs:
+        _skip_damaged_results(run)
+    if len(runs) == 1:
+        return render("run.html", **collect_values(runs[0]))
+    return render("comparison.html", **collect_comparison_values(runs))
+
+
+def _open_runs(folders: Sequence[Path | Run]) -> list[Run]:
+    """Open each run once. Raises UserError if there is none."""
+    opened = [folder if isinstance(folder, Run) else Run(folder) for folder in folders]
+    runs = list({run.path.resolve(): run for run in opened}.values())
+    if not runs:
+        raise UserError(
+            "A report needs a run. Pass one or more run folders, runs/<experiment>/<run id>."
+        )
+    return runs
+
+
+def _name_comparison(runs: Sequence[Run]) -> Path:
+    """Name the page of these runs; pages of other runs have other names."""
+    root = runs[0].path.resolve().parent.parent
+    folders = sorted(os.path.relpath(run.path.resolve(), root) for run in runs)
+    experiments = sorted({Path(folder).parent.name for folder in folders})
+    names = re.sub(r"[^\w.-]+", "_", "-".join(experiments))[:60]
+    digest = hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:8]
+    return root / f"comparison-{names}-{digest}.html"
+
+
+def _skip_damaged_results(run: Run) -> None:
+    """Replace a damaged ``summary.json`` or ``scores.json`` by an empty one, with a warning."""
     for part in ("summary", "recorded_directions"):
         try:
             getattr(run, part)
         except UserError as error:
-            warnings.warn(f"the page is drawn without it: {error}", stacklevel=3)
+            warnings.warn(f"Writing the page without a damaged file: {error}", stacklevel=4)
             setattr(run, part, {})
 
 
 def write_or_warn(folders: Sequence[Path]) -> None:
-    """Write a page and log its path; warn if it cannot be drawn, so that the training does not fail."""
+    """Write a page and log its path. An error is only a warning, so that training does not fail."""
     try:
         logger.info(f"report: {write(folders)}")
     except Exception as error:
-        warnings.warn(f"no report was drawn: {error}", stacklevel=2)
+        warnings.warn(f"The report was not written: {error}", stacklevel=2)
 
 
 def render_template(template: str, **values: Any) -> str:
-    """Render a file of ``assets``, every value escaped."""
-    return _templates().get_template(template).render(**values)
+    """Render a template of ``assets`` with every value escaped."""
+    return _load_templates().get_template(template).render(**values)
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a whole page, with its style and its script."""
-    style, script = (ASSETS / "page.css").read_text("utf-8"), _script()
+    """Render a whole page with its style and its script."""
+    style, script = (ASSETS / "page.css").read_text("utf-8"), _join_scripts()
     allowed = (
         "default-src 'none'; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
     )
@@ -88,8 +130,8 @@ def render(template: str, **values: Any) -> str:
 
 
 @cache
-def _script() -> str:
-    """The one script of a page: a worker runs it too, which has no document, and stops after the engine."""
+def _join_scripts() -> str:
+    """Join the scripts of a page. A worker, which has no document, runs only the engine."""
     engine, live, page = (
         (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page")
     )
@@ -97,7 +139,7 @@ def _script() -> str:
 
 
 @cache
-def _templates() -> Environment:
+def _load_templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -115,20 +157,24 @@ def _hash(text: str) -> str:
 
 
 def collect_values(run: Run) -> dict[str, Any]:
-    """Collect the values of the template of one run."""
+    """Collect the values of the template of one run.
+
+    Images are reduced to fit into the page.
+    """
     grids = run.grids
     extras = {name: run.path / f"{name}.png" for name in ("reals", "neighbours")}
     pages = {}
     for name, path in extras.items():
-        with suppress(UserError):  # a picture that is missing or torn
-            pages[name], _ = pictures.picture(path, pictures.BUDGET // 5)
+        # A missing or damaged image is skipped.
+        with suppress(UserError):
+            pages[name], _ = pictures.compress_image(path, pictures.BUDGET // 5)
     left = pictures.BUDGET - sum(map(len, pages.values()))
-    frames, note = pictures.within([path for _, path in grids], left)
+    frames, note = pictures.compress_images([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
     model, why_not = live.describe_run(run)
     thinned = any(
-        one["step"] > 1 for _, group in charts for chart in group for one in chart["series"]
+        line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]
     )
     return {
         "title": run.name,
@@ -137,20 +183,25 @@ def collect_values(run: Run) -> dict[str, Any]:
         "frames": list(frames.values()),
         "seen": seen,
         "note": note,
-        "pages": {name: pictures.uri(data) for name, data in pages.items()},
+        "pages": {name: pictures.encode_data_uri(data) for name, data in pages.items()},
         "models": [model] if model else [],
-        "examples": live.examples(run, model) if model else [],
+        "examples": live.crop_examples(run, model) if model else [],
         "why_not": why_not,
         "charts": charts,
         "thinned": thinned,
-        "cost": _cost(run),
+        "cost": _describe_cost(run),
         "commands": command_lines(run),
-        "data": {"charts": [chart for _, group in charts for chart in group], "seen": seen,
-                 "models": [model] if model else [], "frames": list(frames.values())[:-1]},  # the last one stands in the page
-    }  # fmt: skip
+        "data": {
+            "charts": [chart for _, group in charts for chart in group],
+            "seen": seen,
+            "models": [model] if model else [],
+            # The last frame is in the HTML.
+            "frames": list(frames.values())[:-1],
+        },
+    }
 
 
-def _cost(run: Run) -> list[tuple[str, str]]:
+def _describe_cost(run: Run) -> list[tuple[str, str]]:
     missing = "not recorded"
     memory, hours = run.summary.get("peak_memory_mb"), run.hours
     duration = f"{hours:.2f} hours" if hours >= 1 else f"{hours * 60:.1f} min"

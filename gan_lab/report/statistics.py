@@ -1,4 +1,4 @@
-"""The best of several means: Welch's test against every other, corrected for their number."""
+"""Tests of differences of means: t-tests, exact tests of discrete values, Holm's correction."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
+import numpy as np
 from scipy import stats
 
 from gan_lab.utils.numbers import rounded
 
-SEEDS = 3  # of each row, the minimum for a test
-LEVEL = 0.05  # significance level of all tests of a column together
+# Minimum number of seeds per row for a test.
+SEEDS = 3
+# Significance level of all tests of a column together.
+LEVEL = 0.05
+# A sample with repeated values and fewer distinct ones than this is discrete. Its standard deviation
+# may be 0 by chance, and a t-test would then find any difference significant.
+MIN_DISTINCT_VALUES = 4
+# Enough for every permutation of two samples of eight; larger samples get random ones.
+MAX_PERMUTATIONS = 13_000
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The difference of two means with its interval of 95 %; ``p`` is that of Welch's test, two-sided."""
+    """The difference of two means with its 95% confidence interval and its two-sided p-value."""
 
     difference: float
     low: float
@@ -32,7 +41,16 @@ class Effect:
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
-    """The mean of one sample minus that of another, of unequal spreads, with at least two values each.
+    """Compare the means of two samples with unequal variances.
+
+    By Welch's t-test, or for discrete values by the exact permutation test.
+
+    Args:
+        one: The first sample, two values or more.
+        other: The second sample, two values or more.
+
+    Returns:
+        The mean of the first sample minus the mean of the second.
 
     Source: Welch 1947 (Biometrika 34), with the degrees of freedom of Satterthwaite.
     """
@@ -40,37 +58,74 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Effect:
     errors = [stdev(values) ** 2 / len(values) for values in (one, other)]
     error = math.sqrt(sum(errors))
     if error == 0:
-        return Effect(difference, difference, difference, 1.0 if difference == 0 else 0.0)
+        return Effect(difference, difference, difference, _permute(one, other))
     freedom = sum(errors) ** 2 / sum(
         part**2 / (len(v) - 1) for part, v in zip(errors, (one, other), strict=True)
     )
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
-    p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
+    if is_discrete(one) or is_discrete(other):
+        p = _permute(one, other)
+    else:
+        p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
     return Effect(difference, difference - reach, difference + reach, p)
 
 
-def against(values: Sequence[float], bound: float) -> Effect:
-    """The mean of at least two values minus a number that is known, with Student's test."""
+def compare_with_bound(values: Sequence[float], bound: float) -> Effect:
+    """Compare the mean of two or more values with a known number.
+
+    By Student's t-test. For discrete values the p-value is that of the sign test, which is about
+    their median.
+    """
     difference, error = mean(values) - bound, stdev(values) / math.sqrt(len(values))
-    if error == 0:
-        return Effect(difference, difference, difference, 1.0 if difference == 0 else 0.0)
-    reach = float(stats.t.ppf(1 - LEVEL / 2, len(values) - 1)) * error
-    p = 2 * float(stats.t.sf(abs(difference) / error, len(values) - 1))
+    freedom = len(values) - 1
+    reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
+    if is_discrete(values):
+        above, below = (sum(sign * (x - bound) > 0 for x in values) for sign in (1, -1))
+        p = float(stats.binomtest(above, above + below).pvalue) if above + below else 1.0
+    else:
+        p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
     return Effect(difference, difference - reach, difference + reach, p)
+
+
+def is_discrete(values: Sequence[float]) -> bool:
+    """Return True if values repeat and fewer than ``MIN_DISTINCT_VALUES`` are distinct."""
+    return len(set(values)) < min(MIN_DISTINCT_VALUES, len(values))
+
+
+def _permute(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the two-sided p-value of the permutation test of a difference of means.
+
+    Source: Fisher 1935, The Design of Experiments, section 21.
+    """
+
+    def subtract_means(first: np.ndarray, second: np.ndarray, axis: int) -> Any:
+        return first.mean(axis=axis) - second.mean(axis=axis)
+
+    test = stats.permutation_test(
+        (one, other), subtract_means, n_resamples=MAX_PERMUTATIONS, vectorized=True, rng=0
+    )
+    return float(test.pvalue)
 
 
 def is_best(first: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-    """True if the first differs from every other at the level of all tests together; ``first`` has the best mean.
+    """Return True if ``first``, which has the best mean, differs significantly from all others.
 
-    Samples of fewer than three values decide nothing.
+    All tests must be significant, so none needs a correction: the probability that all of them are
+    wrong is not larger than that of one (an intersection-union test). Samples of fewer than three
+    values, or with a value that is not finite, are never significant.
+
+    Source: Berger 1982 (Technometrics 24).
     """
-    if not others or min(map(len, (first, *others))) < SEEDS:
+    samples = (first, *others)
+    if not others or min(map(len, samples)) < SEEDS:
         return False
-    return all(holm([welch(first, other).p for other in others]))
+    if not all(math.isfinite(value) for sample in samples for value in sample):
+        return False
+    return all(welch(first, other).p <= LEVEL for other in others)
 
 
 def holm(p: Sequence[float]) -> list[bool]:
-    """Return which of several tests are significant at ``LEVEL`` together.
+    """Return which of several p-values are significant at ``LEVEL`` with Holm's correction.
 
     Source: Holm 1979 (Scandinavian Journal of Statistics 6).
     """

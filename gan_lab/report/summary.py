@@ -1,4 +1,4 @@
-"""The verdict on a run as text, and the table of its scores."""
+"""The verdict on a run as text and the table of its scores."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from gan_lab.runs.results import Score
 from gan_lab.runs.run import Run
 from gan_lab.utils.numbers import rounded
 
-MAX_ALERTS = 12  # shown on a page
+# Number of alerts on a page.
+MAX_ALERTS = 12
 
 
 @dataclass
 class Row:
-    """A score as text: of the best and last checkpoints, of the raw weights and of real images, and its protocol."""
+    """A score as text, with its protocol.
+
+    Attributes:
+        name: Name of the score.
+        best: Value of the best checkpoint.
+        last: Value of the last checkpoint.
+        live: Value of the raw weights.
+        reals: Value of real images, the real-vs-real reference.
+        protocol: Name and value of the entries of its protocol.
+    """
 
     name: str
     best: str
@@ -28,26 +38,40 @@ class Row:
 
 @dataclass
 class Verdict:
-    """The summary at the top of the page."""
+    """The summary at the top of the page.
 
-    figure: str  # the value of the headline score
+    Attributes:
+        figure: Value of the headline score.
+        caption: Its name and direction.
+        sentences: How good the run is and how far it is.
+        rows: The table of scores.
+        alerts: The first ``MAX_ALERTS`` health alerts.
+        watched: Whether health checks ran.
+        more: Number of alerts that are not shown.
+    """
+
+    figure: str
     caption: str
     sentences: list[str]
     rows: list[Row] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     watched: bool = True
-    more: int = 0  # alerts that are not shown
+    more: int = 0
 
 
 def verdict(run: Run) -> Verdict:
     """Summarize how good the run is, how far it is, and what went wrong."""
     summary = _summarize_scores(run) or _summarize_curve(run)
     if summary is None:
-        summary = Verdict("none", "no score", ["Nothing has been scored in this run."])
+        summary = Verdict("none", "no score", ["This run has no scores."])
     if run.status == "unfinished":
-        what = "It was not summed up" if run.images >= run.budget_images else "It has not ended"
+        state = (
+            "The final evaluation is missing"
+            if run.images >= run.budget_images
+            else "The run is unfinished"
+        )
         summary.sentences.insert(
-            0, f"{what}: {run.images:,} of {run.budget_images:,} images are recorded."
+            0, f"{state}: {run.images:,} of {run.budget_images:,} images are recorded."
         )
     summary.rows = build_rows(run)
     summary.sentences += [
@@ -106,13 +130,13 @@ def _summarize_scores(run: Run) -> Verdict | None:
         return None
     best, last = run.scores[name].value, run.scores_of("last").get(name)
     best_images, total = run.best_images, run.summary.get("images", 0)
-    sentence = f"The best generator is the last one, after {total:,} images."
+    sentence = f"The best checkpoint is the last one, after {total:,} images."
     if best_images is not None and 0 < best_images < total:
         sentence = f"Best checkpoint: {best_images:,} of {total:,} images."
         if last is not None:
             change = _describe_change(run, name, best, last.value)
             sentence += f" Last checkpoint: {format_number(last.value)}{change}."
-    return Verdict(format_number(best), _caption(run, name), [sentence])
+    return Verdict(format_number(best), _format_caption(run, name), [sentence])
 
 
 def _summarize_curve(run: Run) -> Verdict | None:
@@ -128,11 +152,11 @@ def _summarize_curve(run: Run) -> Verdict | None:
     details = f"Best so far: after {images:,} images."
     if images != points[-1][0]:
         details += f" Latest: {format_number(points[-1][1])}."
-    explanation = "Measured during the training; the final evaluation is still missing."
-    return Verdict(format_number(best), _caption(run, name), [details, explanation])
+    explanation = "Measured during training; the final evaluation is still missing."
+    return Verdict(format_number(best), _format_caption(run, name), [details, explanation])
 
 
-def _caption(run: Run, name: str) -> str:
+def _format_caption(run: Run, name: str) -> str:
     return ", ".join(filter(None, (name, run.describe_direction(name))))
 
 

@@ -1,1 +1,1 @@
-"""Run folders: what a training leaves on the disk, and what is read from it."""
+"""Run folders: the files of a training, and their readers."""

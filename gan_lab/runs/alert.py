@@ -1,4 +1,4 @@
-"""The alert of a run, which the health check writes and every reader of a run folder shows."""
+"""The alert of a run, which the health check writes and reports display."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Alert:
-    """One finding: a line of ``health.csv`` and an entry of ``summary.json``."""
+    """An alert of the health check: a line of ``health.csv`` and an entry of ``summary.json``."""
 
     kind: str
     iteration: int

@@ -16,12 +16,17 @@ from gan_lab.utils.errors import UserError, first_line
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this lab, or an export; nothing but tensors and plain values is unpickled.
+    """Read a checkpoint of this lab or an export.
 
-    Raises UserError, in one line, if the file is missing, torn, or holds anything else.
+    Only tensors and plain values are unpickled, so that no code in the file runs.
+
+    Raises:
+        UserError: The file is missing, damaged, or not a checkpoint of this lab.
     """
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}")
+        raise UserError(
+            f"There is no checkpoint {path}. Name a file in checkpoints/ of a run folder."
+        )
     if path.name == exports.CONFIG:
         return exports.read_export(path)
     try:
@@ -34,28 +39,33 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return checkpoint
     except pickle.UnpicklingError:
         reason = "it is not a complete file of plain tensors, and other pickles could run code"
-    except Exception as error:  # a torn file can raise anything
+    except Exception as error:
+        # A damaged file can raise anything.
         reason = first_line(error)
     raise UserError(
-        f"checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}"
+        f"The checkpoint {path} is corrupt or not of this lab, nothing was loaded: {reason}"
     )
 
 
 @contextmanager
 def explain_mismatch(path: Path) -> Iterator[None]:
-    """Turn the errors of loading a checkpoint that does not fit into a UserError of one line."""
+    """Convert the errors of loading a checkpoint that does not fit into a UserError of one line."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
-            f"the checkpoint of {path} does not fit this run or this lab: {first_line(error)}"
+            f"The checkpoint of {path} does not fit this run or this lab: {first_line(error)}"
         ) from None
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Find the latest readable checkpoint of a run folder; warn of newer ones that cannot be read.
+    """Find the latest readable checkpoint of a run folder, and warn about unreadable newer ones.
 
-    Raises UserError if there are checkpoints and none can be read.
+    Returns:
+        The path; None if the folder has no checkpoint.
+
+    Raises:
+        UserError: There are checkpoints, and none can be read.
     """
     checkpoints = folder / "checkpoints"
     candidates = [
@@ -68,25 +78,50 @@ def latest_checkpoint(folder: Path) -> Path | None:
             read_checkpoint(path)
             return path
         except UserError as error:
-            warnings.warn(f"passed over: {error}", stacklevel=2)
+            warnings.warn(f"Skipping a checkpoint: {error}", stacklevel=2)
     if present:
         raise UserError(
-            f"no checkpoint in {checkpoints} can be read: run.overwrite=true starts the run over"
+            f"No checkpoint in {checkpoints} can be read. Set run.overwrite=true to restart the "
+            "run."
         )
     return None
 
 
 def find_checkpoint(run: Path, weights: str = "best") -> Path:
-    """Find the checkpoint of a run folder (``weights``: best or last), or the config of an export; return a file as it is.
+    """Find the checkpoint of a run folder, or the config of an export; return a file as it is.
 
-    Raises UserError if there is none.
+    Args:
+        run: A run folder, an export or a file.
+        weights: best, last or another name of a checkpoint. A training that was killed before its
+            first evaluation has no best checkpoint: then it is the newest one, with a warning.
+
+    Raises:
+        UserError: There is no checkpoint.
     """
     if exports.has_config(run):
         return run / exports.CONFIG
-    path = run / "checkpoints" / f"{weights}.ckpt" if run.is_dir() else run
+    if not run.is_dir():
+        path = run
+    else:
+        path = run / "checkpoints" / f"{weights}.ckpt"
+        if weights in ("best", "last") and not path.is_file():
+            path = _find_newest(path)
+            if weights == "best" and path.is_file():
+                warnings.warn(
+                    f"{run} has no best.ckpt, because it has not been evaluated yet. Using "
+                    f"{path.name}",
+                    stacklevel=2,
+                )
     if not path.is_file():
         raise UserError(
-            f"there is no checkpoint {path}: train the run first, or name its folder "
-            "runs/<experiment>/<id>"
+            f"There is no checkpoint {path}. Train the run first, or name its folder "
+            "runs/<experiment>/<id>."
         )
     return path
+
+
+def _find_newest(missing: Path) -> Path:
+    """Return the newest checkpoint in the folder of a missing one; the missing one if none."""
+    numbered = sorted(missing.parent.glob("iteration-*.ckpt"), reverse=True)
+    candidates = [missing.with_name("last.ckpt"), *numbered]
+    return next((path for path in candidates if path.is_file()), missing)

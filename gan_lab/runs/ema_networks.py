@@ -1,4 +1,4 @@
-"""The EMA networks of a run folder, of a checkpoint file or of an export, without their family."""
+"""Load the EMA networks of a run folder, a checkpoint file or an export, without the family."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ from gan_lab.utils.errors import UserError
 
 @dataclass(frozen=True)
 class EMANetworks:
-    """Networks by their names, float32 on the CPU in evaluation mode, with the config that they were trained with.
+    """The EMA networks of a checkpoint, with the config that they were trained with.
 
-    ``class_names`` are those of the generator; ``values`` is the flat config, empty if it is
-    unknown; ``levels`` is ``data.levels``.
+    Attributes:
+        checkpoint: The file.
+        networks: Networks by name, float32 on the CPU in evaluation mode.
+        class_names: Names of the generator's classes.
+        iteration: Iteration of the checkpoint.
+        values: The flat config; empty if it is unknown.
+        levels: Black and white levels of images with more than 8 bits (``data.levels``).
     """
 
     checkpoint: Path
@@ -32,7 +37,11 @@ class EMANetworks:
 
 
 def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
-    """Load the EMA networks of a run folder (``weights``: best or last), a checkpoint file or an export.
+    """Load the EMA networks of a run folder, a checkpoint file or an export.
+
+    Args:
+        path: The run folder, checkpoint or export.
+        weights: The checkpoint of a run folder, best or last.
 
     Raises:
         UserError: There is no such checkpoint, it has no generator, or it does not fit this lab.
@@ -40,7 +49,8 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
     checkpoint = find_checkpoint(path, weights)
     content, values = read_checkpoint(checkpoint), _read_values(checkpoint)
     if "." in str(values.get("family")):
-        family_class(values["family"])  # a family outside the lab: its networks may be there too
+        # Import the module of a user's family, because it may define networks.
+        family_class(values["family"])
     if "generator" not in content["recipes"]:
         names = ", ".join(content["recipes"]) or "none"
         raise UserError(f"{checkpoint} has no generator. Its networks: {names}")
@@ -51,8 +61,7 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
             network.load_state_dict(content["ema"][name])
             loaded[name] = network.float().requires_grad_(False).eval()
         classes = content["recipes"]["generator"]["arguments"].get("classes", 0)
-        # In an export nothing but the class names is read: a foreign folder may not name code to
-        # import.
+        # An export is not trusted: it must not name code to import.
         known = (
             content["export"].get("classes")
             if checkpoint.name == CONFIG
@@ -72,7 +81,7 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
 
 
 def _read_values(checkpoint: Path) -> dict[str, Any]:
-    """Read the flat config of the run that a checkpoint is in; empty for an export or a lone file."""
+    """Read the flat config of a checkpoint's run; empty for an export or a separate file."""
     folder = checkpoint.parent.parent
     if checkpoint.name == CONFIG or not (folder / "config.yaml").is_file():
         return {}

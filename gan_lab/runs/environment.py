@@ -13,7 +13,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "omegaconf", "n
 
 
 def describe_environment() -> str:
-    """Versions and the machine, one line each."""
+    """List the versions of libraries and the hardware, one per line."""
     lines = [f"python {platform.python_version()}", f"platform {platform.platform()}"]
     lines += [f"{name} {metadata.version(name)}" for name in PACKAGES]
     lines += [

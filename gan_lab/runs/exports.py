@@ -1,7 +1,7 @@
-"""Exported generators: a folder of ``config.json``, weights as safetensors, and a card; read with suspicion.
+"""Read exported generators: folders with ``config.json``, weights as safetensors, and a model card.
 
-Nothing in such a folder is run, nothing outside it is opened, and no more memory is used than its
-files are large.
+An export is not trusted: its content is never executed, no file outside of the folder is opened,
+and memory is limited by the size of its files.
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from torch import Tensor
 
 from gan_lab import networks
 from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.output import EXPORT_CONFIG, EXPORT_FORMAT, MAX_EXPORT_CONFIG_BYTES
 
-CONFIG, CARD = "config.json", "README.md"
-FORMAT = "gan-lab export 1"
-LARGEST_CONFIG = 20_000_000  # bytes
-LARGEST_NUMBER = 10_000  # of layers, channels or classes in a recipe
+CONFIG, CARD = EXPORT_CONFIG, "README.md"
+FORMAT = EXPORT_FORMAT
+# Upper limit of each number in a recipe, such as layers, channels or classes.
+MAX_RECIPE_NUMBER = 10_000
 
 
 def has_config(folder: Path) -> bool:
-    """True if a folder looks like an exported generator, whether it can be read or not."""
+    """Return True if a folder looks like an exported generator, even if it cannot be read."""
     return (folder / CONFIG).is_file() and not (folder / "checkpoints").is_dir()
 
 
-def is_export(folder: Path) -> bool:
-    """True if a folder was written by an export of this lab: one that may be overwritten."""
-    try:
-        return bool(_config(folder / CONFIG))
-    except (OSError, ValueError):
-        return False
-
-
 def read_export(path: Path) -> dict[str, Any]:
-    """The content of an exported folder, by its ``config.json``, with the keys of a checkpoint.
+    """Read an export by the path of its ``config.json``.
 
-    Raises UserError, in one line, for what is damaged, of another format, or not what it says.
+    Returns:
+        Its content with the keys of a checkpoint.
+
+    Raises:
+        UserError: It is damaged or has another format, or its weights do not match its recipes.
     """
     try:
-        return _read(path)
-    except Exception as error:  # a foreign file can raise anything
+        return _read_content(path)
+    except Exception as error:
+        # A file from elsewhere can raise anything.
         raise UserError(
-            f"{path.parent} is no export of this lab that can be used, nothing was loaded: "
+            f"{path.parent} is not a usable export of this lab, nothing was loaded: "
             f"{first_line(error)}"
         ) from None
 
 
-def _config(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > LARGEST_CONFIG:
-        raise UserError(f"{CONFIG} has {path.stat().st_size:,} bytes, more than {LARGEST_CONFIG:,}")
+def _read_config(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_EXPORT_CONFIG_BYTES:
+        raise UserError(
+            f"{CONFIG} has {path.stat().st_size:,} bytes, more than {MAX_EXPORT_CONFIG_BYTES:,}"
+        )
     config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UserError(f"{CONFIG} does not say that it is {FORMAT!r}")
+        raise UserError(f"{CONFIG} does not have the format {FORMAT!r}")
     return config
 
 
-def _read(path: Path) -> dict[str, Any]:
-    config = _config(path)
+def _read_content(path: Path) -> dict[str, Any]:
+    config = _read_config(path)
     recipes, weights = {}, {}
     for name, described in config["networks"].items():
         if not name.isidentifier():
-            raise UserError(f"{name!r} is no name of a network")
-        recipes[name] = _modest(described["recipe"])
-        weights[name] = _weights(path.parent / f"{name}.safetensors", recipes[name])
+            raise UserError(f"{name!r} is not a valid name of a network")
+        recipes[name] = _check_numbers(described["recipe"])
+        weights[name] = _read_weights(path.parent / f"{name}.safetensors", recipes[name])
     return {
         "iteration": int(config.get("iteration", 0)),
         "recipes": recipes,
@@ -77,34 +77,35 @@ def _read(path: Path) -> dict[str, Any]:
     }
 
 
-def _modest(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without numbers that would fill the memory before its weights are looked at."""
+def _check_numbers(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe if none of its numbers could fill the memory when the network is built."""
     numbers = [
         x
         for value in recipe["arguments"].values()
         for x in (value if isinstance(value, list) else [value])
     ]
-    large = [x for x in numbers if isinstance(x, int | float) and not abs(x) <= LARGEST_NUMBER]
+    large = [x for x in numbers if isinstance(x, int | float) and not abs(x) <= MAX_RECIPE_NUMBER]
     if large:
-        raise UserError(f"its recipe asks for {large[0]}, more than {LARGEST_NUMBER:,}")
+        raise UserError(f"its recipe has the number {large[0]}, more than {MAX_RECIPE_NUMBER:,}")
     return recipe
 
 
-def _weights(path: Path, recipe: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights of a network, of the names and shapes that its recipe has; finite."""
-    with torch.device("meta"):  # shapes alone
+def _read_weights(path: Path, recipe: dict[str, Any]) -> dict[str, Tensor]:
+    """Read the weights of a network and check that they are finite and match its recipe."""
+    # Meta tensors have shapes and need no memory.
+    with torch.device("meta"):
         shapes = {
             name: tuple(value.shape)
             for name, value in networks.from_recipe(recipe).state_dict().items()
         }
     if path.is_symlink():
-        raise UserError(f"{path.name} is a link")
+        raise UserError(f"{path.name} is a symbolic link")
     with safe_open(path, "pt") as file:
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
         for name, shape in shapes.items():
             if found.get(name) != shape:
                 raise UserError(
-                    f"{path.name}: {name} is {found.get(name, 'not there')}, but its recipe has "
+                    f"{path.name}: {name} is {found.get(name, 'missing')}, but its recipe has "
                     f"{shape}"
                 )
         weights = {name: file.get_tensor(name) for name in shapes}
@@ -114,5 +115,5 @@ def _weights(path: Path, recipe: dict[str, Any]) -> dict[str, Tensor]:
             and not math.isfinite(float(value.sum()))
             and not bool(value.isfinite().all())
         ):
-            raise UserError(f"{path.name}: {name} has values that are no finite numbers")
+            raise UserError(f"{path.name}: {name} contains NaN or Inf")
     return weights

@@ -1,4 +1,4 @@
-"""The scores of a run: ``summary.json``, written at the end of a training and by each evaluation."""
+"""The scores of a run in ``summary.json``, which training and each evaluation write."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ WEIGHTS = {
 
 @dataclass(frozen=True)
 class Score:
-    """A score of some weights. ``str(score)`` is its value with its spread, such as '1.76 ± 0.12'.
+    """A score of a checkpoint. ``str(score)`` is such as "1.76 ± 0.12".
 
-    ``higher_is_better`` is None for a score of which neither direction is better, such as a
-    baseline; ``protocol`` says how the value was measured.
+    Attributes:
+        value: The value.
+        spread: Its standard deviation; None: not known.
+        higher_is_better: Its direction; None: it has none, like a baseline.
+        protocol: Everything that the value depends on, except for the weights.
+        note: A remark for reports.
     """
 
     value: float
@@ -35,7 +39,7 @@ class Score:
 
     @property
     def reference(self) -> float | None:
-        """The real-vs-real reference: the value that real images get in place of generated ones."""
+        """The real-vs-real reference: the value for real images instead of generated ones."""
         return self.protocol.get("floor")
 
     def __str__(self) -> str:
@@ -43,10 +47,10 @@ class Score:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Read ``summary.json`` of a run folder; empty if the run has not ended yet.
+    """Read ``summary.json`` of a run folder; empty if the run is not finished.
 
     Raises:
-        UserError: The file is damaged. The message names it.
+        UserError: The file is damaged.
     """
     path = folder / "summary.json"
     if not path.is_file():
@@ -65,8 +69,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
         complete = False
     if not complete:
         raise UserError(
-            f"{path} is damaged: it has an entry that is no score or no count. "
-            "Delete it, then score the run again with 'gan-lab evaluate'"
+            f"{path} is damaged: it contains an invalid score or count. Delete it, then score the "
+            "run again with 'gan-lab evaluate'."
         )
     return dict(summary)
 

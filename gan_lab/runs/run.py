@@ -1,8 +1,9 @@
-"""Run: the one reader of a run folder, whether it is finished, unfinished or left by an older lab."""
+"""``Run``, the only reader of run folders, also of unfinished ones and of older versions."""
 
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lab.config import groups, loading
 from gan_lab.config.schema import Config, leaves
 from gan_lab.runs.alert import Alert
-from gan_lab.runs.checkpoints import explain_mismatch, read_checkpoint
+from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
 from gan_lab.utils.errors import UserError, first_line
 from gan_lab.utils.files import read_json, read_rows
@@ -29,16 +30,20 @@ if TYPE_CHECKING:
     from gan_lab.families.base import Family
     from gan_lab.inference.sampling import TrainedGenerator
 
-Points = list[tuple[int, float]]  # images seen, value (may be NaN or Inf)
+# Pairs of images seen and value, which may be NaN or Inf.
+Points = list[tuple[int, float]]
 
-# The only keys besides those under metrics. that may be overridden for an existing run: where its
-# data is now.
+# Keys that may be overridden for an existing run, in addition to those under metrics. They locate
+# its data.
 DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of the config as text; ``default`` is None if this version of the lab has no such key."""
+    """A key of the config with its value and default as text.
+
+    ``default`` is None if this version of the lab does not have the key.
+    """
 
     key: str
     value: str
@@ -46,15 +51,19 @@ class Setting:
 
     @property
     def differs(self) -> bool:
-        """True if it is not the default."""
+        """Whether the value is not the default."""
         return self.value != self.default
 
 
 @dataclass
 class RestoredRun:
-    """The trained model of a run: its family in evaluation mode on this device, with its data.
+    """The trained model of a run, with its data.
 
-    ``config`` is that of the run with the overrides of ``Run.restore``.
+    Attributes:
+        run: The run.
+        config: Its config, with the overrides of ``Run.restore``.
+        data: Its data.
+        family: The family in evaluation mode, on this machine's default device.
     """
 
     run: Run
@@ -63,12 +72,14 @@ class RestoredRun:
     family: Family
 
     def load(self, weights: str) -> int:
-        """Load some of ``WEIGHTS``, or another checkpoint by its name; return its iteration.
+        """Load weights into the family, and return their iteration.
 
-        ``live`` are the raw weights; of every other checkpoint the EMA weights are loaded.
+        Args:
+            weights: One of ``WEIGHTS``, or the name of another checkpoint. ``live`` loads the raw
+                weights of the last checkpoint, every other name the EMA weights.
         """
         name = "last" if weights == "live" else weights
-        checkpoint = read_checkpoint(self.run.path / "checkpoints" / f"{name}.ckpt")
+        checkpoint = read_checkpoint(find_checkpoint(self.run.path, name))
         with explain_mismatch(self.run.path):
             self.family.load_state_dict(checkpoint["state_dict"])
             if weights != "live":
@@ -80,15 +91,17 @@ class RestoredRun:
 class Run:
     """A run folder. Each part is read lazily and cached.
 
-    ``values`` has the recorded config as a flat mapping, such as ``run.values["data.batch_size"]``;
-    ``shown_path`` is the path as reports print it.
+    Attributes:
+        path: The folder.
+        shown_path: The path as reports print it.
+        values: The recorded config as a flat mapping, such as ``run.values["data.batch_size"]``.
 
     Raises:
-        UserError: The folder is no run, or its config.yaml cannot be read.
+        UserError: The folder is not a run, or its config.yaml cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
         self.shown_path = str(path)
         self.values: dict[str, Any] = _read_values(self.path)
 
@@ -124,10 +137,11 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The config with its types.
+        """The typed config.
 
         Raises:
-            UserError: This version of the lab does not accept it. ``values`` has it as recorded.
+            UserError: This version of the lab does not accept the recorded config, which ``values``
+                contains.
         """
         path = self.path / "config.yaml"
         try:
@@ -158,7 +172,8 @@ class Run:
         command = lines[-1].partition("gan-lab ")[2] if lines else ""
         try:
             return shlex.split(command)
-        except ValueError:  # an older lab quoted nothing
+        except ValueError:
+            # Older versions wrote arguments without quotes.
             return command.split()
 
     @cached_property
@@ -168,18 +183,22 @@ class Run:
 
     @property
     def data_description(self) -> str:
-        """The description of the data that ``summary.json`` has, or their name."""
+        """The description of the data in ``summary.json``, or the name of the data."""
         return str(self.summary.get("data") or self.values.get("data.name") or "not recorded")
 
     def check_data(self, fingerprint: str) -> None:
-        """Raise UserError if the run began with other data: it may have trained on today's test set."""
+        """Check that the data have not changed since the run began.
+
+        Raises:
+            UserError: They have changed, so the run may have been trained on the present test set.
+        """
         lines = _read_lines(self.path / "data.txt")
         before = lines[0] if lines else fingerprint
         if before != fingerprint:
             raise UserError(
-                f"the data of {self.path} have changed since it began: fingerprint {before}, now "
+                f"The data of {self.path} have changed since it began: fingerprint {before}, now "
                 f"{fingerprint}. Restore them, or train a new run with run.id=... or "
-                "run.overwrite=true"
+                "run.overwrite=true."
             )
 
     # -------------------------------------------------------------------------------------------
@@ -187,16 +206,20 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """``summary.json``; empty if the run has not ended yet. Raises UserError if it is damaged."""
+        """The content of ``summary.json``; empty if the run is not finished.
+
+        Raises:
+            UserError: The file is damaged.
+        """
         return read_summary(self.path)
 
     @property
     def scores(self) -> dict[str, Score]:
-        """The scores of the reported weights, the EMA weights of the best checkpoint, by their names."""
+        """The reported scores by name, which are those of the best checkpoint's EMA weights."""
         return self.scores_of("best")
 
     def scores_of(self, weights: str) -> dict[str, Score]:
-        """Return the scores of the ``best``, ``last`` or ``live`` weights; empty if there are none."""
+        """Return the scores of the weights ``best``, ``last`` or ``live``; may be empty."""
         return {
             name: Score(
                 value=entry["value"],
@@ -210,13 +233,13 @@ class Run:
 
     @cached_property
     def recorded_directions(self) -> dict[str, bool | None]:
-        """``scores.json``, which a training writes when it starts: True where higher is better."""
+        """The content of ``scores.json``, which training writes first: whether higher is better."""
         path = self.path / "scores.json"
         return dict(read_json(path)) if path.is_file() else {}
 
     @cached_property
     def higher_is_better(self) -> dict[str, bool | None]:
-        """The direction of each score, during the training and after it; None if neither is better."""
+        """The direction of each score, of training and final evaluation; None: it has none."""
         directions = dict(self.recorded_directions)
         for weights in ("live", "last", "best"):
             directions |= {
@@ -241,18 +264,18 @@ class Run:
         )
 
     def describe_direction(self, score: str) -> str:
-        """Return 'higher is better' or 'lower is better'; empty if neither is."""
+        """Return "higher is better" or "lower is better"; empty for a score without a direction."""
         higher = self.higher_is_better.get(score)
         return "" if higher is None else f"{'higher' if higher else 'lower'} is better"
 
     @property
     def real_vs_real(self) -> dict[str, float]:
-        """The scores that real images have, of those that were measured during the training."""
+        """The real-vs-real references of the scores that are measured during training."""
         return dict(self.summary.get("validation_floors", {}))
 
     @cached_property
     def alerts(self) -> list[Alert]:
-        """The alerts of the run; empty too if ``watched`` is False."""
+        """The alerts of the run; also empty if ``watched`` is False."""
         path = self.path / "health.csv"
         rows: Sequence[Mapping[str, Any]] = (
             read_rows(path) if path.is_file() else self.summary.get("health", [])
@@ -269,7 +292,7 @@ class Run:
 
     @property
     def watched(self) -> bool:
-        """True if the run was trained with health checks."""
+        """Whether the run was trained with health checks."""
         return (self.path / "health.csv").is_file() or "health" in self.summary
 
     @cached_property
@@ -299,7 +322,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """'finished'; 'unscored' if the budget is spent but scores are missing; else 'unfinished'."""
+        """Return "finished", "unscored" (trained, but scores are missing) or "unfinished"."""
         if not self.summary or self.summary.get("images", 0) < self.budget_images:
             return "unfinished"
         return "finished" if WEIGHTS.keys() <= self.summary.get("scores", {}).keys() else "unscored"
@@ -325,7 +348,7 @@ class Run:
 
     @property
     def hours(self) -> float:
-        """Hours spent training, without the pauses between two starts; 0 if nothing is recorded."""
+        """Hours of training without the pauses between sessions; 0 if nothing is recorded."""
         seconds, before = 0.0, 0
         for images, speed in self.timing.get("images_per_s", []):
             if speed > 0:
@@ -342,8 +365,8 @@ class Run:
         return values[len(values) // 2] if values else None
 
     # -------------------------------------------------------------------------------------------
-    # verbs: they import what they use when they are called, since report/, training/ and inference/
-    # are built on this class
+    # operations, which import report/, training/ and inference/ lazily because these import this
+    # module
 
     def restore(
         self,
@@ -351,17 +374,17 @@ class Run:
         data: Any = None,
         weights: str | None = "best",
     ) -> RestoredRun:
-        """Build the family of this run again, load its weights, and return it with its data.
+        """Rebuild the family of this run, load its weights, and return it with its data.
 
         Args:
-            overrides: Where the data are now (``DATA_KEYS``), and how to measure (``metrics.``).
-            data: The data module of the run, if it is loaded already; or the data set from Python
-                on which the run was trained (``gan_lab.train(data=...)``).
-            weights: Some of ``WEIGHTS``; None loads no checkpoint and leaves the family untrained.
+            overrides: Overrides of ``DATA_KEYS`` and of keys under ``metrics.``.
+            data: The run's data module, if it is loaded; or the data set from Python on which the
+                run was trained (``gan_lab.train(data=...)``).
+            weights: One of ``WEIGHTS``; None leaves the family untrained.
 
         Raises:
-            UserError: The overrides are about something else, the data have changed since the run
-                began, or there is no checkpoint that fits.
+            UserError: An override is not allowed, the data have changed since the run began, or
+                there is no matching checkpoint.
         """
         from gan_lab import data as datasets
         from gan_lab import device
@@ -388,21 +411,21 @@ class Run:
             key = pair.partition("=")[0]
             if key not in DATA_KEYS and not key.startswith("metrics."):
                 raise UserError(
-                    f"{pair}: for an existing run only {', '.join(DATA_KEYS)} and metrics can be "
-                    "given"
+                    f"Not allowed for an existing run: {pair}. Override only "
+                    f"{', '.join(DATA_KEYS)} and keys under metrics."
                 )
         members = [loading.read_yaml(loading.find_member(*item)) for item in chosen.items()]
         layers = [self.values, *members, OmegaConf.from_dotlist(pairs)]
         return loading.expand_homes(loading.parse(layers))
 
     def generator(self, device: str = "cpu") -> TrainedGenerator:
-        """Load the generator with its EMA weights onto a device, as ``gan_lab.load_generator`` does."""
+        """Load the generator with its EMA weights, like ``gan_lab.load_generator``."""
         from gan_lab.inference.sampling import load_generator
 
         return load_generator(self.path, device=device)
 
     def sample(self, n: int = 16, label: int | str | None = None, seed: int = 0) -> Tensor:
-        """Generate images [n, C, H, W], float32 in [-1, 1]: those of ``gan-lab sample``.
+        """Generate the images of ``gan-lab sample``, float32 [n, C, H, W] in [-1, 1].
 
         Raises:
             UserError: There is no checkpoint, no such label, or the run translates images.
@@ -412,24 +435,32 @@ class Run:
         return load_generator(self.path, exact=True)(n, label, seed)
 
     def sample_grid(self, n: int = 64, seed: int = 0) -> Image.Image:
-        """Draw n samples as one picture, 10 in a row if the run has classes, else 8."""
+        """Generate n samples as one image, with 10 per row if the run has classes, else 8."""
         from gan_lab.images import draw_grid
         from gan_lab.inference.sampling import load_generator
 
         generator = load_generator(self.path, exact=True)
         return draw_grid(generator(n, seed=seed), min(n, generator.columns))
 
-    def report(self, out: str | Path | None = None) -> Path:
-        """Write the HTML page of this run, ``report.html`` in its folder by default; return its path."""
+    def report(self, out: str | Path | None = None, overwrite: bool = True) -> Path:
+        """Write the HTML page of this run; return its path.
+
+        Args:
+            out: The HTML file. Default: ``report.html`` in the folder of the run.
+            overwrite: Replace an earlier page.
+
+        Raises:
+            UserError: ``out`` is a file that the lab did not write.
+        """
         from gan_lab import report
 
-        return report.write([self], None if out is None else Path(out))
+        return report.write([self], None if out is None else Path(out).expanduser(), overwrite)
 
     def published(self) -> Run:
-        """Return a view of this run for others, in which an absolute path is its last part alone.
+        """Return a view of this run for publication, which contains no absolute path.
 
-        Paths name people and machines. ``path`` stays, since pictures and checkpoints are read
-        there.
+        Paths are reduced to their last part, because they contain names of people and machines.
+        ``path`` is unchanged, because images and checkpoints are read from it.
         """
         environment = [line.partition(" ")[2] for line in self.environment]
         texts = [*self.values.values(), *self.command, self.summary.get("experiment"), *environment]
@@ -449,12 +480,16 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder, ``<run.root>/<experiment>/<run id>``. Raises UserError if it is none."""
+    """Open a run folder, ``<run.root>/<experiment>/<run id>``.
+
+    Raises:
+        UserError: The folder is not a run.
+    """
     return Run(path)
 
 
 def format_value(value: Any) -> str:
-    """Format a value of a config as YAML does; tuples as lists."""
+    """Format a value of a config as in YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -465,7 +500,7 @@ def format_value(value: Any) -> str:
 
 
 def find_family_class(name: str) -> Any:
-    """Return the class of a family, or None if there is no such family any more."""
+    """Return the class of a family; None if this version of the lab does not have it."""
     try:
         return loading.family_class(name)
     except UserError:
@@ -479,14 +514,15 @@ def _read_values(folder: Path) -> dict[str, Any]:
         problem = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
         raise UserError(
             f"{folder} is not a run folder: {problem}. Name a folder such as "
-            "runs/<experiment>/<run id>"
+            "runs/<experiment>/<run id>."
         )
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # the YAML reader has many
+    except Exception as error:
+        # The YAML reader has many types of errors.
         raise UserError(f"{path} is damaged: {first_line(error)}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path} is damaged: it holds no keys")
+        raise UserError(f"{path} is damaged: it has no keys")
     return dict(leaves(tree))
 
 
@@ -495,7 +531,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _read_columns(path: Path) -> dict[str, Points]:
-    """Read the numeric columns of a CSV file; a last line that was cut off is left out."""
+    """Read the numeric columns of a CSV file without a truncated last line."""
     columns: dict[str, Points] = {}
     for row in read_rows(path):
         images = _to_number(row.get("images"))
@@ -516,13 +552,13 @@ def _to_number(text: Any) -> float | None:
 
 
 def _to_count(text: Any) -> int:
-    """Convert to a whole number; 0 for what is none."""
+    """Convert to an integer; 0 if that is not possible."""
     number = _to_number(text)
     return int(number) if number is not None and math.isfinite(number) else 0
 
 
 def _strip_paths(tree: Any, paths: Sequence[str]) -> Any:
-    """Replace each path by its last part in every text of nested lists and mappings."""
+    """Replace each path by its last part in every string of nested lists and mappings."""
     if isinstance(tree, dict):
         return {key: _strip_paths(value, paths) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -1,9 +1,10 @@
-"""Name, create and lock the folder of a training; ``run.py`` reads it."""
+"""Name, create and lock the run folder of a training. ``run.py`` reads it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -25,8 +26,8 @@ from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER, write_text
 
-# Keys that may differ when a run resumes: how long, where and how it is watched. So may all of log.
-# and health.
+# Keys that may change when a run resumes, because they do not change its results up to that point.
+# All keys under log. and health. may change too.
 RESUMABLE_KEYS = (
     "run.images",
     "run.id",
@@ -70,13 +71,13 @@ class RunFolder:
 
     @property
     def has_config(self) -> bool:
-        """True if a training has begun here."""
+        """Whether a training has begun in this folder."""
         return (self.path / "config.yaml").is_file()
 
     def prepare(
         self, config: Config, overrides: Sequence[str], fingerprint: str = "", about: str = ""
     ) -> None:
-        """Create the folder, or check that it has this config and the data of this fingerprint.
+        """Create the folder, or check that its run has this config and this data.
 
         Args:
             config: The config of the training.
@@ -85,23 +86,25 @@ class RunFolder:
             about: One line that describes the data and their license.
 
         Raises:
-            UserError: The folder has a run of another config or of other data, or no run.
-            OSError: It cannot be written.
+            UserError: The folder has a run with another config or other data, or is not a run
+                folder.
+            OSError: The folder cannot be written.
         """
         folder = self.path
-        if config.run.overwrite and self.has_config:
+        # many programs have a config.yaml: only a run may be deleted
+        if config.run.overwrite and self.has_config and (folder / "checkpoints").is_dir():
             shutil.rmtree(folder)
         if folder.is_dir() and any(folder.iterdir()):
-            if not self.has_config:
+            if not self.has_config or not (folder / "checkpoints").is_dir():
                 raise UserError(
-                    f"{folder} exists and is not a run folder: choose another run.id or run.root"
+                    f"{folder} exists and is not a run folder. Choose another run.id or run.root."
                 )
             run = Run(folder)
-            differing = differences(run.config, config)
+            differing = find_differences(run.config, config)
             if differing:
                 raise UserError(
-                    f"{folder} is a run of another config ({'; '.join(differing)}): "
-                    "run.id=... starts a second run, run.overwrite=true replaces this one"
+                    f"{folder} is a run with another config: {'; '.join(differing)}. Set "
+                    "run.id=... to start a second run, or run.overwrite=true to replace this one."
                 )
             run.check_data(fingerprint)
         mark(Path(config.run.root))
@@ -116,9 +119,9 @@ class RunFolder:
         write_text(folder / "data.txt", f"{fingerprint}\n{about}\n")
 
     def finished(self, config: Config) -> Run | None:
-        """Return the run here if it has spent this config's budget and has all scores; else None.
+        """Return the run of this folder if it has used this config's budget and has all scores.
 
-        A run of another config is None too.
+        Otherwise, and for a run with another config, return None.
         """
         if not self.has_config:
             return None
@@ -126,11 +129,16 @@ class RunFolder:
         spent = run.summary.get("iteration", 0) >= config.iterations
         if not spent or not WEIGHTS.keys() <= run.summary.get("scores", {}).keys():
             return None
-        return None if differences(run.config, config) else run
+        return None if find_differences(run.config, config) else run
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock this folder for a training. Raises UserError if another process has locked it."""
+        """Lock this folder during a training.
+
+        Raises:
+            UserError: Another process has locked it.
+            OSError: The lock file cannot be written.
+        """
         path = self.path.with_name(f".{self.path.name}.lock")
         lock = FileLock(path)
         try:
@@ -138,11 +146,11 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
-                f"{self.path} is being trained by another process: wait, or choose another run.id"
+                f"Another process is training {self.path}. Wait, or choose another run.id."
             ) from None
         except OSError as error:
             raise OSError(
-                f"{path.parent} cannot be written ({error.strerror}): choose another run.root"
+                f"{path.parent} cannot be written: {error.strerror}. Choose another run.root."
             ) from None
         try:
             yield
@@ -150,28 +158,34 @@ class RunFolder:
             lock.release()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # names
 
 
 def is_resumable(key: str) -> bool:
-    """True if a run may resume with another value of this key."""
+    """Return True if a run may resume with another value of this key."""
     return key in RESUMABLE_KEYS or key.startswith(("log.", "health."))
 
 
 def defines_results(key: str) -> bool:
-    """Return whether results with another value of this key are not comparable."""
+    """Return True if results with another value of this key are not comparable."""
     return key == "run.images" or not is_resumable(key)
 
 
 def run_id(loaded: LoadedConfig) -> str:
-    """Return ``run.id``, or a readable slug of the overrides and the seed; it has no time in it."""
+    """Return ``run.id``, or a readable slug of the overrides and the seed.
+
+    The slug contains no time, so that the same command resumes the same run.
+
+    Raises:
+        UserError: ``run.id`` is not the name of a folder.
+    """
     name = loaded.config.run.id
     if name:
         if name in (".", "..") or Path(name).name != name:
             raise UserError(
-                f"run.id={name} must be the name of a folder, without '/'; run.root says where it "
-                "lies"
+                f"run.id={name} is not the name of a folder. Omit '/', and set run.root to choose "
+                "the parent folder."
             )
         return name
     values = dict(leaves(loaded.config))
@@ -192,18 +206,38 @@ def run_id(loaded: LoadedConfig) -> str:
     )
 
 
+def describe_data_source(loaded: LoadedConfig) -> str:
+    """Return a slug that distinguishes data sets of the same ``data.name``; empty for most.
+
+    It has the last part of ``data.root`` and a hash of the whole path, if the root decides which
+    images are read, and the overrides of other keys of the data.
+    """
+    data = loaded.config.data
+    parts = []
+    if data.name in USER_FOLDERS and data.source != "sample" and "data.root" in loaded.origin:
+        root = Path(data.root).resolve()
+        digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+        parts.append(f"{root.name}-{digest}")
+    values = dict(leaves(loaded.config))
+    for key in sorted(key for key, origin in loaded.origin.items() if origin == "command line"):
+        is_named = key in ("data.name", "data.source") or is_resumable(key)
+        if key.startswith("data.") and not is_named:
+            parts.append(f"{key.removeprefix('data.')}={_format_short(values[key])}")
+    return re.sub(r"[^\w.=,-]+", "_", "-".join(parts))[:150]
+
+
 def _format_short(value: Any) -> str:
     return ",".join(str(item) for item in value) if isinstance(value, tuple | list) else str(value)
 
 
 def mark(root: Path) -> None:
-    """Create ``run.root``, with a hidden file which marks it as runs of the lab: it is no training data."""
+    """Create ``run.root`` with a hidden file, so that its images are not read as training data."""
     if not root.exists():
         root.mkdir(parents=True)
         (root / MARKER).touch()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # configs
 
 
@@ -213,9 +247,10 @@ def to_dict(config: Config) -> dict[str, Any]:
     return container
 
 
-def differences(before: Config, now: Config) -> list[str]:
-    """List the keys that make these two different runs, each as 'key: before -> now'."""
-    if now.data.source == "auto":  # a run resumes with the data it began with
+def find_differences(before: Config, now: Config) -> list[str]:
+    """List the keys whose values define different runs, each as "key: before -> now"."""
+    # With data.source=auto, a run resumes with the source that it began with.
+    if now.data.source == "auto":
         now = replace(now, data=replace(now.data, source=before.data.source))
     old, new = dict(leaves(to_dict(before))), dict(leaves(to_dict(now)))
     keys = sorted(

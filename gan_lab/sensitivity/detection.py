@@ -147,7 +147,7 @@ def measure_sensitivity(
 
 
 def _collect_pixels(data: GANDataModule, wanted: int) -> tuple[Tensor, np.ndarray | None]:
-    """Return up to ``wanted`` images uint8 [N, C, H, W], and their labels [N] if there are classes."""
+    """Return up to ``wanted`` images uint8 [N, C, H, W], and labels [N] if there are classes."""
     parts: list[Reference] = []
     for split in ("learned", "validation", "test") if data.divided else ("learned", "test"):
         left = wanted - sum(len(part.rows) for part in parts)
@@ -164,15 +164,15 @@ def _limit_to_classes(distortion: Distortion, labels: np.ndarray | None) -> Dist
     """Remove severities that drop more classes than there are."""
     if not distortion.needs_labels or labels is None:
         return distortion
-    most = len(np.unique(labels)) - 1
-    kept = tuple(severity for severity in distortion.severities if severity <= most)
+    max_severity = len(np.unique(labels)) - 1
+    kept = tuple(severity for severity in distortion.severities if severity <= max_severity)
     return replace(distortion, severities=kept)
 
 
 def _load_extractors(
     data: GANDataModule, wanted: list[str], cfg: MetricsConfig, notes: list[str]
 ) -> Iterator[Extractor]:
-    for name in wanted or extractors.names():
+    for name in wanted or extractors.list_extractors():
         if name == "points" or (name == "digits" and data.spec.content != "digits" and not wanted):
             continue
         try:
@@ -197,7 +197,7 @@ def _measure_extractor(
     null = _stack_values([measures(clean, rows[:n], rows[n : 2 * n]) for rows in orders])
     results: list[DetectionResult] = []
     for distortion in distortions:
-        of_measure = {name: DetectionResult(extractor.name, name, distortion) for name in null}
+        by_measure = {name: DetectionResult(extractor.name, name, distortion) for name in null}
         for severity in distortion.severities:
             distorted = clean
             if distortion.change is not None:
@@ -211,14 +211,14 @@ def _measure_extractor(
                 repeats.append(measures(distorted, reals, fakes))
             for name, values in _stack_values(repeats).items():
                 deviation = (values.mean() - null[name].mean()) / (null[name].std() + 1e-12)
-                of_measure[name].deviations.append(float(deviation))
-                of_measure[name].detected.append(is_detected(values, null[name]))
-        results += of_measure.values()
+                by_measure[name].deviations.append(float(deviation))
+                by_measure[name].detected.append(is_detected(values, null[name]))
+        results += by_measure.values()
     return results
 
 
 def is_detected(values: np.ndarray, null: np.ndarray) -> bool:
-    """True if most values are beyond the same tail of the values of undistorted images."""
+    """Return True if most values are beyond the same tail of the values of undistorted images."""
     low, high = np.quantile(null, [TAIL_QUANTILE, 1 - TAIL_QUANTILE])
     return bool(max((values > high).mean(), (values < low).mean()) >= MIN_DETECTED_SHARE)
 

@@ -10,6 +10,7 @@ from gan_lab.report import run_page
 from gan_lab.sensitivity.detection import DISTORTED_REPEATS, NULL_REPEATS, SensitivityReport
 from gan_lab.sensitivity.distortions import Distortion
 from gan_lab.utils.files import write_text
+from gan_lab.utils.output import OutputFiles
 
 # Range of the logarithmic axis, in standard deviations.
 MIN_DEVIATION, MAX_DEVIATION = 0.5, 1000.0
@@ -33,7 +34,6 @@ def list_columns(report: SensitivityReport) -> list[str]:
 
 def write_page(report: SensitivityReport, out: Path) -> Path:
     """Write the page and return its path."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     page = run_page.render(
         "sensitivity.html",
         title=f"Sensitivity of metrics on {report.data}, {report.n} fakes against {report.n} reals",
@@ -46,7 +46,8 @@ def write_page(report: SensitivityReport, out: Path) -> Path:
         distorted_repeats=DISTORTED_REPEATS,
         lines=[(deviation, _scale_height(deviation)) for deviation in GRID_DEVIATIONS],
     )
-    write_text(out, page)
+    with OutputFiles(overwrite=True).write(out) as unfinished:
+        write_text(unfinished, page)
     return out
 
 

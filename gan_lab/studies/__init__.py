@@ -98,16 +98,21 @@ class Study:
     name: str = ""
 
     def get_budget(self, name: str) -> Budget:
-        """Return the quick or the full budget. Raises UserError for another name."""
+        """Return the quick or the full budget.
+
+        Raises:
+            UserError: The name is neither quick nor full.
+        """
         if name not in BUDGETS:
-            raise UserError(f"no budget {name!r}: there are {' and '.join(BUDGETS)}")
+            raise UserError(f"Unknown budget: {name!r}. Choose one of {', '.join(BUDGETS)}.")
         chosen: Budget = getattr(self, name)
         return chosen
 
     def compute_fingerprint(self, budget: str) -> str:
         """Hash the design: claim, prediction, measure, arms, predictions and budget.
 
-        Stored results carry these 16 hexadecimal digits, so results of another design are refused.
+        Results are stored with these 16 hexadecimal digits, so that results of another design are
+        rejected.
         """
         design = {
             key: value
@@ -151,7 +156,8 @@ def load(name: str) -> Study:
             OmegaConf.structured(Study), OmegaConf.load(path), {"name": path.stem}
         )
         loaded: Any = OmegaConf.to_object(merged)
-    except Exception as error:  # the YAML reader and the schema have no common error type
+    except Exception as error:
+        # The YAML reader and the schema have no common error type.
         remedy = ""
         if "(bool)" in str(error):
             remedy = ". YAML reads on, off, yes and no as booleans: quote them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -11,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from gan_lab import studies
-from gan_lab.report.statistics import against
+from gan_lab.report.statistics import compare_with_bound
 from gan_lab.studies import BUDGETS, Study, measures, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import (
@@ -83,7 +84,7 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
 def read_verdicts(folder: Path, study: Study) -> dict[str, str]:
     """Return the verdict for each budget with results in a folder."""
     return {
-        budget: verdict.combine_verdicts(verdict.judge_predictions(study, recorded.results))
+        budget: verdict.combine_verdicts(verdict.judge_predictions(study, budget, recorded.results))
         for budget, recorded in read_results(folder, study).items()
     }
 
@@ -99,7 +100,7 @@ def write_page(study: Study, recorded: RecordedResults, out: Path) -> Path:
 def render_page(study: Study, recorded: RecordedResults) -> str:
     """Return the page in Markdown."""
     budget, results = recorded.budget, recorded.results
-    judged = verdict.judge_predictions(study, results)
+    judged = verdict.judge_predictions(study, budget, results)
     chosen = study.get_budget(budget)
     seeds = f"{chosen.seeds} seed{'s' * (chosen.seeds > 1)}"
     columns = list(dict.fromkeys([*_list_predicted_values(study), *study.shown]))
@@ -130,7 +131,9 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         ),
         _format_table(["arm", *columns], arms),
         "Each prediction is tested by Welch's t-test, or by Student's against a bound, at 5 % for "
-        f"all predictions together (Holm's correction). {_describe_power(judged)}",
+        "all predictions together (Holm's correction). Discrete values (fewer than four distinct "
+        "ones) are tested by permutation, against a bound by the sign test; a margin between two "
+        f"arms of them is not tested. {_describe_power(judged)}".rstrip(),
         f"**Not shown:** {study.not_shown}",
         "## Design",
         design,
@@ -153,7 +156,7 @@ def render_index(folder: Path) -> str:
         title = f"[{study.title}]({name}.md)" if found else study.title
         concluded, counts, minutes = "", "", ""
         if "full" in found:
-            judged = verdict.judge_predictions(study, found["full"].results)
+            judged = verdict.judge_predictions(study, "full", found["full"].results)
             concluded = verdict.combine_verdicts(judged)
             counts = _count_verdicts(judged)
             seconds = found["full"].seconds or 0.0
@@ -223,7 +226,7 @@ def _plot_seeds(figure: Figure, study: Study, results: Results) -> None:
             color = f"C{[*study.arms].index(arm)}"
             axes.plot(values, [position] * len(values), "o", color=color, markersize=4, alpha=0.6)
             if len(values) > 1:
-                mean = against(values, 0.0)
+                mean = compare_with_bound(values, 0.0)
                 interval = [[mean.difference - mean.low], [mean.high - mean.difference]]
                 axes.errorbar(
                     [mean.difference],
@@ -254,19 +257,23 @@ def _count_verdicts(judged: list[JudgedPrediction]) -> str:
 def _format_prediction(judged: JudgedPrediction) -> list[str]:
     effect = judged.effect
     if effect is None:
-        return [str(judged.prediction), "", "", judged.verdict]
+        missing = ", ".join(f"{count} of {arm}" for arm, count in judged.missing.items())
+        reason = f" (seeds without a value: {missing})" if missing else ""
+        return [str(judged.prediction), "", "", judged.verdict + reason]
     sign = 1 if judged.prediction.relation == "above" else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
     shown = replace(effect, difference=sign * effect.difference, low=low, high=high)
-    p = f"{effect.p:.2g}" if effect.p else "< 1e-12"
+    p = "not tested" if math.isnan(effect.p) else f"{effect.p:.2g}" if effect.p else "< 1e-12"
     return [str(judged.prediction), str(shown), p, judged.verdict]
 
 
 def _describe_power(judged: list[JudgedPrediction]) -> str:
     """Name the smallest differences that these seeds would detect."""
-    tested = [each for each in judged if each.effect is not None]
+    tested = [each for each in judged if math.isfinite(each.detectable_difference)]
+    if all(each.effect is None for each in judged):
+        return "No prediction was tested: a test needs three seeds, each with a value."
     if not tested:
-        return "No prediction was tested: a test needs three seeds with values."
+        return ""
     smallest = "; ".join(
         f"{rounded(each.detectable_difference, 2)} of `{each.prediction.value}` "
         f"({each.prediction.arm})"

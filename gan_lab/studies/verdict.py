@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 from scipy import optimize, stats
 
-from gan_lab.report.statistics import LEVEL, SEEDS, Effect, against, holm, welch
+from gan_lab.report.statistics import (
+    LEVEL,
+    SEEDS,
+    Effect,
+    compare_with_bound,
+    holm,
+    is_discrete,
+    welch,
+)
 from gan_lab.studies import Prediction, Study
 from gan_lab.studies.measures import Results
 from gan_lab.utils.numbers import mean_and_spread
@@ -29,27 +37,37 @@ class JudgedPrediction:
     Attributes:
         prediction: What was predicted.
         effect: The difference, positive in the predicted direction; None without enough values.
-        detectable_difference: The distance from ``by`` that is detected with ``POWER`` or more.
+        detectable_difference: The distance from ``by`` that is detected with ``POWER`` or more;
+            NaN without a test, and for discrete values.
         verdict: One of ``VERDICTS``.
+        missing: The arms of which seeds have no finite value, with the number of these seeds.
     """
 
     prediction: Prediction
     effect: Effect | None
     detectable_difference: float
     verdict: str
+    missing: dict[str, int]
 
 
-def judge_predictions(study: Study, results: Results) -> list[JudgedPrediction]:
+def judge_predictions(study: Study, budget: str, results: Results) -> list[JudgedPrediction]:
     """Test every prediction two-sided against its ``by``, with Holm's correction.
 
-    A prediction is inconclusive with fewer than three seeds, and if a value is missing or not
-    finite.
+    A prediction is inconclusive with fewer than three seeds, and if a planned seed has no finite
+    value: which seeds fail is a result itself, and the others alone could support anything.
     """
-    effects = [_test_prediction(prediction, results) for prediction in study.predictions]
-    significant = holm([effect.p if effect is not None else 1.0 for effect, _ in effects])
+    seeds = study.get_budget(budget).seeds
+    missing = [_count_missing(prediction, results, seeds) for prediction in study.predictions]
+    effects = [
+        (None, []) if some else _test_prediction(prediction, results)
+        for prediction, some in zip(study.predictions, missing, strict=True)
+    ]
+    significant = holm(
+        [1.0 if effect is None or math.isnan(effect.p) else effect.p for effect, _ in effects]
+    )
     judged = []
-    for prediction, (effect, samples), is_significant in zip(
-        study.predictions, effects, significant, strict=True
+    for prediction, (effect, samples), is_significant, some in zip(
+        study.predictions, effects, significant, missing, strict=True
     ):
         if effect is None or not is_significant:
             verdict = INCONCLUSIVE
@@ -65,7 +83,7 @@ def judge_predictions(study: Study, results: Results) -> list[JudgedPrediction]:
         difference = math.nan
         if samples:
             difference = compute_detectable_difference(samples, len(effects))
-        judged.append(JudgedPrediction(prediction, shown, difference, verdict))
+        judged.append(JudgedPrediction(prediction, shown, difference, verdict, some))
     return judged
 
 
@@ -80,6 +98,13 @@ def combine_verdicts(judged: list[JudgedPrediction]) -> str:
     return SUPPORTED if verdicts == {SUPPORTED} else INCONCLUSIVE
 
 
+def _count_missing(prediction: Prediction, results: Results, seeds: int) -> dict[str, int]:
+    """Count the planned seeds without a finite value in each arm of a prediction."""
+    arms = [arm for arm in (prediction.arm, prediction.other) if arm is not None]
+    counts = {arm: seeds - len(select_values(results, arm, prediction.value)) for arm in arms}
+    return {arm: count for arm, count in counts.items() if count > 0}
+
+
 def _test_prediction(
     prediction: Prediction, results: Results
 ) -> tuple[Effect | None, list[list[float]]]:
@@ -90,20 +115,23 @@ def _test_prediction(
         for arm in (prediction.arm, prediction.other)
         if arm is not None
     ]
-    if min(map(len, samples)) < SEEDS or not all(
-        math.isfinite(x) for sample in samples for x in sample
-    ):
+    if min(map(len, samples)) < SEEDS:
         return None, []
     shifted = [sign * x - prediction.by for x in samples[0]]
     if prediction.bound is not None:
-        return against(shifted, sign * prediction.bound), samples
-    return welch(shifted, [sign * x for x in samples[1]]), samples
+        return compare_with_bound(shifted, sign * prediction.bound), samples
+    effect = welch(shifted, [sign * x for x in samples[1]])
+    if prediction.by and any(map(is_discrete, samples)):
+        # Shifted discrete values never coincide, so that a permutation test always finds them
+        # different. No exact test of a margin is known for so few values.
+        effect = replace(effect, p=math.nan)
+    return effect, samples
 
 
 def select_values(results: Results, arm: str, value: str) -> list[float]:
-    """Return a value of an arm for every seed that has it."""
+    """Return a value of an arm for every seed in which it is finite."""
     found = (values.get(value) for values in results.get(arm, []))
-    return [float(x) for x in found if isinstance(x, int | float)]
+    return [float(x) for x in found if isinstance(x, int | float) and math.isfinite(x)]
 
 
 def compute_detectable_difference(samples: list[list[float]], tests: int) -> float:
@@ -115,10 +143,13 @@ def compute_detectable_difference(samples: list[list[float]], tests: int) -> flo
     Args:
         samples: One or two samples, whose observed standard deviations are used.
         tests: Number of tests that share ``LEVEL``.
+
+    Returns:
+        The difference; NaN for discrete values, whose test does not depend on a standard deviation.
     """
     error = math.sqrt(sum(stdev(values) ** 2 / len(values) for values in samples))
-    if error == 0:
-        return 0.0
+    if error == 0 or any(map(is_discrete, samples)):
+        return math.nan
     freedom = min(map(len, samples)) - 1
     critical = float(stats.t.ppf(1 - LEVEL / tests / 2, freedom))
     noncentrality = float(
@@ -130,8 +161,9 @@ def compute_detectable_difference(samples: list[list[float]], tests: int) -> flo
 
 
 def format_values(results: Results, arm: str, value: str) -> str:
-    """Format mean ± standard deviation over the seeds."""
+    """Format mean ± standard deviation over the seeds, with their number if some have no value."""
     found = select_values(results, arm, value)
     if not found:
         return ""
-    return mean_and_spread(mean(found), stdev(found) if len(found) > 1 else None)
+    text = mean_and_spread(mean(found), stdev(found) if len(found) > 1 else None)
+    return text if len(found) == len(results[arm]) else f"{text} (n={len(found)})"

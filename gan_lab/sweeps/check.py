@@ -32,7 +32,11 @@ def check_values(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
 
 
 def check_metric(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
-    """Raise UserError if the experiment does not compute the sweep's metric."""
+    """Check that the experiment computes the sweep's metric.
+
+    Raises:
+        UserError: It does not.
+    """
     from gan_lab.distributed import detect
     from gan_lab.runs.run_folder import RunFolder
     from gan_lab.training.builder import build, load_data

@@ -25,7 +25,11 @@ def output_folder(sweep: Sweep, overrides: Sequence[str]) -> Path:
 
 
 def open_trials(sweep: Sweep, overrides: Sequence[str], storage: str | None) -> Trials:
-    """Open the trials of a sweep for reading. Raises UserError if there are none yet."""
+    """Open the trials of a sweep for reading.
+
+    Raises:
+        UserError: There are no trials yet.
+    """
     folder = output_folder(sweep, overrides)
     if not storage and not (folder / "trials.db").is_file():
         raise UserError(f"no trials in {folder}. Start the sweep: make sweep SWEEP={sweep.name}")
@@ -94,7 +98,7 @@ def _definition(sweep: Sweep, overrides: Sequence[str]) -> dict[str, object]:
 
 
 def _can_use_wandb() -> bool:
-    """True if W&B is configured and its server responds."""
+    """Return True if W&B is configured and its server responds."""
     from gan_lab.training.callbacks import wandb_logger
     from gan_lab.utils.network import is_reachable
 

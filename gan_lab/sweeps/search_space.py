@@ -152,7 +152,7 @@ def parse(key: str, spec: Any) -> Parameter:
     """Parse a parameter of a sweep file. A missing distribution is inferred as W&B does.
 
     Raises:
-        UserError: W&B would refuse the parameter, or the lab cannot run it. The message names it.
+        UserError: W&B would reject the parameter, or the lab cannot run it. The message names it.
     """
     where = f"parameters.{key}"
     if not isinstance(spec, dict):

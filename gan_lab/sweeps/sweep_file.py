@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -115,7 +116,10 @@ def load(name: str) -> Sweep:
     Raises:
         UserError: The name is unknown, or the lab cannot run the sweep as W&B would.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else sweep_folder() / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        path = Path(os.path.expanduser(name))
+    else:
+        path = sweep_folder() / f"{name}.yaml"
     if not path.is_file():
         raise UserError(loading.explain_missing_file("sweep", name, list(list_sweeps())))
     try:

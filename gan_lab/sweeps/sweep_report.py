@@ -28,15 +28,15 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-# They place a run and do not define it.
+# They locate a run and do not define its results.
 KEYS_OUTSIDE_CONFIG = ("run.id", "run.root", "run.overwrite")
 
 
 @dataclass
 class Row:
-    """One trial of the report; of a retried trial, its last attempt.
+    """A trial of the report, or the last attempt of a retried trial.
 
-    ``scores`` has the score at each evaluation.
+    ``scores`` has the score of each evaluation.
     """
 
     trial_number: int
@@ -126,8 +126,7 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
         name, [*sweep.fixed_overrides, *overrides, *format_overrides(results.best.values)]
     )
     values = dict(leaves(loaded.config))
-    # Values that the experiment's own file does not have: of overrides and of the chosen config
-    # groups.
+    # The experiment's file does not contain the values of overrides and of config groups.
     origins = {
         "command line",
         *(f"{group}/{member}.yaml" for group, member in loaded.groups.items()),
@@ -214,7 +213,7 @@ def render(results: SweepResult, best: Path | None, folder: Path, overrides: Seq
             for evaluation, value in sorted(row.scores.items())
         ]
         if points:
-            series.append(curves.series(f"trial {row.trial_number}", points))
+            series.append(curves.build_series(f"trial {row.trial_number}", points))
     charts = [{"title": f"{sweep.metric} of each trial", "series": series}] if series else []
     return run_page.render(
         "sweep.html",

@@ -2,9 +2,9 @@
 
 This is the only file that uses Optuna's storage.
 
-A worker may die at any instant; no trial is lost or runs twice. A trial enters the queue together
-with its number, in one transaction. It gets a heartbeat before it runs. When the heartbeat is too
-old, Optuna fails the attempt, and the next claim puts the same number back into the queue.
+A worker may die at any time; no trial is lost or runs twice. A trial enters the queue together with
+its number, in one transaction. It gets a heartbeat before it runs. When the heartbeat is too old,
+Optuna fails the attempt, and the next claim puts the same number back into the queue.
 """
 
 from __future__ import annotations
@@ -99,7 +99,11 @@ class Trials:
         return {"timeout": 60} if self.url.startswith("sqlite") else {"connect_timeout": 10}
 
     def ensure_same(self, definition: dict[str, Any]) -> None:
-        """Store the definition of the trials. Raises UserError if the stored one differs."""
+        """Store the definition of the trials.
+
+        Raises:
+            UserError: The stored definition differs.
+        """
         with explain_storage_errors(self.url), self._lock():
             stored = self.study.user_attrs.get("sweep")
             if stored is None:
@@ -259,7 +263,7 @@ class Trials:
 
 
 def needs_retry(attempts: Sequence[FrozenTrial]) -> bool:
-    """True if the last attempt was killed or lost its worker, and the trial has a retry left."""
+    """Return True if the last attempt was killed or lost its worker, and a retry is left."""
     lost = [
         trial
         for trial in attempts
@@ -269,7 +273,7 @@ def needs_retry(attempts: Sequence[FrozenTrial]) -> bool:
 
 
 def create_sampler(sweep: Sweep, trial_number: int) -> BaseSampler:
-    """Create a trial's sampler, whose seed is its own, so that workers sample different values."""
+    """Create a trial's sampler, seeded by its number so that workers sample different values."""
     if sweep.method == "bayes":
         return TPESampler(seed=trial_number, constant_liar=True)
     return RandomSampler(seed=trial_number)

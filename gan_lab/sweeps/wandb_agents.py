@@ -20,7 +20,7 @@ logger = logging.getLogger("gan_lab")
 PROJECT = "gan-lab"
 AGENT = [sys.executable, "-m", "wandb", "agent", "--forward-signals"]
 POLL_INTERVAL_S = 0.1
-# For the trials of the agents to write their last checkpoint.
+# Stopped trials of the agents have this long to write their last checkpoint.
 SHUTDOWN_TIMEOUT_S = 150.0
 
 
@@ -29,7 +29,7 @@ def run(
 ) -> int:
     """Create the sweep, or resume it, and run agents until they end; return the exit code."""
     sweep_id = _find_or_create(sweep, folder, overrides, limit)
-    # The agent looks for "python" on the path.
+    # The agent runs the "python" that is first on PATH.
     environment = os.environ | {
         "PATH": f"{interpreter_folder()}{os.pathsep}{os.environ.get('PATH', '')}"
     }
@@ -74,7 +74,7 @@ def _find_or_create(sweep: Sweep, folder: Path, overrides: Sequence[str], limit:
     try:
         sweep_id = wandb.sweep(definition, project=PROJECT)
     except Exception as error:
-        # wandb raises its own types and those of its transport.
+        # wandb raises errors of several libraries.
         raise UserError(
             f"W&B did not create the sweep: {first_line(error)}. Run it here: --backend local"
         ) from None

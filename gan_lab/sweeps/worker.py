@@ -25,9 +25,9 @@ from gan_lab.utils.files import read_rows
 logger = logging.getLogger("gan_lab")
 
 POLL_INTERVAL_S = 0.1
-# Between two looks for a trial while other workers run the last ones.
+# Interval of claims while other workers run the last trials.
 CLAIM_INTERVAL_S = 1.0
-# For a trial to write its last checkpoint.
+# A stopped trial has this long to write its last checkpoint.
 SHUTDOWN_TIMEOUT_S = 120.0
 # If this many trials fail before any is complete, the sweep itself is wrong.
 MAX_FAILURES_BEFORE_SUCCESS = 3
@@ -121,8 +121,7 @@ class Worker:
                 time.sleep(POLL_INTERVAL_S)
             self._report_scores(claimed, scores)
         except BaseException:
-            # Without the storage there are no heartbeats either, so another worker takes the trial
-            # over.
+            # If the storage fails, there are no heartbeats, so another worker takes over the trial.
             _end_training(child)
             raise
         finally:

@@ -191,7 +191,7 @@ def build(
     sample_grids = SampleGrids(
         run.path, grid_every, data, family.conditional, config.run.seed, ema, progress, trackers
     )
-    extractor = extractors.load(extractors.default(data.spec))
+    extractor = extractors.load(extractors.choose_default(data.spec))
     diversity = Diversity(
         log_every,
         sample_grids.batch,
@@ -314,8 +314,8 @@ def build_trainer(config: Config, callbacks: list[Callback], launched: detect.La
                 use_distributed_sampler=False,
                 profiler=NoProfiler(),
             )
-    # Lightning raises several exception types for unavailable devices
     except Exception as error:
+        # Lightning raises several exception types for unavailable devices.
         raise UserError(f"run.devices={config.run.devices}: {first_line(error)}") from None
     leave_signals_alone(trainer)
     return trainer

@@ -18,18 +18,19 @@ from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
 from gan_lab.images import save_grid
 from gan_lab.metrics.base import Metric, Setting
-from gan_lab.metrics.evaluator import Evaluator, metric_setting
+from gan_lab.metrics.evaluator import Evaluator, build_setting
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.leaks import find_leaks
-from gan_lab.metrics.nearest_neighbors import find_neighbours
+from gan_lab.metrics.nearest_neighbors import expect_near_share, find_neighbors
 from gan_lab.metrics.selection import select_metrics
+from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 from gan_lab.runs.run import RestoredRun, Run
 from gan_lab.utils.errors import UserError
 
-# training images above which the slow search for memorized images is logged
+# The slow search for memorized images is logged for more training images than this.
 MIN_LOGGED_IMAGES = 20_000
-# fraction of a Fréchet distance above which a note reports the real-vs-real score
+# A note reports a real-vs-real score above this fraction of a Fréchet distance.
 MAX_REAL_VS_REAL_SHARE = 0.1
 logger = logging.getLogger("gan_lab")
 
@@ -65,8 +66,12 @@ def evaluate(folder: Path, weights: str, overrides: Sequence[str] = ()) -> dict[
     """
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights} is not valid. Choose one of {', '.join(WEIGHTS)}")
+    run = Run(folder)
+    # without a best checkpoint the newest one is scored, under its own name
+    if weights == "best" and find_checkpoint(folder).stem != "best":
+        weights = "last"
     other_protocol = any(override.startswith("metrics") for override in overrides)
-    restored = Run(folder).restore(overrides, weights=None)
+    restored = run.restore(overrides, weights=None)
     return score_run(restored, weights, keep_others=other_protocol)
 
 
@@ -87,7 +92,7 @@ def score_run(
     folder, config = restored.run.path, restored.config
     data, family = restored.data, restored.family
     iteration = restored.load(weights)
-    setting = replace(metric_setting(config, family, data, final=True), final=full)
+    setting = replace(build_setting(config, family, data, final=True), final=full)
     metrics = select_metrics(setting)
     for note in setting.notes if full else ():
         logger.info(note)
@@ -103,7 +108,7 @@ def score_run(
     described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
     scores = score(evaluator, family, described, chosen_on)
     if weights == "best":
-        scores |= neighbour_scores(folder, evaluator, family, described, chosen_on)
+        scores |= neighbor_scores(folder, evaluator, family, described, chosen_on)
         scores |= leak_scores(evaluator, family, described, chosen_on)
         # last, since it loads other weights
         scores |= own_best_scores(restored, evaluator, chosen_on)
@@ -127,7 +132,7 @@ def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule)
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
     """Score a family; return the entries of ``summary.json`` with their protocols."""
     values = evaluator(family)
-    floors = evaluator.floors(family.device)
+    references = evaluator.compute_references(family.device)
     frechet = {
         metric.extractor.distance
         for metric in evaluator.metrics
@@ -140,22 +145,22 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
         spread = {"spread": values[f"{name}_sd"]} if f"{name}_sd" in values else {}
         entry: dict[str, Any] = {"value": values[name], **spread, "higher_is_better": higher}
         entries[name] = entry | {"protocol": evaluator.protocol(name, described, chosen_on)}
-        if name in floors:
+        if name in references:
             classes = "as asked for" if evaluator.setting.conditional else "at random"
-            entries[name]["protocol"] |= {"floor": floors[name], "floor_classes": classes}
-            if name in frechet and floors[name] > MAX_REAL_VS_REAL_SHARE * values[name]:
+            entries[name]["protocol"] |= {"floor": references[name], "floor_classes": classes}
+            if name in frechet and references[name] > MAX_REAL_VS_REAL_SHARE * values[name]:
                 entries[name]["note"] = (
-                    f"the real-vs-real score is {floors[name]:.3g}, more than 10% of this value; "
-                    "sample-size bias matters here"
+                    f"the real-vs-real score is {references[name]:.3g}, more than 10% of this "
+                    "value; sample-size bias matters here"
                 )
     for name, value in evaluator.baselines().items():
         protocol = evaluator.protocol(name, "none", "none")
         entries[name] = {"value": value, "higher_is_better": None, "protocol": protocol}
     for metric in evaluator.metrics:
-        for name, of_reals in metric.floor_names.items():
-            if name in entries and name in floors:
-                entries[of_reals] = entries[name] | {
-                    "value": floors[name],
+        for name, reference_name in metric.reference_names.items():
+            if name in entries and name in references:
+                entries[reference_name] = entries[name] | {
+                    "value": references[name],
                     "higher_is_better": None,
                 }
     return entries
@@ -182,7 +187,7 @@ def own_best_scores(restored: RestoredRun, evaluator: Evaluator, chosen_on: str)
     return entries
 
 
-def neighbour_scores(
+def neighbor_scores(
     folder: Path, evaluator: Evaluator, family: Family, described: str, chosen_on: str
 ) -> dict[str, Any]:
     """Measure the memorization of a latent-to-image generator, and draw ``neighbours.png``."""
@@ -196,13 +201,21 @@ def neighbour_scores(
     if len(data.train) > MIN_LOGGED_IMAGES:
         logger.info(f"Searching {len(data.train):,} training images for memorized ones")
     metric = feature_scores[0]
-    values, protocol, pairs = find_neighbours(family, data, metric.extractor, evaluator.seed)
+    values, protocol, pairs = find_neighbors(family, data, metric.extractor, evaluator.seed)
     save_grid(pairs, 8, folder / "neighbours.png")
     usual = evaluator.protocol(metric.names[0], described, chosen_on) | protocol
-    return {
+    entries: dict[str, Any] = {
         name: {"value": value, "higher_is_better": None, "protocol": usual}
         for name, value in values.items()
     }
+    near_copies = entries.get(f"near_copies_{metric.extractor.name}")
+    if near_copies is not None:
+        expected, low, high = expect_near_share(protocol["fakes"], protocol["reals"])
+        near_copies["note"] = (
+            f"new images have {expected:.2g} on average, between {low:.2g} and {high:.2g} in 95% of "
+            "evaluations"
+        )
+    return entries
 
 
 def leak_scores(

@@ -31,24 +31,24 @@ def accumulate(family: Family, parts: int) -> None:
     """Let ``family.step`` process each batch in ``parts`` micro-batches."""
     if parts > 1:
         family.parts = parts
-        family.step = partial(_step_in_parts, family, family.step)  # type: ignore[method-assign]
+        family.step = partial(_step_micro_batches, family, family.step)  # type: ignore[method-assign]
 
 
-def _step_in_parts(family: Family, step: Step, batch: Batch) -> None:
+def _step_micro_batches(family: Family, step: Step, batch: Batch) -> None:
     steps = [greenlet(lambda _, part=part: step(part)) for part in batch.chunk(family.parts)]
-    states = [_PartState.seeded(family, part) for part in range(family.parts)]
+    states = [_MicroBatchState.create_seeded(family, part) for part in range(family.parts)]
     yielded = [None] * family.parts
     family.end_turn = _yield_value
-    while not all(each.dead for each in steps):
-        # every micro-batch receives what all of them yielded in the previous round
+    while not all(coroutine.dead for coroutine in steps):
+        # Every micro-batch receives what all of them yielded in the previous round.
         received = [*yielded]
-        for part, each in enumerate(steps):
+        for part, coroutine in enumerate(steps):
             family.part = part
             states[part].restore(family)
-            # runs until the micro-batch yields or completes the step
-            yielded[part] = each.switch(received)
-            states[part] = _PartState(family)
-            # the cache holds weights cast for another micro-batch
+            # It runs until the micro-batch yields or completes the step.
+            yielded[part] = coroutine.switch(received)
+            states[part] = _MicroBatchState(family)
+            # The cache contains weights that were cast for another micro-batch.
             torch.clear_autocast_cache()
     family.part = 0
     family.end_turn = None
@@ -60,7 +60,7 @@ def _yield_value(value: Any) -> list[Any]:
     return received
 
 
-class _PartState:
+class _MicroBatchState:
     """State of one micro-batch: network buffers, torch generators and ``requires_grad`` flags."""
 
     def __init__(self, family: Family, copied: bool = False) -> None:
@@ -78,7 +78,7 @@ class _PartState:
             self.generators.append(torch.cuda.get_rng_state(family.device))
 
     @classmethod
-    def seeded(cls, family: Family, part: int) -> _PartState:
+    def create_seeded(cls, family: Family, part: int) -> _MicroBatchState:
         """Create the initial state of a micro-batch; the first uses the buffers of the networks."""
         family.part = part
         family.seed_networks()

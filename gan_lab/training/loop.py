@@ -32,8 +32,7 @@ from gan_lab.training.final_evaluation import evaluate_all
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import write_text
 
-# per run
-MAX_ROLLBACKS = 3
+MAX_ROLLBACKS_PER_RUN = 3
 logger = logging.getLogger("gan_lab")
 
 
@@ -67,7 +66,7 @@ def train(
     config = adapt_to_start(loaded.config, run, launched)
     finished = None if config.run.overwrite else run.finished(config)
     if finished:
-        # a run that was killed between its evaluation and its report
+        # The run was killed between its evaluation and its report.
         if rank() == 0 and not (run.path / "report.html").is_file():
             report.write_or_warn([run.path])
         announce(
@@ -101,7 +100,8 @@ def train_run(
     command: Sequence[str],
 ) -> int:
     """Train a run with a complete config and loaded data; return the exit code of ``train``."""
-    # before anything is written or deleted: an invalid config must leave the run folder unchanged
+    # Build before anything is written or deleted: an invalid config must leave the run folder
+    # unchanged.
     built = build(config, data, run, launched=launched)
     announce(data.facts.about)
     for note in built.notes:
@@ -187,7 +187,7 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
             )
             return built, None
         except DivergedError as diverged:
-            if built.config.health.on_nan == "stop" or built.family.branch >= MAX_ROLLBACKS:
+            if built.config.health.on_nan == "stop" or built.family.branch >= MAX_ROLLBACKS_PER_RUN:
                 return built, diverged
             built, path = roll_back(built, diverged)
         except Exception as error:
@@ -196,8 +196,8 @@ def fit(built: Experiment, path: Path | None) -> tuple[Experiment, DivergedError
                     detect.detect_launcher(built.config.run), error, built.config.run.timeout_s
                 ) from None
             raise
-        # Lightning turns a Ctrl-C before the first iteration into SystemExit
         except SystemExit as error:
+            # Lightning turns a Ctrl-C before the first iteration into SystemExit.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
@@ -216,7 +216,7 @@ def roll_back(built: Experiment, diverged: DivergedError) -> tuple[Experiment, P
         iteration = read_checkpoint(path)["iteration"]
         sentence = (
             f"Rolled back to iteration {iteration:,} with a new random seed "
-            f"(rollback {branch} of {MAX_ROLLBACKS})"
+            f"(rollback {branch} of {MAX_ROLLBACKS_PER_RUN})"
         )
         alert = Alert("rollback", diverged.iteration, diverged.images, sentence)
         built.health.report(alert, is_global_zero=True)
@@ -250,7 +250,7 @@ def conclude(built: Experiment, seconds: float) -> None:
         "data": built.data.facts.about,
         "validation": built.evaluation.scores,
         "validation_split": evaluator.setting.split,
-        "validation_floors": evaluator.floors(built.family.device),
+        "validation_floors": evaluator.compute_references(built.family.device),
         "best_iteration": built.evaluation.best_at,
         "seconds_of_last_start": round(seconds, 1),
         "peak_memory_mb": round(device.peak_memory()),
@@ -259,8 +259,8 @@ def conclude(built: Experiment, seconds: float) -> None:
     write_summary(built.run.path, summary)
     try:
         evaluate_all(built.run.path, built.data)
-    # even if a metric fails, report the training
     finally:
+        # Even if a metric fails, the training has a report.
         report.write_or_warn([built.run.path])
     log_results(built)
 
@@ -270,6 +270,7 @@ def log_results(built: Experiment) -> None:
     folder = built.run.path
     images = built.images
     for tracker in built.trackers:
+        # The name of the file and of the logged image is the one of earlier versions.
         if (picture := folder / "neighbours.png").is_file():
             tracker.log_image("neighbours", picture, images)
         if (page := folder / "report.html").is_file():

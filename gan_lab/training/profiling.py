@@ -19,9 +19,9 @@ from gan_lab.distributed import detect
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning
 
-# after one warmup iteration
+# One warmup iteration precedes them.
 MEASURED_ITERATIONS = 10
-# slow trainings are stopped after fewer iterations
+# A slow training is stopped after this time with fewer iterations.
 MAX_MEASUREMENT_S = 60.0
 
 
@@ -77,15 +77,15 @@ def measure(
         extra=[watch],
         launched=detect.SINGLE_PROCESS,
     )
-    evaluating = evaluation_time(built)
+    evaluation_s = measure_evaluation(built)
     with quiet_lightning():
         built.trainer.fit(built.family, datamodule=built.data)
     if built.checkpoint.signal:
         raise KeyboardInterrupt
-    return built, watch.iteration, evaluating
+    return built, watch.iteration, evaluation_s
 
 
-def evaluation_time(built: Experiment) -> float:
+def measure_evaluation(built: Experiment) -> float:
     """Measure the seconds of an evaluation, without the first one, which also reads the reals."""
     built.family.eval().to(device.get_default_device())
     built.evaluation.evaluator(built.family)

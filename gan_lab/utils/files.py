@@ -32,11 +32,16 @@ def find_shipped_folder(name: str, inside: str | None = None) -> Path:
 def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` on success: the file is always complete.
 
+    For files in the lab's own folders. ``output.OutputFiles`` writes to paths that users name.
     ``suffix`` distinguishes the temporary paths of concurrent writers.
     """
     unfinished = path.with_name(f".{path.name}{suffix}")
-    yield unfinished
-    os.replace(unfinished, path)
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str, errors: str = "surrogateescape", suffix: str = "") -> None:

@@ -12,7 +12,7 @@ from gan_lab.metrics import extractors
 from tests.helpers.weights import write_weights
 
 NAMES = [
-    name for name in extractors.names() if name != "inception"
+    name for name in extractors.list_extractors() if name != "inception"
 ]  # large; test_inception.py has it
 BY_FILE = ("clip", "dinov2")
 
@@ -57,7 +57,9 @@ def test_an_extractor_reads_each_image_by_itself_and_twice_alike(name: str, tmp_
 def test_weights_that_are_not_there_or_another_network_s_are_refused_in_a_line(
     name: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=rf"metrics\.{name}_weights names no file: \S"):
+    with pytest.raises(
+        ValueError, match=rf"metrics\.{name}_weights is not set\. Set it to a file; \S"
+    ):
         extractors.load(name)
     with pytest.raises(
         ValueError, match=rf"metrics\.{name}_weights=/nowhere\.pt: there is no such file"
@@ -67,6 +69,6 @@ def test_weights_that_are_not_there_or_another_network_s_are_refused_in_a_line(
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
     for file in ("text.pt", "other.pt"):
         with pytest.raises(
-            ValueError, match=rf"^metrics\.{name}_weights=\S*{file} holds no [^\n]+$"
+            ValueError, match=rf"^metrics\.{name}_weights=\S*{file} does not contain [^\n]+$"
         ):
             extractors.load(name, MetricsConfig(**{f"{name}_weights": str(tmp_path / file)}))

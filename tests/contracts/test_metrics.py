@@ -19,7 +19,7 @@ from gan_lab.images import Batch, ImageSpec
 from gan_lab.metrics import lpips
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Tally
-from gan_lab.metrics.selection import find_metrics, names, select_metrics
+from gan_lab.metrics.selection import find_metrics, list_metrics, select_metrics
 
 CFG = MetricsConfig(inception_weights="off", allow_small_n=True)
 DIGITS = ImageSpec(1, 28, 28, classes=10, content="digits")
@@ -51,7 +51,7 @@ SETTINGS = [  # of which each metric must have one that it applies to
     Setting(POINTS, CFG, ("generated",), False, "test", 100, 100, True),
 ]
 CASES = [
-    (i, name) for i, setting in enumerate(SETTINGS) for name in names()
+    (i, name) for i, setting in enumerate(SETTINGS) for name in list_metrics()
     if (setting.spec is HORSES if name == "lpips" else class_of(name).applies(setting))
 ]  # fmt: skip
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -14,22 +12,18 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+from tests.helpers.processes import ended, start_code
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/api.md", "docs/metrics.md", "docs/commands.md")
-# what a page leaves to the reader: a data set, folders of images, a finished run
-PRELUDE_DATA = """
+# what a page leaves to the reader, next to folders of images and a finished run
+PRELUDE = """
+import gan_lab
 import torch
 from torch.utils.data import TensorDataset
 my_dataset = TensorDataset(torch.rand(256, 1, 28, 28), torch.arange(256) % 10)
-"""
-PRELUDE = (
-    PRELUDE_DATA
-    + """
-import gan_lab
 real_images = fake_images = (torch.rand(64, 3, 32, 32) * 255).to(torch.uint8)
-gan_lab.train("cgan", overrides=["run.id=seed0", *TINY])
 """
-)
 # budgets that a reader pays and a test does not
 SMALLER = {
     "run.images=20000": "run.images=64",
@@ -63,21 +57,19 @@ def make_smaller(code: str) -> str:
 
 
 def run_python(code: str, folder: Path) -> None:
-    """Run a program in a folder of its own, without the network of this process."""
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "WANDB_MODE": "offline",
-        "OMP_NUM_THREADS": "1",
-    }
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert ended.returncode == 0, f"{code}\n{ended.stderr[-3000:]}"
+    """Run a program in a folder, in a forked process, which starts faster than a new one."""
+    log = folder / "log.txt"
+    (exit_code,) = ended([start_code(code, folder, log)], seconds=500)
+    assert exit_code == 0, f"{code}\n{log.read_text(encoding='utf-8')[-3000:]}"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run runs/cgan/seed0, trained once for all pages."""
+    folder = tmp_path_factory.mktemp("trained")
+    code = f'import gan_lab\ngan_lab.train("cgan", overrides={["run.id=seed0", *TINY]!r})'
+    run_python(code, folder)
+    return folder
 
 
 def write_images(folder: Path, n: int = 30) -> None:
@@ -91,7 +83,7 @@ def write_images(folder: Path, n: int = 30) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
+def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path, trained: Path) -> None:
     blocks = re.findall(
         r"^```python\n(.*?)^```",
         (ROOT / page).read_text(encoding="utf-8"),
@@ -100,7 +92,8 @@ def test_the_python_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
     assert blocks, f"{page} has no Python: take it off the list"
     for name in ("fakes", "reals", "samples", "photos"):
         write_images(tmp_path / name)
-    run_python("\n".join([f"TINY = {TINY!r}", PRELUDE, *map(make_smaller, blocks)]), tmp_path)
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    run_python("\n".join([PRELUDE, *map(make_smaller, blocks)]), tmp_path)
 
 
 def test_every_page_with_python_is_run() -> None:
@@ -125,7 +118,7 @@ def test_dragan_of_the_extending_page_trains_by_name(tmp_path: Path) -> None:
     (tmp_path / "mine" / "dragan.py").write_text(dragan, encoding="utf-8")
     assert len(dragan.split("@dataclass")[1].strip().splitlines()) <= 25
     run_python(
-        f"{PRELUDE_DATA}\nimport gan_lab\n"
+        f"{PRELUDE}\nimport gan_lab\n"
         f"run = gan_lab.train('wgan_gp', overrides={[*TINY, 'family=mine.dragan']!r})\n"
         "assert run.config.family == 'mine.dragan' and run.history['penalty']\n"
         f"{own_trainer.replace('max_steps=100', 'max_steps=2')}\n"

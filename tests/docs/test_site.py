@@ -8,11 +8,12 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gan_lab
-from tests.helpers.browser import needs_chromium, started
+from tests.helpers.browser import find_violations, needs_chromium, started
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -26,26 +27,36 @@ LOADED = re.compile(
 )
 
 
-@pytest.mark.slow
-def test_site_builds_strictly_and_offline(tmp_path: Path) -> None:
-    """Sphinx reports no warning, such as a broken link, and no page loads anything from another server."""
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-b",
-        "html",
-        "docs",
-        str(tmp_path),
-    ]
-    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built once; any warning, such as a broken link, fails here."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs"]
+    finished = subprocess.run(
+        [*command, str(folder)], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert finished.returncode == 0, finished.stderr
+    return folder
+
+
+@needs_chromium
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_site_has_no_accessibility_violation(scheme: Any, site: Path) -> None:
+    """axe-core finds nothing in our own content; Furo's navigation is not ours."""
+    with contextmanager(started)() as browser:
+        for name in ("index", "studies/optimum", "methods/cgan", "configuration", "demo"):
+            page = browser.new_page(color_scheme=scheme)
+            page.goto((site / f"{name}.html").as_uri())
+            assert (name, find_violations(page, "article")) == (name, [])
+
+
+@pytest.mark.slow
+def test_site_builds_strictly_and_offline(site: Path) -> None:
+    """Sphinx reports no warning, such as a broken link, and no page loads anything from another server."""
     pages = {
-        path.relative_to(tmp_path).as_posix(): path.read_text(encoding="utf-8")
-        for path in tmp_path.rglob("*.html")
+        path.relative_to(site).as_posix(): path.read_text(encoding="utf-8")
+        for path in site.rglob("*.html")
     }
     assert {
         "index.html",
@@ -61,7 +72,7 @@ def test_site_builds_strictly_and_offline(tmp_path: Path) -> None:
     } == set()
     assert "GANDataModule" in pages["reference.html"]
     assert 'data-theme="auto"' in pages["index.html"] or "theme-toggle" in pages["index.html"]
-    assert "precision" in (tmp_path / "searchindex.js").read_text(encoding="utf-8")
+    assert "precision" in (site / "searchindex.js").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +186,21 @@ def test_prose_check_finds_words_in_prose_only(tmp_path: Path) -> None:
     code = tmp_path / "code.py"
     code.write_text('anew = "it is told"  # somebody\n', encoding="utf-8")
     assert [words for _, words, _ in check["find_words"](code)] == ["told", "somebody"]
+    template = tmp_path / "page.html"
+    template.write_text("<p id=anew>{{ anew }} it is told</p>\n", encoding="utf-8")
+    script = tmp_path / "page.js"
+    script.write_text("const anew = 1; // somebody\n", encoding="utf-8")
+    assert [words for _, words, _ in check["find_words"](template)] == ["told"]
+    assert [words for _, words, _ in check["find_words"](script)] == ["somebody"]
+
+
+def test_prose_check_accepts_stored_strings_only_as_a_whole(tmp_path: Path) -> None:
+    """Keys of saved results keep their spelling, but the same word in a message is found."""
+    check = runpy.run_path(str(REPOSITORY / "scripts" / "check_prose.py"))
+    code = tmp_path / "code.py"
+    lines = ['value = protocol["floor"]', 'name = f"neighbours.png"', 'text = "the floor is 1"']
+    code.write_text("\n".join(lines), encoding="utf-8")
+    assert [(number, words) for number, words, _ in check["find_words"](code)] == [(3, "floor")]
 
 
 @needs_chromium

@@ -23,3 +23,12 @@ def started() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+def find_violations(page: Any, selector: str | None = None) -> list[str]:
+    """Run axe-core on a page, or on an element; return each violated rule and its elements."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    return [
+        f"{violation['id']}: {', '.join(node['html'][:120] for node in violation['nodes'])}"
+        for violation in axe.Axe().run(page, selector).response["violations"]
+    ]

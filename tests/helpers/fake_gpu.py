@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from gan_lab.config import loading
 from gan_lab.metrics import translation_scores
 from gan_lab.metrics.base import Metric
-from gan_lab.metrics.evaluator import _to_pixels, metric_setting
+from gan_lab.metrics.evaluator import _quantize_batch, build_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.run_folder import RunFolder
@@ -152,9 +152,7 @@ def _rehearsed(name: str, words: list[str], folder: Path) -> dict[str, Any]:
     loaded = loading.load(name, words)
     (folder / "checkpoints").mkdir(parents=True)
     built = builder.build(*builder.load_data(loaded.config), RunFolder(folder))
-    setting = replace(
-        metric_setting(loaded.config, built.family, built.data, final=True), reals=100
-    )
+    setting = replace(build_setting(loaded.config, built.family, built.data, final=True), reals=100)
     metrics = select_metrics(setting)
     built.evaluation.evaluator.metrics = []
     built.trainer.fit(built.family, datamodule=built.data)  # on the CPU, up to a checkpoint
@@ -200,7 +198,7 @@ def _on(
         callbacks["CSVLogger"].on_train_batch_end(trainer, family)
     waits, any_order = {"step": sum(gpu.seen.values())}, sorted(gpu.any_order)
     family.eval()
-    reals = _to_pixels(evaluator.reals[0].to_device(device), False)
+    reals = _quantize_batch(evaluator.reals[0].to_device(device), False)
     evaluator._real_statistics = [
         metric.update_real(reals) if metric.reals_key else {} for metric in metrics
     ]

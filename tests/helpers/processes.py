@@ -57,7 +57,7 @@ class Kill:
         if self.place == "step":
             Family.minimize = die_before(Family.minimize)  # type: ignore[method-assign]
         elif self.place == "evaluation":
-            Evaluator._over_batches = die_before(Evaluator._over_batches)  # type: ignore[method-assign]
+            Evaluator._compute_fake_statistics = die_before(Evaluator._compute_fake_statistics)  # type: ignore[method-assign]
         elif self.place == "writing":
             checkpoint.os.fsync = die_before(os.fsync)
         elif self.place == "renaming":
@@ -208,6 +208,26 @@ def _run_words(main: Callable[[], None], words: Sequence[str]) -> NoReturn:
 def start_command(words: Sequence[str], log: Path) -> Any:
     """``gan-lab`` with these words, whose trainings are forked as it is; ``join`` it and read its ``exitcode``."""
     process = CONTEXT.Process(target=_run_command, args=(words, log))
+    process.start()
+    return process
+
+
+def _run_code(code: str, folder: Path, log: Path) -> None:
+    _begin({}, log)
+    os.chdir(folder)
+    try:
+        exec(compile(code, "<documentation>", "exec"), {"__name__": "__main__"})
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def start_code(code: str, folder: Path, log: Path) -> Any:
+    """A Python program in this folder; ``join`` it and read its ``exitcode``."""
+    process = CONTEXT.Process(target=_run_code, args=(code, folder, log))
     process.start()
     return process
 

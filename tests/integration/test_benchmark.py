@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from gan_lab import benchmark
 from gan_lab import data as datasets
 from gan_lab.config import loading
-from gan_lab.metrics.evaluator import metric_setting
+from gan_lab.metrics.evaluator import build_setting
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import Run
@@ -36,7 +36,7 @@ def test_every_row_can_be_built_and_has_the_score_that_orders_the_table(
     family = build_family(loaded, data)
     offered = {
         score
-        for metric in select_metrics(metric_setting(loaded, family, data))
+        for metric in select_metrics(build_setting(loaded, family, data))
         for score in metric.names
     }
     assert made.scores[0] in offered
@@ -54,7 +54,7 @@ def test_every_column_is_offered_by_some_row_and_no_row_stands_twice(
             row.split()[0], [*row.split()[1:], *made.words, f"data.root={data_root}"]
         ).config
         family = loading.family_class(loaded.family)
-        setting = metric_setting(loaded, family, datasets.load(loaded.data, loaded.run.seed))
+        setting = build_setting(loaded, family, datasets.load(loaded.data, loaded.run.seed))
         offered |= {score for metric in select_metrics(setting) for score in metric.names}
     assert set(made.scores) <= offered
     assert len(set(made.rows)) == len(made.rows)

@@ -173,7 +173,7 @@ def test_a_training_ends_with_the_page_of_the_run(trained: tuple[Path, list[str]
     folder, _ = trained
     assert f"report: {folder / 'report.html'}" in (folder.parent.parent / "log").read_text()
     text = (folder / "report.html").read_text()
-    assert "The best generator is the last one, after 160 images." in text
+    assert "The best checkpoint is the last one, after 160 images." in text
     assert text.count("<script") == 2
 
 
@@ -229,7 +229,7 @@ def test_a_bad_checkpoint_is_one_line_and_runs_no_code(
     assert not (tmp_path / "struck").exists()
 
 
-@pytest.mark.filterwarnings("ignore:passed over")
+@pytest.mark.filterwarnings("ignore:Skipping a checkpoint")
 def test_training_on_a_hostile_checkpoint_runs_no_code(
     trained: tuple[Path, list[str]], tmp_path: Path, data_root: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
@@ -245,7 +245,7 @@ def test_training_on_a_hostile_checkpoint_runs_no_code(
         )
     code, error = answer(capsys, monkeypatch, "train", "cgan", *words)
     assert code == 2
-    assert error.splitlines()[-1].startswith("error: no checkpoint in")
+    assert error.splitlines()[-1].startswith("error: No checkpoint in")
     assert not (tmp_path / "struck").exists()
 
 
@@ -428,14 +428,14 @@ def test_a_checkpoint_of_another_network_is_one_line(
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("run.id=../../home", "must be the name of a folder"),
+        ("run.id=../../home", "is not the name of a folder"),
         (
             "metrics.inception_weights=/nowhere.pth",
             "metrics.inception_weights=/nowhere.pth: there is no such file",
         ),
         (
             f"metrics.inception_weights={WEIGHTS}",
-            f"{WEIGHTS} does not hold torch-fidelity's weights",
+            f"{WEIGHTS} does not contain torch-fidelity's weights",
         ),
         ("metrics.extractors=[points]", "metrics.extractors=points does not suit digits"),
         ("metrics.headline=kd_digits", "unknown score 'kd_digits'"),

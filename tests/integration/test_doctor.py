@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -201,7 +202,8 @@ def test_a_file_where_a_folder_should_be_and_a_full_disk(
 
 def test_samples_that_are_not_what_was_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_files.samples(config()).level == "ok"
-    monkeypatch.setattr("gzip.decompress", lambda _: b"1,2,3\n" * 4999)
+    truncated = np.zeros((4999, 784), np.uint8), np.zeros(4999, np.int64)
+    monkeypatch.setattr("gan_lab.data.mnist.read_bundled_digits", lambda: truncated)
     assert check_files.samples(config())[:2] == (
         "FAIL",
         "4999 digits, 200 faces: not the shipped data",

@@ -134,7 +134,7 @@ def test_each_operation_is_torchs(browser: Any) -> None:
         "aten.upsample_nearest2d.vec": [(x, None, [2.0, 3.0]), (x, [5, 9], None)],
         "aten.view.default": [(x, [2, -1]), (x, [-1, 2, 7, 5])],
     }  # fmt: skip
-    assert set(cases) == live.operations()
+    assert set(cases) == live.list_operations()
     tab = browser.new_page()
     tab.add_script_tag(content=ENGINE)
 
@@ -219,7 +219,7 @@ def test_controls_move_the_image_and_come_back(folders: dict[str, Path], opened:
     z = load_generator(folder).latents(1, 0).float()
     network = load_ema_networks(folder).networks["generator"]
     traced, tensors = graph.trace(network, *graph.make_example_inputs(network))
-    direction = live.directions(traced, tensors, z.shape[1])[0].float()
+    direction = live.find_directions(traced, tensors, z.shape[1])[0].float()
     expected = graph.run_graph(traced, tensors, {"z": z + direction, "y": torch.eye(10)[:1]})
     assert np.abs(moved - shown(expected)).max() <= 1
     assert np.abs(moved - start).max() > 1
@@ -317,13 +317,16 @@ def test_a_page_says_why_networks_are_not_in_it(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = folders["gan"]
-    monkeypatch.setattr(live, "operations", lambda: frozenset())
+    monkeypatch.setattr(live, "list_operations", lambda: frozenset())
     text = report.write([folder], tmp_path / "none.html").read_text("utf-8")
-    assert "does not include the networks: they cannot run in a page: the page has no aten." in text
+    assert (
+        "does not include the networks: they cannot run in a page: the page does not support aten."
+        in text
+    )
     assert f"gan-lab export {folder}" in text
     model, why = live.describe_run(Run(folder), max_weights=10)
     assert model is None
-    assert "weights, and a page takes 10" in why
+    assert "weights, more than the limit of 10" in why
 
 
 @pytest.mark.parametrize(("scale", "half"), [(1.0, True), (1e5, False), (1e-8, False)])
@@ -337,7 +340,9 @@ def test_weights_that_halving_would_spoil_are_kept_whole(
     with torch.no_grad():
         first.weight.mul_(scale / first.weight.abs().max())
         second.weight.div_(scale)
-    described = live.describe(network, *graph.trace(network, *graph.make_example_inputs(network)))
+    described = live.describe_network(
+        network, *graph.trace(network, *graph.make_example_inputs(network))
+    )
     assert described["half"] is half
     whole = sum(weight.numel() for weight in network.state_dict().values())
     assert len(described["weights"]) == pytest.approx(whole * (2 if half else 4) * 4 / 3, rel=0.01)

@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 
 from gan_lab import report
-from tests.helpers.browser import needs_chromium, started
+from gan_lab.sensitivity import sensitivity_page
+from gan_lab.sensitivity.detection import DetectionResult, SensitivityReport
+from gan_lab.sensitivity.distortions import Distortion
+from gan_lab.sweeps import sweep_file, sweep_report
+from gan_lab.sweeps.sweep_report import Row
+from tests.helpers.browser import find_violations, needs_chromium, started
+from tests.helpers.folders import run_folder
 from tests.helpers.reports import HOSTILE, SEEN, written_run
 
 pytestmark = needs_chromium
@@ -26,8 +32,8 @@ browser = pytest.fixture(started, scope="module")
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of one run, of a run with hostile values, and of four runs, of which one has no scores."""
+def pages(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[str, Path]:
+    """Every kind of page: runs (also hostile, empty, with networks), comparison, sweep, sensitivity."""
     root = tmp_path_factory.mktemp("pages")
     folders = [written_run(root / f"{e}{s}", f"run.seed={s}", experiment=e, distance=d + s)
                for e, d in (("cgan", 7.0), ("gan", 10.0), ("dcgan", 20.0)) for s in (0, 1)]  # fmt: skip
@@ -49,8 +55,48 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for path in [*empty.iterdir()]:
         shutil.rmtree(path) if path.is_dir() else path.name == "config.yaml" or path.unlink()
     (empty / "config.yaml").write_text("family: gan\n")
-    return {"run": report.write([folders[0]]), "hostile": report.write([hostile]), "empty": report.write([empty]),
-            "several": report.write([*folders, unscored, hostile])}  # fmt: skip
+    return {
+        "run": report.write([folders[0]]),
+        "hostile": report.write([hostile]),
+        "empty": report.write([empty]),
+        "several": report.write([*folders, unscored, hostile]),
+        "latents": report.write([run_folder("cgan", root / "latents", data_root)]),
+        "translator": report.write([run_folder("cyclegan", root / "translator", data_root)]),
+        "sweep": write_sweep_page(root),
+        "sensitivity": write_sensitivity_page(root),
+    }
+
+
+def write_sweep_page(root: Path) -> Path:
+    """Write the page of a sweep with three trials."""
+    sweep = sweep_file.load("cgan_lr")
+    rows = [
+        Row(
+            i,
+            "complete",
+            {each.key: 1e-4 for each in sweep.parameters},
+            5.0 - i,
+            {1: 6.0, 2: 5.0 - i},
+        )
+        for i in range(3)
+    ]
+    importances = {each.key: 1 / len(sweep.parameters) for each in sweep.parameters}
+    page = root / "sweep.html"
+    result = sweep_report.SweepResult(sweep, rows, rows[2], importances)
+    page.write_text(sweep_report.render(result, None, root, []), encoding="utf-8")
+    return page
+
+
+def write_sensitivity_page(root: Path) -> Path:
+    """Write the page of a sensitivity measurement with made-up thresholds."""
+    distortions = [Distortion("blur", "px", (1, 2, 4)), Distortion("noise", "levels", (2, 8))]
+    results = [
+        DetectionResult("lite0", "kd_lite0", each, [1.0, 9.0, 90.0][: len(each.severities)],
+                        [False, True, True][: len(each.severities)])
+        for each in distortions
+    ]  # fmt: skip
+    measured = SensitivityReport("faces", 40, results, ["n is 40, not 50: there are 80 images"])
+    return sensitivity_page.write_page(measured, root / "sensitivity.html")
 
 
 @pytest.fixture
@@ -80,7 +126,7 @@ def opened(browser: Any, pages: dict[str, Path]) -> Iterator[Open]:
         context.close()
     assert faults == []
     assert len(requests) >= len(contexts)
-    assert {url for url in requests if not url.startswith("data:")} <= {
+    assert {url for url in requests if not url.startswith(("data:", "blob:null/"))} <= {
         path.as_uri() for path in pages.values()
     }
 
@@ -337,11 +383,24 @@ def test_everything_can_be_reached_and_named_without_a_mouse(opened: Open) -> No
     )
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "name", ["run", "several", "empty", "latents", "translator", "sweep", "sensitivity"]
+)
+def test_page_has_no_accessibility_violation(
+    name: str, scheme: str, width: int, opened: Open
+) -> None:
+    """axe-core finds nothing: contrast, names, landmarks, order of headings, focusable regions."""
+    page = opened(name, color_scheme=scheme, viewport={"width": width, "height": 800})
+    assert find_violations(page) == []
+
+
 def test_values_that_look_like_code_are_text(opened: Open) -> None:
     page = opened("hostile")
     assert page.locator("#health li").text_content().count(HOSTILE) == 2
     assert page.locator("#config td", has_text=HOSTILE).first.is_visible()
-    assert page.locator("[data-chart] h4").text_content() == HOSTILE
+    assert page.locator("[data-chart] .chart-title").text_content() == HOSTILE
     assert page.locator("script").count() == 2
     assert page.locator("img[src='x']").count() == 0
     assert (

@@ -105,7 +105,8 @@ def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path, data_root:
     assert newest.name == "iteration-00000060.ckpt"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     with pytest.warns(
-        UserWarning, match="passed over: checkpoint .*iteration-00000060.ckpt is corrupt"
+        UserWarning,
+        match="Skipping a checkpoint: The checkpoint .*iteration-00000060.ckpt is corrupt",
     ):
         older = latest_checkpoint(folder)
     assert older is not None

@@ -98,10 +98,10 @@ def test_a_finished_run_is_scored_by_another_protocol_without_losing_the_first(r
     assert (said["split"], said["reals"], said["fakes"]) == ("train", 3700, 64)
     with pytest.raises(
         ValueError,
-        match=r"run\.seed=2: for an existing run only data\.root, .* and metrics can be given",
+        match=r"run: run\.seed=2\. Override only data\.root, .* and keys under metrics",
     ):
         evaluate(run, "best", ["run.seed=2"])
-    with pytest.raises(ValueError, match=r"budget=smoke: for an existing run only"):
+    with pytest.raises(ValueError, match=r"run: budget=smoke\. Override only"):
         evaluate(run, "best", ["budget=smoke"])
     with pytest.raises(
         ValueError, match=r"weights=newest is not valid\. Choose one of best, last, live"
@@ -152,7 +152,7 @@ def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
         def __call__(self, family: Any) -> dict[str, float]:
             return {"fd_digits": 2.0}
 
-        def floors(self, device: Any) -> dict[str, float]:
+        def compute_references(self, device: Any) -> dict[str, float]:
             return {"fd_digits": 0.5}
 
         def baselines(self) -> dict[str, float]:

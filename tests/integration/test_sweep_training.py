@@ -17,7 +17,7 @@ from gan_lab.cli import app
 from gan_lab.config import loading
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import differences
+from gan_lab.runs.run_folder import find_differences
 from gan_lab.sweeps import check, sweep_file, sweep_report
 from gan_lab.sweeps.trials import Trials
 from tests.helpers.sweeping import wait_for, worker
@@ -83,7 +83,7 @@ def check_report(
     assert loaded.config.run.images == 128
     assert (loaded.config.run.root, loaded.config.run.id) == ("runs", None)
     run = Run(folder / "runs" / "dcgan" / f"trial-{made.best.trial_number:04d}").config
-    assert differences(run, loaded.config) == []
+    assert find_differences(run, loaded.config) == []
     said = "".join(capsys.readouterr().out.split())
     assert f"Trainit:maketrainEXP={folder}/dcgan_loss_best.yaml" in said
     assert all(f"trial {trial_number}" in page for trial_number in range(4))

@@ -169,7 +169,7 @@ def test_the_command_line_draws_the_walks_of_the_generator(
             ["probe", "RUN", "--labels", "40"],
             "labels=40 of 10 classes: each needs 5 for cross-validation",
         ),
-        ("gan", ["probe", "RUN", "--weights", "newest"], "there is no checkpoint"),
+        ("gan", ["probe", "RUN", "--weights", "newest"], "There is no checkpoint"),
         ("gan", ["probe", "nowhere"], "nowhere is not a run folder"),
         ("gan", ["reconstruct", "nowhere"], "nowhere is not a run folder"),
         ("gan", ["benchmark", "famlies"], "unknown table 'famlies'. Did you mean 'families'?"),
@@ -213,11 +213,11 @@ def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: 
     data = Run(pets).restore([f"data.root={tmp_path / 'elsewhere'}"], weights=None).data
     assert len(data.train) + len(data.validation) + len(data.test) == 24
     flat(tmp_path / "elsewhere" / "cat" / "3.png", (99,) * 3)
-    with pytest.raises(ValueError, match=r"the data of .* have changed since it began"):
+    with pytest.raises(ValueError, match=r"The data of .* have changed since it began"):
         Run(pets).restore([f"data.root={tmp_path / 'elsewhere'}"], weights=None)
     with pytest.raises(
         ValueError,
-        match=r"data.size=8: for an existing run only data.root, data.cache_gb, data.workers",
+        match=r"run: data.size=8. Override only data.root, data.cache_gb, data.workers",
     ):
         Run(pets).restore(["data.size=8"], weights=None)
 

@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_drawn_anew_and_another_architecture_is_refused(
         match=r"run\.start_from: .* has another architecture, only \d+ of \d+ tensors match: ",
     ):
         warm_start.load_matching_weights(wider.family, best)
-    with pytest.raises(ValueError, match="there is no checkpoint"):
+    with pytest.raises(ValueError, match="There is no checkpoint"):
         build_and_begin(tmp_path / "nothing", data_root, f"run.start_from={tmp_path / 'nowhere'}")
 
 

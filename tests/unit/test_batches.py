@@ -1,4 +1,4 @@
-"""What a DataLoader may yield: every accepted form gives the same batch, everything else is refused by name."""
+"""Batches of a DataLoader: accepted forms give equal batches, and others are named errors."""
 
 from __future__ import annotations
 
@@ -100,45 +100,49 @@ def test_gray_images_may_lack_the_channel_axis() -> None:
         (
             UNIT * 255,
             {},
-            r"pixel values from 0 to 95: they must be uint8, or floats in \[0, 1\] or \[-1, 1\]",
+            r"pixel values from 0 to 95, but must be uint8 or floats in \[0, 1\] or \[-1, 1\]",
         ),
-        (UNIT * 4 - 2.1, {}, r"pixel values from -2\.1 to -0\.\d+: they must be uint8"),
+        (UNIT * 4 - 2.1, {}, r"pixel values from -2\.1 to -0\.\d+, but must be uint8"),
         (torch.full((2, 3, 4, 4), torch.nan), {}, r"pixel values from nan to nan"),
         (UNIT * torch.inf, {}, r"pixel values from nan to"),
-        (PIXELS.long(), {}, r"images are torch\.int64: convert them to uint8"),
+        (PIXELS.long(), {}, r"images have the type torch\.int64\. Convert them to uint8"),
         (
             UNIT[..., :3],
             {},
-            r"images have the shape \(3, 4, 3\), but the model was made for \(3, 4, 4\)",
+            r"images have the shape \(3, 4, 3\), but the model expects \(3, 4, 4\)",
         ),
-        (torch.rand(2, 4, 4, 3), {}, r"\(4, 4, 3\).*permute them to channels first"),
+        (torch.rand(2, 4, 4, 3), {}, r"\(4, 4, 3\).*Permute them to channels first"),
         (
             (UNIT,),
             {"labels": "required"},
-            r"learns from labels, but the batches have none: yield \(images, labels\)$",
+            r"learns from labels, but the batches have none\. Yield \(images, labels\)\.$",
         ),
-        ((UNIT,), {"labels": "optional"}, r"with -1 for unlabeled images$"),
+        ((UNIT,), {"labels": "optional"}, r"with -1 for unlabeled images\.$"),
         (
             (UNIT, LABELS.float()),
             {"labels": "required"},
-            r"labels are torch\.float32 \(2,\): they must be integers",
+            r"Labels have the type torch\.float32 \(2,\)\. Yield integers",
         ),
-        ((UNIT, torch.eye(2).long()), {"labels": "required"}, r"labels are torch\.int64 \(2, 2\)"),
+        (
+            (UNIT, torch.eye(2).long()),
+            {"labels": "required"},
+            r"Labels have the type torch\.int64 \(2, 2\)",
+        ),
         (
             (UNIT, LABELS + 1),
             {"labels": "required"},
-            r"labels range from 1 to 2, but .* num_classes=2: .* 0 to 1",
+            r"Labels range from 1 to 2, but .* num_classes=2\. .* 0 to 1",
         ),
-        ((UNIT, LABELS - 1), {"labels": "required"}, r"labels range from -1 to 0"),
+        ((UNIT, LABELS - 1), {"labels": "required"}, r"Labels range from -1 to 0"),
         ((UNIT, LABELS[:1]), {"labels": "required"}, r"2 images but 1 labels"),
         (
             (UNIT, LABELS, LABELS),
             {},
-            r"cannot read a batch of type tuple of 3 \(Tensor, Tensor, Tensor\)",
+            r"Cannot read a batch of type tuple of 3 \(Tensor, Tensor, Tensor\)",
         ),
-        ({"x": UNIT}, {}, r"a batch has the keys x, none of them for images: use 'image'"),
-        ("images", {}, r"cannot read a batch of type str"),
-        (UNIT, {"translation": True}, r"image-to-image translation takes \(source, target\)"),
+        ({"x": UNIT}, {}, r"No key for images in a batch with the keys x\. Use 'image'"),
+        ("images", {}, r"Cannot read a batch of type str"),
+        (UNIT, {"translation": True}, r"For image-to-image translation, yield \(source, target\)"),
         (
             (UNIT, LABELS),
             {"translation": True},
@@ -147,7 +151,7 @@ def test_gray_images_may_lack_the_channel_axis() -> None:
         (
             ([Image.new("RGB", (4, 4))], LABELS),
             {},
-            r"images are of type list of 1 \(Image\): add transforms\.ToTensor",
+            r"images have the type list of 1 \(Image\)\. Add transforms\.ToTensor",
         ),
     ],
 )
@@ -162,7 +166,7 @@ def test_a_range_once_recognized_holds_for_all_batches() -> None:
     """A first batch in [0, 1] decides; one in [-1, 1] after it would otherwise be scaled twice."""
     known = reader()
     known.read(UNIT)
-    with pytest.raises(UserError, match=r"floats in \[0, 1\], as the first batch was"):
+    with pytest.raises(UserError, match=r"floats in \[0, 1\] like the first batch"):
         known.read(SYMMETRIC)
     bright = reader(pixel_range=(-1.0, 1.0))
     assert torch.equal(bright.read(UNIT).images, UNIT)  # said to be [-1, 1], and kept

@@ -1,4 +1,4 @@
-"""The average, the best, the intervals; and a tracker that can break without harm."""
+"""EMA, best checkpoint, intervals, and trackers that fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def family_of(value: float) -> Any:
     return SimpleNamespace(generator=network, ema_networks=("generator",), iteration=0)
 
 
-def test_the_average_halves_its_distance_within_a_half_life() -> None:
+def test_ema_halves_its_distance_in_half_life() -> None:
+    """The EMA halves its distance to constant weights within a half-life."""
     family, budget = family_of(1.0), Progress(batch_size=10, iterations=100)
     ema = EMA(EmaConfig(half_life_images=50.0, ramp=1e9), budget)
     ema.setup(None, family, "fit")  # type: ignore[arg-type]
@@ -47,7 +48,8 @@ def test_the_average_halves_its_distance_within_a_half_life() -> None:
     assert average.num_batches_tracked.item() == 7  # type: ignore[union-attr,operator]
 
 
-def test_the_half_life_is_at_most_the_ramp_of_the_images_seen_and_zero_follows_at_once() -> None:
+def test_ema_half_life_is_limited_by_ramp() -> None:
+    """The half-life is limited to a fraction of the images seen; 0 copies the weights."""
     for cfg, expected in ((EmaConfig(1e9, ramp=0.5), 0.5 ** (10 / 5)), (EmaConfig(0.0), 0.0)):
         family, budget = family_of(1.0), Progress(batch_size=10, iterations=100)
         ema = EMA(cfg, budget)
@@ -58,7 +60,8 @@ def test_the_half_life_is_at_most_the_ramp_of_the_images_seen_and_zero_follows_a
         assert ema.networks["generator"].weight.item() == pytest.approx(expected)
 
 
-def test_the_average_is_lent_to_the_family_and_taken_back_even_after_an_error() -> None:
+def test_ema_applied_restores_weights_after_error() -> None:
+    """The EMA networks are applied inside the context and removed after an error."""
     family, ema = family_of(1.0), EMA(EmaConfig(), Progress(1, 1))
     ema.setup(None, family, "fit")  # type: ignore[arg-type]
     live = family.generator
@@ -72,7 +75,8 @@ def test_the_average_is_lent_to_the_family_and_taken_back_even_after_an_error() 
 
 
 @pytest.mark.parametrize(("headline", "best"), [("fd_digits", 3.0), ("label_accuracy", 7.0)])
-def test_the_best_is_the_lowest_distance_or_the_highest_share(headline: str, best: float) -> None:
+def test_best_follows_direction_of_score(headline: str, best: float) -> None:
+    """The best evaluation has the lowest distance or the highest share."""
     budget = Progress(batch_size=1, iterations=3)
     values = iter([5.0, 3.0, 7.0])
     ema = EMA(EmaConfig(), budget)
@@ -102,16 +106,18 @@ class Undirected(Metric):
         return {"extractor": "none"}
 
 
-def test_a_score_that_is_neither_better_nor_worse_cannot_choose(
+def test_headline_without_direction_is_refused(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A score without a direction cannot select a checkpoint."""
     monkeypatch.setattr("gan_lab.metrics.evaluator.select_metrics", lambda _: [Undirected()])
     loaded = loading.load("gan", small("gan", tmp_path, data_root, "run.id=x"))
     with pytest.raises(ValueError, match="headline=swd"):
         builder.build(*builder.load_data(loaded.config), RunFolder(tmp_path / "x"))
 
 
-def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> None:
+def test_interval_is_crossed_once_per_multiple() -> None:
+    """An interval is crossed once per multiple for any batch size."""
     for batch in (1, 7, 64, 100, 250):
         budget = Progress(batch, 1000)
         has_crossed = 0
@@ -121,9 +127,8 @@ def test_an_interval_is_crossed_once_for_each_multiple_whatever_the_batch() -> N
         assert has_crossed == budget.images // 250
 
 
-def test_a_tracker_that_fails_is_one_warning_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_tracker_warns_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing tracker is one warning."""
     broken = wandb_logger.WandbLogger("offline", tmp_path, "gan", "id", {})
     monkeypatch.setattr(
         broken, "_init", lambda mode: (_ for _ in ()).throw(RuntimeError("no service"))
@@ -138,9 +143,8 @@ def test_a_tracker_that_fails_is_one_warning_and_no_more(
     broken.finish()
 
 
-def test_a_host_that_does_not_answer_means_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_host_logs_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the server does not respond, W&B logs offline."""
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     chosen: list[str] = []
     online = wandb_logger.WandbLogger("online", tmp_path, "gan", "id", {})

@@ -30,9 +30,10 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_values_are_read_back_bit_for_bit_and_a_later_column_is_empty_before(
+def test_table_values_are_exact_and_new_column_is_empty(
     tmp_path: Path,
 ) -> None:
+    """Values are read back bit-identical, and a later column is empty in earlier rows."""
     path = tmp_path / "metrics.csv"
     filled(path, ROWS)
     rows = read(path)
@@ -41,7 +42,8 @@ def test_values_are_read_back_bit_for_bit_and_a_later_column_is_empty_before(
         assert {name: float(value) for name, value in row.items() if value} == written
 
 
-def test_numbers_that_are_none_are_kept_as_such(tmp_path: Path) -> None:
+def test_table_keeps_nan_and_inf(tmp_path: Path) -> None:
+    """NaN and Inf are written and read back."""
     path = tmp_path / "metrics.csv"
     filled(path, [{"iteration": 1, "loss": math.nan}, {"iteration": 2, "loss": -math.inf}])
     first, second = (float(row["loss"]) for row in read(path))
@@ -50,9 +52,8 @@ def test_numbers_that_are_none_are_kept_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", range(6))
-def test_a_table_that_was_rewound_and_went_on_is_the_one_that_never_stopped(
-    tmp_path: Path, kept: int
-) -> None:
+def test_rewound_table_equals_uninterrupted_table(tmp_path: Path, kept: int) -> None:
+    """A table that was rewound and extended equals an uninterrupted one."""
     filled(tmp_path / "whole.csv", ROWS)
     filled(tmp_path / "rewound.csv", ROWS)
     resumed = Table(tmp_path / "rewound.csv")
@@ -65,7 +66,8 @@ def test_a_table_that_was_rewound_and_went_on_is_the_one_that_never_stopped(
     assert resumed.path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_every_torn_end_is_forgotten(tmp_path: Path) -> None:
+def test_truncated_last_line_is_removed(tmp_path: Path) -> None:
+    """A last line that is truncated at any position is removed."""
     whole = tmp_path / "whole.csv"
     filled(whole, ROWS)
     text = whole.read_bytes()

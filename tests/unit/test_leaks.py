@@ -1,4 +1,4 @@
-"""Leaks of an augmentation: none in plain images, all in augmented ones, and in between what lies between."""
+"""Augmentation leaks of plain, augmented and partly augmented images."""
 
 from __future__ import annotations
 
@@ -45,15 +45,16 @@ class Generator:
         rows = torch.arange(self.given, self.given + len(batch.images))
         self.given += len(rows)
         plain = self.pixels[rows % len(self.pixels)]
-        changed = leaks.augmented(plain, self.policy, stream)
+        changed = leaks.augment(plain, self.policy, stream)
         which = torch.arange(len(rows)) < self.share * len(rows)
         return to_unit(torch.where(which.view(-1, 1, 1, 1), changed, plain))
 
 
 @pytest.mark.parametrize("policy", ["ada", "diffaugment"])
-def test_the_share_of_augmented_samples_is_found_between_what_it_is_of_reals_and_of_augmented_ones(
+def test_leak_share_is_between_reals_and_augmented(
     policy: Any, digits: GANDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The share of a leaking generator is between that of reals and that of augmented reals."""
     made: dict[str, Any] = {}
 
     def once(pixels: Tensor, policy: str) -> Any:
@@ -76,23 +77,23 @@ def test_the_share_of_augmented_samples_is_found_between_what_it_is_of_reals_and
     assert policy in protocol["classifier"]
 
 
-def test_the_detector_is_always_the_same_and_leaves_the_global_numbers_alone(
+def test_detector_is_deterministic(
     digits: GANDataModule,
 ) -> None:
+    """The detector is deterministic, and the global random state is unchanged."""
     pixels = torch.cat([to_uint8(batch.images) for batch in digits.reference(100)])
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    first = leaks.augmented(pixels, "ada", Stream(0, "x"))
-    assert torch.equal(first, leaks.augmented(pixels, "ada", Stream(0, "x")))
+    first = leaks.augment(pixels, "ada", Stream(0, "x"))
+    assert torch.equal(first, leaks.augment(pixels, "ada", Stream(0, "x")))
     assert not torch.equal(first, pixels)
     detector = leaks.train_detector(pixels[:64], "ada")
     assert torch.equal(torch.get_rng_state(), before)
     assert 0 <= leaks.share_augmented(detector, pixels) <= 1
 
 
-def test_a_run_that_augments_is_scored_by_its_leaks_and_no_other_is(
-    tmp_path: Path, data_root: Path
-) -> None:
+def test_only_augmented_runs_have_leak_scores(tmp_path: Path, data_root: Path) -> None:
+    """Only runs with augmentation have leak scores."""
     for policy, names in (("ada", set(leaks.NAMES)), ("off", set())):
         run = run_folder(
             "cgan",

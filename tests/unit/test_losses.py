@@ -25,9 +25,10 @@ def slope(loss: object, at: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["minimax_d", "nonsaturating_d"])
-def test_the_optimal_discriminator_pays_log_4_minus_twice_the_jensen_shannon_divergence(
+def test_optimal_loss_is_log_4_minus_two_jsd(
     name: str,
 ) -> None:
+    """The loss of the optimal discriminator is log 4 minus twice the Jensen-Shannon divergence."""
     reals, fakes = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2]), torch.tensor([0, 1, 2, 2, 2, 2, 2, 2])
     p, q = (torch.bincount(points).double() / 8 for points in (reals, fakes))
     optimal = (p / q).log()  # the logit of D* = p / (p + q)
@@ -40,7 +41,8 @@ def test_the_optimal_discriminator_pays_log_4_minus_twice_the_jensen_shannon_div
     assert loss(other[reals], other[fakes]) > loss(optimal[reals], optimal[fakes])
 
 
-def test_the_nonsaturating_gradient_is_one_minus_d_over_d_times_the_saturating_one() -> None:
+def test_nonsaturating_gradient_is_scaled_saturating_one() -> None:
+    """The non-saturating gradient is (1 - D) / D times the saturating one."""
     b = logits(16, 0)
     D = torch.sigmoid(b)
     saturating, other = slope(losses.minimax_g, b), slope(losses.nonsaturating_g, b)
@@ -48,21 +50,24 @@ def test_the_nonsaturating_gradient_is_one_minus_d_over_d_times_the_saturating_o
     assert torch.allclose(other, saturating * (1 - D) / D)
 
 
-def test_minimax_saturates_where_the_discriminator_rejects_and_nonsaturating_does_not() -> None:
+def test_only_minimax_saturates_for_rejected_fakes() -> None:
+    """Minimax saturates for rejected fakes, the non-saturating loss does not."""
     rejected = torch.tensor([-20.0], dtype=torch.float64)
     assert 0 < -slope(losses.minimax_g, rejected) < 1e-8
     assert -slope(losses.nonsaturating_g, rejected) > 1 - 1e-8
 
 
 @pytest.mark.parametrize("name", ["minimax", "nonsaturating"])
-def test_extreme_logits_cost_their_size_and_never_overflow(name: str) -> None:
+def test_extreme_logits_do_not_overflow(name: str) -> None:
+    """The loss of extreme logits is linear and does not overflow."""
     far = torch.tensor([1e4])
     assert float(getattr(losses, f"{name}_d")(-far, far)) == 2e4
     assert float(getattr(losses, f"{name}_d")(far, -far)) == 0
     assert abs(float(getattr(losses, f"{name}_g")(far if name == "minimax" else -far))) == 1e4
 
 
-def test_hinge_is_flat_beyond_the_margin_and_linear_inside() -> None:
+def test_hinge_is_constant_beyond_margin() -> None:
+    """The hinge loss is constant beyond the margin and linear inside."""
     beyond, inside = torch.tensor([1.5, 4.0]), torch.tensor([-3.0, 0.9])
     zero = torch.zeros(2)
     assert slope(lambda a: losses.hinge_d(a, zero), beyond).tolist() == [0, 0]
@@ -74,15 +79,15 @@ def test_hinge_is_flat_beyond_the_margin_and_linear_inside() -> None:
 
 
 @pytest.mark.parametrize("name", ["hinge_g", "wasserstein_g"])
-def test_the_generator_of_hinge_and_wasserstein_climbs_the_logit_at_any_height(name: str) -> None:
+def test_hinge_and_wasserstein_g_have_unit_gradient(name: str) -> None:
+    """The generator's gradient of hinge and Wasserstein losses does not depend on the logit."""
     b = logits(4, 1)
     assert float(getattr(losses, name)(b)) == pytest.approx(-sum(b.tolist()) / 4)
     assert slope(getattr(losses, name), b).tolist() == [-0.25] * 4
 
 
-def test_least_squares_is_half_the_squared_distance_to_1_for_reals_0_for_fakes_and_1_for_the_generator() -> (
-    None
-):
+def test_least_squares_has_targets_1_0_1() -> None:
+    """Least squares has the targets 1 for reals, 0 for fakes and 1 for the generator."""
     one, zero, off = torch.ones(3), torch.zeros(3), torch.full((3,), 0.5)
     assert float(losses.least_squares_d(one, zero)) == float(losses.least_squares_g(one)) == 0
     for sign in (-1, 1):
@@ -91,9 +96,8 @@ def test_least_squares_is_half_the_squared_distance_to_1_for_reals_0_for_fakes_a
         assert float(losses.least_squares_g(one + sign * off)) == 0.125
 
 
-def test_wasserstein_falls_as_reals_rise_above_fakes_and_changes_sign_when_they_are_exchanged() -> (
-    None
-):
+def test_wasserstein_d_is_antisymmetric() -> None:
+    """The loss decreases as reals rise above fakes, and swapping them changes its sign."""
     a, b = logits(8, 2), logits(8, 3)
     assert losses.wasserstein_d(a, b) == -losses.wasserstein_d(b, a)
     assert float(losses.wasserstein_d(torch.tensor([3.0, 5.0]), torch.tensor([1.0, 2.0]))) == -2.5
@@ -103,7 +107,8 @@ def test_wasserstein_falls_as_reals_rise_above_fakes_and_changes_sign_when_they_
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_patch_logits_cost_what_their_flattened_values_cost(name: str) -> None:
+def test_patch_logits_have_loss_of_flattened_values(name: str) -> None:
+    """The loss of patch logits equals that of their flattened values."""
     a, b = logits(2 * 3 * 5, 4), logits(2 * 3 * 5, 5)
     loss_d, loss_g = getattr(losses, f"{name}_d"), getattr(losses, f"{name}_g")
     patches_a, patches_b = a.view(2, 1, 3, 5), b.view(2, 1, 3, 5)
@@ -113,14 +118,16 @@ def test_patch_logits_cost_what_their_flattened_values_cost(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_losses_are_means_so_that_repeating_a_batch_changes_nothing(name: str) -> None:
+def test_losses_are_means_over_batch(name: str) -> None:
+    """Losses are means: repeating a batch does not change them."""
     a, b = logits(6, 6), logits(6, 7)
     loss_d, loss_g = getattr(losses, f"{name}_d"), getattr(losses, f"{name}_g")
     assert torch.allclose(loss_d(a.repeat(2), b.repeat(3)), loss_d(a, b))
     assert torch.allclose(loss_g(b.repeat(3)), loss_g(b))
 
 
-def test_the_relativistic_pair_judges_each_fake_against_the_real_one_beside_it() -> None:
+def test_relativistic_loss_pairs_reals_and_fakes() -> None:
+    """The relativistic loss compares fake i with real i."""
     a, b = logits(8, 8), logits(8, 9)
     by_hand = (
         sum(math.log(1 + math.exp(y - x)) for x, y in zip(a.tolist(), b.tolist(), strict=True)) / 8
@@ -132,7 +139,8 @@ def test_the_relativistic_pair_judges_each_fake_against_the_real_one_beside_it()
     assert torch.equal(losses.relativistic_g(a, b), losses.relativistic_d(b, a))
 
 
-def test_the_relativistic_losses_differ_by_the_mean_difference_and_know_no_common_height() -> None:
+def test_relativistic_losses_ignore_common_offset() -> None:
+    """The relativistic losses differ by the mean difference and ignore a common offset."""
     a, b = logits(8, 10), logits(8, 11)
     # softplus(t) - softplus(-t) = t
     difference = losses.relativistic_d(a, b) - losses.relativistic_g(a, b)
@@ -142,9 +150,8 @@ def test_the_relativistic_losses_differ_by_the_mean_difference_and_know_no_commo
         assert float(loss(a, a)) == pytest.approx(math.log(2))
 
 
-def test_relativistic_losses_are_means_over_pairs_of_any_shape_and_refuse_what_is_not_paired() -> (
-    None
-):
+def test_relativistic_losses_require_equal_shapes() -> None:
+    """Relativistic losses are means over pairs of any shape; different shapes are an error."""
     a, b = logits(30, 12), logits(30, 13)
     for loss in (losses.relativistic_d, losses.relativistic_g):
         assert torch.allclose(loss(a.view(2, 1, 3, 5), b.view(2, 1, 3, 5)), loss(a, b))
@@ -156,9 +163,8 @@ def test_relativistic_losses_are_means_over_pairs_of_any_shape_and_refuse_what_i
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.5])
 @pytest.mark.parametrize("name", ["minimax_d", "nonsaturating_d"])
-def test_smoothing_is_the_cross_entropy_with_a_softer_target_for_the_reals_alone(
-    name: str, smoothing: float
-) -> None:
+def test_smoothing_is_cross_entropy_of_soft_real_target(name: str, smoothing: float) -> None:
+    """Label smoothing is the cross-entropy with a soft target for reals only."""
     a, b = logits(8, 14), logits(8, 15)
     loss = getattr(losses, name)
     entropy = torch.nn.functional.binary_cross_entropy_with_logits
@@ -170,7 +176,7 @@ def test_smoothing_is_the_cross_entropy_with_a_softer_target_for_the_reals_alone
     assert torch.equal(loss(a, b, 0.0), loss(a, b))
 
 
-def test_the_optimal_discriminator_of_smoothed_labels_is_the_published_one() -> None:
+def test_optimum_of_smoothed_labels_is_published_one() -> None:
     """D* = (1 - s) p / (p + q): of Salimans et al. 2016, section 3.4, with alpha = 1 - s and beta = 0."""
     reals, fakes, s = (
         torch.tensor([0, 0, 0, 0, 1, 1, 2, 2]),
@@ -183,7 +189,8 @@ def test_the_optimal_discriminator_of_smoothed_labels_is_the_published_one() -> 
     assert torch.allclose(gradient, torch.zeros(3, dtype=torch.float64), atol=1e-12)
 
 
-def test_smoothed_least_squares_pull_the_reals_to_one_minus_the_smoothing() -> None:
+def test_smoothed_least_squares_move_target_of_reals() -> None:
+    """With smoothing, the target of reals is 1 minus the smoothing."""
     zero = torch.zeros(3)
     assert float(losses.least_squares_d(torch.full((3,), 0.7), zero, 0.3)) == pytest.approx(
         0, abs=1e-12
@@ -195,7 +202,8 @@ def test_smoothed_least_squares_pull_the_reals_to_one_minus_the_smoothing() -> N
                        slope(lambda x: losses.least_squares_d(a, x), b))  # fmt: skip
 
 
-def test_the_table_of_losses_has_every_loss_and_every_family_names_only_those() -> None:
+def test_losses_table_is_complete() -> None:
+    """The table of losses has every loss, and families use only these."""
     for part in ("d", "g"):
         written = {
             name.removesuffix(f"_{part}") for name in vars(losses) if name.endswith(f"_{part}")

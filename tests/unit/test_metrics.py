@@ -34,9 +34,8 @@ def training_script() -> dict[str, Any]:
     return runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "train_digit_classifier.py"))
 
 
-def test_the_classifier_knows_digits_that_it_has_not_seen_as_well_as_its_record_says_and_saw_no_test_digit(
-    sample: ArrayDataset, tmp_path: Path
-) -> None:
+def test_digit_classifier_has_recorded_accuracy(sample: ArrayDataset, tmp_path: Path) -> None:
+    """The recorded accuracy is reached on held-out digits, which include all test digits."""
     record = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == record["sha256"]
     with torch.no_grad():
@@ -55,9 +54,10 @@ def digits(conditions: bool, final: bool = False) -> FeatureScores:
     return FeatureScores(Digits(), conditions, 10_000, final)
 
 
-def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(
+def test_digit_scores_detect_wrong_class_and_distance(
     sample: ArrayDataset,
 ) -> None:
+    """Scores of digits depend on their classes and on their distance to the reals."""
     images, labels = (
         torch.from_numpy(np.asarray(part[::4])) for part in (sample.test_images, sample.test_labels)
     )
@@ -87,9 +87,10 @@ def test_digits_are_judged_by_class_and_by_their_distance_to_the_reals(
     assert digits(conditions=False).names == ("fd_digits", "digit_score")
 
 
-def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
+def test_cas_measures_what_fakes_teach(
     sample: ArrayDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The classification accuracy score is the accuracy of a classifier trained on fakes."""
     monkeypatch.setattr(classification_accuracy_score, "STEPS", 100)
     train, held_out = (
         Batch(
@@ -118,14 +119,14 @@ def test_the_classification_accuracy_score_asks_what_can_be_learned_from_fakes(
     assert perfect > 0.8  # reals as fakes
     assert perfect == score(images, labels)
     assert torch.equal(torch.get_rng_state(), state)
-    assert (
-        score(images, labels[shuffled]) < 0.3
-    )  # samples that do not show what they were asked for
+    # The samples do not show the requested digits.
+    assert score(images, labels[shuffled]) < 0.3
     one_each = torch.stack([images[labels == label][0] for label in range(10)])
     assert score(one_each[labels], labels) < perfect - 0.2  # ten images, over and over
 
 
-def test_colour_and_size_do_not_change_what_the_classifier_sees(sample: ArrayDataset) -> None:
+def test_digit_classifier_ignores_color_and_size(sample: ArrayDataset) -> None:
+    """Color and size of an image do not change the features of the digit classifier."""
     gray = to_unit(torch.from_numpy(np.asarray(sample.test_images[:200])))
     classifier = load_digit_classifier()
     with torch.no_grad():
@@ -138,7 +139,8 @@ def observed(points: Tensor) -> Statistics:
     return ModeCoverage().update_fake({"generated": points}, Batch(points))
 
 
-def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayleigh_one() -> None:
+def test_exact_ring_has_rayleigh_share() -> None:
+    """The true ring covers all modes, and its high-quality share is that of Rayleigh."""
     n, rng = 40_000, np.random.default_rng(0)
     points = centers()[rng.integers(MODES, size=n)] + SPREAD * rng.standard_normal((n, 2))
     scores = ModeCoverage().compute({}, observed(torch.from_numpy(points).float().view(n, 2, 1, 1)))
@@ -151,7 +153,8 @@ def test_an_exact_ring_is_covered_and_its_share_within_three_spreads_is_the_rayl
 
 @pytest.mark.parametrize(("shares", "covered"), [([800] + [0] * 7, 1), ([100] * 8, 8), ([775, 25] + [0] * 6, 2),
                                                  ([776, 24] + [0] * 6, 1)])  # fmt: skip
-def test_a_mode_is_covered_with_a_quarter_of_its_share(shares: list[int], covered: int) -> None:
+def test_mode_with_quarter_of_share_is_covered(shares: list[int], covered: int) -> None:
+    """A mode counts as covered if it has a quarter of its share."""
     points = torch.from_numpy(np.repeat(centers(), shares, axis=0)).view(-1, 2, 1, 1)
     scores = ModeCoverage().compute({}, observed(points))
     assert scores == {"modes_covered": covered, "high_quality": 1.0}
@@ -174,7 +177,8 @@ def names_of(
     return [name for metric in select_metrics(setting) for name in metric.names]
 
 
-def test_each_content_and_each_offer_has_its_scores() -> None:
+def test_scores_depend_on_content_and_outputs() -> None:
+    """The scores depend on the content of the data and on the outputs of the family."""
     digits = ImageSpec(1, 28, 28, content="digits")
     assert names_of(digits) == ["fd_digits", "digit_score"]
     assert names_of(digits, conditional=True) == ["fd_digits", "digit_score", "label_accuracy"]
@@ -200,7 +204,8 @@ def test_each_content_and_each_offer_has_its_scores() -> None:
     assert names_of(gray) == ["kd_lite0_mid", "psnr", "ssim", "gain_over_mean_colour"]
 
 
-def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
+def test_final_evaluation_adds_scores_and_extractors() -> None:
+    """The final evaluation adds slow scores, and extractors can be chosen."""
     labelled = ImageSpec(1, 28, 28, classes=10, content="digits")
     later = ["kd_digits", "precision_digits", "recall_digits", "density_digits", "coverage_digits"]
     assert names_of(labelled, final=True) == ["fd_digits", "digit_score", *later]
@@ -223,7 +228,7 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
         names_of(labelled, extractors=["clop"])
     for spec, name in ((labelled, "points"), (ImageSpec(2, 1, 1, content="points"), "digits")):
         with pytest.raises(
-            ValueError, match=f"metrics.extractors={name} does not suit {spec.content}: "
+            ValueError, match=f"metrics.extractors={name} does not suit {spec.content}\\. "
         ):
             names_of(spec, extractors=[name])
     assert names_of(labelled, extractors=["random", "random"]) == ["fd_random"]
@@ -233,7 +238,8 @@ def test_the_end_adds_what_takes_longer_and_extractors_can_be_chosen() -> None:
         names_of(labelled, extractors=["inception"], inception_weights="off")
 
 
-def test_a_value_says_what_its_own_formula_depends_on() -> None:
+def test_protocol_contains_parameters_of_formula() -> None:
+    """The protocol of a score contains the parameters of its formula."""
     metric = FeatureScores(Digits(), False, cap=600, final=True)
     assert {"extractor", "weights_sha256", "resize"} == metric.protocol("fd_digits", 1000).keys()
     assert (
@@ -247,7 +253,8 @@ def test_a_value_says_what_its_own_formula_depends_on() -> None:
     assert metric.protocol("coverage_digits", 500)["neighbours"] == 5
 
 
-def test_of_the_scores_the_distances_are_better_when_lower() -> None:
+def test_distances_are_better_when_lower() -> None:
+    """Distances are better when lower, all other scores when higher."""
     higher = FeatureScores(Digits(), True, cap=600, final=True).higher_is_better
     assert [name for name, better in higher.items() if not better] == ["fd_digits", "kd_digits"]
     assert len(higher) == 8
@@ -261,9 +268,8 @@ def few(n: int, fakes: int = 1000, **keys: Any) -> tuple[list[str], list[str]]:
     return [name for metric in select_metrics(setting) for name in metric.names], setting.notes
 
 
-def test_below_ten_images_for_each_feature_the_kernel_distance_stands_in_for_the_frechet_distance() -> (
-    None
-):
+def test_few_images_select_kernel_distance() -> None:
+    """With fewer than ten images per feature, the kernel distance replaces the Fréchet distance."""
     assert few(640) == (["fd_digits", "digit_score"], [])
     for reals, fakes in ((639, 1000), (1000, 639)):
         kernel, (note,) = few(reals, fakes)
@@ -277,7 +283,7 @@ def test_below_ten_images_for_each_feature_the_kernel_distance_stands_in_for_the
     assert few(3) == ([], ["Skipping distances: 3 images are fewer than 4."])
 
 
-def test_the_smallest_permitted_number_of_reals_has_a_floor_far_below_the_cost_of_a_missing_class(
+def test_min_images_reference_is_below_missing_class(
     sample: ArrayDataset,
 ) -> None:
     """Digits of as many of each class on both sides; then the eights of one side become ones."""
@@ -302,29 +308,28 @@ def test_the_smallest_permitted_number_of_reals_has_a_floor_far_below_the_cost_o
     assert 5 < cost < 10  # 7.0 of a hundred among a thousand
 
 
-def test_training_images_as_fakes_have_the_score_of_reals(
-    sample: ArrayDataset, data_root: Path
-) -> None:
+def test_training_images_have_score_of_reals(sample: ArrayDataset, data_root: Path) -> None:
     """The ceiling of cas: a perfect generator is at one, not at the score itself."""
     served = datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
     cfg = MetricsConfig(inception_weights="off")
     setting = Setting(served.spec, cfg, conditional=True, split="test", reals=650, fakes=1000)
     metric = ClassificationAccuracyScore(10, cap=10_000)
     evaluator = Evaluator(served, [metric], setting, seed=0, shared=False)
-    of_reals = evaluator.floors(torch.device("cpu"))["cas"]
-    assert metric.floor_names == {"cas": "cas_of_reals"}
+    of_reals = evaluator.compute_references(torch.device("cpu"))["cas"]
+    assert metric.reference_names == {"cas": "cas_of_reals"}
     labels = np.asarray(served.train.labels)
     rows = seeding.permutation(0, "others", 0, len(labels))
     chosen = np.concatenate([rows[labels[rows] == label][:100] for label in range(10)])
     batch = served.train.__getitems__(chosen.tolist())
     fakes = metric.update_fake({"generated": batch.images}, batch)
-    value = metric.compute(evaluator._statistics_of_reals(torch.device("cpu"))[0], fakes)["cas"]
+    value = metric.compute(evaluator._get_real_statistics(torch.device("cpu"))[0], fakes)["cas"]
     assert value / of_reals == pytest.approx(1, abs=0.03)
 
 
-def test_fakes_and_reals_are_as_many_as_is_said_and_the_score_is_that_of_these(
+def test_evaluator_uses_stated_numbers_of_images(
     data_root: Path,
 ) -> None:
+    """The score is computed from the numbers of fakes and reals in the protocol."""
     served = datasets.load(DataConfig(source="sample", root=str(data_root)), 0)
     metric = FeatureScores(Digits(), False, 10_000, final=False)
     setting = Setting(served.spec, MetricsConfig(), split="test", reals=100, fakes=300)
@@ -370,9 +375,10 @@ def test_fakes_and_reals_are_as_many_as_is_said_and_the_score_is_that_of_these(
         ({"num_fakes": 300, "num_reals": 100}, True, True, (100, 300)),
     ],
 )  # fmt: skip
-def test_how_many_images_are_compared(
+def test_count_images_by_phase_and_device(
     keys: Any, final: bool, gpu: bool, expected: tuple[int, int]
 ) -> None:
+    """The numbers of images depend on the phase, the device and the config."""
     digits = ImageSpec(1, 28, 28, content="digits")
     assert count_images(MetricsConfig(**keys), digits, 650, final, gpu) == expected
     assert count_images(MetricsConfig(), digits, 20_000, True, False) == (20_000, 10_000)

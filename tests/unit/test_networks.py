@@ -54,9 +54,7 @@ def perturb(network: Network) -> None:
 @pytest.mark.parametrize("classes", [0, 10])
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_recipe_and_a_state_dict_make_the_same_network_again(
-    kind: str, part: str, classes: int
-) -> None:
+def test_recipe_and_state_dict_rebuild_network(kind: str, part: str, classes: int) -> None:
     network = make(kind, part, classes=classes)
     perturb(network)
     arguments = (inputs(part), torch.arange(6)) if classes else (inputs(part),)
@@ -78,7 +76,8 @@ def test_a_recipe_is_plain_data() -> None:
 
 
 @pytest.mark.parametrize("name", ["Sequential", None])
-def test_a_recipe_of_something_else_is_refused(name: str | None) -> None:
+def test_recipe_of_other_class_is_refused(name: str | None) -> None:
+    """A recipe of another class is an error."""
     with pytest.raises(
         ValueError, match=f"The recipe does not name a network of this package: {name!r}"
     ):
@@ -87,7 +86,8 @@ def test_a_recipe_of_something_else_is_refused(name: str | None) -> None:
 
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_label_alone_changes_the_output_of_a_conditional_network(kind: str, part: str) -> None:
+def test_conditional_output_depends_on_label(kind: str, part: str) -> None:
+    """The label alone changes the output of a conditional network."""
     network = make(kind, part, classes=10).eval()
     same = inputs(part, n=1).expand(10, *[-1] * (inputs(part).dim() - 1))
     with torch.no_grad():
@@ -106,7 +106,8 @@ def test_the_label_alone_changes_the_output_of_a_conditional_network(kind: str, 
 
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_conditional_network_asks_for_missing_labels(kind: str, part: str) -> None:
+def test_conditional_network_without_labels_raises(kind: str, part: str) -> None:
+    """A conditional network without labels raises an error."""
     with pytest.raises(
         ValueError, match=r"This network is conditional on 10 classes\. Pass labels \[B\]"
     ):
@@ -115,9 +116,8 @@ def test_a_conditional_network_asks_for_missing_labels(kind: str, part: str) -> 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_generators_fill_and_discriminators_read_images_of_each_size_in_range(
-    kind: str, size: int, channels: int
-) -> None:
+def test_networks_support_each_image_size(kind: str, size: int, channels: int) -> None:
+    """Generators and discriminators support each image size."""
     G = make(kind, "generator", size=size, channels=channels)
     perturb(G)
     D = make(kind, "discriminator", size=size, channels=channels)
@@ -132,7 +132,8 @@ def test_generators_fill_and_discriminators_read_images_of_each_size_in_range(
     assert (gradient.abs().sum(dim=(0, 1)) > 0).all()  # every pixel is seen
 
 
-def test_halving_ends_in_4_to_7_or_says_which_sizes_do() -> None:
+def test_num_downsamples_of_unsupported_size_raises() -> None:
+    """Sizes that do not halve to 4 to 7 pixels are an error that lists supported sizes."""
     assert [num_downsamples(size, size) for size in (8, 14, 28, 32, 48, 64, 128)] == [
         1,
         1,
@@ -154,7 +155,8 @@ def test_halving_ends_in_4_to_7_or_says_which_sizes_do() -> None:
             network(shape=(1, 30, 30), **({"z_dim": 4} if network is DCGANGenerator else {}))
 
 
-def test_the_mlps_batch_norm_gives_the_new_batch_a_weight_of_a_fifth() -> None:
+def test_mlp_batch_norm_momentum_is_one_fifth() -> None:
+    """The MLP's batch norm weights a new batch by one fifth."""
     G = make("mlp", "generator")
     norms = [layer for layer in G.modules() if isinstance(layer, nn.BatchNorm1d)]
     seen: list[Tensor] = []
@@ -178,7 +180,8 @@ def test_norm_none_leaves_batch_norm_out_of_the_generator(kind: str, norm: str) 
 @pytest.mark.parametrize(
     ("kind", "norm"), [("mlp", "batch"), ("dcgan", "layer"), ("dcgan", "none"), ("dcgan", "batch")]
 )
-def test_discriminators_without_batch_norm_judge_each_image_by_itself(kind: str, norm: str) -> None:
+def test_logits_without_batch_norm_are_independent(kind: str, norm: str) -> None:
+    """Without batch norm, the logit of an image does not depend on the batch."""
     D = make(kind, "discriminator", norm=norm)
     x = inputs("discriminator").requires_grad_()
     (gradient,) = torch.autograd.grad(D(x)[0], x)
@@ -186,7 +189,8 @@ def test_discriminators_without_batch_norm_judge_each_image_by_itself(kind: str,
     assert (others > 1e-6) if (kind, norm) == ("dcgan", "batch") else (others == 0)
 
 
-def test_layer_norm_makes_the_critics_inner_maps_standard_for_each_image() -> None:
+def test_layer_norm_standardizes_maps_per_image() -> None:
+    """Layer norm standardizes the critic's feature maps for each image."""
     D = make("dcgan", "discriminator", norm="layer", size=32)
     seen: list[Tensor] = []
     for layer in D.modules():
@@ -201,7 +205,8 @@ def test_layer_norm_makes_the_critics_inner_maps_standard_for_each_image() -> No
         assert torch.allclose(maps.std(dim=1), torch.ones(6), atol=0.1)
 
 
-def test_initial_weights_are_normal_with_spread_0_02_around_0_and_scales_around_1() -> None:
+def test_initial_weights_are_normal_with_std_0_02() -> None:
+    """Initial weights are normal with standard deviation 0.02 around 0, scales around 1."""
     layers = nn.Sequential(
         nn.Conv2d(64, 64, 4),
         nn.ConvTranspose2d(64, 64, 4),
@@ -219,7 +224,8 @@ def test_initial_weights_are_normal_with_spread_0_02_around_0_and_scales_around_
 
 
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
-def test_dcgan_begins_from_that_initialisation(part: str) -> None:
+def test_dcgan_uses_normal_initialization(part: str) -> None:
+    """The family dcgan uses this initialization."""
     network = make("dcgan", part, size=64)
     convolutions = [
         layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
@@ -230,7 +236,8 @@ def test_dcgan_begins_from_that_initialisation(part: str) -> None:
 
 
 @pytest.mark.parametrize("network", [MLPGenerator, MLPDiscriminator])
-def test_the_mlps_widths_are_those_that_were_asked_for(network: type[Network]) -> None:
+def test_mlp_widths_follow_config(network: type[Network]) -> None:
+    """The MLP's layers have the configured widths."""
     made = network(shape=(1, 4, 4), width=2, **({"z_dim": 3} if network is MLPGenerator else {}))
     dense = [
         (layer.in_features, layer.out_features)
@@ -246,7 +253,7 @@ def test_the_mlps_widths_are_those_that_were_asked_for(network: type[Network]) -
 
 @pytest.mark.parametrize("key", ["width", "norm", "critic_norm"])
 @pytest.mark.parametrize("family", ["gan", "cgan", "wgan", "wgan_gp"])
-def test_every_key_of_a_network_changes_a_network_of_either_kind(family: str, key: str) -> None:
+def test_every_network_key_changes_a_network(family: str, key: str) -> None:
     """One that changed nothing would make another experiment of the same."""
     made_by = family_class(family)
     if key not in keys_of(family):
@@ -264,7 +271,8 @@ def test_every_key_of_a_network_changes_a_network_of_either_kind(family: str, ke
 
 @pytest.mark.parametrize("classes", [0, 10])
 @pytest.mark.parametrize("kind", KINDS)
-def test_features_are_what_the_last_dense_layer_reads(kind: str, classes: int) -> None:
+def test_features_are_input_of_last_layer(kind: str, classes: int) -> None:
+    """Features are the input of the last linear layer."""
     D = make(kind, "discriminator", classes=classes).eval()
     seen: list[Tensor] = []
     last = [layer for layer in D.modules() if isinstance(layer, nn.Linear)][-1]
@@ -278,9 +286,8 @@ def test_features_are_what_the_last_dense_layer_reads(kind: str, classes: int) -
     assert torch.equal(features, seen[0])
 
 
-def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_weights_their_names() -> (
-    None
-):
+def test_dcgan_outputs_keep_names_of_weights() -> None:
+    """More outputs of a DCGAN discriminator do not change the names of its other weights."""
     one, eleven = (
         DCGANDiscriminator(shape=(1, 28, 28), width=4, outputs=outputs) for outputs in (1, 11)
     )
@@ -303,9 +310,8 @@ def test_further_outputs_of_a_dcgan_discriminator_are_rows_and_leave_the_other_w
     (_upsample_bilinear, lambda x: functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)),
 ], ids=["reflected", "doubled"])  # fmt: skip
 @pytest.mark.parametrize("size", [(4, 4), (7, 5)])
-def test_what_a_gpu_computes_in_a_fixed_order_has_the_values_and_gradients_of_torchs_own(
-    own: Any, torchs: Any, size: tuple[int, int]
-) -> None:
+def test_deterministic_layers_equal_torch(own: Any, torchs: Any, size: tuple[int, int]) -> None:
+    """The deterministic GPU layers have the values and gradients of torch's layers."""
     x = torch.rand(
         2,
         3,

@@ -18,7 +18,7 @@ def linear(w: Tensor) -> object:
 
 
 class Recorder:
-    """A critic that remembers where its gradient was asked for."""
+    """A critic that records the images at which its gradient is computed."""
 
     def __call__(self, x: Tensor) -> Tensor:
         self.x_hat = x
@@ -28,9 +28,10 @@ class Recorder:
 @pytest.mark.parametrize(
     "alpha", [None, torch.zeros(4), torch.ones(4), torch.tensor([0.0, 0.2, 0.7, 1.0])]
 )
-def test_a_linear_critic_pays_its_norms_squared_distance_to_one_wherever_x_hat_falls(
+def test_penalty_of_linear_critic_is_closed_form(
     alpha: Tensor | None,
 ) -> None:
+    """The penalty of a linear critic is (norm - 1)² for any interpolation."""
     w = draw(0, 90)
     penalty = gradient_penalty(linear(w), draw(1, *SHAPE), draw(2, *SHAPE), alpha)  # type: ignore[arg-type]
     assert float(penalty) == pytest.approx(float((w.norm() - 1) ** 2), rel=1e-12)
@@ -38,7 +39,8 @@ def test_a_linear_critic_pays_its_norms_squared_distance_to_one_wherever_x_hat_f
     assert float(unit) == pytest.approx(0, abs=1e-20)
 
 
-def test_the_penalty_is_the_mean_of_each_images_own() -> None:
+def test_penalty_is_mean_over_images() -> None:
+    """The penalty is the mean over the images."""
     slopes = torch.tensor([1.0, 2.0, 3.0, 0.5], dtype=torch.float64)
 
     def critic(x: Tensor) -> Tensor:  # image i has a gradient of norm slopes[i]
@@ -66,7 +68,8 @@ def test_alpha_0_is_the_fake_and_alpha_1_the_real_image() -> None:
     assert torch.allclose(critic.x_hat, expected, rtol=0, atol=1e-15)
 
 
-def test_its_gradient_in_the_critics_weights_is_the_closed_form() -> None:
+def test_penalty_gradient_is_closed_form() -> None:
+    """The gradient of the penalty in the critic's weights equals its closed form."""
     w = draw(0, 90).requires_grad_()
     gradient_penalty(linear(w), draw(1, *SHAPE), draw(2, *SHAPE)).backward()  # type: ignore[arg-type]
     v = w.detach()
@@ -74,7 +77,8 @@ def test_its_gradient_in_the_critics_weights_is_the_closed_form() -> None:
     assert torch.allclose(w.grad, 2 * (v.norm() - 1) * v / v.norm(), rtol=1e-12)
 
 
-def test_the_images_get_no_gradient_even_from_a_curved_critic() -> None:
+def test_penalty_gives_images_no_gradient() -> None:
+    """The images get no gradient, also from a nonlinear critic."""
     weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     real, fake = draw(1, *SHAPE).requires_grad_(), draw(2, *SHAPE).requires_grad_()
     gradient_penalty(lambda x: weight * x.square().flatten(1).sum(1), real, fake).backward()
@@ -84,7 +88,8 @@ def test_the_images_get_no_gradient_even_from_a_curved_critic() -> None:
     assert fake.grad is None
 
 
-def test_a_dead_critic_pays_one_and_its_gradient_is_a_number() -> None:
+def test_penalty_of_constant_critic_is_one() -> None:
+    """The penalty of a constant critic is 1 with a finite gradient."""
     w = torch.zeros(90, dtype=torch.float64, requires_grad=True)
     penalty = gradient_penalty(linear(w), draw(1, *SHAPE), draw(2, *SHAPE))  # type: ignore[arg-type]
     penalty.backward()
@@ -93,7 +98,8 @@ def test_a_dead_critic_pays_one_and_its_gradient_is_a_number() -> None:
     assert w.grad.isfinite().all()
 
 
-def test_under_bf16_autocast_it_is_computed_in_float32() -> None:
+def test_penalty_under_bf16_autocast_is_float32() -> None:
+    """The penalty is computed in float32 under bf16 autocast."""
     critic = nn.Sequential(nn.Flatten(), nn.Linear(90, 1), nn.Flatten(0))
     real, fake = draw(1, *SHAPE, dtype=torch.float32), draw(2, *SHAPE, dtype=torch.float32)
     alpha = torch.tensor([0.1, 0.4, 0.6, 0.9])
@@ -114,12 +120,14 @@ def test_float64_stays_float64() -> None:
     assert penalty.dtype == critic.x_hat.dtype == torch.float64
 
 
-def test_real_and_fake_images_of_other_shapes_are_refused() -> None:
+def test_penalty_of_different_shapes_raises() -> None:
+    """Real and fake images of different shapes are an error."""
     with pytest.raises(ValueError, match=r"images differ: \(4, 3, 5, 6\) and \(2, 3, 5, 6\)"):
         gradient_penalty(Recorder(), draw(1, *SHAPE), draw(2, 2, 3, 5, 6))
 
 
-def test_clipping_bounds_every_weight_and_bias_and_leaves_small_ones_alone() -> None:
+def test_clip_weights_clamps_weights_and_biases() -> None:
+    """Clipping clamps every weight and bias and does not change small ones."""
     critic = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 1))
     with torch.no_grad():
         for i, weight in enumerate(critic.parameters()):
@@ -135,9 +143,8 @@ def test_clipping_bounds_every_weight_and_bias_and_leaves_small_ones_alone() -> 
     assert all(weight.requires_grad and weight.grad is None for weight in critic.parameters())
 
 
-def test_the_zero_centered_penalty_of_a_linear_critic_is_the_square_of_its_norm_and_pulls_to_zero() -> (
-    None
-):
+def test_r1_of_linear_critic_is_squared_norm() -> None:
+    """The penalty of a linear critic is its squared norm, and its gradient reduces the norm."""
     w = draw(0, 90).requires_grad_()
     penalty = zero_centered_penalty(linear(w), draw(1, *SHAPE))  # type: ignore[arg-type]
     penalty.backward()
@@ -147,9 +154,8 @@ def test_the_zero_centered_penalty_of_a_linear_critic_is_the_square_of_its_norm_
     assert torch.allclose(w.grad, 2 * v, rtol=1e-12)
 
 
-def test_the_zero_centered_penalty_is_taken_at_the_images_themselves_and_averaged_over_them() -> (
-    None
-):
+def test_r1_is_mean_at_the_images() -> None:
+    """The zero-centered penalty is evaluated at the images and averaged over them."""
     x = draw(1, *SHAPE)
     penalty = zero_centered_penalty(
         lambda x: 0.5 * x.square().flatten(1).sum(1), x
@@ -157,7 +163,8 @@ def test_the_zero_centered_penalty_is_taken_at_the_images_themselves_and_average
     assert float(penalty.detach()) == pytest.approx(float(x.square().sum()) / 4, rel=1e-12)
 
 
-def test_the_zero_centered_penalty_gives_the_images_no_gradient() -> None:
+def test_r1_gives_images_no_gradient() -> None:
+    """The zero-centered penalty gives the images no gradient."""
     weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     x = draw(1, *SHAPE).requires_grad_()
     zero_centered_penalty(lambda x: weight * x.square().flatten(1).sum(1), x).backward()
@@ -168,9 +175,8 @@ def test_the_zero_centered_penalty_gives_the_images_no_gradient() -> None:
     assert x.grad is None
 
 
-def test_the_zero_centered_penalty_of_a_flat_critic_is_zero_with_a_gradient_that_is_a_number() -> (
-    None
-):
+def test_r1_of_constant_critic_is_zero() -> None:
+    """The zero-centered penalty of a constant critic is 0 with a finite gradient."""
     w = torch.zeros(90, dtype=torch.float64, requires_grad=True)
     penalty = zero_centered_penalty(linear(w), draw(1, *SHAPE))  # type: ignore[arg-type]
     penalty.backward()
@@ -179,9 +185,8 @@ def test_the_zero_centered_penalty_of_a_flat_critic_is_zero_with_a_gradient_that
     assert (w.grad == 0).all()
 
 
-def test_under_bf16_autocast_the_zero_centered_penalty_is_computed_in_float32_and_float64_stays() -> (
-    None
-):
+def test_r1_under_bf16_autocast_is_float32() -> None:
+    """The zero-centered penalty is computed in float32 under bf16 autocast; float64 is kept."""
     critic = nn.Sequential(nn.Flatten(), nn.Linear(90, 1), nn.Flatten(0))
     x = draw(1, *SHAPE, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

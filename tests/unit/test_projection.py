@@ -1,4 +1,4 @@
-"""What the residual and the modern networks have in common: their sizes, and labels that are judged by projection."""
+"""Residual and modern networks: image sizes and projection of labels."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ both = pytest.mark.parametrize(
 
 @both
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 1)])
-def test_images_of_each_size_are_filled_in_range_and_every_pixel_is_judged(
+def test_resnets_support_each_image_size(
     generator: Any, discriminator: Any, size: int, channels: int
 ) -> None:
+    """Generators fill images of each size, and the logit depends on every pixel."""
     G, D = generator(shape=(channels, size, size)), discriminator(shape=(channels, size, size))
     images = G(5 * draw(0, 3, 8))
     assert images.shape == (3, channels, size, size)
@@ -50,9 +51,7 @@ def test_a_size_that_does_not_halve_to_4_to_7_is_refused(
 
 
 @both
-def test_the_projection_adds_the_scalar_product_of_features_and_embedding(
-    generator: Any, discriminator: Any
-) -> None:
+def test_projection_adds_features_times_embedding(generator: Any, discriminator: Any) -> None:
     """ψ(h) + yᵀVh: section 3 of arXiv 1802.05637."""
     D = discriminator(classes=10)
     wake(D)
@@ -68,9 +67,10 @@ def test_the_projection_adds_the_scalar_product_of_features_and_embedding(
 
 @both
 @pytest.mark.parametrize("classes", [0, 10])
-def test_recipe_state_and_deep_copy_make_the_same_networks_again(
+def test_recipe_and_deep_copy_rebuild_networks(
     generator: Any, discriminator: Any, classes: int
 ) -> None:
+    """Recipe and state dict, and a deep copy, rebuild the same networks."""
     y = torch.arange(4) if classes else None
     for network, given in (
         (generator(classes=classes), draw(9, 4, 8)), (discriminator(classes=classes), draw(9, 4, 1, 28, 28))
@@ -87,7 +87,8 @@ def test_recipe_state_and_deep_copy_make_the_same_networks_again(
 
 
 @both
-def test_missing_labels_are_asked_for(generator: Any, discriminator: Any) -> None:
+def test_missing_labels_raise(generator: Any, discriminator: Any) -> None:
+    """Missing labels are an error."""
     for network, given in (
         (generator(classes=10), draw(1, 2, 8)),
         (discriminator(classes=10), draw(1, 2, 1, 28, 28)),

@@ -1,4 +1,4 @@
-"""The page of a run says what its folder holds, of whatever age and state; nothing in it can run or reach outside."""
+"""The page of a run: content from complete, unfinished and damaged folders, and no code or link."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from gan_lab import report
 from gan_lab.config import loading
 from gan_lab.report import pictures, run_page
 from gan_lab.report.command_lines import command_lines
-from gan_lab.report.comparison_section import comparison, differences, labels
-from gan_lab.report.curves import MAX_POINTS, build_charts, series
+from gan_lab.report.comparison_section import (
+    collect_comparison_values,
+    find_differences,
+    label_runs,
+)
+from gan_lab.report.curves import MAX_POINTS, build_charts, build_series
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
@@ -36,7 +40,8 @@ def data_of(path: Path) -> Any:
     return json.loads(found, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
-def test_the_verdict_sets_the_best_generator_against_the_last(tmp_path: Path) -> None:
+def test_verdict_compares_best_and_last_checkpoint(tmp_path: Path) -> None:
+    """The verdict names the best checkpoint and how much worse the last one is."""
     made = verdict(Run(written_run(tmp_path / "run")))
     assert (made.figure, made.caption) == ("2", "fd_digits, lower is better")
     assert made.sentences == ["Best checkpoint: 128 of 256 images. Last checkpoint: 3, 50% worse."]
@@ -50,12 +55,13 @@ def test_the_verdict_sets_the_best_generator_against_the_last(tmp_path: Path) ->
     assert not made.alerts
 
 
-def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path) -> None:
+def test_verdict_last_checkpoint_can_be_best(tmp_path: Path) -> None:
+    """The last checkpoint can be the best one, and a score can be better when higher."""
     folder = written_run(tmp_path / "run")
     state = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(state | {"best_iteration": 16}))
     assert verdict(Run(folder)).sentences == [
-        "The best generator is the last one, after 256 images."
+        "The best checkpoint is the last one, after 256 images."
     ]
     scores = {
         "best": {"label_accuracy": {"value": 0.8, "higher_is_better": True}},
@@ -68,16 +74,17 @@ def test_the_last_generator_may_be_the_best_and_a_score_may_grow(tmp_path: Path)
     assert made.sentences[0].endswith("Last checkpoint: 0.6, 25% worse.")
 
 
-def test_an_unfinished_run_says_how_far_it_is_and_what_was_measured_on_the_way(
+def test_verdict_unfinished_run_reports_progress(
     tmp_path: Path,
 ) -> None:
+    """The verdict on an unfinished run has its progress and the scores measured during training."""
     folder = written_run(tmp_path / "run", "run.images=512", ended=False)
     made = verdict(Run(folder))
-    assert made.sentences[:2] == ["It has not ended: 256 of 512 images are recorded.",
+    assert made.sentences[:2] == ["The run is unfinished: 256 of 512 images are recorded.",
                                   "Best so far: after 128 images. Latest: 3."]  # fmt: skip
     assert made.figure == "2"
     assert not made.watched
-    assert "It has not ended" in report.write([folder]).read_text()
+    assert "The run is unfinished" in report.write([folder]).read_text()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,8 @@ def test_an_unfinished_run_says_how_far_it_is_and_what_was_measured_on_the_way(
         "all",
     ],
 )
-def test_what_a_folder_lacks_is_left_out_of_its_page(missing: str, tmp_path: Path) -> None:
+def test_page_without_files_omits_their_sections(missing: str, tmp_path: Path) -> None:
+    """A page omits the sections of files that the run folder does not have."""
     folder = written_run(tmp_path / "run")
     for path in [*folder.iterdir()]:
         if path.name == missing or (missing == "all" and path.name != "config.yaml"):
@@ -102,11 +110,12 @@ def test_what_a_folder_lacks_is_left_out_of_its_page(missing: str, tmp_path: Pat
     if missing in ("samples", "all"):
         assert "There is no sample grid yet." in text
     if missing == "all":
-        assert "Nothing has been scored in this run." in text
+        assert "This run has no scores." in text
         assert "No values are recorded yet." in text
 
 
-def test_rows_that_were_cut_off_and_values_that_are_not_finite_do_no_harm(tmp_path: Path) -> None:
+def test_page_with_truncated_rows_and_nan_is_written(tmp_path: Path) -> None:
+    """Truncated rows and NaN or Inf in metrics.csv do not prevent the page."""
     folder = written_run(tmp_path / "run")
     with (folder / "metrics.csv").open("a") as file:
         file.write("17,272,nan,inf,,,,,\n18,288,0.123")
@@ -115,7 +124,7 @@ def test_rows_that_were_cut_off_and_values_that_are_not_finite_do_no_harm(tmp_pa
     with pytest.raises(UserError, match=r"summary.json is damaged: .*Delete it"):
         run.summary  # noqa: B018
     with pytest.warns(
-        UserWarning, match=r"the page is drawn without it: .*summary.json is damaged"
+        UserWarning, match=r"Writing the page without a damaged file: .*summary.json is damaged"
     ):
         page = report.write([folder])
     curves = {one["name"]: one for chart in data_of(page)["charts"] for one in chart["series"]}
@@ -125,7 +134,8 @@ def test_rows_that_were_cut_off_and_values_that_are_not_finite_do_no_harm(tmp_pa
     assert curves["fd_digits"] == {"name": "fd_digits", "x": [128, 256], "y": [2.0, 3.0], "step": 1}
 
 
-def test_a_config_of_an_older_lab_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_page_of_older_config_shows_it_unchanged(tmp_path: Path) -> None:
+    """The page shows a config that this version cannot parse unchanged."""
     folder = written_run(tmp_path / "run", "model.z_dim=7")
     text = (folder / "config.yaml").read_text().replace("  z_dim: 7", "  z_dim: 7\n  forgotten: 3")
     (folder / "config.yaml").write_text(text)
@@ -139,7 +149,8 @@ def test_a_config_of_an_older_lab_is_shown_as_it_is(tmp_path: Path) -> None:
     assert "<td>unknown</td>" in report.write([folder]).read_text()
 
 
-def test_alarms_stand_on_top_with_their_sentence(tmp_path: Path) -> None:
+def test_page_shows_alerts_in_verdict(tmp_path: Path) -> None:
+    """The alerts are in the verdict section with their messages."""
     folder = written_run(tmp_path / "run")
     rows = [f'{i},{16 * i},collapse,"All images are alike, {i}."' for i in range(1, 15)]
     (folder / "health.csv").write_text("\n".join(["iteration,images,kind,sentence", *rows]) + "\n")
@@ -152,21 +163,24 @@ def test_alarms_stand_on_top_with_their_sentence(tmp_path: Path) -> None:
     assert "and 2 more, in health.csv" in text
 
 
-def test_columns_are_grouped_by_what_they_are(tmp_path: Path) -> None:
+def test_charts_are_grouped_by_kind(tmp_path: Path) -> None:
+    """Columns are grouped into charts by their kind."""
     groups = {group: [[one["name"] for one in chart["series"]] for chart in charts]
               for group, charts in build_charts(Run(written_run(tmp_path / "run")))}  # fmt: skip
     assert groups == {"Scores": [["fd_digits", "real images"]], "Losses": [["loss_d", "loss_g"]], "Discriminator": [["d_real", "d_fake"]],
                       "Gradients": [["gradient_generator"]], "Others": [["diversity"]]}  # fmt: skip
 
 
-def test_long_curves_keep_their_ends() -> None:
-    made = series("loss", [(float(i), float(i)) for i in range(10 * MAX_POINTS + 7)])
+def test_long_curves_keep_first_and_last_point() -> None:
+    """Downsampled curves keep their first and last points."""
+    made = build_series("loss", [(float(i), float(i)) for i in range(10 * MAX_POINTS + 7)])
     assert len(made["x"]) <= MAX_POINTS + 1
     assert (made["x"][0], made["x"][-1]) == (0, 10 * MAX_POINTS + 6)
     assert {b - a for a, b in zip(made["x"][:-2], made["x"][1:-1], strict=True)} == {made["step"]}
 
 
-def test_the_cost_leaves_pauses_out(tmp_path: Path) -> None:
+def test_cost_excludes_pauses(tmp_path: Path) -> None:
+    """The training time does not include pauses between starts."""
     run = Run(written_run(tmp_path / "run"))
     assert run.hours * 3600 == pytest.approx(16 / 16 + 240 / 40)
     shown = dict(run_page.collect_values(run)["cost"])
@@ -174,7 +188,8 @@ def test_the_cost_leaves_pauses_out(tmp_path: Path) -> None:
     assert shown["training images seen"] == "256 of 256"
 
 
-def test_commands_name_the_run_and_train_on(tmp_path: Path) -> None:
+def test_commands_name_run_and_longer_budget(tmp_path: Path) -> None:
+    """The commands name the run, and the first one trains for twice as many images."""
     folder = written_run(tmp_path / "my run", "run.images=256", "model.z_dim=7")
     found = dict(command_lines(Run(folder)))
     assert (
@@ -194,9 +209,8 @@ def test_commands_name_the_run_and_train_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("photos", ["my photos", "photos", "anna's", "$HOME", 'a "b" (1)', "a;b"])
-def test_the_command_goes_on_with_the_words_of_the_training_through_make_and_the_shell(
-    tmp_path: Path, photos: str
-) -> None:
+def test_resume_command_keeps_overrides_through_make(tmp_path: Path, photos: str) -> None:
+    """The resume command passes the overrides of the training through make and the shell."""
     words = [f"data.root={tmp_path / photos}", "model.betas=[0.5, 0.9]"]
     run = RunFolder(tmp_path / photos)
     run.prepare(loading.load("cgan", words[:1]).config, ["train", "cgan", *words])
@@ -204,9 +218,10 @@ def test_the_command_goes_on_with_the_words_of_the_training_through_make_and_the
     assert arguments(command) == ["train", "cgan", *words]
 
 
-def test_a_run_for_others_names_no_folder_above_its_files_whatever_is_left_of_it(
+def test_published_page_contains_no_absolute_path(
     tmp_path: Path,
 ) -> None:
+    """A published page contains no absolute path, also if files of the run are missing."""
     photos = tmp_path / "my photos"
     folder = written_run(tmp_path / "runs" / "mine" / "r", f"data.root={photos}", ended=False)
     (folder / "command.txt").write_text(
@@ -232,7 +247,8 @@ def arguments(command: str) -> list[str]:
     ).splitlines()
 
 
-def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
+def test_page_escapes_values_of_run(tmp_path: Path) -> None:
+    """Every value of a run is escaped in the page."""
     folders = [
         written_run(tmp_path / name, f"data.root={HOSTILE}", f"run.root={name}") for name in "ab"
     ]
@@ -260,7 +276,8 @@ def test_no_value_of_a_run_becomes_part_of_the_page(tmp_path: Path) -> None:
         assert HOSTILE in str(data_of(path)["charts"])
 
 
-def test_a_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
+def test_page_loads_no_external_resource(tmp_path: Path) -> None:
+    """A page is self-contained."""
     folders = [written_run(tmp_path / name, f"run.seed={seed}") for seed, name in enumerate("ab")]
     for path in (report.write([folders[0]]), report.write(folders, tmp_path / "both.html")):
         text = path.read_text()
@@ -276,9 +293,10 @@ def test_a_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
         assert "default-src &#39;none&#39;" in text
 
 
-def test_a_page_stays_small_whatever_the_grids(
+def test_page_size_is_limited_for_large_grids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Large grids are compressed, so that the size of a page is limited."""
     folder = written_run(tmp_path / "run")
     for i in range(1, 9):
         noise(120, 120, seed=i).save(folder / "samples" / f"{100 * i:09d}.png")
@@ -297,7 +315,8 @@ def test_a_page_stays_small_whatever_the_grids(
     assert made["note"] in report.write([folder]).read_text()
 
 
-def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
+def test_labels_contain_differences_of_runs(tmp_path: Path) -> None:
+    """Labels of compared runs contain the values in which they differ."""
     words = [
         ("run.seed=0",),
         ("run.seed=1",),
@@ -305,64 +324,77 @@ def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     ]
     made = [Run(written_run(tmp_path / str(i), *each)) for i, each in enumerate(words)]
     other = Run(written_run(tmp_path / "other", experiment="gan"))
-    assert labels([*made, other]) == ["cgan seed=0", "cgan seed=1", "cgan seed=1 z_dim=7", "gan"]
-    assert dict(differences(made)) == {
+    assert label_runs([*made, other]) == [
+        "cgan seed=0",
+        "cgan seed=1",
+        "cgan seed=1 z_dim=7",
+        "gan",
+    ]
+    assert dict(find_differences(made)) == {
         "run.seed": ["0", "1", "1"],
         "model.z_dim": ["64", "64", "7"],
     }
-    assert labels([made[0], made[0]]) == ["cgan (1)", "cgan (2)"]
+    assert label_runs([made[0], made[0]]) == ["cgan (1)", "cgan (2)"]
 
 
-def test_a_comparison_has_a_row_for_each_experiment_and_a_curve_for_each_run(
+def test_comparison_has_row_per_experiment_and_curve_per_run(
     tmp_path: Path,
 ) -> None:
+    """A comparison has a row for each experiment and a curve for each run."""
     folders = [written_run(tmp_path / f"{e}{s}", f"run.seed={s}", experiment=e, distance=d + s / 10)
                for e, d in (("cgan", 2.0), ("gan", 5.0)) for s in (0, 1)]  # fmt: skip
-    made = comparison([Run(folder) for folder in folders])
+    made = collect_comparison_values([Run(folder) for folder in folders])
     assert [(row.name, len(row.runs)) for row in made["table"].rows] == [("cgan", 2), ("gan", 2)]
     (chart,) = made["data"]["charts"]
     assert [one["y"] for one in chart["series"]] == [
         *([d, pytest.approx(1.5 * d)] for d in (2.0, 2.1, 5.0, 5.1)), [0.25, 0.25]  # the line of real images
     ]  # fmt: skip
     path = report.write(folders)
-    assert path == tmp_path.parent / "comparison.html"
+    assert path.parent == tmp_path.parent
+    assert re.fullmatch(rf"comparison-{tmp_path.name}-[0-9a-f]{{8}}\.html", path.name)
+    others = report.write(folders[1:])
+    assert others != path
+    others.unlink()
     assert "2.05 ± 0.071" in path.read_text()
     path.unlink()
 
 
-def test_runs_that_fit_in_no_table_are_still_drawn_and_the_reason_given(tmp_path: Path) -> None:
+def test_comparison_without_table_gives_reason(tmp_path: Path) -> None:
+    """Runs without a common table are still compared in charts, and the page gives the reason."""
     folders = [written_run(tmp_path / name) for name in "ab"]
     text = report.write(folders, tmp_path / "both.html").read_text()
     assert "These runs cannot be compared in one table" in text
-    assert "are one experiment with one seed" in text
+    assert "are the same experiment with the same seed" in text
     assert text.count("<figure>") == 2
     assert (
         report.write([folders[0], folders[0] / ".." / "a"]).name == "report.html"
     )  # one run, named twice
 
 
-def test_what_is_no_run_is_refused_in_one_line(
+def test_report_of_other_folder_is_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A folder that is not a run is a one-line error."""
     assert answer(capsys, monkeypatch, "report", str(tmp_path)) == (
-        2, f"error: {tmp_path} is not a run folder: it has no config.yaml. Name a folder such as runs/<experiment>/<run id>",
+        2, f"error: {tmp_path} is not a run folder: it has no config.yaml. Name a folder such as runs/<experiment>/<run id>.",
     )  # fmt: skip
     (tmp_path / "config.yaml").write_text("model: {")
     code, error = answer(capsys, monkeypatch, "report", str(tmp_path))
     assert (code, len(error.splitlines())) == (2, 1)
     assert f"{tmp_path / 'config.yaml'} is damaged" in error
-    with pytest.raises(ValueError, match="a report is of a run folder"):
+    with pytest.raises(ValueError, match="A report needs a run"):
         report.write([])
 
 
-def test_a_page_that_cannot_be_drawn_fails_no_training(
+def test_report_error_does_not_fail_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An error in the report is a warning at the end of a training."""
     built = SimpleNamespace(
         run=RunFolder(tmp_path), name="gan", family=SimpleNamespace(iteration=3, device="cpu"), config=loading.load("gan").config,
         data=SimpleNamespace(facts=SimpleNamespace(about="digits")),
         evaluation=SimpleNamespace(headline=None, scores={}, best_at=3, evaluator=SimpleNamespace(
-            setting=SimpleNamespace(split="validation"), floors=lambda device: {})), health=SimpleNamespace(alerts=[]),
+            setting=SimpleNamespace(split="validation"), compute_references=lambda device: {})), health=SimpleNamespace(alerts=[]),
         images=192, trackers=[],
     )  # fmt: skip
     monkeypatch.setattr(loop, "evaluate_all", lambda *_: None)
@@ -371,5 +403,5 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(
         raise RuntimeError("no space")
 
     monkeypatch.setattr(report.run_page, "write", fail)
-    with pytest.warns(UserWarning, match="no report was drawn: no space"):
+    with pytest.warns(UserWarning, match="The report was not written: no space"):
         loop.conclude(built, 1.0)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A Run holds what its folder holds, restores and samples its generator, and names the file that is damaged."""
+"""``Run`` reads its folder, restores and samples the generator, and names damaged files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def test_scores_equal_the_summary(tmp_path: Path) -> None:
     assert run.scores_of("live")["fd_digits"].value == 2.5
 
 
-def test_score_direction_comes_from_the_summary_before_scores_json(tmp_path: Path) -> None:
+def test_score_direction_prefers_summary(tmp_path: Path) -> None:
+    """The direction comes from summary.json, and from scores.json if it is missing there."""
     folder = written_run(tmp_path / "run")
     entry = {"value": 1.0, "higher_is_better": True, "note": "few images"}
     edit_summary(folder, scores={"best": {"fd_digits": entry}})
@@ -165,14 +166,15 @@ def test_restore_takes_loaded_data_and_refuses_other_data(
 
 
 def test_restore_refuses_overrides_that_make_another_run(trained: Path) -> None:
-    with pytest.raises(UserError, match=r"model.z_dim=3: for an existing run only data.root"):
+    with pytest.raises(UserError, match=r"run: model.z_dim=3. Override only data.root"):
         Run(trained).restore(["model.z_dim=3"])
     restored = Run(trained).restore(["metrics.max_features_kept=50"], weights=None)
     assert restored.config.metrics.max_features_kept == 50
     assert restored.run.config.metrics.max_features_kept != 50
 
 
-def test_sample_equals_the_generator_and_depends_on_label_and_seed(trained: Path) -> None:
+def test_sample_depends_on_label_and_seed(trained: Path) -> None:
+    """Samples equal those of the generator and depend on label and seed."""
     run = Run(trained)
     images = run.sample(4, label=3, seed=5)
     assert torch.equal(images, gan_lab.load_generator(trained, exact=True)(4, 3, 5))
@@ -209,7 +211,7 @@ def test_repr_html_shows_headline_scores_grid_alerts_and_path(tmp_path: Path) ->
     page = Run(folder)._repr_html_()
     assert ">2.375</strong> fd_digits, lower is better" in page
     assert "<td>0.25 ± 0.12</td>" in page
-    assert pictures.uri(Run(folder).grids[-1][1].read_bytes()) in page
+    assert pictures.encode_data_uri(Run(folder).grids[-1][1].read_bytes()) in page
     assert "<strong>collapse</strong> after 80 images: All images are alike." in page
     assert str(folder) in page
     (folder / "health.csv").write_text("kind,iteration,images,sentence\n")
@@ -226,7 +228,7 @@ def test_repr_html_escapes_the_run_and_skips_a_torn_grid(tmp_path: Path) -> None
     page = Run(folder)._repr_html_()
     assert "<script" not in page
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
-    assert pictures.uri(older.read_bytes()) in page
+    assert pictures.encode_data_uri(older.read_bytes()) in page
 
 
 def test_published_has_no_absolute_path(tmp_path: Path) -> None:
@@ -307,7 +309,7 @@ def test_damaged_scores_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"scores\.json is damaged: .*Delete it"):
         Run(folder).higher_is_better  # noqa: B018
     with pytest.warns(
-        UserWarning, match=r"the page is drawn without it: .*scores\.json is damaged"
+        UserWarning, match=r"Writing the page without a damaged file: .*scores\.json is damaged"
     ):
         assert "fd_digits" in Run(folder).report().read_text()
 

@@ -12,7 +12,7 @@ from gan_lab.config.loading import load
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, differences, run_id
+from gan_lab.runs.run_folder import RunFolder, find_differences, run_id
 from gan_lab.utils import files
 from gan_lab.utils.files import write_text
 
@@ -35,7 +35,8 @@ def save(path: Path, iteration: int = 1, **more: Any) -> Path:
     return path
 
 
-def test_the_id_says_what_was_overridden_and_the_seed() -> None:
+def test_run_id_contains_overrides_and_seed() -> None:
+    """The id contains the overrides and the seed."""
     assert slug() == "seed0"
     assert slug("run.seed=3") == "seed3"
     assert (
@@ -46,9 +47,10 @@ def test_the_id_says_what_was_overridden_and_the_seed() -> None:
     assert slug("run.id=mine", "model.z_dim=3") == "mine"
 
 
-def test_the_same_command_is_the_same_run_in_any_order_and_at_any_time(
+def test_run_id_is_independent_of_order_and_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The id does not depend on the order of overrides or on the time."""
     first = slug("model.z_dim=3", "data.size=32")
     monkeypatch.setattr("time.time", lambda: 4e9)
     assert slug("data.size=32", "model.z_dim=3") == first
@@ -56,14 +58,16 @@ def test_the_same_command_is_the_same_run_in_any_order_and_at_any_time(
     assert slug("model.lr_g=1e-3") == slug("model.lr_g=0.001")
 
 
-def test_where_how_long_and_how_a_run_is_watched_do_not_enter_the_id() -> None:
+def test_run_id_excludes_resumable_keys() -> None:
+    """The id does not contain keys that may change when a run resumes."""
     free = ["run.images=5", "run.root=/x", "run.overwrite=true", "run.devices=2", "run.num_nodes=2", "data.root=/y",
             "data.workers=2", "log.wandb=off", "log.progress_bar=false", "log.log_every_images=7"]  # fmt: skip
     assert slug(*free) == "seed0"
     assert slug("run.precision=64-true") == "run.precision=64-true-seed0"
 
 
-def test_an_id_is_one_safe_name_of_a_folder() -> None:
+def test_run_id_is_safe_folder_name() -> None:
+    """An id is the name of a folder without special characters."""
     made = slug("metrics.headline=../../weights (1).pth")
     assert re.fullmatch(r"[\w.=,-]+", made)
     assert "/" not in made
@@ -72,7 +76,8 @@ def test_an_id_is_one_safe_name_of_a_folder() -> None:
     )
 
 
-def test_a_long_id_is_cut_and_stays_different() -> None:
+def test_long_run_id_is_hashed() -> None:
+    """A long id is truncated and stays unique."""
     long = "metrics.headline=" + "x" * 200
     first, second = slug(long + "1"), slug(long + "2")
     assert first != second
@@ -86,17 +91,18 @@ def test_differences_name_each_key_and_both_values() -> None:
     now = load(
         "gan", ["model.z_dim=4", "data.size=32", "run.images=5", "log.progress_bar=false"]
     ).config
-    assert differences(before, now) == ["data.size: 28 -> 32", "model.z_dim: 3 -> 4"]
-    assert differences(before, before) == []
-    assert "family: gan -> cgan" in differences(before, load("cgan").config)
+    assert find_differences(before, now) == ["data.size: 28 -> 32", "model.z_dim: 3 -> 4"]
+    assert find_differences(before, before) == []
+    assert "family: gan -> cgan" in find_differences(before, load("cgan").config)
 
 
 @pytest.mark.parametrize("source", ["full", "sample"])
-def test_a_run_goes_on_with_the_data_it_began_with(source: str) -> None:
+def test_run_resumes_with_data_it_began_with(source: str) -> None:
+    """A run resumes with the data source that it began with."""
     began = load("gan", [f"data.source={source}"]).config
-    assert differences(began, load("gan").config) == []
+    assert find_differences(began, load("gan").config) == []
     other = "sample" if source == "full" else "full"
-    assert differences(began, load("gan", [f"data.source={other}"]).config) == [
+    assert find_differences(began, load("gan", [f"data.source={other}"]).config) == [
         f"data.source: {source} -> {other}"
     ]
 
@@ -112,7 +118,8 @@ def test_a_config_is_read_back_as_it_was_with_its_tuples(tmp_path: Path) -> None
     assert again.model.betas == (0.1, 0.2)
 
 
-def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: Path) -> None:
+def test_prepare_accepts_only_same_config(tmp_path: Path) -> None:
+    """A folder is prepared again only for the same config."""
     folder = tmp_path / "run"
     for words in ((), ("run.images=7",)):
         RunFolder(folder).prepare(load("gan", words).config, ["train", "gan", *words])
@@ -125,7 +132,7 @@ def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: 
         f"torch {torch.__version__}".partition("+")[0] in (folder / "environment.txt").read_text()
     )
     with pytest.raises(
-        ValueError, match=r"is a run of another config \(model.z_dim: 100 -> 3\): run.id=... starts"
+        ValueError, match=r"is a run with another config: model.z_dim: 100 -> 3. Set run.id=..."
     ):
         RunFolder(folder).prepare(load("gan", ["model.z_dim=3"]).config, [])
     (folder / "checkpoints" / "last.ckpt").touch()
@@ -134,10 +141,11 @@ def test_a_folder_is_prepared_once_and_again_for_the_same_config_only(tmp_path: 
     assert Run(folder).config.model.z_dim == 3
 
 
-def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> None:
+def test_prepare_leaves_other_folder_unchanged(tmp_path: Path) -> None:
+    """A folder that is not a run is neither used nor deleted."""
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(
-        ValueError, match=r"exists and is not a run folder: choose another run.id or run.root"
+        ValueError, match=r"exists and is not a run folder. Choose another run.id or run.root"
     ):
         RunFolder(tmp_path).prepare(load("gan", ["run.overwrite=true"]).config, [])
     assert (tmp_path / "thesis.txt").read_text() == "mine"
@@ -146,9 +154,8 @@ def test_a_folder_that_is_no_run_is_neither_used_nor_deleted(tmp_path: Path) -> 
     assert read_summary(tmp_path) == {}
 
 
-def test_a_text_file_is_written_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_text_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text file is written completely or not at all."""
     write_text(tmp_path / "summary.json", '{"images": 7}')
     assert read_summary(tmp_path) == {"images": 7}
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
@@ -170,7 +177,8 @@ class Hostile:
 
 def one_line_of_refusal(path: Path) -> str:
     with pytest.raises(
-        ValueError, match=r"^checkpoint .* is corrupt or not of this lab, nothing was loaded: \S"
+        ValueError,
+        match=r"^The checkpoint .* is corrupt or not of this lab, nothing was loaded: \S",
     ) as raised:
         read_checkpoint(path)
     assert "\n" not in str(raised.value)
@@ -181,12 +189,13 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt", 5, extra=(1, 2.5, "three"))
     content = read_checkpoint(path)
     assert (content["iteration"], content["extra"]) == (5, (1, 2.5, "three"))
-    with pytest.raises(ValueError, match=r"there is no checkpoint .*/b.ckpt"):
+    with pytest.raises(ValueError, match=r"There is no checkpoint .*/b.ckpt"):
         read_checkpoint(tmp_path / "b.ckpt")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
-def test_a_torn_checkpoint_is_refused(tmp_path: Path, share: float) -> None:
+def test_truncated_checkpoint_is_refused(tmp_path: Path, share: float) -> None:
+    """A truncated checkpoint is an error."""
     path = save(tmp_path / "a.ckpt")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -216,37 +225,41 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path, content: Any) -> N
     assert one_line_of_refusal(tmp_path / "a.ckpt").endswith("it was not written by this lab")
 
 
-def test_the_newest_checkpoint_that_can_be_read_is_taken_with_a_warning_of_the_others(
+def test_latest_checkpoint_skips_unreadable_ones(
     tmp_path: Path,
 ) -> None:
+    """The latest readable checkpoint is used, with a warning for newer ones."""
     assert latest_checkpoint(tmp_path) is None
     older, newer = (
         save(tmp_path / "checkpoints" / f"iteration-{i:08d}.ckpt", i) for i in (90, 100)
     )
     assert latest_checkpoint(tmp_path) == newer
     newer.write_bytes(newer.read_bytes()[:700])
-    with pytest.warns(UserWarning, match="passed over: checkpoint .*00000100.ckpt is corrupt"):
+    with pytest.warns(
+        UserWarning, match="Skipping a checkpoint: The checkpoint .*00000100.ckpt is corrupt"
+    ):
         assert latest_checkpoint(tmp_path) == older
     older.write_bytes(b"")
     with (
-        pytest.warns(UserWarning, match="passed over"),
+        pytest.warns(UserWarning, match="Skipping a checkpoint"),
         pytest.raises(
             ValueError,
-            match=r"no checkpoint in .*checkpoints can be read: run.overwrite=true starts",
+            match=r"No checkpoint in .*checkpoints can be read. Set run.overwrite=true",
         ),
     ):
         latest_checkpoint(tmp_path)
     last = save(tmp_path / "checkpoints" / "last.ckpt", 80)
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="Skipping a checkpoint"):
         assert latest_checkpoint(tmp_path) == last
 
 
-def test_a_run_whose_data_have_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_run_with_changed_data_does_not_resume(tmp_path: Path) -> None:
+    """A run whose data have changed does not resume."""
     config = load("gan").config
     RunFolder(tmp_path / "run").prepare(config, [], "abc")
     RunFolder(tmp_path / "run").prepare(config, [], "abc")
     with pytest.raises(
-        ValueError, match=r"the data of .*run have changed .*fingerprint abc, now xyz"
+        ValueError, match=r"The data of .*run have changed .*fingerprint abc, now xyz"
     ):
         RunFolder(tmp_path / "run").prepare(config, [], "xyz")
     with pytest.raises(ValueError, match="have changed"):

@@ -20,6 +20,7 @@ from gan_lab.inference.sampling import TrainedGenerator, great_circle, load_gene
 from gan_lab.networks.dcgan import DCGANGenerator
 from gan_lab.networks.unet import UNet
 from gan_lab.seeding import Stream
+from gan_lab.utils.output import list_visible
 
 
 def checkpoint(path: Path, classes: int, kind: str = "dcgan") -> Path:
@@ -143,7 +144,7 @@ def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Pat
     assert gan_lab.load_generator(str(tmp_path), "last").classes == 0
     with pytest.raises(
         ValueError,
-        match=r"there is no checkpoint .*nowhere: train the run first, or name its folder",
+        match=r"There is no checkpoint .*nowhere\. Train the run first, or name its folder",
     ):
         load_generator(tmp_path / "nowhere")
     torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
@@ -316,7 +317,7 @@ def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(
     )
     command = ["sample", str(path), "--n", "4", "--seed", "5", "--folder", str(tmp_path / "out")]
     assert CliRunner().invoke(app, command).exit_code == 0
-    names = [file.name for file in sorted((tmp_path / "out").iterdir())]
+    names = sorted(list_visible(tmp_path / "out"))
     assert names == [
         "00000-seed5-classcat.png", "00001-seed5-classsea_lion.png", "00002-seed5-class.._x.png", "00003-seed5-classcat.png"
     ]  # fmt: skip

@@ -151,9 +151,10 @@ def test_scores_equal_those_of_a_runs_evaluator(data_root: Path) -> None:
     )
 
 
-def test_the_reference_is_one_half_of_the_reals_against_the_other(
+def test_reference_compares_halves_of_reals(
     folders: tuple[Path, Path],
 ) -> None:
+    """The real-vs-real reference compares one half of the reals with the other."""
     scores = score(*folders, ALL, "random", batch_size=5)
     paths = sorted(folders[1].glob("*.png"))
     extractor = FeatureScores(_random(), False, 100, True).extractor
@@ -177,7 +178,8 @@ def _random() -> Any:
     return Random()
 
 
-def test_the_reference_of_an_inception_score_is_that_of_all_reals() -> None:
+def test_reference_of_inception_score_uses_all_reals() -> None:
+    """The reference of an inception score uses all reals."""
     generator = torch.Generator().manual_seed(0)
     fakes, reals = (
         torch.randint(256, (n, 1, 28, 28), dtype=torch.uint8, generator=generator) for n in (12, 20)
@@ -194,9 +196,10 @@ def test_images_scored_against_themselves_have_the_best_values(folders: tuple[Pa
     assert [scores[f"{name}_random"] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
 
 
-def test_few_images_are_noted_and_scores_that_need_more_are_skipped(
+def test_few_images_skip_scores_with_note(
     folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Scores that need more images are skipped with a note."""
     scores = score(*folders, ALL, "random")
     assert scores["fd_random"].note.startswith(
         "fd_random: 12 images are fewer than 10 per feature (64 features)"
@@ -224,9 +227,10 @@ def no_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_inception")
-def test_without_inception_weights_lite0_scores_under_its_own_name(
+def test_missing_inception_weights_fall_back_to_lite0(
     folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Without Inception weights, lite0 computes scores under its own name."""
     scores = score(*folders, ["kid", "is"])
     assert list(scores) == ["kd_lite0"]
     assert scores["kd_lite0"].protocol["extractor"] == "lite0"
@@ -261,7 +265,7 @@ def test_a_module_is_an_extractor(folders: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        ("one image", r"The fakes are 1 images \(.*one\)\. Pass at least 2"),
+        ("one image", r"Too few fakes: 1 \(.*one\)\. Pass at least 2"),
         ("no folder", r"The fakes do not exist: .*nowhere"),
         ("empty folder", r"The fakes folder has no images: .* contains no files"),
         ("sizes in a folder", r"The fakes differ in size: .*b\.png is \[3, 8, 9\], .*a\.png is \[3, 8, 8\]"),
@@ -278,12 +282,13 @@ def test_a_module_is_an_extractor(folders: tuple[Path, Path]) -> None:
         ("four channels", r"The fakes cannot be used\. Images have the shape \[4, 8, 8, 4\]"),
         ("number", r"The fakes are of the type int\. Pass a folder"),
         ("texts", r"The fakes contain str objects\. Pass a folder"),
-        ("empty loader", r"The fakes are 0 images \(builtins\.list\)"),
+        ("empty loader", r"Too few fakes: 0 \(builtins\.list\)"),
     ],
 )  # fmt: skip
-def test_bad_images_are_one_sentence(
+def test_invalid_images_are_one_line_error(
     case: str, expected: str, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    """Invalid images are a one-line error."""
     with pytest.raises(UserError, match=expected) as raised:
         score(bad_images(case, tmp_path), folders[1], ["fid"], "random")
     assert "\n" not in str(raised.value)
@@ -337,14 +342,15 @@ def bad_images(case: str, folder: Path) -> Any:
     return others[case]
 
 
-def test_bad_metrics_and_extractors_are_one_sentence(folders: tuple[Path, Path]) -> None:
+def test_invalid_arguments_are_one_line_error(folders: tuple[Path, Path]) -> None:
+    """Invalid metrics and extractors are a one-line error."""
     for metrics, extractor, expected in (
         (
             ["fdi"],
             "random",
             r"unknown metric 'fdi'\. Did you mean 'fid'\? Available: fid, kid, prdc, is",
         ),
-        ([], "random", "There are no metrics to compute"),
+        ([], "random", "No metrics to compute"),
         (["fid"], "lite", r"unknown extractor 'lite'\. Did you mean 'lite0'\?"),
     ):
         with pytest.raises(UserError, match=expected):
@@ -388,9 +394,10 @@ def test_the_command_prints_a_table_and_writes_json(
     assert stored == expected.to_dict()["scores"]
 
 
-def test_a_bad_command_is_one_line_and_exit_code_2(
+def test_invalid_command_exits_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An invalid command prints one line and exits with code 2."""
     monkeypatch.setattr(sys, "argv", ["gan-lab", "score", str(tmp_path / "a"), str(tmp_path / "b"), "--extractor", "random"])  # fmt: skip
     with pytest.raises(SystemExit) as ended:
         cli.main()

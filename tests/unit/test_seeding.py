@@ -17,9 +17,8 @@ DRAWS: list[Callable[..., Tensor]] = [Stream.normal, Stream.uniform]
 
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_the_ranks_slices_together_are_what_one_process_draws(
-    draw: Callable[..., Tensor], world: int
-) -> None:
+def test_slices_of_ranks_equal_single_process(draw: Callable[..., Tensor], world: int) -> None:
+    """The numbers of all ranks together are those of a single process."""
     alone = draw(Stream(3, "latents", 7), 16, 5, 2, like=LIKE)
     slices = [
         draw(Stream(3, "latents", 7, rank, world), 16 // world, 5, 2, like=LIKE)
@@ -30,7 +29,8 @@ def test_the_ranks_slices_together_are_what_one_process_draws(
 
 
 @pytest.mark.parametrize("draw", DRAWS)
-def test_another_seed_purpose_or_index_draws_other_numbers(draw: Callable[..., Tensor]) -> None:
+def test_stream_depends_on_seed_purpose_and_index(draw: Callable[..., Tensor]) -> None:
+    """Another seed, purpose or index gives other numbers."""
     streams = [
         Stream(*arguments) for arguments in product((0, 1), ("latent d", "latent g"), (0, 1))
     ]
@@ -41,13 +41,15 @@ def test_another_seed_purpose_or_index_draws_other_numbers(draw: Callable[..., T
 
 
 @pytest.mark.parametrize("draw", DRAWS)
-def test_a_draw_begins_with_every_shorter_one(draw: Callable[..., Tensor]) -> None:
+def test_stream_begins_with_shorter_sample(draw: Callable[..., Tensor]) -> None:
+    """A sample begins with every shorter one."""
     stream = Stream(5, "sample")
     for k in (1, 7, 64):
         assert torch.equal(draw(stream, 100, 3, like=LIKE)[:k], draw(stream, k, 3, like=LIKE))
 
 
-def test_draws_have_the_type_of_like_and_the_same_values_in_each() -> None:
+def test_stream_values_are_equal_for_each_dtype() -> None:
+    """Samples have the dtype of ``like`` and the same values in each."""
     single = Stream(0, "x").normal(9, like=LIKE)
     double = Stream(0, "x").normal(9, like=LIKE.double())
     assert double.dtype == torch.float64
@@ -68,7 +70,8 @@ def test_no_global_generator_is_touched_or_used() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, everything(), strict=True))
 
 
-def test_keys_differ_for_every_argument_list_and_fit_into_128_bits() -> None:
+def test_keys_are_unique_and_have_128_bits() -> None:
+    """Keys differ for all arguments and have 128 bits."""
     seeds, purposes, numbers = (0, 1, 11), ("a", "a/1", "a/1/1", "1", "1/a", ""), (0, 1, 11)
     keys = [key(*arguments) for arguments in product(seeds, purposes, numbers, numbers)]
     assert len(set(keys)) == len(keys)
@@ -76,7 +79,8 @@ def test_keys_differ_for_every_argument_list_and_fit_into_128_bits() -> None:
     assert max(keys) > 2**120
 
 
-def test_a_permutation_holds_every_row_once_and_is_a_function_of_its_arguments() -> None:
+def test_permutation_is_complete_and_deterministic() -> None:
+    """A permutation has every row once and depends only on its arguments."""
     order = permutation(0, "order", 3, 1001)
     assert sorted(order.tolist()) == list(range(1001))
     permutation(0, "order", 4, 50)
@@ -85,7 +89,8 @@ def test_a_permutation_holds_every_row_once_and_is_a_function_of_its_arguments()
         assert (permutation(*other, 1001) == order).mean() < 0.02
 
 
-def test_normal_draws_are_standard_normal_and_uniform_ones_fill_the_unit_interval() -> None:
+def test_streams_have_their_distributions() -> None:
+    """Normal numbers are standard normal, uniform ones fill the unit interval."""
     normal = Stream(0, "statistics").normal(20_000, like=LIKE).numpy()
     uniform = Stream(0, "statistics").uniform(20_000, like=LIKE).numpy()
     assert stats.kstest(normal, "norm").pvalue > 0.001
@@ -94,7 +99,9 @@ def test_normal_draws_are_standard_normal_and_uniform_ones_fill_the_unit_interva
     assert uniform.max() < 1
 
 
-def test_torchs_generator_is_seeded_anew_for_each_iteration_and_rank() -> None:
+def test_seed_torch_depends_on_iteration_and_rank() -> None:
+    """Torch's generator is seeded for each iteration and rank."""
+
     def first_numbers(*arguments: object) -> list[float]:
         seed_torch(*arguments)  # type: ignore[arg-type]
         return torch.rand(4).tolist()
@@ -104,8 +111,8 @@ def test_torchs_generator_is_seeded_anew_for_each_iteration_and_rank() -> None:
     assert len({tuple(numbers) for numbers in others}) == 4
 
 
-def test_normal_and_uniform_draws_of_one_stream_are_independent() -> None:
-    """A Gaussian is made of the words that a uniform number is made of: from one key they would go together."""
+def test_normal_and_uniform_numbers_are_independent() -> None:
+    """Normal and uniform numbers use different keys; with the same key they would correlate."""
     drawn = [
         (Stream(0, "noise", i).normal(30, like=LIKE), Stream(0, "noise", i).uniform(30, like=LIKE))
         for i in range(400)

@@ -131,16 +131,18 @@ def test_is_detected_ignores_chance() -> None:
     [([True] * 4, 1), ([False, True, True, True], 2), ([True, False, True, True], 4), ([False] * 4, None),
      ([True, True, True, False], None)],
 )  # fmt: skip
-def test_threshold_is_the_smallest_severity_from_which_all_are_detected(
+def test_threshold_is_smallest_severity_detected_upward(
     detected: list[bool], threshold: int | None
 ) -> None:
+    """The threshold is the smallest severity from which all larger ones are detected."""
     answer = DetectionResult("random", "kd", Distortion("x", "", (1, 2, 4, 8)), [0.0] * 4, detected)
     assert answer.threshold == threshold
 
 
-def test_lite0_detects_distortions_of_faces_that_random_features_miss(
+def test_lite0_detects_more_than_random_features(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """lite0 detects distortions of faces that random features miss."""
     severities = {"blur": (50,), "noise": (16,), "shuffled blocks": (2,), "collapse": (90,)}
     given = tuple(
         replace(BY_NAME[name], severities=severity) for name, severity in severities.items()

@@ -43,7 +43,8 @@ def quiet() -> None:
 
 
 @pytest.mark.parametrize(("name", "keys", "same"), SAME, ids=[one[0] for one in SAME])
-def test_a_distribution_is_the_textbooks(name: str, keys: dict[str, float], same: Any) -> None:
+def test_distribution_equals_textbook(name: str, keys: dict[str, float], same: Any) -> None:
+    """A distribution equals its textbook definition."""
     parameter = search_space.parse("x", {"distribution": name, **keys})
     quantiles = [0.01, 0.2, 0.5, 0.9, 0.999]
     assert same.cdf([parameter.value_at(u) for u in quantiles]) == pytest.approx(
@@ -55,9 +56,8 @@ def test_a_distribution_is_the_textbooks(name: str, keys: dict[str, float], same
 @pytest.mark.parametrize(
     ("name", "keys", "same"), QUANTISED, ids=[f"q_{one[0]}" for one in QUANTISED]
 )
-def test_a_quantised_distribution_rounds_the_other_to_multiples_of_q(
-    name: str, keys: dict[str, float], same: Any
-) -> None:
+def test_quantized_distribution_rounds_to_q(name: str, keys: dict[str, float], same: Any) -> None:
+    """A quantized distribution rounds the other one to multiples of q."""
     parameter, q = search_space.parse("x", {"distribution": f"q_{name}", "q": 0.05, **keys}), 0.05
     for u in (0.01, 0.2, 0.5, 0.9, 0.999):
         assert abs(parameter.value_at(u) - same.ppf(u)) <= q / 2 + 1e-9
@@ -68,7 +68,8 @@ def test_a_quantised_distribution_rounds_the_other_to_multiples_of_q(
     assert len({str(value) for value in values} & {"0.30000000000000004"}) == 0
 
 
-def test_whole_numbers_and_lists_are_drawn_with_their_shares() -> None:
+def test_integers_and_lists_have_their_shares() -> None:
+    """Integers and list values are sampled with their probabilities."""
     dice = drawn(search_space.parse("x", {"min": 1, "max": 6}), 600)
     assert [type(value) for value in dice[:3]] == [int] * 3
     assert stats.chisquare([dice.count(face) for face in range(1, 7)]).pvalue > 1e-3
@@ -110,9 +111,10 @@ def test_the_ends_that_must_be_legal(given: dict[str, Any], ends: list[Any]) -> 
     assert search_space.parse("x", given).boundary_values() == ends
 
 
-def test_a_grid_has_each_combination_once_and_the_last_parameter_changes_first(
+def test_grid_has_each_combination_once(
     tmp_path: Path,
 ) -> None:
+    """A grid has each combination once, and the last parameter changes fastest."""
     parameters = {"run.seed": {"min": 0, "max": 1}, "c": {"value": 7},
                   "x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.5}}  # fmt: skip
     sweep = file.load(str(sweep_file(tmp_path, method="grid", parameters=parameters)))
@@ -200,15 +202,17 @@ def test_a_parameter_that_cannot_be_mapped_is_named(given: Any, message: str) ->
         ),
     ],
 )
-def test_a_file_that_cannot_be_mapped_says_what_and_where(
+def test_invalid_sweep_file_error_names_key(
     tmp_path: Path, given: dict[str, Any], message: str
 ) -> None:
+    """The error for an invalid sweep file names the file and the key."""
     path = sweep_file(tmp_path, **given)
     with pytest.raises(ValueError, match=f"stand_in.yaml: .*{message}"):
         file.load(str(path))
 
 
-def test_a_misspelt_sweep_and_a_file_that_is_none(tmp_path: Path) -> None:
+def test_misspelled_sweep_and_other_file_are_refused(tmp_path: Path) -> None:
+    """A misspelled name and a file that is not a sweep are errors."""
     with pytest.raises(ValueError, match=r"unknown sweep 'cgan_rl'\. Did you mean 'cgan_lr'"):
         file.load("cgan_rl")
     for text, message in (
@@ -228,9 +232,10 @@ def test_a_misspelt_sweep_and_a_file_that_is_none(tmp_path: Path) -> None:
         ({"max_iter": 16, "s": 3, "eta": 2}, [2, 4, 8]),
     ],
 )
-def test_trials_are_halved_where_wandbs_hyperband_has_its_bands(
+def test_halving_has_bands_of_wandb_hyperband(
     tmp_path: Path, given: Mapping[str, int], rungs: list[int]
 ) -> None:
+    """Trials are halved at the bands of W&B's hyperband."""
     sweep = file.load(str(sweep_file(tmp_path, early_terminate={"type": "hyperband", **given})))
     study = optuna.create_study(pruner=create_pruner(sweep))
     for _ in range(4):
@@ -288,9 +293,8 @@ def test_a_value_that_the_experiment_refuses_is_named(
         check.check_values(file.load(str(sweep_file(tmp_path, parameters=parameters))))
 
 
-def test_where_a_sweep_lies_and_what_it_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sweep_folder_and_refused_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep has its folder, and incompatible options are errors."""
     sweep = file.load(str(sweep_file(tmp_path)))
     assert run_sweep.output_folder(sweep, []) == Path("runs/sweeps/stand_in")
     words = [f"run.root={tmp_path}"]
@@ -312,7 +316,8 @@ def test_where_a_sweep_lies_and_what_it_refuses(
     assert not run_sweep._can_use_wandb()
 
 
-def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_path: Path) -> None:
+def test_sweep_page_escapes_values_and_has_history(tmp_path: Path) -> None:
+    """The page escapes its values, and its history shows the best value so far."""
     bad = "</script><script>alert(1)</script>"
     sweep = file.load(
         str(sweep_file(tmp_path, command=["python", "train", "ring", "${args_no_hyphens}"]))
@@ -330,9 +335,8 @@ def test_the_page_escapes_what_it_shows_and_the_history_is_the_best_so_far(tmp_p
     assert drawing["line"] == "M50.0 15.0L340.0 15.0L340.0 180.0L630.0 180.0L630.0 180.0"
 
 
-def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(
-    tmp_path: Path, data_root: Path
-) -> None:
+def test_unknown_metric_is_refused_before_trials(tmp_path: Path, data_root: Path) -> None:
+    """A metric that the experiment does not compute is an error before the first trial."""
     given = yaml.safe_load((file.sweep_folder() / "dcgan_loss.yaml").read_text())
     given["metric"]["name"] = "fd_digit"
     path = tmp_path / "typo.yaml"
@@ -348,9 +352,10 @@ def test_a_metric_that_no_trial_would_log_is_refused_before_the_first(
     check.check_metric(file.load(str(path)), words)
 
 
-def test_a_sweep_may_vary_a_config_group_and_a_member_that_is_none_is_refused(
+def test_sweep_varies_config_group(
     tmp_path: Path,
 ) -> None:
+    """A sweep can vary a config group; an unknown member is an error."""
     for members in (["mnist", "faces64"], ["mnist", "face64"]):
         sweep = file.load(str(sweep_file(tmp_path, parameters={"data": {"values": members}})))
         if "faces64" in members:

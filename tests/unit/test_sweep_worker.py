@@ -95,9 +95,8 @@ def rows(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_another(
-    tmp_path: Path, url: str
-) -> None:
+def test_three_workers_finish_trials_of_killed_one(tmp_path: Path, url: str) -> None:
+    """Three workers run 30 trials; the trial of a killed worker is finished by another one."""
     count = 30 if url.startswith("sqlite") else 12
     path, folder = sweep_file(tmp_path, run_cap=count), tmp_path / "sweep"
     workers = [worker(path, folder, url, words=["hang=7"]) for _ in range(3)]
@@ -131,10 +130,11 @@ def test_three_workers_do_thirty_trials_of_which_a_killed_one_is_finished_by_ano
     assert len({parent for each in begun.values() for _, parent in each}) == 3
     assert set(map(tuple, rows(folder).values())) == {
         ("1", "2", "3")
-    }  # it went on, and did nothing again
+    }  # the trial resumed and repeated nothing
 
 
-def test_a_stopped_sweep_leaves_no_process_and_goes_on_by_the_same_command(tmp_path: Path) -> None:
+def test_stopped_sweep_resumes_by_same_command(tmp_path: Path) -> None:
+    """A stopped sweep leaves no process and resumes with the same command."""
     path, folder = sweep_file(tmp_path), tmp_path / "sweep"
     for number, expected in ((signal.SIGINT, 2), (signal.SIGTERM, 4)):
         one = worker(path, folder, slots=2, words=["hang=all", "nap=0"])
@@ -170,7 +170,8 @@ def run(tmp_path: Path, path: Path, words: Any = (), slots: int = 1) -> list[str
     return said
 
 
-def test_what_is_worse_than_half_ends_at_the_first_evaluation(tmp_path: Path) -> None:
+def test_halving_ends_worse_half_at_first_evaluation(tmp_path: Path) -> None:
+    """Halving ends the worse half of the trials at the first evaluation."""
     path = sweep_file(
         tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [3, 3.5, 6, 5]}},
         early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2},
@@ -184,7 +185,8 @@ def test_what_is_worse_than_half_ends_at_the_first_evaluation(tmp_path: Path) ->
     assert rows(tmp_path / "sweep")["trial-0002"] == ["1"]
 
 
-def test_a_trial_that_is_killed_is_tried_once_more(tmp_path: Path) -> None:
+def test_killed_trial_is_retried_once(tmp_path: Path) -> None:
+    """A killed trial is retried once."""
     path = sweep_file(tmp_path, run_cap=1)
     said = run(tmp_path, path, ["die=first"])
     assert "Trial 0 was killed by signal 9. Retrying it once" in said
@@ -192,7 +194,8 @@ def test_a_trial_that_is_killed_is_tried_once_more(tmp_path: Path) -> None:
     assert (row.trial_number, row.state, row.note) == (0, "complete", "retried")
 
 
-def test_a_trial_that_is_killed_again_has_failed(tmp_path: Path) -> None:
+def test_trial_killed_twice_fails(tmp_path: Path) -> None:
+    """A trial that is killed twice has failed."""
     path = sweep_file(tmp_path, run_cap=1)
     run(tmp_path, path, ["die=always"])
     (row,) = sweep_report.collect_results(opened(path, local(tmp_path))).rows
@@ -200,7 +203,8 @@ def test_a_trial_that_is_killed_again_has_failed(tmp_path: Path) -> None:
     assert len(starts(tmp_path / "sweep")["trial-0000"]) == 2
 
 
-def test_failed_trials_are_tried_again_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_failed_trials_are_retried_on_request(tmp_path: Path) -> None:
+    """Failed trials are retried with --retry-failed."""
     path = sweep_file(tmp_path, run_cap=2)
     run(tmp_path, path, ["die=always"])
     before = opened(path, local(tmp_path)).study.trials
@@ -216,7 +220,8 @@ def test_failed_trials_are_tried_again_where_they_are_asked_for(tmp_path: Path) 
     assert sorted(p["x"] for p in params) == sorted({trial.params["x"] for trial in before})
 
 
-def test_a_sweep_of_which_nothing_succeeds_stops(tmp_path: Path) -> None:
+def test_sweep_stops_if_first_trials_fail(tmp_path: Path) -> None:
+    """A sweep stops if its first trials all fail."""
     path = sweep_file(tmp_path, run_cap=9)
     with pytest.raises(
         ValueError, match=r"the first 3 trials failed: no such GAN\. See .*trial-0002"
@@ -248,7 +253,8 @@ def test_a_storage_that_goes_away_leaves_no_process(
     assert not alive(starts(folder)["trial-0000"][0][0])
 
 
-def test_a_finished_sweep_runs_nothing_and_more_trials_continue_it(tmp_path: Path) -> None:
+def test_finished_sweep_continues_with_more_trials(tmp_path: Path) -> None:
+    """A finished sweep runs nothing; a higher number of trials extends it."""
     path = sweep_file(tmp_path, run_cap=2)
     run(tmp_path, path)
     before = starts(tmp_path / "sweep")
@@ -259,7 +265,7 @@ def test_a_finished_sweep_runs_nothing_and_more_trials_continue_it(tmp_path: Pat
 
 
 class Cut(BaseException):
-    """A worker's death, as far as the database sees it."""
+    """The death of a worker, as seen by the database."""
 
 
 # Optuna's cache calls two of them by their private names.
@@ -315,9 +321,8 @@ def test_a_worker_may_die_at_any_write_of_a_claim(tmp_path: Path, empty: Path) -
     assert cut == 4  # after three writes: the trial, its heartbeat, its state
 
 
-def test_a_worker_may_die_at_any_write_of_taking_over_a_dead_ones_trial(
-    tmp_path: Path, empty: Path
-) -> None:
+def test_worker_may_die_while_taking_over_trial(tmp_path: Path, empty: Path) -> None:
+    """A worker may die at any write while it takes over the trial of a dead worker."""
     path = sweep_file(
         tmp_path, method="grid", run_cap=None, parameters={"x": {"values": [1, 2, 3]}}
     )
@@ -365,7 +370,8 @@ def test_a_worker_that_dies_while_it_samples_loses_no_trial(tmp_path: Path, empt
     assert cut == 7  # after six writes: the trial, its heartbeat, its state, three parameters
 
 
-def test_another_question_is_not_mixed_into_the_same_trials(tmp_path: Path) -> None:
+def test_changed_sweep_is_refused(tmp_path: Path) -> None:
+    """A changed sweep is not mixed with the earlier trials."""
     trials = opened(sweep_file(tmp_path), local(tmp_path))
     trials.ensure_same({"method": "random", "overrides": ["run.images=64"]})
     trials.ensure_same({"method": "random", "overrides": ["run.images=64"]})
@@ -375,7 +381,8 @@ def test_another_question_is_not_mixed_into_the_same_trials(tmp_path: Path) -> N
         trials.ensure_same({"method": "bayes", "overrides": []})
 
 
-def test_a_storage_that_does_not_answer_is_one_line_without_its_password(tmp_path: Path) -> None:
+def test_unreachable_storage_error_hides_password(tmp_path: Path) -> None:
+    """An unreachable storage is a one-line error without the password."""
     with pytest.raises(
         ValueError, match=r"the storage does not respond: postgresql://me:\*\*\*@127.0.0.1:9/db"
     ):
@@ -390,7 +397,8 @@ def test_other_storages_are_refused(tmp_path: Path, url: str) -> None:
         opened(sweep_file(tmp_path), url)
 
 
-def test_a_search_without_end_is_refused(tmp_path: Path) -> None:
+def test_search_without_limit_is_refused(tmp_path: Path) -> None:
+    """A search without a limit is an error."""
     with pytest.raises(
         ValueError,
         match=r"stand_in: a random search has no end\. Limit it: --trials 20, or run_cap",
@@ -398,7 +406,8 @@ def test_a_search_without_end_is_refused(tmp_path: Path) -> None:
         opened(sweep_file(tmp_path, run_cap=None), local(tmp_path))
 
 
-def test_bayes_learns_where_the_good_values_are(tmp_path: Path) -> None:
+def test_bayes_finds_good_values(tmp_path: Path) -> None:
+    """The Bayesian search finds good values."""
     trials = opened(sweep_file(tmp_path, method="bayes", run_cap=18), local(tmp_path))
     drawn = []
     for _ in range(18):

@@ -17,6 +17,7 @@ from gan_lab.inference import translation
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks.resnet_translator import ResNetTranslator
 from gan_lab.networks.unet import UNet
+from gan_lab.utils.output import list_visible
 from tests.helpers.logs import logged
 
 
@@ -169,7 +170,7 @@ def test_a_folder_keeps_its_names_its_folders_and_the_size_of_every_image(
     }
     (source / "notes.txt").write_text("no image")
     assert translation.translate(unet, source, out) == (3, 0)
-    made = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    made = {str(path.relative_to(out)) for path in out.rglob("[!.]*") if path.is_file()}
     assert made == {"one.png", "deep/er/two.v2.png", "three.png"}
     for name, given in pixels.items():
         assert np.array_equal(read((out / name).with_suffix(".png")), of(unet, given))
@@ -186,7 +187,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_translated(
         assert translation.translate(unet, source, tmp_path / "out") == (2, 1)
     assert len(said) == 1
     assert said[0].startswith(f"skipped: {source / 'b.png'}: ")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    assert list_visible(tmp_path / "out") == {"a.png", "c.png"}
 
 
 def test_translated_images_inside_the_folder_are_not_translated_again(
@@ -195,7 +196,7 @@ def test_translated_images_inside_the_folder_are_not_translated_again(
     saved(tmp_path / "a.bmp", 0)
     for _ in range(2):
         assert translation.translate(unet, tmp_path, tmp_path / "made") == (1, 0)
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("[!.]*.*")) == [
         "a.bmp",
         "made/a.png",
     ]
@@ -214,7 +215,7 @@ def test_one_image_is_translated_into_a_folder(unet: Path, tmp_path: Path) -> No
     pixels = saved(tmp_path / "in" / "a.bmp", 0)
     saved(tmp_path / "in" / "b.bmp", 1)
     assert translation.translate(unet, tmp_path / "in" / "a.bmp", tmp_path / "out") == (1, 0)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert list_visible(tmp_path / "out") == {"a.png"}
     assert np.array_equal(read(tmp_path / "out" / "a.png"), of(unet, pixels))
 
 

@@ -1,4 +1,4 @@
-"""Feature extractors: one file each, discovered by its name, with ``EXTRACTOR`` in it."""
+"""Feature extractors: each is a file that defines ``EXTRACTOR`` and is discovered by its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gan_lab.metrics.extractors.base import Extractor, ModuleExtractor
 from gan_lab.utils.errors import UserError
 
 
-def names() -> list[str]:
+def list_extractors() -> list[str]:
     """List the names of all extractors."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
 
@@ -36,21 +36,22 @@ def load(name: str, cfg: MetricsConfig | None = None) -> Extractor:
 def resolve_extractor(
     extractor: str | nn.Module | Extractor, weights: str | Path | None = None
 ) -> Extractor:
-    """Make an extractor of images from a name or a module.
+    """Return the extractor of images for a name or a module.
 
     Args:
-        extractor: A name; an extractor, which is returned; or a module from images to features.
+        extractor: A name, an extractor, or a module that maps images to features.
         weights: File with the weights of a named extractor; None: its default.
 
     Raises:
-        UserError: As ``load``; or for weights of an extractor that ships with its own.
+        UserError: The extractor is unknown, its weights are missing or are those of another
+            network, or ``weights`` is set for an extractor that ships with its weights.
     """
     if isinstance(extractor, Extractor):
         return extractor
     if isinstance(extractor, nn.Module):
         return ModuleExtractor(extractor)
-    # points are no images: their features are the coordinates of the toy data
-    for_images = [name for name in names() if name != "points"]
+    # The extractor points is for the toy data, which has no images.
+    for_images = [name for name in list_extractors() if name != "points"]
     if extractor not in for_images and "." not in extractor:
         raise UserError(explain_unknown_name("extractor", extractor, for_images))
     if weights is None:
@@ -58,8 +59,7 @@ def resolve_extractor(
     key = _find_class(extractor).weights_key
     if key is None:
         raise UserError(
-            f"weights={weights}: the extractor {extractor} ships with its weights. Leave weights "
-            "out."
+            f"weights={weights}: the extractor {extractor} ships with its weights. Omit weights."
         )
     values: dict[str, Any] = {key: str(weights)}
     return load(extractor, MetricsConfig(**values))
@@ -67,11 +67,11 @@ def resolve_extractor(
 
 def _find_class(name: str) -> type[Extractor]:
     found: type[Extractor] = find_extension(
-        "metrics.extractors", "extractor", name, names(), "EXTRACTOR"
+        "metrics.extractors", "extractor", name, list_extractors(), "EXTRACTOR"
     ).EXTRACTOR
     return found
 
 
-def default(spec: ImageSpec) -> str:
-    """Return the default extractor for images of this content, which needs no download."""
+def choose_default(spec: ImageSpec) -> str:
+    """Return the name of the default extractor for this content, which needs no download."""
     return {"digits": "digits", "points": "points"}.get(spec.content, "lite0_mid")

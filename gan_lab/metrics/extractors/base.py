@@ -16,21 +16,22 @@ from gan_lab.utils.errors import UserError
 
 
 class Extractor(ABC):
-    """A frozen network by whose features two sets of images are compared.
+    """A frozen network whose features are used to compare two sets of images.
 
-    It is no ``nn.Module``: as an attribute of a callback, a family or a metric, a module's weights
-    would end up in checkpoints.
+    It is not an ``nn.Module``, because the weights of a module that is an attribute of a callback,
+    a family or a metric would be saved in checkpoints.
 
     Attributes:
         name: Suffix of score names: fd_<name>, kd_<name>, precision_<name> ...
         score: Name of the inception score of its logits; None: it has no logits.
         splits: Splits of the inception score.
-        features: Number of features D. A Fréchet distance needs many more images than that.
+        features: Number of features D. A Fréchet distance needs many more images than features.
         resize: Description of how images are resized, for the protocol.
-        weights_key: Key under ``metrics:`` that names its weights, the argument of its constructor;
-            None: it ships with them.
+        weights_key: Key under ``metrics:`` that names the file of its weights, the argument of its
+            constructor; None: the weights ship with it.
         sigma: Width of a Gaussian kernel on features of unit length; None: polynomial kernel.
-        cpu_batch_size: Images at a time on a CPU, whose caches fit few feature maps; None: all.
+        cpu_batch_size: Images at a time on a CPU, whose caches fit few feature maps; None: the
+            whole batch.
     """
 
     name: ClassVar[str]
@@ -81,7 +82,7 @@ class Extractor(ABC):
 
 
 class ModuleExtractor(Extractor):
-    """A user's own module from images to features [B, D].
+    """A user's module that maps images to features [B, D].
 
     It works on a copy in evaluation mode, so that neither training the module nor its dropout or
     batch norm changes the features. The images are passed to it unchanged.
@@ -91,20 +92,20 @@ class ModuleExtractor(Extractor):
     """
 
     name = "custom"
-    # as for inception: a module of an inception score returns logits
+    # Inception's default, for a module that returns the logits of an inception score.
     splits = 10
     resize = "none"
 
     def __init__(self, module: nn.Module) -> None:
         self.network = copy.deepcopy(module).eval().requires_grad_(False)
-        # known from the first batch
+        # The first batch sets it.
         self.features = 0
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, None]:
         """Extract features [B, D].
 
         Raises:
-            UserError: The module returns no tensor with a row for each image.
+            UserError: The module does not return a tensor with a row for each image.
         """
         features = self.network(pixels)
         if not isinstance(features, Tensor) or len(features) != len(pixels) or features.ndim < 2:
@@ -121,7 +122,7 @@ class ModuleExtractor(Extractor):
 
 
 def expand_gray(pixels: Tensor) -> Tensor:
-    """Repeat images of one channel to three; others are returned unchanged."""
+    """Repeat a single channel three times. Images with three channels are returned unchanged."""
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
@@ -137,9 +138,9 @@ def require_weights_file(key: str, path: str, source: str) -> Path:
         UserError: The path is empty, or there is no such file.
     """
     if not path:
-        raise UserError(f"metrics.{key} names no file: {source}")
+        raise UserError(f"metrics.{key} is not set. Set it to a file; {source}.")
     if not Path(path).is_file():
-        raise UserError(f"metrics.{key}={path}: there is no such file")
+        raise UserError(f"metrics.{key}={path}: there is no such file. Set it to a file; {source}.")
     return Path(path)
 
 

@@ -10,13 +10,13 @@ from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
 from gan_lab.metrics.extractors.base import Extractor, expand_gray, require_weights_file
 from gan_lab.utils.errors import UserError, first_line
 
-SOURCE = "OpenAI's ViT-L-14-336px.pt is the one of CMMD"
+SOURCE = "CMMD uses OpenAI's ViT-L-14-336px.pt"
 
 
 class CLIP(Extractor):
     """The image embedding, 768 features for a ViT-L/14.
 
-    The authors of CMMD resize bicubically, to 336.
+    The authors of CMMD resize bicubically to 336 pixels.
 
     Args:
         weights: OpenAI's file; the architecture is inferred from it.
@@ -35,15 +35,16 @@ class CLIP(Extractor):
 
     def __init__(self, weights: str) -> None:
         path = require_weights_file(self.weights_key, weights, SOURCE)
-        # Only the weights of the TorchScript archive are used: no code in it runs.
+        # Only the weights of the TorchScript archive are read; its code does not run.
         try:
-            # torch deprecates the format
+            # torch deprecates the format.
             with warnings.catch_warnings(action="ignore", category=FutureWarning):
                 self.network = FeatureExtractorCLIP("clip-vit-l-14-336px", ["clip"], str(path))
         except Exception as error:
-            # reading an arbitrary file can raise anything
+            # Reading an arbitrary file can raise anything.
             raise UserError(
-                f"metrics.clip_weights={weights} holds no CLIP of OpenAI's: {first_line(error)}"
+                f"metrics.clip_weights={weights} does not contain OpenAI's CLIP weights: "
+                f"{first_line(error)}"
             ) from None
         visual = self.network.model.visual
         self.features = visual.output_dim

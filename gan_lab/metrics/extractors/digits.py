@@ -1,4 +1,4 @@
-"""The lab's own digit classifier, which ships with it."""
+"""The lab's digit classifier as an extractor."""
 
 from __future__ import annotations
 

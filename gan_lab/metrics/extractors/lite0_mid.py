@@ -1,4 +1,7 @@
-"""The first half of EfficientNet-Lite0: textures and parts. A Fréchet distance needs 1,120 images."""
+"""The first half of EfficientNet-Lite0, which responds to textures and parts of objects.
+
+A Fréchet distance of its 112 features needs 1,120 images.
+"""
 
 from __future__ import annotations
 

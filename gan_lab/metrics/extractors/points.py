@@ -1,4 +1,4 @@
-"""Points in the plane: the features are their coordinates, the logits score the modes of the toy ring."""
+"""Points of the toy data: the features are their coordinates, the logits score the modes."""
 
 from __future__ import annotations
 

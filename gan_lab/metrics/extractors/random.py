@@ -17,15 +17,19 @@ LAYERS = ((3, 8), (8, 8), (8, 16))
 
 
 class RandomNetwork(nn.Module):
-    """Images [B, C, H, W] in [-1, 1] to features [B, 64]: mean and standard deviation of each feature map."""
+    """A network that maps images [B, C, H, W] in [-1, 1] to features [B, 64].
+
+    The features are the mean and the standard deviation of each feature map.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        # leaves the global random state unchanged
+        # Leave the global random state unchanged.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.layers = nn.ModuleList(
-                nn.Conv2d(into, out, 3, stride=2, padding=1) for into, out in LAYERS
+                nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+                for in_channels, out_channels in LAYERS
             )
             for layer in self.layers:
                 nn.init.kaiming_normal_(layer.weight)  # type: ignore[arg-type]
@@ -43,7 +47,7 @@ class RandomNetwork(nn.Module):
 
 
 class Random(Extractor):
-    """Random features can rank runs on the same data; their values have no other meaning."""
+    """Features of a random network, which can only rank runs on the same data."""
 
     name = "random"
     features = FEATURES

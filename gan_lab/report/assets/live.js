@@ -16,7 +16,7 @@
       worker = new Worker(address);
       worker.onmessage = ({ data: { id, result } }) => { waiting.get(id)(result); waiting.delete(id); };
       worker.onerror = ({ message }) => { say(`Cannot run the network: ${message}`); };
-    } catch { /* a browser without workers from the page */ }
+    } catch { /* Some browsers do not allow workers from a page that was opened as a file. */ }
     const opened = {};
     return (model, name, inputs) => {
       const key = `${model}/${name}`;
@@ -56,8 +56,7 @@
     return image;
   }
 
-  // Draws again and again until what was asked for last is shown; between two, the page answers. The section tells in
-  // aria-busy that it is not done.
+  // Redraw until the latest request is shown; the page stays responsive in between. aria-busy marks the section as unfinished.
   let drawing = 0;
   const section = one("live");
   function coalesced(draw) {
@@ -199,11 +198,13 @@
       return [button, canvas];
     }) : [];
     const fill = coalesced(async () => {
-      for (const [i, [button, canvas]] of places.entries()) {
-        const number = (first + i) % seeds;
-        button.dataset.seed = number;
-        button.setAttribute("aria-label", `Select seed ${number}`);
-        show(canvas, await make(0, models[0].latent(number)));
+      // Named before the first image is drawn, so that no button is ever without a name.
+      places.forEach(([button], i) => {
+        button.dataset.seed = (first + i) % seeds;
+        button.setAttribute("aria-label", `Select seed ${button.dataset.seed}`);
+      });
+      for (const [button, canvas] of places) {
+        show(canvas, await make(0, models[0].latent(Number(button.dataset.seed))));
       }
     });
     fresh?.addEventListener("click", () => { first = (first + 16) % seeds; fill(); });

@@ -6,7 +6,7 @@ const say = (text) => { document.getElementById("said").textContent = text; };
   const whole = (value) => Math.round(value).toLocaleString("en-US");
   const short = (value) => value === null ? "–" : String(Number(value.toPrecision(4)));
 
-  // ---- the grids: one image per slider position; the last one is in the HTML
+  // ---- grids: one image per slider position; the last one is in the HTML
 
   const slider = document.getElementById("when");
   if (slider) {
@@ -29,7 +29,7 @@ const say = (text) => { document.getElementById("said").textContent = text; };
   window.addEventListener("load", measure);
   window.addEventListener("resize", measure);
 
-  // ---- tables that sort
+  // ---- sortable tables
 
   document.querySelectorAll("table.sortable").forEach((table) => {
     const heads = [...table.tHead.rows[0].cells];
@@ -54,7 +54,7 @@ const say = (text) => { document.getElementById("said").textContent = text; };
     }));
   });
 
-  // ---- commands to copy
+  // ---- copy buttons of commands
 
   document.querySelectorAll("button.copy").forEach((button) => button.addEventListener("click", async () => {
     const code = button.parentElement.querySelector("code");

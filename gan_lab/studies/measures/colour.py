@@ -13,7 +13,7 @@ from gan_lab.studies.measures import Arm, Values, scores
 def compute_colorfulness(images: Tensor) -> Tensor:
     """Compute the colorfulness [B] of images [B, 3, H, W] in [-1, 1], in levels of 255; 0 is gray.
 
-    Source: Hasler & Süsstrunk 2003, "Measuring colourfulness in natural images", the third metric.
+    Source: Hasler & Süsstrunk 2003 (SPIE 5007), the third metric.
     """
     red, green, blue = (images * 127.5).flatten(2).unbind(1)
     opponents = torch.stack([red - green, 0.5 * (red + green) - blue])

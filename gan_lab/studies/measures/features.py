@@ -17,10 +17,12 @@ KINDS = {"trained": "discriminator", "untrained": "untrained discriminator", "pi
 def measure(arm: Arm) -> Values:
     """Return the test accuracy by kind of features: with 100 labels, and a curve over LABELS."""
     _, arguments = arm.split_arguments("most")
-    most = arm.number("most", default=LABELS[-1])
+    max_labels = arm.number("most", default=LABELS[-1])
     folder = arm.train(arguments)
     found = [
-        probe(folder, labels, seed=arm.seed)["accuracy"] for labels in LABELS if labels <= most
+        probe(folder, labels, seed=arm.seed)["accuracy"]
+        for labels in LABELS
+        if labels <= max_labels
     ]
     curves = {kind: [accuracy[name] for accuracy in found] for kind, name in KINDS.items()}
     at_100 = {kind: curve[LABELS.index(100)] for kind, curve in curves.items()}

@@ -22,6 +22,7 @@ from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.finite_check import FiniteCheck
 from gan_lab.training.callbacks.progress import Progress
+from gan_lab.utils.files import atomic_path
 
 # maximum training time between two checkpoints, which a killed run loses
 CHECKPOINT_INTERVAL_S = 30.0
@@ -42,19 +43,16 @@ class AtomicCheckpointIO(CheckpointIO):
         path = Path(path)
         serialized = io.BytesIO()
         torch.save(checkpoint, serialized)
-        unfinished = path.with_name(f".{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
+            with atomic_path(path) as unfinished, unfinished.open("wb") as file:
                 file.write(serialized.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(unfinished, path)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             message = (
-                f"cannot write {path} ({error.strerror}). The previous checkpoint is intact: free "
-                "some space, then repeat the command to resume"
+                f"Cannot write {path}: {error.strerror}. The previous checkpoint is intact. Free "
+                "some space, then repeat the command to resume."
             )
             raise OSError(error.errno, message) from None
 
@@ -185,7 +183,7 @@ def _link(path: Path, name: Path) -> None:
     aside.unlink(missing_ok=True)
     try:
         os.link(path, aside)
-    # file systems and operating systems without hard links
     except (OSError, AttributeError):
+        # Some file systems and operating systems have no hard links.
         shutil.copyfile(path, aside)
     os.replace(aside, name)

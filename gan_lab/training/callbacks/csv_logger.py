@@ -201,8 +201,8 @@ class CSVLogger(FamilyCallback):
         ranks = [_restore_means(share) for share in state_dict["ranks"]]
         if len(ranks) == (distributed.get_world_size() if parallel else 1):
             self._since_row = ranks[distributed.get_rank() if parallel else 0]
-        # resumed with another number of processes
         else:
+            # The run resumes with another number of processes.
             for name, first in ranks[0].items():
                 n = first.count + len(first.pending)
                 total = torch.stack([share[name].value() for share in ranks]).mean() * n

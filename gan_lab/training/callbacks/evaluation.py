@@ -16,14 +16,12 @@ from gan_lab.training.callbacks.progress import Progress
 class Evaluation(FamilyCallback):
     """Evaluates the EMA weights at intervals.
 
-    The state names are part of the checkpoint format.
-
     Attributes:
         scores: Scores of the latest evaluation.
         best: All scores of the evaluation with the best headline score.
         evaluated_at: Iteration of the latest evaluation.
         best_at: Iteration of the best headline score.
-        yardsticks: Best value and its iteration of each baseline.
+        best_baselines: Best value of each baseline, and its iteration.
     """
 
     def __init__(
@@ -37,7 +35,7 @@ class Evaluation(FamilyCallback):
         self.scores: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.evaluated_at = self.best_at = -1
-        self.yardsticks: dict[str, list[float]] = {}
+        self.best_baselines: dict[str, list[float]] = {}
 
     @property
     def evaluated(self) -> bool:
@@ -52,7 +50,9 @@ class Evaluation(FamilyCallback):
     @property
     def own_best(self) -> list[str]:
         """Baselines that reached their best score in the current iteration."""
-        return [name for name, (_, at) in self.yardsticks.items() if at == self.progress.iteration]
+        return [
+            name for name, (_, at) in self.best_baselines.items() if at == self.progress.iteration
+        ]
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         if not (self.progress.has_crossed(self.every) or self.progress.spent):
@@ -64,8 +64,9 @@ class Evaluation(FamilyCallback):
             self.best, self.best_at = dict(self.scores), self.progress.iteration
         for name in self.scores.keys() & self.evaluator.own_best:
             value, higher = self.scores[name], self.evaluator.own_best[name]
-            if name not in self.yardsticks or is_better(value, self.yardsticks[name][0], higher):
-                self.yardsticks[name] = [value, self.progress.iteration]
+            best = self.best_baselines.get(name)
+            if best is None or is_better(value, best[0], higher):
+                self.best_baselines[name] = [value, self.progress.iteration]
 
     def _is_best(self) -> bool:
         if self.headline is None or not self.best:
@@ -74,17 +75,18 @@ class Evaluation(FamilyCallback):
         return is_better(self.scores[self.headline], self.best[self.headline], higher)
 
     def state_dict(self) -> dict[str, Any]:
+        # The keys are part of the checkpoint format.
         return {
             "scores": self.scores,
             "best": self.best,
             "evaluated_at": self.evaluated_at,
             "best_at": self.best_at,
-            "yardsticks": self.yardsticks,
+            "yardsticks": self.best_baselines,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict.items():
-            setattr(self, name, value)
+            setattr(self, "best_baselines" if name == "yardsticks" else name, value)
 
 
 def is_better(now: float, before: float, higher: bool | None) -> bool:

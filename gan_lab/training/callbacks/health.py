@@ -175,7 +175,7 @@ class AlertRules:
         if all(value >= minima[name] for name, value in values.items()):
             return ""
         shown = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in values.items())
-        # a dominated generator must not be told to train a faster discriminator
+        # For a dominated generator, advice to train the discriminator faster would be wrong.
         dominance = self.conditions.get("discriminator_won")
         is_dominated = dominance is not None and dominance.raised
         return COLLAPSE.format(values=shown) + (

@@ -64,8 +64,8 @@ class Tracker:
     def _safely(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        # a tracker must never stop a training
         except Exception as error:
+            # A tracker must never stop a training.
             warnings.warn(f"{self.name} disabled for the rest of this run: {error}", stacklevel=2)
             self.run = None
 

@@ -1,4 +1,4 @@
-"""Copies are counted as what they are, whatever else is set."""
+"""Nearest neighbors: copies of training images are counted exactly."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import Batch, to_unit
 from gan_lab.metrics import extractors
-from gan_lab.metrics.nearest_neighbors import FAKES, find_neighbours, near_share
+from gan_lab.metrics.nearest_neighbors import (
+    FAKES,
+    expect_near_share,
+    find_neighbors,
+    near_share,
+)
 from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
 from gan_lab.seeding import Stream
+from tests.helpers.logs import logged
 
 
 class Copying:
@@ -48,11 +54,10 @@ def digits(data_root: Path) -> GANDataModule:
 
 @pytest.mark.parametrize("extractor", ["digits", "random"])
 @pytest.mark.parametrize("share", [0, 5, 20, 40, 100])
-def test_the_share_of_near_copies_is_that_of_the_copies(
-    share: int, extractor: str, digits: GANDataModule
-) -> None:
+def test_near_copies_is_share_of_copies(share: int, extractor: str, digits: GANDataModule) -> None:
+    """The share of near copies equals the share of copies among the samples."""
     family: Any = Copying(digits, FAKES * share // 100)
-    values, protocol, _ = find_neighbours(family, digits, extractors.load(extractor), seed=0)
+    values, protocol, _ = find_neighbors(family, digits, extractors.load(extractor), seed=0)
     assert values[f"near_copies_{extractor}"] == pytest.approx(share / 100, abs=0.04)
     assert (
         protocol["train"] == len(digits.train) == 3700
@@ -61,7 +66,7 @@ def test_the_share_of_near_copies_is_that_of_the_copies(
         assert values[f"nearest_ratio_{extractor}"] == pytest.approx(0, abs=1e-3)
 
 
-def test_copies_are_those_of_the_images_that_were_learned_from(data_root: Path) -> None:
+def test_near_copies_use_images_of_training(data_root: Path) -> None:
     """Of ``data.images``: other training images are no copies, which they are where all were learned from."""
     few = datasets.load(DataConfig(source="sample", root=str(data_root), images=100), 0)
     learned = {row.numpy().tobytes() for row in few.train.__getitems__(list(range(100))).images}
@@ -76,12 +81,13 @@ def test_copies_are_those_of_the_images_that_were_learned_from(data_root: Path) 
     ):
         made: Any = Copying(few, 0)
         made.images = to_unit(images)
-        values, protocol, _ = find_neighbours(made, few, digits, seed=0)
+        values, protocol, _ = find_neighbors(made, few, digits, seed=0)
         assert low <= values["near_copies_digits"] <= high
         assert protocol["train"] == 100
 
 
-def test_looking_block_by_block_finds_the_nearest_of_all() -> None:
+def test_block_search_finds_nearest_of_all() -> None:
+    """A search block by block finds the nearest neighbors among all rows."""
     draws = torch.Generator().manual_seed(0)
     points, others = (torch.randn(n, 5, generator=draws, dtype=torch.float64) for n in (7, 23))
     looked = NeighborSearch(points, k=2)
@@ -93,6 +99,40 @@ def test_looking_block_by_block_finds_the_nearest_of_all() -> None:
     assert looked.rows_searched == 23
 
 
-def test_the_share_is_of_fakes_nearer_than_the_nearest_hundredth_of_held_out_images() -> None:
-    held_out = torch.arange(1.0, 102.0)  # whose first per cent ends at 2
-    assert near_share(torch.tensor([0.0, 1.9, 2.1, 50.0]), held_out) == 0.5
+def test_near_share_uses_order_statistic_of_held_out_images() -> None:
+    """A near copy is at most as far as the first of 100, or the second of 200 held-out images."""
+    held_out = torch.arange(1.0, 101.0)
+    assert near_share(torch.tensor([0.0, 1.0, 1.1, 50.0]), held_out) == 0.5
+    assert near_share(torch.tensor([0.0, 2.0, 2.1, 50.0]), torch.arange(1.0, 201.0)) == 0.5
+
+
+@pytest.mark.parametrize("held_out", [50, 100, 650])
+def test_near_share_of_new_images_is_as_expected(held_out: int) -> None:
+    """Simulated new images have the stated mean, and 95% of them lie in the stated range."""
+    draws = torch.Generator().manual_seed(held_out)
+    fakes, repeats = 500, 2000
+    shares = torch.tensor(
+        [
+            near_share(torch.rand(fakes, generator=draws), torch.rand(held_out, generator=draws))
+            for _ in range(repeats)
+        ]
+    )
+    mean, low, high = expect_near_share(fakes, held_out)
+    assert float(shares.mean()) == pytest.approx(mean, abs=4 * float(shares.std()) / repeats**0.5)
+    assert 0.93 <= float(((shares >= low) & (shares <= high)).double().mean()) <= 0.99
+
+
+def test_near_copies_are_skipped_with_few_held_out_images(
+    data_root: Path, digits: GANDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer than 50 held-out images the log says that near copies are skipped."""
+    monkeypatch.setattr("gan_lab.metrics.nearest_neighbors.MIN_HELD_OUT_IMAGES", 1301)
+    with logged() as said:
+        values, _, _ = find_neighbors(
+            Copying(digits, 0),
+            digits,
+            extractors.load("random"),
+            seed=0,  # type: ignore[arg-type]
+        )
+    assert "near_copies_random" not in values
+    assert any("1300 held-out images are fewer than 1301" in line for line in said)

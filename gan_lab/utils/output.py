@@ -1,0 +1,255 @@
+"""Write to paths that users name, and never replace a file that the lab did not write.
+
+The lab records the SHA-256 of every such file in a manifest in the same folder. A file is output of
+the lab if it still has a recorded hash: a file that was edited since belongs to the user. An export
+(``inference/export.py``) lists its files in its ``config.json`` instead, so that the folder can be
+published as it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gan_lab.utils.errors import UserError, first_line
+
+MANIFEST = ".gan-lab.jsonl"
+EXPORT_CONFIG = "config.json"
+EXPORT_FORMAT = "gan-lab export 1"
+MAX_EXPORT_CONFIG_BYTES = 20_000_000
+# errors of a write that name no file
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+
+
+class OutputFiles:
+    """Writes files atomically, records them, and protects files of the user.
+
+    Args:
+        overwrite: Replace earlier output of the lab. False refuses every existing file.
+    """
+
+    def __init__(self, overwrite: bool = False) -> None:
+        self.overwrite = overwrite
+        self._checked: set[Path] = set()
+
+    def check(self, *paths: Path) -> None:
+        """Raise UserError if one of the files cannot be written or must not be replaced.
+
+        Call it before long work; ``write`` checks too.
+        """
+        outputs: dict[Path, set[str]] = {}
+        for path in paths:
+            if not os.path.lexists(path):
+                check_is_folder(path.parent)
+            elif path.is_dir():
+                raise UserError(f"{path} is a folder. Name a file")
+            else:
+                if path.parent not in outputs:
+                    outputs[path.parent] = find_outputs(path.parent)
+                if path.name not in outputs[path.parent]:
+                    raise UserError(
+                        f"{path} is not output of gan-lab, or has changed since: it is not "
+                        "replaced. Choose another path"
+                    )
+                if not self.overwrite:
+                    raise UserError(
+                        f"{path} exists. Choose another path, or replace this earlier output with "
+                        "--overwrite"
+                    )
+            self._checked.add(path)
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise UserError if a folder contains anything but output of the lab to be replaced.
+
+        Hidden files are ignored, since nothing that the lab writes replaces one.
+        """
+        check_is_folder(folder)
+        present = list_visible(folder)
+        foreign = sorted(present - find_outputs(folder))
+        if foreign:
+            raise UserError(
+                f"{folder} is not empty: {foreign[0]} is not output of gan-lab, or has changed since. "
+                "Choose a new folder"
+            )
+        if present and not self.overwrite:
+            raise UserError(
+                f"{folder} is not empty. Choose a new folder, or replace this earlier output with "
+                "--overwrite"
+            )
+
+    @contextmanager
+    def write(self, path: Path) -> Iterator[Path]:
+        """Yield a temporary path with the same suffix; on success it becomes ``path``.
+
+        After an error neither the temporary file nor a new folder remains.
+
+        Raises:
+            UserError: The file cannot be written or must not be replaced.
+        """
+        if path not in self._checked:
+            self.check(path)
+        # a second file of the same name must not replace the first one
+        self._checked.discard(path)
+        unfinished = path.with_name(f".gan-lab-{secrets.token_hex(8)}{path.suffix}")
+        with explain_write_error(path), new_folder(path.parent):
+            try:
+                yield unfinished
+                # recorded first: a killed command leaves an entry without a file, not the reverse
+                entry = record(path, hash_file(unfinished))
+                try:
+                    os.replace(unfinished, path)
+                except OSError:
+                    _remove_if_alone(entry, path.parent)
+                    raise
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+
+def find_outputs(folder: Path) -> set[str]:
+    """Return the names of the files in a folder that the lab wrote and that are unchanged."""
+    hashes = {name: {value} for name, value in read_export_files(folder).items()}
+    if hashes:
+        hashes[EXPORT_CONFIG] = set()
+    for name, value in _read_manifest(folder):
+        hashes.setdefault(name, set()).add(value)
+    return {name for name, known in hashes.items() if _is_unchanged(folder / name, known)}
+
+
+def _is_unchanged(path: Path, hashes: set[str]) -> bool:
+    """Return whether a file has one of these hashes; an empty set is true of every file."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        return not hashes or hash_file(path) in hashes
+    except OSError:
+        return False
+
+
+def read_export_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that the config of an export lists; empty for no export."""
+    path = folder / EXPORT_CONFIG
+    try:
+        if path.stat().st_size > MAX_EXPORT_CONFIG_BYTES:
+            return {}
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(config, dict) or config.get("format") != EXPORT_FORMAT:
+        return {}
+    files = config.get("files")
+    if not isinstance(files, dict):
+        return {}
+    return {
+        name: value
+        for name, value in files.items()
+        # a path would lead out of the folder
+        if isinstance(value, str) and Path(name).name == name
+    }
+
+
+def _read_manifest(folder: Path) -> list[tuple[str, str]]:
+    """Return the name and SHA-256 of each recorded file; damaged lines are skipped."""
+    try:
+        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    entries = []
+    for line in lines:
+        with suppress(ValueError, TypeError, KeyError):
+            entry = json.loads(line)
+            if Path(entry["file"]).name == entry["file"]:
+                entries.append((entry["file"], str(entry["sha256"])))
+    return entries
+
+
+def record(path: Path, sha256: str) -> str:
+    """Add a file to the manifest of its folder; return the entry."""
+    entry = json.dumps({"file": path.name, "sha256": sha256}) + "\n"
+    # one short line is appended at once, so that parallel commands do not mix theirs
+    with (path.parent / MANIFEST).open("a", encoding="utf-8", newline="\n") as file:
+        file.write(entry)
+    return entry
+
+
+def _remove_if_alone(entry: str, folder: Path) -> None:
+    """Delete a manifest that has no other entry."""
+    if (folder / MANIFEST).read_text(encoding="utf-8", errors="replace") == entry:
+        (folder / MANIFEST).unlink()
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder by name."""
+    return {path.name: hash_file(path) for path in sorted(folder.iterdir())}
+
+
+def list_visible(folder: Path) -> set[str]:
+    """Return the names in a folder that are not hidden; none if it does not exist."""
+    if not folder.is_dir():
+        return set()
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def check_is_folder(folder: Path) -> None:
+    """Raise UserError if a path, or a folder above it, is a file."""
+    existing = folder
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        kind = "a broken link" if existing.is_symlink() else "a file"
+        raise UserError(f"{existing} is {kind}, not a folder. Choose another path")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder with its parents; after an error remove those that were created."""
+    created = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for each in created:
+            # it may contain the files of another process
+            with suppress(OSError):
+                each.rmdir()
+        raise
+
+
+@contextmanager
+def explain_write_error(path: Path) -> Iterator[None]:
+    """Raise UserError, in one line, if a file cannot be written; other errors pass through."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            is_write_error = error.errno in WRITE_ERRORS
+        else:
+            failed = Path(os.fsdecode(error.filename))
+            is_write_error = failed.is_relative_to(path.parent) or failed in path.parents
+        if not is_write_error:
+            raise
+        reason = error.strerror or first_line(error)
+        raise UserError(f"{path} cannot be written: {reason}. Choose another path") from None
+
+
+def replace_folder(unfinished: Path, folder: Path, earlier: Mapping[str, str] | set[str]) -> None:
+    """Move the files of a finished folder into a folder, and delete the ``earlier`` files.
+
+    ``config.json`` is moved last, since it lists the others.
+    """
+    names = sorted(os.listdir(unfinished), key=lambda name: (name == EXPORT_CONFIG, name))
+    for name in names:
+        os.replace(unfinished / name, folder / name)
+    for name in set(earlier) - set(names):
+        (folder / name).unlink(missing_ok=True)
