@@ -57,10 +57,10 @@ BROKEN = "broken links"
 SPECIAL = "no regular files"
 REPEATED = "links to images that are listed anyway"
 UNREADABLE = "unreadable"
+WRITTEN = "written by gan-lab"
 INACCESSIBLE = "inaccessible folders"
 HIDDEN_FOLDER = "hidden folders"
-RUN = "folders of runs"
-OUTPUT = "written by gan-lab"
+RUN = "folders of gan-lab runs"
 REPEATED_FOLDER = "links to folders that are searched anyway"
 SINGULAR = {
     MISNAMED: "image with an unknown extension",
@@ -68,12 +68,12 @@ SINGULAR = {
     SPECIAL: "no regular file",
     INACCESSIBLE: "inaccessible folder",
     HIDDEN_FOLDER: "hidden folder",
-    RUN: "folder of runs",
+    RUN: "folder of gan-lab runs",
     REPEATED_FOLDER: "link to a folder that is searched anyway",
 }
 HINTS = {UNSUPPORTED: "convert to PNG or JPEG", MISNAMED: "rename to .png or .jpg"}
 # A warning reports these: images may be lost.
-LOSSES = (UNSUPPORTED, MISNAMED, BROKEN, INACCESSIBLE, OUTPUT)
+LOSSES = (UNSUPPORTED, MISNAMED, BROKEN, INACCESSIBLE, RUN, WRITTEN)
 
 
 @dataclass
@@ -142,19 +142,16 @@ class Inventory:
             self.left_out[REPEATED].update(self.relative(path) for path in self.links)
             self.images = [path for path in self.images if path not in self.links]
 
-    def leave_out_outputs(self) -> None:
-        """Leave out images that the lab wrote, unless it wrote all of them."""
-        outputs: dict[str, set[str]] = {}
-        own: list[str] = []
-        others: list[str] = []
-        for path in self.images:
-            parent, name = os.path.split(path)
-            if parent not in outputs:
-                outputs[parent] = find_outputs(Path(parent))
-            (own if name in outputs[parent] else others).append(path)
-        if own and others:
-            self.left_out[OUTPUT].update(suffix_of(path) for path in own)
-            self.images = others
+    def drop_outputs(self) -> None:
+        """Leave out images that the lab wrote, unless it wrote all images."""
+        written = {
+            os.path.join(self.folder, inside, name)
+            for inside in self.folders_with_images
+            for name in find_outputs(self.folder / inside)
+        }
+        others = [path for path in self.images if path not in written]
+        if others and len(others) < len(self.images):
+            self.use(others, WRITTEN)
 
     def warn_of_losses(self) -> None:
         """Warn of files that may be images and are not read."""
@@ -226,13 +223,7 @@ def take_inventory(
 
     The folder is searched once, without a system call for each regular file. Hidden folders, runs,
     the decoded cache and the folder ``exclude`` are not searched. Symbolic links are followed, but
-    each folder is visited once, so cycles end.
-
-    Args:
-        folder: The folder.
-        exclude: A folder to ignore.
-        with_outputs: Include images that the lab wrote, such as samples and translations. Otherwise
-            they are left out among other images; without others they are the data.
+    each folder is visited once, so cycles end. ``with_outputs``: see ``find_images``.
     """
     # So that all paths begin with the folder.
     folder = Path.cwd() if str(folder) == "." else folder
@@ -273,11 +264,11 @@ def take_inventory(
         if inode in inodes:
             found.links.add(path)
         inodes.add(inode)
-    if not with_outputs:
-        found.leave_out_outputs()
     # The order of paths, which are compared by their parts.
     found.metadata.sort()
     found.images.sort(key=lambda path: path.split(os.sep))
+    if not with_outputs:
+        found.drop_outputs()
     return found
 
 
@@ -286,7 +277,11 @@ def find_images(
 ) -> list[Path]:
     """Find the image files at any depth, sorted. A warning counts skipped files that may be images.
 
-    See ``take_inventory``.
+    Args:
+        folder: The folder, see ``take_inventory``.
+        exclude: A folder to ignore.
+        with_outputs: Include images that the lab wrote, such as samples and translations. Otherwise
+            they are skipped among other images; without others they are the data.
     """
     found = take_inventory(folder, exclude, with_outputs)
     found.warn_of_losses()

@@ -25,7 +25,7 @@ class EMANetworks:
         class_names: Names of the generator's classes.
         iteration: Iteration of the checkpoint.
         values: The flat config; empty if it is unknown.
-        levels: ``data.levels``, the pixel values of black and white.
+        levels: Black and white levels of images with more than 8 bits (``data.levels``).
     """
 
     checkpoint: Path

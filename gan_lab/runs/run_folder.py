@@ -210,7 +210,7 @@ def run_id(loaded: LoadedConfig) -> str:
 
 
 def name_output(prefix: str, loaded: LoadedConfig, groups: Sequence[str]) -> str:
-    """Return the name of an output file that tells apart the data and options it is made of.
+    """Return the name of an output file that distinguishes the data and options it depends on.
 
     Args:
         prefix: The start of the name.

@@ -187,9 +187,10 @@ def test_runs_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     (tmp_path / "runs" / "dcgan" / "seed0" / "config.yaml").touch()
     flat(tmp_path / "out" / "dcgan" / "data-folder.png", 0)
     (tmp_path / "out" / MARKER).touch()
-    found = image_files.take_inventory(tmp_path)
-    assert [path.name for path in found.paths] == ["0.png", "1.png", "2.png"]
-    assert sorted(found.unsearched[image_files.RUN]) == ["out", "runs/dcgan/seed0"]
+    counts = r"2 folders of gan-lab runs \(out; runs/dcgan/seed0\)"
+    with pytest.warns(UserWarning, match=f"^skipped in {tmp_path}: {counts}$"):
+        found = image_files.find_images(tmp_path)
+    assert [path.name for path in found] == ["0.png", "1.png", "2.png"]
     assert (
         len(image_files.find_images(tmp_path / "out")) == 1
     )  # where that is the folder that was asked for
