@@ -14,6 +14,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
@@ -24,7 +25,7 @@ from gan_lab.runs.run import Run
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH = 760
-REPORT_SIZE = (880, 1640)
+REPORT_SIZE = (1040, 1560)
 CLASS_MS, SLIDER_MS, PAUSE_MS = 350, 90, 900
 COLORS = 64
 SET_SLIDER = """(input, value) => {
@@ -42,8 +43,8 @@ def main() -> None:
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     if browser_path is None:
         parser.error("Chromium is not installed. Install it, for example: apt install chromium")
-    page_path = report.write([Run(arguments.run)], arguments.out / "page.html")
-    with sync_playwright() as driver:
+    with TemporaryDirectory() as folder, sync_playwright() as driver:
+        page_path = report.write([Run(arguments.run)], Path(folder) / "page.html")
         browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         size = {"width": REPORT_SIZE[0], "height": REPORT_SIZE[1]}
         page = browser.new_page(viewport=size, color_scheme="light")
@@ -52,7 +53,6 @@ def main() -> None:
         page.screenshot(path=arguments.out / "report.png")
         page.set_viewport_size({"width": WIDTH, "height": 900})
         save_gif(record_controls(page), arguments.out / "live_page.gif")
-    page_path.unlink()
 
 
 def wait_for_images(page: Any) -> None:

@@ -81,8 +81,14 @@ def make_console(rows: Table) -> Console:
 
 def _describe_images(protocol: dict[str, Any]) -> str:
     fakes = f"{protocol.get('fakes', 0):,} generated"
+    extractor = f"extractor {protocol.get('extractor', '')}"
+    if "train" in protocol:
+        return (
+            f"{fakes} images against {protocol['train']:,} training images, with "
+            f"{protocol.get('reals', 0):,} held-out images as reference, {extractor}"
+        )
     reals = f"{protocol.get('reals', 0):,} real {protocol.get('split', '')} images"
-    return f"{fakes} and {reals}, extractor {protocol.get('extractor', '')}"
+    return f"{fakes} and {reals}, {extractor}"
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -99,7 +105,7 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(rows)
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
         console.print(
-            "* significantly better than every other row (Welch's t-test, p < 0.05 after Holm)",
+            "* significantly better than every other row (Welch's t-test, each p < 0.05)",
             style="dim",
             soft_wrap=True,
         )

@@ -637,7 +637,8 @@ def test_script_record_page(
     assert len(set(digits)) == 10
     with Image.open(tmp_path / "report.png") as still:
         assert still.size == record_page.REPORT_SIZE
-    assert not (tmp_path / "page.html").exists()
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"run", "live_page.gif", "report.png"}
 
 
 def test_script_train_digit_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
