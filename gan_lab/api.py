@@ -5,21 +5,29 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from gan_lab.config import loading
+from gan_lab.config.values import format_overrides
 from gan_lab.data.from_python import usual_size
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import loop
 from gan_lab.training.callbacks.notebook_display import in_notebook
 from gan_lab.utils import terminal
-from gan_lab.utils.errors import UserError
+from gan_lab.utils.errors import UserError, first_line
 
 
 def train(
-    experiment: str, data: Any = None, overrides: Sequence[str] = (), *, test: Any = None
+    experiment: str,
+    data: Any = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    test: Any = None,
 ) -> Run:
     """Train an experiment, or resume it, and score it.
 
@@ -30,7 +38,8 @@ def train(
             tensors of images, or ``(images, labels)``. It is split into training, validation and
             test images like a folder of images.
         overrides: ``key=value`` overrides and config groups, as on the command line:
-            ``["run.images=20000", "augment=ada"]``.
+            ``["run.images=20000", "augment=ada"]``; or a mapping, nested or with dotted keys, such
+            as ``{"run": {"images": 20000}}`` or the OmegaConf config of a Hydra program.
         test: A data set of test images; by default 10% of ``data``.
 
     Returns:
@@ -42,11 +51,7 @@ def train(
         KeyboardInterrupt: The training was interrupted with a checkpoint. Call ``train`` again to
             resume.
     """
-    if isinstance(overrides, str):
-        raise UserError(
-            f"overrides={overrides!r}: pass a list, such as overrides=['run.images=20000']"
-        )
-    overrides = list(overrides)
+    overrides = _list_overrides(overrides)
     if data is not None:
         overrides = _with_data(data, experiment, overrides)
     elif test is not None:
@@ -65,6 +70,23 @@ def train(
     if code:
         sys.exit(code)
     return Run(RunFolder.of(loaded).path)
+
+
+def _list_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Return overrides as ``key=value``."""
+    if isinstance(overrides, str):
+        raise UserError(
+            f"overrides={overrides!r}: pass a list, such as overrides=['run.images=20000']"
+        )
+    if OmegaConf.is_config(overrides):
+        try:
+            overrides = OmegaConf.to_container(overrides, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        except OmegaConfBaseException as error:
+            raise UserError(f"overrides: {error.full_key}: {first_line(error)}") from None
+    if isinstance(overrides, Mapping):
+        values = loading.flatten(overrides)
+        return format_overrides({k: "null" if v is None else v for k, v in values.items()})
+    return list(overrides)
 
 
 def _with_data(data: Any, experiment: str, overrides: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import re
@@ -332,6 +333,22 @@ def format_value(value: Any) -> str:
         pairs = (f"{key}: {format_value(item)}" for key, item in value.items())
         return "{" + ", ".join(pairs) + "}"
     return escape_line_breaks(value)
+
+
+def format_overrides(values: Mapping[str, Any]) -> list[str]:
+    """Format values as ``key=value`` overrides, as W&B's agent does."""
+    return [f"{key}={format_text_list(value)}" for key, value in values.items()]
+
+
+def format_text_list(value: Any) -> Any:
+    """Format a list of text as an override that is read as the same list; return other values.
+
+    W&B's agent formats a list as Python does, whose quotation marks and backslashes differ.
+    """
+    if isinstance(value, tuple):
+        value = list(value)
+    is_text_list = isinstance(value, list) and any(isinstance(item, str) for item in value)
+    return json.dumps(value, ensure_ascii=False) if is_text_list else value
 
 
 def explain_invalid(key: str, value: Any, error: ValueError) -> str:

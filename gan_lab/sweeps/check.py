@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gan_lab.config import extensions, loading
 from gan_lab.config.schema import Config
-from gan_lab.sweeps.sweep_file import Sweep, format_overrides
+from gan_lab.config.values import format_overrides
+from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.utils.errors import UserError
 
 

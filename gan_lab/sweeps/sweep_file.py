@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 from gan_lab.config import groups, loading, plain_yaml
 from gan_lab.config.schema import Config
-from gan_lab.config.values import is_null, is_text, list_kinds
+from gan_lab.config.values import format_overrides, is_null, is_text, list_kinds
 from gan_lab.sweeps.search_space import Parameter, parse
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import find_shipped_folder
@@ -92,20 +91,6 @@ class Sweep:
         }
         parts = [macros.get(part, [part]) for part in self.insert_overrides(overrides)]
         return [*itertools.chain.from_iterable(parts), *placement]
-
-
-def format_overrides(values: dict[str, Any]) -> list[str]:
-    """Format values as ``key=value`` overrides, as W&B's agent does."""
-    return [f"{key}={format_text_list(value)}" for key, value in values.items()]
-
-
-def format_text_list(value: Any) -> Any:
-    """Format a list of text as an override that is read as the same list; return other values.
-
-    W&B's agent formats a list as Python does, whose quotation marks and backslashes differ.
-    """
-    is_text_list = isinstance(value, list) and any(isinstance(item, str) for item in value)
-    return json.dumps(value, ensure_ascii=False) if is_text_list else value
 
 
 def sweep_folder() -> Path:

@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves
+from gan_lab.config.values import format_overrides
 from gan_lab.runs.run_folder import to_dict
-from gan_lab.sweeps.sweep_file import Sweep, format_overrides
+from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials
 from gan_lab.utils.files import write_text
 

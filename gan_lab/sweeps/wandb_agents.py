@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_lab.sweeps.sweep_file import Sweep, format_text_list
+from gan_lab.config.values import format_text_list
+from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError, first_line
 

@@ -16,7 +16,8 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
-from gan_lab.sweeps.sweep_file import Sweep, format_overrides
+from gan_lab.config.values import format_overrides
+from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import ClaimedTrial, Trials
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError

@@ -12,7 +12,7 @@ import pytest
 
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import Config, leaves
-from gan_lab.config.values import is_null, list_kinds, split_optional
+from gan_lab.config.values import format_overrides, is_null, list_kinds, split_optional
 from gan_lab.sweeps import check, sweep_file
 from gan_lab.utils.errors import UserError
 
@@ -133,7 +133,7 @@ def test_key_is_set_in_three_ways(
     sweepable = [value for value in good if value is not None]
     sweep = sweep_file.load(write_sweep(tmp_path, key, sweepable, base))
     for value, point in zip(sweepable, sweep.grid_points(), strict=True):
-        config = loading.load(base, sweep_file.format_overrides(point)).config
+        config = loading.load(base, format_overrides(point)).config
         assert get(config, key) == value
     check.check_values(sweep)
     for value in good:

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 import gan_lab
+from gan_lab import api
+from gan_lab.config import loading
 from gan_lab.training import loop
 from gan_lab.utils.errors import UserError
 
@@ -135,3 +138,31 @@ def test_every_public_name_is_there_and_nothing_is_imported_before() -> None:
     assert ended.returncode == 0, ended.stderr
     with pytest.raises(AttributeError, match="module 'gan_lab' has no attribute 'WGAN_GP'"):
         gan_lab.WGAN_GP  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["run.images=640", "data.class_names=[no,'a, b']", "augment=ada", "data.channels=null"],
+        {"run.images": 640, "data.class_names": ["no", "a, b"], "augment": "ada",
+         "data.channels": None},
+        {"run": {"images": 640}, "data": {"class_names": ("no", "a, b"), "channels": None},
+         "augment": "ada"},
+        OmegaConf.create({"run": {"images": "${data.batch_size}0"}, "augment": "ada",
+                          "data": {"batch_size": 64, "class_names": ["no", "a, b"]}}),
+    ],
+    ids=["list", "dotted", "nested", "omegaconf"],
+)  # fmt: skip
+def test_overrides_of_each_kind_give_same_config(overrides: Any) -> None:
+    """A list, mappings and an OmegaConf config with an interpolation are the same overrides."""
+    config = loading.load("dcgan", api._list_overrides(overrides)).config
+    assert config.run.images == 640
+    assert config.data.class_names == ["no", "a, b"]
+    assert config.data.channels is None
+    assert config.augment.policy == "ada"
+
+
+def test_missing_value_of_omegaconf_is_refused() -> None:
+    """A mandatory value that a Hydra program did not set is named."""
+    with pytest.raises(UserError, match=r"overrides: .*run\.images"):
+        gan_lab.train("gan", overrides=OmegaConf.create({"run": {"images": "???"}}))

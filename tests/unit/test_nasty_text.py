@@ -15,7 +15,7 @@ import yaml
 from gan_lab import report
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves, with_values
-from gan_lab.config.values import convert
+from gan_lab.config.values import convert, format_overrides
 from gan_lab.inference import model_card
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, to_dict
@@ -114,7 +114,7 @@ def test_sweep_value_restores_text(text: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(plain_yaml.write(spec), encoding="utf-8")
     sweep = sweep_file.load(str(path))
-    overrides = sweep_file.format_overrides(sweep.grid_points()[0])
+    overrides = format_overrides(sweep.grid_points()[0])
     config = loading.load("cgan", overrides).config
     assert config.data.class_names == [text, "b"]
     assert config.metrics.headline == (None if text == "null" else text)

@@ -11,6 +11,7 @@ import yaml
 from scipy import stats
 
 from gan_lab.config import loading
+from gan_lab.config.values import format_overrides
 from gan_lab.sweeps import check, run_sweep, search_space, sweep_report, wandb_agents
 from gan_lab.sweeps import sweep_file as file
 from gan_lab.sweeps.trials import create_pruner
@@ -85,7 +86,7 @@ def test_integers_and_lists_have_their_shares() -> None:
 
 
 def test_a_bool_is_written_as_wandbs_agent_writes_it() -> None:
-    assert file.format_overrides({"a": True, "b": [0.5, 1], "c": 1e-5, "d": None}) == [
+    assert format_overrides({"a": True, "b": [0.5, 1], "c": 1e-5, "d": None}) == [
         "a=True",
         "b=[0.5, 1]",
         "c=1e-05",
