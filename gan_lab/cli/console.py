@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def print_scores(run: Run) -> None:
     """Print the final scores of a run and the real-vs-real reference.
 
-    The columns are ``live`` (raw weights at the end), ``last`` (EMA weights at the end) and
+    The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end) and
     ``best`` (EMA weights of the best checkpoint).
     """
-    scores = {weights: run.scores_of(weights) for weights in ("live", "last", "best")}
+    scores = {weights: run.scores_of(weights) for weights in ("raw", "last", "best")}
     title = f"{run.path}: {run.summary.get('images', 0):,} images"
     rows = Table("score", *scores, "real images", title=title, title_justify="left")
     notes: list[str] = []

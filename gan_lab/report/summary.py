@@ -23,7 +23,7 @@ class Row:
         name: Name of the score.
         best: Value of the best checkpoint.
         last: Value of the last checkpoint.
-        live: Value of the raw weights.
+        raw: Value of the raw weights.
         reals: Value of real images, the real-vs-real reference.
         protocol: Name and value of the entries of its protocol.
     """
@@ -31,7 +31,7 @@ class Row:
     name: str
     best: str
     last: str
-    live: str
+    raw: str
     reals: str
     protocol: list[tuple[str, str]]
 
@@ -90,16 +90,16 @@ def format_number(value: Any) -> str:
 
 def build_rows(run: Run) -> list[Row]:
     """Build the table of scores, the headline first."""
-    best, last, live = run.scores, run.scores_of("last"), run.scores_of("live")
+    best, last, raw = run.scores, run.scores_of("last"), run.scores_of("raw")
     rows = []
-    for name in sorted(dict.fromkeys([*best, *last, *live]), key=lambda name: name != run.headline):
-        measured = next(scores[name] for scores in (best, last, live) if name in scores)
+    for name in sorted(dict.fromkeys([*best, *last, *raw]), key=lambda name: name != run.headline):
+        measured = next(scores[name] for scores in (best, last, raw) if name in scores)
         rows.append(
             Row(
                 name=name,
                 best=str(best.get(name, "")),
                 last=str(last.get(name, "")),
-                live=str(live.get(name, "")),
+                raw=str(raw.get(name, "")),
                 reals=format_number(measured.protocol.get("floor")),
                 protocol=_describe_protocol(measured),
             )

@@ -15,8 +15,10 @@ from gan_lab.utils.numbers import mean_and_spread
 WEIGHTS = {
     "best": "EMA weights of the best checkpoint",
     "last": "EMA weights of the last iteration",
-    "live": "raw weights of the last iteration",
+    "raw": "raw weights of the last iteration",
 }
+# Names of weights in summaries of earlier versions.
+RENAMED_WEIGHTS = {"live": "raw"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
             f"{path} is damaged: it contains an invalid score or count. Delete it, then score the "
             "run again with 'gan-lab evaluate'."
         )
+    if "scores" in summary:
+        summary["scores"] = {
+            RENAMED_WEIGHTS.get(weights, weights): scores
+            for weights, scores in summary["scores"].items()
+        }
     return dict(summary)
 
 

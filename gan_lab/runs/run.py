@@ -76,14 +76,14 @@ class RestoredRun:
         """Load weights into the family, and return their iteration.
 
         Args:
-            weights: One of ``WEIGHTS``, or the name of another checkpoint. ``live`` loads the raw
+            weights: One of ``WEIGHTS``, or the name of another checkpoint. ``raw`` loads the raw
                 weights of the last checkpoint, every other name the EMA weights.
         """
-        name = "last" if weights == "live" else weights
+        name = "last" if weights == "raw" else weights
         checkpoint = read_checkpoint(find_checkpoint(self.run.path, name))
         with explain_mismatch(self.run.path):
             self.family.load_state_dict(checkpoint["state_dict"])
-            if weights != "live":
+            if weights != "raw":
                 for network, state in checkpoint["ema"].items():
                     getattr(self.family, network).load_state_dict(state)
         return int(checkpoint["iteration"])
@@ -238,7 +238,7 @@ class Run:
         return self.scores_of("best")
 
     def scores_of(self, weights: str) -> dict[str, Score]:
-        """Return the scores of the weights ``best``, ``last`` or ``live``; may be empty."""
+        """Return the scores of the weights ``best``, ``last`` or ``raw``; may be empty."""
         return {
             name: Score(
                 value=entry["value"],
@@ -260,7 +260,7 @@ class Run:
     def higher_is_better(self) -> dict[str, bool | None]:
         """The direction of each score, of training and final evaluation; None: it has none."""
         directions = dict(self.recorded_directions)
-        for weights in ("live", "last", "best"):
+        for weights in ("raw", "last", "best"):
             directions |= {
                 name: score.higher_is_better for name, score in self.scores_of(weights).items()
             }

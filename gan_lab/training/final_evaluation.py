@@ -58,7 +58,7 @@ def evaluate_all(folder: Path, data: GANDataModule | None = None) -> None:
         write_summary(folder, summary)
     else:
         score_run(run, "last", full=full)
-    score_run(run, "live", full=full)
+    score_run(run, "raw", full=full)
 
 
 def evaluate(

@@ -50,6 +50,6 @@ def written_run(
                  "data": "some digits", "validation_floors": {"fd_digits": 0.25}, "best_iteration": 8, "health": [],
                  "peak_memory_mb": 1234, "scores": {"best": {"fd_digits": entry(distance),
                  "kd_digits": entry(0.25, spread=0.125)}, "last": {"fd_digits": entry(1.5 * distance)},
-                 "live": {"fd_digits": entry(1.25 * distance)}}}  # fmt: skip
+                 "raw": {"fd_digits": entry(1.25 * distance)}}}  # fmt: skip
         (folder / "summary.json").write_text(json.dumps(state))
     return folder

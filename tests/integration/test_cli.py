@@ -371,9 +371,9 @@ def test_the_run_folder_holds_what_it_should(trained: tuple[Path, list[str]]) ->
             "validation",
             True,
         )
-    assert state["scores"].keys() == {"best", "last", "live"}
+    assert state["scores"].keys() == {"best", "last", "raw"}
     assert (
-        state["scores"]["live"]["fd_digits"]["value"]
+        state["scores"]["raw"]["fd_digits"]["value"]
         != state["scores"]["last"]["fd_digits"]["value"]
     )
     assert state["scores"]["best"]["fd_digits"]["protocol"]["floor"] > 0
@@ -396,7 +396,7 @@ def test_an_interrupted_run_may_be_scored_and_then_goes_on(
     final_evaluation.evaluate(folder, "best")
     assert train("gan", words, tmp_path / "log", scored=True) == 0, (tmp_path / "log").read_text()
     assert read_summary(folder)["iteration"] == 10
-    assert read_summary(folder)["scores"].keys() == {"best", "last", "live"}
+    assert read_summary(folder)["scores"].keys() == {"best", "last", "raw"}
     summary = read_summary(folder)
     scores = summary["scores"]
     write_summary(

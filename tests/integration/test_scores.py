@@ -56,7 +56,7 @@ def test_validation_chooses_and_test_reports(run: Path) -> None:
     values = curve(run, "accuracy")
     assert values[state["best_iteration"]] == max(values.values())
     assert f", {state['best_iteration']}" in said["weights"]
-    for weights in ("last", "live"):
+    for weights in ("last", "raw"):
         assert entry(run, "accuracy", weights)["protocol"]["chosen_on"] == "none"
 
 

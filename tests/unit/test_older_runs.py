@@ -52,6 +52,7 @@ def test_run_of_every_format_is_finished_and_resumed(stored: Path) -> None:
     finished = folder.finished(loaded.config)
     assert finished is not None
     assert finished.scores["fd_digits"].value == 61.5
+    assert finished.scores_of("raw")["fd_digits"].value == 64.0
     folder.prepare(loaded.config, ["train", "wgan"])
     tree = plain_yaml.resolve(plain_yaml.read_file(stored / "config.yaml"))
     assert tree["format"] == FORMAT

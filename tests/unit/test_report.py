@@ -45,7 +45,7 @@ def test_verdict_compares_best_and_last_checkpoint(tmp_path: Path) -> None:
     made = verdict(Run(written_run(tmp_path / "run")))
     assert (made.figure, made.caption) == ("2", "fd_digits, lower is better")
     assert made.sentences == ["Best checkpoint: 128 of 256 images. Last checkpoint: 3, 50% worse."]
-    assert [(row.name, row.best, row.last, row.live, row.reals) for row in made.rows] == [
+    assert [(row.name, row.best, row.last, row.raw, row.reals) for row in made.rows] == [
         ("fd_digits", "2", "3", "2.5", "0.25"),
         ("kd_digits", "0.25 ± 0.12", "", "", "0.25"),
     ]

@@ -51,7 +51,7 @@ def test_scores_equal_the_summary(tmp_path: Path) -> None:
     assert run.scores["kd_digits"].spread == 0.125
     assert str(run.scores["kd_digits"]) == "0.25 ± 0.12"
     assert run.scores_of("last") == {"fd_digits": Score(3.0, None, False, PROTOCOL)}
-    assert run.scores_of("live")["fd_digits"].value == 2.5
+    assert run.scores_of("raw")["fd_digits"].value == 2.5
 
 
 def test_score_direction_prefers_summary(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_restore_loads_the_ema_weights_and_live_the_raw_ones(trained: Path) -> N
     assert not any(parameter.requires_grad for parameter in restored.family.parameters())
     assert restored.load("last") == 2
     assert torch.equal(weights(), last["ema"]["generator"][name])
-    assert restored.load("live") == 2
+    assert restored.load("raw") == 2
     assert torch.equal(weights(), last["state_dict"][f"generator.{name}"])
     assert not torch.equal(last["state_dict"][f"generator.{name}"], last["ema"]["generator"][name])
 
