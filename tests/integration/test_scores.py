@@ -104,7 +104,7 @@ def test_a_finished_run_is_scored_by_another_protocol_without_losing_the_first(r
     with pytest.raises(ValueError, match=r"run: budget=smoke\. Override only"):
         evaluate(run, "best", ["budget=smoke"])
     with pytest.raises(
-        ValueError, match=r"weights=newest is not valid\. Choose one of best, last, live"
+        ValueError, match=r"weights=newest is not valid\. Choose one of best, last, raw"
     ):
         evaluate(run, "newest")
 

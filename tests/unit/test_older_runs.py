@@ -32,6 +32,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of the stored run of one format, at the path of a run."""
     folder = tmp_path / "runs" / "wgan" / "0012"
     shutil.copytree(STORED / f"format{request.param}", folder)
+    (folder / "checkpoints").mkdir()
     return folder
 
 
