@@ -133,7 +133,8 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         "Each prediction is tested by Welch's t-test, or by Student's against a bound, at 5 % for "
         "all predictions together (Holm's correction). Discrete values (fewer than four distinct "
         "ones) are tested by permutation, against a bound by the sign test; a margin between two "
-        f"arms of them is not tested. {_describe_power(judged)}".rstrip(),
+        f"arms of them is not tested. The p-values and intervals shown are uncorrected. "
+        f"{_describe_power(judged)}".rstrip(),
         f"**Not shown:** {study.not_shown}",
         "## Design",
         design,
@@ -174,7 +175,7 @@ def render_index(folder: Path) -> str:
         "- **Contradicted**: at least one value is significantly on the wrong side of its "
         "predicted limit.\n"
         "- **Inconclusive**: no prediction is contradicted, and at least one test is not "
-        "significant.",
+        "significant, or not possible.",
         "The verdict is about the predictions in the form tested, not about the claim in general. "
         "A claim with several parts may have parts with different verdicts: see the predictions "
         "on its page.",
