@@ -194,11 +194,11 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     for group, name in defaults.items():
         if group not in selected:
             file = find_member(group, name)
-            layers.append((_label(file), read_layer(file)))
-    layers.append((_label(path), upgrade(flat) if written_as < FORMAT else flat))
+            layers.append((label(file), read_layer(file)))
+    layers.append((label(path), upgrade(flat) if written_as < FORMAT else flat))
     for group, name in selected.items():
         file = find_member(group, name)
-        layers.append((_label(file), read_layer(file)))
+        layers.append((label(file), read_layer(file)))
     run_id = os.environ.get("RUN_ID")
     if run_id and from_command_line.get("run.id", "null") == "null":
         layers.append((RUN_ID_ORIGIN, {"run.id": Argument(run_id)}))
@@ -206,7 +206,7 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     layers.append(("command line", from_command_line))
     config = expand_homes(parse([values for _, values in layers]))
     check_texts(config)
-    origin = {key: label for label, values in layers for key in values}
+    origin = {key: source for source, values in layers for key in values}
     return LoadedConfig(path.stem, config, origin, selected)
 
 
@@ -260,7 +260,7 @@ def flatten(tree: Mapping[str, Any], source: str = "") -> dict[str, Any]:
     return flat
 
 
-def _label(path: Path) -> str:
+def label(path: Path) -> str:
     """Return the path of a file for display, relative to ``configs/`` if it is there."""
     folder = config_folder()
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.utilities import dim_zero_cat
 
 from gan_lab.metrics.image_set_metric import ImageSetMetric
-from gan_lab.metrics.neighbor_search import BLOCK_ROWS, find_nearest
+from gan_lab.metrics.neighbor_search import BLOCK_ROWS, DUPLICATE_DISTANCE, find_nearest
 from gan_lab.utils.errors import UserError
 
 logger = logging.getLogger("gan_lab")
@@ -18,8 +18,6 @@ logger = logging.getLogger("gan_lab")
 PRECISION_NEIGHBORS = 3
 DENSITY_NEIGHBORS = 5
 MIN_IMAGES = DENSITY_NEIGHBORS + 1
-# Relative to the norm of the features; equal images differ that much by rounding.
-DUPLICATE_DISTANCE = 1e-5
 SHARES = ("precision", "recall", "density", "coverage")
 
 

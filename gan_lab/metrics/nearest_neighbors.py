@@ -17,7 +17,7 @@ from gan_lab.data.reference import Reference
 from gan_lab.families.base import Family
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.metrics.extractors.base import Extractor
-from gan_lab.metrics.neighbor_search import NeighborSearch, find_nearest
+from gan_lab.metrics.neighbor_search import DUPLICATE_DISTANCE, NeighborSearch, find_nearest
 from gan_lab.seeding import Stream
 
 logger = logging.getLogger("gan_lab")
@@ -57,19 +57,27 @@ def nearest_ratio(
     """
     train_to_train = train.distances[:, -1].median()
     train_to_fresh = train_to_held_out.median()
-    if min(train_to_train, train_to_fresh) <= 1e-5 * train.points.norm(dim=1).median():
+    if (
+        min(train_to_train, train_to_fresh)
+        <= DUPLICATE_DISTANCE * train.points.norm(dim=1).median()
+    ):
         return None
     ratio = fake.distances[:, 0].median() / fake_to_held_out.median().clamp(min=1e-12)
     return float(ratio / (train_to_train / train_to_fresh))
 
 
-def near_share(fake: Tensor, held_out: Tensor) -> float:
+def near_share(fake: Tensor, held_out: Tensor, rounding: float = 0.0) -> float:
     """Compute the share of fakes that are nearer to a training image than 99% of held-out images.
 
-    Both arguments are distances [N] to the nearest training image. The share is 1 for copies; for
-    new images see ``expect_near_share``.
+    The share is 1 for copies; for new images see ``expect_near_share``.
+
+    Args:
+        fake: Distance of each fake to the nearest training image, [N].
+        held_out: The same of the held-out images.
+        rounding: Distances up to this value are those of equal images. If 1% of the held-out images
+            are training images too, only copies count.
     """
-    threshold = held_out.sort().values[_rank_threshold(len(held_out)) - 1]
+    threshold = held_out.sort().values[_rank_threshold(len(held_out)) - 1].clamp(min=rounding)
     return float((fake <= threshold).double().mean())
 
 
@@ -149,7 +157,9 @@ def find_neighbors(
     values = {} if ratio is None else {f"nearest_ratio_{extractor.name}": ratio}
     if len(held_out) >= MIN_HELD_OUT_IMAGES:
         values[f"near_copies_{extractor.name}"] = near_share(
-            fake_search.distances[:, 0], held_out_search.distances[:, 0]
+            fake_search.distances[:, 0],
+            held_out_search.distances[:, 0],
+            rounding=DUPLICATE_DISTANCE * float(held_out.norm(dim=1).median()),
         )
     else:
         logger.info(

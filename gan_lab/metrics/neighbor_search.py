@@ -7,6 +7,8 @@ from torch import Tensor
 
 # Number of rows of a distance matrix that are in memory at a time.
 BLOCK_ROWS = 1000
+# Relative to the norm of the features: distances of equal images that differ by rounding.
+DUPLICATE_DISTANCE = 1e-5
 
 
 def find_nearest(points: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor]:

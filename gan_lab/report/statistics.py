@@ -74,17 +74,26 @@ def compare_with_bound(values: Sequence[float], bound: float) -> Effect:
     """Compare the mean of two or more values with a known number.
 
     By Student's t-test. For discrete values the p-value is that of the sign test, which is about
-    their median.
+    their median; it is 1 if mean and median lie on different sides.
     """
     difference, error = mean(values) - bound, stdev(values) / math.sqrt(len(values))
     freedom = len(values) - 1
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
     if is_discrete(values):
-        above, below = (sum(sign * (x - bound) > 0 for x in values) for sign in (1, -1))
-        p = float(stats.binomtest(above, above + below).pvalue) if above + below else 1.0
+        p = _test_signs(values, bound)
     else:
         p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
     return Effect(difference, difference - reach, difference + reach, p)
+
+
+def _test_signs(values: Sequence[float], bound: float) -> float:
+    """Return the two-sided p-value of the sign test; values equal up to rounding are ties."""
+    untied = [x for x in values if not math.isclose(x, bound, rel_tol=1e-9, abs_tol=1e-12)]
+    above = sum(x > bound for x in untied)
+    is_majority_above = 2 * above > len(untied)
+    if not untied or is_majority_above != (mean(values) > bound):
+        return 1.0
+    return float(stats.binomtest(above, len(untied)).pvalue)
 
 
 def is_discrete(values: Sequence[float]) -> bool:

@@ -128,17 +128,23 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
     )
     values = dict(leaves(to_dict(loaded.config)))
     tree = plain_yaml.resolve(loading.read_tree(source))
-    merged: dict[str, Any] = {"defaults": tree.pop("defaults")} if "defaults" in tree else {}
-    keys = list(loading.flatten(tree))
-    # Values that the experiment's own file does not have: of overrides and of the chosen config
-    # groups.
-    origins = {
+    merged: dict[str, Any] = {"defaults": tree["defaults"]} if "defaults" in tree else {}
+    # The values of the experiment's own file, and those that differ from it: of overrides and of
+    # the chosen config groups.
+    own = loading.label(source)
+    chosen = {
         "command line",
         *(f"{group}/{member}.yaml" for group, member in loaded.groups.items()),
     }
-    for key, origin in loaded.origin.items():
-        if origin in origins and key not in KEYS_OUTSIDE_CONFIG and not key.startswith("log."):
-            keys.append(key)
+    keys = [
+        key
+        for key, origin in loaded.origin.items()
+        if origin == own
+        or (origin in chosen and key not in KEYS_OUTSIDE_CONFIG and not key.startswith("log."))
+    ]
+    if "data.size" in keys:
+        # data.size=64x96 sets both, and data.size alone would make a square.
+        keys.append("data.width")
     for key in dict.fromkeys(keys):
         group, _, item = key.rpartition(".")
         (merged.setdefault(group, {}) if group else merged)[item] = values[key]

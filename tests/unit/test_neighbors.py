@@ -106,6 +106,16 @@ def test_near_share_uses_order_statistic_of_held_out_images() -> None:
     assert near_share(torch.tensor([0.0, 2.0, 2.1, 50.0]), torch.arange(1.0, 201.0)) == 0.5
 
 
+def test_near_share_of_copies_is_one_among_duplicated_reals() -> None:
+    """With held-out images among the training images the threshold is not the rounding of distances."""
+    draws = torch.Generator().manual_seed(0)
+    noise = 1e-6 * torch.rand(500, generator=draws)
+    held_out = torch.cat([1e-6 * torch.rand(20, generator=draws), torch.ones(80)])
+    assert near_share(noise, held_out) < 1
+    assert near_share(noise, held_out, rounding=1e-5) == 1
+    assert near_share(torch.full((10,), 0.5), held_out, rounding=1e-5) == 0
+
+
 @pytest.mark.parametrize("held_out", [50, 100, 650])
 def test_near_share_of_new_images_is_as_expected(held_out: int) -> None:
     """Simulated new images have the stated mean, and 95% of them lie in the stated range."""

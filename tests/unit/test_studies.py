@@ -103,6 +103,15 @@ def test_discrete_values_are_tested_exactly() -> None:
     assert judged.effect.p == pytest.approx(2 / 2**5)
 
 
+def test_sign_test_agrees_with_mean_and_ignores_rounding() -> None:
+    """A verdict needs mean and median on the same side; values equal to the limit are ties."""
+    above = make_study(predict("above", bound=0.5), seeds=10)
+    assert conclude(above, make_results(a=[0.51] * 9 + [0.0])) == INCONCLUSIVE
+    assert conclude(above, make_results(a=[0.51] * 9 + [0.6])) == SUPPORTED
+    tied = make_study(predict("above", bound=0.2, by=0.1), seeds=6)
+    assert conclude(tied, make_results(a=[0.3] * 6)) == INCONCLUSIVE
+
+
 def test_margin_between_discrete_arms_is_rarely_confirmed() -> None:
     """If one seed in ten collapses, "half a mode lost at most" is false, and stays unconfirmed."""
     rng = np.random.default_rng(0)

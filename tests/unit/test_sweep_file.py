@@ -385,3 +385,26 @@ def test_text_lists_reach_wandb_as_overrides(
         loaded = loading.load("cgan", [f"data.class_names={formatted}"])
         assert loaded.config.data.class_names == expected
     assert content["parameters"]["model.betas"] == {"value": [0.5, 0.9]}
+
+
+@pytest.mark.parametrize("kind", ["wide", "run", "older run"])
+def test_best_config_of_own_experiment_equals_trial(kind: str, tmp_path: Path) -> None:
+    """The written file keeps width, and is made from the config of a run of any format too."""
+    source = tmp_path / "mine.yaml"
+    text = "family: gan\ndata: {size: 64x96, name: folder, root: photos}\nmodel: {z_dim: 7}\n"
+    if kind != "wide":
+        number = 2 if kind == "run" else 1
+        text = f"format: {number}\n{text.replace('size: 64x96', 'size: 64, width: 96')}"
+    if kind == "older run":
+        text += "run: {accumulate: 2}\n"
+    source.write_text(text)
+    sweep = file.load(
+        str(sweep_file(tmp_path, command=["python", "train", str(source), "${args_no_hyphens}"]))
+    )
+    row = sweep_report.Row(0, "complete", {"model.lr_d": 1e-3}, 5.0, {1: 5.0})
+    result = sweep_report.SweepResult(sweep, [row], row, {})
+    path = sweep_report.write_best_config(result, [], tmp_path)
+    assert path is not None
+    written = loading.load(str(path)).config
+    assert written == loading.load(str(source), ["model.lr_d=1e-3"]).config
+    assert (written.data.size, written.data.width) == (64, 96)
