@@ -188,7 +188,7 @@ def open_items(
 
 
 def _inspect(files: Sequence[str | Path]) -> Arrays:
-    facts = np.zeros((len(files), len(ImageFacts._fields)))
+    facts = np.zeros((len(files), len(ImageFacts.__annotations__)))
 
     def inspect(row: int) -> None:
         facts[row] = inspect_image(files[row])

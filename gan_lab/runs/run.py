@@ -52,7 +52,7 @@ class Setting:
 
     @property
     def differs(self) -> bool:
-        """Whether the value is not the default."""
+        """True if the value is not the default."""
         return self.value != self.default
 
 
@@ -311,7 +311,7 @@ class Run:
 
     @property
     def watched(self) -> bool:
-        """Whether the run was trained with health checks."""
+        """True if the run was trained with health checks."""
         return (self.path / "health.csv").is_file() or "health" in self.summary
 
     @cached_property

@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def has_config(self) -> bool:
-        """Whether a training has begun in this folder."""
+        """True if a training has begun in this folder."""
         return (self.path / "config.yaml").is_file()
 
     def prepare(

@@ -45,6 +45,8 @@ def choose_values(key: str, kind: Any, bounds: dict[str, float]) -> tuple[list[A
         return [True, False], ["maybe", 2]
     if kind is str:
         return [*good, "a b", "0012", "on"], []
+    if get_origin(kind) is list and get_args(kind) == (float,):
+        return [[], [-1.0, 1.0]], ["word", ["no", "0012"]]
     if get_origin(kind) is list:
         return [[], ["no", "0012"], ["a, b"]], ["word", 3]
     if get_origin(kind) is tuple:
