@@ -28,6 +28,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from gan_lab.config import plain_yaml
 from gan_lab.sweeps.storage_address import explain_storage_errors, resolve_storage
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.utils.errors import UserError
@@ -50,6 +51,17 @@ class ClaimedTrial:
     values: dict[str, Any]
     reported: int
     last_heartbeat: float = -math.inf
+
+
+def _normalize(tree: Any) -> Any:
+    """Convert texts such as 1e-4 to numbers, as sweeps of earlier versions stored them as text."""
+    if isinstance(tree, dict):
+        return {key: _normalize(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_normalize(item) for item in tree]
+    return (
+        plain_yaml.resolve(plain_yaml.Scalar(tree, plain=True)) if isinstance(tree, str) else tree
+    )
 
 
 class Trials:
@@ -109,8 +121,9 @@ class Trials:
             if stored is None:
                 self.study.set_user_attr("sweep", json.dumps(definition))
                 return
-        before = json.loads(stored)
-        changes = [key for key in definition | before if definition.get(key) != before.get(key)]
+        before = _normalize(json.loads(stored))
+        now = _normalize(json.loads(json.dumps(definition)))
+        changes = [key for key in now | before if now.get(key) != before.get(key)]
         if changes:
             raise UserError(
                 f"the sweep {self.sweep.name} has changed since it began: {' and '.join(changes)}. "

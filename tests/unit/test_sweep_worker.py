@@ -381,6 +381,15 @@ def test_changed_sweep_is_refused(tmp_path: Path) -> None:
         trials.ensure_same({"method": "bayes", "overrides": []})
 
 
+def test_sweep_of_earlier_version_with_numbers_as_text_resumes(tmp_path: Path) -> None:
+    """Earlier versions read 1e-4 as text; other numbers are still another sweep."""
+    trials = opened(sweep_file(tmp_path), local(tmp_path))
+    trials.ensure_same({"parameters": {"model.lr_d": {"values": ["1e-4", "2e-4"]}}})
+    trials.ensure_same({"parameters": {"model.lr_d": {"values": [1e-4, 2e-4]}}})
+    with pytest.raises(ValueError, match="has changed since it began: parameters"):
+        trials.ensure_same({"parameters": {"model.lr_d": {"values": [1e-4, 3e-4]}}})
+
+
 def test_unreachable_storage_error_hides_password(tmp_path: Path) -> None:
     """An unreachable storage is a one-line error without the password."""
     with pytest.raises(
