@@ -32,7 +32,7 @@ NAMES = ("leaks", "leaks_of_reals", "leaks_of_augmented")
 
 
 def find_leaks(
-    family: Family, data: GANDataModule, seed: int
+    family: Family, data: GANDataModule, seed: int, fakes: int = FAKES
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Compute the shares of images that a detector classifies as augmented.
 
@@ -46,7 +46,7 @@ def find_leaks(
     assert family.augmentation is not None
     policy = family.augmentation.cfg.policy
     train = _pixels(data, "train", sys.maxsize)
-    plain = _pixels(data, "test", FAKES)
+    plain = _pixels(data, "test", fakes)
     if min(len(train), len(plain)) < MIN_IMAGES:
         logger.info(
             f"Skipping leaks: {len(train)} training and {len(plain)} test images; each needs "
@@ -55,7 +55,7 @@ def find_leaks(
         return {}, {}
     detector = train_detector(train, policy)
     images = (
-        draw_samples(family, data, seed, "leaks"),
+        draw_samples(family, data, seed, "leaks", fakes),
         plain,
         augment(plain, policy, Stream(0, "leaks/held out")),
     )
@@ -69,7 +69,7 @@ def find_leaks(
         "extractor": "classifier",
         "classifier": description,
         "reals": len(plain),
-        "fakes": FAKES,
+        "fakes": fakes,
     }
 
 

@@ -100,9 +100,9 @@ def _rank_threshold(held_out: int) -> int:
 
 
 @torch.no_grad()
-def draw_samples(family: Family, data: GANDataModule, seed: int, purpose: str) -> Tensor:
-    """Draw ``FAKES`` samples, uint8 [N, C, H, W] on the CPU, with the labels of test images."""
-    conditions = data.reference(FAKES).repeat_rows(0, FAKES)
+def draw_samples(family: Family, data: GANDataModule, seed: int, purpose: str, n: int) -> Tensor:
+    """Draw samples, uint8 [N, C, H, W] on the CPU, with the labels of test images."""
+    conditions = data.reference(n).repeat_rows(0, n)
     pixels = []
     for i in range(len(conditions)):
         batch = conditions.conditions(i).to_device(family.device, family.dtype)
@@ -112,7 +112,12 @@ def draw_samples(family: Family, data: GANDataModule, seed: int, purpose: str) -
 
 @torch.no_grad()
 def find_neighbors(
-    family: Family, data: GANDataModule, extractor: Extractor, seed: int, shown: int = 32
+    family: Family,
+    data: GANDataModule,
+    extractor: Extractor,
+    seed: int,
+    shown: int = 32,
+    fakes: int = FAKES,
 ) -> tuple[dict[str, float], dict[str, Any], Tensor]:
     """Find the nearest training image of each sample, searching all training images.
 
@@ -122,6 +127,7 @@ def find_neighbors(
         extractor: Extractor of the features that distances are measured in.
         seed: Seed of the samples.
         shown: Number of pairs to return.
+        fakes: Number of samples.
 
     Returns:
         The scores, their protocol, and pairs of a sample and its neighbor, nearest first, as images
@@ -134,7 +140,7 @@ def find_neighbors(
     train = data.reference(sys.maxsize, split="learned")
     some_train = data.reference(FAKES, split="learned")
     # The stream is named as in earlier versions, so that a seed keeps its samples.
-    images = draw_samples(family, data, seed, "neighbours")
+    images = draw_samples(family, data, seed, "neighbours", fakes)
     device = family.device
     fake = torch.cat([_features(extractor, part.to(device)) for part in images.split(100)])
     held_out = torch.cat(

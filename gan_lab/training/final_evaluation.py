@@ -22,7 +22,7 @@ from gan_lab.metrics.base import Metric, Setting
 from gan_lab.metrics.evaluator import Evaluator, build_setting
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.leaks import find_leaks
-from gan_lab.metrics.nearest_neighbors import expect_near_share, find_neighbors
+from gan_lab.metrics.nearest_neighbors import FAKES, expect_near_share, find_neighbors
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
@@ -239,7 +239,9 @@ def neighbor_scores(
     if len(data.train) > MIN_LOGGED_IMAGES:
         logger.info(f"Searching {len(data.train):,} training images for memorized ones")
     metric = feature_scores[0]
-    values, protocol, pairs = find_neighbors(family, data, metric.extractor, evaluator.seed)
+    values, protocol, pairs = find_neighbors(
+        family, data, metric.extractor, evaluator.seed, fakes=_limit_fakes(evaluator)
+    )
     save_grid(pairs, 8, folder / "neighbours.png")
     usual = evaluator.protocol(metric.names[0], described, chosen_on) | protocol
     entries: dict[str, Any] = {
@@ -256,13 +258,18 @@ def neighbor_scores(
     return entries
 
 
+def _limit_fakes(evaluator: Evaluator) -> int:
+    """Return the number of samples to search for: no more than the user set for all scores."""
+    return min(FAKES, evaluator.cfg.num_fakes or FAKES)
+
+
 def leak_scores(
     evaluator: Evaluator, family: Family, described: str, chosen_on: str
 ) -> dict[str, Any]:
     """Measure augmentation leaks into the samples, if the training used augmentation."""
     if family.augmentation is None or not evaluator.metrics:
         return {}
-    values, protocol = find_leaks(family, evaluator.data, evaluator.seed)
+    values, protocol = find_leaks(family, evaluator.data, evaluator.seed, _limit_fakes(evaluator))
     usual = evaluator.protocol(evaluator.metrics[0].names[0], described, chosen_on)
     usual = {
         key: value for key, value in usual.items() if key not in ("weights_sha256", "resize")

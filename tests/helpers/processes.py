@@ -24,7 +24,18 @@ from gan_lab.runs.run_folder import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["gan_lab.training.builder", "gan_lab.families.gan", "gan_lab.sweeps.worker", "gan_lab.cli"]
+    [
+        "gan_lab.training.builder",
+        "gan_lab.families.gan",
+        "gan_lab.sweeps.worker",
+        "gan_lab.cli",
+        # what the first page of a run imports, in two seconds
+        "gan_lab.report",
+        "torch._dynamo",
+        "torch.export._trace",
+        "torch.fx.experimental.symbolic_shapes",
+        "torch._functorch.aot_autograd",
+    ]
 )
 
 
