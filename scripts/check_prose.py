@@ -58,7 +58,7 @@ EXCLUDED = ("scripts/check_prose.py",)
 # Keys and values of saved results, checkpoints and cache files, whose spelling cannot change. Only
 # a whole string literal is exempt.
 STORED_STRINGS = re.compile(
-    r"floor|yardsticks|neighbours(?:\.png)?|colour(?:fulness)?|as asked for"
+    r"floor|yardsticks|neighbours(?:\.png)?|colour(?:fulness)?|labelled|as asked for"
     r"|(?:within \{MAX_DEVIATIONS\})? standard deviations of its centre"
 )
 
