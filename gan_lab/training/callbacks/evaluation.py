@@ -69,10 +69,16 @@ class Evaluation(FamilyCallback):
                 self.best_baselines[name] = [value, self.progress.iteration]
 
     def _is_best(self) -> bool:
+        """Compare with the best evaluation: equal headlines by the other scores, then by time."""
         if self.headline is None or not self.best:
             return True
-        higher = self.evaluator.higher_is_better[self.headline]
-        return is_better(self.scores[self.headline], self.best[self.headline], higher)
+        directions = self.evaluator.higher_is_better
+        for name in dict.fromkeys([self.headline, *self.scores]):
+            higher = directions.get(name)
+            is_comparable = name in self.best and higher is not None
+            if is_comparable and self.scores[name] != self.best[name]:
+                return is_better(self.scores[name], self.best[name], higher)
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         # The keys are part of the checkpoint format.
