@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -89,6 +90,34 @@ def test_best_follows_direction_of_score(headline: str, best: float) -> None:
         assert evaluation.evaluated
     assert evaluation.best == {headline: best}
     assert evaluation.best_at == {3.0: 2, 7.0: 3}[best]
+
+
+@pytest.mark.parametrize(
+    ("rows", "best_at"),
+    [
+        ([(8.0, 0.5), (8.0, 0.7), (8.0, 0.6)], 2),
+        ([(8.0, 0.5), (8.0, 0.5), (7.0, 0.9)], 2),
+        ([(8.0, 0.5), (math.nan, 0.9), (8.0, 0.4)], 1),
+        ([(math.nan, 0.5), (2.0, 0.1), (1.0, 0.9)], 2),
+    ],
+    ids=["next score", "later", "then NaN", "first NaN"],
+)
+def test_equal_headlines_are_decided_by_next_score(
+    rows: list[tuple[float, float]], best_at: int
+) -> None:
+    """Of evaluations with all modes the sharpest is the best, then the last; NaN never is."""
+    progress = Progress(batch_size=1, iterations=3)
+    values = iter(rows)
+    evaluator: Any = MagicMock(
+        side_effect=lambda family: dict(zip(("modes", "sharpness"), next(values), strict=True))
+    )
+    evaluator.higher_is_better = {"modes": True, "sharpness": True}
+    ema = EMA(EmaConfig(), progress)
+    evaluation = Evaluation(evaluator, "modes", 1, ema, progress)
+    for iteration in (1, 2, 3):
+        progress.iteration = iteration
+        evaluation.on_train_batch_end(None, family_of(0.0))  # type: ignore[arg-type]
+    assert evaluation.best_at == best_at
 
 
 class Undirected(Metric):

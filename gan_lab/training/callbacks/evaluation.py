@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -96,5 +97,7 @@ class Evaluation(FamilyCallback):
 
 
 def is_better(now: float, before: float, higher: bool | None) -> bool:
-    """Return whether a score is strictly better than before."""
+    """Return whether a score is strictly better than before; every number is better than NaN."""
+    if math.isnan(before):
+        return not math.isnan(now)
     return now > before if higher else now < before
