@@ -218,7 +218,7 @@ def print_data(loaded: LoadedConfig) -> None:
     name = name_output(f"data-{config.data.name}", loaded, ["data"])
     sheet = Path(config.run.root) / loaded.experiment / f"{name}.png"
     mark(Path(config.run.root))
-    with OutputFiles(overwrite=True).write(sheet) as unfinished:
+    with OutputFiles(default_path=True).write(sheet) as unfinished:
         save_grid(*interleave(batch.shown(), grid_columns), unfinished)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 

@@ -319,7 +319,8 @@ def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(
     assert CliRunner().invoke(app, command).exit_code == 0
     names = sorted(list_visible(tmp_path / "out"))
     assert names == [
-        "00000-seed5-classcat.png", "00001-seed5-classsea_lion.png", "00002-seed5-class.._x.png", "00003-seed5-classcat.png"
+        "00000-seed5-classcat.png", "00001-seed5-classsea_lion-50b4b63afe.png",
+        "00002-seed5-class.._x-dfa30535dd.png", "00003-seed5-classcat.png",
     ]  # fmt: skip
     expected = to_uint8(load_generator(path, exact=True)(4, seed=5))
     for name, pixels in zip(names, expected, strict=True):
@@ -462,3 +463,15 @@ def test_text_is_an_index_if_no_class_has_a_number_for_a_name(tmp_path: Path) ->
     assert generator.names_of(1, "1") == ["01a"]
     assert generator.names_of(1, "no") == ["no"]
     assert generator.names_of(1, "yes") == ["yes"]
+
+
+def test_sample_replaces_unrecorded_file_in_a_run_folder_only(tmp_path: Path) -> None:
+    """The default path in a run folder is the lab's; next to a checkpoint file it is the user's."""
+    path = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=0)
+    for folder, source in ((tmp_path / "run", tmp_path / "run"), (path.parent, path)):
+        picture = folder / "sample-n1-seed0.png"
+        picture.write_text("no record")
+        ended = CliRunner().invoke(app, ["sample", str(source), "--n", "1"])
+        is_run = source.is_dir()
+        assert (ended.exit_code == 0) == is_run
+        assert (picture.read_bytes() == b"no record") != is_run
