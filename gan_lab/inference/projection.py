@@ -71,11 +71,11 @@ def project(
     several starts and these features are the lab's own.
     """
     if starts < 1 or steps < 1:
-        raise UserError(f"starts={starts} and steps={steps} must be at least 1")
+        raise UserError(f"Out of range: starts={starts}, steps={steps}. Both must be at least 1")
     if generator.network.codes:
         raise UserError(
-            "the latents of this generator have codes, which do not change by small steps: not "
-            "projected"
+            "Cannot project: a generator with discrete latent codes (infogan). Use a run of another "
+            "family"
         )
     image = image.to(generator.device, generator.dtype)
     z, labels = _nearest_samples(generator, image, label, starts, seed)

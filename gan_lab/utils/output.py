@@ -27,7 +27,7 @@ MAX_EXPORT_CONFIG_BYTES = 20_000_000
 UNLISTED_EXPORT_FILES = (EXPORT_CONFIG, "README.md", "report.html", "samples.png")
 UNLISTED_NETWORK_SUFFIXES = (".safetensors", ".pt2", ".onnx")
 # errors of a write that name no file
-WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+NAMELESS_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 class OutputFiles:
@@ -271,7 +271,7 @@ def explain_write_error(path: Path, unfinished: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None:
-            is_write_error = error.errno in WRITE_ERRORS
+            is_write_error = error.errno in NAMELESS_WRITE_ERRORS
         else:
             failed = Path(os.path.abspath(os.fsdecode(error.filename)))
             is_write_error = failed in absolute or failed.is_relative_to(
