@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from torchvision.utils import make_grid
 
 from gan_lab.seeding import send_to_device
 from gan_lab.utils.errors import UserError, import_extra
-from gan_lab.utils.files import atomic_path
-from gan_lab.utils.output import OutputFiles, list_visible
+from gan_lab.utils.files import atomic_path, make_file_name
+from gan_lab.utils.output import OutputFiles
 
 
 @dataclass(frozen=True)
@@ -188,20 +187,19 @@ def save_each(
     if images.shape[1] == 2:
         raise UserError("Points cannot be written as PNG files. Use a data set of images.")
     files = OutputFiles(overwrite)
-    files.check_folder(folder)
-    earlier = list_visible(folder)
-    endings = [f"-class{re.sub('[^A-Za-z0-9_.-]+', '_', name)}" for name in classes] or [""] * len(
-        images
-    )
-    for i, (pixels, ending) in enumerate(
-        zip(to_uint8(images).permute(0, 2, 3, 1).numpy(), endings, strict=True)
-    ):
+    earlier = files.check_folder(folder)
+    endings = [f"-class{name}" for name in classes] or [""] * len(images)
+    paths = [
+        folder / f"{make_file_name(f'{i:05}-seed{seed}{ending}')}.png"
+        for i, ending in enumerate(endings)
+    ]
+    # all at once: a check reads the manifest of the folder
+    files.check(*paths)
+    for path, pixels in zip(paths, to_uint8(images).permute(0, 2, 3, 1).numpy(), strict=True):
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        path = folder / f"{i:05}-seed{seed}{ending}.png"
         with files.write(path) as unfinished:
             picture.save(unfinished, format="png")
-        earlier.discard(path.name)
-    for name in earlier:
+    for name in earlier - {path.name for path in paths}:
         (folder / name).unlink()
 
 

@@ -202,23 +202,20 @@ def print_data(loaded: LoadedConfig) -> None:
         rows.add_row("exact", f"{found.exact:,}", f"{found.exact_across:,}")
         rows.add_row("near", f"{found.near:,}", f"{found.near_across:,}")
         console.print(rows)
-    if served.facts.files:
-        account = Table("files", "", title=config.data.root, title_justify="left")
-        for kind, value in served.facts.files.list_rows():
-            account.add_row(kind, value)
-        console.print(account)
+    files = Table("files", "", title=config.data.root, title_justify="left")
+    for kind, value in served.facts.files.list_rows() if served.facts.files else ():
+        files.add_row(kind, value)
     root = Path(config.data.root)
     is_in_root = served.decoded.source == "full" and datasets.lies_in_root(config.data.name)
-    if is_in_root and root.is_dir():
-        on_disk = Table("on disk", "", title=config.data.root, title_justify="left")
-        for kind, value in survey(root).items():
-            on_disk.add_row(kind, str(value))
-        console.print(on_disk)
+    for kind, value in survey(root).items() if is_in_root and root.is_dir() else ():
+        files.add_row(kind, value)
+    if files.row_count:
+        console.print(files)
     batch, grid_columns = served.grid_batch(held_out=False, by_class=False)
     name = name_output(f"data-{config.data.name}", loaded, ["data"])
     sheet = Path(config.run.root) / loaded.experiment / f"{name}.png"
     mark(Path(config.run.root))
-    with OutputFiles(overwrite=True).write(sheet) as unfinished:
+    with OutputFiles(default_path=True).write(sheet) as unfinished:
         save_grid(*interleave(batch.shown(), grid_columns), unfinished)
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 

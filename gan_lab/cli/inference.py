@@ -222,14 +222,13 @@ def project(
     """
     from gan_lab.inference import projection
 
-    overwrite = overwrite or out is None
-    out = out or _default_png(run, "project")
+    files, out = _choose_png(run, "project", out, overwrite)
     overrides = overrides or []
     # IN is optional: an argument such as data.root=photos in its position is an override
     if source is not None and "=" in str(source) and not source.exists():
         overrides = [str(source), *overrides]
         source = None
-    found = projection.project_files(run, source, out, label, n, overrides, overwrite)
+    found = projection.project_files(run, source, out, label, n, overrides, files)
     for name, each in found:
         note = "" if each.label is None else f", class {each.label}"
         typer.echo(f"{name}: RMSE {each.errors[-1]:.1f} of 255 levels{note}")
@@ -301,15 +300,22 @@ def probe(
 @contextmanager
 def _write_png(run: Path, name: str, out: Path | None, overwrite: bool) -> Iterator[Path]:
     """Write a PNG file, in the run folder by default, and print its path."""
-    # a default name says what the file contains, so the same file is written again
-    files = OutputFiles(overwrite or out is None)
-    out = out or _default_png(run, name)
+    files, out = _choose_png(run, name, out, overwrite)
     with files.write(out) as unfinished:
         yield unfinished
     typer.echo(out)
 
 
-def _default_png(run: Path, name: str) -> Path:
-    # an export on the hub has no folder here
-    folder = Path() if str(run).startswith(PREFIX) else run if run.is_dir() else run.parent
-    return folder / f"{make_file_name(name)}.png"
+def _choose_png(
+    run: Path, name: str, out: Path | None, overwrite: bool
+) -> tuple[OutputFiles, Path]:
+    """Return ``out``, or a path in the run folder, with what may be replaced there."""
+    if out is not None:
+        return OutputFiles(overwrite), out
+    name = f"{make_file_name(name)}.png"
+    if run.is_dir():
+        return OutputFiles(default_path=True), run / name
+    # of a checkpoint file or an export on the hub, the folder may be one of the user. A default
+    # name says what the file contains, so the same file is written again
+    folder = Path() if str(run).startswith(PREFIX) else run.parent
+    return OutputFiles(overwrite=True), folder / name

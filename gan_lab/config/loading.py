@@ -44,7 +44,6 @@ PATH_KEYS = (
     "metrics.inception_weights",
     "metrics.dinov2_weights",
     "metrics.clip_weights",
-    "run.start_from",
 )
 
 

@@ -2,7 +2,7 @@
 
 YAML 1.1 readers turn ``no`` into false, ``0012`` into 10 and ``12:30`` into 750. Here every scalar
 is read as the text that was written; ``gan_lab/config/values.py`` converts it to the type of its
-key, and ``resolve`` converts it by the YAML 1.2 core schema where there is no key.
+key, and ``resolve`` converts it by its form where there is no key.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Scalar(str):
         scalar = super().__new__(cls, text)
         scalar.plain = plain
         return scalar
+
+    def __getnewargs__(self) -> tuple[str, bool]:  # type: ignore[override]
+        """Return the arguments of ``__new__``, for copies and pickles."""
+        return str(self), self.plain
 
 
 def read_file(path: Path) -> Any:
@@ -127,7 +131,11 @@ def _convert_node(node: yaml.Node, parents: tuple[int, ...]) -> Any:
 
 
 def resolve(tree: Any) -> Any:
-    """Convert every unquoted scalar of a tree by the core schema of YAML 1.2."""
+    """Convert every unquoted scalar of a tree that looks like null, a boolean or a decimal number.
+
+    This is the core schema of YAML 1.2, except that 0x10 and 0o17 stay text, and that 20_000, inf
+    and nan are numbers, as in Python.
+    """
     if isinstance(tree, dict):
         return {key: resolve(value) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -11,7 +11,7 @@ from gan_lab.utils.errors import UserError
 
 # written to config.yaml as ``format``; a run without it is of format 1. Increase it whenever a key
 # is renamed or removed, or a value changes its meaning, and store a run of that format in
-# tests/runs
+# tests/older_runs
 FORMAT = 2
 # a key that was split has two current names
 RENAMED_KEYS = {

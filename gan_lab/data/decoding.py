@@ -15,7 +15,7 @@ import numpy as np
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.image_files import join_names, run_in_threads
+from gan_lab.data.image_files import join_and_count, run_in_threads
 from gan_lab.data.image_reader import (
     FIT_DESCRIPTIONS,
     Frame,
@@ -310,7 +310,7 @@ def describe_copies(train: np.ndarray, held_out: np.ndarray) -> str:
 
 
 def _check_unreadable(cfg: DataConfig, problems: list[str], n: int) -> None:
-    unreadable = f"{len(problems):,} of {n:,} images are unreadable: {join_names(problems)}"
+    unreadable = f"{len(problems):,} of {n:,} images are unreadable: {join_and_count(problems)}"
     if len(problems) == n:
         raise UserError(f"{unreadable}. Convert them to PNG or JPEG.")
     if len(problems) > cfg.max_unreadable * n:

@@ -120,7 +120,7 @@ def infer_classes(root: Path, relative_paths: Sequence[str]) -> tuple[list[str],
     names = sorted({first for first, separator, _ in parts if separator})
     if len(names) >= 2 and outside:
         warnings.warn(
-            f"{root}: training without labels, because {image_files.join_names(outside)} "
+            f"{root}: training without labels, because {image_files.join_and_count(outside)} "
             f"{'is' if len(outside) == 1 else 'are'} outside of the class folders "
             f"{join_names(names)}. Move every image into a class folder, or set data.labels=false.",
             stacklevel=2,

@@ -106,7 +106,7 @@ def _decode_image_folder(cfg: DataConfig, found: image_files.Inventory) -> Array
     missing = [str(path.relative_to(root)) for path in rows if not path.is_file()]
     if missing:
         raise UserError(
-            f"data.root={cfg.root}: the metadata list {image_files.join_names(missing)}, which are "
+            f"data.root={cfg.root}: the metadata list {image_files.join_and_count(missing)}, which are "
             "not there. Add the images, or remove their rows."
         )
     splits = _split_folders(root)
@@ -304,7 +304,7 @@ def _read_parquet(root: Path) -> dict[str, Any]:
         named = {"train": named[""]}
     elif "" in named:
         raise UserError(
-            f"data.root={root}: {image_files.join_names([file.name for file in named['']])} belong "
+            f"data.root={root}: {image_files.join_and_count([file.name for file in named['']])} belong "
             "to no split, others do. Begin each file name with train, validation or test."
         )
     return {

@@ -200,7 +200,7 @@ def _describe_reason(reason: str, details: Counter[str], with_count: bool = True
     """Describe why files are left out, as in '3 in an unsupported format (2 .heic; .psd; ...)'."""
     most = sorted(details.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{count:,} {name}" if count > 1 else name for name, count in most if count]
-    notes = [join_names(shown), HINTS.get(reason, "")]
+    notes = [join_and_count(shown), HINTS.get(reason, "")]
     name = SINGULAR.get(reason, reason) if details.total() == 1 else reason
     text = f"{name} ({'; '.join(filter(None, notes))})"
     return f"{details.total():,} {text}" if with_count else text
@@ -459,19 +459,19 @@ def survey(root: Path) -> dict[str, str]:
         return None
 
     unreadable = run_in_threads(read_header, len(paths), "reading headers")
-    facts = {"files": found.describe_suffixes()}
+    facts = {"extensions": found.describe_suffixes()}
     if sizes:
         facts["modes"] = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
         for name, sides in zip(("widths", "heights"), zip(*sizes, strict=True), strict=True):
             facts[name] = f"{min(sides)} to {max(sides)}, median {int(np.median(sides))}"
     if unreadable:
-        facts["unreadable"] = join_names(
+        facts["unreadable"] = join_and_count(
             [f"{paths[i].name} ({reason})" for i, reason in unreadable]
         )
     return facts
 
 
-def join_names(names: list[str], most: int = 3) -> str:
+def join_and_count(names: list[str], most: int = 3) -> str:
     """Join the first names, and count the rest."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more

@@ -160,9 +160,9 @@ def _match_names(found: image_files.Inventory, a: Path, b: Path) -> list[Item]:
     files_of_a, files_of_b = _index_by_name(found, a), _index_by_name(found, b)
     missing = []
     if names := sorted(files_of_b.keys() - files_of_a.keys()):
-        missing.append(f"{a.relative_to(root)} lacks {image_files.join_names(names)}")
+        missing.append(f"{a.relative_to(root)} lacks {image_files.join_and_count(names)}")
     if names := sorted(files_of_a.keys() - files_of_b.keys()):
-        missing.append(f"{b.relative_to(root)} lacks {image_files.join_names(names)}")
+        missing.append(f"{b.relative_to(root)} lacks {image_files.join_and_count(names)}")
     if missing:
         raise UserError(
             f"{root}: the files of {a.relative_to(root)} and {b.relative_to(root)} do not match: "

@@ -12,7 +12,7 @@ from pathlib import Path
 from gan_lab.config.loading import LoadedConfig, load
 from gan_lab.distributed.detect import Launch, check_batch_size
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.files import write_text
+from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
 
 # Between the signal and the time limit: enough for an evaluation and a checkpoint.
@@ -61,7 +61,7 @@ exit "$code"
 
 
 def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time: str) -> Path:
-    """Write ``<run.root>/slurm/<EXP>-<nodes>x<gpus>.sh`` and return its path.
+    """Write ``<run.root>/slurm/<EXP>-<nodes>x<gpus>-<overrides>.sh`` and return its path.
 
     The log of the job goes to the same folder.
 
@@ -80,6 +80,8 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
                     f"{override} is not allowed here. "
                     f"Use {option}, which sets SLURM and the training"
                 )
+    # the folder of the script says the root
+    named = [override for override in overrides if not override.startswith("run.root=")]
     overrides = [*overrides, f"run.devices={gpus}", f"run.num_nodes={nodes}"]
     loaded = load(experiment, overrides)
     check_batch_size(loaded.config, Launch("srun", local_world_size=gpus, num_nodes=nodes))
@@ -87,8 +89,12 @@ def write(experiment: str, overrides: Sequence[str], nodes: int, gpus: int, time
         # The path of a YAML file, which the job must find from any folder.
         experiment = str(Path(os.path.expanduser(experiment)).resolve())
     folder = Path(loaded.config.run.root).resolve() / "slurm"
-    path = folder / f"{_sanitize(loaded.experiment)}-{nodes}x{gpus}.sh"
+    name = make_file_name("-".join([loaded.experiment, f"{nodes}x{gpus}", *named]))
+    path = folder / f"{name}.sh"
     script = render_script(loaded, experiment, overrides, nodes, gpus, time, folder)
+    # the same script, also without a record of it
+    if path.is_file() and path.read_bytes() == os.fsencode(script):
+        return path
     # a script that the user has edited is kept
     with OutputFiles(overwrite=True).write(path) as unfinished:
         write_text(unfinished, script)
@@ -108,7 +114,7 @@ def render_script(
     """Render the batch script; every override reaches the training unchanged."""
     command = [sys.executable, "-m", "gan_lab", "train", experiment, *overrides]
     return SCRIPT.format(
-        name=_sanitize(loaded.experiment),
+        name=make_file_name(loaded.experiment),
         nodes=nodes,
         gpus=gpus,
         time=time,
@@ -133,7 +139,3 @@ def check_time(time: str) -> None:
             f"--time is too short: {time}. Ask for at least {MIN_JOB_TIME_S // 60} minutes; "
             f"the last {SHUTDOWN_NOTICE_S} seconds are for the checkpoint"
         )
-
-
-def _sanitize(name: str) -> str:
-    return re.sub(r"[^\w.-]", "_", name)

@@ -30,7 +30,10 @@ def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence
     """
     family, batch = _load_held_out(folder, n + 1, overrides)
     if len(batch.images) < 2:
-        raise UserError(f"{folder} has one held-out image: interpolation needs two")
+        raise UserError(
+            f"Too few held-out images to interpolate: 1 in the data of {folder}. Use a data set with "
+            "at least 2"
+        )
     z, _ = family.encoder(batch.images)
     share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)
     latents = z[:-1].unsqueeze(1) * (1 - share) + z[1:].unsqueeze(1) * share
@@ -41,6 +44,8 @@ def _load_held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any,
     restored = Run(folder).restore(overrides)
     family: Any = restored.family
     if "reconstructed" not in family.output_names:
-        raise UserError(f"{folder} has no encoder, as the runs of family vaegan have")
+        raise UserError(
+            f"No encoder: {folder}. Use a run of a family with an encoder, such as vaegan"
+        )
     (batch,) = restored.data.reference(n, size=n)
     return family, batch.to_device(family.device, family.dtype)

@@ -55,13 +55,14 @@ def export(
         UserError: There is no checkpoint or no such format, or ``out`` contains other files.
     """
     if also not in FORMATS:
-        raise UserError(f"format={also}: there are {', '.join(FORMATS)}")
+        raise UserError(f"Unknown export format: {also}. Choose {' or '.join(FORMATS)}")
     if also == "onnx":
         onnx_export.check_installed()
-    earlier = check_out(out, overwrite)
+    # samples drawn from an earlier export stay in its folder
+    earlier = output.OutputFiles(overwrite).check_folder(out) & output.read_export_files(out).keys()
     loaded = load_ema_networks(run, weights)
     unfinished = _name_unfinished(out)
-    with output.explain_write_error(out), output.new_folder(unfinished):
+    with output.explain_write_error(out, unfinished), output.new_folder(unfinished):
         try:
             described = {
                 name: _write(name, network, unfinished, also)
@@ -90,28 +91,6 @@ def export(
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return out
-
-
-def check_out(out: Path, overwrite: bool) -> set[str]:
-    """Return the files of the earlier export in a folder; none if it is new or empty.
-
-    Raises:
-        UserError: The path is a file, or the folder contains files that no export wrote.
-    """
-    output.check_is_folder(out)
-    visible = output.list_visible(out)
-    earlier = output.find_outputs(out)
-    if foreign := sorted(visible - earlier):
-        raise UserError(
-            f"{out} holds something else than an export, {foreign[0]} (a new file, or one that "
-            "has changed since). Name another folder"
-        )
-    if visible and not overwrite:
-        raise UserError(
-            f"{out} exists. Name another folder, or replace this earlier export with --overwrite"
-        )
-    # samples drawn from the export stay in its folder
-    return earlier & {CONFIG, *output.read_export_files(out)}
 
 
 def _name_unfinished(out: Path) -> Path:

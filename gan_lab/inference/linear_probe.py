@@ -50,13 +50,15 @@ def probe(
     name = "encoder" if hasattr(family, "encoder") else "discriminator"
     network: Any = getattr(family, name, None)
     if not hasattr(network, "features"):
-        raise UserError(f"the {name} of {folder} has no features of an image")
+        raise UserError(
+            f"No image features: the {name} of {folder}. Use a run whose {name} has a method features"
+        )
     if data.spec.classes == 0:
-        raise UserError(f"a probe needs labels, and the data of {folder} has none")
+        raise UserError(f"No labels: the data of {folder}. A linear probe needs a labeled data set")
     if network.recipe["arguments"].get("classes"):
         raise UserError(
-            f"the {name} of {folder} reads the labels itself, which a probe would find in its "
-            "features"
+            f"Labels are an input: the {name} of {folder}. Its features would contain them; use an "
+            "unconditional run"
         )
     rows = chosen(data.train, data.spec.classes, labels, seed)
     with torch.random.fork_rng():
@@ -84,10 +86,15 @@ def chosen(split: Subset, classes: int, labels: int, seed: int) -> list[int]:
     order = seeding.permutation(seed, "probe", 0, len(split))
     rows = [order[split.labels[order] == label][:per_class] for label in range(classes)]
     fewest = min(len(members) for members in rows)
-    if per_class < 5 or fewest < per_class:
+    if per_class < 5:
         raise UserError(
-            f"labels={labels} of {classes} classes: each needs 5 for cross-validation, and one has "
-            f"{fewest} images here"
+            f"Too few labels for cross-validation: labels={labels} of {classes} classes. Use at "
+            f"least {5 * classes}"
+        )
+    if fewest < per_class:
+        raise UserError(
+            f"Too few labeled images: labels={labels} needs {per_class} of each class, and one has "
+            f"{fewest}. Use up to {fewest * classes} labels"
         )
     return [int(row) for row in np.concatenate(rows)]
 

@@ -71,11 +71,11 @@ def project(
     several starts and these features are the lab's own.
     """
     if starts < 1 or steps < 1:
-        raise UserError(f"starts={starts} and steps={steps} must be at least 1")
+        raise UserError(f"Out of range: starts={starts}, steps={steps}. Both must be at least 1")
     if generator.network.codes:
         raise UserError(
-            "the latents of this generator have codes, which do not change by small steps: not "
-            "projected"
+            "Cannot project: a generator with discrete latent codes (infogan). Use a run of another "
+            "family"
         )
     image = image.to(generator.device, generator.dtype)
     z, labels = _nearest_samples(generator, image, label, starts, seed)
@@ -163,7 +163,7 @@ def project_files(
     label: str | None = None,
     n: int = 8,
     overrides: Sequence[str] = (),
-    overwrite: bool = True,
+    files: OutputFiles | None = None,
 ) -> list[tuple[str, Projection]]:
     """Project images onto a generator; return name and result of each.
 
@@ -177,7 +177,7 @@ def project_files(
         label: The class; None: the class with the lowest error.
         n: Number of test images.
         overrides: Where the data of the run are now.
-        overwrite: Replace the files of an earlier projection.
+        files: What may be replaced. Default: earlier output of the lab.
 
     Raises:
         UserError: There is no image, or a file of the user would be replaced.
@@ -185,7 +185,7 @@ def project_files(
     latents_path = out.with_suffix(".json")
     if latents_path == out:
         raise UserError(f"{out} is the path of the latents. Name a PNG file")
-    files = OutputFiles(overwrite)
+    files = files or OutputFiles(overwrite=True)
     files.check(out, latents_path)
     loaded = load_ema_networks(run)
     generator, encoder = TrainedGenerator(loaded), loaded.networks.get("encoder")

@@ -1,4 +1,4 @@
-"""Publish a run: its export, the page in which its generator lives and the card, in a folder or on the Hugging Face hub."""
+"""Publish a run as a folder or on the Hugging Face Hub: its export, report page and model card."""
 
 from __future__ import annotations
 
@@ -68,18 +68,17 @@ def write(
 
 
 def _send(folder: Path, name: str) -> str:
-    """Upload a folder to the hub; the address of the model there."""
-    there = f"{folder} is ready, and nothing was sent"
+    """Upload a folder to the hub; return the URL of the model."""
+    there = f"{folder} is complete, but was not uploaded"
     huggingface_hub = import_extra("huggingface_hub", "hub", f"hf:{name} ({there})")
     if huggingface_hub.get_token() is None:
         raise UserError(
-            f"hf:{name}: no token of the hub is here: set HF_TOKEN, or call `hf auth login`; "
-            f"{there}"
+            f"No Hugging Face token: hf:{name}. Set HF_TOKEN or call `hf auth login`; {there}"
         )
     # no hidden files, such as .DS_Store
     files = sorted(list_visible(folder))
     size = sum((folder / file).stat().st_size for file in files)
-    logger.info(f"sending {size / 1e6:,.1f} MB to {name}")
+    logger.info(f"Uploading {size / 1e6:,.1f} MB to {name}")
     api = huggingface_hub.HfApi(library_name="gan-lab")
     try:
         address = str(api.create_repo(name, exist_ok=True))
@@ -89,8 +88,10 @@ def _send(folder: Path, name: str) -> str:
             allow_patterns=files,
             commit_message="GAN lab: generator, page and card",
         )
-    except Exception as error:  # of the network, of the hub, of the token
+    # Errors of the network, the server and the token have no common class.
+    except Exception as error:
         raise UserError(
-            f"hf:{name}: the hub did not take it: {first_line(error)}; {folder} is ready"
+            f"Upload failed: hf:{name}: {first_line(error).rstrip('.')}. Repeat the command; {folder} "
+            "is complete"
         ) from None
     return address

@@ -33,8 +33,7 @@ class TrainedGenerator(nn.Module):
         arguments = self.network.recipe["arguments"]
         if "z_dim" not in arguments:
             raise UserError(
-                f"the generator of {loaded.checkpoint} makes images of images, not of latents: use "
-                "translate"
+                f"Not a latent-to-image generator: {loaded.checkpoint}. Use `gan-lab translate`"
             )
         self.z_dim: int = arguments["z_dim"]
         self.classes: int = arguments.get("classes", 0)
@@ -78,7 +77,9 @@ class TrainedGenerator(nn.Module):
         these generators have z alone.
         """
         if n < 1 or batch_size < 1:
-            raise UserError(f"n={n} and batch_size={batch_size} must be at least 1")
+            raise UserError(
+                f"Out of range: n={n}, batch_size={batch_size}. Both must be at least 1"
+            )
         return self.images_of(
             self.latents(n, seed, truncation), self.labels_of(n, label), batch_size
         )
@@ -103,8 +104,7 @@ class TrainedGenerator(nn.Module):
         """
         if walks < 1 or steps < 2:
             raise UserError(
-                f"a walk needs 2 steps at least, and walks must be at least 1: walks={walks}, "
-                f"steps={steps}"
+                f"Out of range: walks={walks}, steps={steps}. Use at least 1 walk and 2 steps"
             )
         z = self.latents(walks + 1, seed)
         share = torch.linspace(0, 1, steps, dtype=z.dtype)
@@ -137,9 +137,7 @@ class TrainedGenerator(nn.Module):
         call.
         """
         if legs < 1 or steps < 1:
-            raise UserError(
-                f"a film needs legs and steps, of each 1 at least: legs={legs}, steps={steps}"
-            )
+            raise UserError(f"Out of range: legs={legs}, steps={steps}. Both must be at least 1")
         z, labels = (
             self.latents(n * legs, seed, truncation).unflatten(0, (legs, n)),
             self.labels_of(n, label),
@@ -156,9 +154,7 @@ class TrainedGenerator(nn.Module):
         Code 0 is the category. Raises UserError for a generator that has no such code.
         """
         if not self.network.codes:
-            raise UserError(
-                f"code={code}: this generator has no codes; those of family infogan have them"
-            )
+            raise UserError(f"No latent codes: code={code}. Use a run of family infogan")
         varied = self.network.vary_code(self.latents(rows, seed), code)  # type: ignore[operator]
         return self.images_of(varied.flatten(0, 1), None, 64), varied.shape[1]
 
@@ -166,13 +162,11 @@ class TrainedGenerator(nn.Module):
         """The latents [n, Z] of a call with these arguments."""
         if not 0 < truncation <= 1:
             raise UserError(
-                f"truncation={truncation}: it is a share of the latent's length, more than 0 and "
-                "at most 1"
+                f"truncation={truncation} is out of range: it must be more than 0 and at most 1"
             )
         if truncation < 1 and self.network.codes:
             raise UserError(
-                f"truncation={truncation}: the latents of this generator have codes, so leave it "
-                "out"
+                f"Truncation does not apply to latent codes (infogan): truncation={truncation}. Omit it"
             )
         return truncation * self.network.sample_latents(
             Stream(seed, "sample"), n, torch.empty(0, dtype=self.dtype)
@@ -201,7 +195,7 @@ class TrainedGenerator(nn.Module):
         """The labels [n] of a call with these arguments; None without classes."""
         if self.classes == 0:
             if label is not None:
-                raise UserError(f"label={label}: this generator was trained without labels")
+                raise UserError(f"Unconditional generator: label={label}. Omit the label")
             return None
         if label is None:
             return torch.arange(n) % self.classes
@@ -213,7 +207,7 @@ class TrainedGenerator(nn.Module):
         )
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
             raise UserError(
-                f"label={label}: a label is one number from 0 to {self.classes - 1}, or {n} of them"
+                f"Invalid label: {label}. Use a number from 0 to {self.classes - 1}, or {n} of them"
             )
         return labels
 

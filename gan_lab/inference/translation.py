@@ -36,14 +36,13 @@ class TrainedTranslator:
     def __init__(self, path: Path, direction: str = "AtoB") -> None:
         loaded = load_ema_networks(path)
         if direction not in NETWORKS:
-            raise UserError(f"direction={direction}: there are {', '.join(NETWORKS)}")
+            raise UserError(f"Unknown direction: {direction}. Choose {' or '.join(NETWORKS)}")
         if "source_channels" not in loaded.networks["generator"].recipe["arguments"]:
             raise UserError(
-                f"{loaded.checkpoint} is not an image-to-image run: its generator is unconditional "
-                "or class-conditional"
+                f"Not an image-to-image generator: {loaded.checkpoint}. Use `gan-lab sample`"
             )
         if NETWORKS[direction] not in loaded.networks:
-            raise UserError(f"{loaded.checkpoint} translates AtoB only")
+            raise UserError(f"No {direction} generator: {loaded.checkpoint}. Use AtoB")
         self.device = get_default_device()
         self.network = loaded.networks[NETWORKS[direction]].to(self.device)
         first = image_reader.MAX_LEVELS * (direction == "BtoA")
@@ -153,7 +152,7 @@ def translate(
     translator = TrainedTranslator(folder, direction)
     if out.resolve() == source.resolve():
         raise UserError(
-            f"the images of {source} would be overwritten: choose another folder than {out}"
+            f"The images of {source} would be overwritten: {out}. Choose another folder"
         )
     paths = image_files.list_images(source, exclude=out)
     targets = _choose_targets(paths, source if source.is_dir() else source.parent, out)
@@ -165,7 +164,7 @@ def translate(
         try:
             pixels = image_reader.read_image(path, levels)
         except (OSError, ValueError) as error:
-            logger.info(f"skipped: {error}")
+            logger.info(f"Skipping {error}")
             skipped += 1
             continue
         try:
@@ -173,8 +172,8 @@ def translate(
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            logger.info(f"skipped: {path}: {pixels.shape[2]} x {pixels.shape[1]} pixels do not fit in memory: "
-                "make a smaller copy")  # fmt: skip
+            logger.info(f"Skipping {path}: {pixels.shape[2]} x {pixels.shape[1]} pixels do not fit in memory. "
+                "Make a smaller copy")  # fmt: skip
             skipped += 1
             continue
         with files.write(target) as unfinished:
@@ -192,11 +191,9 @@ def _choose_targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
     ]
     if len(set(targets)) < len(targets):
         raise UserError(
-            f"two images of {base} would be written to one PNG: rename one, or translate them "
-            "separately"
+            f"Two images of {base} have the same output file: {Counter(targets).most_common(1)[0][0]}. Rename one, "
+            "or translate them separately"
         )
     if {path.resolve() for path in paths} & {target.resolve() for target in targets}:
-        raise UserError(
-            f"the images of {base} would be overwritten: choose another folder than {out}"
-        )
+        raise UserError(f"The images of {base} would be overwritten: {out}. Choose another folder")
     return targets

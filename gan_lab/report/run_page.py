@@ -51,7 +51,7 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
     if len(runs) == 1 and out is not None and out.resolve() == page.resolve():
         out = None
     # the lab replaces its own pages at the paths that it chooses
-    files = OutputFiles(overwrite or out is None)
+    files = OutputFiles(overwrite, default_path=out is None)
     if out is not None:
         files.check(out)
     text = render_runs(runs)

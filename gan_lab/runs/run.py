@@ -529,7 +529,7 @@ def _read_values(folder: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path} is damaged: it holds no keys")
+        raise UserError(f"{path} is damaged: it is not a mapping of keys")
     number = plain_yaml.resolve({"format": tree.pop("format", 1)})
     values = loading.flatten(tree, f"{path} is damaged: ")
     if pop_format(number, path, default=1) < FORMAT:

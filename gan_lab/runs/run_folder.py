@@ -145,6 +145,8 @@ class RunFolder:
         path = self.path.with_name(f".{self.path.name}.lock")
         lock = FileLock(path)
         try:
+            # before the folder of the lock: only a new root is marked
+            mark(path.parent.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:

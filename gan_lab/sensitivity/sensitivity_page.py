@@ -46,7 +46,7 @@ def write_page(report: SensitivityReport, out: Path) -> Path:
         distorted_repeats=DISTORTED_REPEATS,
         lines=[(deviation, _scale_height(deviation)) for deviation in GRID_DEVIATIONS],
     )
-    with OutputFiles(overwrite=True).write(out) as unfinished:
+    with OutputFiles(default_path=True).write(out) as unfinished:
         write_text(unfinished, page)
     return out
 

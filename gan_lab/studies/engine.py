@@ -102,7 +102,7 @@ def _list_measurements(study: Study, budget: str, root: Path) -> list[tuple[str,
     folder = root / "studies" / study.name / budget
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     return [
-        (arm, seed, folder / make_file_name(f"{arm}-seed{seed}.json"))
+        (arm, seed, folder / f"{make_file_name(f'{arm}-seed{seed}')}.json")
         for seed in seeds
         for arm in study.arms
     ]

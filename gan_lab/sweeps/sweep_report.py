@@ -200,15 +200,15 @@ def _make_table(results: SweepResult) -> Any:
     for row in sorted(
         results.rows, key=lambda row: math.inf if row.value is None else sign * row.value
     ):
-        value = "" if row.value is None else format_value(row.value)
+        value = "" if row.value is None else format_rounded(row.value)
         mark = " *" if row is results.best else ""
         state = f"{row.state}: {row.note}" if row.note else row.state
-        values = [format_value(row.values.get(key)) for key in keys]
+        values = [format_rounded(row.values.get(key)) for key in keys]
         table.add_row(str(row.trial_number), *values, value + mark, state)
     return table
 
 
-def format_value(value: Any) -> str:
+def format_rounded(value: Any) -> str:
     """Format a value, a float with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -236,7 +236,7 @@ def render(results: SweepResult, best: Path | None, folder: Path, overrides: Seq
         thinned=False,
         data={"charts": charts},
         keys=[parameter.key for parameter in sweep.parameters],
-        shown=format_value,
+        shown=format_rounded,
         best=best.read_text(encoding="utf-8") if best else "",
         command=f"make train EXP={best}" if best else "",
         history=draw_history(results),

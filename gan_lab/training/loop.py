@@ -108,11 +108,17 @@ def train_run(
     announce(data.facts.about)
     for note in built.notes:
         announce(note)
-    checkpoint = None if config.run.overwrite else latest_checkpoint(run.path)
-    loaded = None if checkpoint else warm_start.load_initial_weights(built.family, config)
-    if loaded:
-        announce(str(loaded))
+    is_new = config.run.overwrite or not any((run.path / "checkpoints").glob("*.ckpt"))
+    loaded = warm_start.load_initial_weights(built.family, config) if is_new else None
     with run.locked() if rank() == 0 else nullcontext():
+        # The lock comes first: a job that is ending still replaces its checkpoints.
+        checkpoint = None if config.run.overwrite else latest_checkpoint(run.path)
+        if checkpoint:
+            loaded = None
+        elif not is_new:
+            loaded = warm_start.load_initial_weights(built.family, config)
+        if loaded:
+            announce(str(loaded))
         if rank() == 0:
             run.prepare(config, command, data.facts.fingerprint, data.facts.about)
             if loaded:

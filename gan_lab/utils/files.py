@@ -54,16 +54,21 @@ def write_text(path: Path, text: str, errors: str = "surrogateescape", suffix: s
         unfinished.write_text(text, encoding="utf-8", errors=errors, newline="\n")
 
 
-def make_file_name(text: str) -> str:
+def make_file_name(text: str, safe: str = r"\w.=,-") -> str:
     """Return a file name for a text: different names for different texts.
 
     Characters that are unsafe on some file system are replaced by ``_``. If the name is then not
-    the text, or is long, it ends in a hash of the text.
+    the text, or is long, it ends in a hash of the text. Append a suffix such as ``.png`` to the
+    result.
+
+    Args:
+        text: The text.
+        safe: The characters that stay, as in a regular expression.
 
     >>> make_file_name("lr_d=0.1-seed0"), make_file_name("a/b")
     ('lr_d=0.1-seed0', 'a_b-c14cddc033')
     """
-    name = re.sub(r"[^\w.=,-]+", "_", text)
+    name = re.sub(f"[^{safe}]+", "_", text)
     # hidden files, options of a command line
     name = re.sub(r"^[.-]|^$", "_", name)
     is_long = len(name) > MAX_NAME_LENGTH or len(os.fsencode(name)) > 2 * MAX_NAME_LENGTH

@@ -3,7 +3,7 @@
 The lab records the SHA-256 of every such file in a manifest in the same folder. A file is output of
 the lab if it still has a recorded hash: a file that was edited since belongs to the user. An export
 (``inference/export.py``) lists its files in its ``config.json`` instead, so that the folder can be
-published as it is.
+published as it is. Earlier versions recorded nothing: see ``OutputFiles`` and ``read_export_files``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ MANIFEST = ".gan-lab.jsonl"
 EXPORT_CONFIG = "config.json"
 EXPORT_FORMAT = "gan-lab export 1"
 MAX_EXPORT_CONFIG_BYTES = 20_000_000
+# exports of earlier versions do not list their files: these, and one per network and suffix
+UNLISTED_EXPORT_FILES = (EXPORT_CONFIG, "README.md", "report.html", "samples.png")
+UNLISTED_NETWORK_SUFFIXES = (".safetensors", ".pt2", ".onnx")
 # errors of a write that name no file
-WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+NAMELESS_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 class OutputFiles:
@@ -32,10 +35,13 @@ class OutputFiles:
 
     Args:
         overwrite: Replace earlier output of the lab. False refuses every existing file.
+        default_path: The lab chose the paths, so earlier output is replaced. A file without a record
+            is output too: an earlier version wrote it, or the manifest was lost in a copy.
     """
 
-    def __init__(self, overwrite: bool = False) -> None:
-        self.overwrite = overwrite
+    def __init__(self, overwrite: bool = False, default_path: bool = False) -> None:
+        self.overwrite = overwrite or default_path
+        self.default_path = default_path
         self._checked: set[Path] = set()
 
     def check(self, *paths: Path) -> None:
@@ -43,19 +49,20 @@ class OutputFiles:
 
         Call it before long work; ``write`` checks too.
         """
-        outputs: dict[Path, set[str]] = {}
+        recorded: dict[Path, dict[str, set[str]]] = {}
         for path in paths:
             if not os.path.lexists(path):
                 check_is_folder(path.parent)
             elif path.is_dir():
                 raise UserError(f"{path} is a folder. Name a file")
             else:
-                if path.parent not in outputs:
-                    outputs[path.parent] = find_outputs(path.parent)
-                if path.name not in outputs[path.parent]:
+                if path.parent not in recorded:
+                    recorded[path.parent] = _read_records(path.parent)
+                known = recorded[path.parent].get(path.name, set() if self.default_path else None)
+                if known is None or not _is_unchanged(path, known):
                     raise UserError(
                         f"{path} is not output of gan-lab, or has changed since: it is not "
-                        "replaced. Choose another path"
+                        "replaced. Choose another path, or move this file"
                     )
                 if not self.overwrite:
                     raise UserError(
@@ -64,24 +71,28 @@ class OutputFiles:
                     )
             self._checked.add(path)
 
-    def check_folder(self, folder: Path) -> None:
-        """Raise UserError if a folder contains anything but output of the lab to be replaced.
+    def check_folder(self, folder: Path) -> set[str]:
+        """Return the names of the earlier output in a folder; empty if it is new or empty.
 
         Hidden files are ignored, since nothing that the lab writes replaces one.
+
+        Raises:
+            UserError: The folder contains other files, or output that must not be replaced.
         """
         check_is_folder(folder)
         present = list_visible(folder)
-        foreign = sorted(present - find_outputs(folder))
+        foreign = sorted(present - find_outputs(folder)) if present else []
         if foreign:
             raise UserError(
                 f"{folder} is not empty: {foreign[0]} is not output of gan-lab, or has changed since. "
-                "Choose a new folder"
+                "Choose a new folder, or move this file"
             )
         if present and not self.overwrite:
             raise UserError(
                 f"{folder} is not empty. Choose a new folder, or replace this earlier output with "
                 "--overwrite"
             )
+        return present
 
     @contextmanager
     def write(self, path: Path) -> Iterator[Path]:
@@ -97,7 +108,7 @@ class OutputFiles:
         # a second file of the same name must not replace the first one
         self._checked.discard(path)
         unfinished = path.with_name(f".gan-lab-{secrets.token_hex(8)}{path.suffix}")
-        with explain_write_error(path), new_folder(path.parent):
+        with explain_write_error(path, unfinished), new_folder(path.parent):
             try:
                 yield unfinished
                 # recorded first: a killed command leaves an entry without a file, not the reverse
@@ -113,12 +124,21 @@ class OutputFiles:
 
 def find_outputs(folder: Path) -> set[str]:
     """Return the names of the files in a folder that the lab wrote and that are unchanged."""
-    hashes = {name: {value} for name, value in read_export_files(folder).items()}
-    if hashes:
-        hashes[EXPORT_CONFIG] = set()
+    return {
+        name
+        for name, hashes in _read_records(folder).items()
+        if _is_unchanged(folder / name, hashes)
+    }
+
+
+def _read_records(folder: Path) -> dict[str, set[str]]:
+    """Return the recorded hashes of each output of a folder; an empty set stands for any hash."""
+    records = read_export_files(folder)
     for name, value in _read_manifest(folder):
-        hashes.setdefault(name, set()).add(value)
-    return {name for name, known in hashes.items() if _is_unchanged(folder / name, known)}
+        # a hash that was never recorded stays any hash
+        if records.get(name) != set():
+            records.setdefault(name, set()).add(value)
+    return records
 
 
 def _is_unchanged(path: Path, hashes: set[str]) -> bool:
@@ -131,8 +151,12 @@ def _is_unchanged(path: Path, hashes: set[str]) -> bool:
         return False
 
 
-def read_export_files(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that the config of an export lists; empty for no export."""
+def read_export_files(folder: Path) -> dict[str, set[str]]:
+    """Return the SHA-256 of each file of an export by name; empty for a folder that is no export.
+
+    The set is empty for the config itself, and for every file of an export of an earlier version,
+    whose config does not list files.
+    """
     path = folder / EXPORT_CONFIG
     try:
         if path.stat().st_size > MAX_EXPORT_CONFIG_BYTES:
@@ -142,15 +166,18 @@ def read_export_files(folder: Path) -> dict[str, str]:
         return {}
     if not isinstance(config, dict) or config.get("format") != EXPORT_FORMAT:
         return {}
-    files = config.get("files")
-    if not isinstance(files, dict):
+    files, networks = config.get("files"), config.get("networks")
+    hashes: dict[str, set[str]]
+    if isinstance(files, dict):
+        hashes = {name: {value} for name, value in files.items() if isinstance(value, str)}
+        hashes[EXPORT_CONFIG] = set()
+    elif "files" not in config and isinstance(networks, dict):
+        network_files = [name + suffix for name in networks for suffix in UNLISTED_NETWORK_SUFFIXES]
+        hashes = {name: set() for name in (*UNLISTED_EXPORT_FILES, *network_files)}
+    else:
         return {}
-    return {
-        name: value
-        for name, value in files.items()
-        # a path would lead out of the folder
-        if isinstance(value, str) and Path(name).name == name
-    }
+    # a path would lead out of the folder
+    return {name: known for name, known in hashes.items() if Path(name).name == name}
 
 
 def _read_manifest(folder: Path) -> list[tuple[str, str]]:
@@ -227,16 +254,29 @@ def new_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explain_write_error(path: Path) -> Iterator[None]:
-    """Raise UserError, in one line, if a file cannot be written; other errors pass through."""
+def explain_write_error(path: Path, unfinished: Path) -> Iterator[None]:
+    """Raise UserError, in one line, if a file or folder cannot be written.
+
+    Errors of other files, such as an input that cannot be read, pass through.
+
+    Args:
+        path: The file or folder.
+        unfinished: The temporary file or folder that becomes ``path``.
+    """
+    written = {path, path.parent / MANIFEST}
+    # os.path.exists is false in a folder that cannot be read
+    written |= {each for each in path.parents if not os.path.exists(each)}
+    absolute = {Path(os.path.abspath(each)) for each in written}
     try:
         yield
     except OSError as error:
         if error.filename is None:
-            is_write_error = error.errno in WRITE_ERRORS
+            is_write_error = error.errno in NAMELESS_WRITE_ERRORS
         else:
-            failed = Path(os.fsdecode(error.filename))
-            is_write_error = failed.is_relative_to(path.parent) or failed in path.parents
+            failed = Path(os.path.abspath(os.fsdecode(error.filename)))
+            is_write_error = failed in absolute or failed.is_relative_to(
+                os.path.abspath(unfinished)
+            )
         if not is_write_error:
             raise
         reason = error.strerror or first_line(error)

@@ -216,20 +216,22 @@ def test_an_export_replaces_an_export_and_nothing_else(
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"mine holds something else than an export"):
+    with pytest.raises(ValueError, match=r"mine is not empty: .* is not output"):
         export(checkpoint, mine)
     (mine / "config.json").write_text('{"mine": 1}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"mine holds something else than an export"):
+    with pytest.raises(ValueError, match=r"mine is not empty: .* is not output"):
         export(checkpoint, mine)
     assert (mine / "thesis.txt").is_file()
     out = export(checkpoint, tmp_path / "out")
     (out / "notes.txt").write_text("which samples are good", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"something else than an export, notes\.txt"):
+    with pytest.raises(ValueError, match=r"is not empty: notes\.txt is not output"):
         export(checkpoint, out)
     (out / "notes.txt").unlink()
     (out / "generator.safetensors").unlink()
     assert (export(checkpoint, out) / "generator.safetensors").is_file()
-    with pytest.raises(ValueError, match="format=onyx: there are safetensors, torch, onnx"):
+    with pytest.raises(
+        ValueError, match=r"Unknown export format: onyx\. Choose safetensors or torch or onnx"
+    ):
         export(checkpoint, out, "onyx")
 
 

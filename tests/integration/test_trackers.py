@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lab.training.callbacks.tensorboard_logger import TensorBoardLogger
-from gan_lab.utils.files import read_rows
+from gan_lab.utils.files import make_file_name, read_rows
 from tests.helpers import processes
 from tests.helpers.families import small
 from tests.helpers.processes import Kill
@@ -58,7 +58,7 @@ def test_an_offline_run_of_the_real_client_holds_each_row_the_pictures_the_page_
     written = [*run.glob("samples/*.png"), run / "reals.png", run / "report.html"]
     assert {path.read_bytes() for path in written} == media
     (artifact,) = (entry["artifact"] for entry in entries if "artifact" in entry)
-    assert artifact["name"] == "cgan-a-b"
+    assert artifact["name"] == make_file_name("cgan-a=b", safe="a-z_-") != "cgan-a=b"
     (content,) = artifact["manifest"]["contents"]
     copy = Path(content["local_path"])
     assert copy.is_relative_to(run.resolve())

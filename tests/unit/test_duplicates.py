@@ -69,3 +69,13 @@ def test_a_look_at_the_data_counts_them(tmp_path: Path, monkeypatch: pytest.Monk
         ("exact", "1"),
         ("near", "0"),
     }
+    # one table of files: what was used, and what the folder contains
+    assert [name.strip() for name, _ in rows][-6:] == [
+        "seen",
+        "used",
+        "extensions",
+        "modes",
+        "widths",
+        "heights",
+    ]
+    assert done.output.count("┃ files") == 1

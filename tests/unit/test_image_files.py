@@ -186,11 +186,11 @@ def test_a_survey_counts_endings_modes_sizes_and_what_has_no_header(tmp_path: Pa
     (tmp_path / "e.jpg").write_bytes(b"nothing")
     (tmp_path / "README").touch()
     assert image_files.survey(tmp_path) == {
-        "files": "3 .png, 1 .jpg, 1 without extension", "modes": "2 RGB, 1 LA",
+        "extensions": "3 .png, 1 .jpg, 1 without extension", "modes": "2 RGB, 1 LA",
         "widths": "4 to 8, median 6", "heights": "5 to 9, median 7", "unreadable": "e.jpg (UnidentifiedImageError)",
     }  # fmt: skip
     assert image_files.survey(tmp_path / "c" / "nothing") == {
-        "files": "no files",
+        "extensions": "no files",
     }
 
 

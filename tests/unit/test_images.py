@@ -20,6 +20,7 @@ from gan_lab.images import (
     to_uint8,
     to_unit,
 )
+from gan_lab.utils import output
 
 CELL = 8 + 2  # an 8-pixel image and the padding before it
 
@@ -198,3 +199,38 @@ def test_names_stand_beside_the_rows_of_a_grid_which_stays_as_it_was(tmp_path: P
     ink = (named[:, :margin].min(axis=2) < 128).reshape(2, -1, margin).sum(axis=(1, 2))
     assert 10 < ink[0] < ink[1]
     assert margin < 200
+
+
+def test_save_each_overwrite_hashes_each_file_three_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is linear: once for the folder, once for the old and once for the new file."""
+    pictures = torch.zeros(20, 1, 4, 4)
+    images.save_each(pictures, tmp_path, seed=0)
+    hashed = []
+    hash_file = output.hash_file
+    monkeypatch.setattr(output, "hash_file", lambda path: hashed.append(path) or hash_file(path))
+    images.save_each(pictures, tmp_path, seed=0, overwrite=True)
+    assert len(hashed) == 3 * len(pictures)
+
+
+def test_save_each_reads_the_manifest_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest grows with every image, so it is not read for each of them."""
+    pictures = torch.zeros(20, 1, 4, 4)
+    images.save_each(pictures, tmp_path, seed=0)
+    reads = []
+    read = output._read_manifest
+    monkeypatch.setattr(output, "_read_manifest", lambda path: reads.append(path) or read(path))
+    images.save_each(pictures, tmp_path, seed=0, overwrite=True)
+    assert len(reads) == 2
+
+
+def test_save_each_keeps_class_names_distinct(tmp_path: Path) -> None:
+    """Letters of every alphabet stay in the name, and unsafe characters add a hash."""
+    images.save_each(torch.zeros(3, 1, 4, 4), tmp_path, seed=0, classes=["猫", "a b", "a_b"])
+    names = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert names[0] == "00000-seed0-class猫.png"
+    assert names[1].startswith("00001-seed0-classa_b-")
+    assert names[2] == "00002-seed0-classa_b.png"

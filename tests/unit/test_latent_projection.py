@@ -63,11 +63,11 @@ def test_what_cannot_be_projected_is_one_line(
     generator: TrainedGenerator, tmp_path: Path, data_root: Path
 ) -> None:
     image = generator(1)[0]
-    with pytest.raises(ValueError, match="starts=0 and steps=5 must be at least 1"):
+    with pytest.raises(ValueError, match="Out of range: starts=0, steps=5"):
         project(generator, image, starts=0, steps=5)
-    with pytest.raises(ValueError, match="label=7: a label is one number from 0 to 2"):
+    with pytest.raises(ValueError, match=r"Invalid label: 7\. Use a number from 0 to 2"):
         project(generator, image, label=7)
-    with pytest.raises(ValueError, match="have codes"):
+    with pytest.raises(ValueError, match="discrete latent codes"):
         project(load_generator(made("infogan", tmp_path, data_root)), image)
     run = str(made("gan", tmp_path, data_root))
     refused = CliRunner().invoke(app, ["project", run, str(tmp_path / "none")])

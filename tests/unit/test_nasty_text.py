@@ -155,6 +155,14 @@ def test_file_names_are_safe_and_distinct() -> None:
         assert not set(name) & set("<>:\"/\\|?*$&;()[]{}'` \t#!~")
 
 
+def test_make_file_name_with_safe_characters_stays_distinct() -> None:
+    """Artifacts of W&B have fewer characters than file names, and runs share none."""
+    texts = ["a=b", "a-b", "a_b", "ä", "a,b", "x" * 201]
+    names = [make_file_name(text, safe="A-Za-z0-9_.-") for text in texts]
+    assert len(set(names)) == len(texts)
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", name) for name in names)
+
+
 def test_run_ids_of_different_text_differ() -> None:
     """Which characters are replaced must not decide whether two runs share a folder."""
     ids = {

@@ -189,3 +189,68 @@ def test_read_export_files_of_foreign_config_is_empty(tmp_path: Path, content: s
     (tmp_path / "config.json").write_text(content)
     assert output.read_export_files(tmp_path) == {}
     assert find_outputs(tmp_path) == set()
+
+
+def test_default_path_replaces_unrecorded_file(tmp_path: Path) -> None:
+    """Earlier versions recorded nothing; a file that was edited since is kept there too."""
+    path = tmp_path / "sample.png"
+    path.write_text("by an earlier version")
+    for text in ("first", "second"):
+        with OutputFiles(default_path=True).write(path) as unfinished:
+            unfinished.write_text(text)
+        assert path.read_text() == text
+    path.write_text("second, and a line of the user")
+    link = tmp_path / "link.png"
+    link.symlink_to(path)
+    for each in (path, link):
+        with pytest.raises(UserError, match="is not replaced"):
+            OutputFiles(default_path=True).check(each)
+
+
+def write_unlisted_export(folder: Path) -> set[str]:
+    """Write an export as earlier versions did: its config does not list its files."""
+    config = {"format": output.EXPORT_FORMAT, "networks": {"generator": {}}}
+    (folder / "config.json").write_text(json.dumps(config))
+    names = {"README.md", "samples.png", "report.html", "generator.safetensors", "generator.pt2"}
+    for name in names:
+        (folder / name).write_text(f"earlier {name}")
+    return names | {"config.json"}
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "encoder.safetensors"])
+def test_check_folder_accepts_export_of_earlier_version(tmp_path: Path, foreign: str) -> None:
+    """An export that lists no files is recognized by its format, if it has no other files."""
+    names = write_unlisted_export(tmp_path)
+    assert OutputFiles(overwrite=True).check_folder(tmp_path) == names
+    with pytest.raises(UserError, match="--overwrite"):
+        OutputFiles().check_folder(tmp_path)
+    (tmp_path / foreign).write_text("by the user")
+    with pytest.raises(UserError, match=f"is not empty: {foreign} is not output"):
+        OutputFiles(overwrite=True).check_folder(tmp_path)
+
+
+def test_write_relative_path_does_not_explain_read_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent of a relative path contains every other relative path, such as an input."""
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(FileNotFoundError, match="missing weights"),
+        OutputFiles().write(Path("a.txt")),
+    ):
+        Path("missing weights").read_bytes()
+
+
+def test_write_denied_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be created is an error of the output."""
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with (
+        pytest.raises(UserError, match=r"^new/a\.txt cannot be written: Permission denied"),
+        OutputFiles().write(Path("new/a.txt")),
+    ):
+        pass

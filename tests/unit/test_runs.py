@@ -3,19 +3,22 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from gan_lab.config.loading import load
+from gan_lab.distributed import detect
 from gan_lab.report.run_page import name_comparison
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, find_differences, name_output, run_id
+from gan_lab.training import loop
 from gan_lab.utils import files
-from gan_lab.utils.files import write_text
+from gan_lab.utils.files import MARKER, write_text
 from tests.helpers.reports import written_run
 
 
@@ -292,3 +295,46 @@ def test_comparisons_of_different_runs_have_different_names(tmp_path: Path) -> N
     names = [name_comparison(each) for each in (runs[:2], runs[1:], runs)]
     assert len(set(names)) == 3
     assert name_comparison(runs[::-1]) == names[2]
+
+
+def test_train_run_locks_before_it_finds_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A requeued job does not choose a checkpoint that the ending job still replaces."""
+    run = RunFolder(tmp_path / "gan" / "seed0")
+
+    def find(folder: Path) -> None:
+        with pytest.raises(ValueError, match="Another process is training"), run.locked():
+            pass
+        raise InterruptedError(folder)
+
+    built = SimpleNamespace(notes=[], family=None)
+    monkeypatch.setattr(loop, "build", lambda *_, **__: built)
+    monkeypatch.setattr(loop, "latest_checkpoint", find)
+    monkeypatch.setattr(loop.warm_start, "load_initial_weights", lambda *_: None)
+    data: Any = SimpleNamespace(facts=SimpleNamespace(about=""))
+    launched = detect.detect_launcher(load("gan").config.run)
+    with pytest.raises(InterruptedError):
+        loop.train_run(load("gan").config, data, run, launched, [])
+
+
+def test_train_run_with_unusable_start_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warm start that fails leaves no folder and no lock file."""
+    built = SimpleNamespace(notes=[], family=None)
+    monkeypatch.setattr(loop, "build", lambda *_, **__: built)
+    data: Any = SimpleNamespace(facts=SimpleNamespace(about=""))
+    config = load("gan", [f"run.start_from={tmp_path / 'nowhere'}"]).config
+    run = RunFolder(tmp_path / "gan" / "seed0")
+    with pytest.raises(ValueError, match="There is no checkpoint"):
+        loop.train_run(config, data, run, detect.detect_launcher(config.run), [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_locked_marks_a_new_root_of_runs(tmp_path: Path) -> None:
+    """The lock is the first file below the root, whose images are no training data."""
+    with RunFolder(tmp_path / "runs" / "gan" / "seed0").locked():
+        assert (tmp_path / "runs" / MARKER).is_file()
+    with RunFolder(tmp_path / "gan" / "seed0").locked():
+        assert not (tmp_path / MARKER).exists()

@@ -117,15 +117,13 @@ def test_classes_are_gone_through_in_turn_unless_labels_are_given(
 
 @pytest.mark.parametrize("label", [10, -1, [0, 1], [0, 1, 10], [[0, 1, 2]]])
 def test_a_label_that_is_none_is_refused(conditional: TrainedGenerator, label: object) -> None:
-    with pytest.raises(
-        ValueError, match="a label is one number from 0 to 9, or 3 of them"
-    ) as raised:
+    with pytest.raises(ValueError, match="Use a number from 0 to 9, or 3 of them") as raised:
         conditional(3, label)  # type: ignore[arg-type]
-    assert f"label={label}" in str(raised.value)
+    assert f"Invalid label: {label}." in str(raised.value)
 
 
 def test_a_label_for_a_generator_without_labels_is_refused(unconditional: TrainedGenerator) -> None:
-    with pytest.raises(ValueError, match="label=3: this generator was trained without labels"):
+    with pytest.raises(ValueError, match="Unconditional generator: label=3"):
         unconditional(2, 3)
 
 
@@ -133,7 +131,9 @@ def test_a_label_for_a_generator_without_labels_is_refused(unconditional: Traine
 def test_no_images_and_empty_batches_are_refused(
     unconditional: TrainedGenerator, n: int, batch_size: int
 ) -> None:
-    with pytest.raises(ValueError, match=f"n={n} and batch_size={batch_size} must be at least 1"):
+    with pytest.raises(
+        ValueError, match=f"n={n}, batch_size={batch_size}. Both must be at least 1"
+    ):
         unconditional(n, batch_size=batch_size)
 
 
@@ -236,9 +236,9 @@ def test_a_walk_of_no_steps_is_refused(
 def test_a_walk_along_a_label_that_is_none_is_refused(
     conditional: TrainedGenerator, unconditional: TrainedGenerator
 ) -> None:
-    with pytest.raises(ValueError, match="label=10: a label is one number from 0 to 9"):
+    with pytest.raises(ValueError, match=r"Invalid label: 10\. Use a number from 0 to 9"):
         conditional.walk(2, 2, label=10)
-    with pytest.raises(ValueError, match="label=0: this generator was trained without labels"):
+    with pytest.raises(ValueError, match="Unconditional generator: label=0"):
         unconditional.walk(2, 2, label=0)
 
 
@@ -250,9 +250,7 @@ def test_a_generator_that_makes_images_of_images_is_no_generator_of_latents(tmp_
         "recipes": {"generator": G.recipe},
     }
     torch.save(state, tmp_path / "best.ckpt")
-    with pytest.raises(
-        ValueError, match=r"best\.ckpt makes images of images, not of latents: use translate"
-    ):
+    with pytest.raises(ValueError, match=r"Not a latent-to-image generator: .*best\.ckpt"):
         load_generator(tmp_path / "best.ckpt")
 
 
@@ -319,7 +317,8 @@ def test_samples_are_written_one_by_one_with_their_seed_and_class_in_the_name(
     assert CliRunner().invoke(app, command).exit_code == 0
     names = sorted(list_visible(tmp_path / "out"))
     assert names == [
-        "00000-seed5-classcat.png", "00001-seed5-classsea_lion.png", "00002-seed5-class.._x.png", "00003-seed5-classcat.png"
+        "00000-seed5-classcat.png", "00001-seed5-classsea_lion-50b4b63afe.png",
+        "00002-seed5-class.._x-dfa30535dd.png", "00003-seed5-classcat.png",
     ]  # fmt: skip
     expected = to_uint8(load_generator(path, exact=True)(4, seed=5))
     for name, pixels in zip(names, expected, strict=True):
@@ -462,3 +461,15 @@ def test_text_is_an_index_if_no_class_has_a_number_for_a_name(tmp_path: Path) ->
     assert generator.names_of(1, "1") == ["01a"]
     assert generator.names_of(1, "no") == ["no"]
     assert generator.names_of(1, "yes") == ["yes"]
+
+
+def test_sample_replaces_unrecorded_file_in_a_run_folder_only(tmp_path: Path) -> None:
+    """The default path in a run folder is the lab's; next to a checkpoint file it is the user's."""
+    path = checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", classes=0)
+    for folder, source in ((tmp_path / "run", tmp_path / "run"), (path.parent, path)):
+        picture = folder / "sample-n1-seed0.png"
+        picture.write_text("no record")
+        ended = CliRunner().invoke(app, ["sample", str(source), "--n", "1"])
+        is_run = source.is_dir()
+        assert (ended.exit_code == 0) == is_run
+        assert (picture.read_bytes() == b"no record") != is_run

@@ -15,6 +15,8 @@ import pytest
 from gan_lab import cli
 from gan_lab.config.loading import config_folder
 from gan_lab.distributed import slurm
+from gan_lab.utils.files import make_file_name
+from gan_lab.utils.output import MANIFEST
 
 NASTY = [
     "run.id=a b'c\"d$(touch hacked)`id`\\n;&|#%j",
@@ -134,7 +136,7 @@ def test_an_experiment_of_ones_own_is_found_from_everywhere(here: Path, tmp_path
     (here / "my own.yaml").write_text((config_folder() / "experiment" / "gan.yaml").read_text())
     script = slurm.write("my own.yaml", [], 1, 1, "01:00:00")
     assert submitted(script, tmp_path, 0)[1][-3] == str(here / "my own.yaml")
-    assert directives(script)["--job-name"] == "my_own"
+    assert directives(script)["--job-name"] == make_file_name("my own")
 
 
 def test_the_script_is_clean(here: Path) -> None:
@@ -195,7 +197,31 @@ def test_the_command_line(
             cli.main()
         assert (ended.value.code or 0) == code
     said = capsys.readouterr()
-    assert said.out == f"sbatch {here}/runs/slurm/cgan-2x1.sh\n"
+    assert said.out == f"sbatch {here}/runs/slurm/cgan-2x1-data.labels=true.sh\n"
     assert said.err == "error: --nodes must be at least 1: 0\n"
     text = Path(said.out.removeprefix("sbatch ").rstrip()).read_text()
     assert "train cgan data.labels=true run.devices=1 run.num_nodes=2 ||" in text
+
+
+def test_write_names_the_script_by_its_overrides(here: Path) -> None:
+    """Scripts of different experiments or overrides have different names."""
+    texts = [(here / f"{name}.yaml") for name in ("a b", "a_b")]
+    for path in texts:
+        path.write_text((config_folder() / "experiment" / "gan.yaml").read_text())
+    paths = [slurm.write(str(path), [], 1, 1, "01:00:00") for path in texts]
+    for overrides in (["run.seed=1"], ["run.seed=2"]):
+        paths.append(slurm.write("gan", overrides, 1, 1, "01:00:00"))
+    assert len(set(paths)) == 4
+    assert slurm.write("gan", ["run.root=runs"], 1, 1, "01:00:00").name == "gan-1x1.sh"
+
+
+def test_write_accepts_the_same_script_without_a_record(here: Path) -> None:
+    """Earlier versions recorded no script; one that differs may be edited and is kept."""
+    path = slurm.write("gan", [], 1, 1, "01:00:00")
+    (path.parent / MANIFEST).unlink()
+    assert slurm.write("gan", [], 1, 1, "01:00:00") == path
+    text = path.read_text() + "# by the user\n"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="or move this file"):
+        slurm.write("gan", [], 1, 1, "01:00:00")
+    assert path.read_text() == text

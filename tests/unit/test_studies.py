@@ -373,3 +373,11 @@ def test_invalid_file_does_not_break_other_studies(
     assert studies.load("saturation").title
     with pytest.raises(ValueError, match=r"mine\.yaml: "):
         studies.load("mine")
+
+
+def test_list_measurements_hashes_the_name_before_its_suffix(tmp_path: Path) -> None:
+    """A file of measurements is a JSON file, also for an arm that is no file name."""
+    study = Study(arms={"a b": "", "c": ""}, full=Budget(seeds=1))
+    names = [path.name for _, _, path in engine._list_measurements(study, "full", tmp_path)]
+    assert re.fullmatch(r"a_b-seed0-[0-9a-f]{10}\.json", names[0])
+    assert names[1] == "c-seed0.json"

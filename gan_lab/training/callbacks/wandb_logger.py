@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gan_lab.training.callbacks.tracker import Tracker
+from gan_lab.utils.files import make_file_name
 from gan_lab.utils.network import is_reachable
 
 
@@ -88,8 +88,8 @@ class WandbLogger(Tracker):
             return
         with _copies_in(self.folder / "wandb"):
             # artifact names may only contain these characters
-            name = re.sub(r"[^\w.-]", "-", f"{self.experiment}-{self.run_id}", flags=re.ASCII)
-            artifact = wandb.Artifact(name[:128], type="model")
+            name = make_file_name(f"{self.experiment}-{self.run_id}", safe="A-Za-z0-9_.-")
+            artifact = wandb.Artifact(name, type="model")
             artifact.add_file(str(path))
             self.run.log_artifact(artifact, aliases=["best"])
 
