@@ -147,7 +147,8 @@ def open_items(
     # An item is as large as its largest file.
     widths, heights, grays = facts[:, :3].reshape(len(items), -1, 3).max(axis=1).T
     if auto:
-        frame = replace(frame, gray=2 * grays.sum() > (widths > 0).sum())
+        # A Python bool: the text of the frame is part of keys and fingerprints.
+        frame = replace(frame, gray=bool(2 * grays.sum() > (widths > 0).sum()))
     decode = partial(read, frame=frame, levels=levels)
     arrays, fingerprint = decoded_once(
         cache,
