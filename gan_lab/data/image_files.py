@@ -115,8 +115,9 @@ class Inventory:
         return path[len(_prefix(self.folder)) :]
 
     def under(self, folder: Path) -> list[str]:
-        """Return the images under a folder of this one."""
-        prefix = _prefix(folder)
+        """Return the images under a folder, which is this one or lies in it."""
+        # The paths of the working folder are absolute.
+        prefix = _prefix(Path.cwd() / folder if self.folder.is_absolute() else folder)
         return [path for path in self.images if path.startswith(prefix)]
 
     def use(self, images: Iterable[str], reason: str) -> None:

@@ -537,3 +537,28 @@ def test_lazy_fingerprint_equals_the_recorded_one(
         (tmp_path / f"{i}.ppm").write_bytes(magic + b" 8 8 255\n" + values)
     made = folder.decode(cfg("folder", tmp_path, cache_gb=0.0))
     assert made.fingerprint == recorded
+
+
+@pytest.mark.parametrize(
+    ("module", "folders"),
+    [
+        (folder, "cat dog"),
+        (folder, "train/cat train/dog test/cat test/dog"),
+        (horse2zebra, "trainA trainB testA testB"),
+        (pairs, "trainA trainB"),
+    ],
+)
+def test_root_may_be_the_working_folder(
+    module: Any, folders: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """data.root=. is the same data set as its absolute path."""
+    for i, name in enumerate(folders.split()):
+        for j in range(6):
+            flat(tmp_path / name / f"{j}.png", (20 * i + j,) * 3)
+    name = module.__name__.rpartition(".")[2]
+    expected = module.decode(cfg(name, tmp_path))
+    monkeypatch.chdir(tmp_path)
+    made = module.decode(cfg(name, Path(".")))
+    assert made.fingerprint == expected.fingerprint
+    assert made.class_names == expected.class_names
+    assert made.files == expected.files
