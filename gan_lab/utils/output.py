@@ -14,7 +14,9 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import compress
 from pathlib import Path
 
 from gan_lab.utils.errors import UserError, first_line
@@ -118,7 +120,15 @@ def find_outputs(folder: Path) -> set[str]:
         hashes[EXPORT_CONFIG] = set()
     for name, value in _read_manifest(folder):
         hashes.setdefault(name, set()).add(value)
-    return {name for name, known in hashes.items() if _is_unchanged(folder / name, known)}
+    names = list(hashes)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        are_unchanged = pool.map(lambda name: _is_unchanged(folder / name, hashes[name]), names)
+        return set(compress(names, are_unchanged))
+
+
+def list_recorded(folder: Path) -> set[str]:
+    """Return the names that the lab recorded in a folder, also of files that have changed since."""
+    return {*read_export_files(folder), *(name for name, _ in _read_manifest(folder))}
 
 
 def _is_unchanged(path: Path, hashes: set[str]) -> bool:
