@@ -411,7 +411,7 @@ class Run:
 
         config = self._override(overrides)
         if data is None or not hasattr(data, "decoded"):
-            data = datasets.load(config.data, config.run.seed, data)
+            data = datasets.load(config.data, config.run.seed, data, is_recorded=True)
         self.check_data(data.decoded.fingerprint)
         family = (
             build_family(config, data).eval().requires_grad_(False).to(device.get_default_device())
