@@ -68,9 +68,9 @@ def choose_levels(
                     f"{subject}: {len(rows):,} {kind} images have {error}. {remedy}."
                 ) from None
             inferred = ()
-        pair = pair if is_configured else inferred
-        is_inferred[kind] = pair == inferred
-        chosen += pair
+        levels = pair if is_configured else inferred
+        is_inferred[kind] = levels == inferred
+        chosen += levels
     return (Levels(*chosen) if any(chosen) else None), is_inferred
 
 
