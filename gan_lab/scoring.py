@@ -21,7 +21,7 @@ from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.extractors.inception import REMEDY, explain_missing_weights
 from gan_lab.metrics.feature_scores import explain_bias
 from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
-from gan_lab.metrics.image_sets import ImageSet
+from gan_lab.metrics.image_sets import ImageSet, share_levels
 from gan_lab.metrics.inception_score import inception_score
 from gan_lab.metrics.kernel import MIN_IMAGES as MIN_KERNEL_IMAGES
 from gan_lab.metrics.kernel import describe_kernel, gaussian_kernel_distance, kernel_distance
@@ -172,6 +172,7 @@ def score(
     target = torch.device(device) if device is not None else devices.get_default_device()
     real_set = ImageSet(reals, "reals", batch_size, normalize)
     fake_set = ImageSet(fakes, "fakes", batch_size, normalize)
+    share_levels(real_set, fake_set)
     real = _extract(real_set, chosen, metrics, target, progress, with_halves=reference)
     fake = _extract(fake_set, chosen, metrics, target, progress, with_halves=False)
     if real_set.shape[1:] != fake_set.shape[1:]:

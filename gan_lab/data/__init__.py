@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def lies_in_root(name: str) -> bool:
     return name in USER_FOLDERS or hasattr(module, "is_present")
 
 
-def load(cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None) -> GANDataModule:
+def load(
+    cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None, is_recorded: bool = False
+) -> GANDataModule:
     """Build the data module of ``cfg.name``, or of a data set that is passed from Python.
 
     Args:
@@ -36,6 +39,7 @@ def load(cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None) -> G
         seed: The seed of the run, which decides the order of the training images.
         dataset: A data set for ``from_python.decode_dataset``. It overrides ``data.name``.
         test: A held-out data set, in addition to ``dataset``.
+        is_recorded: The keys are those of an existing run: warn of a ``data.root`` that is not read.
 
     Raises:
         UserError: The name is unknown, the data are not available, or ``data.name=python`` has no
@@ -58,7 +62,11 @@ def load(cfg: DataConfig, seed: int, dataset: Any = None, test: Any = None) -> G
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "is_present"):
         _check_root(cfg, module)
     if cfg.root != DataConfig().root and cfg.name in names() and not lies_in_root(cfg.name):
-        _check_unused_root(cfg)
+        problem = _explain_unused_root(cfg)
+        if problem and not is_recorded:
+            raise UserError(problem)
+        if problem:
+            warnings.warn(problem, stacklevel=2)
     decoded = module.decode(cfg)
     _check_shape(cfg, decoded.spec)
     return GANDataModule(decoded, cfg, seed)
@@ -90,22 +98,25 @@ def _check_shape(cfg: DataConfig, spec: ImageSpec) -> None:
         )
 
 
-def _check_unused_root(cfg: DataConfig) -> None:
-    """Raise UserError if ``data.root`` was given for a data set that does not read it.
+def _explain_unused_root(cfg: DataConfig) -> str:
+    """Say why ``data.root`` of a data set that does not read it may be a mistake; '' if it is none.
 
     An existing folder without images is accepted, for the decoded-image cache.
     """
     root = Path(cfg.root)
-    problem = "" if root.is_dir() else f"data.root={cfg.root} does not exist, and "
+    if not root.is_dir():
+        problem = f"data.root={cfg.root} does not exist, and"
     # photos, or class folders of photos
-    paths = [path for pattern in ("*", "*/*") for path in root.glob(pattern)]
-    if any(path.suffix.lower() in SUFFIXES for path in paths):
-        problem = f"data.root={cfg.root} contains images, but "
-    if problem:
-        raise UserError(
-            f"{problem}data.name={cfg.name} is not read from data.root. Remove data.root, or use "
-            "data.name=folder for your own images."
-        )
+    elif any(
+        path.suffix.lower() in SUFFIXES for pattern in ("*", "*/*") for path in root.glob(pattern)
+    ):
+        problem = f"data.root={cfg.root} contains images, but"
+    else:
+        return ""
+    return (
+        f"{problem} data.name={cfg.name} is not read from data.root. Set "
+        f"data.root={DataConfig().root}, or use data.name=folder for your own images."
+    )
 
 
 def _check_root(cfg: DataConfig, module: Any) -> None:

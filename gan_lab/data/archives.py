@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import lzma
 import shutil
 import struct
 import tarfile
@@ -36,6 +38,20 @@ OTHER_ARCHIVES = {
     b"\x28\xb5\x2f\xfd": "zstd file",
 }
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+# Raised for damaged archives, by the formats and by the methods of compression. An OSError of
+# another number than WRITE_ERRORS, or of none, means damage too.
+DAMAGE_ERRORS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    EOFError,
+    # Damaged headers.
+    NotImplementedError,
+    ValueError,
+    struct.error,
+)
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG)
 UNPACK_IT = "Unpack it yourself, and set data.root to the folder"
 COPY_IT = "Copy or download it again"
@@ -60,8 +76,10 @@ def describe_problem(path: Path) -> str:
 def unpack(archive: Path, folder: Path) -> str:
     """Unpack a zip or tar file; return '' or the problem.
 
-    Top-level entries are moved into the folder only once they are complete.
+    Top-level entries are moved into the folder only once they are complete. Other files in the
+    folder remain, since another process may read them. After an error, no new folder remains.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     try:
@@ -69,6 +87,9 @@ def unpack(archive: Path, folder: Path) -> str:
             with tarfile.open(archive, "r:*", encoding="utf-8") as tar_file:
                 # This filter rejects paths outside of the folder.
                 tar_file.extractall(unfinished, filter="data")
+                # tarfile stops before the checksum at the end of the compressed stream.
+                while tar_file.fileobj and tar_file.fileobj.read(1 << 20):
+                    pass
         else:
             with zipfile.ZipFile(archive) as zip_file:
                 problem = _check_zip(archive, zip_file, folder)
@@ -81,16 +102,16 @@ def unpack(archive: Path, folder: Path) -> str:
             if not (folder / path_inside.name).exists():
                 path_inside.rename(folder / path_inside.name)
         return ""
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        # Damaged files raise an OSError, too: with another number, or none.
+    except DAMAGE_ERRORS as error:
         if isinstance(error, OSError) and error.errno in WRITE_ERRORS:
             return f"{archive} cannot be unpacked into {folder}: {error.strerror}. Check the disk."
         return f"{archive} is damaged ({error}). {COPY_IT}."
-    # Raised by zipfile for damaged headers.
-    except (NotImplementedError, ValueError, struct.error) as error:
-        return f"{archive} is damaged ({error}). {COPY_IT}."
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if is_new:
+            # Removes the folder only if it is empty.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _check_zip(archive: Path, zip_file: zipfile.ZipFile, folder: Path) -> str:

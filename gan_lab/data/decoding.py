@@ -19,14 +19,12 @@ from gan_lab.data.image_files import join_and_count, run_in_threads
 from gan_lab.data.image_reader import (
     FIT_DESCRIPTIONS,
     Frame,
-    ImageFacts,
     Levels,
     UnreadableError,
-    infer_levels,
-    inspect_image,
     read_framed,
     silence_pillow,
 )
+from gan_lab.data.levels import KINDS, choose_levels, find_rows, inspect_files
 from gan_lab.data.split import PixelArray
 from gan_lab.utils.errors import UserError
 
@@ -141,13 +139,16 @@ def open_items(
     stats = hash_file_stats(items)
     files = [path for item in items for path in item]
     # Inspected before they are decoded, since all images have one scale.
-    inspected, _ = decoded_once(cache, "inspected", f"1/{stats}", lambda: _inspect(files))
+    inspected, _ = decoded_once(
+        cache, "inspected", f"1/{stats}", lambda: {"_facts": inspect_files(files)}
+    )
     facts = np.asarray(inspected["_facts"])
     levels, is_inferred = _choose_levels(cfg, files, facts)
     # An item is as large as its largest file.
     widths, heights, grays = facts[:, :3].reshape(len(items), -1, 3).max(axis=1).T
     if auto:
-        frame = replace(frame, gray=2 * grays.sum() > (widths > 0).sum())
+        # A Python bool: the text of the frame is part of keys and fingerprints.
+        frame = replace(frame, gray=bool(2 * grays.sum() > (widths > 0).sum()))
     decode = partial(read, frame=frame, levels=levels)
     arrays, fingerprint = decoded_once(
         cache,
@@ -187,16 +188,6 @@ def open_items(
     )
 
 
-def _inspect(files: Sequence[str | Path]) -> Arrays:
-    facts = np.zeros((len(files), len(ImageFacts.__annotations__)))
-
-    def inspect(row: int) -> None:
-        facts[row] = inspect_image(files[row])
-
-    run_in_threads(inspect, len(files), f"inspecting {len(files):,} images")
-    return {"_facts": facts}
-
-
 def _choose_levels(
     cfg: DataConfig, files: Sequence[str | Path], facts: np.ndarray
 ) -> tuple[Levels | None, bool]:
@@ -205,32 +196,18 @@ def _choose_levels(
     Raises:
         UserError: The range of the values is ambiguous, or most images would be flat.
     """
-    configured = Levels.parse(cfg.levels) or Levels()
-    chosen: list[float] = []
-    is_inferred = True
-    for depth, (kind, pair) in enumerate(
-        (("integer", configured[:2]), ("float", configured[2:])), start=1
-    ):
-        rows = np.flatnonzero(facts[:, 3] == depth)
-        if not len(rows):
-            chosen += (0.0, 0.0)
-            continue
+    remedy = "Set data.levels=[0,1], or the black and white level of your images"
+    levels, is_inferred = choose_levels(
+        Levels.parse(cfg.levels), facts, f"data.root={cfg.root}", remedy
+    )
+    for kind in (kind for kind in KINDS if is_inferred.get(kind)):
+        assert levels is not None
+        rows = find_rows(facts, kind)
         lowest, highest = facts[rows, 4], facts[rows, 5]
-        try:
-            inferred: tuple[float, ...] = infer_levels(float(lowest.min()), float(highest.max()))
-        except UserError as error:
-            if pair[0] == pair[1]:
-                raise UserError(
-                    f"data.root={cfg.root}: {len(rows):,} {kind} images have {error}."
-                ) from None
-            inferred = ()
-        levels = pair if pair[0] < pair[1] else inferred
-        is_inferred &= levels == inferred
-        if levels == inferred:
-            extreme = files[rows[np.maximum(highest, -lowest).argmax()]]
-            _check_contrast(cfg, kind, levels, highest - lowest, extreme)
-        chosen += levels
-    return (Levels(*chosen) if any(chosen) else None), is_inferred
+        extreme = files[rows[np.maximum(highest, -lowest).argmax()]]
+        pair = levels[:2] if kind == "integer" else levels[2:]
+        _check_contrast(cfg, kind, pair, highest - lowest, extreme)
+    return levels, all(is_inferred.values())
 
 
 def _check_contrast(

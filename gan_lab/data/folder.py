@@ -41,7 +41,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     found.warn_of_losses()
     _check_images(found, root)
     splits = layouts.find_splits(found, cfg.layout)
-    train_folder, held_out_folder = splits or (root, None)
+    train_folder, held_out_folder = splits or (found.folder, None)
     train_files = found.under(train_folder)
     held_out_files = found.under(held_out_folder) if held_out_folder else []
     relative_paths = [path[len(str(train_folder)) + 1 :] for path in train_files]

@@ -5,8 +5,8 @@
 - a data set or ``DatasetDict`` that ``save_to_disk`` wrote;
 - Parquet files, as data sets lie on the Hub: ``data/train-00000-of-00001.parquet``; or one such
   file;
-- image files with ``metadata.csv`` or ``metadata.jsonl``, whose column ``file_name`` names the
-  images.
+- image files with ``metadata.csv``, ``metadata.jsonl`` or ``metadata.parquet``, whose column
+  ``file_name`` names the images.
 
 The splits train, validation and test are kept; without them 10% is held out. Labels are the column
 ``label``, or the only other column that is categorical; they may be text.
@@ -44,8 +44,8 @@ SAVED = (
 )  # of DatasetDict.save_to_disk, and of Dataset.save_to_disk
 FILE_NAME = "file_name"  # the column of image_files.METADATA
 LAYOUT = (
-    "a data set written by save_to_disk, Parquet files, or images with metadata.csv or "
-    "metadata.jsonl; data.name=folder reads images without metadata"
+    "a data set written by save_to_disk, Parquet files, or images with metadata.csv, "
+    "metadata.jsonl or metadata.parquet; data.name=folder reads images without metadata"
 )
 SPLIT_OF_FILE = re.compile(
     r"(?:^|[-_./])("
@@ -72,8 +72,7 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     if _find_parquet(root):
         return _decode_tables(cfg, root)
     raise UserError(
-        f"data.root={cfg.root}: no data set (found: {found.describe_suffixes()}). There "
-        f"should be {LAYOUT}."
+        f"data.root={cfg.root}: no data set (found: {found.describe_suffixes()}). Expected {LAYOUT}."
     )
 
 
@@ -106,8 +105,8 @@ def _decode_image_folder(cfg: DataConfig, found: image_files.Inventory) -> Array
     missing = [str(path.relative_to(root)) for path in rows if not path.is_file()]
     if missing:
         raise UserError(
-            f"data.root={cfg.root}: the metadata list {image_files.join_and_count(missing)}, which are "
-            "not there. Add the images, or remove their rows."
+            f"data.root={cfg.root}: files listed in the metadata are missing: "
+            f"{image_files.join_and_count(missing)}. Add them, or remove their rows."
         )
     splits = _split_folders(root)
     of_split = {
@@ -188,14 +187,7 @@ def _names_of(rows: Any) -> list[str]:
 
 def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
     """Return the row of each image file. Raises UserError for invalid or duplicate rows."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        if file.suffix == ".csv":
-            rows: list[Any] = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, csv.Error, OSError) as error:
-        raise UserError(f"{file} cannot be read: {first_line(error)}. Write it as UTF-8.") from None
+    rows = _read_parquet_rows(file) if file.suffix == ".parquet" else _read_text_rows(file)
     found: dict[Path, Mapping[str, Any]] = {}
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not row.get(FILE_NAME):
@@ -206,8 +198,8 @@ def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
             )
         if None in row:
             raise UserError(
-                f"{file}: row {number:,} has more values than columns. Quote texts that hold a "
-                "comma."
+                f"{file}: row {number:,} has more values than columns. Quote values that contain "
+                "a comma."
             )
         path = file.parent / str(row[FILE_NAME])
         if path in found:
@@ -216,6 +208,27 @@ def _read_metadata(file: Path) -> dict[Path, Mapping[str, Any]]:
             )
         found[path] = row
     return found
+
+
+def _read_text_rows(file: Path) -> list[Any]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix == ".csv":
+            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, csv.Error, OSError) as error:
+        raise UserError(f"{file} cannot be read: {first_line(error)}. Write it as UTF-8.") from None
+
+
+def _read_parquet_rows(file: Path) -> list[Any]:
+    parquet = import_extra("pyarrow.parquet", "datasets", str(file))
+    try:
+        rows: list[Any] = parquet.read_table(file).to_pylist()
+    except Exception as error:  # a damaged file can make pyarrow raise anything
+        raise UserError(
+            f"{file} cannot be read: {first_line(error)}. Write or copy it again."
+        ) from None
+    return rows
 
 
 # ------------------------------------------------------------------------------------------------
@@ -386,8 +399,8 @@ def _choose_image_column(cfg: DataConfig, features: Mapping[str, Any]) -> str:
         if name in features:
             if str(getattr(features[name], "dtype", "")).endswith("string"):
                 raise UserError(
-                    f"data.root={cfg.root}: the column {name} holds text. Store the images "
-                    "themselves, or list their files in metadata.csv."
+                    f"data.root={cfg.root}: text instead of images in the column: {name}. Store "
+                    "the images themselves, or list their files in metadata.csv."
                 )
             return name
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
@@ -523,8 +536,8 @@ def encode_labels(values: Sequence[Any], column: str) -> tuple[list[str], np.nda
     bad = next((value for value in values if not isinstance(value, str | int | _Named)), None)
     if bad is not None:
         raise UserError(
-            f"data: the column {column} holds {bad!r}, which is no label. Write whole numbers or "
-            "text, or hide labels with data.labels=false."
+            f"data: invalid label in the column {column}: {bad!r}. Use whole numbers or text, or "
+            "hide labels with data.labels=false."
         )
     distinct: list[Any] = list(set(values))
     if all(isinstance(value, _Named) for value in distinct):

@@ -21,7 +21,7 @@ from gan_lab.data.facts import FileCounts
 from gan_lab.data.image_reader import silence_pillow
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER
-from gan_lab.utils.output import find_outputs
+from gan_lab.utils.output import find_outputs, list_recorded
 from gan_lab.utils.track import track
 
 # fmt: off
@@ -115,8 +115,9 @@ class Inventory:
         return path[len(_prefix(self.folder)) :]
 
     def under(self, folder: Path) -> list[str]:
-        """Return the images under a folder of this one."""
-        prefix = _prefix(folder)
+        """Return the images under a folder, which is this one or lies in it."""
+        # The paths of the working folder are absolute.
+        prefix = _prefix(Path.cwd() / folder if self.folder.is_absolute() else folder)
         return [path for path in self.images if path.startswith(prefix)]
 
     def use(self, images: Iterable[str], reason: str) -> None:
@@ -144,14 +145,20 @@ class Inventory:
 
     def drop_outputs(self) -> None:
         """Leave out images that the lab wrote, unless it wrote all images."""
-        written = {
+        recorded = self._join_names(list_recorded)
+        # Files are hashed only if they could be left out.
+        if recorded.isdisjoint(self.images) or recorded.issuperset(self.images):
+            return
+        written = self._join_names(find_outputs)
+        self.use([path for path in self.images if path not in written], WRITTEN)
+
+    def _join_names(self, find_names: Callable[[Path], set[str]]) -> set[str]:
+        """Return the paths of the names that are found in each folder of images."""
+        return {
             os.path.join(self.folder, inside, name)
             for inside in self.folders_with_images
-            for name in find_outputs(self.folder / inside)
+            for name in find_names(self.folder / inside)
         }
-        others = [path for path in self.images if path not in written]
-        if others and len(others) < len(self.images):
-            self.use(others, WRITTEN)
 
     def warn_of_losses(self) -> None:
         """Warn of files that may be images and are not read."""

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -187,9 +187,9 @@ class ImageFacts(NamedTuple):
     highest: float = 0.0
 
 
-def inspect_image(path: str | Path) -> ImageFacts:
+def inspect_image(file: str | Path | IO[bytes]) -> ImageFacts:
     """Inspect an image file; zeros if it is unreadable. ``open_image`` reports the reason."""
-    with contextlib.suppress(Exception), Image.open(path) as image:
+    with contextlib.suppress(Exception), Image.open(file) as image:
         if not is_deep(image):
             return ImageFacts(*image.size, gray=float(image.mode in GRAY_MODES))
         levels = _read_levels(image)
@@ -219,31 +219,9 @@ def infer_levels(lowest: float, highest: float) -> tuple[float, float]:
     # Images in [0, 1] after a subtraction span at most 1.
     if highest - lowest <= 1:
         raise UserError(
-            f"values from {lowest:.4g} to {highest:.4g}, neither clearly [0, 1] nor [-1, 1]. Set "
-            "data.levels=[0,1], or the black and white level of your images"
+            f"values from {lowest:.4g} to {highest:.4g}, neither clearly [0, 1] nor [-1, 1]"
         )
     return -1.0, 1.0
-
-
-def complete_levels(configured: Sequence[float], paths: Sequence[Path]) -> Levels | None:
-    """Return the levels of a run, and infer those it does not have from all files together.
-
-    Raises:
-        UserError: The range of the values is ambiguous.
-    """
-    levels = Levels.parse(configured) or Levels()
-    if levels.integer_white > levels.integer_black and levels.float_white > levels.float_black:
-        return levels
-    with silence_pillow():
-        facts = [inspect_image(path) for path in paths]
-    chosen: list[float] = []
-    for depth, pair in enumerate((levels[:2], levels[2:]), start=1):
-        of_depth = [each for each in facts if each.depth == depth]
-        if pair[0] == pair[1] and of_depth:
-            lowest = min(each.lowest for each in of_depth)
-            pair = infer_levels(lowest, max(each.highest for each in of_depth))
-        chosen += pair
-    return Levels(*chosen) if any(chosen) else None
 
 
 def is_deep(image: Image.Image) -> bool:

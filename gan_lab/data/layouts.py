@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,13 +62,17 @@ def resolve_root(root: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         complete = folder.parent / f".{folder.name}.complete"
+        # Earlier versions wrote the marker into the folder, where it would count as a file.
+        with contextlib.suppress(FileNotFoundError):
+            (folder / ".complete").rename(complete)
         if not (complete.is_file() and folder.is_dir()):
             if problem := unpack(path, folder):
-                shutil.rmtree(folder, ignore_errors=True)
                 raise UserError(problem)
             complete.touch()
     inside = list_folders(folder)
-    has_files = any(child.is_file() for child in folder.iterdir())
+    has_files = any(
+        child.is_file() and not child.name.startswith(".") for child in folder.iterdir()
+    )
     if len(inside) == 1 and not has_files and inside[0].name.lower() not in TRAIN_NAMES:
         return inside[0]
     return folder

@@ -17,6 +17,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from gan_lab.data import image_files, image_reader
+from gan_lab.data.levels import complete_levels
 from gan_lab.images import save_grid, to_unit
 from gan_lab.inference.sampling import TrainedGenerator
 from gan_lab.metrics.extractors.base import expand_gray
@@ -219,7 +220,7 @@ def _read_files(loaded: EMANetworks, source: Path) -> list[tuple[str, Tensor]]:
     frame = image_reader.Frame(height, width, fit, channels == 1)
     paths = image_files.list_images(source)
     # The targets of unpaired sets come last.
-    levels = image_reader.complete_levels(loaded.levels[-image_reader.MAX_LEVELS :], paths)
+    levels = complete_levels(loaded.levels[-image_reader.MAX_LEVELS :], source, paths)
     return [
         (
             path.name,

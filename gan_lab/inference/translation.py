@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from torchvision.utils import save_image
 
 from gan_lab.data import image_files, image_reader
+from gan_lab.data.levels import complete_levels
 from gan_lab.device import get_default_device
 from gan_lab.images import to_gray, to_uint8, to_unit
 from gan_lab.runs.ema_networks import load_ema_networks
@@ -159,7 +160,7 @@ def translate(
     files = OutputFiles(overwrite)
     files.check(*targets)
     skipped = 0
-    levels = image_reader.complete_levels(translator.levels, paths)
+    levels = complete_levels(translator.levels, source, paths)
     for path, target in track(list(zip(paths, targets, strict=True)), "translating"):
         try:
             pixels = image_reader.read_image(path, levels)

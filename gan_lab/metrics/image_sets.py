@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from gan_lab.data import image_files, image_reader
+from gan_lab.data import archives, image_files, image_reader
+from gan_lab.data.levels import CONVERT_THEM, choose_levels, inspect_files
 from gan_lab.metrics.image_set_metric import to_pixels
 from gan_lab.utils.errors import UserError
 
@@ -41,7 +43,8 @@ class ImageSet:
     - a torch data set of images, or of tuples that begin with the image
     - an iterable of batches, such as a DataLoader; tuples begin with the images
 
-    Image files are read as RGB, with EXIF orientation applied and transparency over white. Arrays
+    Image files are read as RGB, with EXIF orientation applied and transparency over white; for more
+    than 8 bits, see ``share_levels``. Arrays
     are uint8 in [0, 255] or, with ``normalize``, floats in [0, 1].
 
     Args:
@@ -60,6 +63,8 @@ class ImageSet:
         self.shape: list[int] = []
         self.count = 0
         self.description = _describe(source)
+        # of image files with more than 8 bits, see ``share_levels``
+        self.levels: image_reader.Levels | None = None
         # label of the first image, for the error about another size
         self._first = ""
 
@@ -114,19 +119,40 @@ class ImageSet:
                 f"The {self.name} are of the type {type(source).__name__}. Pass {SOURCES}."
             )
 
+    def inspect(self) -> np.ndarray:
+        """Return the ``ImageFacts`` of the image files [N, 6]; of other sources, N is 0.
+
+        Raises:
+            UserError: The folder or zip file has no images, or the zip file is damaged.
+        """
+        path = Path(self.source).expanduser() if isinstance(self.source, str | Path) else None
+        if path and path.is_dir():
+            return inspect_files(self._files)
+        if path and path.is_file() and path.suffix.lower() == ".zip":
+            with self._open_zip(path) as (archive, members):
+                facts = []
+                for member in members:
+                    with archive.open(member) as file:
+                        facts.append(image_reader.inspect_image(file))
+            return np.array(facts)
+        return inspect_files([])
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        """The image files of a folder."""
+        folder = Path(self.source).expanduser()
+        paths = image_files.find_images(folder, with_outputs=True)
+        if not paths:
+            raise UserError(
+                f"The {self.name} folder has no images: {folder} contains "
+                f"{image_files.count_suffixes(folder)}. Pass a folder of image files."
+            )
+        return paths
+
     def _read_path(self, path: Path) -> Iterator[tuple[Tensor, str]]:
         if path.is_dir():
-            paths = image_files.find_images(path, with_outputs=True)
-            if not paths:
-                raise UserError(
-                    f"The {self.name} folder has no images: {path} contains "
-                    f"{image_files.count_suffixes(path)}. Pass a folder of image files."
-                )
-            # 16-bit and float images have one scale.
-            is_deep = image_reader.inspect_image(paths[0]).depth > 0
-            levels = image_reader.complete_levels([], paths) if is_deep else None
-            for file in paths:
-                yield self._read_image(file, str(file), levels), str(file)
+            for file in self._files:
+                yield self._read_image(file, str(file)), str(file)
         elif not path.is_file():
             raise UserError(f"The {self.name} do not exist: {path}. Pass {SOURCES}.")
         elif path.suffix.lower() == ".zip":
@@ -136,12 +162,10 @@ class ImageSet:
         else:
             raise UserError(f"The {self.name} cannot be read: {path}. Pass {SOURCES}.")
 
-    def _read_image(
-        self, path: Path, label: str, levels: image_reader.Levels | None = None
-    ) -> Tensor:
+    def _read_image(self, path: Path, label: str) -> Tensor:
         """Read an image file as uint8 [1, 3, H, W]; ``label`` names it in errors."""
         try:
-            return torch.from_numpy(image_reader.read_image(path, levels))[None]
+            return torch.from_numpy(image_reader.read_image(path, self.levels))[None]
         except image_reader.UnreadableError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise UserError(
@@ -150,6 +174,17 @@ class ImageSet:
             ) from None
 
     def _read_zip(self, path: Path) -> Iterator[tuple[Tensor, str]]:
+        with self._open_zip(path) as (archive, members):
+            for member in members:
+                label = f"{path}: {member}"
+                # Extract one file at a time, so that a large archive does not fill the disk.
+                with tempfile.TemporaryDirectory() as folder:
+                    image = self._read_image(Path(archive.extract(member, folder)), label)
+                yield image, label
+
+    @contextmanager
+    def _open_zip(self, path: Path) -> Iterator[tuple[zipfile.ZipFile, list[str]]]:
+        """Open a zip file, and list its images; UserError if it has none or is damaged."""
         try:
             with zipfile.ZipFile(path) as archive:
                 members = sorted(filter(_is_image_member, archive.namelist()), key=Path)
@@ -158,14 +193,13 @@ class ImageSet:
                         f"The {self.name} file has no images: {path}. Pass a .zip file of image "
                         "files."
                     )
-                for member in members:
-                    label = f"{path}: {member}"
-                    # Extract one file at a time, so that a large archive does not fill the disk.
-                    with tempfile.TemporaryDirectory() as folder:
-                        image = self._read_image(Path(archive.extract(member, folder)), label)
-                    yield image, label
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-            # damaged, compressed by an unknown method, or encrypted
+                yield archive, members
+        except UserError:
+            raise
+        # The last one means encrypted.
+        except (*archives.DAMAGE_ERRORS, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno in archives.WRITE_ERRORS:
+                raise
             raise UserError(
                 f"The {self.name} cannot be read: {path} ({error}). Pass a valid .zip file."
             ) from None
@@ -235,6 +269,19 @@ class ImageSet:
             return to_pixels(batch.detach(), self.normalize)
         except UserError as error:
             raise UserError(f"The {self.name} cannot be used. {error}") from None
+
+
+def share_levels(*sets: ImageSet) -> None:
+    """Read all images with more than 8 bits at one scale, inferred from the files of all sets.
+
+    Raises:
+        UserError: The range of the values is ambiguous, or a source cannot be read.
+    """
+    facts = np.concatenate([each.inspect() for each in sets])
+    subject = " and ".join(each.description for each in sets)
+    levels, _ = choose_levels(None, facts, subject, CONVERT_THEM)
+    for each in sets:
+        each.levels = levels
 
 
 def _first_of(item: Any) -> Any:

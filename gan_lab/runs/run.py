@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 Points = list[tuple[int, float]]
 
 # Keys that may be overridden for an existing run, in addition to those under metrics. They locate
-# its data.
-DATA_KEYS = ("data.root", "data.cache_gb", "data.workers")
+# its data, or say how to read them; data that are read differently have another fingerprint.
+DATA_KEYS = ("data.root", "data.layout", "data.levels", "data.cache_gb", "data.workers")
 
 
 @dataclass(frozen=True)
@@ -411,7 +411,7 @@ class Run:
 
         config = self._override(overrides)
         if data is None or not hasattr(data, "decoded"):
-            data = datasets.load(config.data, config.run.seed, data)
+            data = datasets.load(config.data, config.run.seed, data, is_recorded=True)
         self.check_data(data.decoded.fingerprint)
         family = (
             build_family(config, data).eval().requires_grad_(False).to(device.get_default_device())

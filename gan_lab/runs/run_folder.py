@@ -42,12 +42,15 @@ RESUMABLE_KEYS = (
     "data.workers",
     "data.device_gb",
     "data.class_names",
-    # Other levels change the fingerprint of the data.
+    "data.layout",
     "data.levels",
     "metrics.inception_weights",
     "metrics.dinov2_weights",
     "metrics.clip_weights",
 )
+# Resumable keys that say how the data are read. Another reading has another fingerprint, so a run
+# resumes only with its own data. A user who sets them wants another run.
+READING_KEYS = ("data.layout", "data.levels")
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,12 @@ def is_resumable(key: str) -> bool:
 
 def defines_results(key: str) -> bool:
     """Return True if results with another value of this key are not comparable."""
-    return key == "run.images" or not is_resumable(key)
+    return key == "run.images" or _names_outputs(key)
+
+
+def _names_outputs(key: str) -> bool:
+    """Return True if runs and outputs are named after this key when the user sets it."""
+    return key in READING_KEYS or not is_resumable(key)
 
 
 def run_id(loaded: LoadedConfig) -> str:
@@ -202,7 +210,7 @@ def run_id(loaded: LoadedConfig) -> str:
     overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
     parts = [f"{group}={member}" for group, member in sorted(loaded.groups.items())]
     for key in sorted(overridden):
-        if key in values and not is_resumable(key) and key != "run.seed":
+        if key in values and _names_outputs(key) and key != "run.seed":
             parts.append(f"{key.removeprefix('model.')}={_format_short(values[key])}")
     data = loaded.config.data
     if "data.root" in overridden and data.name in USER_FOLDERS and data.source != "sample":
@@ -232,7 +240,7 @@ def name_output(prefix: str, loaded: LoadedConfig, groups: Sequence[str]) -> str
             root = Path(values[key]).resolve()
             digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
             parts.append(f"root={root.name}-{digest}")
-        elif not is_resumable(key):
+        elif _names_outputs(key):
             parts.append(f"{name}={_format_short(values[key])}")
     return make_file_name("-".join(parts))
 

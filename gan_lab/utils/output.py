@@ -14,7 +14,9 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import compress
 from pathlib import Path
 
 from gan_lab.utils.errors import UserError, first_line
@@ -124,11 +126,11 @@ class OutputFiles:
 
 def find_outputs(folder: Path) -> set[str]:
     """Return the names of the files in a folder that the lab wrote and that are unchanged."""
-    return {
-        name
-        for name, hashes in _read_records(folder).items()
-        if _is_unchanged(folder / name, hashes)
-    }
+    records = _read_records(folder)
+    names = list(records)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        are_unchanged = pool.map(lambda name: _is_unchanged(folder / name, records[name]), names)
+        return set(compress(names, are_unchanged))
 
 
 def _read_records(folder: Path) -> dict[str, set[str]]:
@@ -139,6 +141,11 @@ def _read_records(folder: Path) -> dict[str, set[str]]:
         if records.get(name) != set():
             records.setdefault(name, set()).add(value)
     return records
+
+
+def list_recorded(folder: Path) -> set[str]:
+    """Return the names that the lab recorded in a folder, also of files that have changed since."""
+    return set(_read_records(folder))
 
 
 def _is_unchanged(path: Path, hashes: set[str]) -> bool:

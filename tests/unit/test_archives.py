@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gan_lab.config.schema import DataConfig
@@ -76,6 +77,22 @@ def flip_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+def damage_lzma(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as packed:
+        packed.writestr("cat.bmp", bytes(range(256)) * 99)
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+
+
+def damage_bzip2(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as packed:
+        packed.writestr("cat.bmp", bytes(range(256)) * 99)
+    content = bytearray(path.read_bytes())
+    content[45:75] = bytes(30)
+    path.write_bytes(content)
+
+
 def nest(path: Path) -> None:
     inner = pack(path.with_name("inner.zip"))
     with zipfile.ZipFile(path, "w") as packed:
@@ -108,6 +125,8 @@ def tar(path: Path) -> None:
         (truncate, "is truncated: the list of files at its end is missing. Copy or download it"),
         (lose_beginning, "is damaged ("),
         (flip_bit, "is damaged ("),
+        (damage_lzma, "is damaged ("),
+        (damage_bzip2, "is damaged ("),
         (nest, "contains only other archives, such as deep/inner.zip. Unpack it"),
         (write_nothing, "contains no files. Copy or download it again"),
         (inflate, "would unpack to 0.0 GB. The limit is 100 times its size, or 0.0 GB. Unpack it"),
@@ -184,3 +203,56 @@ def test_zip_with_lying_sizes_writes_no_more_than_them(tmp_path: Path, cache: Pa
     with pytest.raises(UserError, match=r"photos\.zip is damaged"):
         layouts.resolve_root(str(path))
     assert not [found for found in cache.rglob("*") if not found.name.endswith(".lock")]
+
+
+def test_zip_unpacked_by_an_earlier_version_keeps_its_classes(tmp_path: Path, cache: Path) -> None:
+    """Its marker lies in the folder: it is no file next to the only folder of the archive."""
+    path = pack(tmp_path / "photos.zip", prefix="photos/")
+    inner = layouts.resolve_root(str(path))
+    assert inner.name == "photos"
+    unpacked = inner.parent
+    (cache / f".{unpacked.name}.complete").rename(unpacked / ".complete")
+    (unpacked / "photos" / "cat" / "0.png").unlink()
+    assert layouts.resolve_root(str(path)) == inner
+    # The archive is not unpacked again.
+    assert not (inner / "cat" / "0.png").exists()
+    assert [child.name for child in unpacked.iterdir()] == ["photos"]
+
+
+def test_zip_with_hidden_files_at_its_top_keeps_its_classes(tmp_path: Path) -> None:
+    """macOS writes .DS_Store."""
+    path = pack(tmp_path / "photos.zip", prefix="photos/")
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr(".DS_Store", b"")
+    assert layouts.resolve_root(str(path)).name == "photos"
+
+
+def test_zip_that_fails_keeps_files_of_an_earlier_start(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another training may read the folder: only what this start created is deleted."""
+    path = pack(tmp_path / "photos.zip")
+    unpacked = layouts.resolve_root(str(path))
+    (cache / f".{unpacked.name}.complete").unlink()
+    usage = shutil._ntuple_diskusage(10**12, 10**12, 0)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="Set GAN_LAB_CACHE"):
+        layouts.resolve_root(str(path))
+    assert len([*unpacked.glob("*/*.png")]) == 12
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+def test_damaged_tar_file_is_one_line(compression: str, tmp_path: Path) -> None:
+    """Downloads may be tar files of any compression."""
+    path = tmp_path / f"set.tar.{compression}"
+    # Compressible, or it is stored, and damage is found by no decoder.
+    content = np.random.default_rng(0).integers(8, size=300_000, dtype=np.uint8).tobytes()
+    with tarfile.open(path, f"w:{compression}") as packed:  # type: ignore[call-overload]
+        entry = tarfile.TarInfo("a.png")
+        entry.size = len(content)
+        packed.addfile(entry, io.BytesIO(content))
+    damaged = bytearray(path.read_bytes())
+    damaged[50_000:50_100] = bytes(100)
+    path.write_bytes(damaged)
+    assert archives.unpack(path, tmp_path / "new").startswith(f"{path} is damaged (")
+    assert not (tmp_path / "new").exists()

@@ -292,7 +292,7 @@ def test_compare_of_incomparable_runs_is_refused(tmp_path: Path) -> None:
         compare([a, b])
     with pytest.raises(ValueError, match="is not a run folder: it has no config"):
         compare([a, tmp_path])
-    with pytest.raises(ValueError, match=r"Unknown weights: lats\. Choose one of best, last, live"):
+    with pytest.raises(ValueError, match=r"Unknown weights: lats\. Choose one of best, last, raw"):
         compare([a], "lats")
 
 

@@ -279,9 +279,20 @@ def test_root_of_a_data_set_that_does_not_read_it_is_refused(
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_bytes(b"")
     problem = "contains images" if files else "does not exist"
-    with pytest.raises(ValueError, match=rf"{problem}, .*data\.name={name} is not read from"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{problem}, .*data\.name={name} is not read from .* Set data\.root=data, ",
+    ):
         datasets.load(DataConfig(name=name, size=32, root=str(root)), 0)
     assert root.exists() == bool(files)
+
+
+def test_unused_root_of_a_recorded_run_is_a_warning(tmp_path: Path) -> None:
+    """Earlier versions accepted it, so their runs must remain usable."""
+    (tmp_path / "1.png").touch()
+    cfg = DataConfig(name="toy", root=str(tmp_path))
+    with pytest.warns(UserWarning, match="contains images, but data.name=toy is not read from"):
+        assert len(datasets.load(cfg, 0, is_recorded=True).train)
 
 
 def test_existing_root_without_images_is_accepted_for_the_cache(tmp_path: Path) -> None:

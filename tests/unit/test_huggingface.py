@@ -74,6 +74,8 @@ def image_folder(
             writer = csv.DictWriter(opened, list(named[0]))
             writer.writeheader()
             writer.writerows(named)
+    elif file.endswith(".parquet"):
+        pandas.DataFrame(named).to_parquet(root / file)
     else:
         (root / file).write_text("\n".join(json.dumps(row) for row in named), encoding="utf-8")
 
@@ -118,6 +120,8 @@ def write_layout(layout: str, root: Path) -> None:
     elif layout == "metadata.jsonl":
         rows = [{"animal": text, "caption": f"photo {i}"} for i, text in enumerate(TEXTS)]
         image_folder(root, rows, "metadata.jsonl")
+    elif layout == "metadata.parquet":
+        image_folder(root, [{"label": text} for text in TEXTS], "metadata.parquet")
 
 
 LAYOUTS = (
@@ -128,6 +132,7 @@ LAYOUTS = (
     "Parquet of pandas",
     "metadata.csv",
     "metadata.jsonl",
+    "metadata.parquet",
 )
 
 
@@ -250,7 +255,7 @@ def test_a_folder_says_that_its_metadata_are_not_read(tmp_path: Path) -> None:
 METADATA = {
     "name,label\n00.png,cat\n": r"row 1 has no file_name \(columns: name, label\)",
     "file_name,label\n00.png,cat\n00.png,dog\n": "00.png is listed twice",
-    "file_name,label\n00.png,cat\n99.png,dog\n": "the metadata list 99.png, which are not there",
+    "file_name,label\n00.png,cat\n99.png,dog\n": "files listed in the metadata are missing: 99.png. Add them",
     "file_name,label\n00.png,a,b\n": "row 1 has more values than columns",
     "file_name,label\n": "lists no images",
     "file_name,label\n00.png,\n01.png,cat\n": "1 images have no label in the column label, such as row 0",
@@ -270,7 +275,7 @@ def test_wrong_folders_are_refused_by_name(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "photos" / "a.png")
     with pytest.raises(
         UserError,
-        match=r"no data set \(found: 1 \.png\)\. There should be .* data\.name=folder reads",
+        match=r"no data set \(found: 1 \.png\)\. Expected .* data\.name=folder reads",
     ):
         load(tmp_path / "photos")
     with pytest.raises(UserError, match=r"data\.root=.*typo does not exist"):
@@ -299,12 +304,12 @@ def test_wrong_columns_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 columns of images among photo, label, other"):
         load(tmp_path / "two")
     pandas.DataFrame({"image": ["a.png"] * 4}).to_parquet(tmp_path / "paths.parquet")
-    with pytest.raises(UserError, match="the column image holds text"):
+    with pytest.raises(UserError, match="text instead of images in the column: image"):
         load(tmp_path / "paths.parquet")
     pandas.DataFrame({"image": [b"a"] * 4, "label": [0.5] * 4}).to_parquet(
         tmp_path / "floats.parquet"
     )
-    with pytest.raises(UserError, match=r"the column label holds 0\.5, which is no label"):
+    with pytest.raises(UserError, match=r"invalid label in the column label: 0\.5"):
         load(tmp_path / "floats.parquet")
     pandas.DataFrame({"image": [b"a"] * 4, "label": ["a", None, "b", "b"]}).to_parquet(
         tmp_path / "missing.parquet"
@@ -373,3 +378,11 @@ def test_metadata_that_list_files_elsewhere_keep_the_account(tmp_path: Path) -> 
         "image with an unknown extension (.mpo; rename to .png or .jpg)": 1,
         "not listed by the metadata (.png)": 1,
     }
+
+
+def test_damaged_parquet_metadata_are_named(tmp_path: Path) -> None:
+    """The advice is not to write it as UTF-8."""
+    image_folder(tmp_path, [{"label": text} for text in TEXTS])
+    (tmp_path / "metadata.csv").rename(tmp_path / "metadata.parquet")
+    with pytest.raises(UserError, match=r"metadata\.parquet cannot be read: .* Write or copy it"):
+        load(tmp_path)

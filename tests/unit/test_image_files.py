@@ -14,6 +14,8 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, image_files, image_reader
 from gan_lab.data.image_reader import UnreadableError
 from gan_lab.data.split import SelectedRows
+from gan_lab.utils import output
+from gan_lab.utils.output import OutputFiles
 from tests.helpers.pictures import every_fault, every_mode, flat, noise
 
 
@@ -421,3 +423,30 @@ def test_inventory_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.Mon
     found = image_files.take_inventory(Path("."))
     assert found.folders_with_images == {"cat"}
     assert found.under(found.folder / "cat") == found.images
+
+
+@pytest.mark.parametrize(
+    ("photos", "edited", "left", "hashed"),
+    [(0, 0, 3, 0), (0, 1, 3, 0), (2, 0, 2, 3), (2, 1, 3, 3)],
+)
+def test_inventory_hashes_outputs_only_next_to_other_images(
+    photos: int,
+    edited: int,
+    left: int,
+    hashed: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Outputs alone are the data. Next to photos they are left out, unless they were edited."""
+    for i in range(3):
+        with OutputFiles().write(tmp_path / f"{i}.png") as unfinished:
+            flat(unfinished, i)
+    for i in range(edited):
+        flat(tmp_path / f"{i}.png", 99)
+    for i in range(photos):
+        flat(tmp_path / f"photo{i}.png", i)
+    seen: list[Path] = []
+    hash_file = output.hash_file
+    monkeypatch.setattr(output, "hash_file", lambda path: seen.append(path) or hash_file(path))
+    assert len(image_files.take_inventory(tmp_path).images) == left
+    assert len(seen) == hashed

@@ -520,3 +520,45 @@ def test_folder_with_a_class_without_images_names_it(layout: str, tmp_path: Path
     with pytest.warns(UserWarning, match=r"skipped in .*: 1 in an unsupported format \(.heic;"):
         made = folder.decode(cfg("folder", tmp_path))
     assert "data.labels=false ignores them), no images in the folders elk, fox" in made.about
+
+
+@pytest.mark.parametrize(
+    ("magic", "recorded"),
+    [(b"P6", "01a193c20dca18a7"), (b"P5", "9cb9a11a8f6b9ba6")],
+    ids=["color", "gray"],
+)
+def test_lazy_fingerprint_equals_the_recorded_one(
+    magic: bytes, recorded: str, tmp_path: Path
+) -> None:
+    """Runs of earlier versions resume: the fingerprints are those that they recorded."""
+    pixels = 8 * 8 * (3 if magic == b"P6" else 1)
+    for i in range(6):
+        values = bytes((i + 1) * value % 256 for value in range(pixels))
+        (tmp_path / f"{i}.ppm").write_bytes(magic + b" 8 8 255\n" + values)
+    made = folder.decode(cfg("folder", tmp_path, cache_gb=0.0))
+    assert made.fingerprint == recorded
+
+
+@pytest.mark.parametrize(
+    ("module", "folders"),
+    [
+        (folder, "cat dog"),
+        (folder, "train/cat train/dog test/cat test/dog"),
+        (horse2zebra, "trainA trainB testA testB"),
+        (pairs, "trainA trainB"),
+    ],
+)
+def test_root_may_be_the_working_folder(
+    module: Any, folders: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """data.root=. is the same data set as its absolute path."""
+    for i, name in enumerate(folders.split()):
+        for j in range(6):
+            flat(tmp_path / name / f"{j}.png", (20 * i + j,) * 3)
+    name = module.__name__.rpartition(".")[2]
+    expected = module.decode(cfg(name, tmp_path))
+    monkeypatch.chdir(tmp_path)
+    made = module.decode(cfg(name, Path(".")))
+    assert made.fingerprint == expected.fingerprint
+    assert made.class_names == expected.class_names
+    assert made.files == expected.files

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from gan_lab.config.schema import DataConfig
-from gan_lab.data import folder, horse2zebra, image_reader, pairs
+from gan_lab.data import folder, horse2zebra, pairs
 from gan_lab.data.image_reader import Levels
+from gan_lab.data.levels import complete_levels
 from gan_lab.inference import projection, translation
 from gan_lab.utils.errors import UserError
 
@@ -185,9 +186,20 @@ def test_complete_levels_keeps_those_of_the_run(tmp_path: Path) -> None:
     """Only the kind of image that the run does not know is inferred."""
     write(tmp_path, ramp(0, 1), ramp(-1, 1))
     paths = sorted(tmp_path.iterdir())
-    assert image_reader.complete_levels([0, 4095, 0, 0], paths) == Levels(0, 4095, -1, 1)
-    assert image_reader.complete_levels([0, 1, 0, 3], paths) == Levels(0, 1, 0, 3)
-    assert image_reader.complete_levels([], []) is None
+    assert complete_levels([0, 4095, 0, 0], tmp_path, paths) == Levels(0, 0, -1, 1)
+    assert complete_levels([0, 0, 0, 3], tmp_path, paths) == Levels(0, 0, 0, 3)
+    assert complete_levels([], tmp_path, []) is None
+
+
+def test_complete_levels_of_an_ambiguous_range_name_the_folder(tmp_path: Path) -> None:
+    """The keys of a run cannot be set where it is used, so the remedy is not data.levels."""
+    write(tmp_path, ramp(-0.5, 0.4))
+    with pytest.raises(UserError) as raised:
+        complete_levels([], tmp_path, [*tmp_path.iterdir()])
+    assert str(raised.value).startswith(f"{tmp_path}: 1 float images have values from -0.5 to 0.4,")
+    assert str(raised.value).endswith("Scale the values of all images to [0, 1], or save them with 8 bits.")  # fmt: skip
+    # Levels of the run for both kinds: no file is opened.
+    assert complete_levels([0, 1, 0, 1], tmp_path, [Path("missing")]) == Levels(0, 1, 0, 1)
 
 
 def test_project_uses_the_scale_of_the_run(tmp_path: Path) -> None:

@@ -157,12 +157,26 @@ def test_restore_takes_loaded_data_and_refuses_other_data(
 ) -> None:
     run = Run(trained)
     data = run.restore(weights=None).data
-    monkeypatch.setattr("gan_lab.data.load", lambda *_: pytest.fail("the data were read again"))
+    monkeypatch.setattr(
+        "gan_lab.data.load", lambda *_, **__: pytest.fail("the data were read again")
+    )
     assert run.restore(data=data).data is data
     other = Path(shutil.copytree(trained, tmp_path / "other"))
     (other / "data.txt").write_text("others\n")
     with pytest.raises(UserError, match=r"have changed since it began: fingerprint others, now "):
         Run(other).restore(data=data)
+
+
+def test_restore_with_images_in_an_unused_root_warns(trained: Path, tmp_path: Path) -> None:
+    """A run of a generated set stays usable next to images."""
+    run = Run(shutil.copytree(trained, tmp_path / "run"))
+    run.values |= {"data.name": "toy", "data.root": str(tmp_path), "data.size": 1}
+    (tmp_path / "1.png").touch()
+    with (
+        pytest.warns(UserWarning, match="data.name=toy is not read from data.root"),
+        pytest.raises(UserError, match="have changed since it began"),
+    ):
+        run.restore(weights=None)
 
 
 def test_restore_refuses_overrides_that_make_another_run(trained: Path) -> None:

@@ -15,7 +15,13 @@ from gan_lab.report.run_page import name_comparison
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import read_summary
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, find_differences, name_output, run_id
+from gan_lab.runs.run_folder import (
+    RunFolder,
+    defines_results,
+    find_differences,
+    name_output,
+    run_id,
+)
 from gan_lab.training import loop
 from gan_lab.utils import files
 from gan_lab.utils.files import MARKER, write_text
@@ -69,6 +75,21 @@ def test_run_id_excludes_resumable_keys() -> None:
             "data.workers=2", "log.wandb=off", "log.progress_bar=false", "log.log_every_images=7"]  # fmt: skip
     assert slug(*free) == "seed0"
     assert slug("run.precision=64-true") == "run.precision=64-true-seed0"
+
+
+@pytest.mark.parametrize("override", ["data.layout=classes", "data.levels=[0,4095]"])
+def test_reading_keys_define_and_name_runs_that_may_resume(override: str, tmp_path: Path) -> None:
+    """Two readings of the data are two runs; the fingerprint, not the key, decides on resuming."""
+    key = override.partition("=")[0]
+    typed, plain = load("gan", [override]), load("gan")
+    assert key in run_id(typed)
+    assert name_output("sheet", typed, ["data"]) != name_output("sheet", plain, ["data"])
+    assert defines_results(key)
+    RunFolder(tmp_path / "run").prepare(plain.config, [], "abc")
+    RunFolder(tmp_path / "run").prepare(typed.config, [], "abc")
+    with pytest.raises(ValueError, match="have changed"):
+        RunFolder(tmp_path / "run").prepare(typed.config, [], "xyz")
+    assert Run(tmp_path / "run")._override([override]) == typed.config
 
 
 def test_run_id_is_safe_folder_name() -> None:

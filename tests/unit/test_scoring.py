@@ -26,6 +26,7 @@ from gan_lab.metrics.extractors import inception
 from gan_lab.metrics.extractors.digits import Digits
 from gan_lab.metrics.feature_scores import FeatureScores
 from gan_lab.metrics.frechet import frechet_distance, moments
+from gan_lab.metrics.image_sets import ImageSet
 from gan_lab.scoring import Scores, score
 from gan_lab.utils.errors import UserError
 from tests.helpers.pictures import smooth_noise
@@ -404,3 +405,43 @@ def test_invalid_command_exits_with_2(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: The reals do not exist: {tmp_path}/b.")
+
+
+def save_deep(folder: Path, peaks: list[int], archive: bool) -> tuple[Path, np.ndarray]:
+    """Save 16-bit ramps up to each peak, after an 8-bit image; return them with 65535 as white."""
+    folder.mkdir()
+    gray = np.full((8, 8), 99, np.uint8)
+    ramps = [np.linspace(0, peak, 64).reshape(8, 8).astype(np.uint16) for peak in peaks]
+    for i, image in enumerate([gray, *ramps]):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    scaled = np.array([gray, *(np.rint(ramp / 257).astype(np.uint8) for ramp in ramps)])
+    expected = np.repeat(scaled[:, None], 3, axis=1)
+    if not archive:
+        return folder, expected
+    with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as packed:
+        for path in sorted(folder.iterdir()):
+            packed.write(path, path.name)
+    return folder.with_suffix(".zip"), expected
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_deep_images_of_both_sets_have_one_scale(archive: bool, tmp_path: Path) -> None:
+    """The white of the brighter set is that of the darker one, in a folder or a zip file."""
+    fakes, fake_pixels = save_deep(tmp_path / "fakes", [900, 3000], archive)
+    reals, real_pixels = save_deep(tmp_path / "reals", [60_000, 50_000], archive)
+    expected = values(score(fake_pixels, real_pixels, ["fid"], "random"))
+    assert values(score(fakes, reals, ["fid"], "random")) == expected
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_damaged_zip_of_images_is_one_line_error(method: int, tmp_path: Path) -> None:
+    """Every method of compression has errors of its own."""
+    path = tmp_path / "fakes.zip"
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.bmp")
+    with zipfile.ZipFile(path, "w", method) as packed:
+        packed.write(tmp_path / "a.bmp", "a.bmp")
+    content = bytearray(path.read_bytes())
+    content[50:65] = bytes(15)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"The fakes cannot be read: .*fakes\.zip \("):
+        list(ImageSet(path, "fakes", 10, False))
