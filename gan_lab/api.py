@@ -80,9 +80,10 @@ def _list_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
         )
     if OmegaConf.is_config(overrides):
         try:
-            overrides = OmegaConf.to_container(overrides, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+            container: Any = OmegaConf.to_container(overrides, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise UserError(f"overrides: {error.full_key}: {first_line(error)}") from None
+        overrides = container
     if isinstance(overrides, Mapping):
         values = loading.flatten(overrides)
         return format_overrides({k: "null" if v is None else v for k, v in values.items()})

@@ -18,7 +18,7 @@ CONVERT_THEM = "Scale the values of all images to [0, 1], or save them with 8 bi
 
 def inspect_files(files: Sequence[str | Path]) -> np.ndarray:
     """Return the ``ImageFacts`` of each file [N, 6]; zeros for unreadable files."""
-    facts = np.zeros((len(files), len(ImageFacts._fields)))
+    facts = np.zeros((len(files), len(ImageFacts.__annotations__)))
 
     def inspect(row: int) -> None:
         facts[row] = inspect_image(files[row])

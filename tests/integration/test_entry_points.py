@@ -666,7 +666,7 @@ ARGUMENTS: dict[str, tuple[str, str]] = {
     "inspect-data": ("gan {words}", r"mnist"),
     "judge": (
         "mnist {data} run.root={tmp} metrics.extractors=[random] --n 6",
-        r"mnist-n6-extractors=random\.html",
+        r"mnist-n6-\S*extractors=random\.html",
     ),
     "benchmark": ("one_row {words}", r"\| `gan` \|"),
     "study": ("--root {tmp}", r"optimum"),

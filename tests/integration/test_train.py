@@ -216,7 +216,7 @@ def test_data_that_moved_are_named_and_other_data_refused(pets: Path, tmp_path: 
         Run(pets).restore([f"data.root={tmp_path / 'elsewhere'}"], weights=None)
     with pytest.raises(
         ValueError,
-        match=r"run: data.size=8. Override only data.root, data.cache_gb, data.workers",
+        match=r"run: data.size=8. Override only data.root, data.layout",
     ):
         Run(pets).restore(["data.size=8"], weights=None)
 
