@@ -58,6 +58,8 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     if cfg.labels:
         readable = [relative_paths[index] for index in opened.indices]
         names, labels = infer_classes(train_folder, readable)
+        if not names and cfg.layout == "auto":
+            _warn_of_inner_classes(train_folder, readable)
     train, test = opened.split(len(train_files), labels)
     check_held_out_classes(names, labels, train, test)
     about = f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
@@ -129,6 +131,23 @@ def infer_classes(root: Path, relative_paths: Sequence[str]) -> tuple[list[str],
         return [], None
     number = {name: i for i, name in enumerate(names)}
     return names, np.array([number[first] for first, _, _ in parts], dtype=np.int64)
+
+
+def _warn_of_inner_classes(root: Path, relative_paths: Sequence[str]) -> None:
+    """Warn if all images are in one folder, at any depth, that has the class folders."""
+    folders = {os.path.dirname(path) for path in relative_paths}
+    common = os.path.commonpath(folders) if folders else ""
+    if not common:
+        return
+    below = [path[len(common) + 1 :].partition(os.sep) for path in relative_paths]
+    names = sorted({first for first, separator, _ in below if separator})
+    if len(names) >= 2 and all(separator for _, separator, _ in below):
+        folder = root / common
+        warnings.warn(
+            f"training without labels, because the folders {join_names(names)} are inside of "
+            f"{folder}. Set data.root={folder} to use them as classes, or data.labels=false.",
+            stacklevel=3,
+        )
 
 
 def check_held_out_classes(

@@ -141,7 +141,8 @@ class ImageSet:
     def _files(self) -> list[Path]:
         """The image files of a folder."""
         folder = Path(self.source).expanduser()
-        paths = image_files.find_images(folder, with_outputs=True)
+        # samples of the lab among photos are no reals
+        paths = image_files.find_images(folder, with_outputs=self.name != "reals")
         if not paths:
             raise UserError(
                 f"The {self.name} folder has no images: {folder} contains "

@@ -17,6 +17,7 @@ from gan_lab.config.schema import leaves
 from gan_lab.data import image_files
 from gan_lab.inference import projection
 from gan_lab.inference.export import export
+from gan_lab.metrics.image_sets import ImageSet
 from gan_lab.report import live
 from gan_lab.report.live import describe_run
 from gan_lab.runs.results import read_summary
@@ -348,3 +349,21 @@ def test_train_overwrite_deletes_no_folder_but_a_run(
     assert refused.code == 2
     assert "is not a run folder" in refused.errors[-1]
     assert snapshot(project) == before
+
+
+def test_samples_among_the_reals_are_not_scored_as_reals(
+    runs: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples next to photos would improve the score of the generator that drew them."""
+    photos = tmp_path / "photos"
+    made = photos / "made"
+    assert call(COMMANDS["sample --folder"], made, runs, capsys, monkeypatch).code == 0
+    with Image.open(next(made.glob("*.png"))) as sample:
+        size, mode = sample.size, sample.mode
+    for i in range(12):
+        noise(seed=i).convert(mode).resize(size).save(photos / f"{i}.png")
+    with pytest.warns(UserWarning, match="written by gan-lab"):
+        reals = list(ImageSet(photos, "reals", 4, False))
+    assert sum(map(len, reals)) == 12
+    fakes = list(ImageSet(made, "fakes", 4, False))
+    assert sum(map(len, fakes)) == len(list(made.glob("*.png")))

@@ -264,3 +264,16 @@ def test_a_folder_is_gray_where_most_of_it_is_and_where_somebody_says_so(tmp_pat
         match=r"data\.size=8x12: data\.name=emoji supports 8x8",
     ):
         datasets.load(DataConfig(name="emoji", root=root, size=8, width=12), seed=0)
+
+
+@pytest.mark.parametrize("inside", ["images", "download/images"])
+def test_classes_below_the_only_folder_are_named(inside: str, tmp_path: Path) -> None:
+    """Labels one level deeper than expected are not dropped without a word."""
+    for name in ("cat", "dog"):
+        for i in range(6):
+            flat(tmp_path / inside / name / f"{i}.png", 20 * i)
+    said = rf"the folders cat, dog are inside of {tmp_path / inside}\. Set data\.root="
+    with pytest.warns(UserWarning, match=said):
+        served = datasets.load(cfg(tmp_path), 0)
+    assert served.class_names == []
+    assert datasets.load(cfg(tmp_path / inside), 0).class_names == ["cat", "dog"]
