@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shlex
 import shutil
@@ -87,7 +86,7 @@ def export(
             write_text(unfinished / CARD, model_card.text(written, also, attachments))
             written["files"] = output.hash_files(unfinished)
             write_text(unfinished / CONFIG, json.dumps(written))
-            _move(unfinished, out, earlier)
+            output.replace_folder(unfinished, out, earlier)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return out
@@ -97,13 +96,6 @@ def _name_unfinished(out: Path) -> Path:
     """Name a temporary folder on the file system of ``out``, which may be a link."""
     name = f".gan-lab-{secrets.token_hex(8)}"
     return out / name if out.is_dir() else out.with_name(name)
-
-
-def _move(unfinished: Path, out: Path, earlier: set[str]) -> None:
-    if not out.is_dir():
-        os.rename(unfinished, out)
-        return
-    output.replace_folder(unfinished, out, earlier)
 
 
 def _write(name: str, network: Network, folder: Path, also: str) -> dict[str, Any]:

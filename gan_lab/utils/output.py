@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import compress
@@ -290,13 +290,16 @@ def explain_write_error(path: Path, unfinished: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be written: {reason}. Choose another path") from None
 
 
-def replace_folder(unfinished: Path, folder: Path, earlier: Mapping[str, str] | set[str]) -> None:
-    """Move the files of a finished folder into a folder, and delete the ``earlier`` files.
+def replace_folder(unfinished: Path, folder: Path, earlier: set[str]) -> None:
+    """Move a finished folder to its path, where the ``earlier`` files are replaced.
 
-    ``config.json`` is moved last, since it lists the others.
+    In a folder that exists, ``config.json`` is moved last, since it lists the others.
     """
+    if not folder.is_dir():
+        os.rename(unfinished, folder)
+        return
     names = sorted(os.listdir(unfinished), key=lambda name: (name == EXPORT_CONFIG, name))
     for name in names:
         os.replace(unfinished / name, folder / name)
-    for name in set(earlier) - set(names):
+    for name in earlier - set(names):
         (folder / name).unlink(missing_ok=True)

@@ -182,7 +182,7 @@ def test_command_with_a_file_as_folder_leaves_nothing(
     name: str, target: str, runs: dict[str, Path], tmp_path: Path, capsys: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A file in the place of the folder is one line, and nothing is left behind."""
+    """A file where the folder should be is one line, and nothing remains."""
     (tmp_path / "file").write_text("by the user")
     (tmp_path / "dead").symlink_to("nowhere")
     before = snapshot(tmp_path)

@@ -77,20 +77,21 @@ def flip_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def damage_lzma(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as packed:
+def pack_damaged(path: Path, method: int, start: int) -> None:
+    """Write a zip file with one compressed member, of which 30 bytes are zeros."""
+    with zipfile.ZipFile(path, "w", method) as packed:
         packed.writestr("cat.bmp", bytes(range(256)) * 99)
     content = bytearray(path.read_bytes())
-    content[60:90] = bytes(30)
+    content[start : start + 30] = bytes(30)
     path.write_bytes(content)
+
+
+def damage_lzma(path: Path) -> None:
+    pack_damaged(path, zipfile.ZIP_LZMA, start=60)
 
 
 def damage_bzip2(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as packed:
-        packed.writestr("cat.bmp", bytes(range(256)) * 99)
-    content = bytearray(path.read_bytes())
-    content[45:75] = bytes(30)
-    path.write_bytes(content)
+    pack_damaged(path, zipfile.ZIP_BZIP2, start=45)
 
 
 def nest(path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -201,30 +202,17 @@ def test_names_stand_beside_the_rows_of_a_grid_which_stays_as_it_was(tmp_path: P
     assert margin < 200
 
 
-def test_save_each_overwrite_hashes_each_file_three_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("function", "calls"), [("hash_file", 3 * 20), ("_read_manifest", 2)])
+def test_save_each_overwrite_does_linear_work(
+    function: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The work is linear: once for the folder, once for the old and once for the new file."""
+    """Each file is hashed for the folder, as old and as new file; the manifest is read twice."""
     pictures = torch.zeros(20, 1, 4, 4)
     images.save_each(pictures, tmp_path, seed=0)
-    hashed = []
-    hash_file = output.hash_file
-    monkeypatch.setattr(output, "hash_file", lambda path: hashed.append(path) or hash_file(path))
+    counted = Mock(side_effect=getattr(output, function))
+    monkeypatch.setattr(output, function, counted)
     images.save_each(pictures, tmp_path, seed=0, overwrite=True)
-    assert len(hashed) == 3 * len(pictures)
-
-
-def test_save_each_reads_the_manifest_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The manifest grows with every image, so it is not read for each of them."""
-    pictures = torch.zeros(20, 1, 4, 4)
-    images.save_each(pictures, tmp_path, seed=0)
-    reads = []
-    read = output._read_manifest
-    monkeypatch.setattr(output, "_read_manifest", lambda path: reads.append(path) or read(path))
-    images.save_each(pictures, tmp_path, seed=0, overwrite=True)
-    assert len(reads) == 2
+    assert counted.call_count == calls
 
 
 def test_save_each_keeps_class_names_distinct(tmp_path: Path) -> None:

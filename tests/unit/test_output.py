@@ -66,7 +66,7 @@ def test_write_edited_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["existing.txt", "missing.txt"])
 def test_write_through_link_of_a_file_is_refused(tmp_path: Path, target: str) -> None:
-    """A link in the place of an output is the user's, even to output that was moved."""
+    """A link with the name of an output belongs to the user, even if it leads to moved output."""
     write(tmp_path / "a.txt").rename(tmp_path / "existing.txt")
     (tmp_path / "a.txt").symlink_to(target)
     before = snapshot(tmp_path)
