@@ -66,10 +66,10 @@ def decode(cfg: DataConfig) -> ArrayDataset:
     if held_out_folder:
         about += f" (folder {held_out_folder.name})"
     if names:
-        about += f", {len(names)} classes ({join_names(names)}; data.labels=false ignores them)"
+        about += f", {len(names)} classes ({image_files.join_names(names)}; data.labels=false ignores them)"
         inside = [path.name for path in layouts.list_folders(train_folder)]
         if empty := [name for name in inside if name not in names]:
-            about += f", no images in the folders {join_names(empty)}"
+            about += f", no images in the folders {image_files.join_names(empty)}"
     about += opened.note + opened.describe_copies(train, test)
     counts = found.count(len(train) + len(test), opened.unreadable)
     return ArrayDataset(
@@ -124,7 +124,7 @@ def infer_classes(root: Path, relative_paths: Sequence[str]) -> tuple[list[str],
         warnings.warn(
             f"{root}: training without labels, because {image_files.join_and_count(outside)} "
             f"{'is' if len(outside) == 1 else 'are'} outside of the class folders "
-            f"{join_names(names)}. Move every image into a class folder, or set data.labels=false.",
+            f"{image_files.join_names(names)}. Move every image into a class folder, or set data.labels=false.",
             stacklevel=2,
         )
     if len(names) < 2 or outside:
@@ -144,7 +144,7 @@ def _warn_of_inner_classes(root: Path, relative_paths: Sequence[str]) -> None:
     if len(names) >= 2 and all(separator for _, separator, _ in below):
         folder = root / common
         warnings.warn(
-            f"training without labels, because the folders {join_names(names)} are inside of "
+            f"training without labels, because the folders {image_files.join_names(names)} are inside of "
             f"{folder}. Set data.root={folder} to use them as classes, or data.labels=false.",
             stacklevel=3,
         )
@@ -159,12 +159,7 @@ def check_held_out_classes(
     unseen = np.setdiff1d(labels[held_out], labels[train])
     if len(unseen):
         raise UserError(
-            f"data: no training image has the class {join_names([names[i] for i in unseen])}, but "
+            f"data: no training image has the class {image_files.join_names([names[i] for i in unseen])}, but "
             "held-out images have. Remove these images, add some to the training split, or set "
             "data.labels=false."
         )
-
-
-def join_names(names: Sequence[str], most: int = 10) -> str:
-    """Join up to ``most`` names."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

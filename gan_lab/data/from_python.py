@@ -23,7 +23,7 @@ from gan_lab.batches import IMAGE_KEYS
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, layouts
 from gan_lab.data.array_dataset import ArrayDataset
-from gan_lab.data.folder import join_names
+from gan_lab.data.image_files import join_names
 from gan_lab.data.pixel_store import PixelStore, is_image
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec

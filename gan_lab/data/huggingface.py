@@ -31,8 +31,9 @@ from gan_lab.config.schema import DataConfig
 from gan_lab.data import decoding, from_python, image_files, layouts
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.cache import Arrays, decoded_once
-from gan_lab.data.folder import check_held_out_classes, join_names
+from gan_lab.data.folder import check_held_out_classes
 from gan_lab.data.from_python import LABEL_KEYS
+from gan_lab.data.image_files import join_names
 from gan_lab.data.split import SelectedRows
 from gan_lab.images import ImageSpec
 from gan_lab.utils.errors import UserError, first_line, import_extra

@@ -145,14 +145,14 @@ class Inventory:
 
     def drop_outputs(self) -> None:
         """Leave out images that the lab wrote, unless it wrote all images."""
-        recorded = self._join_names(list_recorded)
+        recorded = self._list_paths(list_recorded)
         # Files are hashed only if they could be left out.
         if recorded.isdisjoint(self.images) or recorded.issuperset(self.images):
             return
-        written = self._join_names(find_outputs)
+        written = self._list_paths(find_outputs)
         self.use([path for path in self.images if path not in written], WRITTEN)
 
-    def _join_names(self, find_names: Callable[[Path], set[str]]) -> set[str]:
+    def _list_paths(self, find_names: Callable[[Path], set[str]]) -> set[str]:
         """Return the paths of the names that are found in each folder of images."""
         return {
             os.path.join(self.folder, inside, name)
@@ -476,6 +476,11 @@ def survey(root: Path) -> dict[str, str]:
             [f"{paths[i].name} ({reason})" for i, reason in unreadable]
         )
     return facts
+
+
+def join_names(names: Sequence[str], most: int = 10) -> str:
+    """Join up to ``most`` names."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def join_and_count(names: list[str], most: int = 3) -> str:

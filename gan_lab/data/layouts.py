@@ -15,7 +15,7 @@ from filelock import FileLock
 from gan_lab.data.archives import describe_problem, unpack
 from gan_lab.data.cache import cache_folder
 from gan_lab.data.decoding import hash_file_stats
-from gan_lab.data.image_files import Inventory
+from gan_lab.data.image_files import Inventory, join_names
 from gan_lab.utils.errors import UserError
 
 # The names of the splits, in order of preference.
@@ -28,7 +28,6 @@ TRAIN_NAMES = SPLIT_NAMES["train"]
 # The first of these folders that exists is held out.
 HELD_OUT_NAMES = (*SPLIT_NAMES["test"], *SPLIT_NAMES["validation"])
 ALL_NAMES = frozenset([*TRAIN_NAMES, *HELD_OUT_NAMES])
-MAX_NAMES = 10
 DOMAIN_PATTERNS = ("{}A {}B", "{}/A {}/B", "A/{} B/{}")
 DOMAIN_LAYOUTS = (
     "trainA and trainB, or train/A and train/B, or A/train and B/train (and test or val likewise), "
@@ -168,9 +167,9 @@ def find_splits(
     shared = sorted(children_of_all.pop()) if len(children_of_all) == 1 else []
     if len(names) > 1 and len(shared) > 1 and not any(roles.values()):
         raise UserError(
-            f"data.root={root} has an ambiguous layout: {_join(names)} contain the same folders "
-            f"{_join(shared)}. Set data.root to one of them, or data.layout=classes to use "
-            f"{_join(names)} as classes."
+            f"data.root={root} has an ambiguous layout: {join_names(names)} contain the same folders "
+            f"{join_names(shared)}. Set data.root to one of them, or data.layout=classes to use "
+            f"{join_names(names)} as classes."
         )
     _check_deeper_splits(root, children)
     if any(roles.values()):
@@ -190,7 +189,7 @@ def _ask_for_layout(root: Path, names: list[str], roles: Mapping[str, str | None
     else:
         options.insert(0, "data.root to the folder to train on")
     raise UserError(
-        f"data.root={root} has an ambiguous layout: {_join(names)} may be splits or classes. Set "
+        f"data.root={root} has an ambiguous layout: {join_names(names)} may be splits or classes. Set "
         f"{', or '.join(options)}."
     )
 
@@ -206,7 +205,7 @@ def _choose_splits(root: Path, roles: Mapping[str, str | None]) -> tuple[Path, P
     # "train" is preferred to "training", but not "train2016" to "train2017".
     if not train or (len(train) > 1 and train[0].lower() not in TRAIN_NAMES):
         raise UserError(
-            f"data.layout=splits: the folders of {root} are {_join([*roles]) or 'none'}. Name one "
+            f"data.layout=splits: the folders of {root} are {join_names([*roles]) or 'none'}. Name one "
             "of them train, and one test or val."
         )
     chosen = [train[0], *held_out[:1]]
@@ -268,7 +267,7 @@ def _check_deeper_splits(root: Path, children: Mapping[tuple[str, ...], set[str]
         train = sorted(name for name in children[parts] if name.lower() in TRAIN_NAMES)
         if train:
             raise UserError(
-                f"data.root={root} contains splits in a subfolder: {_join([*train, *held_out])} in "
+                f"data.root={root} contains splits in a subfolder: {join_names([*train, *held_out])} in "
                 f"{inside}. Set data.root={inside}, or data.layout=classes to train on the images "
                 "of all folders."
             )
@@ -277,11 +276,6 @@ def _check_deeper_splits(root: Path, children: Mapping[tuple[str, ...], set[str]
             f"{inside / held_out[0]}. Move it to {root / held_out[0]}, or set data.layout=classes "
             "to train on its images."
         )
-
-
-def _join(names: Sequence[str]) -> str:
-    shown = [*names[:MAX_NAMES], *(["..."] if len(names) > MAX_NAMES else [])]
-    return ", ".join(shown)
 
 
 def _find_pair(root: Path, pattern: str, names: Sequence[str]) -> tuple[Path, Path] | None:
