@@ -132,7 +132,7 @@ class RunConfig:
     compile: bool = False
     # images between two evaluations
     evaluate_every_images: int = number(50_000, minimum=1)
-    # delete an existing run folder before training
+    # replace an existing run; refused if its folder contains files that the lab did not write
     overwrite: bool = False
     # warm start: a run folder, checkpoint or export that provides the initial weights
     start_from: str | None = None

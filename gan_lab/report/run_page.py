@@ -44,7 +44,8 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
         overwrite: Replace an earlier page at ``out``.
 
     Raises:
-        UserError: A folder is not a run, or ``out`` is a file that the lab did not write.
+        UserError: A folder is not a run, or ``out`` is a file that the lab did not write, or that
+            has changed since.
     """
     runs = _open_runs(folders)
     page = runs[0].path / "report.html"
@@ -52,13 +53,12 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
         out = None
     # the lab replaces its own pages at the paths that it chooses
     files = OutputFiles(overwrite, default_path=out is None)
-    if out is not None:
-        files.check(out)
-    text = render_runs(runs)
     if out is None and len(runs) == 1:
-        write_text(page, text, errors="replace")
-        return page
-    out = out or runs[0].path.resolve().parent.parent / name_comparison(runs)
+        out = page
+    elif out is None:
+        out = runs[0].path.resolve().parent.parent / name_comparison(runs)
+    files.check(out)
+    text = render_runs(runs)
     with files.write(out) as unfinished:
         write_text(unfinished, text, errors="replace")
     return out

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from gan_lab.config.schema import USER_FOLDERS, Config, leaves
 from gan_lab.runs.environment import describe_environment
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_files import clear_run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER, make_file_name, write_text
 
@@ -79,6 +79,11 @@ class RunFolder:
         """True if a training has begun in this folder."""
         return (self.path / "config.yaml").is_file()
 
+    @property
+    def is_run(self) -> bool:
+        """True for a run. Many programs have a config.yaml."""
+        return self.has_config and (self.path / "checkpoints").is_dir()
+
     def prepare(
         self, config: Config, overrides: Sequence[str], fingerprint: str = "", about: str = ""
     ) -> None:
@@ -91,16 +96,15 @@ class RunFolder:
             about: One line that describes the data and their license.
 
         Raises:
-            UserError: The folder has a run with another config or other data, or is not a run
-                folder.
+            UserError: The folder has a run with another config or other data, is not a run folder,
+                or contains a file of the user that run.overwrite would delete.
             OSError: The folder cannot be written.
         """
         folder = self.path
-        # many programs have a config.yaml: only a run may be deleted
-        if config.run.overwrite and self.has_config and (folder / "checkpoints").is_dir():
-            shutil.rmtree(folder)
+        if config.run.overwrite and self.is_run:
+            clear_run(folder)
         if folder.is_dir() and any(folder.iterdir()):
-            if not self.has_config or not (folder / "checkpoints").is_dir():
+            if not self.is_run:
                 raise UserError(
                     f"{folder} exists and is not a run folder. Choose another run.id or run.root."
                 )

@@ -30,7 +30,10 @@ def check_values(sweep: Sweep, overrides: Sequence[str] = ()) -> None:
             try:
                 loading.load(sweep.experiment, [*sweep.fixed_overrides, *overrides, override])
             except UserError as error:
-                raise UserError(f"sweep {sweep.name}: {override}: {error}") from None
+                # most errors begin with the key and the value
+                is_named = str(error).startswith(f"{parameter.key}=")
+                cause = str(error) if is_named else f"{override}: {error}"
+                raise UserError(f"sweep {sweep.name}: {cause}") from None
 
 
 def check_metric(sweep: Sweep, overrides: Sequence[str] = ()) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from gan_lab.runs.run_folder import to_dict
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials
 from gan_lab.utils.files import write_text
+from gan_lab.utils.output import OutputFiles
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -152,7 +152,7 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
     comment = (
         f"{name}, the best of the sweep {sweep.name}: trial {results.best.trial_number}, {score}"
     )
-    path = folder / f"{sweep.name}_best.yaml"
+    path = _name_best_config(sweep, folder)
     _write(path, f"# {comment}\n{plain_yaml.write(merged)}")
     # Fails here if the written file cannot be trained.
     loading.load(str(path))
@@ -160,18 +160,24 @@ def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Pa
 
 
 def report(trials: Trials, folder: Path, overrides: Sequence[str]) -> Path:
-    """Print a sweep's report, write page and best configuration, and return the page's path."""
+    """Print a sweep's report, write page and best configuration, and return the page's path.
+
+    Raises:
+        UserError: The user has edited one of the two files.
+    """
     from rich.console import Console
 
     results = collect_results(trials)
     overrides = [*trials.overrides(), *overrides]
-    path = write_best_config(results, overrides, folder)
-    page = folder / "report.html"
-    _write(page, render(results, path, folder, overrides))
     console = Console(markup=False)
     console.print(_make_table(results))
     for key, share in results.importances.items():
         console.print(f"Importance of {key}: {share:.2f}", highlight=False)
+    page = folder / "report.html"
+    # Both first: the page shows the content of the other file.
+    OutputFiles(default_path=True).check(page, _name_best_config(results.sweep, folder))
+    path = write_best_config(results, overrides, folder)
+    _write(page, render(results, path, folder, overrides))
     if path:
         console.print(
             f"Best configuration: {path}. Train it: make train EXP={path}",
@@ -182,10 +188,14 @@ def report(trials: Trials, folder: Path, overrides: Sequence[str]) -> Path:
     return page
 
 
+def _name_best_config(sweep: Sweep, folder: Path) -> Path:
+    """Return the path of the best configuration."""
+    return folder / f"{sweep.name}_best.yaml"
+
+
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Several workers may report the sweep at once.
-    write_text(path, text, errors="replace", suffix=f".{os.getpid()}")
+    with OutputFiles(default_path=True).write(path) as unfinished:
+        write_text(unfinished, text, errors="replace")
 
 
 def _make_table(results: SweepResult) -> Any:

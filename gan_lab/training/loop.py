@@ -23,6 +23,7 @@ from gan_lab.runs.alert import Alert
 from gan_lab.runs.checkpoints import explain_mismatch, latest_checkpoint, read_checkpoint
 from gan_lab.runs.results import write_summary
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_files import check_deletable
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import warm_start
 from gan_lab.training.builder import Experiment, build, load_data, quiet_lightning, rank
@@ -64,6 +65,9 @@ def train(
     launched = detect.detect_launcher(loaded.config.run)
     set_rank(launched.rank)
     config = adapt_to_start(loaded.config, run, launched)
+    if config.run.overwrite and run.is_run:
+        # before the data are read; prepare() checks again under the lock
+        check_deletable(run.path)
     finished = None if config.run.overwrite else run.finished(config)
     if finished:
         # The run was killed between its evaluation and its report.

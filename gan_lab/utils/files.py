@@ -33,13 +33,12 @@ def find_shipped_folder(name: str, inside: str | None = None) -> Path:
 
 
 @contextmanager
-def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` on success: the file is always complete.
 
     For files in the lab's own folders. ``output.OutputFiles`` writes to paths that users name.
-    ``suffix`` distinguishes the temporary paths of concurrent writers.
     """
-    unfinished = path.with_name(f".{path.name}{suffix}")
+    unfinished = path.with_name(f".{path.name}")
     try:
         yield unfinished
         os.replace(unfinished, path)
@@ -48,9 +47,9 @@ def atomic_path(path: Path, suffix: str = "") -> Iterator[Path]:
         raise
 
 
-def write_text(path: Path, text: str, errors: str = "surrogateescape", suffix: str = "") -> None:
+def write_text(path: Path, text: str, errors: str = "surrogateescape") -> None:
     """Write a UTF-8 text file atomically; ``errors`` as for ``str.encode``."""
-    with atomic_path(path, suffix) as unfinished:
+    with atomic_path(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors=errors, newline="\n")
 
 

@@ -59,12 +59,19 @@ class OutputFiles:
                 raise UserError(f"{path} is a folder. Name a file")
             else:
                 if path.parent not in recorded:
-                    recorded[path.parent] = _read_records(path.parent)
-                known = recorded[path.parent].get(path.name, set() if self.default_path else None)
-                if known is None or not _is_unchanged(path, known):
+                    recorded[path.parent] = read_records(path.parent)
+                if not self._is_output(path, recorded[path.parent]):
+                    # another process may have recorded and replaced the file since
+                    recorded[path.parent] = read_records(path.parent)
+                if not self._is_output(path, recorded[path.parent]):
+                    remedy = (
+                        "Move or rename it"
+                        if self.default_path
+                        else "Choose another path, or move this file"
+                    )
                     raise UserError(
                         f"{path} is not output of gan-lab, or has changed since: it is not "
-                        "replaced. Choose another path, or move this file"
+                        f"replaced. {remedy}"
                     )
                 if not self.overwrite:
                     raise UserError(
@@ -72,6 +79,11 @@ class OutputFiles:
                         "--overwrite"
                     )
             self._checked.add(path)
+
+    def _is_output(self, path: Path, records: dict[str, set[str]]) -> bool:
+        """Return whether the lab wrote a file, which is unchanged."""
+        known = records.get(path.name, set() if self.default_path else None)
+        return known is not None and _is_unchanged(path, known)
 
     def check_folder(self, folder: Path) -> set[str]:
         """Return the names of the earlier output in a folder; empty if it is new or empty.
@@ -126,14 +138,18 @@ class OutputFiles:
 
 def find_outputs(folder: Path) -> set[str]:
     """Return the names of the files in a folder that the lab wrote and that are unchanged."""
-    records = _read_records(folder)
+    return list_unchanged(folder, read_records(folder))
+
+
+def list_unchanged(folder: Path, records: dict[str, set[str]]) -> set[str]:
+    """Return the names in ``records`` whose files still have a recorded hash."""
     names = list(records)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         are_unchanged = pool.map(lambda name: _is_unchanged(folder / name, records[name]), names)
         return set(compress(names, are_unchanged))
 
 
-def _read_records(folder: Path) -> dict[str, set[str]]:
+def read_records(folder: Path) -> dict[str, set[str]]:
     """Return the recorded hashes of each output of a folder; an empty set stands for any hash."""
     records = read_export_files(folder)
     for name, value in _read_manifest(folder):
@@ -145,7 +161,7 @@ def _read_records(folder: Path) -> dict[str, set[str]]:
 
 def list_recorded(folder: Path) -> set[str]:
     """Return the names that the lab recorded in a folder, also of files that have changed since."""
-    return set(_read_records(folder))
+    return set(read_records(folder))
 
 
 def _is_unchanged(path: Path, hashes: set[str]) -> bool:

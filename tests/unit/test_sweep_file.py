@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -15,6 +17,7 @@ from gan_lab.config.values import format_overrides
 from gan_lab.sweeps import check, run_sweep, search_space, sweep_report, wandb_agents
 from gan_lab.sweeps import sweep_file as file
 from gan_lab.sweeps.trials import create_pruner
+from gan_lab.utils.errors import UserError
 from tests.helpers.logs import logged
 from tests.helpers.sweeping import sweep_file
 
@@ -274,7 +277,7 @@ def test_a_shipped_sweep_is_legal_and_asks_a_question(name: str) -> None:
     [
         (
             {"model.lr_d": {"min": 0.0, "max": 1.0}},
-            "sweep stand_in: model.lr_d=0.0: model.lr_d=0.0 is out of range",
+            "sweep stand_in: model.lr_d=0.0 is out of range",
         ),
         (
             {"model.lr": {"value": 1}},
@@ -408,3 +411,28 @@ def test_best_config_of_own_experiment_equals_trial(kind: str, tmp_path: Path) -
     written = loading.load(str(path)).config
     assert written == loading.load(str(source), ["model.lr_d=1e-3"]).config
     assert (written.data.size, written.data.width) == (64, 96)
+
+
+@pytest.mark.parametrize("name", ["made_best.yaml", "report.html"])
+def test_report_of_sweep_keeps_edited_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table is printed, and neither file is written once the user has edited one."""
+    command = ["python", "train", "gan", "${args_no_hyphens}"]
+    parameters = {"model.lr_d": {"values": [1e-3, 2e-3]}}
+    path = sweep_file(tmp_path, command=command, parameters=parameters)
+    sweep = replace(file.load(str(path)), name="made")
+    row = sweep_report.Row(0, "complete", {"model.lr_d": 1e-3}, 5.0, {1: 5.0})
+    result = sweep_report.SweepResult(sweep, [row], row, {})
+    monkeypatch.setattr(sweep_report, "collect_results", lambda _: result)
+    trials: Any = SimpleNamespace(overrides=list)
+    folder = tmp_path / "out"
+    for _ in range(2):
+        sweep_report.report(trials, folder, [])
+    (folder / name).write_text("by the user")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    capsys.readouterr()
+    with pytest.raises(UserError, match=rf"{name} .*has changed since.*\. Move or rename it"):
+        sweep_report.report(trials, folder, [])
+    assert "trial" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
