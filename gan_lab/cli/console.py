@@ -180,7 +180,10 @@ def print_data(loaded: LoadedConfig) -> None:
     rows = Table("", *splits, title=title, title_justify="left")
     rows.add_row("images", *(f"{len(split):,}" for split in splits.values()))
     if served.train.sources is not None:
-        rows.add_row("inputs", *(f"{len(split.sources or ()):,}" for split in splits.values()))
+        counts_of_inputs = [
+            0 if split.sources is None else len(split.sources) for split in splits.values()
+        ]
+        rows.add_row("inputs", *(f"{count:,}" for count in counts_of_inputs))
     for label in range(min(spec.classes, 40)):
         counts = [
             np.count_nonzero(split.labels == label)

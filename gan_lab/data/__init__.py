@@ -61,7 +61,8 @@ def load(
     module = find_extension("data", "data set", cfg.name, names(), "decode")
     if cfg.source == "auto" and cfg.root != DataConfig().root and hasattr(module, "is_present"):
         _check_root(cfg, module)
-    if cfg.root != DataConfig().root and cfg.name in names() and not lies_in_root(cfg.name):
+    is_typed = cfg.root != DataConfig().root and cfg.name in names()
+    if is_typed and (cfg.source == "sample" or not lies_in_root(cfg.name)):
         problem = _explain_unused_root(cfg)
         if problem and not is_recorded:
             raise UserError(problem)
@@ -104,8 +105,10 @@ def _explain_unused_root(cfg: DataConfig) -> str:
     An existing folder without images is accepted, for the decoded-image cache.
     """
     root = Path(cfg.root)
-    if not root.is_dir():
+    if not root.exists():
         problem = f"data.root={cfg.root} does not exist, and"
+    elif not root.is_dir():
+        problem = f"data.root={cfg.root} is a file, but"
     # photos, or class folders of photos
     elif any(
         path.suffix.lower() in SUFFIXES for pattern in ("*", "*/*") for path in root.glob(pattern)
@@ -113,6 +116,11 @@ def _explain_unused_root(cfg: DataConfig) -> str:
         problem = f"data.root={cfg.root} contains images, but"
     else:
         return ""
+    if lies_in_root(cfg.name):
+        return (
+            f"{problem} data.source=sample does not read data.root. Remove data.source=sample to "
+            f"read it, or set data.root={DataConfig().root}."
+        )
     return (
         f"{problem} data.name={cfg.name} is not read from data.root. Set "
         f"data.root={DataConfig().root}, or use data.name=folder for your own images."
@@ -134,6 +142,8 @@ def _check_root(cfg: DataConfig, module: Any) -> None:
     if module.DOWNLOADS:
         options.append(f"download {cfg.name} into it with data.source=full")
     if module.SAMPLE:
-        options.append(f"use {module.SAMPLE} with data.source=sample")
+        options.append(
+            f"use {module.SAMPLE} with data.source=sample data.root={DataConfig().root}"
+        )
     alternatives = f" Or {', or '.join(options)}." if options else ""
     raise UserError(f"data.root={cfg.root} {problem}. Expected {module.LAYOUT}.{alternatives}")

@@ -60,6 +60,10 @@ def decode(cfg: DataConfig) -> ArrayDataset:
         names, labels = infer_classes(train_folder, readable)
         if not names and cfg.layout == "auto":
             _warn_of_inner_classes(train_folder, readable)
+        if all(os.sep in path for path in readable):
+            _warn_of_lost_classes(found, [train_folder, held_out_folder], names)
+    if splits:
+        _warn_of_lost_splits(found)
     train, test = opened.split(len(train_files), labels)
     check_held_out_classes(names, labels, train, test)
     about = f"{len(train):,} images of {cfg.root}, {len(test):,} held out"
@@ -103,6 +107,46 @@ def _warn_of_metadata(found: image_files.Inventory) -> None:
             f"{found.metadata[0]} is ignored. Set data.name=huggingface to use its labels.",
             stacklevel=3,
         )
+
+
+def _list_lost_folders(found: image_files.Inventory) -> list[tuple[str, str]]:
+    """List the dead links and closed folders with the reason; links to single images are none."""
+    broken = [
+        path
+        for path in found.left_out.get(image_files.BROKEN, ())
+        if image_files.suffix_of(path) not in image_files.SUFFIXES
+    ]
+    closed = found.unsearched.get(image_files.INACCESSIBLE, ())
+    return [(path, "a broken link") for path in broken] + [
+        (path, "an inaccessible folder") for path in closed
+    ]
+
+
+def _warn_of_lost_classes(
+    found: image_files.Inventory, folders: Sequence[Path | None], names: Sequence[str]
+) -> None:
+    """Warn of the classes whose folder, or a folder in it, is a dead link or closed.
+
+    Args:
+        found: The files under the root.
+        folders: The folders of the training and of the held-out images, if any.
+        names: The classes that have images.
+    """
+    for lost, reason in _list_lost_folders(found):
+        path = found.folder / lost
+        inside = next((each for each in folders if each and path.is_relative_to(each)), None)
+        if inside is None:
+            continue
+        name = path.relative_to(inside).parts[0]
+        loss = "images of the class {} are missing" if name in names else "the class {} is missing"
+        warnings.warn(f"{path} is {reason}: {loss.format(name)}.", stacklevel=3)
+
+
+def _warn_of_lost_splits(found: image_files.Inventory) -> None:
+    """Warn of the folders of splits that are dead links or closed."""
+    for lost, reason in _list_lost_folders(found):
+        if os.sep not in lost and layouts.guess_split(lost):
+            warnings.warn(f"{found.folder / lost} is {reason}: a split is missing.", stacklevel=3)
 
 
 def infer_classes(root: Path, relative_paths: Sequence[str]) -> tuple[list[str], np.ndarray | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,16 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 TRAIN_NAMES = SPLIT_NAMES["train"]
+# Beginnings of further words for them, in several languages: a reason to ask.
+SPLIT_STEMS = {
+    "train": r"trening|opplæring|entra[iî]ne|entrena|treino|apprentissage|addestra|训练|訓練|学習|обуч",
+    "validation": r"eval|验证|驗證|検証|валид",
+    "test": r"holdout|heldout|unseen|prueba|essai|prova|测试|測試|テスト|тест",
+}
+SHORT_NAMES = {"tr": "train", "va": "validation", "vl": "validation", "te": "test", "ts": "test"}
+# Words for parts of a data set that are neither classes nor splits.
+OTHER_PART = "other"
+OTHER_PARTS = re.compile(r"folds?|splits?|partitions?|(sub)?sets?|(un)?labell?ed|query|gallery")
 # The first of these folders that exists is held out.
 HELD_OUT_NAMES = (*SPLIT_NAMES["test"], *SPLIT_NAMES["validation"])
 ALL_NAMES = frozenset([*TRAIN_NAMES, *HELD_OUT_NAMES])
@@ -153,7 +164,7 @@ def find_splits(
     root = found.folder
     children = _list_children(found)
     names = sorted(children[()])
-    roles = {name: _guess_split(name) for name in names}
+    roles = _guess_splits(names)
     if layout == "splits":
         return _choose_splits(root, roles)
     are_split_names = all(name.lower() in ALL_NAMES for name in names)
@@ -163,9 +174,8 @@ def find_splits(
         return _choose_splits(root, roles)
     if not ask:
         return None
-    children_of_all = {frozenset(children[(name,)]) for name in names}
-    shared = sorted(children_of_all.pop()) if len(children_of_all) == 1 else []
-    if len(names) > 1 and len(shared) > 1 and not any(roles.values()):
+    shared = sorted(set.intersection(*(children[(name,)] for name in names))) if names else []
+    if len(names) > 1 and len(shared) > 1 and SPLIT_NAMES.keys().isdisjoint(roles.values()):
         raise UserError(
             f"data.root={root} has an ambiguous layout: {join_names(names)} contain the same folders "
             f"{join_names(shared)}. Set data.root to one of them, or data.layout=classes to use "
@@ -226,25 +236,57 @@ def _order(roles: Mapping[str, str | None], split: str) -> list[str]:
     return sorted((name for name, role in roles.items() if role == split), key=rank)
 
 
-def _guess_split(name: str) -> str | None:
-    """Return the split whose name a folder has, begins or ends with, such as train2017.
+def _guess_splits(names: Sequence[str]) -> dict[str, str | None]:
+    """Return the split that each of these folders may be, ``OTHER_PART`` or None.
 
-    The short names val and dev count at word boundaries only: a device is no split.
+    Names of two letters, such as tr and te, count only if all folders have one.
     """
-    lower = name.lower()
+    short = {name: SHORT_NAMES.get(name.lower()) for name in names}
+    if len(names) > 1 and all(short.values()):
+        return short
+    return {name: guess_split(name) for name in names}
+
+
+def guess_split(name: str) -> str | None:
+    """Return the split whose name is a word of a folder's name, such as train2017 or x_val-256.
+
+    The short names val and dev count as whole words only: a device is no split.
+    """
+    if exact := next((split for split, each in SPLIT_NAMES.items() if name.lower() in each), None):
+        return exact
+    words = _split_into_words(name)
     for split, aliases in SPLIT_NAMES.items():
-        if lower in aliases:
+        if any(_is_word_of_split(word, aliases) for word in words):
             return split
-    for split, aliases in SPLIT_NAMES.items():
-        for alias in aliases:
-            if len(alias) > 3 and (lower.startswith(alias) or lower.endswith(alias)):
-                return split
-            if re.search(rf"^{alias}(?![a-z])|(?<![a-z]){alias}$", lower):
-                return split
-            # valImages, imagesVal
-            if re.search(rf"^{alias}(?=[A-Z])|(?<=[a-z]){alias.capitalize()}$", name):
-                return split
-    return None
+        # joined words: hold-out, held_out
+        if any(re.match(SPLIT_STEMS[split], word) for word in [*words, "".join(words)]):
+            return split
+    return OTHER_PART if any(OTHER_PARTS.fullmatch(word) for word in words) else None
+
+
+def _split_into_words(name: str) -> list[str]:
+    """Split a name at digits, punctuation and capital letters.
+
+    >>> _split_into_words("imagesVal-x2017"), _split_into_words("MY_Test")
+    (['images', 'val', 'x'], ['my', 'test'])
+    """
+    separated = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
+    return re.findall(r"[^\W\d_]+", separated.lower())
+
+
+def _is_word_of_split(word: str, aliases: Sequence[str]) -> bool:
+    """Return whether a word is a name of a split, is derived from one or abbreviates one."""
+    for alias in aliases:
+        if re.fullmatch(rf"{alias}(s|(sub)?sets?|data|im(g|age)s?|split|part|fold)?", word):
+            return True
+        if len(alias) > 3 and (word.startswith(alias) or word.endswith(alias)):
+            return True
+        # abbreviations by consonants, such as trn for training
+        consonants = iter(alias)
+        is_abbreviation = len(word) > 2 and word[0] == alias[0] and not set("aeiouy") & set(word)
+        if is_abbreviation and all(letter in consonants for letter in word):
+            return True
+    return False
 
 
 def _list_children(found: Inventory) -> dict[tuple[str, ...], set[str]]:
@@ -258,13 +300,21 @@ def _list_children(found: Inventory) -> dict[tuple[str, ...], set[str]]:
 
 
 def _check_deeper_splits(root: Path, children: Mapping[tuple[str, ...], set[str]]) -> None:
-    """Raise UserError if a subfolder of the training images contains a folder of held-out ones."""
+    """Raise UserError if a subfolder of the training images contains a folder of held-out ones.
+
+    Names that only may be those of splits count if there is one of each kind.
+    """
     for parts in sorted(children):
-        held_out = sorted(name for name in children[parts] if name.lower() in HELD_OUT_NAMES)
-        if not parts or parts[0].lower() in HELD_OUT_NAMES or not held_out:
+        if not parts or parts[0].lower() in HELD_OUT_NAMES:
+            continue
+        roles = _guess_splits(sorted(children[parts]))
+        held_out = [*_order(roles, "test"), *_order(roles, "validation")]
+        train = _order(roles, "train")
+        if not train:
+            held_out = [name for name in held_out if name.lower() in HELD_OUT_NAMES]
+        if not held_out:
             continue
         inside = root.joinpath(*parts)
-        train = sorted(name for name in children[parts] if name.lower() in TRAIN_NAMES)
         if train:
             raise UserError(
                 f"data.root={root} contains splits in a subfolder: {join_names([*train, *held_out])} in "

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from gan_lab import cli
 from gan_lab.config.schema import DataConfig
-from gan_lab.data import duplicates
+from gan_lab.data import duplicates, horses
 from gan_lab.data.array_dataset import ArrayDataset
 from gan_lab.data.base import GANDataModule
 from gan_lab.images import ImageSpec
@@ -79,3 +79,17 @@ def test_a_look_at_the_data_counts_them(tmp_path: Path, monkeypatch: pytest.Monk
         "heights",
     ]
     assert done.output.count("┃ files") == 1
+
+
+def test_inspect_data_of_unpaired_sets_counts_inputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inputs of an unpaired set are a second set of images, generated ones included."""
+    monkeypatch.setattr(horses, "COUNT", 6)
+    monkeypatch.setattr(horses, "HELD_OUT", 4)
+    words = ["data.name=horse2zebra", "data.source=sample", "data.size=16", f"data.root={tmp_path}",
+             f"run.root={tmp_path / 'runs'}"]  # fmt: skip
+    done = CliRunner().invoke(cli.app, ["inspect-data", "pix2pix", *words])
+    assert done.exit_code == 0, done.exception
+    rows = {line.split("│")[1].strip(): line for line in done.output.splitlines() if "│" in line}
+    assert rows["inputs"].split("│")[2:] == rows["images"].split("│")[2:]

@@ -60,6 +60,26 @@ def test_a_place_that_somebody_typed_holds_the_set_or_is_an_error_and_stays_as_i
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [("", "does not exist, and"), ("file", "is a file, but"), ("images", "contains images, but")],
+)
+def test_sample_with_a_typed_root_is_an_error(
+    name: str, content: str, problem: str, tmp_path: Path
+) -> None:
+    """Either the folder or the sample is a mistake; a folder for the cache is none."""
+    root = tmp_path / "typed"
+    if content == "file":
+        root.touch()
+    elif content == "images":
+        flat(root / "cat" / "1.png", 0)
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match=f"^data.root={root} {problem}.*Remove data.source=sample"):
+        datasets.load(cfg(name, root, source="sample"), 0)
+    assert tree(tmp_path) == before
+
+
 def test_a_new_data_set_with_a_sample_says_whether_it_is_there() -> None:
     for name in SAMPLED:
         module = __import__(f"gan_lab.data.{name}", fromlist=["is_present"])
@@ -358,6 +378,22 @@ def make_tree(root: Path, *folders: str, n: int = 4) -> Path:
         ("test", "Set data.root to the folder to train on, or data.layout=classes"),
         ("test val", "test, val may be splits or classes"),
         ("train2017", "Set data.layout=splits to train on train2017 only"),
+        ("trn tst", "to train on trn and hold out tst"),
+        ("Trng-Data x.VLD.2", "to train on Trng-Data and hold out x.VLD.2"),
+        ("tr te va", "to train on tr and hold out te"),
+        ("images Evaluation", "images may be splits or classes. Set data.root"),
+        ("cat evalset2", "Set data.root to the folder to train on"),
+        ("fold1 holdout", "fold1, holdout may be splits or classes. Set data.root to the folder"),
+        ("photos Held-Out_3", "Held-Out_3, photos may be splits"),
+        ("x-train-256 x-val-256", "to train on x-train-256 and hold out x-val-256"),
+        ("celebA.training.v2 other", "to train on celebA.training.v2 only"),
+        ("fold1 fold2 fold3", "fold1, fold2, fold3 may be splits or classes"),
+        ("labeled unlabeled", "labeled, unlabeled may be splits or classes"),
+        ("Entraînement essais", "to train on Entraînement and hold out essais"),
+        ("训练集 测试集", "to train on 训练集 and hold out 测试集"),
+        ("1/cat 1/dog 1/cow 2/cat 2/dog", "1, 2 contain the same folders cat, dog"),
+        ("ds/trn ds/tst", "contains splits in a subfolder: trn, tst in {root}/ds"),
+        ("photos/x/tr photos/x/va", "contains splits in a subfolder: tr, va in {root}/photos/x"),
         ("a/cat a/dog b/cat b/dog", "a, b contain the same folders cat, dog. Set data.root to one"),
         ("fold1/x/1 fold1/y fold2/x fold2/y", "fold1, fold2 contain the same folders x, y"),
         ("ds/train ds/test", "contains splits in a subfolder: train, test in {root}/ds. Set data"),
@@ -386,6 +422,10 @@ def test_layout_that_may_be_splits_or_classes_is_a_question(
     [
         ("device valley devil", ["device", "devil", "valley"]),
         ("carnival festival", ["carnival", "festival"]),
+        ("te tiger", ["te", "tiger"]),
+        ("devices gym rhythm", ["devices", "gym", "rhythm"]),
+        ("cat_rain folding-chair settle", ["cat_rain", "folding-chair", "settle"]),
+        ("cat/tests dog/pest", ["cat", "dog"]),
         ("cat/images dog/images", ["cat", "dog"]),
         ("cat/a cat/b dog/a", ["cat", "dog"]),
         ("train/cat train/dog val/cat val/dog", ["cat", "dog"]),
@@ -498,6 +538,43 @@ def test_folder_with_a_class_in_test_only_is_an_error(only: str, tmp_path: Path)
     with pytest.raises(ValueError, match=f"no training image has the class {only}, but held-out"):
         folder.decode(cfg("folder", tmp_path))
     assert folder.decode(cfg("folder", tmp_path, labels=False)).spec.classes == 0
+
+
+@pytest.mark.parametrize(
+    ("folders", "link", "message"),
+    [
+        ("cat dog", "cow", "{root}/cow is a broken link: the class cow is missing."),
+        ("cat", "dog.2024", "dog.2024 is a broken link: the class dog.2024 is missing."),
+        ("cat dog", "dog/more", "dog/more is a broken link: images of the class dog are missing."),
+        ("cat/a dog", "cow/1/2", "cow/1/2 is a broken link: the class cow is missing."),
+        ("train/cat train/dog test/cat", "train/cow", "train/cow is a broken link: the class cow"),
+        ("train/cat train/dog test/cat", "test/dog", "images of the class dog are missing."),
+        ("train/cat train/dog", "Test", "{root}/Test is a broken link: a split is missing."),
+    ],
+)
+def test_dead_link_to_a_folder_names_the_lost_class(
+    folders: str, link: str, message: str, tmp_path: Path
+) -> None:
+    """Disks that are not mounted leave such links; one to a single image loses no class."""
+    root = make_tree(tmp_path / "root", *folders.split())
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to("/nowhere/photos")
+    (root / "a.png").symlink_to("/nowhere/a.png")
+    with pytest.warns(UserWarning) as caught:
+        folder.decode(cfg("folder", root))
+    about_loss = [str(each.message) for each in caught if "missing" in str(each.message)]
+    assert len(about_loss) == 1
+    assert message.format(root=root) in about_loss[0]
+
+
+def test_dead_link_without_classes_loses_none(tmp_path: Path) -> None:
+    make_tree(tmp_path, ".")
+    (tmp_path / "backup").symlink_to("/nowhere")
+    with pytest.warns(UserWarning) as caught:
+        folder.decode(cfg("folder", tmp_path))
+    assert [str(each.message) for each in caught] == [
+        f"skipped in {tmp_path}: 1 broken link (backup)"
+    ]
 
 
 def test_pairs_in_subfolders_are_counted_as_left_out(tmp_path: Path) -> None:
