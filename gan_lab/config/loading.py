@@ -150,12 +150,14 @@ class LoadedConfig:
         config: The config.
         origin: Source of each value that is not a default: a file name or 'command line'.
         groups: Options of config groups that were selected on the command line.
+        redundant: Keys that are null on the command line, and would be null without it.
     """
 
     experiment: str
     config: Config
     origin: dict[str, str]
     groups: dict[str, str]
+    redundant: frozenset[str] = frozenset()
 
 
 def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
@@ -206,7 +208,21 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     config = expand_homes(parse([values for _, values in layers]))
     check_texts(config)
     origin = {key: source for source, values in layers for key in values}
-    return LoadedConfig(path.stem, config, origin, selected)
+    return LoadedConfig(path.stem, config, origin, selected, _find_redundant(config, layers))
+
+
+def _find_redundant(
+    config: Config, layers: Sequence[tuple[str, Mapping[str, Any]]]
+) -> frozenset[str]:
+    """Return the keys that the last layer sets to null, which is the default, as the only layer."""
+    values = dict(leaves(config))
+    defaults = dict(leaves(replace(Config(), model=type(config.model)())))
+    below = {key for _, layer in layers[:-1] for key in layer}
+    return frozenset(
+        key
+        for key in layers[-1][1]
+        if key not in below and values.get(key, "") is None and defaults[key] is None
+    )
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ TRUE_TEXTS = ("true", "yes", "on", "y", "1")
 FALSE_TEXTS = ("false", "no", "off", "n", "0")
 # an item of a list on the command line, up to the next comma
 LIST_ITEM = re.compile(r"""\s*('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|(?!['"])[^,]*)\s*(?=,|$)""")
+QUOTED = re.compile(r"(['\"])(.*)\1")
 QUOTE_ITEMS = "Quote an item that has a comma, such as ['a, b',c]"
 
 
@@ -92,10 +93,13 @@ def convert(kind: Any, value: Any) -> Any:
         return _convert_list(kind, value)
     if origin is dict:
         return _convert_dict(kind, value)
-    if origin is Literal:
-        return _convert_literal(kind, value)
     if kind in (str, Path):
         return kind(_convert_text(value))
+    if isinstance(value, Argument) and (quoted := QUOTED.fullmatch(value)):
+        # a shell or make may keep the quotation marks, and in YAML they are not part of the value
+        value = quoted[2]
+    if origin is Literal:
+        return _convert_literal(kind, value)
     if kind in (bool, int, float):
         converted = {bool: _convert_bool, int: _convert_integer, float: _convert_float}[kind](value)
         if converted is None:

@@ -142,8 +142,6 @@ def _check_root(cfg: DataConfig, module: Any) -> None:
     if module.DOWNLOADS:
         options.append(f"download {cfg.name} into it with data.source=full")
     if module.SAMPLE:
-        options.append(
-            f"use {module.SAMPLE} with data.source=sample data.root={DataConfig().root}"
-        )
+        options.append(f"use {module.SAMPLE} with data.source=sample data.root={DataConfig().root}")
     alternatives = f" Or {', or '.join(options)}." if options else ""
     raise UserError(f"data.root={cfg.root} {problem}. Expected {module.LAYOUT}.{alternatives}")

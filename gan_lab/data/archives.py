@@ -53,12 +53,15 @@ DAMAGE_ERRORS = (
     struct.error,
 )
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG)
-UNPACK_IT = "Unpack it yourself, and set data.root to the folder"
+UNPACK_IT = "Unpack it yourself, and {use} the folder"
+# How a user names a folder or an archive: the ``use`` of the functions below.
+SET_ROOT = "set data.root to"
 COPY_IT = "Copy or download it again"
 
 
-def describe_problem(path: Path) -> str:
+def describe_problem(path: Path, use: str = SET_ROOT) -> str:
     """Say why a file is not a zip file that can be unpacked; '' if it is one."""
+    unpack_it = UNPACK_IT.format(use=use)
     with path.open("rb") as file:
         start = file.read(8)
     if zipfile.is_zipfile(path):
@@ -66,11 +69,11 @@ def describe_problem(path: Path) -> str:
     if start.startswith(b"PK\x03\x04"):
         return f"{path} is truncated: the list of files at its end is missing. {COPY_IT}."
     if tarfile.is_tarfile(path):
-        return f"{path} is a tar archive, not a zip file. {UNPACK_IT}."
+        return f"{path} is a tar archive, not a zip file. {unpack_it}."
     kind = next((kind for magic, kind in OTHER_ARCHIVES.items() if start.startswith(magic)), None)
     if kind:
-        return f"{path} is a {kind}, not a zip file. {UNPACK_IT}."
-    return f"{path} is not a zip file. Set data.root to a folder or a zip file."
+        return f"{path} is a {kind}, not a zip file. {unpack_it}."
+    return f"{path} is not a zip file. {use.capitalize()} a folder or a zip file."
 
 
 def unpack(archive: Path, folder: Path) -> str:
@@ -92,7 +95,7 @@ def unpack(archive: Path, folder: Path) -> str:
                     pass
         else:
             with zipfile.ZipFile(archive) as zip_file:
-                problem = _check_zip(archive, zip_file, folder)
+                problem = check_contents(archive, zip_file) or _check_space(zip_file, folder)
                 if problem:
                     return problem
                 for entry in zip_file.infolist():
@@ -114,44 +117,51 @@ def unpack(archive: Path, folder: Path) -> str:
                 folder.rmdir()
 
 
-def _check_zip(archive: Path, zip_file: zipfile.ZipFile, folder: Path) -> str:
+def check_contents(archive: Path, zip_file: zipfile.ZipFile, use: str = SET_ROOT) -> str:
     """Return why a zip file is not unpacked, or '' after its names were corrected.
 
     zipfile never writes more bytes than the sizes that are checked here.
     """
+    unpack_it = UNPACK_IT.format(use=use)
     entries = zip_file.infolist()
     _correct_separators(entries)
     files = [entry for entry in entries if not entry.is_dir()]
     if not files:
         return f"{archive} contains no files. {COPY_IT}."
     if any(entry.flag_bits & 0x1 for entry in files):
-        return f"{archive} is encrypted with a password. {UNPACK_IT}."
+        return f"{archive} is encrypted with a password. {unpack_it}."
     methods = {entry.compress_type for entry in files} - set(SUPPORTED_METHODS)
     if methods:
         number = min(methods)
         name = UNSUPPORTED_METHODS.get(number, f"method {number}")
-        return f"{archive} is compressed with {name}, which Python cannot read. {UNPACK_IT}."
+        return f"{archive} is compressed with {name}, which Python cannot read. {unpack_it}."
     if all(entry.filename.lower().endswith(ARCHIVE_SUFFIXES) for entry in files):
         return (
             f"{archive} contains only other archives, such as {files[0].filename}. Unpack it, and "
-            "set data.root to one of them."
+            f"{use} one of them."
         )
     if len(files) > MAX_FILES:
-        return f"{archive} contains {len(files):,} files, more than {MAX_FILES:,}. {UNPACK_IT}."
+        return f"{archive} contains {len(files):,} files, more than {MAX_FILES:,}. {unpack_it}."
     size = sum(entry.file_size for entry in files)
     packed = archive.stat().st_size
     if size > max(MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO * packed):
         return (
             f"{archive} ({packed / 1e6:,.1f} MB) would unpack to {size / 1e9:,.1f} GB. The limit is "
-            f"{MAX_COMPRESSION_RATIO} times its size, or {MIN_BOMB_BYTES / 1e9:,.1f} GB. {UNPACK_IT}."
-        )
-    free = shutil.disk_usage(folder).free
-    if size > free - MIN_FREE_BYTES:
-        return (
-            f"{archive} needs {size / 1e9:,.1f} GB in {folder.parent}, where {free / 1e9:,.1f} GB "
-            "are free. Set GAN_LAB_CACHE to a folder on another disk."
+            f"{MAX_COMPRESSION_RATIO} times its size, or {MIN_BOMB_BYTES / 1e9:,.1f} GB. {unpack_it}."
         )
     return ""
+
+
+def _check_space(zip_file: zipfile.ZipFile, folder: Path) -> str:
+    """Return why the contents do not fit on the disk of a folder, or ''."""
+    size = sum(entry.file_size for entry in zip_file.infolist())
+    free = shutil.disk_usage(folder).free
+    if size <= free - MIN_FREE_BYTES:
+        return ""
+    return (
+        f"{zip_file.filename} needs {size / 1e9:,.1f} GB in {folder.parent}, where "
+        f"{free / 1e9:,.1f} GB are free. Set GAN_LAB_CACHE to a folder on another disk."
+    )
 
 
 def _correct_separators(entries: list[zipfile.ZipInfo]) -> None:

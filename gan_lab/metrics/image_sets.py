@@ -177,33 +177,37 @@ class ImageSet:
     def _read_zip(self, path: Path) -> Iterator[tuple[Tensor, str]]:
         with self._open_zip(path) as (archive, members):
             for member in members:
-                label = f"{path}: {member}"
+                label = f"{path}: {member.filename}"
                 # Extract one file at a time, so that a large archive does not fill the disk.
                 with tempfile.TemporaryDirectory() as folder:
                     image = self._read_image(Path(archive.extract(member, folder)), label)
                 yield image, label
 
     @contextmanager
-    def _open_zip(self, path: Path) -> Iterator[tuple[zipfile.ZipFile, list[str]]]:
+    def _open_zip(self, path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
         """Open a zip file, and list its images; UserError if it has none or is damaged."""
+        self._check_archive(archives.describe_problem(path, "pass"))
         try:
             with zipfile.ZipFile(path) as archive:
-                members = sorted(filter(_is_image_member, archive.namelist()), key=Path)
+                self._check_archive(archives.check_contents(path, archive, "pass"))
+                members = [each for each in archive.infolist() if _is_image_member(each.filename)]
                 if not members:
                     raise UserError(
                         f"The {self.name} file has no images: {path}. Pass a .zip file of image "
                         "files."
                     )
-                yield archive, members
+                yield archive, sorted(members, key=lambda member: Path(member.filename))
         except UserError:
             raise
-        # The last one means encrypted.
-        except (*archives.DAMAGE_ERRORS, RuntimeError) as error:
+        except archives.DAMAGE_ERRORS as error:
             if isinstance(error, OSError) and error.errno in archives.WRITE_ERRORS:
                 raise
-            raise UserError(
-                f"The {self.name} cannot be read: {path} ({error}). Pass a valid .zip file."
-            ) from None
+            self._check_archive(f"{path} is damaged ({error}). {archives.COPY_IT}.")
+
+    def _check_archive(self, problem: str) -> None:
+        """Raise UserError if an archive has a problem."""
+        if problem:
+            raise UserError(f"The {self.name} cannot be read: {problem}")
 
     def _load_array(self, path: Path) -> np.ndarray:
         try:

@@ -211,7 +211,7 @@ def run_id(loaded: LoadedConfig) -> str:
             )
         return name
     values = dict(leaves(loaded.config))
-    overridden = [key for key, origin in loaded.origin.items() if origin == "command line"]
+    overridden = _list_overridden(loaded)
     parts = [f"{group}={member}" for group, member in sorted(loaded.groups.items())]
     for key in sorted(overridden):
         if key in values and _names_outputs(key) and key != "run.seed":
@@ -236,9 +236,9 @@ def name_output(prefix: str, loaded: LoadedConfig, groups: Sequence[str]) -> str
     for group, member in sorted(loaded.groups.items()):
         if group in groups and member not in prefix.split("-"):
             parts.append(f"{group}={member}")
-    for key, origin in sorted(loaded.origin.items()):
+    for key in sorted(_list_overridden(loaded)):
         group, _, name = key.partition(".")
-        if origin != "command line" or group not in groups or key == "data.name":
+        if group not in groups or key == "data.name":
             continue
         if key == "data.root" and loaded.config.data.name in USER_FOLDERS:
             root = Path(values[key]).resolve()
@@ -247,6 +247,15 @@ def name_output(prefix: str, loaded: LoadedConfig, groups: Sequence[str]) -> str
         elif _names_outputs(key):
             parts.append(f"{name}={_format_short(values[key])}")
     return make_file_name("-".join(parts))
+
+
+def _list_overridden(loaded: LoadedConfig) -> list[str]:
+    """List the keys that are set on the command line, except those that change nothing."""
+    return [
+        key
+        for key, origin in loaded.origin.items()
+        if origin == "command line" and key not in loaded.redundant
+    ]
 
 
 def _format_short(value: Any) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+from typer.main import get_command
 
+from gan_lab import cli
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import Config, leaves
 from gan_lab.config.values import format_overrides, is_null, list_kinds, split_optional
@@ -179,3 +182,42 @@ def test_null_is_refused_where_a_key_needs_a_value(tmp_path: Path) -> None:
             with pytest.raises(UserError, match=f"{key}=null: it must be"):
                 loading.load("gan", [f"{key}=null"])
     assert is_null(None)
+
+
+def test_every_key_through_the_command_line_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bad value ends the program with code 2 and one line that names the key; nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    for family in loading.families():
+        (tmp_path / f"{family}.yaml").write_text(f"family: {family}\n")
+    before = sorted(tmp_path.iterdir())
+    # built once instead of at every call
+    monkeypatch.setattr(cli, "app", get_command(cli.app))
+    for family, key, kind, bounds in {entry[1]: entry for entry in KEYS}.values():
+        _, bad = choose_values(key, kind, bounds)
+        # text has no bad value but a line break
+        override = f"{key}={to_argument(bad[-1]) if bad else 'a' + chr(10) + 'b'}"
+        words = ["gan-lab", "train", f"{family or 'gan'}.yaml", override]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        lines = capsys.readouterr().err.splitlines()
+        assert (exited.value.code, len(lines)) == (2, 1), (key, lines)
+        assert ("nothing" if key == "family" else f"{key}=") in lines[0]
+        assert lines[0].startswith("error: ")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_quotation_marks_of_numbers_are_dropped(mark: str) -> None:
+    """make and shells may keep them; a text key keeps them, too."""
+    loaded = loading.load("gan", [f"{key}={mark}{value}{mark}" for key, value in (
+        ("data.channels", 3), ("run.images", "20_000"), ("model.lr_d", "1e-3"), ("data.fit", "pad"),
+        ("data.flip", "yes"), ("run.id", "3"))])  # fmt: skip
+    config = loaded.config
+    assert (config.data.channels, config.run.images, config.model.lr_d) == (3, 20_000, 1e-3)
+    assert (config.data.fit, config.data.flip, config.run.id) == ("pad", True, f"{mark}3{mark}")
+    for value in (f"{mark}3", f"3{mark}", mark, mark + mark, f"{mark}{mark}3{mark}{mark}"):
+        with pytest.raises(UserError, match=r"data\.channels=.*: it must be one of"):
+            loading.load("gan", [f"data.channels={value}"])

@@ -8,12 +8,14 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gan_lab.config.schema import DataConfig
 from gan_lab.data import archives, folder, layouts
+from gan_lab.metrics.image_sets import ImageSet
 from gan_lab.utils.errors import UserError
 from tests.helpers.pictures import flat
 
@@ -117,26 +119,26 @@ def tar(path: Path) -> None:
         packed.addfile(tarfile.TarInfo("a.png"), io.BytesIO())
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (encrypt, "is encrypted with a password. Unpack it yourself"),
-        (use_deflate64, "is compressed with deflate64, which Python cannot read. Unpack it"),
-        (use_method_42, "is compressed with method 42, which Python cannot read. Unpack it"),
-        (truncate, "is truncated: the list of files at its end is missing. Copy or download it"),
-        (lose_beginning, "is damaged ("),
-        (flip_bit, "is damaged ("),
-        (damage_lzma, "is damaged ("),
-        (damage_bzip2, "is damaged ("),
-        (nest, "contains only other archives, such as deep/inner.zip. Unpack it"),
-        (write_nothing, "contains no files. Copy or download it again"),
-        (inflate, "would unpack to 0.0 GB. The limit is 100 times its size, or 0.0 GB. Unpack it"),
-        (tar, "is a tar archive, not a zip file. Unpack it yourself"),
-        (lambda path: path.write_bytes(b"Rar!\x1a\x07"), "is a RAR archive, not a zip file."),
-        (lambda path: path.write_bytes(b"text"), "is not a zip file. Set data.root to a folder"),
-        (lambda path: path.touch(), "is not a zip file. Set data.root to a folder"),
-    ],
-)
+FAULTS: list[tuple[Callable[[Path], Any], str]] = [
+    (encrypt, "is encrypted with a password. Unpack it yourself"),
+    (use_deflate64, "is compressed with deflate64, which Python cannot read. Unpack it"),
+    (use_method_42, "is compressed with method 42, which Python cannot read. Unpack it"),
+    (truncate, "is truncated: the list of files at its end is missing. Copy or download it"),
+    (lose_beginning, "is damaged ("),
+    (flip_bit, "is damaged ("),
+    (damage_lzma, "is damaged ("),
+    (damage_bzip2, "is damaged ("),
+    (nest, "contains only other archives, such as deep/inner.zip. Unpack it"),
+    (write_nothing, "contains no files. Copy or download it again"),
+    (inflate, "would unpack to 0.0 GB. The limit is 100 times its size, or 0.0 GB. Unpack it"),
+    (tar, "is a tar archive, not a zip file. Unpack it yourself"),
+    (lambda path: path.write_bytes(b"Rar!\x1a\x07"), "is a RAR archive, not a zip file."),
+    (lambda path: path.write_bytes(b"text"), "is not a zip file. {use} a folder or"),
+    (lambda path: path.touch(), "is not a zip file. {use} a folder or"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), FAULTS)
 def test_zip_with_a_fault_is_one_line_and_leaves_nothing(
     spoil: Callable[[Path], None],
     message: str,
@@ -154,11 +156,28 @@ def test_zip_with_a_fault_is_one_line_and_leaves_nothing(
             layouts.resolve_root(str(path))
         text = str(raised.value)
         assert text.startswith(f"{path} ")
-        assert message in text
+        assert message.format(use="Set data.root to") in text
         assert len(text.splitlines()) == 1
         assert "elete" not in text
     assert path.read_bytes() == before
     assert not [found for found in cache.rglob("*") if not found.name.endswith(".lock")]
+
+
+@pytest.mark.parametrize(("spoil", "message"), FAULTS)
+def test_scored_zip_with_a_fault_is_the_same_line(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``score`` says of a zip file what ``data.root`` says, with its own remedy."""
+    monkeypatch.setattr(archives, "MIN_BOMB_BYTES", 10_000)
+    path = tmp_path / "photos.zip"
+    spoil(path)
+    with pytest.raises(UserError) as raised:
+        list(ImageSet(path, "reals", 10, False))
+    text = str(raised.value)
+    assert text.startswith(f"The reals cannot be read: {path} ")
+    assert message.format(use="Pass") in text
+    assert "data.root" not in text
+    assert len(text.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -560,7 +560,7 @@ def test_dead_link_to_a_folder_names_the_lost_class(
     (root / link).parent.mkdir(parents=True, exist_ok=True)
     (root / link).symlink_to("/nowhere/photos")
     (root / "a.png").symlink_to("/nowhere/a.png")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="missing") as caught:
         folder.decode(cfg("folder", root))
     about_loss = [str(each.message) for each in caught if "missing" in str(each.message)]
     assert len(about_loss) == 1
@@ -570,7 +570,7 @@ def test_dead_link_to_a_folder_names_the_lost_class(
 def test_dead_link_without_classes_loses_none(tmp_path: Path) -> None:
     make_tree(tmp_path, ".")
     (tmp_path / "backup").symlink_to("/nowhere")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="broken link") as caught:
         folder.decode(cfg("folder", tmp_path))
     assert [str(each.message) for each in caught] == [
         f"skipped in {tmp_path}: 1 broken link (backup)"

@@ -77,6 +77,18 @@ def test_run_id_excludes_resumable_keys() -> None:
     assert slug("run.precision=64-true") == "run.precision=64-true-seed0"
 
 
+def test_run_id_without_redundant_nulls(tmp_path: Path) -> None:
+    """A null that changes nothing names the same run; one that unsets a value names another."""
+    keys = ("data.channels", "data.images", "metrics.headline", "metrics.num_fakes", "data.width")
+    for key in keys:
+        assert slug(f"{key}=null") == slug() == "seed0"
+    assert slug("data.channels=3") != slug()
+    path = tmp_path / "mine.yaml"
+    path.write_text("family: gan\ndata: {channels: 3}\n")
+    assert slug("data.channels=null", experiment=str(path)) == "data.channels=None-seed0"
+    assert name_output("x", load("gan", ["data.channels=null"]), ["data"]) == "x"
+
+
 @pytest.mark.parametrize("override", ["data.layout=classes", "data.levels=[0,4095]"])
 def test_reading_keys_define_and_name_runs_that_may_resume(override: str, tmp_path: Path) -> None:
     """Two readings of the data are two runs; the fingerprint, not the key, decides on resuming."""

@@ -273,7 +273,7 @@ def test_a_module_is_an_extractor(folders: tuple[Path, Path]) -> None:
         ("sizes in a list", r"The fakes differ in size: image 2 is \[3, 8, 9\], image 0 is \[3, 8, 8\]"),
         ("sizes of the sets", r"Fakes and reals differ in size: \[8, 8\] and \[16, 16\]"),
         ("empty zip", r"The fakes file has no images: .*empty\.zip"),
-        ("broken zip", r"The fakes cannot be read: .*broken\.zip \(File is not a zip file\)"),
+        ("broken zip", r"The fakes cannot be read: .*broken\.zip is not a zip file\. Pass a folder"),
         ("unreadable file", r"The fakes contain an unreadable image: .*b\.png \(cannot identify image file\)"),
         ("unreadable in a zip", r"The fakes contain an unreadable image: .*bad\.zip: b\.png \(cannot identify"),
         ("broken npz", r"The fakes cannot be read: .*broken\.npz"),
@@ -443,5 +443,5 @@ def test_damaged_zip_of_images_is_one_line_error(method: int, tmp_path: Path) ->
     content = bytearray(path.read_bytes())
     content[50:65] = bytes(15)
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"The fakes cannot be read: .*fakes\.zip \("):
+    with pytest.raises(UserError, match=r"The fakes cannot be read: .*fakes\.zip is damaged \("):
         list(ImageSet(path, "fakes", 10, False))
