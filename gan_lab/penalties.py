@@ -7,6 +7,7 @@ passes ``lambda x: D(x, y)``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -60,6 +61,26 @@ def zero_centered_penalty(critic: Critic, images: Tensor) -> Tensor:
         x = _detach_as_float(images).requires_grad_()
         (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     return gradient.square().flatten(1).sum(dim=1).mean()
+
+
+def path_lengths(synthesis: Callable[[Tensor], Tensor], ws: Tensor, noise: Tensor) -> Tensor:
+    """√(Σ ‖Jᵀy‖² / L): how far images move when the L vectors w of an image move.
+
+    Args:
+        synthesis: Function from ``ws`` to images [B, C, H, W].
+        ws: One w per image and layer [B, L, D], with a graph or ``requires_grad``.
+        noise: y before its division by √(H W), from N(0, 1), [B, C, H, W].
+
+    Returns:
+        Path lengths [B].
+
+    Source: Karras et al. 2020 (arXiv 1912.04958), section 3.2 and appendix B.
+    """
+    height, width = noise.shape[2:]
+    with torch.autocast(ws.device.type, enabled=False):
+        projection = (synthesis(ws) * noise).sum() / math.sqrt(height * width)
+        (gradient,) = torch.autograd.grad(projection, ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
 def _detach_as_float(images: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ def trace(
             steps.append(_convert_node(node, names))
         elif node.op == "output":
             output = names[node.args[0][0].name]
+    steps, tensors = _fold_constants(steps, tensors)
     graph: Graph = {"inputs": list(inputs), "steps": steps, "output": output}
     check_equivalence(
         network,
@@ -116,6 +117,13 @@ def run_graph(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, 
     """Run a traced graph; model cards contain the same ten lines."""
     values: dict[str, Any] = {**tensors, **inputs}
 
+    for step in graph["steps"]:
+        values[step["out"]] = _run_step(step, values)
+    output: Tensor = values[graph["output"]]
+    return output
+
+
+def _run_step(step: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     def resolve(argument: Any) -> Any:
         if isinstance(argument, dict):
             return values[argument["ref"]]
@@ -123,12 +131,35 @@ def run_graph(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, 
             return [resolve(item) for item in argument]
         return argument
 
-    for step in graph["steps"]:
-        namespace, name, overload = step["op"].split(".")
-        operation = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-        values[step["out"]] = operation(*map(resolve, step["args"]))
-    output: Tensor = values[graph["output"]]
-    return output
+    namespace, name, overload = step["op"].split(".")
+    operation = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+    return operation(*map(resolve, step["args"]))
+
+
+def _list_references(argument: Any) -> list[str]:
+    """List the names that an argument of a step, or all its arguments, refer to."""
+    if isinstance(argument, dict):
+        return [argument["ref"]]
+    if isinstance(argument, list):
+        return [name for item in argument for name in _list_references(item)]
+    return []
+
+
+def _fold_constants(
+    steps: list[dict[str, Any]], tensors: dict[str, Tensor]
+) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """Compute steps of weights alone, such as scaled weights, once; drop tensors without a use."""
+    known: dict[str, Any] = dict(tensors)
+    remaining = []
+    for step in steps:
+        names = _list_references(step["args"])
+        if names and all(name in known for name in names):
+            # cloned, since safetensors files refuse tensors that share memory
+            known[step["out"]] = _run_step(step, known).clone(memory_format=torch.contiguous_format)
+        else:
+            remaining.append(step)
+    used = {name for step in remaining for name in _list_references(step["args"])}
+    return remaining, {name: value for name, value in known.items() if name in used}
 
 
 def make_other_inputs(

@@ -44,8 +44,8 @@ def augmented(family: str) -> list[str]:
 
 
 def image_by_image(family: str, **values: object) -> list[str]:
-    """Words without which a network sees more of a batch than each image: no norm, no dropout; and other ``values``."""
-    return model_words(family, **{"norm": "none", "dropout": 0, **values})
+    """Words with which a network sees each image alone: no norm, no dropout, groups of one; and other ``values``."""
+    return model_words(family, **{"norm": "none", "dropout": 0, "group": 1, **values})
 
 
 def small(family: str, root: Path, data_root: Path, *more: str) -> list[str]:

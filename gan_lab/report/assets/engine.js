@@ -222,21 +222,32 @@ const engine = (() => {
     return out;
   }
 
+  // The mean over one side.
+  function mean(x, [side], keep = false) {
+    const at = side < 0 ? side + x.shape.length : side, n = x.shape[at], inner = count(x.shape.slice(at + 1)), outer = count(x.shape.slice(0, at));
+    const out = tensor(keep ? x.shape.with(at, 1) : x.shape.toSpliced(at, 1));
+    for (let i = 0; i < outer; i++) for (let j = 0; j < n; j++) for (let k = 0; k < inner; k++) out.data[i * inner + k] += x.data[(i * n + j) * inner + k] / n;
+    return out;
+  }
+
   const operations = {
     "aten.add.Tensor": (a, b) => together(a, b, (x, y) => x + y),
     "aten.addcmul.default": (a, b, c) => together(a, together(b, c, (x, y) => x * y), (x, y) => x + y),
     "aten.batch_norm.default": batchNorm,
     "aten.cat.default": cat,
+    "aten.clamp.default": (x, low, high) => each(x, (value) => Math.min(high ?? Infinity, Math.max(low ?? -Infinity, value))),
     "aten.conv2d.default": convolve,
     "aten.conv_transpose2d.input": convolveBack,
     "aten.group_norm.default": groupNorm,
     "aten.instance_norm.default": (x, w, b, mean, variance, own, momentum, eps) => groupNorm(x, x.shape[1], w, b, eps),
     "aten.leaky_relu.default": (x, slope = 0.01) => each(x, (value) => value < 0 ? slope * value : value),
     "aten.linear.default": linear,
+    "aten.mean.dim": mean,
     "aten.mul.Tensor": (a, b) => together(a, b, (x, y) => x * y),
     "aten.pad.default": pad,
     "aten.permute.default": permute,
     "aten.relu.default": (x) => each(x, (value) => Math.max(0, value)),
+    "aten.rsqrt.default": (x) => each(x, (value) => 1 / Math.sqrt(value)),
     "aten.sigmoid.default": (x) => each(x, (value) => 1 / (1 + Math.exp(-value))),
     "aten.slice.Tensor": slice,
     "aten.sym_size.int": (x, side) => x.shape[side],
