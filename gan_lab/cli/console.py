@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 def print_scores(run: Run) -> None:
     """Print the final scores of a run and the real-vs-real reference.
 
-    The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end) and
-    ``best`` (EMA weights of the best checkpoint).
+    The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end), ``best``
+    (EMA weights of the best checkpoint), and the number of images of other scored checkpoints.
     """
-    scores = {weights: run.scores_of(weights) for weights in ("raw", "last", "best")}
+    # checkpoints that were scored by their number of images come first
+    others = [name for name in run.summary.get("scores", {}) if name not in ("raw", "last", "best")]
+    scores = {weights: run.scores_of(weights) for weights in (*others, "raw", "last", "best")}
     title = f"{run.path}: {run.summary.get('images', 0):,} images"
     rows = Table("score", *scores, "real images", title=title, title_justify="left")
     notes: list[str] = []

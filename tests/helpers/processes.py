@@ -111,7 +111,7 @@ def _train(
         lab.evaluate_all = lambda *_: (
             None
         )  # at the end of a training; those while it trains are made
-        live.describe_run = lambda *_: (None, "")  # which takes seconds too
+        live.describe_run = lambda *_, **__: (None, "")  # which takes seconds too
     if kill:
         if kill.number != signal.SIGKILL:
             signal.signal(

@@ -110,7 +110,7 @@ def test_page_without_files_omits_their_sections(missing: str, tmp_path: Path) -
     if missing in ("samples", "all"):
         assert "There is no sample grid yet." in text
     if missing == "all":
-        assert "This run has no scores." in text
+        assert "of the training; no score yet" in text
         assert "No values are recorded yet." in text
 
 
