@@ -27,12 +27,14 @@ class GridSchedule:
 
     Attributes:
         iterations: The budget of the training.
-        first: Iteration of the first grid; 0: not decided yet.
+        begin: Iteration at which this session began.
+        first: Iterations until the first grid; 0: not decided yet.
         interval: Iterations between two grids, a multiple of ``first``; 0: the grids still double.
     """
 
     def __init__(self, iterations: int) -> None:
         self.iterations = iterations
+        self.begin = 0
         self.first = 0
         self.interval = 0
 
@@ -46,7 +48,7 @@ class GridSchedule:
         if not self.first:
             if elapsed_s < FIRST_GRID_S:
                 return False
-            self.first = iteration
+            self.first = iteration - self.begin
             return True
         if self.interval:
             return iteration % self.interval == 0

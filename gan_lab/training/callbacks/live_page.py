@@ -15,9 +15,9 @@ from gan_lab import report
 from gan_lab.families.base import Family
 from gan_lab.report.run_page import Training
 from gan_lab.runs.ema_networks import EMANetworks, build_networks, name_classes
+from gan_lab.training.callbacks import grid_schedule
 from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.ema import EMA
-from gan_lab.training.callbacks.grid_schedule import FIRST_GRID_S, GRID_INTERVAL_S, MAX_COST_SHARE
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.callbacks.sample_grids import SampleGrids
 from gan_lab.training.callbacks.time_left import TimeLeft
@@ -59,6 +59,7 @@ class LivePage(FamilyCallback):
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         self._started_s = time.monotonic()
+        self.time_left.start()
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         is_new = self.sample_grids.drawn_at == self.progress.iteration
@@ -72,7 +73,7 @@ class LivePage(FamilyCallback):
         """
         elapsed_s = time.monotonic() - self._started_s
         # trainings of a second are tests, and their page at the end comes soon
-        if elapsed_s < FIRST_GRID_S:
+        if elapsed_s < grid_schedule.FIRST_GRID_S:
             return False
         # a measurement trains without a run
         if not (self.folder / "config.yaml").is_file():
@@ -80,7 +81,7 @@ class LivePage(FamilyCallback):
         if self._last_cost_s is None:
             return True
         whole_s = elapsed_s + (self.time_left.training_s or 0.0)
-        return self.cost_s + self._last_cost_s <= MAX_COST_SHARE * whole_s
+        return self.cost_s + self._last_cost_s <= grid_schedule.MAX_COST_SHARE * whole_s
 
     def write(self, family: Family) -> None:
         """Write the page of the current EMA weights; warn if that is not possible."""
@@ -127,5 +128,5 @@ class LivePage(FamilyCallback):
         total = self.progress.iterations * self.progress.batch_size
         stage = "Final scores are being computed" if self.progress.spent else "Training"
         # the first grids come after twice the time each
-        next_s = min(elapsed_s, GRID_INTERVAL_S)
+        next_s = min(elapsed_s, grid_schedule.GRID_INTERVAL_S)
         return Training(self.progress.images, total, stage, str(self.time_left), next_s)

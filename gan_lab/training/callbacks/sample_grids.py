@@ -78,6 +78,7 @@ class SampleGrids(FamilyCallback):
                 self.write(family)
         self._started_s = time.monotonic()
         self._since = (self._started_s, self.progress.iteration)
+        self.schedule.begin = self.progress.iteration
 
     def _remove_later_grids(self) -> None:
         """Remove the grids of iterations after the checkpoint, which will be repeated."""
