@@ -18,6 +18,7 @@ from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, mark, name_output
+from gan_lab.utils.numbers import format_count, format_duration
 from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
@@ -263,8 +264,9 @@ def print_dry_run(loaded: LoadedConfig) -> None:
             soft_wrap=True,
         )
     console.print(
-        f"full run: {iterations:,} iterations and {config.evaluations} evaluations, about "
-        f"{total / 60:.1f} minutes, peak memory about {device.peak_memory():,.0f} MB",
+        f"full run: {format_count(iterations, 'iteration')} and "
+        f"{format_count(config.evaluations, 'evaluation')}, about {format_duration(total)}, "
+        f"peak memory about {device.peak_memory():,.0f} MB",
         soft_wrap=True,
     )
 

@@ -27,12 +27,13 @@ from gan_lab.report.comparison_section import collect_comparison_values
 from gan_lab.report.summary import verdict
 from gan_lab.runs.ema_networks import EMANetworks
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
 
 logger = logging.getLogger("gan_lab")
-# seconds after which the page of an unfinished run reloads itself, if its training did not say
+# seconds after which the page of a running training reloads itself, if another process wrote it
 RELOAD_S = 30.0
 ASSETS = Path(__file__).parent / "assets"
 
@@ -71,7 +72,12 @@ def write_live(folder: Path, networks: EMANetworks | None, training: Training) -
     return page
 
 
-def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: bool = True) -> Path:
+def write(
+    folders: Sequence[Path | Run],
+    out: Path | None = None,
+    overwrite: bool = True,
+    has_ended: bool = False,
+) -> Path:
     """Write the page of a run, or of several runs side by side; return its path.
 
     A damaged file of results is left out with a warning.
@@ -81,6 +87,7 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
         out: The HTML file. Default: ``report.html`` in the folder of the run, or
             ``comparison-<experiments>-<hash>.html`` next to the folders of the experiments.
         overwrite: Replace an earlier page at ``out``.
+        has_ended: The training that calls this has ended, also if the run is unfinished.
 
     Raises:
         UserError: A folder is not a run, or ``out`` is a file that the lab did not write.
@@ -94,7 +101,7 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
     if out is not None:
         files.check(out)
     if out is None and len(runs) == 1:
-        write_text(page, _render_own_page(runs[0]), errors="replace")
+        write_text(page, _render_own_page(runs[0], has_ended), errors="replace")
         return page
     text = render_runs(runs)
     out = out or runs[0].path.resolve().parent.parent / name_comparison(runs)
@@ -103,12 +110,13 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
     return out
 
 
-def _render_own_page(run: Run) -> str:
-    """Render the page in the folder of a run, which reloads itself if the run is unfinished."""
+def _render_own_page(run: Run, has_ended: bool) -> str:
+    """Render the page in the folder of a run, which reloads itself if the run is being trained."""
     _skip_damaged_results(run)
     training = None
-    if run.status == "unfinished":
-        training = Training(run.images, run.budget_images, "Unfinished", "", RELOAD_S)
+    is_unfinished = run.status == "unfinished" and not has_ended
+    if is_unfinished and RunFolder(run.path).is_being_trained:
+        training = Training(run.images, run.budget_images, "Training", "", RELOAD_S)
     return render("run.html", **collect_values(run, training=training))
 
 
@@ -152,9 +160,12 @@ def _skip_damaged_results(run: Run) -> None:
 
 
 def write_or_warn(folders: Sequence[Path]) -> None:
-    """Write a page and log its path. An error is only a warning, so that training does not fail."""
+    """Write a page at the end of a training and log its path.
+
+    An error is only a warning, so that training does not fail.
+    """
     try:
-        logger.info(f"report: {write(folders)}")
+        logger.info(f"report: {write(folders, has_ended=True)}")
     except Exception as error:
         warnings.warn(f"The report was not written: {error}", stacklevel=2)
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # Pairs of images seen and value, which may be NaN or Inf.
 Points = list[tuple[int, float]]
 
+# In command.txt, before a command that the Makefile has called.
+MAKE_MARK = "make: "
 # Keys that may be overridden for an existing run, in addition to those under metrics. They locate
 # its data, or say how to read them; data that are read differently have another fingerprint.
 DATA_KEYS = ("data.root", "data.layout", "data.levels", "data.cache_gb", "data.workers")
@@ -194,6 +196,12 @@ class Run:
         except ValueError:
             # Older versions wrote arguments without quotes.
             return command.split()
+
+    @property
+    def started_by_make(self) -> bool:
+        """True if the last command was a target of the Makefile."""
+        lines = _read_lines(self.path / "command.txt")
+        return bool(lines) and lines[-1].partition("gan-lab ")[0].endswith(MAKE_MARK)
 
     @cached_property
     def environment(self) -> list[str]:
