@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 UV ?= $(shell command -v uv)
 INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python,$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check)
 LAB := $(VENV)/bin/gan-lab
+# The pages of runs show their commands in the form in which they were started.
+export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 .PHONY: help setup train dry-run inspect-data evaluate score sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean

@@ -12,7 +12,7 @@ import pytest
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["WANDB_MODE"] = "offline"  # before wandb is imported: then it looks up no host
-for name in ("RUN_ID", "GAN_LAB_TRACEBACK", "GAN_LAB_CACHE"):
+for name in ("RUN_ID", "GAN_LAB_TRACEBACK", "GAN_LAB_CACHE", "GAN_LAB_STARTED_BY"):
     os.environ.pop(name, None)
 
 import numpy as np  # noqa: E402

@@ -18,7 +18,7 @@ import typer
 
 from gan_lab import __version__
 from gan_lab.cli import inference, score, sweeps
-from gan_lab.cli.inference import DataOverrides, Run
+from gan_lab.cli.inference import DataOverrides, Run, Weights
 from gan_lab.cli.paths import Overwrite, parse_file, parse_path
 from gan_lab.utils import errors, terminal
 
@@ -103,7 +103,7 @@ def train(experiment: Experiment = "", overrides: Overrides = None) -> None:
 def evaluate(
     run: Run,
     overrides: DataOverrides = None,
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    weights: Weights = "best",
     yes: Annotated[
         bool,
         typer.Option("--yes", help="Also run a long evaluation for which weights are missing."),
@@ -256,7 +256,7 @@ def compare(
             help="Run folders, runs/<experiment>/<run id>.", metavar="RUN", parser=parse_path
         ),
     ],
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    weights: Annotated[str, typer.Option(help="best, last, or raw (last without EMA).")] = "best",
 ) -> None:
     """Compare runs: mean and standard deviation over seeds.
 

@@ -18,6 +18,7 @@ from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, mark, name_output
+from gan_lab.utils.numbers import format_count, format_duration
 from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
 def print_scores(run: Run) -> None:
     """Print the final scores of a run and the real-vs-real reference.
 
-    The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end) and
-    ``best`` (EMA weights of the best checkpoint).
+    The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end), ``best``
+    (EMA weights of the best checkpoint), and the number of images of other scored checkpoints.
     """
-    scores = {weights: run.scores_of(weights) for weights in ("raw", "last", "best")}
+    # checkpoints that were scored by their number of images come first
+    others = [name for name in run.summary.get("scores", {}) if name not in ("raw", "last", "best")]
+    scores = {weights: run.scores_of(weights) for weights in (*others, "raw", "last", "best")}
     title = f"{run.path}: {run.summary.get('images', 0):,} images"
     rows = Table("score", *scores, "real images", title=title, title_justify="left")
     notes: list[str] = []
@@ -264,8 +267,9 @@ def print_dry_run(loaded: LoadedConfig) -> None:
             soft_wrap=True,
         )
     console.print(
-        f"full run: {iterations:,} iterations and {config.evaluations} evaluations, about "
-        f"{total / 60:.1f} minutes, peak memory about {device.peak_memory():,.0f} MB",
+        f"full run: {format_count(iterations, 'iteration')} and "
+        f"{format_count(config.evaluations, 'evaluation')}, about {format_duration(total)}, "
+        f"peak memory about {device.peak_memory():,.0f} MB",
         soft_wrap=True,
     )
 

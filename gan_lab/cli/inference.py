@@ -27,6 +27,13 @@ Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Png = Annotated[
     Path | None, typer.Option(help="PNG file. Default: in the run folder.", parser=parse_file)
 ]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="best, last, raw (last without EMA), or the training images of a checkpoint. Without "
+        "a best checkpoint, best is the newest one.",
+    ),
+]
 ExportFormat = Annotated[
     str, typer.Option(help="safetensors; or torch or onnx, in addition to safetensors.")
 ]
@@ -63,6 +70,7 @@ def sample(
         Path | None,
         typer.Option(help="Write a video of latent walks, .gif or .mp4.", parser=parse_file),
     ] = None,
+    weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -92,7 +100,7 @@ def sample(
         files.check(video)
     elif out is not None:
         files.check(out)
-    generator = load_generator(run, exact=video is None)
+    generator = load_generator(run, weights, exact=video is None)
     n = n or (64 if video is None else 16)
     if folder is not None:
         save_each(
@@ -127,7 +135,7 @@ def sample(
         name += f"-truncation{truncation}"
     if label is not None:
         name += f"-class{label}"
-    with _write_png(run, name, out, overwrite) as unfinished:
+    with _write_png(run, _name(name, weights), out, overwrite) as unfinished:
         save_grid(images, columns, unfinished)
 
 
@@ -136,14 +144,15 @@ def reconstruct(
     run: Run,
     overrides: DataOverrides = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of images.")] = 32,
+    weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw test images next to their reconstructions."""
     from gan_lab.inference import autoencoding
 
-    with _write_png(run, f"reconstruct-n{n}", out, overwrite) as unfinished:
-        autoencoding.reconstruct(run, n, unfinished, overrides or [])
+    with _write_png(run, _name(f"reconstruct-n{n}", weights), out, overwrite) as unfinished:
+        autoencoding.reconstruct(run, n, unfinished, overrides or [], weights)
 
 
 @app.command()
@@ -154,6 +163,7 @@ def interpolate(
         int, typer.Option(min=2, help="Images per interpolation, including both ends.")
     ] = 8,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of image pairs.")] = 8,
+    weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -163,8 +173,10 @@ def interpolate(
     """
     from gan_lab.inference import autoencoding
 
-    with _write_png(run, f"interpolate-n{n}-steps{steps}", out, overwrite) as unfinished:
-        autoencoding.interpolate(run, n, steps, unfinished, overrides or [])
+    with _write_png(
+        run, _name(f"interpolate-n{n}-steps{steps}", weights), out, overwrite
+    ) as unfinished:
+        autoencoding.interpolate(run, n, steps, unfinished, overrides or [], weights)
 
 
 @app.command()
@@ -185,12 +197,13 @@ def translate(
     direction: Annotated[
         str, typer.Option(help="AtoB, the direction of training, or BtoA.")
     ] = "AtoB",
+    weights: Weights = "best",
     overwrite: Overwrite = False,
 ) -> None:
     """Translate images of any size (image-to-image models)."""
     from gan_lab.inference import translation
 
-    count, skipped = translation.translate(run, source, out, direction, overwrite)
+    count, skipped = translation.translate(run, source, out, direction, overwrite, weights)
     note = f", {skipped} skipped" if skipped else ""
     typer.echo(f"{count} images translated into {out}{note}")
 
@@ -212,6 +225,7 @@ def project(
         typer.Option("--label", "--class", help="Class. Default: the class with the lowest error."),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of test images.")] = 8,
+    weights: Weights = "best",
     out: Png = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -222,13 +236,13 @@ def project(
     """
     from gan_lab.inference import projection
 
-    files, out = _choose_png(run, "project", out, overwrite)
+    files, out = _choose_png(run, _name("project", weights), out, overwrite)
     overrides = overrides or []
     # IN is optional: an argument such as data.root=photos in its position is an override
     if source is not None and "=" in str(source) and not source.exists():
         overrides = [str(source), *overrides]
         source = None
-    found = projection.project_files(run, source, out, label, n, overrides, files)
+    found = projection.project_files(run, source, out, label, n, overrides, files, weights)
     for name, each in found:
         note = "" if each.label is None else f", class {each.label}"
         typer.echo(f"{name}: RMSE {each.errors[-1]:.1f} of 255 levels{note}")
@@ -243,7 +257,7 @@ def export(
         typer.Option(help="Folder. Default: export in the run folder.", parser=parse_path),
     ] = None,
     format: ExportFormat = "safetensors",
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    weights: Weights = "best",
     overwrite: Overwrite = False,
 ) -> None:
     """Export the networks for use without the lab.
@@ -263,7 +277,7 @@ def publish(
         str, typer.Option(help="A folder, or hf:owner/name, a model on the Hugging Face Hub.")
     ],
     format: ExportFormat = "safetensors",
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
+    weights: Weights = "best",
     page: Annotated[
         bool, typer.Option(help="Include the report page, which shows training images.")
     ] = True,
@@ -283,7 +297,7 @@ def probe(
     run: Run,
     overrides: DataOverrides = None,
     labels: Annotated[int, typer.Option(min=1, help="Number of labeled training images.")] = 100,
-    weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "last",
+    weights: Weights = "last",
     seed: Seed = 0,
 ) -> None:
     """Evaluate the learned features by a linear probe.
@@ -295,6 +309,11 @@ def probe(
     from gan_lab.inference import linear_probe
 
     console.print_probe(linear_probe.probe(run, labels, weights, seed, overrides or []), run)
+
+
+def _name(name: str, weights: str) -> str:
+    """Name a file; the name includes the weights unless they are the best ones."""
+    return name if weights == "best" else f"{name}-{weights}"
 
 
 @contextmanager

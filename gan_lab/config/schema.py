@@ -182,8 +182,12 @@ class LogConfig:
     tensorboard: bool = False
     # images between two logged rows of losses
     log_every_images: int = number(2_000, minimum=1)
-    # images between two sample grids; null: one per evaluation
+    # images between two sample grids; null: after about 1, 2, 4, 8, ... seconds of training, then
+    # about every 30 s or more, and at each evaluation
     grid_every_images: int | None = number(None, minimum=1)
+    # rewrite report.html during training, with each grid and the generator of that moment; takes
+    # up to 2% of the training time
+    live_page: bool = True
     # show a progress bar, or one line every 30 s if the output is not a terminal
     progress_bar: bool = True
 

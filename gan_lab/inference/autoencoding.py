@@ -15,20 +15,29 @@ from gan_lab.utils.errors import UserError
 
 
 @torch.no_grad()
-def reconstruct(folder: Path, n: int, out: Path, overrides: Sequence[str] = ()) -> None:
+def reconstruct(
+    folder: Path, n: int, out: Path, overrides: Sequence[str] = (), weights: str = "best"
+) -> None:
     """Save a grid of n held-out images and their reconstructions. Raises UserError for a family without an encoder."""
-    family, batch = _load_held_out(folder, n, overrides)
+    family, batch = _load_held_out(folder, n, overrides, weights)
     reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
     save_grid(torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1), 8, out)
 
 
 @torch.no_grad()
-def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence[str] = ()) -> None:
+def interpolate(
+    folder: Path,
+    n: int,
+    steps: int,
+    out: Path,
+    overrides: Sequence[str] = (),
+    weights: str = "best",
+) -> None:
     """Save a grid of straight lines between the latents of held-out images 1 and 2, 2 and 3 ..., one in each row.
 
     Raises UserError for a family without an encoder, and for fewer than two images.
     """
-    family, batch = _load_held_out(folder, n + 1, overrides)
+    family, batch = _load_held_out(folder, n + 1, overrides, weights)
     if len(batch.images) < 2:
         raise UserError(
             f"Too few held-out images to interpolate: 1 in the data of {folder}. Use a data set with "
@@ -40,8 +49,10 @@ def interpolate(folder: Path, n: int, steps: int, out: Path, overrides: Sequence
     save_grid(family.generator(latents.flatten(0, 1)), steps, out)
 
 
-def _load_held_out(folder: Path, n: int, overrides: Sequence[str]) -> tuple[Any, Batch]:
-    restored = Run(folder).restore(overrides)
+def _load_held_out(
+    folder: Path, n: int, overrides: Sequence[str], weights: str
+) -> tuple[Any, Batch]:
+    restored = Run(folder).restore(overrides, weights=weights)
     family: Any = restored.family
     if "reconstructed" not in family.output_names:
         raise UserError(

@@ -46,7 +46,7 @@ def export(
         out: The folder: new, empty, or an earlier export without other files.
         also: A format in addition to safetensors: ``torch`` (a program of ``torch.export``) or
             ``onnx``.
-        weights: Of a run folder: best or last.
+        weights: Of a run folder: best, last, raw or a number of training images.
         overwrite: Replace an earlier export.
         attach: Writes more files into a folder, and returns their names for the card.
 
@@ -69,7 +69,7 @@ def export(
             }
             published = Run(run).published() if run.is_dir() else None
             # not those of the best checkpoint if the last one was exported instead
-            scored = loaded.checkpoint.stem if run.is_dir() else weights
+            scored = loaded.checkpoint.stem if run.is_dir() and weights == "best" else weights
             written = {
                 "format": FORMAT,
                 "lab": __version__,

@@ -33,7 +33,7 @@ def publish(
         to: A folder, or ``hf:owner/name``, a model on the Hugging Face hub, which is created if
             needed. Its files remain in the folder ``publish`` of the run.
         also: A format in addition to safetensors: torch or onnx.
-        weights: best or last.
+        weights: best, last, raw or a number of training images.
         page: Include the report page, which shows training images.
         overwrite: Replace an earlier export in this folder.
 

@@ -246,7 +246,8 @@ def load_generator(
     Args:
         run: A run folder, a checkpoint file, an export, or ``hf:owner/name`` for an export on the
             Hugging Face hub.
-        weights: Of a run folder: best or last.
+        weights: Of a run folder: best, last, raw (without EMA) or a number of training images.
+            Without a best checkpoint, best is the newest one.
         device: Where to compute.
         exact: Compute in float64, as ``gan-lab sample`` does.
 

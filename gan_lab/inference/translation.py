@@ -29,13 +29,13 @@ NETWORKS = {"AtoB": "generator", "BtoA": "generator_back"}
 
 
 class TrainedTranslator:
-    """One direction of a run folder, a checkpoint file or an export, with its EMA weights, in evaluation mode.
+    """One direction of a run folder, a checkpoint file or an export, in evaluation mode.
 
     "AtoB" is the direction in which the run was trained, for either value of ``data.direction``.
     """
 
-    def __init__(self, path: Path, direction: str = "AtoB") -> None:
-        loaded = load_ema_networks(path)
+    def __init__(self, path: Path, direction: str = "AtoB", weights: str = "best") -> None:
+        loaded = load_ema_networks(path, weights)
         if direction not in NETWORKS:
             raise UserError(f"Unknown direction: {direction}. Choose {' or '.join(NETWORKS)}")
         if "source_channels" not in loaded.networks["generator"].recipe["arguments"]:
@@ -130,7 +130,12 @@ def _pad_by_reflection(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def translate(
-    folder: Path, source: Path, out: Path, direction: str = "AtoB", overwrite: bool = True
+    folder: Path,
+    source: Path,
+    out: Path,
+    direction: str = "AtoB",
+    overwrite: bool = True,
+    weights: str = "best",
 ) -> tuple[int, int]:
     """Translate every image under ``source`` into ``out`` as PNG files.
 
@@ -143,6 +148,7 @@ def translate(
         out: The folder for the translated images.
         direction: AtoB, the direction of training, or BtoA.
         overwrite: Replace earlier translations.
+        weights: Of a run folder: best, last, raw or a number of training images.
 
     Returns:
         The numbers of translated and of skipped images.
@@ -150,7 +156,7 @@ def translate(
     Raises:
         UserError: There is no image, or a file of the user would be replaced.
     """
-    translator = TrainedTranslator(folder, direction)
+    translator = TrainedTranslator(folder, direction, weights)
     if out.resolve() == source.resolve():
         raise UserError(
             f"The images of {source} would be overwritten: {out}. Choose another folder"

@@ -28,7 +28,7 @@ from gan_lab.metrics.base import Metric, Setting, Statistics
 from gan_lab.metrics.selection import select_metrics
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.track import track
+from gan_lab.utils.track import stage, track
 
 Protocol = dict[str, Any]
 
@@ -59,7 +59,8 @@ def build_evaluator(
         # Report a wrong file now rather than at the end of training.
         extractors.load("inception", config.metrics)
     setting = build_setting(config, family, data)
-    evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed)
+    bar = config.log.progress_bar
+    evaluator = Evaluator(data, select_metrics(setting), setting, config.run.seed, bar=bar)
     scores = evaluator.higher_is_better
     headline = config.metrics.headline or next(iter(scores), None)
     if headline and headline not in scores:
@@ -142,7 +143,8 @@ class Evaluator:
         setting: Facts about family, data and config; numbers of reals and fakes.
         seed: Seed of the fakes.
         shared: Whether the ranks share the work; False: this process does all of it.
-        bar: Whether to show a progress bar on a terminal.
+        bar: Whether rank 0 shows the progress.
+        stage: What is evaluated, for the progress, such as "best weights".
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class Evaluator:
         seed: int,
         shared: bool = True,
         bar: bool = False,
+        stage: str = "",
     ) -> None:
         self.data = data
         self.metrics = metrics
@@ -161,6 +164,7 @@ class Evaluator:
         self.shared = shared
         self.cfg = setting.cfg
         self.bar = bar
+        self.prefix = f"{stage}: " if stage else ""
         all_reals = data.reference(sys.maxsize, split=setting.split)
         available = len(all_reals.rows)
         self.reals = all_reals.repeat_rows(0, min(setting.reals, available))
@@ -193,8 +197,11 @@ class Evaluator:
             reals = self._get_real_statistics(family.device)
             fakes = self._compute_fake_statistics(family)
         values: dict[str, float] = {}
+        is_shown = self.bar and (not is_distributed() or distributed.get_rank() == 0)
         for metric, real, fake in zip(self.metrics, reals, fakes, strict=True):
-            values |= metric.compute(real, fake)
+            # some take long: the classification accuracy score trains a classifier
+            with stage(f"{self.prefix}computing {', '.join(metric.names)}", is_shown):
+                values |= metric.compute(real, fake)
         return values
 
     def _get_real_statistics(self, on_device: torch.device) -> list[Statistics]:
@@ -254,7 +261,8 @@ class Evaluator:
         needs_reals |= tuple(family.output_names) != ("generated",)
         tallies = [Tally(metric, self.cfg.max_features_kept) for metric in self.metrics]
         batches = range(rank, len(self.first) + len(self.more), world)
-        for i in track(batches, "scoring fakes", shown=self.bar):
+        is_shown = self.bar and rank == 0
+        for i in track(batches, f"{self.prefix}scoring fakes", shown=is_shown):
             has_reals = i < len(self.first)
             part, k = (self.first, i) if has_reals else (self.more, i - len(self.first))
             batch = part[k] if needs_reals and has_reals else part.conditions(k)

@@ -10,9 +10,11 @@ import base64
 import hashlib
 import logging
 import os
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,16 +25,63 @@ from gan_lab.report import curves, live, pictures
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.comparison_section import collect_comparison_values
 from gan_lab.report.summary import verdict
+from gan_lab.runs.ema_networks import EMANetworks
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
 
 logger = logging.getLogger("gan_lab")
+# seconds after which the page of a running training reloads itself, if another process wrote it
+RELOAD_S = 30.0
 ASSETS = Path(__file__).parent / "assets"
 
 
-def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: bool = True) -> Path:
+@dataclass(frozen=True)
+class Training:
+    """The state of a training that is running, for its page.
+
+    Attributes:
+        images: Training images seen so far.
+        total: The budget in images.
+        stage: What the training does, such as "Training".
+        left: The time left as text; may be empty.
+        next_s: Seconds until the page is written again.
+    """
+
+    images: int
+    total: int
+    stage: str
+    left: str
+    next_s: float
+
+
+def write_live(folder: Path, networks: EMANetworks | None, training: Training) -> Path:
+    """Write the page of a run during its training, which reloads itself; return its path.
+
+    Args:
+        folder: The run folder.
+        networks: The present networks; None for a run without a generator.
+        training: The state of the training.
+
+    Raises:
+        UserError: The page cannot be written, or has been edited.
+    """
+    run = Run(folder)
+    page = folder / "report.html"
+    text = render("run.html", **collect_values(run, networks, training))
+    with OutputFiles(default_path=True).write(page) as unfinished:
+        write_text(unfinished, text, errors="replace")
+    return page
+
+
+def write(
+    folders: Sequence[Path | Run],
+    out: Path | None = None,
+    overwrite: bool = True,
+    has_ended: bool = False,
+) -> Path:
     """Write the page of a run, or of several runs side by side; return its path.
 
     A damaged file of results is left out with a warning.
@@ -42,6 +91,7 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
         out: The HTML file. Default: ``report.html`` in the folder of the run, or
             ``comparison-<experiments>-<hash>.html`` next to the folders of the experiments.
         overwrite: Replace an earlier page at ``out``.
+        has_ended: The training that calls this has ended, also if the run is unfinished.
 
     Raises:
         UserError: A folder is not a run, or ``out`` is a file that the lab did not write, or that
@@ -53,15 +103,26 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
         out = None
     # the lab replaces its own pages at the paths that it chooses
     files = OutputFiles(overwrite, default_path=out is None)
-    if out is None and len(runs) == 1:
+    is_own_page = out is None and len(runs) == 1
+    if is_own_page:
         out = page
     elif out is None:
         out = runs[0].path.resolve().parent.parent / name_comparison(runs)
     files.check(out)
-    text = render_runs(runs)
+    text = _render_own_page(runs[0], has_ended) if is_own_page else render_runs(runs)
     with files.write(out) as unfinished:
         write_text(unfinished, text, errors="replace")
     return out
+
+
+def _render_own_page(run: Run, has_ended: bool) -> str:
+    """Render the page in the folder of a run, which reloads itself if the run is being trained."""
+    _skip_damaged_results(run)
+    training = None
+    is_unfinished = run.status == "unfinished" and not has_ended
+    if is_unfinished and RunFolder(run.path).is_being_trained:
+        training = Training(run.images, run.budget_images, "Training", "", RELOAD_S)
+    return render("run.html", **collect_values(run, training=training))
 
 
 def render_runs(folders: Sequence[Path | Run]) -> str:
@@ -104,9 +165,12 @@ def _skip_damaged_results(run: Run) -> None:
 
 
 def write_or_warn(folders: Sequence[Path]) -> None:
-    """Write a page and log its path. An error is only a warning, so that training does not fail."""
+    """Write a page at the end of a training and log its path.
+
+    An error is only a warning, so that training does not fail.
+    """
     try:
-        logger.info(f"report: {write(folders)}")
+        logger.info(f"report: {write(folders, has_ended=True)}")
     except Exception as error:
         warnings.warn(f"The report was not written: {error}", stacklevel=2)
 
@@ -132,7 +196,8 @@ def _join_scripts() -> str:
     engine, live, page = (
         (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page")
     )
-    return f'{engine}\nif (typeof document !== "undefined") {{\n{page}\n{live}\n}}\n'
+    reload = (ASSETS / "reload.js").read_text("utf-8")
+    return f'{engine}\nif (typeof document !== "undefined") {{\n{page}\n{live}\n{reload}\n}}\n'
 
 
 @cache
@@ -153,10 +218,17 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def collect_values(run: Run) -> dict[str, Any]:
+def collect_values(
+    run: Run, networks: EMANetworks | None = None, training: Training | None = None
+) -> dict[str, Any]:
     """Collect the values of the template of one run.
 
     Images are reduced to fit into the page.
+
+    Args:
+        run: The run.
+        networks: Its networks; by default those of its best checkpoint.
+        training: The state of its training, for a page that reloads itself.
     """
     grids = run.grids
     extras = {name: run.path / f"{name}.png" for name in ("reals", "neighbours")}
@@ -169,7 +241,7 @@ def collect_values(run: Run) -> dict[str, Any]:
     frames, note = pictures.compress_images([path for _, path in grids], left)
     seen = [grids[i][0] for i in frames]
     charts = curves.build_charts(run)
-    model, why_not = live.describe_run(run)
+    model, why_not = live.describe_run(run, loaded=networks)
     thinned = any(
         line["step"] > 1 for _, group in charts for chart in group for line in chart["series"]
     )
@@ -188,7 +260,9 @@ def collect_values(run: Run) -> dict[str, Any]:
         "thinned": thinned,
         "cost": _describe_cost(run),
         "commands": command_lines(run),
+        "training": training,
         "data": {
+            "reload": _describe_reload(training),
             "charts": [chart for _, group in charts for chart in group],
             "seen": seen,
             "models": [model] if model else [],
@@ -196,6 +270,13 @@ def collect_values(run: Run) -> dict[str, Any]:
             "frames": list(frames.values())[:-1],
         },
     }
+
+
+def _describe_reload(training: Training | None) -> dict[str, Any] | None:
+    """Describe for the script when the page was written and when to reload it."""
+    if training is None:
+        return None
+    return {"written": round(time.time() * 1000), "after": round(training.next_s * 1000)}
 
 
 def _describe_cost(run: Run) -> list[tuple[str, str]]:

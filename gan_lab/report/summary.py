@@ -62,6 +62,9 @@ class Verdict:
 def verdict(run: Run) -> Verdict:
     """Summarize how good the run is, how far it is, and what went wrong."""
     summary = _summarize_scores(run) or _summarize_curve(run)
+    if summary is None and run.status == "unfinished":
+        share = f"{run.images / max(1, run.budget_images):.0%}"
+        summary = Verdict(share, "of the training; no score yet", [])
     if summary is None:
         summary = Verdict("none", "no score", ["This run has no scores."])
     if run.status == "unfinished":

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # Pairs of images seen and value, which may be NaN or Inf.
 Points = list[tuple[int, float]]
 
+# In command.txt, before a command that the Makefile has called.
+MAKE_MARK = "make: "
 # Keys that may be overridden for an existing run, in addition to those under metrics. They locate
 # its data, or say how to read them; data that are read differently have another fingerprint.
 DATA_KEYS = ("data.root", "data.layout", "data.levels", "data.cache_gb", "data.workers")
@@ -76,11 +78,11 @@ class RestoredRun:
         """Load weights into the family, and return their iteration.
 
         Args:
-            weights: One of ``WEIGHTS``, or the name of another checkpoint. ``raw`` loads the raw
-                weights of the last checkpoint, every other name the EMA weights.
+            weights: One of ``WEIGHTS``, a number of training images, or the name of another
+                checkpoint. ``raw`` loads the raw weights of the last checkpoint, everything else
+                the EMA weights.
         """
-        name = "last" if weights == "raw" else weights
-        checkpoint = read_checkpoint(find_checkpoint(self.run.path, name))
+        checkpoint = read_checkpoint(find_checkpoint(self.run.path, weights))
         with explain_mismatch(self.run.path):
             self.family.load_state_dict(checkpoint["state_dict"])
             if weights != "raw":
@@ -194,6 +196,12 @@ class Run:
         except ValueError:
             # Older versions wrote arguments without quotes.
             return command.split()
+
+    @property
+    def started_by_make(self) -> bool:
+        """True if the last command was a target of the Makefile."""
+        lines = _read_lines(self.path / "command.txt")
+        return bool(lines) and lines[-1].partition("gan-lab ")[0].endswith(MAKE_MARK)
 
     @cached_property
     def environment(self) -> list[str]:
@@ -350,6 +358,7 @@ class Run:
     def images(self) -> int:
         """Training images seen, according to the last record."""
         recorded = [points[-1][0] for points in self.history.values()]
+        recorded += [images for images, _ in self.grids[-1:]]
         return max([self.summary.get("images", 0), *recorded])
 
     @property
@@ -399,7 +408,8 @@ class Run:
             overrides: Overrides of ``DATA_KEYS`` and of keys under ``metrics.``.
             data: The run's data module, if it is loaded; or the data set from Python on which the
                 run was trained (``gan_lab.train(data=...)``).
-            weights: One of ``WEIGHTS``; None leaves the family untrained.
+            weights: One of ``WEIGHTS`` or a number of training images; None leaves the family
+                untrained.
 
         Raises:
             UserError: An override is not allowed, the data have changed since the run began, or
@@ -437,28 +447,33 @@ class Run:
         config = self._parse([*members, loading.parse_overrides(pairs)])
         return loading.expand_homes(config)
 
-    def generator(self, device: str = "cpu") -> TrainedGenerator:
-        """Load the generator with its EMA weights, like ``gan_lab.load_generator``."""
+    def generator(self, device: str = "cpu", weights: str = "best") -> TrainedGenerator:
+        """Load the generator, like ``gan_lab.load_generator``."""
         from gan_lab.inference.sampling import load_generator
 
-        return load_generator(self.path, device=device)
+        return load_generator(self.path, weights, device)
 
-    def sample(self, n: int = 16, label: int | str | None = None, seed: int = 0) -> Tensor:
+    def sample(
+        self, n: int = 16, label: int | str | None = None, seed: int = 0, weights: str = "best"
+    ) -> Tensor:
         """Generate the images of ``gan-lab sample``, float32 [n, C, H, W] in [-1, 1].
+
+        ``weights`` is best, last, raw or a number of training images. Without a best checkpoint,
+        best is the newest one.
 
         Raises:
             UserError: There is no checkpoint, no such label, or the run translates images.
         """
         from gan_lab.inference.sampling import load_generator
 
-        return load_generator(self.path, exact=True)(n, label, seed)
+        return load_generator(self.path, weights, exact=True)(n, label, seed)
 
-    def sample_grid(self, n: int = 64, seed: int = 0) -> Image.Image:
+    def sample_grid(self, n: int = 64, seed: int = 0, weights: str = "best") -> Image.Image:
         """Generate n samples as one image, with 10 per row if the run has classes, else 8."""
         from gan_lab.images import draw_grid
         from gan_lab.inference.sampling import load_generator
 
-        generator = load_generator(self.path, exact=True)
+        generator = load_generator(self.path, weights, exact=True)
         return draw_grid(generator(n, seed=seed), min(n, generator.columns))
 
     def report(self, out: str | Path | None = None, overwrite: bool = True) -> Path:

@@ -19,9 +19,9 @@ from gan_lab.config import plain_yaml
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.renames import FORMAT
 from gan_lab.config.schema import USER_FOLDERS, Config, leaves
-from gan_lab.runs.environment import describe_environment
+from gan_lab.runs.environment import describe_environment, is_started_by_make
 from gan_lab.runs.results import WEIGHTS
-from gan_lab.runs.run import Run
+from gan_lab.runs.run import MAKE_MARK, Run
 from gan_lab.runs.run_files import clear_run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import MARKER, make_file_name, write_text
@@ -123,6 +123,7 @@ class RunFolder:
         with (folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(
                 f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  "
+                f"{MAKE_MARK if is_started_by_make() else ''}"
                 f"{shlex.join(['gan-lab', *overrides])}\n"
             )
         write_text(folder / "environment.txt", describe_environment())
@@ -141,6 +142,24 @@ class RunFolder:
             return None
         return None if find_differences(run.config, config) else run
 
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    @property
+    def is_being_trained(self) -> bool:
+        """True if a process on this machine is training this run."""
+        if not self._lock_path.is_file():
+            return False
+        try:
+            with FileLock(self._lock_path).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            # the folder of someone else
+            return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock this folder during a training.
@@ -149,7 +168,7 @@ class RunFolder:
             UserError: Another process has locked it.
             OSError: The lock file cannot be written.
         """
-        path = self.path.with_name(f".{self.path.name}.lock")
+        path = self._lock_path
         lock = FileLock(path)
         try:
             # before the folder of the lock: only a new root is marked

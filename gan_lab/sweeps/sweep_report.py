@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves
 from gan_lab.config.values import format_overrides
+from gan_lab.runs.environment import is_started_by_make
 from gan_lab.runs.run_folder import to_dict
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials
@@ -180,7 +181,7 @@ def report(trials: Trials, folder: Path, overrides: Sequence[str]) -> Path:
     _write(page, render(results, path, folder, overrides))
     if path:
         console.print(
-            f"Best configuration: {path}. Train it: make train EXP={path}",
+            f"Best configuration: {path}. Train it: {_format_command(path)}",
             soft_wrap=True,
             highlight=False,
         )
@@ -223,6 +224,11 @@ def format_rounded(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _format_command(experiment: Path) -> str:
+    """Format the command that trains an experiment, in the form in which this one was started."""
+    return f"make train EXP={experiment}" if is_started_by_make() else f"gan-lab train {experiment}"
+
+
 def render(results: SweepResult, best: Path | None, folder: Path, overrides: Sequence[str]) -> str:
     """Render the page: one self-contained file with every value escaped."""
     from gan_lab.report import curves, run_page
@@ -248,7 +254,7 @@ def render(results: SweepResult, best: Path | None, folder: Path, overrides: Seq
         keys=[parameter.key for parameter in sweep.parameters],
         shown=format_rounded,
         best=best.read_text(encoding="utf-8") if best else "",
-        command=f"make train EXP={best}" if best else "",
+        command=_format_command(best) if best else "",
         history=draw_history(results),
         folder=str(folder),
     )

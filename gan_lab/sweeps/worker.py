@@ -22,6 +22,7 @@ from gan_lab.sweeps.trials import ClaimedTrial, Trials
 from gan_lab.utils import process
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_rows
+from gan_lab.utils.numbers import format_count
 
 logger = logging.getLogger("gan_lab")
 
@@ -208,7 +209,8 @@ class Worker:
             logger.info(f"Trial {number} is complete: best {metric} {best:.4g}")
         elif ending == "pruned":
             self.trials.finish(claimed, TrialState.PRUNED, best)
-            logger.info(f"Trial {number} was ended early after {len(scores)} evaluations")
+            count = format_count(len(scores), "evaluation")
+            logger.info(f"Trial {number} was ended early after {count}")
         elif ending == "stopped":
             self.trials.requeue(claimed)
         elif code < 0 or code > 128:

@@ -28,6 +28,8 @@ from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 from gan_lab.runs.run import RestoredRun, Run
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.numbers import format_duration
+from gan_lab.utils.track import stage
 
 # The slow search for memorized images is logged for more training images than this.
 MIN_LOGGED_IMAGES = 20_000
@@ -68,7 +70,7 @@ def evaluate(
 
     Args:
         folder: The run folder.
-        weights: One of ``WEIGHTS``.
+        weights: One of ``WEIGHTS``, or a number of training images.
         overrides: Where the data is, and ``metrics`` keys that select another protocol; the scores
             of other metrics are kept then.
         ask: Stop if the weights of a metric are missing and the other scores of the selected
@@ -77,8 +79,11 @@ def evaluate(
     Raises:
         UserError: There are no such weights, or ``ask`` stopped the evaluation.
     """
-    if weights not in WEIGHTS:
-        raise UserError(f"weights={weights} is not valid. Choose one of {', '.join(WEIGHTS)}")
+    if weights not in WEIGHTS and not weights.isdecimal():
+        raise UserError(
+            f"weights={weights} is not valid. Choose one of {', '.join(WEIGHTS)}, or a number of "
+            "training images"
+        )
     run = Run(folder)
     # without a best checkpoint the newest one is scored, under its own name
     if weights == "best" and find_checkpoint(folder).stem != "best":
@@ -102,7 +107,7 @@ def score_run(
 
     Args:
         restored: The run; its weights are replaced.
-        weights: One of ``WEIGHTS``.
+        weights: One of ``WEIGHTS``, or a number of training images.
         full: Compute all available metrics instead of those of the evaluations during training.
         keep_others: Keep the other scores of these weights in the summary.
         ask: Stop before a long evaluation without all metrics, see ``evaluate``.
@@ -116,7 +121,13 @@ def score_run(
         logger.info(note)
     log_inception_cost(metrics, setting, family.device)
     evaluator = Evaluator(
-        data, metrics, setting, config.run.seed, shared=False, bar=config.log.progress_bar
+        data,
+        metrics,
+        setting,
+        config.run.seed,
+        shared=False,
+        bar=config.log.progress_bar,
+        stage=f"{weights} weights",
     )
     if ask and setting.missing:
         check_duration(evaluator, family)
@@ -125,11 +136,14 @@ def score_run(
         if weights == "best"
         else "none"
     )
-    described = f"{weights}: {WEIGHTS[weights]}, {iteration}"
+    name = WEIGHTS.get(weights, "EMA weights after these images")
+    described = f"{weights}: {name}, {iteration}"
     scores = score(evaluator, family, described, chosen_on)
     if weights == "best":
-        scores |= neighbor_scores(folder, evaluator, family, described, chosen_on)
-        scores |= leak_scores(evaluator, family, described, chosen_on)
+        with stage("Searching for memorized training images", evaluator.bar):
+            scores |= neighbor_scores(folder, evaluator, family, described, chosen_on)
+        with stage("Measuring augmentation leaks", evaluator.bar):
+            scores |= leak_scores(evaluator, family, described, chosen_on)
         # last, since it loads other weights
         scores |= own_best_scores(restored, evaluator, chosen_on)
     summary: dict[str, Any] = {"experiment": folder.resolve().parent.name, "iteration": iteration}
@@ -170,7 +184,8 @@ def choosing_split(trained_with: MetricsConfig, split: str, data: GANDataModule)
 def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) -> dict[str, Any]:
     """Score a family; return the entries of ``summary.json`` with their protocols."""
     values = evaluator(family)
-    references = evaluator.compute_references(family.device)
+    with stage("Computing the real-vs-real reference", evaluator.bar):
+        references = evaluator.compute_references(family.device)
     frechet = {
         metric.extractor.distance
         for metric in evaluator.metrics
@@ -291,9 +306,9 @@ def log_inception_cost(metrics: Sequence[Metric], setting: Setting, target: torc
         start = time.monotonic()
         metric.extractor(images)
         seconds_per_image = (time.monotonic() - start) / len(images)
-        minutes = seconds_per_image * (2 * setting.fakes + setting.reals) / 60
+        seconds = seconds_per_image * (2 * setting.fakes + setting.reals)
         logger.info(
             f"Computing fid, kid and is of {setting.fakes:,} fakes and {setting.reals:,} reals: "
-            f"about {minutes:.0f} minutes on this CPU, less if the features of the reals are "
+            f"about {format_duration(seconds)} on this CPU, less if the features of the reals are "
             "cached; metrics.inception_weights=off skips them"
         )

@@ -125,9 +125,10 @@ def test_one_counter_is_everywhere(family: str, tmp_path: Path, data_root: Path)
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows] == [2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20]
     assert all(int(row["images"]) == 16 * int(row["iteration"]) for row in rows)
-    assert sorted(path.stem for path in (folder / "samples").glob("*.png")) == [
-        f"{n:09d}" for n in range(0, 321, 80)
-    ]
+    # at each evaluation; on a slow machine, the schedule of the first seconds adds others
+    grids = {int(path.stem) for path in (folder / "samples").glob("*.png")}
+    assert grids >= set(range(0, 321, 80))
+    assert all(images % 16 == 0 for images in grids)
 
 
 @every_family

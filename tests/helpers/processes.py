@@ -88,13 +88,15 @@ def _begin(environment: dict[str, str], log: Path) -> None:
     torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
     from gan_lab.distributed import detect
     from gan_lab.training import builder as lab
-    from gan_lab.training.callbacks import checkpoint, progress_bar
+    from gan_lab.training.callbacks import checkpoint, grid_schedule, progress_bar
 
     lab.rank_zero_only.rank = int(environment.get("RANK", 0))
     checkpoint.CHECKPOINT_INTERVAL_S = float(environment.get("CHECKPOINT_EVERY", 0.3))
     progress_bar.LINE_INTERVAL_S = float(
         environment.get("LINES_EVERY", progress_bar.LINE_INTERVAL_S)
     )
+    # which grids a training draws does not depend on the load of the machine, unless a test asks
+    grid_schedule.FIRST_GRID_S = float(environment.get("FIRST_GRID", "inf"))
     detect.ROLL_CALL_TIMEOUT_S = 1.0
 
 
@@ -111,7 +113,7 @@ def _train(
         lab.evaluate_all = lambda *_: (
             None
         )  # at the end of a training; those while it trains are made
-        live.describe_run = lambda *_: (None, "")  # which takes seconds too
+        live.describe_run = lambda *_, **__: (None, "")  # which takes seconds too
     if kill:
         if kill.number != signal.SIGKILL:
             signal.signal(
@@ -322,9 +324,11 @@ def train(
     world: int = 1,
     draws: str = "",
     scored: bool = False,
+    environment: dict[str, str] | None = None,
 ) -> int:
     """Train to the end, in ``world`` processes over gloo; the exit code of the first that failed. ``scored``: at the end too."""
     noted = ({"RECORD_DRAWS": draws} if draws else {}) | ({"SCORED": "1"} if scored else {})
+    noted |= environment or {}
     if world == 1:
         codes = ended(
             [start(experiment, words, log, kill, noted | ({"RANK": "0"} if draws else {}))]

@@ -21,6 +21,7 @@ from gan_lab.networks import graph
 from gan_lab.report import live, run_page
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import RunFolder
 from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
@@ -31,6 +32,7 @@ ENGINE = (
     .replace("const engine =", "globalThis.engine =")
 )
 PIXELS = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+SET = "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }"
 SEEDS = 64
 browser = pytest.fixture(started, scope="module")
 
@@ -349,3 +351,98 @@ def test_weights_that_halving_would_spoil_are_kept_whole(
     assert described["half"] is half
     whole = sum(weight.numel() for weight in network.state_dict().values())
     assert len(described["weights"]) == pytest.approx(whole * (2 if half else 4) * 4 / 3, rel=0.01)
+
+
+@needs_chromium
+def test_page_of_training_reloads_itself_and_keeps_its_controls(
+    folders: dict[str, Path], browser: Any
+) -> None:
+    """The next page shows newer results, and the seed, class, directions and grid as they were."""
+    folder = folders["cgan"]
+    noise = Image.open(folder / "samples" / "000000000.png")
+    noise.save(folder / "samples" / "000000016.png")
+    with RunFolder(folder).locked():
+        page_path = report.write([folder])
+    context = browser.new_context(viewport={"width": 900, "height": 700})
+    tab = context.new_page()
+    faults: list[str] = []
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.clock.install()
+    tab.goto(page_path.as_uri())
+    answered(tab)
+    tab.locator("button.class").nth(3).click()
+    tab.locator("#live-seed").fill("5")
+    tab.locator("input.direction").first.evaluate(SET, "1.5")
+    tab.locator("button.end").first.click()
+    tab.locator("#when").evaluate(SET, "0")
+    tab.locator("details summary").first.click()
+    answered(tab)
+    before = pixels(tab)
+
+    # paused, or under the hands of a reader, it stays
+    noise.save(folder / "samples" / "000000032.png")
+    with RunFolder(folder).locked():
+        report.write([folder])
+    tab.locator("#pause").click()
+    tab.clock.fast_forward(120_000)
+    assert "16 of" in tab.locator("#training").inner_text()
+    tab.locator("#pause").click()
+    tab.clock.fast_forward(3_000)
+    assert "16 of" in tab.locator("#training").inner_text()
+    tab.evaluate("scrollTo({ top: 300, behavior: 'instant' })")
+    with tab.expect_navigation():
+        tab.clock.fast_forward(60_000)
+    answered(tab)
+    assert "32 of" in tab.locator("#training").inner_text()
+    assert tab.locator("#live-seed").input_value() == "5"
+    assert tab.locator("button.class").nth(3).get_attribute("aria-pressed") == "true"
+    assert tab.locator("input.direction").first.input_value() == "1.5"
+    assert tab.locator("button.end").first.get_attribute("aria-pressed") == "true"
+    assert tab.locator("#seen").inner_text() == "0"
+    assert tab.locator("details").first.evaluate("each => each.open")
+    assert tab.evaluate("scrollY") == 300
+    assert np.array_equal(pixels(tab), before)
+
+    # no new page: it waits longer each time, and says so
+    for _ in range(2):
+        with tab.expect_navigation():
+            tab.clock.fast_forward(300_000)
+    assert "No update since" in tab.locator("#about-updates").inner_text()
+
+    # the page of a run that nobody trains does not reload
+    report.write([folder])
+    with tab.expect_navigation():
+        tab.clock.fast_forward(300_000)
+    answered(tab)
+    assert tab.locator("#training").count() == 0
+    context.close()
+    assert faults == []
+
+
+@needs_chromium
+def test_reload_keeps_the_drawing_of_a_translator(folders: dict[str, Path], browser: Any) -> None:
+    """What a reader has drawn is still there after the page reloaded itself."""
+    folder = folders["pix2pix"]
+    with RunFolder(folder).locked():
+        page_path = report.write([folder])
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.clock.install()
+    tab.goto(page_path.as_uri())
+    answered(tab)
+    box = tab.locator("#live-input").bounding_box()
+    tab.mouse.move(box["x"] + 9, box["y"] + 9)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 60, box["y"] + 60)
+    tab.mouse.up()
+    answered(tab)
+    before = pixels(tab, "#live-input"), pixels(tab)
+    with tab.expect_navigation():
+        tab.clock.fast_forward(60_000)
+    answered(tab)
+    taken(tab, before[0][0, 0, 0])
+    answered(tab)
+    after = pixels(tab, "#live-input"), pixels(tab)
+    assert np.array_equal(after[0], before[0])
+    assert np.abs(after[1].astype(int) - before[1]).max() <= 1
+    context.close()

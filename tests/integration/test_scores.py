@@ -132,7 +132,7 @@ def test_on_a_cpu_it_is_said_how_long_inception_takes_and_how_to_leave_it_out() 
         log_inception_cost(metrics, setting, torch.device("cpu"))
         log_inception_cost(metrics, setting, torch.device("cuda"))
     (line,) = lines
-    minutes = re.search(r"of 4,000 fakes and 1,000 reals: about (\d+) minutes on this CPU", line)
+    minutes = re.search(r"of 4,000 fakes and 1,000 reals: about (\d+) min on this CPU", line)
     assert minutes is not None
     assert 1 <= int(minutes[1]) <= 60  # 9,000 images at 10 ms and more
     assert "metrics.inception_weights=off" in line

@@ -208,6 +208,26 @@
       }
     });
     fresh?.addEventListener("click", () => { first = (first + 16) % seeds; fill(); });
+    const plain = (latents) => latents && latents.map((z) => [...z]);
+    keep("latents", () => ({
+      seed: seed.value, label: state.label, base: plain(state.base), ends: state.ends.map(plain), way: way.value,
+      directions: sliders.map((slider) => slider.value), first, walk: timer && { from, share },
+    }), (saved) => {
+      state.label = saved.label;
+      press(classes, classes[saved.label]);
+      state.base = saved.base.map((z) => Float32Array.from(z));
+      state.ends = saved.ends.map((latents) => latents && latents.map((z) => Float32Array.from(z)));
+      all("button.end").forEach((button, i) => button.setAttribute("aria-pressed", String(Boolean(state.ends[i]))));
+      way.disabled = !state.ends.every(Boolean);
+      way.value = saved.way;
+      sliders.forEach((slider, k) => { slider.value = saved.directions[k] ?? 0; });
+      seed.value = saved.seed;
+      first = saved.first;
+      if (saved.walk && !still.matches) {
+        walk.click();
+        ({ from, share } = saved.walk);
+      }
+    });
     draw();
     fill();
   }
@@ -266,7 +286,12 @@
     input.addEventListener("pointermove", (event) => { if (last) line(event); });
     for (const end of ["pointerup", "pointercancel"]) input.addEventListener(end, () => { if (last) { last = null; draw(); } });
     clear();
+    const isRestored = keep("translator", () => ({ network, picture: input.toDataURL() }), async ({ network: chosen, picture }) => {
+      ways.find((button) => button.dataset.network === chosen)?.click();
+      take(await decoded(picture));
+    });
     const example = document.querySelector("button.held-out");
+    if (isRestored) return;
     if (example) example.click(); else draw();
   }
 })();

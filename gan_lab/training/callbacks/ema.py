@@ -92,13 +92,22 @@ class EMA(FamilyCallback):
 
     @contextmanager
     def applied(self, family: Family) -> Iterator[None]:
-        """Use the EMA networks inside the context, those of rank 0 on every rank."""
-        raw_networks = {name: getattr(family, name) for name in self.networks}
+        """Use the EMA networks inside the context, those of rank 0 on every rank.
+
+        A collective operation: every rank must call it.
+        """
         if is_distributed():
             for network in self.networks.values():
                 # batch norm statistics differ between the ranks
                 for buffer in network.buffers():
                     distributed.broadcast(buffer, src=0)
+        with self.applied_here(family):
+            yield
+
+    @contextmanager
+    def applied_here(self, family: Family) -> Iterator[None]:
+        """Use this rank's EMA networks inside the context, without the other ranks."""
+        raw_networks = {name: getattr(family, name) for name in self.networks}
         try:
             for name, network in self.networks.items():
                 setattr(family, name, network)

@@ -37,6 +37,8 @@ class TensorBoardLogger(Tracker):
     def _log_image(self, title: str, path: Path, images: int) -> None:
         with Image.open(path) as picture:
             self.run.add_image(title, np.asarray(picture.convert("RGB")), images, dataformats="HWC")
+        # otherwise the first pictures are not visible for two minutes
+        self.run.flush()
 
     def _alert(self, title: str, text: str, images: int) -> None:
         self.run.add_text(f"alert/{title}", text, images)
