@@ -10,7 +10,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python,$(VEN
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -47,6 +47,9 @@ score: $(READY)  ## FAKES=samples REALS=photos [METRICS=fid,kid,prdc,is] [EXTRAC
 sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTERPOLATE=8] [CODE=0]: samples, latent walks or a varied latent code, in one PNG
 	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(INTERPOLATE),--interpolate $(INTERPOLATE)) $(if $(CODE),--code $(CODE)) $(ARGS)
+
+identify: $(READY)  ## PNG=x.png: run, weights, seed and class of an image of the lab, and the command that draws it again
+	@exec $(LAB) identify "$(PNG)" $(ARGS)
 
 project: $(READY)  ## RUN=runs/cgan/seed0 [IN=photos] [N=8]: GAN inversion: the latents closest to images, by default test images
 	@exec $(LAB) project $(RUN) $(if $(IN),"$(IN)") $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(OUT),--out "$(OUT)") $(ARGS)

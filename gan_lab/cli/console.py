@@ -216,7 +216,8 @@ def print_data(loaded: LoadedConfig) -> None:
     sheet = Path(config.run.root) / loaded.experiment / f"{name}.png"
     mark(Path(config.run.root))
     with OutputFiles(default_path=True).write(sheet) as unfinished:
-        save_grid(*interleave(batch.shown(), grid_columns), unfinished)
+        images, grid_columns = interleave(batch.shown(), grid_columns)
+        save_grid(images, grid_columns, unfinished, record={"output": "real images"})
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 

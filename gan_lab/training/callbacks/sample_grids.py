@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
-from gan_lab.images import interleave, save_grid
+from gan_lab.images import Batch, interleave, save_grid
+from gan_lab.runs.run_folder import name_run
 from gan_lab.seeding import Stream
 from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.ema import EMA
@@ -50,7 +52,9 @@ class SampleGrids(FamilyCallback):
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
         if trainer.is_global_zero and not (self.folder / "reals.png").exists():
             reals, columns = self.data.grid_batch(held_out=False, by_class=self.by_class)
-            save_grid(*interleave(reals.shown(), columns), self.folder / "reals.png", self.rows)
+            images, columns = interleave(reals.shown(), columns)
+            record = {"output": "real images", "run": name_run(self.folder)}
+            save_grid(images, columns, self.folder / "reals.png", self.rows, record)
             for tracker in self.trackers:
                 tracker.log_image("reals", self.folder / "reals.png", self.progress.images)
         if self.progress.iteration == 0:
@@ -60,15 +64,28 @@ class SampleGrids(FamilyCallback):
         if self.progress.has_crossed(self.every) or self.progress.spent:
             self.write(trainer, family)
 
+    def describe(self, sets: Sequence[Tensor], batch: Batch, columns: int) -> dict[str, Any]:
+        """Describe a grid for its record: which of its columns show real images."""
+        reals = batch.shown()
+        are_real = [any(each is real for real in reals) for each in sets]
+        return {
+            "output": "training grid",
+            "run": name_run(self.folder),
+            "images": self.progress.images,
+            "columns": columns,
+            "tile": list(sets[0].shape[-2:]),
+            "sets": ["real" if is_real else "generated" for is_real in are_real],
+        }
+
     @torch.no_grad()
     def write(self, trainer: Trainer, family: Family) -> None:
         """Write a grid of the current EMA weights."""
         with self.ema.applied(family):
             if trainer.is_global_zero:
                 path = self.folder / "samples" / f"{self.progress.images:09d}.png"
-                sets = family.sample_grid(
-                    self.batch.to_device(family.device, family.dtype), Stream(self.seed, "samples")
-                )
-                save_grid(*interleave(sets, self.columns), path, self.rows)
+                batch = self.batch.to_device(family.device, family.dtype)
+                sets = family.sample_grid(batch, Stream(self.seed, "samples"))
+                images, columns = interleave(sets, self.columns)
+                save_grid(images, columns, path, self.rows, self.describe(sets, batch, columns))
                 for tracker in self.trackers:
                     tracker.log_image("samples", path, self.progress.images)
