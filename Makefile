@@ -10,7 +10,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python,$(VEN
 LAB := $(VENV)/bin/gan-lab
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export publish probe report judge benchmark study book compare runs sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -89,6 +89,9 @@ book: $(READY)  ## write docs/studies from its results and from newer ones in ru
 
 compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean and standard deviation over seeds, side by side
 	@exec $(LAB) compare $(RUN) $(ARGS)
+
+runs: $(READY)  ## [ROOT=runs] [ARGS="--filter cgan --sort score --page"]: list runs: status, headline score, alerts, age
+	@exec $(LAB) runs $(if $(ROOT),"$(ROOT)") $(ARGS)
 
 sweep: $(READY)  ## SWEEP=cgan_lr [WORKERS=2] [TRIALS=20] [BACKEND=local] [STORAGE=postgresql://...]: hyperparameter sweep; without SWEEP: list the sweeps
 	@exec $(LAB) sweep $(SWEEP) $(if $(WORKERS),--workers $(WORKERS)) $(if $(TRIALS),--trials $(TRIALS)) \

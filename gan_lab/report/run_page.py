@@ -19,9 +19,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gan_lab.report import curves, live, pictures
+from gan_lab.report import curves, pictures
 from gan_lab.report.command_lines import command_lines
-from gan_lab.report.comparison_section import collect_comparison_values
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
@@ -67,6 +66,9 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
 def render_runs(folders: Sequence[Path | Run]) -> str:
     """Render the page of a run, or of several runs side by side."""
     runs = _open_runs(folders)
+    # the index of runs, which needs no torch, is rendered by this module too
+    from gan_lab.report.comparison_section import collect_comparison_values
+
     for run in runs:
         _skip_damaged_results(run)
     if len(runs) == 1:
@@ -129,10 +131,10 @@ def render(template: str, **values: Any) -> str:
 @cache
 def _join_scripts() -> str:
     """Join the scripts of a page. A worker, which has no document, runs only the engine."""
-    engine, live, page = (
-        (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page")
+    engine, live, page, index = (
+        (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page", "index")
     )
-    return f'{engine}\nif (typeof document !== "undefined") {{\n{page}\n{live}\n}}\n'
+    return f'{engine}\nif (typeof document !== "undefined") {{\n{page}\n{live}\n{index}\n}}\n'
 
 
 @cache
@@ -158,6 +160,8 @@ def collect_values(run: Run) -> dict[str, Any]:
 
     Images are reduced to fit into the page.
     """
+    from gan_lab.report import live
+
     grids = run.grids
     extras = {name: run.path / f"{name}.png" for name in ("reals", "neighbours")}
     pages = {}
