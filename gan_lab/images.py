@@ -19,7 +19,7 @@ from gan_lab.seeding import send_to_device
 from gan_lab.utils.errors import UserError, import_extra
 from gan_lab.utils.files import atomic_path, make_file_name
 from gan_lab.utils.output import OutputFiles
-from gan_lab.utils.provenance import save_png
+from gan_lab.utils.provenance import GRID_PADDING, save_png
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ def grid(images: Tensor, columns: int) -> Tensor:
     """Tile images [B, C, H, W] in [-1, 1] to one image [3, H', W'] in [0, 1]; plot 2-D points."""
     if images.shape[1:] == (2, 1, 1):
         return scatter(images)
-    return make_grid(to_uint8(images).float() / 255, nrow=columns, padding=2, pad_value=0.25)
+    return make_grid(
+        to_uint8(images).float() / 255, nrow=columns, padding=GRID_PADDING, pad_value=0.25
+    )
 
 
 def scatter(points: Tensor, size: int = 256) -> Tensor:

@@ -296,17 +296,22 @@ def publish(
     format: ExportFormat = "safetensors",
     weights: Annotated[str, typer.Option(help="Checkpoint: best or last.")] = "best",
     page: Annotated[
-        bool, typer.Option(help="Include the report page, which shows training images.")
+        bool,
+        typer.Option(help="Include index.html, and generator.js for other pages."),
     ] = True,
+    reals: Annotated[
+        bool,
+        typer.Option("--reals", help="Show real images too: training images, inputs, targets."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Publish a run: its export, report page and model card.
+    """Publish a run: its export, page and model card, as a web site.
 
     Uploading to the Hugging Face Hub needs a token (HF_TOKEN, or `hf auth login`).
     """
     from gan_lab.inference import publish as publishing
 
-    typer.echo(publishing.publish(run, to, format, weights, page, overwrite))
+    typer.echo(publishing.publish(run, to, format, weights, page, overwrite, reals))
 
 
 @app.command()

@@ -18,7 +18,7 @@ from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report import pictures
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
-from gan_lab.runs.run import Run
+from gan_lab.runs.run import Run, find_family_class
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
@@ -70,6 +70,14 @@ def describe_run(
         return None, f"they cannot run in a page: {error}"
     model = {"name": run.name, "networks": described, "weights": size}
     return model | (_describe_latents(loaded, *traced["generator"]) if from_latents else {}), ""
+
+
+def draws_only_generated(run: Run) -> bool:
+    """Return True if the sample grids of a run's family show no real images."""
+    family = find_family_class(str(run.values.get("family")))
+    if family is None:
+        return False
+    return not family.image_to_image and "reconstructed" not in family.output_names
 
 
 def read_shape(network: Network) -> tuple[int, int, int]:

@@ -10,9 +10,10 @@ import base64
 import hashlib
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,14 @@ def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: boo
     return out
 
 
-def render_runs(folders: Sequence[Path | Run]) -> str:
-    """Render the page of a run, or of several runs side by side."""
+def render_runs(folders: Sequence[Path | Run], reals: bool = True) -> str:
+    """Render the page of a run, or of several runs side by side.
+
+    Args:
+        folders: Run folders or runs.
+        reals: Whether the page of a run shows real images. Those of several runs show the last
+            grids as they are.
+    """
     runs = _open_runs(folders)
     # the index of runs, which needs no torch, is rendered by this module too
     from gan_lab.report.comparison_section import collect_comparison_values
@@ -72,8 +79,24 @@ def render_runs(folders: Sequence[Path | Run]) -> str:
     for run in runs:
         _skip_damaged_results(run)
     if len(runs) == 1:
-        return render("run.html", **collect_values(runs[0]))
+        return render("run.html", **collect_values(runs[0], reals))
     return render("comparison.html", **collect_comparison_values(runs))
+
+
+def render_site(folder: Path | Run, reals: bool = False) -> tuple[str, dict[str, Any] | None]:
+    """Render the page of a run for publication.
+
+    Args:
+        folder: The run.
+        reals: Whether the page shows real images.
+
+    Returns:
+        The page, and the description of its networks; None if it has none.
+    """
+    (run,) = _open_runs([folder])
+    _skip_damaged_results(run)
+    values = collect_values(run, reals)
+    return render("run.html", **values), next(iter(values["models"]), None)
 
 
 def _open_runs(folders: Sequence[Path | Run]) -> list[Run]:
@@ -155,15 +178,31 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def collect_values(run: Run) -> dict[str, Any]:
+def collect_values(run: Run, reals: bool = True) -> dict[str, Any]:
     """Collect the values of the template of one run.
 
     Images are reduced to fit into the page.
+
+    Args:
+        run: The run.
+        reals: Whether real images are shown: the contact sheet, inputs and targets in grids, nearest
+            neighbors, and held-out images for the networks.
     """
     from gan_lab.report import live
 
-    grids = run.grids
-    extras = {name: run.path / f"{name}.png" for name in ("reals", "neighbours")}
+    with ExitStack() as stack:
+        grids = run.grids
+        if not reals:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            grids = pictures.write_generated(grids, folder, live.draws_only_generated(run))
+        return _collect_values(run, grids, reals)
+
+
+def _collect_values(run: Run, grids: Sequence[tuple[int, Path]], reals: bool) -> dict[str, Any]:
+    from gan_lab.report import live
+
+    shown = ("reals", "neighbours") if reals else ()
+    extras = {name: run.path / f"{name}.png" for name in shown}
     pages = {}
     for name, path in extras.items():
         # A missing or damaged image is skipped.
@@ -186,7 +225,7 @@ def collect_values(run: Run) -> dict[str, Any]:
         "note": note,
         "pages": {name: pictures.encode_data_uri(data) for name, data in pages.items()},
         "models": [model] if model else [],
-        "examples": live.crop_examples(run, model) if model else [],
+        "examples": live.crop_examples(run, model) if model and reals else [],
         "why_not": why_not,
         "charts": charts,
         "thinned": thinned,

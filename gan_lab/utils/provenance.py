@@ -24,6 +24,8 @@ SUFFIX = ".png"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_RECORD_BYTES = 100_000
 FILES_PER_TASK = 64
+# pixels between the images of a grid, and around them
+GRID_PADDING = 2
 
 
 def make_png_info(record: Mapping[str, Any]) -> PngInfo:
@@ -80,3 +82,40 @@ def find_recorded_images(paths: Iterable[str]) -> set[str]:
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         return {path for found in pool.map(select, tasks) for path in found}
+
+
+def shows_only_generated(record: Mapping[str, Any]) -> bool:
+    """Return True for the record of a sample grid without real images."""
+    sets = record.get("sets") or []
+    return record.get("output") == "training grid" and set(sets) == {"generated"}
+
+
+def crop_generated(path: Path) -> Image.Image | None:
+    """Read a sample grid of a training without its columns of real images.
+
+    Returns:
+        The grid; None if it shows no generated images, or has no record that says which are real.
+    """
+    record = read_record(path) or {}
+    sets, tile, columns = (record.get(key) for key in ("sets", "tile", "columns"))
+    if record.get("output") != "training grid" or not (sets and tile and columns):
+        return None
+    with Image.open(path) as image:
+        grid = image.convert("RGB")
+    are_generated = [sets[i % len(sets)] == "generated" for i in range(columns)]
+    if all(are_generated):
+        return grid
+    if not any(are_generated):
+        return None
+    # the padding of make_grid is left of and above each tile, and once more at the end
+    width = tile[1] + GRID_PADDING
+    captions = grid.width - columns * width - GRID_PADDING
+    cropped = Image.new("RGB", (captions + sum(are_generated) * width + GRID_PADDING, grid.height))
+    cropped.paste(grid.crop((0, 0, captions + GRID_PADDING, grid.height)), (0, 0))
+    left = captions + GRID_PADDING
+    for i, is_generated in enumerate(are_generated):
+        if is_generated:
+            start = captions + GRID_PADDING + i * width
+            cropped.paste(grid.crop((start, 0, start + width, grid.height)), (left, 0))
+            left += width
+    return cropped

@@ -67,7 +67,10 @@ class SampleGrids(FamilyCallback):
     def describe(self, sets: Sequence[Tensor], batch: Batch, columns: int) -> dict[str, Any]:
         """Describe a grid for its record: which of its columns show real images."""
         reals = batch.shown()
-        are_real = [any(each is real for real in reals) for each in sets]
+        are_real = [
+            any(each.shape == real.shape and torch.equal(each, real) for real in reals)
+            for each in sets
+        ]
         return {
             "output": "training grid",
             "run": name_run(self.folder),
