@@ -12,7 +12,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample reconstruct interpolate translate project export publish probe report judge benchmark study book compare sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export publish probe report judge benchmark study book compare runs sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -50,6 +50,9 @@ sample: $(READY)  ## RUN=runs/cgan/seed0 [N=64] [CLASS=7 or cat] [SEED=0] [INTER
 	@exec $(LAB) sample $(RUN) $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(INTERPOLATE),--interpolate $(INTERPOLATE)) $(if $(CODE),--code $(CODE)) $(ARGS)
 
+identify: $(READY)  ## PNG=x.png: run, weights, seed and class of an image of the lab, and the command that draws it again
+	@exec $(LAB) identify "$(PNG)" $(ARGS)
+
 project: $(READY)  ## RUN=runs/cgan/seed0 [IN=photos] [N=8]: GAN inversion: the latents closest to images, by default test images
 	@exec $(LAB) project $(RUN) $(if $(IN),"$(IN)") $(if $(N),--n $(N)) $(if $(CLASS),--label $(CLASS)) $(if $(OUT),--out "$(OUT)") $(ARGS)
 
@@ -65,7 +68,7 @@ translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=B
 export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
-publish: $(READY)  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, report page and model card
+publish: $(READY)  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, web page and model card
 	@exec $(LAB) publish $(RUN) --to "$(TO)" $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 probe: $(READY)  ## RUN=runs/dcgan/seed0: logistic regression on the discriminator's features
@@ -88,6 +91,9 @@ book: $(READY)  ## write docs/studies from its results and from newer ones in ru
 
 compare: $(READY)  ## RUN="runs/gan/seed0 runs/gan/seed1 runs/cgan/seed0": mean and standard deviation over seeds, side by side
 	@exec $(LAB) compare $(RUN) $(ARGS)
+
+runs: $(READY)  ## [ROOT=runs] [ARGS="--filter cgan --sort score --page"]: list runs: status, headline score, alerts, age
+	@exec $(LAB) runs $(if $(ROOT),"$(ROOT)") $(ARGS)
 
 sweep: $(READY)  ## SWEEP=cgan_lr [WORKERS=2] [TRIALS=20] [BACKEND=local] [STORAGE=postgresql://...]: hyperparameter sweep; without SWEEP: list the sweeps
 	@exec $(LAB) sweep $(SWEEP) $(if $(WORKERS),--workers $(WORKERS)) $(if $(TRIALS),--trials $(TRIALS)) \

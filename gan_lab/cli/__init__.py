@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_lab import __version__
-from gan_lab.cli import inference, score, sweeps
+from gan_lab.cli import inference, listing, score, sweeps
 from gan_lab.cli.inference import DataOverrides, Run, Weights
 from gan_lab.cli.paths import Overwrite, parse_file, parse_path
 from gan_lab.utils import errors, terminal
@@ -38,6 +38,7 @@ app = typer.Typer(
 app.add_typer(inference.app)
 app.add_typer(sweeps.app)
 app.add_typer(score.app)
+app.add_typer(listing.app)
 
 
 def complete_experiment(incomplete: str) -> list[str]:

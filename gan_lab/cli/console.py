@@ -96,16 +96,15 @@ def _describe_images(protocol: dict[str, Any]) -> str:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a table of experiments and scores. ``*`` marks a significantly best score."""
-    rows = Table("EXP", "n", *(column.title for column in comparison.columns))
-    for row in comparison.rows:
-        rows.add_row(
-            row.name,
-            str(len(row.runs)),
-            *(cell.format_in_row(len(row.runs), "{} *") if cell else "" for cell in row.cells),
-        )
-    console = make_console(rows)
-    if comparison.rows:
+    console = Console(markup=False)
+    if comparison.rows and not console.is_terminal:
+        # lines for other programs are not broken
+        rows = _build_comparison_table(comparison, range(len(comparison.columns)))
+        console = make_console(rows)
         console.print(rows)
+    elif comparison.rows:
+        for columns in _split_columns(comparison, console):
+            console.print(_build_comparison_table(comparison, columns))
     if any(cell and cell.best for row in comparison.rows for cell in row.cells):
         console.print(
             "* significantly better than every other row (Welch's t-test, each p < 0.05)",
@@ -118,6 +117,32 @@ def print_comparison(comparison: Comparison) -> None:
     protocols = [f"{', '.join(titles)}: {note}" for note, titles in titles_by_note.items() if note]
     for note in [*protocols, *comparison.notes]:
         console.print(note, soft_wrap=True, highlight=False)
+
+
+def _build_comparison_table(comparison: Comparison, columns: Sequence[int]) -> Table:
+    """Build a table of some columns of a comparison."""
+    rows = Table("EXP", "n", *(comparison.columns[i].title for i in columns))
+    for row in comparison.rows:
+        cells = [row.cells[i] for i in columns]
+        n = len(row.runs)
+        texts = [cell.format_in_row(n, "{} *") if cell else "" for cell in cells]
+        rows.add_row(row.name, str(n), *texts)
+    return rows
+
+
+def _split_columns(comparison: Comparison, console: Console) -> list[list[int]]:
+    """Divide the columns of a comparison among tables that fit the terminal.
+
+    A table of a single column may still be wider: then rich folds its cells.
+    """
+    unlimited = console.options.update(max_width=10_000)
+    tables: list[list[int]] = [[]]
+    for i in range(len(comparison.columns)):
+        wider = _build_comparison_table(comparison, [*tables[-1], i])
+        if tables[-1] and console.measure(wider, options=unlimited).maximum > console.width:
+            tables.append([])
+        tables[-1].append(i)
+    return tables
 
 
 def print_studies(
@@ -222,7 +247,8 @@ def print_data(loaded: LoadedConfig) -> None:
     sheet = Path(config.run.root) / loaded.experiment / f"{name}.png"
     mark(Path(config.run.root))
     with OutputFiles(default_path=True).write(sheet) as unfinished:
-        save_grid(*interleave(batch.shown(), grid_columns), unfinished)
+        images, grid_columns = interleave(batch.shown(), grid_columns)
+        save_grid(images, grid_columns, unfinished, record={"output": "real images"})
     console.print(f"contact sheet: {sheet}", soft_wrap=True)
 
 

@@ -102,6 +102,9 @@ def sample(
         files.check(out)
     generator = load_generator(run, weights, exact=video is None)
     n = n or (64 if video is None else 16)
+    record = {**generator.record, "seed": seed}
+    if truncation != 1:
+        record["truncation"] = truncation
     if folder is not None:
         save_each(
             generator(n, label, seed, truncation=truncation),
@@ -109,6 +112,7 @@ def sample(
             seed,
             generator.names_of(n, label),
             overwrite,
+            record,
         )
         typer.echo(folder)
         return
@@ -119,15 +123,21 @@ def sample(
             save_video(frames, min(n, columns), unfinished)
         typer.echo(video)
         return
+    record["n"] = n
+    if label is not None:
+        record["class"] = label
     if code is not None:
         kind = f"code{code}"
+        record |= {"output": "code", "code": code}
         images, columns = generator.vary_code(code, max(1, n // 10), seed)
     elif interpolate:
         kind = f"walk{interpolate}"
+        record |= {"output": "interpolation", "steps": interpolate}
         images = generator.walk(max(1, n // interpolate), interpolate, label, seed)
         columns = interpolate
     else:
         kind = "sample"
+        record["output"] = "samples"
         images = generator(n, label, seed, truncation=truncation)
         columns = min(n, generator.columns)
     name = f"{kind}-n{n}-seed{seed}"
@@ -136,7 +146,28 @@ def sample(
     if label is not None:
         name += f"-class{label}"
     with _write_png(run, _name(name, weights), out, overwrite) as unfinished:
-        save_grid(images, columns, unfinished)
+        save_grid(images, columns, unfinished, record=record)
+
+
+@app.command()
+def identify(
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="PNG files written by gan-lab.", metavar="PNG...", parser=parse_path),
+    ],
+    root: Annotated[
+        Path, typer.Option(help="Parent folder of the runs (run.root).", parser=parse_path)
+    ] = Path("runs"),
+) -> None:
+    """Identify PNG files of the lab: run, weights, seed, class.
+
+    Prints the command that draws each of them again.
+    """
+    from gan_lab.inference import identification
+
+    for path in images:
+        for line in identification.identify(path, root):
+            typer.echo(line)
 
 
 @app.command()
@@ -279,17 +310,22 @@ def publish(
     format: ExportFormat = "safetensors",
     weights: Weights = "best",
     page: Annotated[
-        bool, typer.Option(help="Include the report page, which shows training images.")
+        bool,
+        typer.Option(help="Include index.html, and generator.js for other pages."),
     ] = True,
+    reals: Annotated[
+        bool,
+        typer.Option("--reals", help="Show real images too: training images, inputs, targets."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Publish a run: its export, report page and model card.
+    """Publish a run: its export, page and model card, as a web site.
 
     Uploading to the Hugging Face Hub needs a token (HF_TOKEN, or `hf auth login`).
     """
     from gan_lab.inference import publish as publishing
 
-    typer.echo(publishing.publish(run, to, format, weights, page, overwrite))
+    typer.echo(publishing.publish(run, to, format, weights, page, overwrite, reals))
 
 
 @app.command()

@@ -382,6 +382,9 @@ def _explain_unknown_key(schema: type, key: str, prefix: str) -> str:
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flat config of an older run with the current names of its keys."""
+    # without an old name, the family need not be imported
+    if values.keys().isdisjoint(RENAMED_KEYS):
+        return rename_keys(values, values)
     family = str(values.get("family"))
     # no code of users is imported just to read a run
     if family in families():

@@ -10,6 +10,7 @@ import torch
 
 from gan_lab.images import Batch, save_grid
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import name_run
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
@@ -21,7 +22,9 @@ def reconstruct(
     """Save a grid of n held-out images and their reconstructions. Raises UserError for a family without an encoder."""
     family, batch = _load_held_out(folder, n, overrides, weights)
     reconstructed = family.outputs(batch, Stream(0, "reconstruct"))["reconstructed"]
-    save_grid(torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1), 8, out)
+    pairs = torch.stack([batch.images, reconstructed], dim=1).flatten(0, 1)
+    record = {"output": "reconstruction", "run": name_run(folder), "weights": "best", "n": n}
+    save_grid(pairs, 8, out, record=record)
 
 
 @torch.no_grad()
@@ -46,7 +49,9 @@ def interpolate(
     z, _ = family.encoder(batch.images)
     share = torch.linspace(0, 1, steps, device=z.device).view(1, -1, 1)
     latents = z[:-1].unsqueeze(1) * (1 - share) + z[1:].unsqueeze(1) * share
-    save_grid(family.generator(latents.flatten(0, 1)), steps, out)
+    record = {"output": "test interpolation", "run": name_run(folder), "weights": "best", "n": n}
+    images = family.generator(latents.flatten(0, 1))
+    save_grid(images, steps, out, record={**record, "steps": steps})
 
 
 def _load_held_out(

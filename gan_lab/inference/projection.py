@@ -201,7 +201,9 @@ def project_files(
         found.append((name, result))
         rows += [image[None], result.way, (image - result.way[-1]).abs().sub(1)[None]]
     with files.write(out) as unfinished:
-        save_grid(torch.cat(rows), 1 + len(found[0][1].way) + 1, unfinished)
+        columns = 1 + len(found[0][1].way) + 1
+        record = {"output": "projection", **generator.record}
+        save_grid(torch.cat(rows), columns, unfinished, record=record)
     latents = [
         {"image": name, "label": each.label, "rms_of_255": each.errors[-1], "z": each.z.tolist()}
         for name, each in found

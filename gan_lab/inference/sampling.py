@@ -38,6 +38,8 @@ class TrainedGenerator(nn.Module):
         self.z_dim: int = arguments["z_dim"]
         self.classes: int = arguments.get("classes", 0)
         self.class_names = loaded.class_names
+        # of the images, see ``utils/provenance.py``
+        self.record = loaded.describe_source()
         self.network.to(device, torch.float64 if exact else torch.float32).requires_grad_(False)
         self.eval()
 
@@ -258,7 +260,10 @@ def load_generator(
         path = hub.download_export(str(run))
     else:
         path = Path(os.path.expanduser(run))
-    return TrainedGenerator(load_ema_networks(path, weights), device, exact)
+    generator = TrainedGenerator(load_ema_networks(path, weights), device, exact)
+    if str(run).startswith(hub.PREFIX):
+        generator.record["run"] = str(run)
+    return generator
 
 
 def great_circle(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

@@ -9,15 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torchvision.utils import save_image
 
 from gan_lab.data import image_files, image_reader
 from gan_lab.data.levels import complete_levels
 from gan_lab.device import get_default_device
-from gan_lab.images import to_gray, to_uint8, to_unit
-from gan_lab.runs.ema_networks import load_ema_networks
+from gan_lab.images import save_rgb, to_gray, to_unit
+from gan_lab.runs.ema_networks import DIGEST_CHARACTERS, load_ema_networks
 from gan_lab.utils.errors import UserError, is_out_of_memory
-from gan_lab.utils.output import OutputFiles
+from gan_lab.utils.output import OutputFiles, hash_file
 from gan_lab.utils.track import track
 
 logger = logging.getLogger("gan_lab")
@@ -45,6 +44,12 @@ class TrainedTranslator:
         if NETWORKS[direction] not in loaded.networks:
             raise UserError(f"No {direction} generator: {loaded.checkpoint}. Use AtoB")
         self.device = get_default_device()
+        # of the images, see ``utils/provenance.py``
+        self.record = {
+            "output": "translation",
+            **loaded.describe_source(),
+            "direction": direction,
+        }
         self.network = loaded.networks[NETWORKS[direction]].to(self.device)
         first = image_reader.MAX_LEVELS * (direction == "BtoA")
         # Of unpaired sets, the config has the levels of the inputs and of the targets.
@@ -183,8 +188,9 @@ def translate(
                 "Make a smaller copy")  # fmt: skip
             skipped += 1
             continue
+        source_record = {"source": path.name, "source_sha256": hash_file(path)[:DIGEST_CHARACTERS]}
         with files.write(target) as unfinished:
-            save_image(to_uint8(translated[0]).float() / 255, unfinished, format="png")
+            save_rgb(translated[0], unfinished, translator.record | source_record)
     return len(paths) - skipped, skipped
 
 

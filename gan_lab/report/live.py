@@ -19,7 +19,7 @@ from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report import pictures
 from gan_lab.runs.ema_networks import EMANetworks, load_ema_networks
-from gan_lab.runs.run import Run
+from gan_lab.runs.run import Run, find_family_class
 from gan_lab.seeding import Stream
 from gan_lab.utils.errors import UserError
 
@@ -97,6 +97,14 @@ def trace(network: Network) -> tuple[graph.Graph, dict[str, Tensor]]:
         _traced.clear()
     _traced[key] = traced, list(tensors), constants
     return traced, tensors
+
+
+def draws_only_generated(run: Run) -> bool:
+    """Return True if the sample grids of a run's family show no real images."""
+    family = find_family_class(str(run.values.get("family")))
+    if family is None:
+        return False
+    return not family.image_to_image and "reconstructed" not in family.output_names
 
 
 def read_shape(network: Network) -> tuple[int, int, int]:

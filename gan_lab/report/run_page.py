@@ -10,27 +10,29 @@ import base64
 import hashlib
 import logging
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gan_lab.report import curves, live, pictures
+from gan_lab.report import curves, pictures
 from gan_lab.report.command_lines import command_lines
-from gan_lab.report.comparison_section import collect_comparison_values
 from gan_lab.report.summary import verdict
-from gan_lab.runs.ema_networks import EMANetworks
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
+
+if TYPE_CHECKING:
+    from gan_lab.runs.ema_networks import EMANetworks
 
 logger = logging.getLogger("gan_lab")
 # seconds after which the page of a running training reloads itself, if another process wrote it
@@ -125,14 +127,39 @@ def _render_own_page(run: Run, has_ended: bool) -> str:
     return render("run.html", **collect_values(run, training=training))
 
 
-def render_runs(folders: Sequence[Path | Run]) -> str:
-    """Render the page of a run, or of several runs side by side."""
+def render_runs(folders: Sequence[Path | Run], reals: bool = True) -> str:
+    """Render the page of a run, or of several runs side by side.
+
+    Args:
+        folders: Run folders or runs.
+        reals: Whether the page of a run shows real images. Those of several runs show the last
+            grids as they are.
+    """
     runs = _open_runs(folders)
+    # the index of runs, which needs no torch, is rendered by this module too
+    from gan_lab.report.comparison_section import collect_comparison_values
+
     for run in runs:
         _skip_damaged_results(run)
     if len(runs) == 1:
-        return render("run.html", **collect_values(runs[0]))
+        return render("run.html", **collect_values(runs[0], reals))
     return render("comparison.html", **collect_comparison_values(runs))
+
+
+def render_site(folder: Path | Run, reals: bool = False) -> tuple[str, dict[str, Any] | None]:
+    """Render the page of a run for publication.
+
+    Args:
+        folder: The run.
+        reals: Whether the page shows real images.
+
+    Returns:
+        The page, and the description of its networks; None if it has none.
+    """
+    (run,) = _open_runs([folder])
+    _skip_damaged_results(run)
+    values = collect_values(run, reals)
+    return render("run.html", **values), next(iter(values["models"]), None)
 
 
 def _open_runs(folders: Sequence[Path | Run]) -> list[Run]:
@@ -193,11 +220,12 @@ def render(template: str, **values: Any) -> str:
 @cache
 def _join_scripts() -> str:
     """Join the scripts of a page. A worker, which has no document, runs only the engine."""
-    engine, live, page = (
-        (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page")
+    engine, live, page, index = (
+        (ASSETS / f"{name}.js").read_text("utf-8") for name in ("engine", "live", "page", "index")
     )
     reload = (ASSETS / "reload.js").read_text("utf-8")
-    return f'{engine}\nif (typeof document !== "undefined") {{\n{page}\n{live}\n{reload}\n}}\n'
+    in_document = "\n".join((page, live, index, reload))
+    return f'{engine}\nif (typeof document !== "undefined") {{\n{in_document}\n}}\n'
 
 
 @cache
@@ -219,7 +247,10 @@ def _hash(text: str) -> str:
 
 
 def collect_values(
-    run: Run, networks: EMANetworks | None = None, training: Training | None = None
+    run: Run,
+    networks: EMANetworks | None = None,
+    training: Training | None = None,
+    reals: bool = True,
 ) -> dict[str, Any]:
     """Collect the values of the template of one run.
 
@@ -229,9 +260,30 @@ def collect_values(
         run: The run.
         networks: Its networks; by default those of its best checkpoint.
         training: The state of its training, for a page that reloads itself.
+        reals: Whether real images are shown: the contact sheet, inputs and targets in grids, nearest
+            neighbors, and held-out images for the networks.
     """
-    grids = run.grids
-    extras = {name: run.path / f"{name}.png" for name in ("reals", "neighbours")}
+    from gan_lab.report import live
+
+    with ExitStack() as stack:
+        grids = run.grids
+        if not reals:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            grids = pictures.write_generated(grids, folder, live.draws_only_generated(run))
+        return _collect_values(run, grids, networks, training, reals)
+
+
+def _collect_values(
+    run: Run,
+    grids: Sequence[tuple[int, Path]],
+    networks: EMANetworks | None,
+    training: Training | None,
+    reals: bool,
+) -> dict[str, Any]:
+    from gan_lab.report import live
+
+    shown = ("reals", "neighbours") if reals else ()
+    extras = {name: run.path / f"{name}.png" for name in shown}
     pages = {}
     for name, path in extras.items():
         # A missing or damaged image is skipped.
@@ -254,7 +306,7 @@ def collect_values(
         "note": note,
         "pages": {name: pictures.encode_data_uri(data) for name, data in pages.items()},
         "models": [model] if model else [],
-        "examples": live.crop_examples(run, model) if model else [],
+        "examples": live.crop_examples(run, model) if model and reals else [],
         "why_not": why_not,
         "charts": charts,
         "thinned": thinned,

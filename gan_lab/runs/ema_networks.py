@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,11 @@ from gan_lab.networks.layers import Network
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.exports import CONFIG
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_folder import name_run
 from gan_lab.utils.errors import UserError
+
+# Length of a digest of weights, which distinguishes checkpoints.
+DIGEST_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,31 @@ class EMANetworks:
     iteration: int
     values: dict[str, Any]
     levels: list[float]
+
+    def compute_digest(self) -> str:
+        """Compute a digest of the weights, which is the same for a checkpoint and its export."""
+        digest = hashlib.sha256()
+        for name, network in sorted(self.networks.items()):
+            for key, value in network.state_dict().items():
+                digest.update(f"{name}.{key}".encode())
+                digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:DIGEST_CHARACTERS]
+
+    def describe_source(self) -> dict[str, Any]:
+        """Describe the weights for the record of an image, see ``utils/provenance.py``."""
+        folder = self.checkpoint.parent.parent
+        if self.checkpoint.name == CONFIG:
+            run, weights = self.checkpoint.resolve().parent.name, "export"
+        elif (folder / "config.yaml").is_file():
+            run, weights = name_run(folder), self.checkpoint.stem
+        else:
+            run, weights = self.checkpoint.name, "checkpoint"
+        return {
+            "run": run,
+            "weights": weights,
+            "iteration": self.iteration,
+            "digest": self.compute_digest(),
+        }
 
 
 def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:

@@ -18,7 +18,6 @@ from gan_lab.config.renames import FORMAT, pop_format
 from gan_lab.config.schema import Config, leaves
 from gan_lab.config.values import convert, format_value, is_null, is_text, list_kinds
 from gan_lab.runs.alert import Alert
-from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_json, read_rows
@@ -82,6 +81,9 @@ class RestoredRun:
                 checkpoint. ``raw`` loads the raw weights of the last checkpoint, everything else
                 the EMA weights.
         """
+        # imported here, because lists of runs do without torch
+        from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
+
         checkpoint = read_checkpoint(find_checkpoint(self.run.path, weights))
         with explain_mismatch(self.run.path):
             self.family.load_state_dict(checkpoint["state_dict"])
@@ -540,7 +542,7 @@ def _read_values(folder: Path) -> dict[str, Any]:
             "runs/<experiment>/<run id>."
         )
     try:
-        tree = plain_yaml.read_file(path)
+        tree = plain_yaml.read_file(path, is_generated=True)
     except UserError as error:
         raise UserError(f"{path} is damaged: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(tree, dict):

@@ -193,6 +193,11 @@ class RunFolder:
 # names
 
 
+def name_run(folder: Path) -> str:
+    """Return ``experiment/id`` of a run folder, which contains no path of this machine."""
+    return "/".join(folder.resolve().parts[-2:])
+
+
 def is_resumable(key: str) -> bool:
     """Return True if a run may resume with another value of this key."""
     return key in RESUMABLE_KEYS or key.startswith(("log.", "health."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from torch import nn
 from gan_lab import data as datasets
 from gan_lab import device, seeding
 from gan_lab.config import loading
+from gan_lab.config.extensions import find_class
 from gan_lab.config.schema import Config, with_values
 from gan_lab.config.values import check_names
 from gan_lab.data.base import GANDataModule
@@ -244,6 +246,7 @@ def build(
         csv_logger,
         health,
         checkpoint,
+        *load_callbacks(config.run.callbacks),
         *extra,
     ]
     if config.log.live_page:
@@ -258,6 +261,33 @@ def build(
     return Experiment(
         config, run, data, family, trainer, evaluation, checkpoint, health, trackers, notes
     )
+
+
+def load_callbacks(names: Sequence[str]) -> list[Callback]:
+    """Create the callbacks of ``run.callbacks``.
+
+    Raises:
+        UserError: A class does not exist, is no Lightning callback, or needs arguments.
+    """
+    callbacks = []
+    for name in names:
+        callback_class = find_class(name, "run.callbacks")
+        if not (isinstance(callback_class, type) and issubclass(callback_class, Callback)):
+            raise UserError(
+                f"run.callbacks: {name} is not a lightning.pytorch.Callback. Name a subclass"
+            )
+        required = [
+            parameter.name
+            for parameter in inspect.signature(callback_class).parameters.values()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        if required:
+            raise UserError(
+                f"run.callbacks: {name} needs arguments: {', '.join(required)}. Give them defaults"
+            )
+        callbacks.append(callback_class())
+    return callbacks
 
 
 def build_progress_display(
@@ -281,13 +311,22 @@ def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
     log = config.log
     trackers: list[Tracker] = []
     if not is_disabled(log.wandb):
+        labels = {
+            "project": log.wandb_project,
+            "entity": log.wandb_entity,
+            "tags": log.wandb_tags,
+            "notes": log.wandb_notes,
+        }
         trackers.append(
             WandbLogger(
-                log.wandb, run.path, run.experiment, run.id, to_dict(config), log.wandb_artifacts
+                log.wandb, run.path, run.experiment, run.id, to_dict(config), log.wandb_artifacts,
+                labels,
             )
-        )
+        )  # fmt: skip
     if log.tensorboard:
         trackers.append(TensorBoardLogger(run.path))
+    for tracker in trackers:
+        tracker.sends_reals = log.wandb_reals or not config.data.is_own
     return trackers
 
 

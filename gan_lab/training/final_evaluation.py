@@ -27,6 +27,7 @@ from gan_lab.metrics.selection import select_metrics
 from gan_lab.runs.checkpoints import find_checkpoint
 from gan_lab.runs.results import WEIGHTS, read_summary, write_summary
 from gan_lab.runs.run import RestoredRun, Run
+from gan_lab.runs.run_folder import name_run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import format_duration
 from gan_lab.utils.track import stage
@@ -257,7 +258,8 @@ def neighbor_scores(
     values, protocol, pairs = find_neighbors(
         family, data, metric.extractor, evaluator.seed, fakes=_limit_fakes(evaluator)
     )
-    save_grid(pairs, 8, folder / "neighbours.png")
+    record = {"output": "nearest training images", "run": name_run(folder)}
+    save_grid(pairs, 8, folder / "neighbours.png", record=record)
     usual = evaluator.protocol(metric.names[0], described, chosen_on) | protocol
     entries: dict[str, Any] = {
         name: {"value": value, "higher_is_better": None, "protocol": usual}

@@ -451,7 +451,8 @@ def test_class_option_means_the_name_in_both_interfaces(numbered_run: Path) -> N
         assert CliRunner().invoke(app, command).exit_code == 0
     with pytest.warns(UserWarning, match="label=2 is the class with index 2"):
         save_grid(load_generator(numbered_run, exact=True)(1, 2), 1, out[1])
-    assert out[0].read_bytes() == out[1].read_bytes()
+    with Image.open(out[0]) as one, Image.open(out[1]) as other:
+        assert one.tobytes() == other.tobytes()
 
 
 def test_text_is_an_index_if_no_class_has_a_number_for_a_name(tmp_path: Path) -> None:

@@ -288,7 +288,34 @@ const engine = (() => {
     return values[graph.output];
   }
 
-  return { open, run, floats, operations, tensor };
+  const pen = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
+
+  // An image [1, C, H, W] in [-1, 1] on a canvas, by images.to_uint8.
+  function show(canvas, { shape: [, channels, height, width], data }) {
+    canvas.width = width;
+    canvas.height = height;
+    const pixels = new ImageData(width, height), area = width * height;
+    for (let p = 0; p < area; p++) {
+      for (let c = 0; c < 3; c++) pixels.data[4 * p + c] = Math.round(Math.min(255, Math.max(0, (data[channels === 1 ? p : c * area + p] + 1) * 127.5)));
+      pixels.data[4 * p + 3] = 255;
+    }
+    pen(canvas).putImageData(pixels, 0, 0);
+  }
+
+  // The picture on a canvas as an image [1, C, H, W] in [-1, 1]; gray by images.to_gray.
+  function read(canvas, channels) {
+    const { width, height } = canvas, pixels = pen(canvas).getImageData(0, 0, width, height).data;
+    const image = tensor([1, channels, height, width]), area = width * height;
+    const unit = (value) => value / 127.5 - 1;
+    for (let p = 0; p < area; p++) {
+      const [red, green, blue] = pixels.subarray(4 * p, 4 * p + 3);
+      if (channels === 1) image.data[p] = unit(0.299 * red + 0.587 * green + 0.114 * blue);
+      else [red, green, blue].forEach((value, c) => { image.data[c * area + p] = unit(value); });
+    }
+    return image;
+  }
+
+  return { open, run, floats, operations, tensor, pen, show, read };
 })();
 
 if (typeof document === "undefined") { // In the worker, the same script runs without a document.

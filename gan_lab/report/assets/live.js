@@ -29,32 +29,7 @@
     };
   }
 
-  const pen = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
-
-  // An image [1, C, H, W] in [-1, 1] on a canvas, by images.to_uint8.
-  function show(canvas, { shape: [, channels, height, width], data }) {
-    canvas.width = width;
-    canvas.height = height;
-    const pixels = new ImageData(width, height), area = width * height;
-    for (let p = 0; p < area; p++) {
-      for (let c = 0; c < 3; c++) pixels.data[4 * p + c] = Math.round(Math.min(255, Math.max(0, (data[channels === 1 ? p : c * area + p] + 1) * 127.5)));
-      pixels.data[4 * p + 3] = 255;
-    }
-    pen(canvas).putImageData(pixels, 0, 0);
-  }
-
-  // The picture on a canvas as an image [1, C, H, W] in [-1, 1]; gray by images.to_gray.
-  function read(canvas, channels) {
-    const { width, height } = canvas, pixels = pen(canvas).getImageData(0, 0, width, height).data;
-    const image = engine.tensor([1, channels, height, width]), area = width * height;
-    const unit = (value) => value / 127.5 - 1;
-    for (let p = 0; p < area; p++) {
-      const [red, green, blue] = pixels.subarray(4 * p, 4 * p + 3);
-      if (channels === 1) image.data[p] = unit(0.299 * red + 0.587 * green + 0.114 * blue);
-      else [red, green, blue].forEach((value, c) => { image.data[c * area + p] = unit(value); });
-    }
-    return image;
-  }
+  const { pen, show, read } = engine;
 
   // Redraw until the latest request is shown; the page stays responsive in between. aria-busy marks the section as unfinished.
   let drawing = 0;

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from gan_lab.data.base import GANDataModule
 from gan_lab.families.base import Family
-from gan_lab.images import interleave, save_grid
+from gan_lab.images import Batch, interleave, save_grid
+from gan_lab.runs.run_folder import name_run
 from gan_lab.seeding import Stream
 from gan_lab.training.callbacks.base import FamilyCallback
 from gan_lab.training.callbacks.ema import EMA
@@ -70,15 +72,20 @@ class SampleGrids(FamilyCallback):
         if trainer.is_global_zero:
             self._remove_later_grids()
             if not (self.folder / "reals.png").exists():
-                reals, columns = self.data.grid_batch(held_out=False, by_class=self.by_class)
-                save_grid(*interleave(reals.shown(), columns), self.folder / "reals.png", self.rows)
-                for tracker in self.trackers:
-                    tracker.log_image("reals", self.folder / "reals.png", self.progress.images)
+                self._write_reals()
             if self.progress.iteration == 0:
                 self.write(family)
         self._started_s = time.monotonic()
         self._since = (self._started_s, self.progress.iteration)
         self.schedule.begin = self.progress.iteration
+
+    def _write_reals(self) -> None:
+        reals, columns = self.data.grid_batch(held_out=False, by_class=self.by_class)
+        images, columns = interleave(reals.shown(), columns)
+        record = {"output": "real images", "run": name_run(self.folder)}
+        save_grid(images, columns, self.folder / "reals.png", self.rows, record)
+        for tracker in self.trackers:
+            tracker.log_image("reals", self.folder / "reals.png", self.progress.images)
 
     def _remove_later_grids(self) -> None:
         """Remove the grids of iterations after the checkpoint, which will be repeated."""
@@ -106,6 +113,22 @@ class SampleGrids(FamilyCallback):
             self.schedule.adapt(iteration, iteration_s, self.cost_s)
         return is_due or self.progress.has_crossed(self.evaluate_every)
 
+    def describe(self, sets: Sequence[Tensor], batch: Batch, columns: int) -> dict[str, Any]:
+        """Describe a grid for its record: which of its columns show real images."""
+        reals = batch.shown()
+        are_real = [
+            any(each.shape == real.shape and torch.equal(each, real) for real in reals)
+            for each in sets
+        ]
+        return {
+            "output": "training grid",
+            "run": name_run(self.folder),
+            "images": self.progress.images,
+            "columns": columns,
+            "tile": list(sets[0].shape[-2:]),
+            "sets": ["real" if is_real else "generated" for is_real in are_real],
+        }
+
     @torch.no_grad()
     def write(self, family: Family) -> None:
         """Write a grid of the current EMA weights; nothing if they are NaN or Inf.
@@ -115,12 +138,12 @@ class SampleGrids(FamilyCallback):
         started = time.monotonic()
         with self.ema.applied_here(family):
             path = self.folder / "samples" / f"{self.progress.images:09d}.png"
-            sets = family.sample_grid(
-                self.batch.to_device(family.device, family.dtype), Stream(self.seed, "samples")
-            )
+            batch = self.batch.to_device(family.device, family.dtype)
+            sets = family.sample_grid(batch, Stream(self.seed, "samples"))
         # the check that stops a diverged training comes later than some grids
         if all(images.isfinite().all() for images in sets):
-            save_grid(*interleave(sets, self.columns), path, self.rows)
+            images, columns = interleave(sets, self.columns)
+            save_grid(images, columns, path, self.rows, self.describe(sets, batch, columns))
             for tracker in self.trackers:
                 tracker.log_image("samples", path, self.progress.images)
             self.drawn_at = self.progress.iteration

@@ -28,6 +28,9 @@ class TensorBoardLogger(Tracker):
         # hide later steps of an interrupted run, which will be repeated
         self.run = self.writer(str(self.folder), purge_step=images + 1)
 
+    def _describe(self) -> str:
+        return f"TensorBoard files in {self.folder}: metrics, {self.describe_images()}"
+
     def _log(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():
             if name not in ("iteration", "images"):
