@@ -131,7 +131,7 @@ test: $(READY)  ## run all tests
 # results that could differ across CPUs: networks, formulas, scores, samples, resumed runs
 PORTABLE := tests/contracts/test_families.py $(addprefix tests/unit/test_,$(addsuffix .py,feature_formulas pairwise metrics \
   evaluate losses penalties networks seeding sampling))
-RESUMED := tests/integration/test_resume.py::test_killed_three_times_and_continued_is_bit_equal_to_uninterrupted
+RESUMED := tests/integration/test_resume.py::test_killed_and_resumed_run_is_bit_equal_to_uninterrupted
 
 test-portable: $(READY)  ## rerun CPU-dependent tests without vector instructions and with four threads
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \

@@ -57,10 +57,27 @@ def zero_centered_penalty(critic: Critic, images: Tensor) -> Tensor:
 
     Source: Mescheder, Geiger, Nowozin 2018 (arXiv 1801.04406), equations 9 and 10.
     """
+    return logits_with_zero_centered_penalty(critic, images)[1]
+
+
+def logits_with_zero_centered_penalty(critic: Critic, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of images and ``zero_centered_penalty``, from one forward pass.
+
+    The pass is in float32 at least, because the penalty is. ``critic`` must be the eager network,
+    such as ``D.forward``: ``torch.compile`` does not support double backward.
+
+    Args:
+        critic: Function from images [B, C, H, W] to logits [B].
+        images: Images [B, C, H, W].
+
+    Returns:
+        Logits [B] and the penalty, a scalar.
+    """
     with torch.autocast(images.device.type, enabled=False):
         x = _detach_as_float(images).requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return gradient.square().flatten(1).sum(dim=1).mean()
+        logits = critic(x)
+        (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return logits, gradient.square().flatten(1).sum(dim=1).mean()
 
 
 def path_lengths(synthesis: Callable[[Tensor], Tensor], ws: Tensor, noise: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ from gan_lab.report import curves, pictures
 from gan_lab.report.command_lines import command_lines
 from gan_lab.report.summary import verdict
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
@@ -119,6 +118,9 @@ def write(
 
 def _render_own_page(run: Run, has_ended: bool) -> str:
     """Render the page in the folder of a run, which reloads itself if the run is being trained."""
+    # imported here, because it needs torch
+    from gan_lab.runs.run_folder import RunFolder
+
     _skip_damaged_results(run)
     training = None
     is_unfinished = run.status == "unfinished" and not has_ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import mean, stdev
 
 from scipy import optimize, stats
@@ -150,14 +151,23 @@ def compute_detectable_difference(samples: list[list[float]], tests: int) -> flo
     error = math.sqrt(sum(stdev(values) ** 2 / len(values) for values in samples))
     if error == 0 or any(map(is_discrete, samples)):
         return math.nan
-    freedom = min(map(len, samples)) - 1
+    return find_noncentrality(min(map(len, samples)) - 1, tests) * error
+
+
+@cache
+def find_noncentrality(freedom: int, tests: int) -> float:
+    """Find the noncentrality at which a two-sided t test has ``POWER``.
+
+    Args:
+        freedom: Degrees of freedom.
+        tests: Number of tests that share ``LEVEL``.
+    """
     critical = float(stats.t.ppf(1 - LEVEL / tests / 2, freedom))
-    noncentrality = float(
+    return float(
         optimize.brentq(
             lambda delta: stats.nct.sf(critical, freedom, delta) - POWER, 0, 50 * critical
         )
     )
-    return noncentrality * error
 
 
 def format_values(results: Results, arm: str, value: str) -> str:

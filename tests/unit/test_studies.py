@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,14 @@ def test_sign_test_agrees_with_mean_and_ignores_rounding() -> None:
 
 def test_margin_between_discrete_arms_is_rarely_confirmed() -> None:
     """If one seed in ten collapses, "half a mode lost at most" is false, and stays unconfirmed."""
-    rng = np.random.default_rng(0)
     study = make_study(predict("above", by=-0.5), seeds=5)
-    confirmed = 0
-    for _ in range(2000):
-        a = np.where(rng.random(5) < 0.1, 0, 8).tolist()
-        confirmed += conclude(study, make_results(a=a, b=[8] * 5)) == SUPPORTED
-    assert confirmed <= 0.05 * 2000
+    # the verdict depends on the number of collapsed seeds, and an exact test takes milliseconds
+    is_confirmed = [
+        conclude(study, make_results(a=[0] * n + [8] * (5 - n), b=[8] * 5)) == SUPPORTED
+        for n in range(6)
+    ]
+    collapsed = np.random.default_rng(0).binomial(5, 0.1, 2000)
+    assert np.array(is_confirmed)[collapsed].mean() <= 0.05
 
 
 @pytest.mark.parametrize("distribution", ["lognormal", "discrete", "missing"])
@@ -128,6 +130,12 @@ def test_null_verdicts_are_rarely_wrong(distribution: str) -> None:
     """At most 6 % of 2,000 studies of equal arms, skewed, discrete or with failed seeds."""
     rng = np.random.default_rng(0)
     study = make_study(predict("below"), seeds=5)
+
+    @cache
+    def is_wrong(*values: tuple[float, ...]) -> bool:
+        """Exact tests of discrete values take milliseconds, and most samples occur often."""
+        return conclude(study, make_results(a=[*values[0]], b=[*values[1]])) != INCONCLUSIVE
+
     wrong = 0
     for _ in range(2000):
         values = rng.normal(5, 1, (2, 5))
@@ -137,8 +145,7 @@ def test_null_verdicts_are_rarely_wrong(distribution: str) -> None:
             values = rng.binomial(8, 0.05, (2, 5)).astype(float)
         else:
             values[rng.random((2, 5)) < 0.1] = np.nan
-        results = make_results(a=values[0].tolist(), b=values[1].tolist())
-        wrong += conclude(study, results) != INCONCLUSIVE
+        wrong += is_wrong(*(tuple(sorted(sample.tolist())) for sample in values))
     assert wrong <= 0.06 * 2000
 
 
