@@ -12,7 +12,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export publish probe report judge benchmark study book compare runs sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export publish probe report judge benchmark study book compare runs sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -167,6 +167,9 @@ bench-processes: $(READY)  ## two single-threaded processes compared to one, on 
 
 bench-book: $(READY)  ## rerun every study with the quick budget: up to 20 minutes on two idle cores
 	@exec $(VENV)/bin/python -m benchmarks.book $(ARGS)
+
+bench-sequential: $(READY)  ## [ARGS=--draw]: wrong decisions and power of group-sequential studies, docs/sequential.md
+	@exec $(VENV)/bin/python -m benchmarks.sequential $(ARGS)
 
 bench-page: $(READY)  ## time per image of the generator in the report page, in Chromium
 	@exec $(VENV)/bin/python -m benchmarks.page $(ARGS)

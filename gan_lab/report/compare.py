@@ -12,6 +12,7 @@ from typing import Any
 
 from gan_lab.config.loading import experiments, load
 from gan_lab.config.schema import Config, leaves
+from gan_lab.report.scales import apply_scale
 from gan_lab.report.statistics import SEEDS, is_best, welch
 from gan_lab.runs.results import WEIGHTS, Score
 from gan_lab.runs.run import Run
@@ -319,21 +320,32 @@ def _build_cell(scores: Sequence[Score], column: Column) -> Cell | None:
 def _mark_best(cells: Sequence[tuple[Row, Cell]], column: Column) -> str:
     """Mark the best cell if it is significantly better than every other one.
 
+    Cells are compared on the scale of the score (``scales.py``), so that the best mean is the best
+    mean on this scale.
+
     Returns:
         A description of its difference from the second best; empty with too few seeds.
     """
     if len(cells) < 2:
         return ""
-    (_, first), *others = sorted(
-        cells, key=lambda named: -named[1].mean if column.higher_is_better else named[1].mean
+    scale, samples = apply_scale(column.score, [cell.values for _, cell in cells])
+    ranked = sorted(
+        zip(cells, samples, strict=True),
+        key=lambda entry: -mean(entry[1]) if column.higher_is_better else mean(entry[1]),
     )
-    first.best = is_best(first.values, [cell.values for _, cell in others])
-    row, second = others[0]
+    ((_, first), best), *others = ranked
+    first.best = is_best(best, [values for _, values in others])
+    (row, second), values = others[0]
     if min(first.n, second.n) < SEEDS:
         return ""
-    effect = welch(first.values, second.values)
+    effect = welch(best, values)
+    relation = "the best mean minus the next"
+    if scale.effect:
+        relation = f"the {scale.effect} of the best to the next"
+    text = scale.format_effect(effect.difference, effect.low, effect.high)
     return (
-        f"{column.title}: the best mean minus the next ({row.name}) is {effect}, p = {effect.p:.2g}"
+        f"{column.title}: {relation} ({row.name}) is {text.removeprefix(scale.effect).lstrip()}, "
+        f"p = {effect.p:.2g}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves
 from gan_lab.config.values import format_overrides
+from gan_lab.report.scales import apply_scale
 from gan_lab.runs.environment import is_started_by_make
 from gan_lab.runs.run_folder import to_dict
 from gan_lab.sweeps.sweep_file import Sweep
@@ -109,12 +110,27 @@ def _compute_importances(trials: Trials, complete: int) -> dict[str, float]:
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
             importances = optuna.importance.get_param_importances(
-                trials.study, evaluator=evaluator, params=varied
+                trials.study, evaluator=evaluator, params=varied, target=_read_value(trials)
             )
     except (RuntimeError, ValueError):
         # All values are equal, or no parameter varied.
         return {}
     return {key: share for key, share in importances.items() if math.isfinite(share)}
+
+
+def _read_value(trials: Trials) -> Callable[[FrozenTrial], float]:
+    """Return the function that reads a trial's value on the scale of the metric.
+
+    On the scale of a distance itself, the few trials that diverged would explain all variance.
+    """
+    values = [
+        trial.value
+        for attempts in trials.attempts().values()
+        for trial in attempts
+        if trial.state == TrialState.COMPLETE and trial.value is not None
+    ]
+    scale, _ = apply_scale(trials.sweep.metric, [values])
+    return lambda trial: scale.transform(float(trial.value or 0.0))
 
 
 def write_best_config(results: SweepResult, overrides: Sequence[str], folder: Path) -> Path | None:

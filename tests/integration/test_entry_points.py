@@ -343,6 +343,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "bench-processes": {"ARGS": "dcgan --rounds 3 data.source=sample"},
     "bench-page": {"ARGS": "gan dcgan"},
     "bench-book": {"ARGS": "optimum --workers 1"},
+    "bench-sequential": {"ARGS": "--draw"},
     "gpu-check": {"ARGS": "sampling --rehearse --family gan"},
     "clean": {},
 }  # fmt: skip

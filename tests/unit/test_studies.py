@@ -82,7 +82,7 @@ def test_missing_seed_prevents_verdict_and_is_named(missing: float | None) -> No
     (judged,) = verdict.judge_predictions(study, "full", bad)
     assert (judged.verdict, judged.missing) == (INCONCLUSIVE, {"a": 2})
     page = study_page.render_page(study, study_page.RecordedResults("full", bad, None, []))
-    assert "inconclusive (seeds without a value: 2 of a)" in page
+    assert "inconclusive: seeds without a value, 2 of a" in page
     # seeds that were never measured count as missing too
     short = {**good, "a": good["a"][:3]}
     (judged,) = verdict.judge_predictions(study, "full", short)
@@ -385,6 +385,6 @@ def test_invalid_file_does_not_break_other_studies(
 def test_list_measurements_hashes_the_name_before_its_suffix(tmp_path: Path) -> None:
     """A file of measurements is a JSON file, also for an arm that is no file name."""
     study = Study(arms={"a b": "", "c": ""}, full=Budget(seeds=1))
-    names = [path.name for _, _, path in engine._list_measurements(study, "full", tmp_path)]
+    names = [path.name for _, _, path in engine._list_measurements(study, "full", tmp_path, 1)]
     assert re.fullmatch(r"a_b-seed0-[0-9a-f]{10}\.json", names[0])
     assert names[1] == "c-seed0.json"
