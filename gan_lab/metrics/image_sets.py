@@ -305,7 +305,9 @@ def _is_image_member(name: str) -> bool:
     return path.suffix.lower() in image_files.SUFFIXES and not hidden
 
 
-def _drop_outputs(archive: zipfile.ZipFile, members: list[str]) -> list[str]:
+def _drop_outputs(
+    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]
+) -> list[zipfile.ZipInfo]:
     """Leave out images that the lab wrote, unless it wrote all of them, as in folders."""
     others = []
     for member in members:

@@ -144,7 +144,7 @@ def render_runs(folders: Sequence[Path | Run], reals: bool = True) -> str:
     for run in runs:
         _skip_damaged_results(run)
     if len(runs) == 1:
-        return render("run.html", **collect_values(runs[0], reals))
+        return render("run.html", **collect_values(runs[0], reals=reals))
     return render("comparison.html", **collect_comparison_values(runs))
 
 
@@ -160,7 +160,7 @@ def render_site(folder: Path | Run, reals: bool = False) -> tuple[str, dict[str,
     """
     (run,) = _open_runs([folder])
     _skip_damaged_results(run)
-    values = collect_values(run, reals)
+    values = collect_values(run, reals=reals)
     return render("run.html", **values), next(iter(values["models"]), None)
 
 

@@ -1,4 +1,4 @@
-"""How much surer a discriminator is of its training images than of held-out ones."""
+"""The surplus of a discriminator's certainty about its training images over held-out ones."""
 
 from __future__ import annotations
 
