@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves
-from gan_lab.config.values import format_overrides
+from gan_lab.config.values import format_overrides, format_value
 from gan_lab.runs.run_folder import to_dict
 from gan_lab.sweeps.sweep_file import Sweep
 from gan_lab.sweeps.trials import Trials
@@ -219,8 +219,8 @@ def _make_table(results: SweepResult) -> Any:
 
 
 def format_rounded(value: Any) -> str:
-    """Format a value, a float with four significant digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Format a value as in YAML, but a float with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else format_value(value)
 
 
 def render(results: SweepResult, best: Path | None, folder: Path, overrides: Sequence[str]) -> str:
