@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import sys
 from pathlib import Path
@@ -57,6 +58,9 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 
+# arXiv ids that are not the text of a link yet
+ARXIV = re.compile(r"(?<!\[)arXiv (\d{4}\.\d{4,5})")
+MAX_METHOD_PICTURES = 3
 CHAPTERS = ("methods/README", "studies/README")
 PUBLIC_NAMES = "<!-- public names -->"
 DEMO = "<!-- demo -->"
@@ -83,6 +87,52 @@ def add_table_of_contents(app: Any, name: str, source: list[str]) -> None:
     if name in CHAPTERS:
         pages = dict.fromkeys(re.findall(r"\]\((\w+)\.md[)#]", source[0]))
         source[0] += "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "```", ""])
+
+
+def add_paper_links(app: Any, name: str, source: list[str]) -> None:
+    """Link the papers that the pages of studies and methods name by their arXiv ids."""
+    if name.startswith(("studies/", "methods/")):
+        source[0] = ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", source[0])
+
+
+def add_method_pictures(app: Any, name: str, source: list[str]) -> None:
+    """Show samples of the methods that a study compares, with links to their pages."""
+    folder, _, study = name.partition("/")
+    if folder != "studies" or study == "README":
+        return
+    pictures = [
+        f"[{family}](../methods/{family}.md):\n\n![{caption}]({picture})"
+        for family in list_families(study)
+        for caption, picture in find_pictures(family)[:1]
+    ][:MAX_METHOD_PICTURES]
+    if pictures:
+        note = "These are from the methods' own experiments, not from the runs of this study."
+        section = "\n\n".join(["## Samples of its methods", note, *pictures])
+        source[0] = source[0].replace("## Design\n", f"{section}\n\n## Design\n", 1)
+
+
+def list_families(study: str) -> list[str]:
+    """List the families of the arms of a study, in order; none if it trains none."""
+    from gan_lab import studies
+    from gan_lab.config import loading
+
+    experiments = loading.experiments()
+    names = [arguments.split()[0] for arguments in studies.load(study).arms.values()]
+    trained = dict.fromkeys(name for name in names if name in experiments)
+    return [*dict.fromkeys(loading.load(name).config.family for name in trained)]
+
+
+def find_pictures(family: str) -> list[tuple[str, str]]:
+    """List caption and path, relative to docs/studies, of the pictures of a method's page."""
+    page = REPOSITORY / "docs" / "methods" / f"{family}.md"
+    found = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    return [
+        (
+            caption,
+            Path(os.path.relpath(page.parent / path, page.parent.parent / "studies")).as_posix(),
+        )
+        for caption, path in found
+    ]
 
 
 def add_public_names(app: Any, name: str, source: list[str]) -> None:
@@ -143,6 +193,8 @@ def setup(app: Any) -> None:
     # GitHub draws Mermaid diagrams. Drawing them here would load a script from another server.
     app.add_lexer("mermaid", TextLexer)
     app.connect("source-read", add_table_of_contents)
+    app.connect("source-read", add_paper_links)
+    app.connect("source-read", add_method_pictures)
     app.connect("source-read", add_public_names)
     app.connect("source-read", add_demo)
     app.connect("html-page-context", make_focusable)

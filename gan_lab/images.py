@@ -18,7 +18,7 @@ from torchvision.utils import make_grid
 from gan_lab.seeding import send_to_device
 from gan_lab.utils.errors import UserError, import_extra
 from gan_lab.utils.files import atomic_path, make_file_name
-from gan_lab.utils.output import OutputFiles
+from gan_lab.utils.output import OutputFiles, remove_earlier
 from gan_lab.utils.provenance import GRID_PADDING, save_png
 
 
@@ -235,8 +235,7 @@ def save_each(
             save_png(
                 picture, unfinished, {**(record or {}), "output": "sample", "index": i} | label
             )
-    for name in earlier - {path.name for path in paths}:
-        (folder / name).unlink()
+    remove_earlier(folder, earlier, {path.name for path in paths})
 
 
 def check_video_path(path: Path) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
+from gan_lab.config.values import format_value
 from gan_lab.report.compare import Comparison
 from gan_lab.report.summary import format_number
 from gan_lab.runs.run import Run
@@ -264,7 +265,9 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     values = Table("key", "value", "from", title=title, title_justify="left")
     for key, value in leaves(config):
         origin = loaded.origin.get(key, "default")
-        values.add_row(key, str(value), origin, style="" if origin == "default" else "bold")
+        values.add_row(
+            key, format_value(value), origin, style="" if origin == "default" else "bold"
+        )
     console.print(values)
 
     iterations = config.iterations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from gan_lab.device import get_default_device
 from gan_lab.images import save_rgb, to_gray, to_unit
 from gan_lab.runs.ema_networks import DIGEST_CHARACTERS, load_ema_networks
 from gan_lab.utils.errors import UserError, is_out_of_memory
+from gan_lab.utils.files import fold_case
 from gan_lab.utils.output import OutputFiles, hash_file
 from gan_lab.utils.track import track
 
@@ -195,18 +198,25 @@ def translate(
 
 
 def _choose_targets(paths: list[Path], base: Path, out: Path) -> list[Path]:
-    """Choose the output path of each image: a.jpg goes to a.png, and to a.jpg.png if there is another a."""
+    """Choose the output path of each image, distinct also where file systems ignore case.
+
+    a.jpg goes to a.png, and to a.jpg.png if there is another a. Names that are still the same get a
+    hash of the name of their image.
+    """
     names = [path.relative_to(base) for path in paths]
-    count = Counter(name.with_suffix("") for name in names)
+    count = Counter(fold_case(name.with_suffix("")) for name in names)
     targets = [
-        out / (name.with_suffix(".png") if count[name.with_suffix("")] == 1 else f"{name}.png")
+        name.with_suffix(".png")
+        if count[fold_case(name.with_suffix(""))] == 1
+        else Path(f"{name}.png")
         for name in names
     ]
-    if len(set(targets)) < len(targets):
-        raise UserError(
-            f"Two images of {base} have the same output file: {Counter(targets).most_common(1)[0][0]}. Rename one, "
-            "or translate them separately"
-        )
+    count = Counter(map(fold_case, targets))
+    for i, (name, target) in enumerate(zip(names, targets, strict=True)):
+        if count[fold_case(target)] > 1:
+            digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:10]
+            targets[i] = target.with_name(f"{target.stem}-{digest}.png")
+    targets = [out / target for target in targets]
     if {path.resolve() for path in paths} & {target.resolve() for target in targets}:
         raise UserError(f"The images of {base} would be overwritten: {out}. Choose another folder")
     return targets

@@ -19,6 +19,7 @@ from gan_lab.config import plain_yaml
 from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.renames import FORMAT
 from gan_lab.config.schema import USER_FOLDERS, Config, leaves
+from gan_lab.config.values import format_value
 from gan_lab.runs.environment import describe_environment, is_started_by_make
 from gan_lab.runs.results import WEIGHTS
 from gan_lab.runs.run import MAKE_MARK, Run
@@ -283,6 +284,7 @@ def _list_overridden(loaded: LoadedConfig) -> list[str]:
 
 
 def _format_short(value: Any) -> str:
+    """Format a value for a file name. The form never changes: runs are found by their names."""
     return ",".join(str(item) for item in value) if isinstance(value, tuple | list) else str(value)
 
 
@@ -314,4 +316,4 @@ def find_differences(before: Config, now: Config) -> list[str]:
         for key in old.keys() | new.keys()
         if not is_resumable(key) and old.get(key) != new.get(key)
     )
-    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]
+    return [f"{key}: {format_value(old.get(key))} -> {format_value(new.get(key))}" for key in keys]

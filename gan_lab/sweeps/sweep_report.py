@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gan_lab.config import loading, plain_yaml
 from gan_lab.config.schema import leaves
-from gan_lab.config.values import format_overrides
+from gan_lab.config.values import format_overrides, format_value
 from gan_lab.report.scales import apply_scale
 from gan_lab.runs.environment import is_started_by_make
 from gan_lab.runs.run_folder import to_dict
@@ -236,8 +236,8 @@ def _make_table(results: SweepResult) -> Any:
 
 
 def format_rounded(value: Any) -> str:
-    """Format a value, a float with four significant digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Format a value as in YAML, but a float with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else format_value(value)
 
 
 def _format_command(experiment: Path) -> str:

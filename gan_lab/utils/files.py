@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,17 @@ def make_file_name(text: str, safe: str = r"\w.=,-") -> str:
     while len(name) > MAX_NAME_LENGTH - 12 or len(os.fsencode(name)) > 2 * MAX_NAME_LENGTH - 12:
         name = name[:-1]
     return f"{name}-{digest}"
+
+
+def fold_case(path: str | Path) -> str:
+    """Return a text that is equal for paths which are one file where case is ignored.
+
+    macOS also ignores whether an accent is a character of its own.
+
+    >>> fold_case("A/É.png") == fold_case("a/e\N{COMBINING ACUTE ACCENT}.PNG")
+    True
+    """
+    return unicodedata.normalize("NFC", str(path).casefold())
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ from itertools import compress
 from pathlib import Path
 
 from gan_lab.utils.errors import UserError, first_line
+from gan_lab.utils.files import fold_case
 
 MANIFEST = ".gan-lab.jsonl"
 EXPORT_CONFIG = "config.json"
@@ -45,6 +46,8 @@ class OutputFiles:
         self.overwrite = overwrite or default_path
         self.default_path = default_path
         self._checked: set[Path] = set()
+        # what this object has written, by names without case
+        self._written: dict[str, Path] = {}
 
     def check(self, *paths: Path) -> None:
         """Raise UserError if one of the files cannot be written or must not be replaced.
@@ -60,10 +63,12 @@ class OutputFiles:
             else:
                 if path.parent not in recorded:
                     recorded[path.parent] = read_records(path.parent)
-                if not self._is_output(path, recorded[path.parent]):
+                is_output = self._is_output(path, recorded[path.parent])
+                if not is_output:
                     # another process may have recorded and replaced the file since
                     recorded[path.parent] = read_records(path.parent)
-                if not self._is_output(path, recorded[path.parent]):
+                    is_output = self._is_output(path, recorded[path.parent])
+                if not is_output:
                     remedy = (
                         "Move or rename it"
                         if self.default_path
@@ -121,6 +126,11 @@ class OutputFiles:
             self.check(path)
         # a second file of the same name must not replace the first one
         self._checked.discard(path)
+        same = self._written.setdefault(fold_case(path), path)
+        if same != path and os.path.lexists(path) and os.path.samefile(same, path):
+            raise UserError(
+                f"{path} would replace {same}, because the file system ignores case. Rename one"
+            )
         unfinished = path.with_name(f".gan-lab-{secrets.token_hex(8)}{path.suffix}")
         with explain_write_error(path, unfinished), new_folder(path.parent):
             try:
@@ -306,6 +316,18 @@ def explain_write_error(path: Path, unfinished: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be written: {reason}. Choose another path") from None
 
 
+def remove_earlier(folder: Path, earlier: set[str], written: set[str]) -> None:
+    """Delete the earlier output that was not written again.
+
+    Where file systems ignore case, a new file may also be found under an earlier name.
+    """
+    inodes = {os.lstat(folder / name).st_ino for name in written}
+    for name in earlier - written:
+        with suppress(FileNotFoundError):
+            if os.lstat(folder / name).st_ino not in inodes:
+                (folder / name).unlink()
+
+
 def replace_folder(unfinished: Path, folder: Path, earlier: set[str]) -> None:
     """Move a finished folder to its path, where the ``earlier`` files are replaced.
 
@@ -317,5 +339,4 @@ def replace_folder(unfinished: Path, folder: Path, earlier: set[str]) -> None:
     names = sorted(os.listdir(unfinished), key=lambda name: (name == EXPORT_CONFIG, name))
     for name in names:
         os.replace(unfinished / name, folder / name)
-    for name in earlier - set(names):
-        (folder / name).unlink(missing_ok=True)
+    remove_earlier(folder, earlier, set(names))

@@ -29,6 +29,7 @@ SMALLER = {
     "run.images=20000": "run.images=64",
     "max_steps=200": "max_steps=2",
     "max_steps=20,": "max_steps=2,",
+    "every=10, n=200": "every=1, n=100",
     "IMAGES = 40_000": "IMAGES = 128",
     "IMAGES = 60_000": "IMAGES = 128",
     "STEPS = 600": "STEPS = 2",

@@ -35,7 +35,7 @@ def test_the_dry_run_names_origins_networks_and_the_expected_time(
     }
     assert [cell.strip() for cell in rows["model.width"]] == ["4", "command line"]
     assert [cell.strip() for cell in rows["model.z_dim"]] == ["64", "experiment/cgan.yaml"]
-    assert [cell.strip() for cell in rows["model.betas"]] == ["(0.5, 0.999)", "default"]
+    assert [cell.strip() for cell in rows["model.betas"]] == ["[0.5, 0.999]", "default"]
     generator = networks.generator(
         "dcgan", z_dim=64, shape=(1, 28, 28), width=4, norm="batch", classes=10
     )

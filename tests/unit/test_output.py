@@ -10,7 +10,7 @@ import pytest
 
 from gan_lab.utils import output
 from gan_lab.utils.errors import UserError
-from gan_lab.utils.output import MANIFEST, OutputFiles, find_outputs
+from gan_lab.utils.output import MANIFEST, OutputFiles, find_outputs, list_visible
 
 
 def write(path: Path, text: str = "by the lab", overwrite: bool = False) -> Path:
@@ -155,6 +155,38 @@ def test_write_same_file_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="exists"), files.write(tmp_path / "a.txt"):
         pass
     assert (tmp_path / "a.txt").read_text() == "first"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_write_name_of_another_case_replaces_no_other_output(
+    tmp_path: Path, overwrite: bool
+) -> None:
+    """A hard link stands for the second name of a file where the file system ignores case."""
+    files = OutputFiles(overwrite)
+    upper, lower = tmp_path / "Cat" / "A.txt", tmp_path / "Cat" / "a.TXT"
+    files.check(upper, lower)
+    with files.write(upper) as unfinished:
+        unfinished.write_text("first")
+    os.link(upper, lower)
+    with pytest.raises(UserError, match="ignores case"), files.write(lower):
+        pass
+    assert upper.read_text() == "first"
+    # elsewhere they are two files
+    lower.unlink()
+    files = OutputFiles(overwrite=True)
+    for path in (upper, lower):
+        with files.write(path) as unfinished:
+            unfinished.write_text(path.name)
+    assert (upper.read_text(), lower.read_text()) == ("A.txt", "a.TXT")
+
+
+def test_remove_earlier_keeps_new_file_of_another_case(tmp_path: Path) -> None:
+    """A file is also found under its earlier name where the file system ignores case."""
+    for name in ("a.txt", "old.txt"):
+        (tmp_path / name).touch()
+    os.link(tmp_path / "a.txt", tmp_path / "A.txt")
+    output.remove_earlier(tmp_path, {"A.txt", "old.txt", "gone.txt"}, {"a.txt"})
+    assert list_visible(tmp_path) == {"a.txt", "A.txt"}
 
 
 def test_check_folder_names_the_first_foreign_file(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from gan_lab.inference import translation
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks.resnet_translator import ResNetTranslator
 from gan_lab.networks.unet import UNet
+from gan_lab.utils.files import fold_case
 from gan_lab.utils.output import list_visible
 from tests.helpers.logs import logged
 
@@ -264,10 +265,28 @@ def test_an_image_of_the_training_size_is_translated_as_the_network_translates_i
         assert torch.equal(translator(images), network(images))
 
 
-def test_images_that_would_become_one_png_are_refused(tmp_path: Path) -> None:
-    names = ["a.jpg", "a.png", "a.jpg.png"]
-    with pytest.raises(ValueError, match=r"Two images of .* have the same output file: .*\.png"):
-        translation._choose_targets([tmp_path / name for name in names], tmp_path, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        ("a.jpg a.png a.jpg.png", ["a.png.png"]),
+        ("a.jpg A.jpg b.jpg", ["b.png"]),
+        ("A.jpg a.png", ["A.jpg.png", "a.png.png"]),
+        ("Cat/1.png cat/1.png cat/2.png", ["cat/2.png"]),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}.png e\N{COMBINING ACUTE ACCENT}.png", []),
+        ("strasse.png straße.png STRASSE.PNG x", ["x.png"]),
+    ],
+)
+def test_targets_are_distinct_where_case_is_ignored(
+    names: str, kept: list[str], tmp_path: Path
+) -> None:
+    """The other images keep their names, and the same folder gives the same names."""
+    out = tmp_path / "out"
+    paths = [tmp_path / name for name in names.split()]
+    targets = translation._choose_targets(paths, tmp_path, out)
+    assert len({fold_case(target) for target in targets}) == len(paths)
+    assert {target.relative_to(out).as_posix() for target in targets} >= {*kept}
+    assert targets[::-1] == translation._choose_targets(paths[::-1], tmp_path, out)
+    assert all(target.suffix == ".png" for target in targets)
 
 
 @pytest.fixture

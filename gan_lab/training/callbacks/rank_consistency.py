@@ -30,8 +30,15 @@ class RankConsistency(FamilyCallback):
         distributed.all_gather_object(ranks, own_facts)
         for rank, theirs in enumerate(ranks):
             for name, value in theirs.items():
-                if value != ranks[0][name]:
-                    raise UserError(
-                        f"rank {rank} has {name} {value}, rank 0 has {ranks[0][name]}. run.root "
-                        "must be a folder shared by all machines, data.root the same data on each"
-                    )
+                if value == ranks[0][name]:
+                    continue
+                remedy = (
+                    "run.root must be a folder shared by all machines, data.root the same data on "
+                    "each"
+                )
+                if name == "iteration":
+                    # only rank 0 holds the lock when it looks for the checkpoint
+                    remedy += ". If another job of this run was still ending, repeat the command"
+                raise UserError(
+                    f"rank {rank} has {name} {value}, rank 0 has {ranks[0][name]}. {remedy}"
+                )
