@@ -69,12 +69,27 @@ def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> 
         if isinstance(each.get("value"), int | float)
     ]
     source = f" of {_code_span(config['command'])}" if config["command"] else ""
+    networks = ", ".join(f"`{each}`" for each in config["networks"])
+    about = (
+        f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
+        f"{config['iteration']:,} iterations{source}. Networks: {networks}."
+    )
+    license_note = []
+    if origin := config.get("source"):
+        about = (
+            f"A StyleGAN2 generator (EMA weights), imported by the GAN lab {config['lab']} from "
+            f"{_code_span(origin['file'])}, SHA-256 `{origin['sha256']}`. Nothing in that file was "
+            f"executed. Networks: {networks}."
+        )
+        license_note = [
+            "**License.** The weights are under the license of their authors, not of the lab. Look it "
+            "up before you use or publish them."
+        ]
     parts = [
         "---\nlibrary_name: pytorch\ntags: [gan, image-generation]\n---",
         f"# {_escape(config['experiment'])}",
-        f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
-        f"{config['iteration']:,} iterations{source}. "
-        f"Networks: {', '.join(f'`{each}`' for each in config['networks'])}.",
+        about,
+        *license_note,
         *(f"![samples of the last grid of the training]({each})" for each in attachments if each.endswith(".png")),
         *(f"[{each}]({each}) holds the generator too, and runs it in a browser, offline: download it and open it."
           for each in attachments if each.endswith(".html")),

@@ -12,6 +12,7 @@ from gan_lab.networks.layers import Network
 from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_checkpoint
 from gan_lab.runs.exports import CONFIG
 from gan_lab.runs.run import Run
+from gan_lab.runs.snapshots import is_snapshot
 from gan_lab.utils.errors import UserError
 
 
@@ -37,10 +38,10 @@ class EMANetworks:
 
 
 def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
-    """Load the EMA networks of a run folder, a checkpoint file or an export.
+    """Load the EMA networks of a run folder, a checkpoint file, an export or a snapshot.
 
     Args:
-        path: The run folder, checkpoint or export.
+        path: The run folder, checkpoint, export or StyleGAN2 snapshot.
         weights: The checkpoint of a run folder, best or last.
 
     Raises:
@@ -83,6 +84,10 @@ def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
 def _read_values(checkpoint: Path) -> dict[str, Any]:
     """Read the flat config of a checkpoint's run; empty for an export or a separate file."""
     folder = checkpoint.parent.parent
-    if checkpoint.name == CONFIG or not (folder / "config.yaml").is_file():
+    if (
+        checkpoint.name == CONFIG
+        or is_snapshot(checkpoint)
+        or not (folder / "config.yaml").is_file()
+    ):
         return {}
     return Run(folder).values
