@@ -308,7 +308,10 @@ def import_snapshot(
             parser=parse_path,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the export.", parser=parse_path)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder. Default: the name of the snapshot.", parser=parse_path),
+    ] = None,
     format: ExportFormat = "safetensors",
     overwrite: Overwrite = False,
 ) -> None:
@@ -322,6 +325,7 @@ def import_snapshot(
 
     if not is_snapshot(snapshot):
         raise UserError(f"{snapshot} is not a snapshot. Name a {SUFFIX} file of StyleGAN2-ADA")
+    out = out or Path(snapshot.stem)
     typer.echo(exporting.export(snapshot, out, format, overwrite=overwrite))
 
 

@@ -134,7 +134,8 @@ class RunConfig:
     evaluate_every_images: int = number(50_000, minimum=1)
     # delete an existing run folder before training
     overwrite: bool = False
-    # warm start: a run folder, checkpoint or export that provides the initial weights
+    # warm start: a run folder, checkpoint, export (also hf:owner/name) or StyleGAN2 snapshot (.pkl)
+    # that provides the initial weights
     start_from: str | None = None
 
 
