@@ -18,8 +18,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from typer.testing import CliRunner
 
 from gan_lab import load_generator
+from gan_lab.cli import app
 from gan_lab.families.stylegan2 import StyleGAN2
 from gan_lab.inference.export import export
 from gan_lab.networks import graph
@@ -287,3 +289,84 @@ def test_tensors_that_share_memory_are_refused(tmp_path: Path) -> None:
     write_snapshot(tmp_path / "shared.pkl", G_ema=network)
     with pytest.raises(UserError, match="its tensors share memory"):
         read_snapshot(tmp_path / "shared.pkl")
+
+
+# -------------------------------------------------------------------------------------------------
+# Sampling from generators with w
+
+
+@torch.no_grad()
+def test_mix_takes_layers_of_the_second_seed(snapshot: Path) -> None:
+    """Rows of seed 0, columns of seed 9, and between them styles of both."""
+    generator, (G, _) = load_generator(snapshot), build_networks()
+    images = generator.mix(0, 9, n=2, layers=range(2, 4), label=1).unflatten(0, (3, 3))
+    assert (images[0, 0] == -1).all()
+    torch.testing.assert_close(images[1:, 0], generator(2, label=1, seed=0))
+    torch.testing.assert_close(images[0, 1:], generator(2, label=1, seed=9))
+    y = torch.ones(2).long()
+    rows, columns = (G.repeat_w(G.map_latents(generator.latents(2, seed), y)) for seed in (0, 9))
+    mixed = torch.cat([rows[1:, :2], columns[:1, 2:4], rows[1:, 4:]], dim=1)
+    torch.testing.assert_close(images[2, 1], G.synthesis(mixed)[0])
+    with pytest.raises(UserError, match="Layers out of range: use some of 0 to 5"):
+        generator.mix(n=2, layers=range(4, 8))
+
+
+def test_noise_is_constant_random_by_seed_or_none(snapshot: Path) -> None:
+    generator = load_generator(snapshot)
+    z = torch.randn(1, 5).repeat(3, 1)
+    const, none = (generator(latents=z, label=0, noise=each) for each in ("const", "none"))
+    torch.testing.assert_close(const[0], const[2])
+    assert not torch.allclose(const, none)
+    first, again, other = (generator(latents=z, label=0, noise="random", seed=s) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert not torch.allclose(first[0], first[1])
+    # images do not depend on the size of a batch
+    parts = generator(latents=z, label=0, noise="random", seed=1, batch_size=2)
+    torch.testing.assert_close(parts, first)
+
+
+def test_truncation_moves_w_and_not_z(snapshot: Path) -> None:
+    """With ψ near 0 all images are that of the mean w; scaled latents would change nothing."""
+    generator = load_generator(snapshot)
+    images = generator(3, label=0, truncation=1e-6)
+    assert float((images[0] - images[1]).abs().max()) < 1e-4
+    assert torch.equal(generator.latents(3, 0, truncation=0.5), generator.latents(3, 0))
+
+
+def test_arguments_that_do_not_fit_are_named(snapshot: Path) -> None:
+    generator = load_generator(snapshot)
+    with pytest.raises(UserError, match=r"latents have the shape \(3, 4\): pass \[n, 5\]"):
+        generator(latents=torch.randn(3, 4))
+    with pytest.raises(UserError, match="noise='loud': pass const, random or none"):
+        generator(3, noise="loud")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--mix", "0", "9", "--layers", "2-3"], "mix0-9-layers2-3-n2-seed0.png"),
+        (["--truncation", "0.5", "--cutoff", "2"], "sample-n2-seed0-truncation0.5-cutoff2.png"),
+        (["--noise", "random"], "sample-n2-seed0-noise-random.png"),
+    ],
+)
+def test_sample_draws_styles(words: list[str], name: str, snapshot: Path) -> None:
+    result = CliRunner().invoke(app, ["sample", str(snapshot), "--n", "2", *words])
+    assert result.exit_code == 0, result.output
+    assert (snapshot.parent / name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mix", "0", "9", "--layers", "4+"], "--layers 4+ is invalid. Write 4-, 0-3 or 2"),
+        (["--mix", "0", "9", "--interpolate", "4"], "--interpolate and --mix exclude each other"),
+        (["--mix", "0", "9", "--noise", "none"], "--noise and --cutoff do not apply to --mix"),
+    ],
+)
+def test_sample_refuses_options_that_do_not_fit(
+    words: list[str], message: str, snapshot: Path
+) -> None:
+    result = CliRunner().invoke(app, ["sample", str(snapshot), *words])
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
