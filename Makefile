@@ -12,7 +12,7 @@ LAB := $(VENV)/bin/gan-lab
 export GAN_LAB_STARTED_BY := make
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export publish probe report judge benchmark study book compare runs sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book bench-sequential gpu-check clean
+.PHONY: help setup train dry-run inspect-data evaluate score sample identify reconstruct interpolate translate project export import publish probe report judge benchmark study book compare runs sweep sweep-check sweep-report slurm doctor docker docker-train container-test test test-portable configuration demo docs check bench bench-evaluation bench-processes bench-page bench-book bench-sequential gpu-check clean
 
 help:  ## show this help
 	@echo "Start with: make train EXP=cgan. ARGS takes key=value overrides, such as ARGS='run.seed=1'."
@@ -67,6 +67,9 @@ translate: $(READY)  ## RUN=runs/cyclegan/seed0 IN=photos/ OUT=out/ [DIRECTION=B
 
 export: $(READY)  ## RUN=runs/cgan/seed0 [OUT=model] [FORMAT=onnx or torch]: safetensors, config and model card, usable without the lab
 	@exec $(LAB) export $(RUN) $(if $(OUT),--out "$(OUT)") $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
+
+import: $(READY)  ## SNAPSHOT=ffhq.pkl OUT=model [ARGS="--format onnx"]: export a StyleGAN2-ADA snapshot without running its code
+	@exec $(LAB) import "$(SNAPSHOT)" $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 publish: $(READY)  ## RUN=runs/cgan/seed0 TO=folder or TO=hf:owner/name [FORMAT=onnx]: publish export, web page and model card
 	@exec $(LAB) publish $(RUN) --to "$(TO)" $(if $(FORMAT),--format $(FORMAT)) $(ARGS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from gan_lab.runs.hub import PREFIX
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name
 from gan_lab.utils.output import OutputFiles
+
+if TYPE_CHECKING:
+    from gan_lab.inference.sampling import TrainedGenerator
 
 app = typer.Typer()
 DataOverrides = Annotated[
@@ -64,8 +68,22 @@ def sample(
         typer.Option(help="Write one PNG per sample into a new folder.", parser=parse_path),
     ] = None,
     truncation: Annotated[
-        float, typer.Option(help="Truncation trick: scales the latents, for typical images.")
+        float,
+        typer.Option(
+            help="Truncation trick: scales the latents (StyleGAN2: w), for typical images."
+        ),
     ] = 1.0,
+    cutoff: Annotated[
+        int | None, typer.Option(min=1, help="Number of layers with truncation (StyleGAN2).")
+    ] = None,
+    noise: Annotated[str, typer.Option(help="const, random or none (StyleGAN2).")] = "const",
+    mix: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Draw mixtures of the styles of two seeds, one per row and column."),
+    ] = None,
+    layers: Annotated[
+        str, typer.Option(help="With --mix: layers of the second seed, such as 4- or 0-3.")
+    ] = "4-",
     video: Annotated[
         Path | None,
         typer.Option(help="Write a video of latent walks, .gif or .mp4.", parser=parse_file),
@@ -83,12 +101,15 @@ def sample(
         "--video": video,
         "--code": code,
         "--interpolate": interpolate or None,
+        "--mix": mix,
     }
     requested = [option for option, value in outputs.items() if value is not None]
     if len(requested) > 1:
         raise UserError(f"{' and '.join(requested)} exclude each other. Use one of them")
     if truncation != 1 and requested in (["--code"], ["--interpolate"]):
         raise UserError(f"--truncation does not apply to {requested[0]}. Use one of them")
+    if (noise != "const" or cutoff is not None) and requested not in ([], ["--folder"]):
+        raise UserError(f"--noise and --cutoff do not apply to {requested[0]}. Omit them")
     if out is not None and (folder or video):
         raise UserError(f"--out and {requested[0]} exclude each other. Use one of them")
     # before the samples are generated
@@ -101,13 +122,18 @@ def sample(
     elif out is not None:
         files.check(out)
     generator = load_generator(run, weights, exact=video is None)
-    n = n or (64 if video is None else 16)
+    if n is None:
+        n = 16 if video is not None else 6 if mix else 64
     record = {**generator.record, "seed": seed}
     if truncation != 1:
         record["truncation"] = truncation
+    if cutoff is not None:
+        record["cutoff"] = cutoff
+    if noise != "const":
+        record["noise"] = noise
     if folder is not None:
         save_each(
-            generator(n, label, seed, truncation=truncation),
+            generator(n, label, seed, truncation=truncation, noise=noise, cutoff=cutoff),
             folder,
             seed,
             generator.names_of(n, label),
@@ -135,14 +161,23 @@ def sample(
         record |= {"output": "interpolation", "steps": interpolate}
         images = generator.walk(max(1, n // interpolate), interpolate, label, seed)
         columns = interpolate
+    elif mix:
+        kind = f"mix{mix[0]}-{mix[1]}-layers{layers}"
+        images = generator.mix(*mix, n, _parse_layers(layers, generator), label, truncation)
+        columns = n + 1
+        record |= {"output": "style mixing", "first": mix[0], "second": mix[1], "layers": layers}
     else:
         kind = "sample"
         record["output"] = "samples"
-        images = generator(n, label, seed, truncation=truncation)
+        images = generator(n, label, seed, truncation=truncation, noise=noise, cutoff=cutoff)
         columns = min(n, generator.columns)
     name = f"{kind}-n{n}-seed{seed}"
     if truncation != 1:
         name += f"-truncation{truncation}"
+    if cutoff is not None:
+        name += f"-cutoff{cutoff}"
+    if noise != "const":
+        name += f"-noise-{noise}"
     if label is not None:
         name += f"-class{label}"
     with _write_png(run, _name(name, weights), out, overwrite) as unfinished:
@@ -168,6 +203,18 @@ def identify(
     for path in images:
         for line in identification.identify(path, root):
             typer.echo(line)
+
+
+def _parse_layers(text: str, generator: TrainedGenerator) -> range:
+    """Parse layers such as 4-, 0-3 or 2; an open end is the last layer of the generator."""
+    found = re.fullmatch(r"(\d+)(-)?(\d*)", text)
+    if found is None or (found[3] and not found[2]):
+        raise UserError(f"--layers {text} is invalid. Write 4-, 0-3 or 2")
+    first = int(found[1])
+    if not found[2]:
+        return range(first, first + 1)
+    last = int(found[3]) if found[3] else getattr(generator.network, "num_ws", 0) - 1
+    return range(first, last + 1)
 
 
 @app.command()
@@ -299,6 +346,37 @@ def export(
 
     overwrite = overwrite or out is None
     typer.echo(exporting.export(run, out or run / "export", format, weights, overwrite))
+
+
+@app.command("import")
+def import_snapshot(
+    snapshot: Annotated[
+        Path,
+        typer.Argument(
+            help="A snapshot of StyleGAN2-ADA, such as ffhq.pkl.",
+            metavar="SNAPSHOT",
+            parser=parse_path,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder. Default: the name of the snapshot.", parser=parse_path),
+    ] = None,
+    format: ExportFormat = "safetensors",
+    overwrite: Overwrite = False,
+) -> None:
+    """Import a StyleGAN2 snapshot (.pkl) without running its code.
+
+    Reads weights and sizes only, refuses everything else, and writes an export of the generator.
+    The weights stay under the license of their authors.
+    """
+    from gan_lab.inference import export as exporting
+    from gan_lab.runs.snapshots import SUFFIX, is_snapshot
+
+    if not is_snapshot(snapshot):
+        raise UserError(f"{snapshot} is not a snapshot. Name a {SUFFIX} file of StyleGAN2-ADA")
+    out = out or Path(snapshot.stem)
+    typer.echo(exporting.export(snapshot, out, format, overwrite=overwrite))
 
 
 @app.command()

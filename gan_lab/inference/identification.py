@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,6 +132,11 @@ def list_arguments(record: Record) -> list[str] | None:
         if output == "code":
             return None if code is None else ["sample", *options, "--code", str(code)]
         return ["sample", *options, *_list_truncation(record)]
+    first, second = record.get_integer("first"), record.get_integer("second")
+    layers = re.fullmatch(r"\d+-?\d*", record.get_text("layers"))
+    if output == "style mixing" and n and first is not None and second is not None and layers:
+        seeds = ["--mix", str(first), str(second), "--layers", layers[0]]
+        return ["sample", "--n", str(n), *seeds, *_list_label(record), *_list_truncation(record)]
     if output == "page image" and seed is not None:
         options = ["--n", "1", "--seed", str(seed), *_list_label(record)]
         return ["sample", *options, *_list_truncation(record)]
@@ -160,8 +166,13 @@ def _list_label(record: Record) -> list[str]:
 
 
 def _list_truncation(record: Record) -> list[str]:
-    truncation = record.get_truncation()
-    return [] if truncation == 1 else ["--truncation", str(truncation)]
+    """List the options of truncation and, for StyleGAN2, of noise."""
+    truncation, cutoff = record.get_truncation(), record.get_integer("cutoff")
+    options = [] if truncation == 1 else ["--truncation", str(truncation)]
+    if cutoff is not None:
+        options += ["--cutoff", str(cutoff)]
+    noise = record.get_text("noise")
+    return [*options, "--noise", noise] if noise in ("random", "none") else options
 
 
 def find_run(record: Record, path: Path, root: Path) -> tuple[str, str]:

@@ -78,12 +78,27 @@ def text(config: dict[str, Any], also: str, attachments: Sequence[str] = ()) -> 
     if PAGE in attachments:
         # of a static Space; the title is a JSON string, which is YAML too
         front_matter += [f"title: {json.dumps(Path(config['experiment']).stem)}", "sdk: static"]
+    networks = ", ".join(f"`{each}`" for each in config["networks"])
+    about = (
+        f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
+        f"{config['iteration']:,} iterations{source}. Networks: {networks}."
+    )
+    license_note = []
+    if origin := config.get("source"):
+        about = (
+            f"A StyleGAN2 generator (EMA weights), imported by the GAN lab {config['lab']} from "
+            f"{_code_span(origin['file'])}, SHA-256 `{origin['sha256']}`. Nothing in that file was "
+            f"executed. Networks: {networks}."
+        )
+        license_note = [
+            "**License.** The weights are under the license of their authors, not of the lab. Look it "
+            "up before you use or publish them."
+        ]
     parts = [
         "\n".join(["---", *front_matter, "---"]),
         f"# {_escape(config['experiment'])}",
-        f"A generative adversarial network of the GAN lab {config['lab']}: EMA weights after "
-        f"{config['iteration']:,} iterations{source}. "
-        f"Networks: {', '.join(f'`{each}`' for each in config['networks'])}.",
+        about,
+        *license_note,
         *(f"![samples of the last grid of the training]({each})" for each in attachments if each.endswith(".png")),
         *([f"[{PAGE}]({PAGE}) shows the run, with the generator running in the browser. Open it from disk, or serve "
            "this folder as it is: with GitHub Pages, or as a static Space of the Hugging Face Hub."]

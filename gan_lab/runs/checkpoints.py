@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from gan_lab.runs import exports
+from gan_lab.runs import exports, snapshots
 from gan_lab.utils.errors import UserError, first_line
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this lab or an export.
+    """Read a checkpoint of this lab, an export or a StyleGAN2 snapshot.
 
     Only tensors and plain values are unpickled, so that no code in the file runs.
 
@@ -29,6 +29,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     if path.name == exports.CONFIG:
         return exports.read_export(path)
+    if snapshots.is_snapshot(path):
+        return snapshots.read_snapshot(path)
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if (

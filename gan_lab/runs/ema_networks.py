@@ -17,6 +17,7 @@ from gan_lab.runs.checkpoints import explain_mismatch, find_checkpoint, read_che
 from gan_lab.runs.exports import CONFIG
 from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import name_run
+from gan_lab.runs.snapshots import is_snapshot
 from gan_lab.utils.errors import UserError
 
 # Length of a digest of weights, which distinguishes checkpoints.
@@ -70,10 +71,10 @@ class EMANetworks:
 
 
 def load_ema_networks(path: Path, weights: str = "best") -> EMANetworks:
-    """Load the EMA networks of a run folder, a checkpoint file or an export.
+    """Load the EMA networks of a run folder, a checkpoint file, an export or a snapshot.
 
     Args:
-        path: The run folder, checkpoint or export.
+        path: The run folder, checkpoint, export or StyleGAN2 snapshot.
         weights: best, last, raw (without EMA) or a number of training images; see
             ``find_checkpoint``.
 
@@ -149,6 +150,10 @@ def name_classes(names: Sequence[str], classes: int) -> list[str]:
 def _read_values(checkpoint: Path) -> dict[str, Any]:
     """Read the flat config of a checkpoint's run; empty for an export or a separate file."""
     folder = checkpoint.parent.parent
-    if checkpoint.name == CONFIG or not (folder / "config.yaml").is_file():
+    if (
+        checkpoint.name == CONFIG
+        or is_snapshot(checkpoint)
+        or not (folder / "config.yaml").is_file()
+    ):
         return {}
     return Run(folder).values

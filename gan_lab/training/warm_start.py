@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gan_lab.config.schema import Config
 from gan_lab.families.base import Family
+from gan_lab.runs import hub
 from gan_lab.runs.checkpoints import find_checkpoint, read_checkpoint
 from gan_lab.utils.errors import UserError
 
@@ -56,7 +57,9 @@ def load_initial_weights(family: Family, config: Config) -> LoadedWeights | None
     """
     if config.run.start_from is None:
         return None
-    return load_matching_weights(family, find_checkpoint(Path(config.run.start_from)))
+    start = config.run.start_from
+    path = hub.download_export(start) if start.startswith(hub.PREFIX) else Path(start)
+    return load_matching_weights(family, find_checkpoint(path))
 
 
 @torch.no_grad()

@@ -39,6 +39,7 @@ from tests.helpers.browser import needs_chromium
 from tests.helpers.families import small
 from tests.helpers.folders import run_folder
 from tests.helpers.processes import CONTEXT, _run_command, ended, start, start_command
+from tests.helpers.snapshots import write_snapshot
 from tests.helpers.sweeping import forked
 
 ROOT = Path(__file__).parents[2]
@@ -314,6 +315,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "interpolate": {"RUN": RUN, "N": "9", "ARGS": "--steps 5"},
     "translate": {"RUN": RUN, "IN": "my photos", "OUT": "my out", "DIRECTION": "BtoA", "ARGS": ""},
     "export": {"RUN": RUN, "OUT": "my model", "FORMAT": "onnx", "ARGS": "--weights last"},
+    "import": {"SNAPSHOT": "my faces.pkl", "OUT": "my model", "ARGS": "--format onnx"},
     "publish": {"RUN": RUN, "TO": "hf:me/my-gan", "FORMAT": "onnx", "ARGS": "--weights last"},
     "probe": {"RUN": RUN, "ARGS": "--labels 50"},
     "report": {"RUN": f"{RUN} runs/gan/seed0", "OUT": "my page.html", "ARGS": "runs/gan/seed1"},
@@ -685,6 +687,7 @@ ARGUMENTS: dict[str, tuple[str, str]] = {
     "translate": ("{pix2pix} {images} {tmp}/translated", r"12 images translated into"),
     "project": ("{vaegan} --n 1 --out {tmp}/image.png", r"median RMSE \d"),
     "export": ("{vaegan} --out {tmp}/model", r"model"),
+    "import": ("{tmp}/own.pkl --out {tmp}/imported", r"imported"),
     "publish": ("{vaegan} --to {tmp}/published", r"published"),
     "probe": ("{vaegan} --labels 100", r"pixels"),
     "score": ("{images} {images} --metrics kid --extractor random --out {tmp}/kid.json", r"kid"),
@@ -743,6 +746,8 @@ def test_command_runs(
     images.mkdir()
     for number in range(12):
         Image.new("RGB", (28, 28), (20 * number, 50, 7)).save(images / f"{number}.png")
+    if command == "import":
+        write_snapshot(tmp_path / "own.pkl")
     one_row = benchmark.Table(rows=["gan"], scores=["fd_digits"])
     monkeypatch.setattr(benchmark, "load", lambda name: one_row)
     log = tmp_path / "log"
