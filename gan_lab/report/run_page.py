@@ -72,12 +72,7 @@ def write_live(folder: Path, networks: EMANetworks | None, training: Training) -
     return page
 
 
-def write(
-    folders: Sequence[Path | Run],
-    out: Path | None = None,
-    overwrite: bool = True,
-    has_ended: bool = False,
-) -> Path:
+def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: bool = True) -> Path:
     """Write the page of a run, or of several runs side by side; return its path.
 
     A damaged file of results is left out with a warning.
@@ -87,7 +82,6 @@ def write(
         out: The HTML file. Default: ``report.html`` in the folder of the run, or
             ``comparison-<experiments>-<hash>.html`` next to the folders of the experiments.
         overwrite: Replace an earlier page at ``out``.
-        has_ended: The training that calls this has ended, also if the run is unfinished.
 
     Raises:
         UserError: A folder is not a run, or ``out`` is a file that the lab did not write.
@@ -101,7 +95,7 @@ def write(
     if out is not None:
         files.check(out)
     if out is None and len(runs) == 1:
-        write_text(page, _render_own_page(runs[0], has_ended), errors="replace")
+        write_text(page, _render_own_page(runs[0]), errors="replace")
         return page
     text = render_runs(runs)
     out = out or runs[0].path.resolve().parent.parent / name_comparison(runs)
@@ -110,12 +104,14 @@ def write(
     return out
 
 
-def _render_own_page(run: Run, has_ended: bool) -> str:
-    """Render the page in the folder of a run, which reloads itself if the run is being trained."""
+def _render_own_page(run: Run) -> str:
+    """Render the page in the folder of a run.
+
+    It reloads itself if another process is training the run. A training that calls this has ended.
+    """
     _skip_damaged_results(run)
     training = None
-    is_unfinished = run.status == "unfinished" and not has_ended
-    if is_unfinished and RunFolder(run.path).is_being_trained:
+    if run.status == "unfinished" and RunFolder(run.path).is_locked_elsewhere:
         training = Training(run.images, run.budget_images, "Training", "", RELOAD_S)
     return render("run.html", **collect_values(run, training=training))
 
@@ -160,12 +156,9 @@ def _skip_damaged_results(run: Run) -> None:
 
 
 def write_or_warn(folders: Sequence[Path]) -> None:
-    """Write a page at the end of a training and log its path.
-
-    An error is only a warning, so that training does not fail.
-    """
+    """Write a page and log its path. An error is only a warning, so that training does not fail."""
     try:
-        logger.info(f"report: {write(folders, has_ended=True)}")
+        logger.info(f"report: {write(folders)}")
     except Exception as error:
         warnings.warn(f"The report was not written: {error}", stacklevel=2)
 
