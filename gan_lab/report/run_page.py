@@ -77,12 +77,7 @@ def write_live(folder: Path, networks: EMANetworks | None, training: Training) -
     return page
 
 
-def write(
-    folders: Sequence[Path | Run],
-    out: Path | None = None,
-    overwrite: bool = True,
-    has_ended: bool = False,
-) -> Path:
+def write(folders: Sequence[Path | Run], out: Path | None = None, overwrite: bool = True) -> Path:
     """Write the page of a run, or of several runs side by side; return its path.
 
     A damaged file of results is left out with a warning.
@@ -92,7 +87,6 @@ def write(
         out: The HTML file. Default: ``report.html`` in the folder of the run, or
             ``comparison-<experiments>-<hash>.html`` next to the folders of the experiments.
         overwrite: Replace an earlier page at ``out``.
-        has_ended: The training that calls this has ended, also if the run is unfinished.
 
     Raises:
         UserError: A folder is not a run, or ``out`` is a file that the lab did not write, or that
@@ -110,21 +104,23 @@ def write(
     elif out is None:
         out = runs[0].path.resolve().parent.parent / name_comparison(runs)
     files.check(out)
-    text = _render_own_page(runs[0], has_ended) if is_own_page else render_runs(runs)
+    text = _render_own_page(runs[0]) if is_own_page else render_runs(runs)
     with files.write(out) as unfinished:
         write_text(unfinished, text, errors="replace")
     return out
 
 
-def _render_own_page(run: Run, has_ended: bool) -> str:
-    """Render the page in the folder of a run, which reloads itself if the run is being trained."""
+def _render_own_page(run: Run) -> str:
+    """Render the page in the folder of a run.
+
+    It reloads itself if another process is training the run. A training that calls this has ended.
+    """
     # imported here, because it needs torch
     from gan_lab.runs.run_folder import RunFolder
 
     _skip_damaged_results(run)
     training = None
-    is_unfinished = run.status == "unfinished" and not has_ended
-    if is_unfinished and RunFolder(run.path).is_being_trained:
+    if run.status == "unfinished" and RunFolder(run.path).is_locked_elsewhere:
         training = Training(run.images, run.budget_images, "Training", "", RELOAD_S)
     return render("run.html", **collect_values(run, training=training))
 
@@ -194,12 +190,9 @@ def _skip_damaged_results(run: Run) -> None:
 
 
 def write_or_warn(folders: Sequence[Path]) -> None:
-    """Write a page at the end of a training and log its path.
-
-    An error is only a warning, so that training does not fail.
-    """
+    """Write a page and log its path. An error is only a warning, so that training does not fail."""
     try:
-        logger.info(f"report: {write(folders, has_ended=True)}")
+        logger.info(f"report: {write(folders)}")
     except Exception as error:
         warnings.warn(f"The report was not written: {error}", stacklevel=2)
 

@@ -52,6 +52,8 @@ RESUMABLE_KEYS = (
 # Resumable keys that say how the data are read. Another reading has another fingerprint, so a run
 # resumes only with its own data. A user who sets them wants another run.
 READING_KEYS = ("data.layout", "data.levels")
+# lock files that this process holds
+_held_locks: set[Path] = set()
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,9 @@ class RunFolder:
         return self.path.with_name(f".{self.path.name}.lock")
 
     @property
-    def is_being_trained(self) -> bool:
-        """True if a process on this machine is training this run."""
-        if not self._lock_path.is_file():
+    def is_locked_elsewhere(self) -> bool:
+        """True if another process on this machine is training this run."""
+        if self._lock_path.resolve() in _held_locks or not self._lock_path.is_file():
             return False
         try:
             with FileLock(self._lock_path).acquire(timeout=0):
@@ -184,9 +186,11 @@ class RunFolder:
             raise OSError(
                 f"{path.parent} cannot be written: {error.strerror}. Choose another run.root."
             ) from None
+        _held_locks.add(path.resolve())
         try:
             yield
         finally:
+            _held_locks.discard(path.resolve())
             lock.release()
 
 

@@ -344,6 +344,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "bench-evaluation": {"ARGS": "dcgan --rounds 3 data.source=sample"},
     "bench-processes": {"ARGS": "dcgan --rounds 3 data.source=sample"},
     "bench-page": {"ARGS": "gan dcgan"},
+    "bench-live": {"ARGS": "cgan --rounds 2 run.images=64000"},
     "bench-book": {"ARGS": "optimum --workers 1"},
     "bench-sequential": {"ARGS": "--draw"},
     "gpu-check": {"ARGS": "sampling --rehearse --family gan"},

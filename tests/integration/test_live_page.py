@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
@@ -21,7 +22,6 @@ from gan_lab.networks import graph
 from gan_lab.report import live, run_page
 from gan_lab.runs.ema_networks import load_ema_networks
 from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder
 from tests.helpers.browser import needs_chromium, started
 from tests.helpers.families import FAMILIES, every_family
 from tests.helpers.folders import run_folder
@@ -353,6 +353,11 @@ def test_weights_that_halving_would_spoil_are_kept_whole(
     assert len(described["weights"]) == pytest.approx(whole * (2 if half else 4) * 4 / 3, rel=0.01)
 
 
+def trained_elsewhere(folder: Path) -> FileLock:
+    """Hold the lock of a run folder as another process does that trains it."""
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
 @needs_chromium
 def test_page_of_training_reloads_itself_and_keeps_its_controls(
     folders: dict[str, Path], browser: Any
@@ -361,7 +366,7 @@ def test_page_of_training_reloads_itself_and_keeps_its_controls(
     folder = folders["cgan"]
     noise = Image.open(folder / "samples" / "000000000.png")
     noise.save(folder / "samples" / "000000016.png")
-    with RunFolder(folder).locked():
+    with trained_elsewhere(folder):
         page_path = report.write([folder])
     context = browser.new_context(viewport={"width": 900, "height": 700})
     tab = context.new_page()
@@ -381,7 +386,7 @@ def test_page_of_training_reloads_itself_and_keeps_its_controls(
 
     # paused, or under the hands of a reader, it stays
     noise.save(folder / "samples" / "000000032.png")
-    with RunFolder(folder).locked():
+    with trained_elsewhere(folder):
         report.write([folder])
     tab.locator("#pause").click()
     tab.clock.fast_forward(120_000)
@@ -423,7 +428,7 @@ def test_page_of_training_reloads_itself_and_keeps_its_controls(
 def test_reload_keeps_the_drawing_of_a_translator(folders: dict[str, Path], browser: Any) -> None:
     """What a reader has drawn is still there after the page reloaded itself."""
     folder = folders["pix2pix"]
-    with RunFolder(folder).locked():
+    with trained_elsewhere(folder):
         page_path = report.write([folder])
     context = browser.new_context()
     tab = context.new_page()
