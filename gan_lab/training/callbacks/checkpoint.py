@@ -26,6 +26,8 @@ from gan_lab.utils.files import atomic_path
 
 # maximum training time between two checkpoints, which a killed run loses
 CHECKPOINT_INTERVAL_S = 30.0
+# unless a save is slow: the interval is at least this many times its duration
+MIN_INTERVAL_PER_SAVE = 20
 # signals of cluster schedulers and of a closed terminal
 PREEMPTED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
@@ -68,7 +70,8 @@ class AtomicCheckpointIO(CheckpointIO):
 class Checkpoint(FamilyCallback):
     """Saves ``iteration-<n>.ckpt``; links ``last.ckpt``, ``best.ckpt`` and ``best-<score>.ckpt``.
 
-    Saves at each evaluation, every ``CHECKPOINT_INTERVAL_S``, at the end and on a signal.
+    Saves at each evaluation, every ``CHECKPOINT_INTERVAL_S`` (less often if a save takes long), at
+    the end and on a signal.
     ``best.ckpt`` has the best headline score, ``best-<score>.ckpt`` the best score of a baseline.
 
     A signal only sets a flag. After the iteration all ranks agree on it, save and stop.
@@ -91,6 +94,7 @@ class Checkpoint(FamilyCallback):
         # the signal that stopped the training
         self.signal: int | None = None
         self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, family: Family) -> None:
@@ -122,7 +126,8 @@ class Checkpoint(FamilyCallback):
 
     def on_train_batch_end(self, trainer: Trainer, family: Family, *_: Any) -> None:
         is_stopping = self.signal is not None
-        is_due = time.monotonic() - self._saved_at > CHECKPOINT_INTERVAL_S
+        interval = max(CHECKPOINT_INTERVAL_S, MIN_INTERVAL_PER_SAVE * self._save_seconds)
+        is_due = time.monotonic() - self._saved_at > interval
         if trainer.world_size > 1:
             flags = torch.tensor([is_stopping, is_due], dtype=torch.uint8, device=family.device)
             distributed.all_reduce(flags, distributed.ReduceOp.MAX)
@@ -142,6 +147,7 @@ class Checkpoint(FamilyCallback):
         Raises:
             DivergedError: A weight is NaN or Inf; nothing is saved.
         """
+        started = time.monotonic()
         self.finite_check.check(trainer, family)
         path = self.folder / f"iteration-{self.progress.iteration:08d}.ckpt"
         links = [
@@ -162,6 +168,7 @@ class Checkpoint(FamilyCallback):
             for old in sorted(self.folder.glob("iteration-*.ckpt"))[:-KEPT_CHECKPOINTS]:
                 old.unlink()
         self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
 
 
 def _under_nohup(number: int) -> bool:
