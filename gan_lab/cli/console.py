@@ -288,6 +288,8 @@ def print_dry_run(loaded: LoadedConfig) -> None:
         f"one iteration, measured on this machine: {iteration * 1e3:.1f} ms "
         f"({images_per_s:,.0f} images/s)"
     )
+    if advice := device.advise_on_bf16(config.run.precision):
+        console.print(advice, soft_wrap=True)
     if world > 1:
         per_process = config.data.batch_size // world
         console.print(

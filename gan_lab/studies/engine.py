@@ -163,9 +163,8 @@ def _measure_arm(study: Study, budget: str, root: Path, arm: str, seed: int, pat
 @contextmanager
 def start_workers(command: Sequence[str], workers: int) -> Iterator[None]:
     """Run a command in ``workers`` - 1 other processes, which are stopped at the end."""
-    if workers > 1:
-        # The processes divide the cores among them.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    # Trainings of this process inherit it too.
+    os.environ |= process.share_cores(workers)
     others = [process.start(command, Path(os.devnull), errors=True) for _ in range(workers - 1)]
     try:
         yield

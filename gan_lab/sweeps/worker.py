@@ -54,6 +54,7 @@ class Worker:
         self.trials = trials
         self.folder = folder
         self.overrides = list(overrides)
+        self._slots = 1
         self._signals = process.Signals()
         self._aborted = threading.Event()
         self._has_announced_wait = False
@@ -66,6 +67,7 @@ class Worker:
         Raises:
             UserError: The first trials all fail, or the storage does not respond.
         """
+        self._slots = slots
         with self._signals.watched():
             # Leaving the pool waits for all slots.
             with ThreadPoolExecutor(slots) as pool:
@@ -166,6 +168,7 @@ class Worker:
         ]
         command = self.sweep.trial_command(claimed.values, overrides, placement)
         environment = {name: value for name, value in os.environ.items() if name != "RUN_ID"}
+        environment |= process.share_cores(self._slots)
         child = process.start(command, log, environment)
         logger.info(f"Started trial {claimed.number}: {' '.join(format_overrides(claimed.values))}")
         return child

@@ -29,8 +29,8 @@ CHECKPOINT_INTERVAL_S = 30.0
 # training time of the first checkpoint; the following ones come after twice the time each, up to
 # the interval, so that a training that is stopped soon can be sampled
 FIRST_CHECKPOINT_S = 2.0
-# early checkpoints take no larger share of the time
-MAX_EARLY_SHARE = 0.05
+# saves take no larger share of the time, even if this makes the interval longer
+MAX_SAVE_SHARE = 0.05
 # signals of cluster schedulers and of a closed terminal
 PREEMPTED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
@@ -74,7 +74,7 @@ class Checkpoint(FamilyCallback):
     """Saves ``iteration-<n>.ckpt``; links ``last.ckpt``, ``best.ckpt`` and ``best-<score>.ckpt``.
 
     Saves at each evaluation, after ``FIRST_CHECKPOINT_S``, twice that, and so on, up to every
-    ``CHECKPOINT_INTERVAL_S``, at the end and on a signal.
+    ``CHECKPOINT_INTERVAL_S`` (less often if a save takes long), at the end and on a signal.
     ``best.ckpt`` has the best headline score, ``best-<score>.ckpt`` the best score of a baseline.
 
     A signal only sets a flag. After the iteration all ranks agree on it, save and stop.
@@ -144,10 +144,8 @@ class Checkpoint(FamilyCallback):
     @property
     def _interval_s(self) -> float:
         """Seconds until the next checkpoint."""
-        early_s = max(
-            FIRST_CHECKPOINT_S, self._saved_at - self._started_at, self._save_s / MAX_EARLY_SHARE
-        )
-        return min(CHECKPOINT_INTERVAL_S, early_s)
+        early_s = max(FIRST_CHECKPOINT_S, self._saved_at - self._started_at)
+        return max(min(CHECKPOINT_INTERVAL_S, early_s), self._save_s / MAX_SAVE_SHARE)
 
     def save(self, trainer: Trainer, family: Family) -> None:
         """Save the current iteration.
