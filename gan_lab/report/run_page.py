@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -27,6 +27,9 @@ from gan_lab.runs.run import Run
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
+
+if TYPE_CHECKING:
+    from gan_lab.metrics.base import Explanation
 
 logger = logging.getLogger("gan_lab")
 ASSETS = Path(__file__).parent / "assets"
@@ -228,6 +231,7 @@ def _collect_values(run: Run, grids: Sequence[tuple[int, Path]], reals: bool) ->
         "examples": live.crop_examples(run, model) if model and reals else [],
         "why_not": why_not,
         "charts": charts,
+        "explanations": explain_all(run),
         "thinned": thinned,
         "cost": _describe_cost(run),
         "commands": command_lines(run),
@@ -239,6 +243,14 @@ def _collect_values(run: Run, grids: Sequence[tuple[int, Path]], reals: bool) ->
             "frames": list(frames.values())[:-1],
         },
     }
+
+
+def explain_all(run: Run) -> list[tuple[str, Explanation]]:
+    """Explain each score and each training curve of a run that the lab knows."""
+    from gan_lab.metrics.explanations import explain
+
+    names = dict.fromkeys([*run.score_names, *run.history])
+    return [(name, found) for name in names if (found := explain(name))]
 
 
 def _describe_cost(run: Run) -> list[tuple[str, str]]:
