@@ -21,6 +21,7 @@ from gan_lab.cli import inference, listing, score, sweeps
 from gan_lab.cli.inference import DataOverrides, Run, Weights
 from gan_lab.cli.paths import Overwrite, parse_file, parse_path
 from gan_lab.utils import errors, terminal
+from gan_lab.utils.errors import UserError
 
 # Iterations that an idle OpenMP thread busy-waits before it yields its core. The default is 30
 # times higher, no faster on an idle machine, and slows two trainings on the same cores down several
@@ -83,7 +84,11 @@ def configure(
     terminal.log_to_stdout()
 
 
-@app.command()
+# options are explained by _check_for_options
+OVERRIDES_ONLY = {"ignore_unknown_options": True}
+
+
+@app.command(context_settings=OVERRIDES_ONLY)
 def train(experiment: Experiment = "", overrides: Overrides = None) -> None:
     """Train an experiment, or resume it, and score it."""
     loaded = _load(experiment, overrides)
@@ -144,7 +149,7 @@ def report(
     typer.echo(reporting.write(runs, out, overwrite))
 
 
-@app.command()
+@app.command(context_settings=OVERRIDES_ONLY)
 def inspect_data(experiment: Experiment = "", overrides: Overrides = None) -> None:
     """Inspect the data: layout, sizes, duplicates, contact sheet."""
     loaded = _load(experiment, overrides)
@@ -269,7 +274,7 @@ def compare(
     console.print_comparison(comparing.compare(folders, weights))
 
 
-@app.command()
+@app.command(context_settings=OVERRIDES_ONLY)
 def dry_run(experiment: Experiment = "", overrides: Overrides = None) -> None:
     """Show the config, networks and expected time of a training.
 
@@ -315,7 +320,30 @@ def _load(experiment: str, overrides: list[str] | None) -> LoadedConfig:
     if not experiment:
         _list_experiments()
         raise typer.Exit
-    return loading.load(experiment, overrides or [])
+    _check_for_options([experiment, *(overrides or [])])
+    loaded = loading.load(experiment, overrides or [])
+    loading.check_root(loaded)
+    return loaded
+
+
+def _check_for_options(arguments: list[str]) -> None:
+    """Raise UserError for ``--images 100``, and name the key: ``run.images=100``."""
+    from gan_lab.config.schema import Config, leaves
+
+    for option, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if not option.startswith("-"):
+            continue
+        name, equals, value = option.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        keys = [key for key, _ in leaves(Config()) if name in (key, key.rpartition(".")[2])]
+        # run.images, and then data.images
+        keys.sort(key=lambda key: not key.startswith("run."))
+        value = value if equals else following
+        examples = [f"{key}={value or '...'}" for key in keys] or ["model.z_dim=64"]
+        raise UserError(
+            f"Unknown option {option}: values of the config are written key=value. Write "
+            f"{' or '.join(examples)}"
+        )
 
 
 def _list_experiments() -> None:

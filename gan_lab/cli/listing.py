@@ -1,4 +1,4 @@
-"""The command that lists runs. It needs no torch, so that it is fast."""
+"""The commands that list runs and explain scores."""
 
 from __future__ import annotations
 
@@ -79,3 +79,26 @@ def print_runs(runs: Sequence[ListedRun], total: int) -> None:
             console.print(f"{run.path}: {run.problem}", soft_wrap=True)
     if len(runs) < total:
         console.print(f"{len(runs):,} of {total:,} runs")
+
+
+@app.command()
+def explain(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Scores, such as fd_digits. Without them: all.", metavar="SCORE..."),
+    ] = None,
+) -> None:
+    """Explain scores: meaning, direction, typical range."""
+    from gan_lab.config.extensions import explain_unknown_name
+    from gan_lab.metrics import explanations
+    from gan_lab.utils.errors import UserError
+
+    known = explanations.list_explanations() | explanations.TRAINING_CURVES
+    for name in names or known:
+        found = explanations.explain(name)
+        if found is None:
+            raise UserError(explain_unknown_name("score", name, [*known]))
+        direction = f", {found.direction}" if found.direction else ""
+        typer.echo(
+            f"{name}: {found.title}{direction}. {found.meaning}. Range: {found.typical_range}."
+        )

@@ -37,6 +37,8 @@ from gan_lab.utils.errors import UserError, escape_line_breaks
 from gan_lab.utils.files import PACKAGE, find_shipped_folder
 
 RUN_ID_ORIGIN = "environment variable RUN_ID"
+# data sets of the user without a sample, whose folder has no useful default
+ROOTED_DATA_SETS = ("folder", "idx")
 PATH_KEYS = (
     "data.root",
     "run.root",
@@ -223,6 +225,16 @@ def _find_redundant(
         for key in layers[-1][1]
         if key not in below and values.get(key, "") is None and defaults[key] is None
     )
+
+
+def check_root(loaded: LoadedConfig) -> None:
+    """Raise UserError if the user chose a data set without naming the folder of the images."""
+    name = loaded.config.data.name
+    is_chosen_here = loaded.origin.get("data.name") == "command line"
+    if name in ROOTED_DATA_SETS and is_chosen_here and "data.root" not in loaded.origin:
+        raise UserError(
+            f"data.root is missing: data.name={name} reads your images. Set data.root to their folder"
+        )
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

@@ -24,6 +24,30 @@ if TYPE_CHECKING:
 Statistics = dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """An explanation of a score for readers who do not know it.
+
+    Attributes:
+        title: Its name in words.
+        meaning: One sentence without a final period.
+        higher_is_better: Its direction; None: neither.
+        typical_range: Its possible values, and those of good models.
+    """
+
+    title: str
+    meaning: str
+    higher_is_better: bool | None
+    typical_range: str
+
+    @property
+    def direction(self) -> str:
+        """Return "higher is better", "lower is better" or an empty text."""
+        if self.higher_is_better is None:
+            return ""
+        return f"{'higher' if self.higher_is_better else 'lower'} is better"
+
+
 @dataclass
 class Setting:
     """Facts about family, data and configuration that decide which metrics apply.
@@ -75,11 +99,14 @@ class Metric(ABC):
         own_best: Baselines that are reported at their own best iteration, with their direction.
         reference_names: Names under which real-vs-real references are stored as scores, by score.
         baseline_names: Names of the scores of ``baselines``.
+        explanations: The explanation of each score, also of ``reference_names`` and baselines. In a
+            name, ``*`` stands for an extractor or for ``back_``.
         reals_key: What the statistics of the reals depend on in addition to the images; empty: the
             metric has no statistics of reals.
     """
 
     priority: ClassVar[int] = 100
+    explanations: ClassVar[Mapping[str, Explanation]] = {}
     higher_is_better: Mapping[str, bool | None]
     sum_states: frozenset[str] = frozenset()
     limited_states: frozenset[str] = frozenset()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gan_lab.images import Batch
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 
 
 class CodeAccuracy(Metric):
@@ -21,6 +22,15 @@ class CodeAccuracy(Metric):
     """
 
     priority = 70
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "code_accuracy": Explanation(
+            "Code accuracy",
+            "Share of held-out images whose class is the most frequent one of their latent code, "
+            "which was learned without labels",
+            True,
+            "0 to 1; 0.1 by chance with ten classes",
+        ),
+    }
     needs_reals = True
 
     @classmethod

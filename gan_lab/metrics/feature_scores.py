@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from gan_lab.images import Batch
 from gan_lab.metrics import extractors
-from gan_lab.metrics.base import Metric, Setting, Statistics
+from gan_lab.metrics.base import Explanation, Metric, Setting, Statistics
 from gan_lab.metrics.extractors.base import Extractor
 from gan_lab.metrics.extractors.inception import explain_missing_weights
 from gan_lab.metrics.frechet import MIN_IMAGES_PER_FEATURE, frechet_distance, moments
@@ -42,6 +43,86 @@ class FeatureScores(Metric):
     """
 
     priority = 50
+    explanations: ClassVar[Mapping[str, Explanation]] = {
+        "fid": Explanation(
+            "Fréchet Inception distance (FID)",
+            "Distance between the means and covariances of Inception features of generated and of "
+            "real images",
+            False,
+            "0 or more; below 10 on large photo sets, and biased upward for few images",
+        ),
+        "fd_*": Explanation(
+            "Fréchet distance",
+            "Distance between the means and covariances of an extractor's features of generated and "
+            "of real images",
+            False,
+            "0 or more; the real-vs-real reference is what a perfect generator would reach",
+        ),
+        "kid": Explanation(
+            "Kernel Inception distance (KID)",
+            "Difference of the distributions of Inception features, without the bias of FID for few "
+            "images",
+            False,
+            "about 0 or more; near 0, also slightly negative, if no difference is detected",
+        ),
+        "cmmd": Explanation(
+            "CLIP maximum mean discrepancy (CMMD)",
+            "Difference of the distributions of CLIP features under a Gaussian kernel, times 1,000",
+            False,
+            "about 0 or more; near 0 if no difference is detected",
+        ),
+        "kd_*": Explanation(
+            "Kernel distance",
+            "Difference of the distributions of an extractor's features, unbiased for few images",
+            False,
+            "about 0 or more; near 0, also slightly negative, if no difference is detected",
+        ),
+        "is": Explanation(
+            "Inception score",
+            "High if each image is assigned to one class with confidence, and all classes are equally "
+            "frequent; real images are not used",
+            True,
+            "1 to the number of classes",
+        ),
+        "digit_score": Explanation(
+            "Digit score",
+            "Inception score of a digit classifier: high if each image is a clear digit, and all "
+            "digits are equally frequent",
+            True,
+            "1 to 10",
+        ),
+        "label_accuracy": Explanation(
+            "Label accuracy",
+            "Share of generated digits that a classifier recognizes as the requested class",
+            True,
+            "0 to 1; 0.1 by chance",
+        ),
+        "precision_*": Explanation(
+            "Precision",
+            "Share of generated images that lie among the real ones in feature space: realism",
+            True,
+            "0 to 1; noisy if images are few",
+        ),
+        "recall_*": Explanation(
+            "Recall",
+            "Share of real images that lie among the generated ones in feature space: diversity",
+            True,
+            "0 to 1; noisy if images are few",
+        ),
+        "density_*": Explanation(
+            "Density",
+            "Number of real neighborhoods that contain a generated image, relative to the number "
+            "expected: realism that outliers inflate less",
+            True,
+            "0 or more; about 1 for real images",
+        ),
+        "coverage_*": Explanation(
+            "Coverage",
+            "Share of real images whose neighborhood contains a generated image: diversity",
+            True,
+            "0 to 1; about 0.97 for real images",
+        ),
+    }
     sum_states = frozenset(("count", "sum", "outer"))
     limited_states = frozenset(("features",))
 

@@ -31,6 +31,7 @@ from gan_lab.utils.files import make_file_name, write_text
 from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
+    from gan_lab.metrics.base import Explanation
     from gan_lab.runs.ema_networks import EMANetworks
 
 logger = logging.getLogger("gan_lab")
@@ -304,6 +305,7 @@ def _collect_values(
         "examples": live.crop_examples(run, model) if model and reals else [],
         "why_not": why_not,
         "charts": charts,
+        "explanations": explain_all(run),
         "thinned": thinned,
         "cost": _describe_cost(run),
         "commands": command_lines(run),
@@ -324,6 +326,14 @@ def _describe_reload(training: Training | None) -> dict[str, Any] | None:
     if training is None:
         return None
     return {"written": round(time.time() * 1000), "after": round(training.next_s * 1000)}
+
+
+def explain_all(run: Run) -> list[tuple[str, Explanation]]:
+    """Explain each score and each training curve of a run that the lab knows."""
+    from gan_lab.metrics.explanations import explain
+
+    names = dict.fromkeys([*run.score_names, *run.history])
+    return [(name, found) for name in names if (found := explain(name))]
 
 
 def _describe_cost(run: Run) -> list[tuple[str, str]]:

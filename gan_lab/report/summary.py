@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.results import Score
 from gan_lab.runs.run import Run
 from gan_lab.utils.numbers import rounded
+
+if TYPE_CHECKING:
+    from gan_lab.metrics.base import Explanation
 
 # Number of alerts on a page.
 MAX_ALERTS = 12
@@ -25,6 +28,7 @@ class Row:
         last: Value of the last checkpoint.
         raw: Value of the raw weights.
         reals: Value of real images, the real-vs-real reference.
+        explanation: What the score means; None for a metric of the user.
         protocol: Name and value of the entries of its protocol.
     """
 
@@ -34,6 +38,7 @@ class Row:
     raw: str
     reals: str
     protocol: list[tuple[str, str]]
+    explanation: Explanation | None = None
 
 
 @dataclass
@@ -43,6 +48,8 @@ class Verdict:
     Attributes:
         figure: Value of the headline score.
         caption: Its name and direction.
+        reference: Its real-vs-real reference; empty if it is not known.
+        explanation: What it means; None for a metric of the user.
         sentences: How good the run is and how far it is.
         rows: The table of scores.
         alerts: The first ``MAX_ALERTS`` health alerts.
@@ -53,6 +60,8 @@ class Verdict:
     figure: str
     caption: str
     sentences: list[str]
+    reference: str = ""
+    explanation: Explanation | None = None
     rows: list[Row] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     watched: bool = True
@@ -105,9 +114,17 @@ def build_rows(run: Run) -> list[Row]:
                 raw=str(raw.get(name, "")),
                 reals=format_number(measured.protocol.get("floor")),
                 protocol=_describe_protocol(measured),
+                explanation=_explain(name),
             )
         )
     return rows
+
+
+def _explain(name: str) -> Explanation | None:
+    # imported here, because tables in the terminal do without torch
+    from gan_lab.metrics.explanations import explain
+
+    return explain(name)
 
 
 def _describe_protocol(score: Score) -> list[tuple[str, str]]:
@@ -139,7 +156,9 @@ def _summarize_scores(run: Run) -> Verdict | None:
         if last is not None:
             change = _describe_change(run, name, best, last.value)
             sentence += f" Last checkpoint: {format_number(last.value)}{change}."
-    return Verdict(format_number(best), _format_caption(run, name), [sentence])
+    reference = format_number(run.scores[name].reference)
+    caption = _format_caption(run, name)
+    return Verdict(format_number(best), caption, [sentence], reference, _explain(name))
 
 
 def _summarize_curve(run: Run) -> Verdict | None:
@@ -156,7 +175,9 @@ def _summarize_curve(run: Run) -> Verdict | None:
     if images != points[-1][0]:
         details += f" Latest: {format_number(points[-1][1])}."
     explanation = "Measured during training; the final evaluation is still missing."
-    return Verdict(format_number(best), _format_caption(run, name), [details, explanation])
+    reference = format_number(run.real_vs_real.get(name))
+    caption = _format_caption(run, name)
+    return Verdict(format_number(best), caption, [details, explanation], reference, _explain(name))
 
 
 def _format_caption(run: Run, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gan_lab.runs import exports, snapshots
+from gan_lab.runs.run_search import suggest_runs
 from gan_lab.utils.errors import UserError, first_line
 
 
@@ -119,10 +120,9 @@ def find_checkpoint(run: Path, weights: str = "best") -> Path:
                     stacklevel=2,
                 )
     if not path.is_file():
-        raise UserError(
-            f"There is no checkpoint {path}. Train the run first, or name its folder "
-            "runs/<experiment>/<id>."
-        )
+        is_run = (run / "config.yaml").is_file()
+        remedy = "Train the run first" if is_run else suggest_runs(run)
+        raise UserError(f"There is no checkpoint {path}. {remedy}")
     return path
 
 

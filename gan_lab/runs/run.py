@@ -19,6 +19,7 @@ from gan_lab.config.schema import Config, leaves
 from gan_lab.config.values import convert, format_value, is_null, is_text, list_kinds
 from gan_lab.runs.alert import Alert
 from gan_lab.runs.results import WEIGHTS, Score, read_summary
+from gan_lab.runs.run_search import suggest_runs
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import read_json, read_rows
 
@@ -537,10 +538,7 @@ def _read_values(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         problem = "it has no config.yaml" if folder.is_dir() else "there is no such folder"
-        raise UserError(
-            f"{folder} is not a run folder: {problem}. Name a folder such as "
-            "runs/<experiment>/<run id>."
-        )
+        raise UserError(f"{folder} is not a run folder: {problem}. {suggest_runs(folder)}")
     try:
         tree = plain_yaml.read_file(path, is_generated=True)
     except UserError as error:

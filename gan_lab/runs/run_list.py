@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gan_lab.config.extensions import explain_unknown_name
 from gan_lab.runs.run import Run
+from gan_lab.runs.run_search import find_run_folders
 from gan_lab.utils.errors import UserError, first_line
 
 # Files of a run that change while it trains. Its age is that of the newest one.
@@ -57,26 +57,6 @@ class ListedRun:
     def text(self) -> str:
         """The text that filters search."""
         return f"{self.path} {self.family} {self.status} {self.headline}".lower()
-
-
-def find_run_folders(root: Path) -> Iterator[Path]:
-    """Find the run folders below a folder, without hidden ones. Run folders are not searched."""
-    if is_run_folder(root):
-        yield root
-        return
-    try:
-        with os.scandir(root) as entries:
-            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for name in sorted(folders):
-        if not name.startswith("."):
-            yield from find_run_folders(root / name)
-
-
-def is_run_folder(folder: Path) -> bool:
-    """Return True for the folder of a run, which may be damaged."""
-    return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
 
 
 def list_runs(root: Path) -> list[ListedRun]:

@@ -604,13 +604,17 @@ def test_script_check_prose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_script_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page is written as it is committed."""
+    """The page of keys and the table of scores are written as they are committed."""
     from scripts import configuration
 
-    committed = configuration.PAGE.read_text(encoding="utf-8")
-    monkeypatch.setattr(configuration, "PAGE", tmp_path / "page.md")
+    for name in ("PAGE", "METRICS_PAGE"):
+        path = getattr(configuration, name)
+        shutil.copy(path, tmp_path / path.name)
+        monkeypatch.setattr(configuration, name, tmp_path / path.name)
+    (tmp_path / "configuration.md").write_text("")
     configuration.main()
-    assert (tmp_path / "page.md").read_text(encoding="utf-8") == committed
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (ROOT / "docs" / path.name).read_bytes()
 
 
 def test_script_record_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -677,6 +681,7 @@ ARGUMENTS: dict[str, tuple[str, str]] = {
     "benchmark": ("one_row {words}", r"\| `gan` \|"),
     "study": ("--root {tmp}", r"optimum"),
     "compare": ("{vaegan}", r"vaegan"),
+    "explain": ("fd_digits", r"fd_digits: Fréchet distance, lower is better\. Distance"),
     "runs": ("{root} --filter vaegan", r"vaegan/tiny +finished +32"),
     "dry-run": ("gan {words}", r"generator"),
     "slurm": ("gan run.root={tmp}", r"sbatch .*gan-1x1\.sh"),

@@ -12,6 +12,7 @@ import pytest
 
 from gan_lab.report import run_index
 from gan_lab.runs import run_list
+from gan_lab.runs.run_search import is_run_folder
 from tests.helpers.browser import find_violations, needs_chromium, started
 from tests.helpers.pictures import noise
 from tests.helpers.reports import HOSTILE, written_run
@@ -104,7 +105,7 @@ def test_index_selection_gives_commands_of_the_shell(opened: Any, page_path: Pat
         assert (program, name) == ("gan-lab", command)
         assert len(paths) == 2
         assert all(Path(path).parents[1] == page_path.parent for path in paths)
-        assert all(run_list.is_run_folder(Path(path)) for path in paths)
+        assert all(is_run_folder(Path(path)) for path in paths)
     tab.click("#compare-clear")
     assert not tab.is_visible("#compare-commands")
 

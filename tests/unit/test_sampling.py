@@ -144,7 +144,7 @@ def test_a_run_is_found_by_its_folder_and_what_is_missing_is_named(tmp_path: Pat
     assert gan_lab.load_generator(str(tmp_path), "last").classes == 0
     with pytest.raises(
         ValueError,
-        match=r"There is no checkpoint .*nowhere\. Train the run first, or name its folder",
+        match=r"There is no checkpoint .*nowhere\. Name a folder such as runs",
     ):
         load_generator(tmp_path / "nowhere")
     torch.save({"iteration": 1, "ema": {}, "recipes": {"translator": {}}}, tmp_path / "other.ckpt")
