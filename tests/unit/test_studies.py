@@ -388,3 +388,45 @@ def test_list_measurements_hashes_the_name_before_its_suffix(tmp_path: Path) -> 
     names = [path.name for _, _, path in engine._list_measurements(study, "full", tmp_path, 1)]
     assert re.fullmatch(r"a_b-seed0-[0-9a-f]{10}\.json", names[0])
     assert names[1] == "c-seed0.json"
+
+
+@pytest.mark.parametrize("study", MEASURED_STUDIES, ids=lambda study: study.name)
+def test_every_verdict_has_a_sentence_on_the_claim(study: Study) -> None:
+    """The verdict is about a prediction; a reader of the index wants to know about the claim."""
+    path = BOOK / "results" / study.name / "full.conclusion.json"
+    written = json.loads(path.read_text(encoding="utf-8"))
+    concluded = study_page.read_verdicts(BOOK / "results", study)["full"]
+    assert written["verdict"] == concluded, (
+        f"{path}: the verdict is now {concluded}. Review the text"
+    )
+    assert 60 < len(written["text"]) < 400
+    assert written["text"].endswith(".")
+    for page in (BOOK / f"{study.name}.md", BOOK / "README.md"):
+        text = page.read_text(encoding="utf-8")
+        assert written["text"] in text
+        assert study.claim in text
+        assert study.prediction in text
+
+
+def test_pages_say_what_was_known_before() -> None:
+    """Studies whose arms had been measured before, and second attempts, do not hide it."""
+    known = {
+        *("label_smoothing", "d_noise", "d_weight_decay", "d_dropout", "d_pretraining"),
+        *("lipschitz", "conditioning", "mode_collapse", "few_labels", "features"),
+        *("keras_program", "faces_by_heart", "hundred_digits"),
+    }
+    for name in known:
+        study = studies.load(name)
+        assert study.known_before
+        page = (BOOK / f"{name}.md").read_text(encoding="utf-8")
+        assert f"**Known before:** {study.known_before}" in page
+    assert "DiffAugment" in studies.load("faces_by_heart").known_before
+
+
+def test_conclusion_is_not_claimed_for_other_results(tmp_path: Path) -> None:
+    """A sentence about the published results is not shown with results of your own."""
+    shutil.copytree(BOOK / "results" / "paired", tmp_path / "paired")
+    (tmp_path / "paired" / "full.conclusion.json").unlink()
+    study = studies.load("paired")
+    page = study_page.render_page(study, study_page.read_results(tmp_path, study)["full"])
+    assert "What this says about the claim" not in page
