@@ -198,7 +198,7 @@ def test_detectable_difference_has_power_of_80_percent(seeds: int) -> None:
 def test_study_file_is_complete_and_its_configs_load(name: str) -> None:
     study = studies.load(name)
     assert study.chapter > 0
-    assert re.search(r"arXiv \d{4}\.\d{4,5}", study.source)
+    assert re.search(r"arXiv \d{4}\.\d{4,5}|doi 10\.", study.source)
     assert len(study.name) < 30
     if study.measure in ("scores", "follows"):
         for arm, budget in itertools.product(study.arms.values(), BUDGETS):
