@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gan_lab import studies
 from gan_lab.report.statistics import compare_with_bound
-from gan_lab.studies import BUDGETS, Study, measures, verdict
+from gan_lab.studies import BUDGETS, Study, measures, provenance, verdict
 from gan_lab.studies.measures import Results
 from gan_lab.studies.verdict import (
     CONTRADICTED,
@@ -78,6 +78,7 @@ class RecordedResults:
         seconds: Duration of the measurements; None if it was not recorded.
         runs: Folders of the trainings, relative to ``runs`` next to the pages; none in docs.
         conclusion: What the results say about the claim, written by hand; empty for new results.
+        measured: The record of ``provenance.py``; None if there is none.
     """
 
     budget: str
@@ -85,6 +86,7 @@ class RecordedResults:
     seconds: float | None
     runs: list[str]
     conclusion: str = ""
+    measured: dict[str, Any] | None = None
 
 
 def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
@@ -105,7 +107,9 @@ def read_results(folder: Path, study: Study) -> dict[str, RecordedResults]:
         ordered = {arm: recorded["results"][arm] for arm in study.arms}
         conclusion = path.with_suffix(".conclusion.json")
         says = read_json(conclusion)["text"] if conclusion.is_file() else ""
-        found[budget] = RecordedResults(budget, ordered, seconds, trained, says)
+        record = path.with_suffix(".measured.json")
+        measured = read_json(record) if record.is_file() else None
+        found[budget] = RecordedResults(budget, ordered, seconds, trained, says, measured)
     return found
 
 
@@ -154,6 +158,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         f"**Known before:** {study.known_before}" if study.known_before else "",
         f"**Verdict:** {SENTENCES[verdict.combine_verdicts(judged)]}: {count_verdicts(judged)} "
         f"({budget} edition, {seeds}).",
+        _describe_age(study, recorded),
         _describe_failures(study, results),
         f"**What this says about the claim:** {recorded.conclusion}" if recorded.conclusion else "",
         f"![The values of each arm]({study.name}.svg)",
@@ -167,6 +172,7 @@ def render_page(study: Study, recorded: RecordedResults) -> str:
         "## Design",
         design,
         command,
+        _describe_versions(recorded.measured),
     ]
     if recorded.runs:
         reports = [f"- [{run}](../runs/{run}/report.html)" for run in recorded.runs]
@@ -192,6 +198,8 @@ def render_index(folder: Path) -> str:
             total_seconds += seconds
             minutes = f"{seconds / 60:.0f}" if seconds else ""
             says = found["full"].conclusion
+            if _describe_age(study, found["full"]):
+                counts += ", measured with an older configuration"
         verdicts.append(concluded)
         shown = f"**{concluded}** ({counts})" if concluded else ""
         rows.append(
@@ -302,6 +310,31 @@ def _format_prediction(judged: JudgedPrediction) -> list[str]:
     shown = scale.format_effect(sign * effect.difference, low, high)
     p = "not tested" if math.isnan(effect.p) else f"{effect.p:.2g}" if effect.p else "< 1e-12"
     return [str(judged.prediction), scale.name, shown, p, concluded]
+
+
+def _describe_age(study: Study, recorded: RecordedResults) -> str:
+    """Say whether configs or code have changed since the measurement."""
+    if recorded.measured is None:
+        return (
+            "**Perhaps measured with an older configuration:** the configuration of this "
+            "measurement was not recorded."
+        )
+    changes = provenance.find_changes(study, recorded.budget, recorded.measured)
+    if not changes:
+        return ""
+    return f"**Measured with an older configuration:** {'; '.join(changes)}."
+
+
+def _describe_versions(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return ""
+    if commit := measured.get("reconstructed_from"):
+        return (
+            "The configuration of this measurement was reconstructed later from commit "
+            f"`{commit}`; the versions of libraries were not recorded."
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
+    return f"Measured with {versions}."
 
 
 def _describe_failures(study: Study, results: Results) -> str:

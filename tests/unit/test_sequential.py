@@ -17,7 +17,16 @@ from benchmarks import sequential as simulation
 from gan_lab.report import sequential
 from gan_lab.report.sequential import OBRIEN_FLEMING, POCOCK, compute_look_levels
 from gan_lab.report.statistics import estimate, welch
-from gan_lab.studies import Budget, Prediction, Study, engine, measures, study_page, verdict
+from gan_lab.studies import (
+    Budget,
+    Prediction,
+    Study,
+    engine,
+    measures,
+    provenance,
+    study_page,
+    verdict,
+)
 from gan_lab.studies.power import compute_needed_seeds
 from gan_lab.studies.verdict import CONTRADICTED, INCONCLUSIVE, NO_EFFECT, SUPPORTED
 
@@ -207,6 +216,7 @@ def test_engine_adds_seeds_until_decided(
         return {"kd_digits": float(noise[at, arm.seed] + (gap if at == 0 else 0.0))}
 
     monkeypatch.setattr(measures, "find", lambda name: SimpleNamespace(measure=measure))
+    monkeypatch.setattr(provenance, "hash_code", lambda study, budget: {"made": "1"})
     study = make_study(predict(), spending=POCOCK)
     assert engine.measure(study, "full", tmp_path)
     engine.collect(study, "full", tmp_path)
