@@ -200,16 +200,17 @@ def build(
     extractor = extractors.load(extractors.choose_default(data.spec))
     diversity = Diversity(
         log_every,
-        sample_grids.batch,
+        data.health_batch(family.conditional),
         extractor,
         family.conditional,
         config.run.seed,
         ema,
         progress,
+        data.rated_batches(),
     )
     csv_logger = CSVLogger(run.path, log_every, progress, evaluation, trackers)
     finite_check = FiniteCheck((log_every, grid_every, evaluate_every), ema, progress)
-    health = Health(run.path, progress, csv_logger, trackers)
+    health = Health(run.path, progress, csv_logger, trackers, family.adversarial_loss)
     at_start = config.health.on_nan == "rollback"
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
     rank_consistency = RankConsistency(data=data.decoded.fingerprint, budget=config.iterations)
