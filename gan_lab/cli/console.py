@@ -21,6 +21,7 @@ from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import RunFolder, mark, name_output
 from gan_lab.utils.numbers import format_count, format_duration
 from gan_lab.utils.output import OutputFiles
+from gan_lab.utils.score_names import is_trivial_score
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +43,9 @@ def print_scores(run: Run) -> None:
     notes: list[str] = []
     names_by_protocol: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for entries in scores.values() for name in entries):
+        # the report has them
+        if is_trivial_score(name):
+            continue
         entries = [scores[weights].get(name) for weights in scores]
         protocol = next(entry for entry in reversed(entries) if entry).protocol
         star = " *" if name == run.summary.get("headline") else ""

@@ -151,6 +151,10 @@ class GAN(Family):
         noise = self.stream(purpose).normal(len(images), *images.shape[1:], like=images)
         return images + self.cfg.instance_noise * remaining * noise
 
+    @property
+    def adversarial_loss(self) -> str:
+        return str(self.cfg.loss)
+
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         return self.generator(
             self.generator.sample_latents(stream, len(batch.images), like=batch.images)

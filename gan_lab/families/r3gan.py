@@ -12,7 +12,17 @@ Differs from the paper:
 - Channels double at each downsampling, and the networks are narrower. Labels enter the
   discriminator by projection.
 - Fakes get the labels of the real minibatch, so classes follow the data distribution.
-- No augmentation.
+- Augmentation is off by default (`augment.policy`); the authors' presets use it, with a schedule.
+
+`r3gan_cifar10` differs from the authors' preset for CIFAR-10 in widths and augmentation, and:
+- Adam's beta2 is 0.99 throughout; theirs rises from 0.9 to 0.99.
+- The half-life of the EMA is limited by the ramp (`ema.ramp=0.05`) to 1 of 20 million images;
+  theirs grows from 0 to 5 million, which the key names and the run never reaches.
+- The generator ends in a tanh. Downsampling averages 2 x 2 pixels; theirs filters with
+  [1, 3, 3, 1] / 8.
+- The last 1 x 1 convolution has a bias.
+- With labels, the discriminator's logit is psi(h) plus the projection of the label; theirs is the
+  projection alone.
 """
 
 from __future__ import annotations
@@ -109,6 +119,10 @@ class R3GAN(Family):
             self.minimize(loss_g, opt_g)
 
         self.log_scalars(loss_d=loss_d, loss_g=loss_g, r1=r1, r2=r2)
+
+    @property
+    def adversarial_loss(self) -> str:
+        return "relativistic"
 
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)

@@ -130,6 +130,10 @@ class SNGAN(Family):
                 self.minimize(loss_g, opt_g)
             self.log_scalars(loss_g=loss_g)
 
+    @property
+    def adversarial_loss(self) -> str:
+        return "hinge"
+
     def generate(self, batch: Batch, stream: Stream) -> Tensor:
         z = self.generator.sample_latents(stream, len(batch.images), like=batch.images)
         return self.generator(z, batch.labels)

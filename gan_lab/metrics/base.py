@@ -61,6 +61,7 @@ class Setting:
         reals: Number of reals.
         fakes: Number of fakes.
         final: Whether this is the evaluation at the end of training, where scores may take longer.
+        augment: The discriminator augmentation of the training.
         notes: Reasons for skipped scores, shown to the user.
         missing: Those of the notes that are about weights that could be installed.
     """
@@ -73,6 +74,7 @@ class Setting:
     reals: int = 0
     fakes: int = 0
     final: bool = False
+    augment: str = "off"
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -101,6 +103,7 @@ class Metric(ABC):
         baseline_names: Names of the scores of ``baselines``.
         explanations: The explanation of each score, also of ``reference_names`` and baselines. In a
             name, ``*`` stands for an extractor or for ``back_``.
+        trivial_names: Names of the scores of ``trivial_scores``.
         reals_key: What the statistics of the reals depend on in addition to the images; empty: the
             metric has no statistics of reals.
     """
@@ -114,6 +117,7 @@ class Metric(ABC):
     own_best: Mapping[str, bool] = {}
     reference_names: Mapping[str, str] = {}
     baseline_names: tuple[str, ...] = ()
+    trivial_names: tuple[str, ...] = ()
     reals_key: str = ""
 
     @classmethod
@@ -161,6 +165,22 @@ class Metric(ABC):
 
     def baselines(self, data: GANDataModule, reals: Reference) -> dict[str, float]:
         """Compute the scores of trivial solutions on these reals, by ``baseline_names``."""
+        return {}
+
+    def trivial_scores(
+        self, real: Statistics, known: Statistics, means: Statistics, repeats: Tensor
+    ) -> dict[str, float]:
+        """Compute the scores of generators that only know the images that a model learns from.
+
+        Args:
+            real: Statistics of the reals.
+            known: Statistics of the images that the model learns from, as fakes.
+            means: Statistics of their mean image, or of the K mean images of their classes.
+            repeats: How often each of the mean images is shown, int64 [K].
+
+        Returns:
+            Values by ``trivial_names``.
+        """
         return {}
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from gan_lab.images import Batch
@@ -23,6 +24,7 @@ from gan_lab.metrics.kernel import (
 from gan_lab.metrics.manifold import MIN_IMAGES as MIN_MANIFOLD_IMAGES
 from gan_lab.metrics.manifold import SHARES, describe_share, precision_recall_density_coverage
 from gan_lab.utils.errors import UserError
+from gan_lab.utils.score_names import TRIVIAL_GENERATORS
 
 
 class FeatureScores(Metric):
@@ -214,6 +216,13 @@ class FeatureScores(Metric):
         if final:
             higher |= dict.fromkeys(self.share_names, True)
         self.higher_is_better = higher
+        if final and extractor.name != "points":
+            distances = [extractor.distance] if frechet else []
+            self.trivial_names = tuple(
+                f"{score}_of_{kind}"
+                for score in (*distances, extractor.kernel)
+                for kind in TRIVIAL_GENERATORS
+            )
         self.extractor_protocol = extractor.protocol()
         self.reals_key = str(self.extractor_protocol)
 
@@ -246,13 +255,10 @@ class FeatureScores(Metric):
                 values[f"{extractor.score}_sd"] = spread
         if "correct" in fake:
             values["label_accuracy"] = float(fake["correct"].double().mean())
-        if self.kernel and extractor.sigma:
-            values[extractor.kernel] = gaussian_kernel_distance(
-                real["features"], fake["features"], extractor.sigma
-            )
-        elif self.kernel:
-            mean, spread = kernel_distance(real["features"], fake["features"])
-            values |= {extractor.kernel: mean, f"{extractor.kernel}_sd": spread}
+        if self.kernel:
+            values[extractor.kernel], kernel_spread = self._kernel_distance(real, fake["features"])
+            if kernel_spread is not None:
+                values[f"{extractor.kernel}_sd"] = kernel_spread
         if self.final and min(len(real["features"]), len(fake["features"])) >= MIN_MANIFOLD_IMAGES:
             shares = precision_recall_density_coverage(real["features"], fake["features"])
             values |= {
@@ -260,8 +266,40 @@ class FeatureScores(Metric):
             }
         return values
 
+    def trivial_scores(
+        self, real: Statistics, known: Statistics, means: Statistics, repeats: Tensor
+    ) -> dict[str, float]:
+        n = int(repeats.sum())
+        shown = min(n, self.cap)
+        # known images repeat, unless there are enough of them
+        replayed = known["features"][torch.arange(shown) % len(known["features"])]
+        features = means["features"]
+        rows = torch.arange(len(repeats)).repeat_interleave(repeats)
+        averaged = features[rows[torch.linspace(0, n - 1, shown).long()]]
+        moments_of = {
+            "replay": repeat_moments(known, n / float(known["count"])),
+            "mean_image": moments(features.repeat_interleave(repeats, dim=0)),
+        }
+        values: dict[str, float] = {}
+        for kind, fake in zip(TRIVIAL_GENERATORS, (replayed, averaged), strict=True):
+            if self.frechet:
+                distance = frechet_distance(real, moments_of[kind])
+                values[f"{self.extractor.distance}_of_{kind}"] = distance
+            values[f"{self.extractor.kernel}_of_{kind}"] = self._kernel_distance(real, fake)[0]
+        return values
+
+    def _kernel_distance(self, real: Statistics, fake: Tensor) -> tuple[float, float | None]:
+        """Compute the kernel distance to features of fakes [N, D], and its standard deviation."""
+        if self.extractor.sigma:
+            return gaussian_kernel_distance(real["features"], fake, self.extractor.sigma), None
+        return kernel_distance(real["features"], fake)
+
     def protocol(self, score: str, n: int) -> dict[str, Any]:
         rows = min(n, self.cap)
+        for kind, description in TRIVIAL_GENERATORS.items():
+            if score.endswith(f"_of_{kind}"):
+                own = self.protocol(score.removesuffix(f"_of_{kind}"), n)
+                return own | {"generator": description}
         if score == self.extractor.score:
             return self.extractor_protocol | {"splits": self.extractor.splits}
         if score == self.extractor.kernel:
@@ -270,6 +308,11 @@ class FeatureScores(Metric):
             share = SHARES[self.share_names.index(score)]
             return self.extractor_protocol | describe_share(share, rows)
         return self.extractor_protocol
+
+
+def repeat_moments(part: Statistics, factor: float) -> Statistics:
+    """Return the ``moments`` of images that are shown ``factor`` times each."""
+    return {name: part[name] * factor for name in ("count", "sum", "outer")}
 
 
 def explain_bias(images: int, features: int) -> str:

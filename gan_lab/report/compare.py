@@ -19,10 +19,24 @@ from gan_lab.runs.run import Run
 from gan_lab.runs.run_folder import defines_results, to_dict
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.numbers import mean_and_spread, rounded
+from gan_lab.utils.score_names import is_trivial_score
 
 # Keys of a protocol in which the values of one column may differ: the checkpoint, the seed of the
-# fakes, the versions of libraries, and the real-vs-real score.
-FREE_KEYS = ("weights", "seed", "versions", "floor", "floor_classes")
+# fakes, the versions of libraries, the real-vs-real score, how the run was trained, and the device.
+FREE_KEYS = (
+    "weights",
+    "seed",
+    "versions",
+    "floor",
+    "floor_classes",
+    "floor_of_all",
+    "labels",
+    "train_images",
+    "flip",
+    "augment",
+    "device",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
@@ -251,6 +265,8 @@ def _collect_scores(runs: Sequence[Run], weights: str) -> dict[str, list[Score]]
     runs_with_score: dict[str, list[Run]] = {}
     for run in runs:
         for name in run.scores_of(weights):
+            if is_trivial_score(name):
+                continue
             runs_with_score.setdefault(name, []).append(run)
     collected = {}
     for name, (first, *others) in runs_with_score.items():

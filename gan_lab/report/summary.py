@@ -10,6 +10,7 @@ from gan_lab.runs.alert import Alert
 from gan_lab.runs.results import Score
 from gan_lab.runs.run import Run
 from gan_lab.utils.numbers import rounded
+from gan_lab.utils.score_names import TRIVIAL_GENERATORS, is_trivial_score
 
 if TYPE_CHECKING:
     from gan_lab.metrics.base import Explanation
@@ -28,6 +29,8 @@ class Row:
         last: Value of the last checkpoint.
         raw: Value of the raw weights.
         reals: Value of real images, the real-vs-real reference.
+        replay: Value of the images that the run learned from, repeated.
+        mean_image: Value of their mean, repeated.
         explanation: What the score means; None for a metric of the user.
         protocol: Name and value of the entries of its protocol.
     """
@@ -37,6 +40,8 @@ class Row:
     last: str
     raw: str
     reals: str
+    replay: str
+    mean_image: str
     protocol: list[tuple[str, str]]
     explanation: Explanation | None = None
 
@@ -103,9 +108,15 @@ def format_number(value: Any) -> str:
 def build_rows(run: Run) -> list[Row]:
     """Build the table of scores, the headline first."""
     best, last, raw = run.scores, run.scores_of("last"), run.scores_of("raw")
+    everything = raw | last | best
     rows = []
     for name in sorted(dict.fromkeys([*best, *last, *raw]), key=lambda name: name != run.headline):
-        measured = next(scores[name] for scores in (best, last, raw) if name in scores)
+        if is_trivial_score(name):
+            continue
+        measured = everything[name]
+        replay, mean_image = (
+            everything.get(f"{name}_of_{kind}", "") for kind in TRIVIAL_GENERATORS
+        )
         rows.append(
             Row(
                 name=name,
@@ -113,6 +124,8 @@ def build_rows(run: Run) -> list[Row]:
                 last=str(last.get(name, "")),
                 raw=str(raw.get(name, "")),
                 reals=format_number(measured.protocol.get("floor")),
+                replay=str(replay),
+                mean_image=str(mean_image),
                 protocol=_describe_protocol(measured),
                 explanation=_explain(name),
             )

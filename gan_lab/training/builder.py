@@ -212,12 +212,13 @@ def build(
     extractor = extractors.load(extractors.choose_default(data.spec))
     diversity = Diversity(
         log_every,
-        sample_grids.batch,
+        data.health_batch(family.conditional),
         extractor,
         family.conditional,
         config.run.seed,
         ema,
         progress,
+        data.rated_batches(),
     )
     csv_logger = CSVLogger(run.path, log_every, progress, evaluation, trackers)
     # grids that the clock decides are drawn on rank 0 alone, so they check their own images
@@ -227,7 +228,7 @@ def build(
         else (log_every, grid_every, evaluate_every)
     )
     finite_check = FiniteCheck(checked, ema, progress)
-    health = Health(run.path, progress, csv_logger, trackers)
+    health = Health(run.path, progress, csv_logger, trackers, family.adversarial_loss)
     at_start = config.health.on_nan == "rollback"
     checkpoint = Checkpoint(run.path / "checkpoints", progress, evaluation, finite_check, at_start)
     final_fakes = build_setting(config, family, data, final=True).fakes

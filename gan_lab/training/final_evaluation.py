@@ -187,6 +187,8 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
     values = evaluator(family)
     with stage("Computing the real-vs-real reference", evaluator.bar):
         references = evaluator.compute_references(family.device)
+        full_references = evaluator.compute_full_references(family.device)
+        trivial = evaluator.compute_trivial_scores(family.device)
     frechet = {
         metric.extractor.distance
         for metric in evaluator.metrics
@@ -202,12 +204,19 @@ def score(evaluator: Evaluator, family: Family, described: str, chosen_on: str) 
         if name in references:
             classes = "as asked for" if evaluator.setting.conditional else "at random"
             entries[name]["protocol"] |= {"floor": references[name], "floor_classes": classes}
+            if name in full_references:
+                entries[name]["protocol"]["floor_of_all"] = full_references[name]
             if name in frechet and references[name] > MAX_REAL_VS_REAL_SHARE * values[name]:
                 entries[name]["note"] = (
                     f"the real-vs-real score is {references[name]:.3g}, more than 10% of this "
                     "value; sample-size bias matters here"
                 )
-    for name, value in evaluator.baselines().items():
+        mean_image = trivial.get(f"{name}_of_mean_image")
+        if mean_image is not None and values[name] >= mean_image:
+            entries[name]["note"] = (
+                f"no better than the mean of the training images, repeated: {mean_image:.4g}"
+            )
+    for name, value in (evaluator.baselines() | trivial).items():
         protocol = evaluator.protocol(name, "none", "none")
         entries[name] = {"value": value, "higher_is_better": None, "protocol": protocol}
     for metric in evaluator.metrics:

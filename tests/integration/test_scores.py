@@ -155,6 +155,12 @@ def test_a_frechet_distance_near_its_floor_says_so(run: Path) -> None:
         def compute_references(self, device: Any) -> dict[str, float]:
             return {"fd_digits": 0.5}
 
+        def compute_full_references(self, device: Any) -> dict[str, float]:
+            return {}
+
+        def compute_trivial_scores(self, device: Any) -> dict[str, float]:
+            return {}
+
         def baselines(self) -> dict[str, float]:
             return {}
 
