@@ -55,11 +55,22 @@ def load_initial_weights(family: Family, config: Config) -> LoadedWeights | None
     Raises:
         UserError: There is no such checkpoint, or it has another architecture.
     """
-    if config.run.start_from is None:
-        return None
+    path = find_start(config)
+    return None if path is None else load_matching_weights(family, path)
+
+
+def find_start(config: Config) -> Path | None:
+    """Find the checkpoint of ``run.start_from``, downloaded if it is on the Hugging Face Hub.
+
+    Raises:
+        UserError: There is no such checkpoint.
+    """
     start = config.run.start_from
-    path = hub.download_export(start) if start.startswith(hub.PREFIX) else Path(start)
-    return load_matching_weights(family, find_checkpoint(path))
+    if start is None:
+        return None
+    return find_checkpoint(
+        hub.download_export(start) if start.startswith(hub.PREFIX) else Path(start)
+    )
 
 
 @torch.no_grad()

@@ -17,11 +17,13 @@ from PIL import Image
 from playwright.sync_api import Error as PlaywrightError
 
 from gan_lab import load_generator
+from gan_lab.config import loading
 from gan_lab.images import to_uint8, to_unit
 from gan_lab.inference import publish as publishing
 from gan_lab.inference.export import FORMATS
 from gan_lab.inference.publish import publish
 from gan_lab.inference.translation import TrainedTranslator
+from gan_lab.training.warm_start import find_start
 from gan_lab.utils.errors import UserError
 from gan_lab.utils.files import PACKAGE
 from gan_lab.utils.output import list_visible
@@ -206,6 +208,8 @@ def test_a_published_generator_is_loaded_from_the_hub(
             "config.json",
             "generator.safetensors",
         }  # nothing else of a foreign repository is fetched
+        config = loading.load("dcgan", ["run.start_from=hf:me/faces"]).config
+        assert find_start(config) == tmp_path / "cache" / "gan-lab" / "me--faces" / "config.json"
         with pytest.raises(UserError, match=r"^hf:me/nothing cannot be downloaded from the Hub: "):
             load_generator("hf:me/nothing")
     assert isinstance(loaded, torch.nn.Module)
