@@ -12,17 +12,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
-from gan_lab.report.compare import Comparison
-from gan_lab.report.summary import format_number
-from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, mark, name_output
 from gan_lab.utils.output import OutputFiles
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from gan_lab.config.loading import LoadedConfig
+    from gan_lab.report.compare import Comparison
+    from gan_lab.runs.run import Run
     from gan_lab.sensitivity.detection import SensitivityReport
 
 
@@ -32,6 +30,8 @@ def print_scores(run: Run) -> None:
     The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end) and
     ``best`` (EMA weights of the best checkpoint).
     """
+    from gan_lab.report.summary import format_number
+
     scores = {weights: run.scores_of(weights) for weights in ("raw", "last", "best")}
     title = f"{run.path}: {run.summary.get('images', 0):,} images"
     rows = Table("score", *scores, "real images", title=title, title_justify="left")
@@ -168,6 +168,7 @@ def print_data(loaded: LoadedConfig) -> None:
     from gan_lab.data import duplicates
     from gan_lab.data.image_files import survey
     from gan_lab.images import interleave, save_grid
+    from gan_lab.runs.run_folder import mark, name_output
 
     console = Console(markup=False)
     config = loaded.config
@@ -224,6 +225,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     """Print the origin of each value, the networks, and the expected time and memory of a run."""
     from gan_lab import device
     from gan_lab.distributed import detect
+    from gan_lab.runs.run_folder import RunFolder
     from gan_lab.training import profiling
 
     console = Console(markup=False)
