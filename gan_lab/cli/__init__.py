@@ -225,18 +225,31 @@ def study(
     """
     from gan_lab import studies
     from gan_lab.cli import console
+    from gan_lab.studies import study_page
+
+    if name:
+        _run_studies(name, budget, root, workers, measure_only)
+    rows = []
+    for each in map(studies.load, studies.names()):
+        published = study_page.read_verdicts(studies.find_committed_results(), each)
+        local = study_page.read_verdicts(root / "studies", each)
+        rows.append((each.name, each.claim, published, local))
+    console.print_studies(rows, studies.BUDGETS)
+
+
+def _run_studies(name: str, budget: str, root: Path, workers: int, measure_only: bool) -> None:
+    """Measure a study, or ``all``, and write its page."""
+    from gan_lab import studies
     from gan_lab.studies import engine, study_page
 
-    names = [name] if name else []
-    if name == "all":
-        names = studies.names()
+    names = studies.names() if name == "all" else [name]
     pending = [studies.load(each) for each in names]
     # report an unknown budget before any study starts
     for each in pending:
         each.get_budget(budget)
     worker_command = [sys.executable, "-m", "gan_lab", "study", name, "--budget", budget]
     worker_command += ["--root", str(root), "--measure-only"]
-    with engine.start_workers(worker_command, workers if pending else 1):
+    with engine.start_workers(worker_command, workers):
         # the first pass skips studies that another process is measuring, the second waits for them
         for wait in (False, True):
             for each in list(pending):
@@ -246,12 +259,6 @@ def study(
                         engine.collect(each, budget, root)
                         results = study_page.read_results(root / "studies", each)[budget]
                         typer.echo(study_page.write_page(each, results, root / "studies" / "pages"))
-    rows = []
-    for each in map(studies.load, studies.names()):
-        published = study_page.read_verdicts(studies.find_committed_results(), each)
-        local = study_page.read_verdicts(root / "studies", each)
-        rows.append((each.name, each.claim, published, local))
-    console.print_studies(rows, studies.BUDGETS)
 
 
 @app.command()

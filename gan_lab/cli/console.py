@@ -12,13 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gan_lab.config.loading import LoadedConfig
 from gan_lab.config.schema import leaves
 from gan_lab.config.values import format_value
-from gan_lab.report.compare import Comparison
-from gan_lab.report.summary import format_number
-from gan_lab.runs.run import Run
-from gan_lab.runs.run_folder import RunFolder, mark, name_output
 from gan_lab.utils.numbers import format_count, format_duration
 from gan_lab.utils.output import OutputFiles
 from gan_lab.utils.score_names import is_trivial_score
@@ -26,6 +21,9 @@ from gan_lab.utils.score_names import is_trivial_score
 if TYPE_CHECKING:
     from torch import nn
 
+    from gan_lab.config.loading import LoadedConfig
+    from gan_lab.report.compare import Comparison
+    from gan_lab.runs.run import Run
     from gan_lab.sensitivity.detection import SensitivityReport
 
 
@@ -35,6 +33,8 @@ def print_scores(run: Run) -> None:
     The columns are ``raw`` (raw weights at the end), ``last`` (EMA weights at the end), ``best``
     (EMA weights of the best checkpoint), and the number of images of other scored checkpoints.
     """
+    from gan_lab.report.summary import format_number
+
     # checkpoints that were scored by their number of images come first
     others = [name for name in run.summary.get("scores", {}) if name not in ("raw", "last", "best")]
     scores = {weights: run.scores_of(weights) for weights in (*others, "raw", "last", "best")}
@@ -201,6 +201,7 @@ def print_data(loaded: LoadedConfig) -> None:
     from gan_lab.data import duplicates
     from gan_lab.data.image_files import survey
     from gan_lab.images import interleave, save_grid
+    from gan_lab.runs.run_folder import mark, name_output
 
     console = Console(markup=False)
     config = loaded.config
@@ -261,6 +262,7 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     """Print the origin of each value, the networks, and the expected time and memory of a run."""
     from gan_lab import device
     from gan_lab.distributed import detect
+    from gan_lab.runs.run_folder import RunFolder
     from gan_lab.training import profiling
 
     console = Console(markup=False)

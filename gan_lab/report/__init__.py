@@ -1,6 +1,7 @@
 """Self-contained HTML pages of one run, of several runs side by side, and of all runs.
 
-Imported on first use, because the list of runs needs no torch.
+The functions are imported on first use: tables of runs and studies use modules of this package
+without torch.
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ def _validate(study: Study, path: Path) -> None:
     missing = [key for key in required if not getattr(study, key)]
     if missing:
         raise UserError(f"{path}: missing keys: {', '.join(missing)}. Add them to the file")
-    measures.find(study.measure)
+    measures.check_name(study.measure)
     for text in (*study.arms.values(), study.quick.words, study.full.words):
         split_arguments(text)
     for prediction in study.predictions:

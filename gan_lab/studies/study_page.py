@@ -6,10 +6,7 @@ import math
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from gan_lab import studies
 from gan_lab.report.statistics import compare_with_bound
@@ -25,6 +22,9 @@ from gan_lab.studies.verdict import (
     count_verdicts,
 )
 from gan_lab.utils.files import read_json, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Inches. Panels are stacked, so that a phone shows the figure at nearly this size.
 WIDTH_INCHES = 5.0
@@ -249,6 +249,10 @@ def render_index(folder: Path) -> str:
 
 def render_figure(study: Study, results: Results) -> str:
     """Return the figure as SVG: the measure's own, or a point for each seed and predicted value."""
+    # half a second, which the list of studies does not need
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
         draw = getattr(measures.find(study.measure), "draw", None)

@@ -105,15 +105,11 @@ def _train(
 ) -> None:
     _begin(environment, log)
     from gan_lab.config import loading
-    from gan_lab.report import live
     from gan_lab.training import loop as lab
     from gan_lab.utils.terminal import log_to_stdout
 
     if "SCORED" not in environment:
-        lab.evaluate_all = lambda *_: (
-            None
-        )  # at the end of a training; those while it trains are made
-        live.describe_run = lambda *_, **__: (None, "")  # which takes seconds too
+        leave_scores_out()
     if kill:
         if kill.number != signal.SIGKILL:
             signal.signal(
@@ -158,6 +154,18 @@ def _one_after_the_other(
         )
     torch.save(held, f"{log}-{environment['RANK']}.pt")
     os._exit(0)
+
+
+def leave_scores_out() -> None:
+    """Skip the scores at the end of a training, and the networks in its page, which take seconds.
+
+    The scores during training are computed.
+    """
+    from gan_lab.report import live
+    from gan_lab.training import loop
+
+    loop.evaluate_all = lambda *_: None
+    live.describe_run = lambda *_, **__: (None, "")
 
 
 def record_draws(draws: list[tuple[str, int, torch.Tensor]]) -> None:

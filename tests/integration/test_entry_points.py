@@ -269,13 +269,14 @@ def test_gpu_check_rehearses_every_check(
     ):  # the check of the throughput sets them
         monkeypatch.setattr(throughput, name, getattr(throughput, name))
     monkeypatch.setattr(equality.subprocess, "Popen", InThisProcess)
+    monkeypatch.setattr(equality, "PIXELS_SHAPE", (4, 3, 32, 32))
     monkeypatch.setattr(equality, "RESUMED", ("gan",))
     monkeypatch.setattr(speed, "CASES", {"ring": speed.CASES["ring"]})
     monkeypatch.setattr(speed, "CHOICES", {"data on the host": (["data.device_gb=0"], {})})
 
     def run(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
         _, experiment, *overrides = command[command.index("gan_lab") + 1 :]
-        few = ["run.devices=1", "run.images=640", root]
+        few = ["run.devices=1", "run.images=256", "model.width=8", root]
         noted = {"SCORED": "1"} if experiment == "cgan" else {}
         log = tmp_path / "log"
         process = start(experiment, [*overrides, *few], log, environment=noted)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gan_lab.config import loading
 from gan_lab.runs.checkpoints import latest_checkpoint, read_checkpoint
-from tests.helpers.families import FAMILIES, augmented, experiment_of, small
+from tests.helpers.families import FAMILIES, augmented, batch_of, experiment_of, small
 from tests.helpers.faults import RESUMED
 from tests.helpers.processes import Kill, start, train
 
@@ -56,10 +56,7 @@ def test_killed_and_resumed_run_is_bit_equal_to_uninterrupted(
 ) -> None:
     family, log = loading.load(experiment).config.family, tmp_path / "log"
     # 100 iterations of 50 run over the border of the first pass, at iteration 74: the order is the same for all families
-    iterations, batch = (100, 50) if experiment == "dcgan" else (40, 16)
-    batch = (
-        4 if experiment in ("cut", "cyclegan", "pix2pix", "r3gan", "sngan", "stylegan2") else batch
-    )
+    iterations, batch = (100, 50) if experiment == "dcgan" else (40, batch_of(family))
     words = small(family, tmp_path, data_root, f"data.batch_size={batch}", f"run.images={batch * iterations}",
                   f"run.evaluate_every_images={iterations // 4 * batch}", f"log.log_every_images={iterations // 11 * batch}",
                   f"log.grid_every_images={iterations // 3 * batch}")  # fmt: skip

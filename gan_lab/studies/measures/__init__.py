@@ -78,6 +78,16 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def check_name(name: str) -> None:
+    """Check that a measure exists, without importing a built-in one, which may need torch.
+
+    Raises:
+        UserError: It does not.
+    """
+    if name not in names():
+        find(name)
+
+
 def find(name: str) -> ModuleType:
     """Return the module of a measure. Raises UserError for an unknown one."""
     module: ModuleType = find_extension("studies.measures", "measure", name, names(), "measure")
