@@ -26,7 +26,7 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks import book, evaluation, page, processes, throughput
+from benchmarks import book, evaluation, live_page, page, processes, throughput
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import equality, program, speed
 from gan_lab import benchmark, cli, doctor
@@ -53,6 +53,7 @@ BENCHMARKS = {
     "book": book,
     "evaluation": evaluation,
     "gpu": gpu,
+    "live_page": live_page,
     "page": page,
     "processes": processes,
     "throughput": throughput,
@@ -179,6 +180,25 @@ def test_bench_processes_prints_its_ratio(
     assert len(lines) == 2, output
     assert re.fullmatch(r"gan 1: 1 process [\d,]+ images/s  2 processes [\d,]+ images/s", lines[0])
     assert re.fullmatch(rf"gan: 2 processes / 1 process = {RATIO} on \d+ cores", lines[1])
+
+
+def test_bench_live_prints_its_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., tuple[str, int]]
+) -> None:
+    monkeypatch.setattr(live_page, "CONTEXT", CONTEXT)
+    out = tmp_path / "out.json"
+    overrides = ["run.images=256", "run.evaluate_every_images=256"]
+    output, code = run_main(live_page, "ring", "--rounds", "1", "--out", str(out), *overrides)
+    assert code == 0
+    first, second = output.splitlines()
+    assert re.fullmatch(
+        r"ring 1: [\d.]+ CPU seconds with \d+ grids and \d+ pages, [\d.]+ without", first
+    )
+    assert re.fullmatch(rf"ring: with / without = {RATIO}", second)
+    (pair,) = json.loads(out.read_text())["ring"]["rounds"]
+    # before the first and after the last iteration
+    assert pair["without"]["grids"] == 2
+    assert pair["without"]["pages"] == 0
 
 
 @needs_chromium
@@ -471,6 +491,7 @@ FIRST_CALLS = {
     "book": "subprocess.run",
     "evaluation": "measure_ratios",
     "gpu": "find_experiments",
+    "live_page": "measure",
     "page": "shutil.which",
     "processes": "measure_speed",
     "throughput": "build",
