@@ -127,7 +127,10 @@ def find_pictures(family: str) -> list[tuple[str, str]]:
     page = REPOSITORY / "docs" / "methods" / f"{family}.md"
     found = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     return [
-        (caption, Path(os.path.relpath(page.parent / path, page.parent.parent / "studies")).as_posix())
+        (
+            caption,
+            Path(os.path.relpath(page.parent / path, page.parent.parent / "studies")).as_posix(),
+        )
         for caption, path in found
     ]
 

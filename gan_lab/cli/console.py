@@ -236,7 +236,9 @@ def print_dry_run(loaded: LoadedConfig) -> None:
     values = Table("key", "value", "from", title=title, title_justify="left")
     for key, value in leaves(config):
         origin = loaded.origin.get(key, "default")
-        values.add_row(key, format_value(value), origin, style="" if origin == "default" else "bold")
+        values.add_row(
+            key, format_value(value), origin, style="" if origin == "default" else "bold"
+        )
     console.print(values)
 
     iterations = config.iterations
