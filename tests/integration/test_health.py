@@ -172,7 +172,7 @@ def test_entropy_is_that_of_the_histogram_of_likeliest_classes() -> None:
 
 
 class Shown:
-    """A family whose generator shows what it is told."""
+    """A family whose generator shows the given images."""
 
     device, dtype = torch.device("cpu"), torch.float32
 

@@ -74,7 +74,7 @@ def test_a_folder_has_the_export_the_page_the_picture_and_a_card_that_shows_them
     assert "](samples.png)" in card
     assert "[report.html](report.html)" in card
     assert f"data.root={data_root.name}" in card
-    assert publish(run, str(folder), page=False) == str(folder)  # once more, in its place
+    assert publish(run, str(folder), page=False) == str(folder)  # once more, at the same path
     assert {path.name for path in folder.iterdir()} == FILES - {"report.html"}
     assert "report.html" not in (folder / "README.md").read_text(encoding="utf-8")
     (folder / "mine.png").touch()
