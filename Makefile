@@ -147,10 +147,10 @@ test-portable: $(READY)  ## rerun CPU-dependent tests without vector instruction
 configuration: $(READY)  ## write docs/configuration.md from the config dataclasses
 	@$(VENV)/bin/python scripts/configuration.py
 
-demo: $(READY)  ## train the three runs of the demo page, for the next `make docs` (about 20 minutes)
+demo: $(READY)  ## [EXP=cgan] [ARGS="run.images=30_000"]: train the runs of the demo page (about 20 minutes for all three), for the next `make docs`
 	@mkdir -p docs/_extra/demo
-	@for exp in cgan dcgan pix2pix; do \
-	  $(LAB) train $$exp data.source=sample run.id=demo log.wandb=off || exit; \
+	@for exp in $(or $(EXP),cgan dcgan pix2pix); do \
+	  $(LAB) train $$exp data.source=sample run.id=demo log.wandb=off $(ARGS) || exit; \
 	  cp runs/$$exp/demo/report.html docs/_extra/demo/$$exp.html; \
 	done
 

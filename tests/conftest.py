@@ -87,7 +87,7 @@ def no_network() -> Iterator[None]:
 
 @pytest.fixture
 def alexnet_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Random weights of torchvision's AlexNet in the place of the true ones."""
+    """Random weights of torchvision's AlexNet instead of the trained ones."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     path = tmp_path / "checkpoints" / AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     path.parent.mkdir()

@@ -74,7 +74,7 @@ def load(
 
 
 def _check_attributes(cfg: DataConfig) -> None:
-    """Raise UserError if a built-in data set without attributes is asked for attributes."""
+    """Raise UserError for attributes of a built-in data set that has none."""
     if cfg.attributes and cfg.name != "celeba" and cfg.name in (*names(), from_python.NAME):
         raise UserError(
             f"data.attributes={','.join(cfg.attributes)}: data.name={cfg.name} has no attributes. "

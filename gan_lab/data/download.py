@@ -1,7 +1,7 @@
 """Downloads from unreliable hosts: several sources, resumed partial files, HTML pages detected.
 
 pooch has hashes and retries, but neither resumes a partial file nor detects an HTML page that a
-host sends in its place.
+host sends instead.
 """
 
 from __future__ import annotations

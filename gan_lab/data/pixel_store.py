@@ -210,7 +210,7 @@ def _channels_last(image: np.ndarray, is_tensor: bool, index: int) -> np.ndarray
     shape = list(image.shape)
     described = f"data: image {index:,} has the shape {shape}"
     if 0 in shape:
-        raise UserError(f"{described}, which holds no pixels. Remove it.")
+        raise UserError(f"{described}, which has no pixels. Remove it.")
     if image.ndim == 2:
         if shape[1] in CHANNELS:
             raise UserError(

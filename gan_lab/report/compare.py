@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -249,9 +250,12 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Run]]], weights: str = "best
             undecided.append(column.title)
     comparison.notes = [note for note in comparison.notes if note]
     if undecided:
+        fewest = min(comparison.rows, key=lambda row: len(row.runs))
+        used = {run.config.run.seed for run in fewest.runs}
+        unused = next(seed for seed in itertools.count() if seed not in used)
         comparison.notes.append(
             f"no best value is marked for {', '.join(undecided)}: the test needs {SEEDS} seeds per "
-            "row. Train another seed with run.seed=1"
+            f"row. Train another seed with run.seed={unused}"
         )
     return comparison
 

@@ -13,7 +13,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "gan_lab"
 FILES = sorted(PACKAGE.rglob("*.py"))
-# What stands in one row may not import its neighbours, but all rows before; the base of the families is the contract.
+# What stands in one row may not import its neighbors, but all rows before; the base of the families is the contract.
 ROWS = [
     {"utils"},
     {"config", "images", "losses", "penalties", "seeding", "device"},

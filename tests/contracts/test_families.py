@@ -156,7 +156,7 @@ def test_five_iterations_follow_the_golden_trace(
 ) -> None:
     """Losses of five iterations and norms of the weights after them, in float64; GOLDEN=write makes a new trace.
 
-    What a float32 network sees (``SINGLE``) agrees between processors only as far as float32 does.
+    What a float32 network sees (``SINGLE``) agrees between processors only up to the precision of float32.
     """
     built, _ = fit(family, tmp_path, data_root, "run.images=80", "log.log_every_images=16", "run.precision=64-true",
                    *(["model.n_critic=2"] if hasattr(loading.family_class(family).Config, "n_critic") else []))  # fmt: skip
@@ -220,7 +220,7 @@ def test_a_discriminator_sees_reals_and_fakes_through_the_augmentation_alone(
 
 @every_family
 def test_the_step_is_the_only_place_of_a_backward(family: str) -> None:
-    """``loss.backward()`` would skip the synchronisation of gradients between processes, silently."""
+    """``loss.backward()`` would skip the synchronization of gradients between processes, silently."""
     tree = ast.parse((loading.PACKAGE / "families" / f"{family}.py").read_text())
     called = {
         node.func.attr

@@ -39,7 +39,7 @@ def test_defaults_then_experiment_then_groups_then_words(tmp_path: Path) -> None
     assert chosen.origin["run.images"] == "command line"
     assert (
         loading.load("gan", ["budget=smoke"]).config.run.images == 640
-    )  # a group that is asked for beats the experiment
+    )  # a group on the command line beats the experiment
 
 
 def test_the_interval_of_the_grids_is_a_number_or_follows_the_evaluations() -> None:
@@ -121,10 +121,10 @@ def test_the_dry_run_names_the_file_of_each_value(
 def test_every_family_trains_on_every_set_that_suits_it(
     family: str, data: str, tmp_path: Path, data_root: Path
 ) -> None:
-    """What makes images of latents, on what has no inputs; a set that does not suit it is refused in one line."""
+    """Latent-to-image families, on data without inputs; a set that does not suit one is refused in one line."""
     made, keys = loading.family_class(family), keys_of(family)
     if made.image_to_image:
-        pytest.skip("makes images of images")
+        pytest.skip("translates images")
     words = [f"data={data}", "budget=smoke", "data.batch_size=8", "run.images=16", "data.source=sample", "data.size=16",
              f"data.root={data_root}", f"run.root={tmp_path}", "log.progress_bar=false", "log.wandb=off"]  # fmt: skip
     words += model_words(family, width=4, blocks=1, n_critic=1)

@@ -79,7 +79,7 @@ def reals(spec: ImageSpec, sample: ArrayDataset) -> Batch:
 
 
 def outputs(spec: ImageSpec, batch: Batch, good: bool) -> dict[str, Tensor]:
-    """What a perfect family makes of reals, or one that has learned nothing and shows one image to everybody."""
+    """What a perfect family makes of reals, or one that has learned nothing and always shows one image."""
     images, sources = batch.images, batch.images if batch.sources is None else batch.sources
     if not good:
         images, sources = (torch.zeros_like(part) for part in (images, sources))
@@ -105,7 +105,7 @@ def batches(batch: Batch, size: int = 5) -> Iterator[tuple[int, Batch]]:
 def tallied(
     metric: Metric, spec: ImageSpec, batch: Batch, good: bool | None, ranks: int = 1
 ) -> dict[str, float]:
-    """The scores of good fakes, of bad ones, or (None) of both in turn, batch by batch."""
+    """The scores of good fakes, of bad ones, or (None) of both in alternating batches."""
     shares = [Tally(metric, 1000) for _ in range(ranks)]
     for number, (place, part) in enumerate(batches(batch)):
         shares[number % ranks].add(

@@ -183,7 +183,7 @@ def test_a_data_set_of_pil_images_trains(tmp_path: Path) -> None:
 
 
 def test_dropout_leaves_the_generator_of_the_user_alone(tmp_path: Path) -> None:
-    """The lab seeds draws inside networks; a user's random transforms go on as without the lab."""
+    """The lab seeds draws inside networks; a user's random transforms are those without the lab."""
     states: list[Tensor] = []
 
     class Watch(lightning.Callback):

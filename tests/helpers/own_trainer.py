@@ -26,7 +26,7 @@ def reals(n: int, seed: int = 0) -> Tensor:
 
 
 def make(family: str, **keys: Any) -> Family:
-    """A narrow model of a family; ``keys`` are used as far as the family has them."""
+    """A narrow model of a family; ``keys`` that the family does not have are ignored."""
     kind = loading.family_class(family)
     known = kind.Config.__dataclass_fields__
     wanted = {"width": 4, "blocks": 1, "n_critic": 2, "patches": 16, **keys}
@@ -63,7 +63,7 @@ def train_all(folder: Path, world: int) -> None:
         torch.manual_seed(0)
         model = make(family, norm="none", critic_norm="none", dropout=0.0, group=1)
         data = batches_of(family, 48)
-        # as in the lab's loop: rank r sees the r-th part of each batch (Lightning would shuffle and deal out in turn)
+        # as in the lab's loop: rank r sees the r-th part of each batch (Lightning would shuffle and deal out one by one)
         rank, share = int(os.environ.get("RANK", "0")), 16 // world
         rows = [start + rank * share + i for start in range(0, 48, 16) for i in range(share)]
         loader = DataLoader(data, batch_size=share, sampler=rows)

@@ -19,7 +19,7 @@ def noise(width: int = 24, height: int = 20, seed: int = 0) -> Image.Image:
 
 
 def smooth_noise(folder: Path, seed: int, n: int, size: int) -> Tensor:
-    """Smooth colour noise as PNG files, and what is in them."""
+    """Smooth color noise as PNG files, and what is in them."""
     coarse = torch.rand(n, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
     smooth = (
         torch.nn.functional.interpolate(coarse + 0.2 * (seed % 2), (size, size), mode="bilinear")
@@ -38,7 +38,7 @@ def flat(
     size: tuple[int, int] = (12, 10),
     mode: str = "RGB",
 ) -> Path:
-    """A picture of one colour, saved as PNG; its folder is made."""
+    """A picture of one color, saved as PNG; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path)
     return path

@@ -227,7 +227,7 @@ def _run_words(main: Callable[[], None], words: Sequence[str]) -> NoReturn:
 
 
 def start_command(words: Sequence[str], log: Path) -> Any:
-    """``gan-lab`` with these words, whose trainings are forked as it is; ``join`` it and read its ``exitcode``."""
+    """``gan-lab`` with these arguments, whose trainings are forked as it is; ``join`` it and read its ``exitcode``."""
     process = CONTEXT.Process(target=_run_command, args=(words, log))
     process.start()
     return process
@@ -254,7 +254,7 @@ def start_code(code: str, folder: Path, log: Path) -> Any:
 
 
 def environments(world: int, by: str = "torchrun") -> list[dict[str, str]]:
-    """What a launcher tells each of the processes that it starts on this machine."""
+    """The environment that a launcher gives to each of the processes that it starts on this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Workers of a sweep as processes, with a stand-in for the training that takes no time, and a PostgreSQL of one's own."""
+"""Workers of a sweep as processes, with a stand-in for the training that takes no time, and a PostgreSQL server for the tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import yaml
 
 from tests.helpers.processes import CONTEXT
 
-# Writes three evaluations with score (x - 3)² + 1 / evaluation; SIGTERM ends it between two rows; goes on where it was.
+# Writes three evaluations with score (x - 3)² + 1 / evaluation; SIGTERM ends it between two rows; resumes where it was.
 # Each start notes itself and its parent; "hang" waits in the middle of the first start; "fail" and "die" do what they say.
 TRIAL = """
 import os, signal, sys, time
@@ -109,7 +109,7 @@ def worker(
     words: Sequence[str] = (),
     trained: bool = False,
 ) -> Any:
-    """A worker that has been started. With ``trained`` its trials are trainings, forked from it instead of started anew."""
+    """A worker that has been started. With ``trained`` its trials are trainings, forked from it instead of started again."""
     folder.mkdir(parents=True, exist_ok=True)
     url = url or f"sqlite:///{folder / 'trials.db'}"
     process = CONTEXT.Process(

@@ -17,7 +17,7 @@ def attach(
     parts: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Let the data be those of rank ``rank`` of a training that goes on after ``iteration``."""
+    """Let the data be those of rank ``rank`` of a training that resumes after ``iteration``."""
     shares = [(part * world + rank, parts * world) for part in range(parts)]
     position = SimpleNamespace(
         iteration=iteration,

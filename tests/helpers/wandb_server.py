@@ -13,7 +13,7 @@ from tests.helpers.loopback import listening
 
 
 class Server:
-    """A server that hands out trials with the given values, for each sweep in turn, and then the word to exit."""
+    """A server that hands out trials with the given values, for one sweep after the other, and then the command to exit."""
 
     def __init__(self, sweeps: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         self.trials = [list(trials) for trials in sweeps]

@@ -1,4 +1,4 @@
-"""A batch that goes through the networks in parts moves the weights as one that goes through at once."""
+"""A batch that goes through the networks in micro-batches moves the weights as one that goes through at once."""
 
 from __future__ import annotations
 

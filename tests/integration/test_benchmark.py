@@ -21,6 +21,8 @@ from gan_lab.training.builder import build_family
 from tests.helpers.logs import logged
 
 TABLES = sorted(path.stem for path in (loading.config_folder() / "tables").glob("*.yaml"))
+# the stored text of a protocol
+REQUESTED = "as asked for"
 ROWS = [(name, row) for name in TABLES for row in benchmark.load(name).rows]
 
 
@@ -83,7 +85,7 @@ def test_a_table_that_is_not_as_it_should_be_is_one_line(
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The words of each training that was started; a training writes its summary at once."""
+    """The arguments of each training that was started; a training writes its summary at once."""
     commands: list[list[str]] = []
 
     def run(command: list[str]) -> int:
@@ -153,7 +155,7 @@ def test_what_is_trained_already_is_not_trained_again(
             benchmark.train(two_rows(), words)
         assert trained[2:] == [trained[1]]
         assert said == [f"2 of 2: {' '.join(trained[1])}"]
-    benchmark.train(two_rows(), [*words, "run.images=1280"])  # a larger budget goes on
+    benchmark.train(two_rows(), [*words, "run.images=1280"])  # a larger budget resumes
     assert len(trained) == 5
 
 
@@ -244,14 +246,14 @@ def test_the_best_row_is_on_top_with_mean_and_spread_over_its_seeds(tmp_path: Pa
 
 
 def test_the_best_is_bold_and_the_last_rows_are_what_real_images_have(tmp_path: Path) -> None:
-    rows = summaries(tmp_path / "1", {"told": [{"fd_digits": 1.0 + i / 10} for i in range(3)]}, floor=0.25,
-                     floor_classes="as asked for")  # fmt: skip
+    rows = summaries(tmp_path / "1", {"given": [{"fd_digits": 1.0 + i / 10} for i in range(3)]}, floor=0.25,
+                     floor_classes=REQUESTED)  # fmt: skip
     rows += summaries(tmp_path / "2", {"free": [{"fd_digits": 9.0 + i / 10} for i in range(3)]}, floor=0.38,
                       floor_classes="at random")  # fmt: skip
     drawn = cells(benchmark.render(benchmark.Table(scores=["fd_digits"]), rows))
     assert [row[:2] for row in drawn[2:]] == [
-        ["`told`", "**1.1 ± 0.1**"], ["`free`", "9.1 ± 0.1"],
-        ["real images, classes as asked for", "0.25"], ["real images, classes at random", "0.38"],
+        ["`given`", "**1.1 ± 0.1**"], ["`free`", "9.1 ± 0.1"],
+        [f"real images, classes {REQUESTED}", "0.25"], ["real images, classes at random", "0.38"],
     ]  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_a_run_folder_that_cannot_be_written_or_is_something_else(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> tuple[Path, list[str]]:
-    """A finished run of ten iterations, and the words that made it."""
+    """A finished run of ten iterations, and its arguments."""
     root = tmp_path_factory.mktemp("trained")
     words = small("cgan", root, data_root, "run.images=160", "run.id=done")
     assert train("cgan", words, root / "log", scored=True) == 0, (root / "log").read_text()

@@ -139,15 +139,15 @@ def test_a_dry_run_needs_one_process_whoever_started_it(told: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "world", "synchronised"), [(True, 2, True), (True, 1, False), (False, 2, False)]
+    ("gpus", "world", "synchronized"), [(True, 2, True), (True, 1, False), (False, 2, False)]
 )
-def test_batch_norm_is_synchronised_where_several_gpus_train(
-    gpus: bool, world: int, synchronised: bool, monkeypatch: pytest.MonkeyPatch
+def test_batch_norm_is_synchronized_where_several_gpus_train(
+    gpus: bool, world: int, synchronized: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
     assert (
         ddp_strategy.trainer_options(Launch("torchrun", world), RunConfig())["sync_batchnorm"]
-        is synchronised
+        is synchronized
     )
 
 

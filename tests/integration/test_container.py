@@ -32,7 +32,7 @@ def tool(name: str, *words: str | Path) -> str:
 
 
 def instructions(name: str) -> list[str]:
-    """The words of each such instruction, continued lines joined."""
+    """The arguments of each such instruction, continued lines joined."""
     joined = re.sub(r"\\\n\s*", "", DOCKERFILE)
     return [
         line.split(maxsplit=1)[1] for line in joined.splitlines() if line.startswith(f"{name} ")
@@ -195,6 +195,6 @@ def test_sigterm_ends_process_1_with_143_at_once_and_in_training_with_a_checkpoi
     assert ended_by_sigterm(tmp_path, data_root, has_a_handler) == 143
     assert (
         not run.exists()
-    )  # it was still loading, when without a handler the kernel would not have told it
+    )  # it was still loading, when without a handler the kernel would not have ended it
     assert ended_by_sigterm(tmp_path, data_root, lambda _: (run / "metrics.csv").is_file()) == 143
     assert (run / "checkpoints" / "last.ckpt").is_file()

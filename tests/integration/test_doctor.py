@@ -260,7 +260,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "finding"),
+    ("environment", "finding"),
     [
         ({}, ("ok", "none")),
         (
@@ -286,10 +286,10 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_what_the_launcher_told(
-    told: dict[str, str], finding: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+def test_launcher_reports_missing_variables(
+    environment: dict[str, str], finding: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in told.items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert check_processes.launcher(config())[:2] == finding
 

@@ -358,7 +358,7 @@ SAMPLES: dict[str, dict[str, str]] = {
     "test": {"ARGS": "tests/contracts"},
     "test-portable": {"ARGS": "tests/contracts"},
     "configuration": {},
-    "demo": {},
+    "demo": {"EXP": "cgan", "ARGS": "run.images=30_000"},
     "docs": {},
     "check": {},
     "bench": {"ARGS": "dcgan --rounds 3 data.source=sample"},

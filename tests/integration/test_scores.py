@@ -1,4 +1,4 @@
-"""Who chooses and who reports: validation and test, yardsticks at their own best, another protocol for a finished run."""
+"""Model selection and reporting: validation and test, baselines at their own best, another protocol for a finished run."""
 
 from __future__ import annotations
 

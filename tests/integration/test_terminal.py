@@ -1,4 +1,4 @@
-"""Whatever a terminal, a pipe, a locale or the memory does, there is one line, and a training goes on."""
+"""Whatever a terminal, a pipe, a locale or the memory does, there is one line, and a training continues."""
 
 from __future__ import annotations
 

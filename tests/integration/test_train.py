@@ -192,7 +192,7 @@ def test_a_wrong_question_is_answered_in_one_line_and_writes_nothing(
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """A run of cgan on a folder of cats and dogs, which lies in ``photos`` beside it."""
+    """A run of cgan on a folder of cats and dogs, which lies in ``photos`` next to it."""
     for name, level in (("cat", 0), ("dog", 100)):
         for i in range(12):
             flat(tmp_path / "photos" / name / f"{i}.png", (level + i,) * 3)

@@ -94,9 +94,7 @@ def test_classes_that_both_have_keep_their_weights(
     assert torch.equal(
         now["discriminator.embedding.weight"], there["discriminator.embedding.weight"][:, :4]
     )
-    assert all(
-        "in the checkpoint" in words for words in taken.initialized
-    )  # the folder has colours
+    assert all("in the checkpoint" in words for words in taken.initialized)  # the folder has colors
     assert {words.split(" (")[0] for words in taken.initialized} <= {
         "discriminator.layers.0.weight"
     } | {name for name in now if name.startswith("generator.layers")}

@@ -143,7 +143,7 @@ def test_the_lab_launches_the_processes_itself(tmp_path: Path, data_root: Path) 
 
 
 def test_batch_norm_over_shares_of_the_batch_is_said(tmp_path: Path, data_root: Path) -> None:
-    """Two processes on CPUs normalise by 8 images each, as two parts do anywhere, and one by 16: the lab says so, and
+    """Two processes on CPUs normalize by 8 images each, as two micro-batches do anywhere, and one by 16: the lab says so, and
     without batch norm nothing.
     """
     on_cpus = 0 if torch.cuda.is_available() else 1

@@ -111,7 +111,7 @@ def test_colours_turn_about_gray() -> None:
     assert torch.allclose(third, x.roll(1, dims=1), atol=1e-12)
     assert torch.allclose(
         changed(x, [9], {15: 0.6}), x - 2 * gray, atol=1e-12
-    )  # luma negated, colours kept
+    )  # luma negated, colors kept
     assert torch.allclose(changed(x, [16], normals={0: 2.0}), gray + 4 * (x - gray), atol=1e-12)
     assert torch.allclose(changed(x, [6, 7], normals={6: 1.0, 7: 2.0}), (x + 0.2) * 2, atol=1e-12)
 

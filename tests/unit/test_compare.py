@@ -265,6 +265,9 @@ def test_best_is_not_marked_with_single_seed(tmp_path: Path) -> None:
     assert made.notes[0].endswith(
         "the test needs 3 seeds per row. Train another seed with run.seed=1"
     )
+    more = seeds(tmp_path, "dcgan", "fd_digits", 1.0, 1.1)
+    note = compare([*folders[:2], *more]).notes[-1]
+    assert note.endswith("Train another seed with run.seed=2")
 
 
 def test_notes_name_unscored_and_unfinished_runs(tmp_path: Path) -> None:

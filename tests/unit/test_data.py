@@ -54,7 +54,7 @@ def test_a_few_training_images_are_the_same_for_every_seed_and_among_those_of_mo
     assert set(levels_of(few.train)) < set(levels_of(more.train))
     assert (len(few.train), len(more.train), len(lab_data(images=1_000).train)) == (5, 12, 30)
     assert few.decoded.about == "numbers; training on 5 of them (data.images)"
-    for split in SPLITS:  # what is scored against, and its floors, are those of the whole
+    for split in SPLITS:  # the reals of a score, and their references, are those of the whole
         assert levels_of(few.subset(split)) == levels_of(lab_data().subset(split))
     names = [few.reference(3, split=split).name for split in ("train", "learned")]
     assert names == ["train", "learned 5"]

@@ -32,7 +32,7 @@ def test_a_file_must_be_its_publishers_where_the_hash_is_known(host: Host, tmp_p
     to, right = tmp_path / "set.zip", hashlib.sha256(ARCHIVE).hexdigest()
     problem = download.fetch([host.url("set.zip")], to, sha256="0" * 64)
     assert f"sent a different file: SHA-256 {right[:12]} instead of 000000000000" in problem
-    assert list(tmp_path.iterdir()) == []  # nothing to go on from
+    assert list(tmp_path.iterdir()) == []  # nothing to resume from
     assert download.fetch([host.url("set.zip")], to, sha256=right) == ""
     with pytest.warns(
         UserWarning, match="set.zip differs from the published file"

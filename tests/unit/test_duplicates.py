@@ -1,4 +1,4 @@
-"""Duplicates: exact, in another size or compressed anew, and what only looks alike."""
+"""Duplicates: exact, in another size or compressed again, and images that are only similar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gan_lab.images import ImageSpec
 
 
 def photos(n: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Soft colours, uint8 [n, channels, 32, 32]."""
+    """Soft colors, uint8 [n, channels, 32, 32]."""
     coarse = np.random.default_rng(seed).integers(256, size=(n, 5, 5, channels), dtype=np.uint8)
     large = [
         Image.fromarray(one.squeeze()).resize((32, 32), Image.Resampling.BICUBIC) for one in coarse
@@ -36,7 +36,7 @@ def data_of(train: np.ndarray, held: np.ndarray) -> GANDataModule:
 def test_exact_and_near_ones_are_counted_within_and_across_the_split(channels: int) -> None:
     train, held = photos(700, channels), photos(20, channels, seed=1)
     train[650], train[651] = train[3], train[3]  # beyond the first block
-    train[60] = np.clip(train[5].astype(int) + 1, 0, 255)  # compressed anew
+    train[60] = np.clip(train[5].astype(int) + 1, 0, 255)  # compressed again
     held[4], held[5] = train[7], np.clip(train[8].astype(int) - 1, 0, 255)
     found = duplicates.count_duplicates(data_of(train, held))
     assert found == duplicates.Duplicates(

@@ -46,7 +46,7 @@ def test_a_grinning_face_is_yellow_on_white_and_its_lines_are_black_on_white() -
     )
     assert face[:, 36, 13].max() < 40  # the circle's line, 23 to the left of the middle
     assert (face.max(0) == 0)[lines.max(0) == 0].all()  # what is quite black there is so here
-    assert np.array_equal(lines[0], lines[1])  # no colour is left
+    assert np.array_equal(lines[0], lines[1])  # no color is left
     assert np.array_equal(lines[0], lines[2])
 
 
@@ -127,7 +127,7 @@ def test_a_drawing_has_one_colouring_and_something_to_colour(data_root: Path) ->
     for part in (data.train, data.validation, data.test):
         drawings, pictures = every(part.sources), every(part.images)
         gray = (drawings.max(axis=1) == drawings.min(axis=1)).all(axis=(1, 2))
-        assert gray.mean() > 0.9  # a few have lines of some colour
+        assert gray.mean() > 0.9  # a few have lines of some color
         change = np.abs(drawings.astype(int) - pictures).max(axis=1)
         assert float((change > 32).mean(axis=(1, 2)).min()) >= 0.02
     turned = load(data_root, "emoji_pairs", size=16, direction="BtoA")

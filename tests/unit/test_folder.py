@@ -1,4 +1,4 @@
-"""A folder of anyone's images: classes, what is held out, and a training on one with every mode and fault."""
+"""A folder of anyone's images: classes, held-out images, and a training on one with every mode and fault."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_labels_that_are_not_wanted_change_the_fingerprint_and_nothing_is_said_o
 
 
 @pytest.mark.filterwarnings("ignore:.* training without labels")
-@pytest.mark.parametrize("lonely", ["only class/extra.png", "beside the classes.png"])
+@pytest.mark.parametrize("lonely", ["only class/extra.png", "next to the classes.png"])
 def test_one_folder_or_images_beside_the_folders_are_no_classes(
     tmp_path: Path, lonely: str
 ) -> None:
     for i in range(4):
         flat(tmp_path / "only class" / f"{i}.png", (i,) * 3)
     flat(tmp_path / lonely, (9,) * 3)
-    if "beside" in lonely:
+    if "next to" in lonely:
         flat(tmp_path / "second class" / "a.png", (10,) * 3)
     assert folder.decode(cfg(tmp_path)).spec.classes == 0
 

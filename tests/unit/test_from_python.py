@@ -359,7 +359,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         np.zeros((4, 2, 12, 12), np.uint8),
         r"image 0 has the shape \[2, 12, 12\]\. Pass images",
     ),
-    "no pixels": (np.zeros((4, 0, 12), np.uint8), r"shape \[0, 12\], which holds no pixels"),
+    "no pixels": (np.zeros((4, 0, 12), np.uint8), r"shape \[0, 12\], which has no pixels"),
     "no train": ({"test": GRAY}, "a dict with the keys test, but without train"),
     "columns": (
         {"image": GRAY, "label": LABELS},

@@ -76,7 +76,7 @@ def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
 def test_transparency_is_white_and_half_of_it_half_white(tmp_path: Path) -> None:
     picture = Image.new(
         "RGBA", (8, 8), (255, 0, 0, 0)
-    )  # a transparent border whose hidden colour is red
+    )  # a transparent border whose hidden color is red
     picture.paste((0, 0, 255, 255), (2, 2, 6, 6))
     picture.paste((0, 0, 0, 128), (3, 3, 5, 5))
     picture.save(tmp_path / "a.png")

@@ -213,7 +213,7 @@ def test_runs_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     assert [path.name for path in found] == ["0.png", "1.png", "2.png"]
     assert (
         len(image_files.find_images(tmp_path / "out")) == 1
-    )  # where that is the folder that was asked for
+    )  # where that is the configured folder
 
 
 def test_images_beside_class_folders_are_named_as_the_reason_that_there_are_no_labels(

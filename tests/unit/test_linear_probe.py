@@ -45,7 +45,7 @@ class Telling(Constant):
 
 @pytest.fixture
 def hidden() -> GANDataModule:
-    """Noise in which one pixel tells the class, and only a one-hot reading of it is linear."""
+    """Noise in which one pixel determines the class, and only its one-hot encoding is linear."""
     rng = np.random.default_rng(0)
 
     def images(labels: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def test_accuracy_is_all_for_features_that_tell_the_class_and_chance_for_those_t
 
 def test_what_is_only_remembered_is_worth_nothing_on_held_out_images(hidden: GANDataModule) -> None:
     class Scattering(Constant):
-        """So many directions that any hundred images can be told apart, and nothing carries over to others."""
+        """Enough directions to separate any hundred images, and nothing generalizes to others."""
 
         def features(self, images: Tensor) -> Tensor:
             directions = torch.randn(36, 300, generator=torch.Generator().manual_seed(0))

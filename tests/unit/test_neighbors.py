@@ -102,7 +102,7 @@ def test_block_search_finds_nearest_of_all(columns: int, monkeypatch: pytest.Mon
 
 
 def test_near_share_uses_order_statistic_of_held_out_images() -> None:
-    """A near copy is at most as far as the first of 100, or the second of 200 held-out images."""
+    """A near copy is at most at the distance of the first of 100, or the second of 200 held-out images."""
     held_out = torch.arange(1.0, 101.0)
     assert near_share(torch.tensor([0.0, 1.0, 1.1, 50.0]), held_out) == 0.5
     assert near_share(torch.tensor([0.0, 2.0, 2.1, 50.0]), torch.arange(1.0, 201.0)) == 0.5

@@ -87,7 +87,7 @@ def test_run_of_unknown_format_names_both_versions(tmp_path: Path, number: objec
 
 @pytest.mark.parametrize(
     ("key", "versions"),
-    [("data.colour: red", "an older gan-lab"), ("run.images: 0", "gan-lab 9.8.7")],
+    [("data.hue: red", "an older gan-lab"), ("run.images: 0", "gan-lab 9.8.7")],
 )
 def test_run_that_cannot_be_read_names_its_version(tmp_path: Path, key: str, versions: str) -> None:
     """A key that was removed, or a value that is no longer in range."""

@@ -33,7 +33,7 @@ def pixels(seed: int, *shape: int, low: int = 0, high: int = 256) -> Tensor:
 def scored(
     metric: Translation, outputs: dict[str, Tensor], batch: Batch, size: int = 100
 ) -> dict[str, float]:
-    """The scores of images that are observed so many at a time."""
+    """The scores of images that are observed in batches of this size."""
     parts: list[Statistics] = []
     for i in range(0, len(batch.images), size):
         rows = slice(i, i + size)
@@ -194,7 +194,7 @@ def test_colouring_by_the_mean_colour_gains_nothing_and_gray_less_than_nothing()
     noise = (2 * pixels(1, 3, 3, 8, 8, high=2).int() - 1) * 7
     true = (gray.int() + tint + torch.cat([noise, -noise])).to(
         torch.uint8
-    )  # the mean colour is the tint exactly
+    )  # the mean color is the tint exactly
     batch = Batch(true, None, gray)
     metric = Translation(("generated",), inside=False, gray=True)
 

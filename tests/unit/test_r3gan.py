@@ -27,7 +27,7 @@ def made(classes: int = 0, **changed: Any) -> Any:
 
 
 def images(n: int = 8) -> Tensor:
-    """The reals of both steps, by turns."""
+    """The reals of both steps, alternating."""
     return (
         torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
         - 1

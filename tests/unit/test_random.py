@@ -15,7 +15,7 @@ from gan_lab.metrics.feature_scores import FeatureScores
 
 
 def photos(n: int = 200, seed: int = 0) -> Tensor:
-    """Blurred colour noise in [-1, 1]: smooth as photos are."""
+    """Blurred color noise in [-1, 1]: smooth as photos are."""
     coarse = torch.rand(n, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear")
 

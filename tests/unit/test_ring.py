@@ -11,7 +11,7 @@ from gan_lab.runs.run_folder import RunFolder
 from gan_lab.training import builder
 from tests.helpers.families import FAMILIES, keys_of
 
-# Words beside those of ring.yaml, whose learning rates are the keys of another family; a new family needs none.
+# Overrides in addition to those of ring.yaml, whose learning rates are the keys of another family; a new family needs none.
 WORDS = {
     "wgan": ["model.lr_d=5e-4", "model.lr_g=5e-4", "model.clip=0.03", "data.batch_size=64", "ema.half_life_images=5000",
              "run.images=150000"],

@@ -83,7 +83,7 @@ def test_overwrite_deletes_all_that_the_lab_writes(tmp_path: Path) -> None:
 
 
 def test_report_keeps_edited_page(tmp_path: Path) -> None:
-    """A page is replaced until the user has edited it; a training goes on without it."""
+    """A page is replaced until the user has edited it; a training continues without it."""
     run = written_run(tmp_path / "run")
     for _ in range(2):
         page = report.write([run])

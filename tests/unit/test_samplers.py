@@ -64,7 +64,7 @@ def test_every_second_row_is_one_of_the_labelled_and_the_others_hide_their_label
     assert Counter(known.tolist()) == dict.fromkeys(LABELLED.tolist(), 20)
     assert all(
         sorted(one) == list(range(20)) for one in hidden.reshape(5, 20).tolist()
-    )  # the labelled ones too
+    )  # the labeled ones too
     assert all(sorted(one) == sorted(LABELLED) for one in known.reshape(20, 5).tolist())
     assert len({tuple(one) for one in known.reshape(20, 5).tolist()}) > 5
 

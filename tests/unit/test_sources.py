@@ -1,4 +1,4 @@
-"""Images with inputs: mirrored with them, gray versions of them, counterparts or two sets."""
+"""Images with inputs: mirrored with them, gray versions of them, pairs or two sets."""
 
 from __future__ import annotations
 

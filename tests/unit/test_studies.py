@@ -227,8 +227,8 @@ def test_chapters_are_unique() -> None:
             "needs either other or bound",
         ),
         (
-            "predictions: [{value: growth, arm: alternating, relation: beside, bound: 0}]",
-            "relation=beside: it must be one of above, below",
+            "predictions: [{value: growth, arm: alternating, relation: near, bound: 0}]",
+            "relation=near: it must be one of above, below",
         ),
         ("seeds: 3", "seeds"),
         ("quick: {words: 'data.root=\"my'}", 'unclosed quotation mark: data.root="my'),

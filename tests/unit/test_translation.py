@@ -58,7 +58,7 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Gray to colour with ``generator`` and colour to gray with ``generator_back``."""
+    """Gray to color with ``generator`` and color to gray with ``generator_back``."""
     torch.manual_seed(0)
     return checkpoint(
         tmp_path_factory.mktemp("run"), generator=resnet(3, 1), generator_back=resnet(1, 3)
@@ -331,7 +331,7 @@ def test_tiles_of_a_network_that_sees_no_further_are_the_untiled_image(
 
 
 class Mean(nn.Module):
-    """Answers by what it sees as a whole, as far as a network can."""
+    """Its output depends on the whole image."""
 
     multiple, min_side = 4, 8
 

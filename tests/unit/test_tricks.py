@@ -41,7 +41,7 @@ def made(**changed: Any) -> GAN:
 
 
 def step(family: Any, x: Tensor, then: Callable[[Tensor, Any], None]) -> None:
-    """One step in which ``then`` is told each loss and its optimizer."""
+    """One step in which ``then`` is called with each loss and its optimizer."""
     family.minimize = then
     family.optimizer_list = family.configure_optimizers
     family.toggled_optimizer = lambda optimizer: nullcontext()

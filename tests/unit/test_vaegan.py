@@ -196,7 +196,7 @@ def test_the_plain_autoencoder_trains_with_its_single_optimizer(
 def test_a_darker_reconstruction_is_far_from_its_image_in_features_that_have_batch_norm(
     sample: ArrayDataset,
 ) -> None:
-    """Normalised by a batch of its own it would have nearly the same ones, and the likelihood would not see it."""
+    """Normalized by a batch of its own it would have nearly the same ones, and the likelihood would not see it."""
     family: Any = VAEGAN(spec=ImageSpec(1, 28, 28), config=VAEGANConfig())
     digits = to_unit(torch.from_numpy(np.asarray(sample.train_images[::37])))[:96]  # type: ignore[index]
     x, other, drawn_ones = digits[::3], digits[1::3], digits[2::3]
