@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gan_lab import __version__
 from gan_lab.networks import graph
 from gan_lab.networks.layers import Network
 from gan_lab.report import pictures
@@ -74,7 +75,8 @@ def describe_run(
         }
     except ValueError as error:
         return None, f"they cannot run in a page: {error}"
-    model = {"name": run.name, "networks": described, "weights": size}
+    record = loaded.describe_source() | {"version": __version__}
+    model = {"name": run.name, "networks": described, "weights": size, "record": record}
     return model | (_describe_latents(loaded, *traced["generator"]) if from_latents else {}), ""
 
 

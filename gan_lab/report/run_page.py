@@ -10,6 +10,7 @@ import base64
 import hashlib
 import logging
 import os
+import shlex
 import tempfile
 import time
 import warnings
@@ -304,6 +305,7 @@ def _collect_values(
         "models": [model] if model else [],
         "examples": live.crop_examples(run, model) if model and reals else [],
         "why_not": why_not,
+        "sample": shlex.join(["gan-lab", "sample", run.shown_path, "--n", "1"]),
         "charts": charts,
         "explanations": explain_all(run),
         "thinned": thinned,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -18,6 +19,7 @@ from torch import Tensor
 from gan_lab import load_generator, report
 from gan_lab.config import loading
 from gan_lab.images import save_grid, to_uint8, to_unit
+from gan_lab.inference import identification
 from gan_lab.inference.translation import TrainedTranslator
 from gan_lab.networks import graph
 from gan_lab.report import live, run_page
@@ -336,6 +338,109 @@ def test_two_runs_are_steered_together(
     for place, folder in enumerate(every):
         made = pixels(tab, f"canvas.made[data-model='{place}']")
         assert np.abs(made - shown(load_generator(folder)(1, seed=7))).max() <= 1
+
+
+@needs_chromium
+def test_four_runs_of_one_experiment_have_four_generators(
+    tmp_path: Path, data_root: Path, opened: Any
+) -> None:
+    """On the same sliders, each as ``load_generator`` draws it; a fifth run has none."""
+    every = []
+    for seed in range(5):
+        folder = run_folder("cgan", tmp_path / f"r{seed}", data_root, f"run.seed={seed}")
+        every.append(folder.rename(tmp_path / f"seed{seed}"))
+    tab = opened(report.write(every))
+    assert tab.locator("canvas.made").count() == 4
+    tab.locator("#live-seed").fill("7")
+    tab.locator("button.class").nth(3).click()
+    tab.locator("#live-truncation").fill("0.7")
+    answered(tab)
+    drawn = []
+    for place, folder in enumerate(every[:4]):
+        made = pixels(tab, f"canvas.made[data-model='{place}']")
+        expected = load_generator(folder)(1, 3, 7, truncation=0.7)
+        # in [-1, 1], one level is 2 / 255
+        assert np.abs(made / 127.5 - 1 - shown(expected) / 127.5 + 1).max() <= 2 * (1 / 255 + 1e-3)
+        drawn.append(made.tobytes())
+    assert len(set(drawn)) == 4
+
+
+@needs_chromium
+def test_address_opens_the_same_image_and_command_draws_it(
+    folders: dict[str, Path], browser: Any, opened: Any
+) -> None:
+    """Seed, class, truncation and directions are in the address; the command is that of the lab."""
+    page = report.write([folders["cgan"]])
+    tab = opened(page)
+    assert "#" not in tab.url  # unused, a page keeps its address
+    tab.locator("#live-seed").fill("5")
+    tab.locator("button.class").nth(4).click()
+    tab.locator("#live-truncation").fill("0.5")
+    answered(tab)
+    image, address = pixels(tab), tab.url
+    expected = load_generator(folders["cgan"])(1, 4, 5, truncation=0.5)
+    assert np.abs(image - shown(expected)).max() <= 1
+    command = shlex.split(tab.text_content("#live-command"))
+    assert command[:2] == ["gan-lab", "sample"]
+    assert command[3:] == ["--n", "1", "--seed", "5", "--class", "4", "--truncation", "0.5"]
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(address)
+    answered(other)
+    assert (pixels(other) == image).all()
+    assert other.locator("button.class[aria-pressed=true]").text_content() == "4"
+    # moved along a direction, no command draws it, but the address does
+    slider = other.get_by_label("Direction 2", exact=True)
+    slider.fill("1.5")
+    answered(other)
+    assert not other.locator("#live-command").is_visible()
+    moved = pixels(other)
+    third = context.new_page()
+    third.goto(other.url)
+    answered(third)
+    assert (pixels(third) == moved).all()
+    assert (moved != image).any()
+    # values that a page cannot have are ignored
+    third.goto(page.as_uri() + "#live?seed=-1&class=99&truncation=x&d1=<b>")
+    third.reload()
+    answered(third)
+    assert third.locator("#live-seed").input_value() == "0"
+    context.close()
+
+
+@needs_chromium
+def test_downloaded_image_is_identified(
+    folders: dict[str, Path], opened: Any, tmp_path: Path
+) -> None:
+    """The file from the browser has the record of the lab, and the pixels of the canvas."""
+    tab = opened(report.write([folders["cgan"]]))
+    tab.locator("#live-seed").fill("5")
+    tab.locator("button.class").nth(4).click()
+    answered(tab)
+    with tab.expect_download() as started_download:
+        tab.get_by_role("button", name="Download PNG").click()
+    path = tmp_path / started_download.value.suggested_filename
+    started_download.value.save_as(path)
+    assert path.name == "image-seed5-class4.png"
+    with Image.open(path) as picture:
+        picture.verify()
+    with Image.open(path) as picture:
+        assert (np.asarray(picture.convert("RGB")) == pixels(tab)).all()
+    lines = identification.identify(path, folders["cgan"].parent.parent)
+    assert shlex.split(lines[-1])[3:] == ["--n", "1", "--seed", "5", "--class", "4"]
+    assert not any("changed" in line or "not found" in line for line in lines)
+    # between seeds there is no seed to record
+    tab.get_by_role("button", name="Keep as A").click()
+    tab.locator("#live-seed").fill("6")
+    tab.get_by_role("button", name="Keep as B").click()
+    tab.get_by_label("From A to B").fill("0.5")
+    answered(tab)
+    assert tab.locator("#live-seed").input_value() == ""
+    assert not tab.locator("#live-command").is_visible()
+    with tab.expect_download() as started_download:
+        tab.get_by_role("button", name="Download PNG").click()
+    started_download.value.save_as(path)
+    assert identification.identify(path, tmp_path)[-1] == "No command draws it again"
 
 
 def test_a_page_says_why_networks_are_not_in_it(
